@@ -1,0 +1,39 @@
+# make install | demo | test | lint | test-faults | bench.  PYTHON=python3.12 make install chooses the interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test lint test-faults bench clean
+
+install: $(INSTALLED)
+
+# Everything pinned by requirements.lock; then DeepSpeed's operators, built once into the environment.
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 13) else "rewarm needs Python 3.11 or 3.12 (PYTHON=python3.12 make install)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m stages.operators
+	touch $(INSTALLED)
+
+demo: install
+	$(BIN)/rewarm demo --dir demo
+
+test: install
+	$(BIN)/python -m pytest -m "not faults and not gpu" --durations=15
+
+test-faults: install
+	$(BIN)/python -m pytest -m "faults"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python benchmarks/train_throughput.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,1 @@
+"""What an update is: the order of stages, the workspace, the lineage, the command line. Read ``update.py`` first."""

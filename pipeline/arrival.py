@@ -1,0 +1,46 @@
+"""What arrives: named datasets and their files, looked at before anything is spent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.lineage import Lineage
+from pipeline.workspace import check_name
+from stages.errors import UsageError
+from stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
+from stages.progress import Progress
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The files of each new dataset, and their content's digest."""
+
+    inputs: dict[str, list[InputFile]]
+    digests: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The datasets' names, joined; "imported" where a model came without data."""
+        return "+".join(self.inputs) or "imported"
+
+
+def parse_data(values: Sequence[str]) -> dict[str, list[str]]:
+    """``NAME=PATH`` arguments as name → paths; a name given twice has both paths."""
+    paths: dict[str, list[str]] = {}
+    for value in values:
+        name, separator, path = value.partition("=")
+        if not separator or not path:
+            raise UsageError(f"--data {value}: expected NAME=PATH, for example --data news=/data/news/*.jsonl.zst")
+        paths.setdefault(check_name(name), []).append(path)
+    return paths
+
+
+def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress) -> Arrival:
+    """Find and identify an arrival's files; refuses names that the lineage already has, and data that is not there."""
+    known = lineage.datasets()
+    for name in paths:
+        if name in known:
+            raise UsageError(
+                f"dataset {name!r} was already ingested, by update {known[name].id}; every arrival needs a name of its own"
+            )
+    inputs = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
+    return Arrival(inputs, {name: digest_inputs(files, progress) for name, files in inputs.items()})

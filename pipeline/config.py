@@ -1,0 +1,198 @@
+"""The recipe: one frozen settings object per stage. YAML and ``--set`` exist only here, at the edge."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from stages.anneal import AnnealSettings
+from stages.errors import UsageError
+from stages.evaluate import EvaluateSettings
+from stages.ingest import IngestSettings
+from stages.replay import ReplaySettings
+from stages.settings import Settings, is_placement
+from stages.tokenize import TokenizerSettings, TokenizeSettings
+from stages.train import ModelSettings, ScheduleSettings, TrainSettings
+
+
+class BudgetSettings(Settings):
+    """How much is trained."""
+
+    base_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of the base's pre-training; null: all of D0 once."""
+    update_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of an update, new and replayed together; null: as many as the arrival holds."""
+
+
+class Recipe(Settings):
+    """Everything that decides what an update does."""
+
+    description: str = Field(default="", json_schema_extra={"placement": True})
+    """One line on what the recipe is for."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the initial weights, of the data order and of dropout."""
+    model: ModelSettings = ModelSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    budget: BudgetSettings = BudgetSettings()
+    ingest: IngestSettings = IngestSettings()
+    tokenize: TokenizeSettings = TokenizeSettings()
+    replay: ReplaySettings = ReplaySettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings = TrainSettings()
+    anneal: AnnealSettings = AnnealSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results: every stage's identity, without placement."""
+        plain = {
+            name: value for name, value in super().identity().items() if not isinstance(getattr(self, name), Settings)
+        }
+        parts = {
+            name: getattr(self, name) for name in type(self).model_fields if isinstance(getattr(self, name), Settings)
+        }
+        return plain | {name: part.identity() for name, part in parts.items()}
+
+
+def presets() -> list[str]:
+    """Names of the recipes that come with rewarm."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("pipeline.recipes").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
+    """A preset by name or a recipe from a YAML file, with ``--set`` assignments applied.
+
+    Raises ``UsageError`` naming the file or the key, what was expected, and the nearest name where one is misspelt.
+    """
+    if name_or_file in presets():
+        origin, text = name_or_file, resources.files("pipeline.recipes").joinpath(f"{name_or_file}.yaml").read_text()
+    else:
+        origin, text = name_or_file, read_recipe(name_or_file)
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{origin}: a recipe is a mapping of settings, found {type(values).__name__}")
+    return apply_settings(build_recipe(values, origin), assignments)
+
+
+def read_recipe(file: str) -> str:
+    """The text of a recipe file."""
+    path = Path(file)
+    if not path.is_file():
+        near = difflib.get_close_matches(file, presets(), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{file}: neither a preset ({', '.join(presets())}) nor a YAML file{hint}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: the recipe cannot be read: {error}") from error
+
+
+def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The recipe with ``key=value`` assignments (dotted keys; the value is YAML) applied on top."""
+    values = recipe.model_dump(mode="json")
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        key = key.strip()
+        if not separator or not key:
+            raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
+        try:
+            value = yaml.safe_load(text) if text.strip() else None
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {assignment}: the value is not YAML: {error}") from error
+        place = values
+        *parents, last = key.split(".")
+        for number, parent in enumerate(parents):
+            if parent not in place and not _free(parents[:number]):
+                raise unknown_key(key, f"--set {assignment}")
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise unknown_key(key, f"--set {assignment}")
+        if last not in place and not _free(parents):
+            raise unknown_key(key, f"--set {assignment}")
+        place[last] = as_number(value)
+    return build_recipe(values, "--set " + " ".join(assignments) if assignments else "recipe")
+
+
+def _free(parents: list[str]) -> bool:
+    """Whether the keys below are not ours to know: a model's configuration."""
+    return parents[:2] == ["model", "config"]
+
+
+def as_number(value: Any) -> Any:
+    """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
+    """Validate a nested mapping into a recipe."""
+    try:
+        return Recipe.model_validate(_numbers(values))
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                raise unknown_key(key, origin) from error
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
+            problems.append(f"{key}: {message}{given}")
+        raise UsageError(f"{origin}: {'; '.join(problems)}") from error
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(part) for key, part in value.items()}
+    return as_number(value) if isinstance(value, str) and value[:1].isdigit() else value
+
+
+def unknown_key(key: str, origin: str) -> UsageError:
+    """The error for a setting that does not exist, with the nearest that does."""
+    names = [name for name, _, _ in settings()]
+    near = difflib.get_close_matches(key, names, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else "see `rewarm settings` for all of them"
+    return UsageError(f"{origin}: there is no setting {key!r}; {hint}")
+
+
+def settings() -> Iterator[tuple[str, FieldInfo, Any]]:
+    """Dotted name, field and default of every setting."""
+    yield from _fields(Recipe, "")
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, Settings):
+            yield from _fields(type(default), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field, default
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two nested mappings, one line a setting: ``key: before → after``."""
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(cast(dict[str, Any], old), cast(dict[str, Any], new), f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {old} → {new}")
+    return lines
+
+
+__all__ = ["Recipe", "apply_settings", "differences", "is_placement", "load_recipe", "presets", "settings"]

@@ -1,0 +1,142 @@
+"""What the report is made from: plain records, built from the lineage, with the units of every field."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+State = Literal["released", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """One dataset of the workspace, as ingested."""
+
+    name: str
+    documents: int
+    """Documents to train on: neither validation, duplicates nor quarantine."""
+    tokens: int
+    """Tokens to train on."""
+    validation_documents: int
+    duplicates: int
+    """Documents dropped because they had been seen before, here or in an earlier arrival."""
+    quarantined: int
+    """Records that could not be read."""
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """The tokens one update read. ``new`` and ``replayed`` make up the trunk, ``annealed`` the branch beside it."""
+
+    planned: int
+    """The trunk's budget: what ``new + replayed`` comes to when the update is finished."""
+    new: int = 0
+    replayed: int = 0
+    annealed: int = 0
+
+
+@dataclass(frozen=True)
+class ReplayPart:
+    """What was replayed of one earlier dataset."""
+
+    sequences: int
+    tokens: int
+    share: float
+    """Of all sequences of the update's trunk, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class ReplayRecord:
+    """The account of replay."""
+
+    requested: float
+    """Share of the trunk's sequences, 0 to 1."""
+    achieved: float
+    source: str
+    """Where replay came from: earlier tokens, distilled ones …"""
+    by_dataset: Mapping[str, ReplayPart] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainRecord:
+    """How the trunk was trained."""
+
+    steps: int
+    world_size: int
+    tokens_per_second: float
+    resumed_from: Sequence[int] = ()
+    """The steps at which training went on from a checkpoint; empty when nothing interrupted it."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One training step."""
+
+    tokens: int
+    """Tokens of the whole lineage after this step; a branch counts on from the trunk's end."""
+    loss: float
+    """Nats per token, mean over the global batch."""
+    lr: float
+    grad_norm: float
+    """Before clipping."""
+    is_anneal: bool = False
+    """On the branch towards the release, not on the trunk."""
+
+
+@dataclass(frozen=True)
+class ValidationPoint:
+    """Validation losses measured during training."""
+
+    tokens: int
+    """Tokens of the whole lineage, as in `CurvePoint`."""
+    losses: Mapping[str, float]
+    """Nats per token of each dataset known by then."""
+    is_anneal: bool = False
+
+
+@dataclass(frozen=True)
+class UpdateRecord:
+    """One update of the lineage; the base is the first. Whatever has not happened yet stays at its default."""
+
+    id: str
+    """Such as ``0001-ml-docs``."""
+    arrival: str
+    """The name of the dataset that arrived."""
+    state: State
+    tokens: TokenRecord | None = None
+    """None for an imported model, which was trained elsewhere."""
+    schedule: Mapping[str, object] = field(default_factory=dict)
+    """kind, peak, minimum, …: shown as they are."""
+    replay: ReplayRecord | None = None
+    """None where there was nothing to replay: the base."""
+    losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """``{"trunk": {dataset: loss}, "release": {dataset: loss}}`` in nats per token."""
+    bits_per_byte: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """As `losses`, in bits per byte of UTF-8 text."""
+    forgetting: Mapping[str, float] = field(default_factory=dict)
+    """The release's loss minus that of the release before, in nats per token; positive: it forgot."""
+    lm_eval: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """``{task: {metric: value, metric_stderr: standard error}}``; lm-eval's own ``acc,none`` keys are understood."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of each stage, in the order the stages ran."""
+    train: TrainRecord | None = None
+    curve: Sequence[CurvePoint] = ()
+    """In the order of the steps."""
+    validation: Sequence[ValidationPoint] = ()
+
+
+@dataclass(frozen=True)
+class WorkspaceRecord:
+    """Everything the report shows."""
+
+    workspace: str
+    """Where the workspace lies."""
+    release: str | None
+    """The id of the update whose release is current; None before the first."""
+    generated: str
+    """ISO 8601 time at which the record was made."""
+    datasets: Sequence[DatasetRecord]
+    """In order of arrival."""
+    updates: Sequence[UpdateRecord]
+    """In order of time, the base first."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the engines: ``{"torch": "2.13.0", …}``."""

@@ -1,0 +1,89 @@
+"""Where things lie in a workspace, on any filesystem, and who may write there."""
+
+import fcntl
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stages.errors import UsageError
+from stages.storage import Folder
+
+FORMAT_VERSION = 1
+RECORD = "workspace.json"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Workspace:
+    """A lineage's folder: datasets, dedup index, updates, releases.
+
+    workspace.json                                the recipe, the tokenizer's digest, the format version
+    tokenizer/model                               the lineage's tokenizer
+    datasets/<name>/{documents,validation,quarantine,tokens}/ + manifest.json
+    dedup/<name>/                                 what was ingested, for the arrivals after it
+    updates/<id>/{plan.json,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
+    releases.json                                 which update is current, and the promotions before it
+    report/index.html
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.folder = Folder(uri)
+
+    @classmethod
+    def open(cls, uri: str) -> "Workspace":
+        """An existing workspace; ``UsageError`` where there is none, or one of another format."""
+        workspace = cls(uri)
+        if not workspace.folder.exists(RECORD):
+            raise UsageError(f"{uri}: no rewarm workspace there (no {RECORD}); make one with `rewarm init {uri} …`")
+        found = workspace.record().get("format")
+        if found != FORMAT_VERSION:
+            raise UsageError(f"{uri}: the workspace has format {found}, this rewarm reads format {FORMAT_VERSION}")
+        return workspace
+
+    def record(self) -> dict[str, Any]:
+        """``workspace.json``."""
+        value: dict[str, Any] = self.folder.read_json(RECORD)
+        return value
+
+    def dataset(self, name: str) -> Folder:
+        """The folder of a dataset."""
+        return self.folder / "datasets" / name
+
+    def dedup(self, name: str) -> Folder:
+        """The folder of a dataset's part of the dedup index."""
+        return self.folder / "dedup" / name
+
+    def update(self, update: str) -> Folder:
+        """The folder of an update."""
+        return self.folder / "updates" / update
+
+    @property
+    def tokenizer(self) -> Folder:
+        """The lineage's tokenizer."""
+        return self.folder / "tokenizer"
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Hold the workspace: one command at a time writes to it. The lock dies with its process."""
+        if not self.folder.is_local:
+            raise UsageError(
+                f"{self.folder}: a workspace must lie on a local or a shared disk that is mounted on every node"
+            )
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        with (self.folder.path / ".lease").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"{self.folder}: another rewarm command is writing to this workspace; wait for it to end"
+                ) from error
+            yield
+
+
+def check_name(name: str) -> str:
+    """A dataset's name, fit for folders and task names; ``UsageError`` says what is."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageError(
+            f"dataset name {name!r}: letters, digits, '.', '_' and '-' are expected, beginning with a letter or digit"
+        )
+    return name

@@ -1,0 +1,15 @@
+"""The two ways an update ends early: the user can mend it before anything is spent, or it failed under way."""
+
+
+class UsageError(ValueError):
+    """Refused before anything was spent: the message says what was given, what was expected and what to do.
+
+    The command line exits with 2.
+    """
+
+
+class StageError(RuntimeError):
+    """A stage could not finish. What it had committed stays; the same command goes on from there.
+
+    The command line exits with 1.
+    """

@@ -1,0 +1,195 @@
+"""Evaluate: plan the pieces that are not done yet, have the actors do them, put the files together."""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from stages.errors import StageError
+from stages.evaluate.losses import Totals, plan_pieces, read_totals, write_losses
+from stages.evaluate.pool import Conditions, LossPiece, TaskPiece, work_through
+from stages.evaluate.settings import EvaluateSettings
+from stages.evaluate.tasks import make_tasks
+from stages.progress import Progress
+from stages.shards import map_shards
+from stages.storage import Folder
+from stages.tokens import TokenStream
+
+RELEASE = "release"  # the model that lm-eval runs on
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A dataset's validation split: its token shards (contract 2) and its document shards (contract 1)."""
+
+    name: str
+    tokens: Folder
+    documents: Folder
+
+
+@dataclass(frozen=True)
+class EvaluateOutcome:
+    """What was measured; plain JSON types (``dataclasses.asdict``)."""
+
+    losses: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By model and dataset: mean nats per target token of the full validation split."""
+    bits_per_byte: dict[str, dict[str, float]] = field(default_factory=dict)
+    """In the same form: nats of all targets / ln 2 / UTF-8 bytes of the validation documents' text."""
+    tokens: dict[str, int] = field(default_factory=dict)
+    """By dataset: target tokens behind its loss."""
+    lm_eval: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By task: metrics by their plain names (``acc``), and ``<metric>_stderr`` where lm-eval gives one."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out, and why."""
+
+
+def run(
+    models: dict[str, Folder],
+    sets: list[EvaluationSet],
+    out: Folder,
+    settings: EvaluateSettings,
+    *,
+    seq_len: int,
+    document_mask: bool,
+    num_actors: int,
+    gpus: bool,
+    progress: Progress,
+) -> EvaluateOutcome:
+    """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on a pool of Ray actors.
+
+    ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. Each actor takes
+    one CPU, and one GPU with ``gpus``. What an earlier call finished in ``out`` is not done again. Left in ``out``:
+
+    - ``losses/<model>-<dataset>.parquet``: per document ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes``;
+    - ``tasks/``: the generated tasks, ``samples/<task>.jsonl``: per sample, ``scores/<task>.json``: lm-eval's metrics.
+
+    Raises:
+        StageError: a piece of the work failed, or a loss is not a number.
+    """
+    streams = {one.name: TokenStream(one.tokens) for one in sets}
+    notes = [
+        f"{name}: its validation split has {stream.num_tokens} tokens, too few for a loss"
+        for name, stream in streams.items()
+        if stream.num_tokens < 2
+    ]
+    measured = [one for one in sets if streams[one.name].num_tokens >= 2]
+    generated = _generate(measured, out / "tasks", settings, progress)
+    owners = _owners(models)
+    pieces: list[LossPiece | TaskPiece] = []
+    for owner in sorted(
+        set(owners.values()), key=lambda name: name == owners[RELEASE]
+    ):  # the release stays for lm-eval
+        for one in measured:
+            pieces += _loss_pieces(owner, models[owner], one, streams[one.name], out / "losses", seq_len=seq_len)
+    tasks = {**_prefixes(generated, streams), **dict.fromkeys(settings.tasks)}
+    finished = set((out / "scores").files(".json"))
+    pieces += [
+        TaskPiece(models[RELEASE], task, end, out) for task, end in tasks.items() if f"{task}.json" not in finished
+    ]
+    if pieces:
+        work_through(pieces, Conditions(settings, seq_len, document_mask, gpus), num_actors, progress)
+    totals = _totals(owners, measured, streams, out / "losses", seq_len)
+    notes += [note for _, more in generated.values() for note in more]
+    return _outcome(totals, measured, _scores(out / "scores", list(tasks)), notes)
+
+
+def _generate(
+    sets: list[EvaluationSet], out: Folder, settings: EvaluateSettings, progress: Progress
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Make the offline tasks: by dataset, their names and the notes on what was left out."""
+    if not settings.task_documents or not sets:
+        return {}
+    records = [{"dataset": one.name, "documents": str(one.documents), "datasets": 1} for one in sets]
+    made = map_shards(
+        partial(make_tasks, out=out, settings=settings), records, progress, "make evaluation tasks", "datasets"
+    )
+    return {one.name: (account["tasks"], account["notes"]) for one, account in zip(sets, made, strict=True)}
+
+
+def _prefixes(
+    generated: dict[str, tuple[list[str], list[str]]], streams: dict[str, TokenStream]
+) -> dict[str, int | None]:
+    """For each generated task its dataset's end-of-text, the token that its documents are predicted from."""
+    formats = {name: stream.format for name, stream in streams.items()}
+    return {task: one.end_of_text for name, (tasks, _) in generated.items() if (one := formats[name]) for task in tasks}
+
+
+def _owners(models: dict[str, Folder]) -> dict[str, str]:
+    """For each model the first name of the same folder, itself as a rule."""
+    return {name: next(other for other in models if models[other] == folder) for name, folder in models.items()}
+
+
+def losses_file(model: str, dataset: str) -> str:
+    """The name of a model's per-document losses on a dataset."""
+    return f"{model}-{dataset}.parquet"
+
+
+def _piece_names(model: str, dataset: str, spans: list[tuple[int, int]]) -> list[str]:
+    return [f"{model}-{dataset}-{number:05d}.npz" for number in range(len(spans))]
+
+
+def _loss_pieces(
+    name: str, model: Folder, one: EvaluationSet, stream: TokenStream, out: Folder, *, seq_len: int
+) -> list[LossPiece | TaskPiece]:
+    """The spans of one model and dataset that no earlier call has finished."""
+    if out.exists(losses_file(name, one.name)):
+        return []
+    spans, pieces = plan_pieces(stream.num_tokens, seq_len), out / "pieces"
+    finished = set(pieces.files(".npz"))
+    names = _piece_names(name, one.name, spans)
+    return [
+        LossPiece(model, one.tokens, span, pieces, file)
+        for span, file in zip(spans, names, strict=True)
+        if file not in finished
+    ]
+
+
+def _totals(
+    owners: dict[str, str], sets: list[EvaluationSet], streams: dict[str, TokenStream], out: Folder, seq_len: int
+) -> dict[str, dict[str, Totals]]:
+    """Put the pieces together where that is not done, and sum every file: by model and dataset."""
+    totals: dict[str, dict[str, Totals]] = {}
+    for model, owner in owners.items():
+        totals[model] = {}
+        for one in sets:
+            file, stream = losses_file(model, one.name), streams[one.name]
+            if not out.exists(file):
+                if model == owner:
+                    names = _piece_names(owner, one.name, plan_pieces(stream.num_tokens, seq_len))
+                    write_losses(out, file, stream, out / "pieces", names)
+                else:
+                    out.write(file, out.read(losses_file(owner, one.name)))
+            totals[model][one.name] = found = read_totals(out, file)
+            if not math.isfinite(found.nats):
+                raise StageError(
+                    f"evaluate: the loss of {model} on {one.name} is {found.nats}: its weights have diverged"
+                )
+    out.delete("pieces")
+    return totals
+
+
+def _scores(out: Folder, tasks: list[str]) -> dict[str, dict[str, float]]:
+    """The metrics of all tasks; a group brings its members."""
+    scores: dict[str, Any] = {}
+    for task in tasks:
+        scores |= out.read_json(f"{task}.json")
+    return scores
+
+
+def _outcome(
+    totals: dict[str, dict[str, Totals]],
+    sets: list[EvaluationSet],
+    scores: dict[str, dict[str, float]],
+    notes: list[str],
+) -> EvaluateOutcome:
+    by_set = next(iter(totals.values()), {})
+    return EvaluateOutcome(
+        losses={model: {name: total.loss for name, total in row.items()} for model, row in totals.items()},
+        bits_per_byte={
+            model: {name: total.bits_per_byte for name, total in row.items() if total.num_bytes}
+            for model, row in totals.items()
+        },
+        tokens={one.name: by_set[one.name].num_tokens for one in sets if one.name in by_set},
+        lm_eval=scores,
+        notes=notes,
+    )

@@ -1,0 +1,190 @@
+"""Offline lm-eval tasks made from a dataset's validation documents, and the check of tasks named by the recipe.
+
+- ``rewarm_<dataset>_rolling``: log-likelihood of whole documents (word and byte perplexity, bits per byte);
+- ``rewarm_<dataset>_continuation``: given how a document begins, which of four continuations is its own.
+
+Every choice is made by hashing, so the same documents and seed give the same task whatever the shards or workers.
+"""
+
+import difflib
+import heapq
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import xxhash
+import yaml
+
+from stages.documents import read_shards
+from stages.errors import UsageError
+from stages.evaluate.settings import EvaluateSettings
+from stages.storage import Folder
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+CONTEXT_CHARS = 400  # a continuation begins at the first space from here on, or from the middle of a shorter document
+CONTINUATION_CHARS = 100
+FEWEST_CHARS = 20  # of text on either side
+NUM_CHOICES = 4
+
+ROLLING = {
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "text",
+    "metric_list": [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
+}
+CONTINUATION = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "context",
+    "doc_to_choice": "choices",
+    "doc_to_target": "label",
+    "target_delimiter": "",
+    "metric_list": [{"metric": name} for name in ("acc", "acc_norm")],
+}
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A document as the continuation task shows it: how it begins, and how it goes on (its first space included)."""
+
+    doc_id: str
+    context: str
+    continuation: str
+
+
+def task_name(dataset: str, kind: str) -> str:
+    """``rewarm_<dataset>_<kind>``; a dataset's name that is not plain is made so and told apart by its hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", dataset)
+    if plain != dataset:
+        plain = f"{plain}_{xxhash.xxh3_64_hexdigest(dataset.encode())[:8]}"
+    return f"rewarm_{plain}_{kind}"
+
+
+def rank(*parts: object) -> str:
+    """A hash to order by: an even draw that anybody can repeat."""
+    return str(xxhash.xxh3_128_hexdigest("\0".join(map(str, parts)).encode()))
+
+
+def choose_documents(documents: Folder, count: int, seed: int) -> list[tuple[str, str]]:
+    """``count`` documents (id, text) that are not blank: those of lowest rank, in that order."""
+    ranked = heapq.nsmallest(count, _ranked(documents, seed))
+    return [(doc_id, text) for _, doc_id, text in ranked]
+
+
+def _ranked(documents: Folder, seed: int) -> Iterator[tuple[str, str, str]]:
+    for batch in read_shards(documents, ["doc_id", "text"]):
+        for doc_id, text in zip(batch.column("doc_id").to_pylist(), batch.column("text").to_pylist(), strict=True):
+            if text.strip():
+                yield rank(seed, doc_id), doc_id, text
+
+
+def excerpt(doc_id: str, text: str) -> Excerpt | None:
+    """Split a document for the continuation task; none when it is too short.
+
+    The split falls before white space where there is some within ``CONTINUATION_CHARS``, so that no tokenizer joins the
+    two sides; text without spaces is split where it stands.
+    """
+    at = min(CONTEXT_CHARS, len(text) // 2)
+    space = re.compile(r"\s").search(text, at, at + CONTINUATION_CHARS)
+    context = text[: space.start() if space else at].rstrip()
+    continuation = text[len(context) : len(context) + CONTINUATION_CHARS].rstrip()
+    if min(len(context.strip()), len(continuation.strip())) < FEWEST_CHARS:
+        return None
+    return Excerpt(doc_id, context, continuation)
+
+
+def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] | None:
+    """One question: the true continuation among three that differ from it and each other; none if there are too few."""
+    foreign = sorted(
+        {other.continuation for other in others} - {own.continuation}, key=lambda text: rank(seed, own.doc_id, text)
+    )
+    choices = sorted(
+        [own.continuation, *foreign[: NUM_CHOICES - 1]], key=lambda text: rank("order", seed, own.doc_id, text)
+    )
+    if len(choices) < NUM_CHOICES:
+        return None
+    return {"doc_id": own.doc_id, "context": own.context, "choices": choices, "label": choices.index(own.continuation)}
+
+
+def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings) -> dict[str, Any]:
+    """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they are there.
+
+    Returns the names of the tasks and notes on what was left out.
+    """
+    dataset, done = record["dataset"], f"{task_name(record['dataset'], 'tasks')}.json"
+    if out.exists(done):
+        return dict(out.read_json(done))
+    chosen = choose_documents(Folder(record["documents"]), settings.task_documents, settings.seed)
+    rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
+    excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text))]
+    questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
+    names, notes = [], []
+    for kind, rows, body in (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION)):
+        name = task_name(dataset, kind)
+        if rows:
+            write_task(out, name, rows, body)
+            names.append(name)
+        else:
+            need = (
+                f"{NUM_CHOICES} documents of {2 * FEWEST_CHARS} characters or more"
+                if kind == "continuation"
+                else "a document"
+            )
+            notes.append(
+                f"{name} is left out: it needs {need}, which {dataset}'s {len(chosen)} validation documents do not give"
+            )
+    out.write_json(done, {"tasks": names, "notes": notes})
+    return {"tasks": names, "notes": notes}
+
+
+def write_task(out: Folder, name: str, rows: list[dict[str, Any]], body: dict[str, Any]) -> None:
+    """Write a task's data and definition; with ``cd`` into the folder, lm-eval's own command line runs it too."""
+    out.write(f"{name}.jsonl", b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+    data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}}, "test_split": "test"}
+    definition = {"task": name, **data, **body, "num_fewshot": 0, "metadata": {"version": 1}}
+    out.write(f"{name}.yaml", yaml.safe_dump(definition, sort_keys=False).encode())
+
+
+def copy_task(tasks: Folder, name: str, target: Path) -> None:
+    """A generated task on this machine's disk, with the absolute path that lm-eval asks for, and a cache of its own."""
+    definition = yaml.safe_load(tasks.read(f"{name}.yaml"))
+    (target / f"{name}.jsonl").write_bytes(tasks.read(f"{name}.jsonl"))
+    definition["dataset_kwargs"] = {
+        "data_files": {"test": str(target / f"{name}.jsonl")},
+        "cache_dir": str(target / "cache"),
+    }
+    (target / f"{name}.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
+
+
+def named_tasks(settings: EvaluateSettings) -> "TaskManager":
+    """lm-eval's index of all tasks it comes with and those of ``include_path``: some seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=settings.include_path, include_defaults=True)
+
+
+def check_tasks(settings: EvaluateSettings) -> None:
+    """Refuse task names that lm-eval does not know, before anything is spent; at once when none are named.
+
+    Raises:
+        UsageError: a name is unknown (the message has the nearest ones), or ``include_path`` is no folder.
+    """
+    if settings.include_path is not None and not Path(settings.include_path).is_dir():
+        raise UsageError(f"evaluate.include_path: {settings.include_path} is not a folder on this machine")
+    if not settings.tasks:
+        return
+    known = named_tasks(settings).all_tasks
+    unknown = [name for name in settings.tasks if name not in set(known)]
+    if unknown:
+        hints = []
+        for name in unknown:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+            hints.append(f"{name!r}" + (f" (nearest: {', '.join(near)})" if near else " (nothing of a similar name)"))
+        raise UsageError(
+            f"evaluate.tasks: lm-eval knows no task, group or tag {', '.join(hints)}; `lm_eval ls tasks` lists them,"
+            " and evaluate.include_path adds a folder of your own"
+        )

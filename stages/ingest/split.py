@@ -1,0 +1,107 @@
+"""Which documents stay, and which of them validate: decided from the content hashes alone.
+
+Hashes are numpy arrays of ``S16``: the 16 bytes of ``doc_id``, big-endian, so their order is that of the number.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import xxhash
+
+from stages.errors import StageError
+from stages.storage import Folder
+
+Hashes = npt.NDArray[np.bytes_]
+DROP, TRAIN, VALIDATE = 0, 1, 2  # a row's fate
+INDEX_FILE = "doc_ids.arrow"
+INDEX_SCHEMA = pa.schema([pa.field("doc_id", pa.binary(16), nullable=False)])
+
+
+@dataclass(frozen=True)
+class Split:
+    """The fate of every row of an arrival."""
+
+    fates: npt.NDArray[np.uint8]  # a row each, in input order
+    kept: Hashes  # of all documents that stay, sorted
+    duplicates: int  # rows that repeat an earlier row of this arrival
+    duplicates_earlier: int  # first rows whose text an earlier dataset has
+
+
+def split_documents(hashes: Hashes, earlier: list[Hashes], validation_share: float) -> Split:
+    """Decide every row's fate. ``earlier`` holds sorted hashes.
+
+    Of equal texts the first row stays. A document validates iff ``int(doc_id, 16) / 2**128 < validation_share``,
+    whatever else there is; but of two documents or more at least the one of smallest hash validates, and at least
+    the one of largest hash trains.
+    """
+    unique, first = np.unique(hashes, return_index=True)
+    known = np.zeros(len(unique), bool)
+    for index in earlier:
+        known |= contains(index, unique)
+    kept, first = unique[~known], first[~known]
+    num_validation = int(np.searchsorted(kept, threshold(validation_share)))
+    num_validation = max(min(num_validation, len(kept) - 1), min(1, len(kept) - 1), 0)
+    fates = np.full(len(hashes), DROP, np.uint8)
+    fates[first[num_validation:]] = TRAIN
+    fates[first[:num_validation]] = VALIDATE
+    return Split(fates, kept, len(hashes) - len(unique), int(known.sum()))
+
+
+def threshold(share: float) -> np.bytes_:
+    """The smallest hash that does not validate."""
+    return np.bytes_(math.ceil(Fraction(share) * 2**128).to_bytes(16, "big"))
+
+
+def contains(index: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
+    """Which of the wanted hashes a sorted index holds."""
+    if not len(index):
+        return np.zeros(len(wanted), bool)
+    places = np.minimum(np.searchsorted(index, wanted), len(index) - 1)
+    found: npt.NDArray[np.bool_] = index[places] == wanted
+    return found
+
+
+def content_digest(hashes: Hashes, fates: npt.NDArray[np.uint8]) -> str:
+    """32 hex digits of xxh3-128 over the hashes of the training documents, then the validation documents, in order."""
+    parts = [hashes[fates == fate] for fate in (TRAIN, VALIDATE)]
+    state = xxhash.xxh3_128(":".join(str(len(part)) for part in parts).encode())
+    for part in parts:
+        state.update(part.tobytes())
+    return str(state.hexdigest())
+
+
+def read_hashes(folder: Folder, name: str) -> Hashes:
+    """The hashes of a document shard's rows."""
+    filesystem, path = folder.filesystem()
+    with filesystem.open_input_file(f"{path}/{name}") as stream, pq.ParquetFile(stream) as shard:
+        return np.concatenate([np.empty(0, "S16"), *batches_of_hashes(shard)])
+
+
+def batches_of_hashes(shard: pq.ParquetFile) -> Iterator[Hashes]:
+    """The same in pieces."""
+    for batch in shard.iter_batches(batch_size=2**16, columns=["doc_id"]):
+        yield np.frombuffer(bytes.fromhex("".join(batch.column(0).to_pylist())), "S16")
+
+
+def write_index(index: Folder, hashes: Hashes) -> None:
+    """Keep the sorted hashes of a dataset's documents, for the arrivals to come: 16 bytes each, Arrow IPC."""
+    column = pa.Array.from_buffers(pa.binary(16), len(hashes), [None, pa.py_buffer(np.ascontiguousarray(hashes))])
+    with index.writing(INDEX_FILE) as scratch, pa.ipc.new_file(scratch, INDEX_SCHEMA) as writer:
+        writer.write_batch(pa.record_batch([column], schema=INDEX_SCHEMA))
+
+
+def read_index(index: Folder) -> Hashes:
+    """The sorted hashes of an earlier dataset; memory-mapped from a local disk."""
+    if not index.exists(INDEX_FILE):
+        raise StageError(f"{index}: {INDEX_FILE} is missing, so duplicates of this dataset cannot be found; restore it")
+    source = pa.memory_map(str(index.path / INDEX_FILE)) if index.is_local else pa.BufferReader(index.read(INDEX_FILE))
+    chunks = pa.ipc.open_file(source).read_all()["doc_id"].chunks
+    parts = [np.frombuffer(chunk.buffers()[1], "S16") for chunk in chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, "S16"), *parts])

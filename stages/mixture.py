@@ -1,0 +1,172 @@
+"""Contract 3: the mixture. Which sequence of which dataset stands at which place of a training run: a pure function.
+
+Nothing here holds a position: a run that resumes, on however many workers, asks for the next step and gets the
+sequences that an undisturbed run would have got. Replay writes a mixture, training and annealing read it.
+"""
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import xxhash
+
+FEISTEL_ROUNDS = 6
+MAX_DENOMINATOR = 1_000_000  # of every share: products with a position stay far inside 64 bits
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset's own order of sequences, and where in it this mixture begins to read."""
+
+    dataset: str
+    num_sequences: int  # of ``seq_len`` tokens, in its training shards
+    order_seed: int  # decides the order; kept from the update in which the dataset was new
+    start: int = 0  # position in that order; past ``num_sequences`` a next epoch begins, in another order
+    weight: int = 1  # its part among the new (or the replayed) sources, relative to the other weights (tokens)
+
+    def sequences(self, positions: np.ndarray) -> np.ndarray:
+        """Indices of sequences (int64) at the given positions, counted from ``start``."""
+        epochs, places = np.divmod(positions + self.start, self.num_sequences)
+        found = np.empty_like(places)
+        for epoch in np.unique(epochs):
+            chosen = epochs == epoch
+            found[chosen] = permute(
+                places[chosen], self.num_sequences, order_key(self.order_seed, self.dataset, int(epoch))
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """``steps`` global batches of ``global_batch`` sequences; a share of them replayed, the rest new."""
+
+    new: tuple[Source, ...]
+    replayed: tuple[Source, ...]
+    share: str  # of replay, as a fraction "p/q": exact, and the same in JSON
+    seq_len: int
+    global_batch: int
+    steps: int
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The new datasets, then the replayed ones: the numbering that ``batch`` uses."""
+        return (*self.new, *self.replayed)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one global batch."""
+        return self.seq_len * self.global_batch
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Source numbers and sequence indices (both int64 ``[global_batch]``) of a step, in the order of the batch."""
+        places = np.arange(step * self.global_batch, (step + 1) * self.global_batch, dtype=np.int64)
+        numbers, positions = self.assign(places)
+        indices = np.empty_like(positions)
+        for number in np.unique(numbers):
+            chosen = numbers == number
+            indices[chosen] = self.sources[number].sequences(positions[chosen])
+        return numbers, indices
+
+    def assign(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Source number and position in that source's reading, for places counted from the first sequence of the run.
+
+        The first ``n`` places hold ``floor(share * n)`` replayed sequences, so the share is exact to within one
+        sequence at every point. Within the new and within the replayed ones, each source is split off from those
+        after it in the same way. What the new ones read does not depend on the share.
+        """
+        replayed, positions = split(places, Fraction(self.share))
+        numbers = np.zeros_like(places)
+        for group, members, first in ((self.new, ~replayed, 0), (self.replayed, replayed, len(self.new))):
+            rest = members
+            for number, later in enumerate(later_shares(group), start=first):
+                is_later, local = split(positions[rest], later)
+                indices = np.flatnonzero(rest)
+                numbers[indices] = number
+                positions[indices] = local
+                rest = np.zeros_like(rest)
+                rest[indices[is_later]] = True
+        return numbers, positions
+
+    def count(self, first: int, steps: int) -> list[int]:
+        """Sequences taken from each source (in the order of ``sources``) in steps ``first`` to ``first + steps - 1``."""
+        ends = (first * self.global_batch, (first + steps) * self.global_batch)
+        low, high = (self._taken(places) for places in ends)
+        return [after - before for before, after in zip(low, high, strict=True)]
+
+    def _taken(self, places: int) -> list[int]:
+        share = Fraction(self.share)
+        replayed = places * share.numerator // share.denominator
+        taken = []
+        for group, rest in ((self.new, places - replayed), (self.replayed, replayed)):
+            for later in later_shares(group):
+                passed = rest * later.numerator // later.denominator
+                taken.append(rest - passed)
+                rest = passed
+        return taken
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Mixture":
+        """Read what ``to_json`` wrote."""
+        groups = {name: tuple(Source(**source) for source in value[name]) for name in ("new", "replayed")}
+        return cls(**{**value, **groups})
+
+
+def later_shares(group: tuple[Source, ...]) -> list[Fraction]:
+    """For each source of a group, the part of what has come down to it that goes on to those after it."""
+    weights = [source.weight for source in group]
+    remaining = [sum(weights[number:]) for number in range(len(weights))]
+    shares = [Fraction(total - weight, total) for weight, total in zip(weights, remaining, strict=True)]
+    return [share.limit_denominator(MAX_DENOMINATOR) for share in shares]
+
+
+def split(places: np.ndarray, share: Fraction) -> tuple[np.ndarray, np.ndarray]:
+    """Which places go to the second of two streams that holds ``share`` of them, and each place's position in its stream.
+
+    Place ``n`` goes to the second stream where ``floor(share * (n + 1)) > floor(share * n)`` (Bresenham's line).
+    """
+    before = times(places, share)
+    second = times(places + 1, share) > before
+    return second, np.where(second, before, places - before)
+
+
+def times(places: np.ndarray, share: Fraction) -> np.ndarray:
+    """``floor(places * share)`` in integers, without overflow for denominators up to ``MAX_DENOMINATOR``."""
+    whole, part = np.divmod(places, share.denominator)
+    return whole * share.numerator + part * share.numerator // share.denominator
+
+
+def order_key(seed: int, dataset: str, epoch: int) -> int:
+    """The 64-bit key of a dataset's order in an epoch; independent of every other dataset and of the share."""
+    return int(xxhash.xxh3_64_intdigest(f"{seed}/{dataset}/{epoch}".encode()))
+
+
+def permute(places: np.ndarray, size: int, key: int) -> np.ndarray:
+    """A pseudo-random permutation of ``range(size)``, evaluated at ``places`` only: no table, whatever the size.
+
+    A Feistel network over the next power of four, walked on where it leaves the range (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains", section 4).
+    """
+    half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
+    mask = np.uint64((1 << int(half)) - 1)
+    keys = [np.uint64(xxhash.xxh3_64_intdigest(f"{key}/{turn}".encode())) for turn in range(FEISTEL_ROUNDS)]
+    values = places.astype(np.uint64)
+    outside = np.ones(len(values), dtype=bool)
+    while outside.any():
+        left, right = values[outside] >> half, values[outside] & mask
+        for turn in keys:
+            left, right = right, left ^ (scramble(right ^ turn) & mask)
+        values[outside] = (left << half) | right
+        outside[outside] = values[outside] >= size
+    return values.astype(np.int64)
+
+
+def scramble(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele et al. 2014): every bit of the input reaches every bit of the result."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

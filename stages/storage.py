@@ -1,0 +1,221 @@
+"""One ``Folder`` over local disks and object stores (``s3://``, ``gs://``), through ``pyarrow.fs``.
+
+Invariant: a file appears under its name whole or not at all. On a local disk it is written beside its place and
+renamed; on an object store a put is atomic by itself. Names that begin with a dot are never listed.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow.fs as pafs
+import xxhash
+
+from stages.errors import UsageError
+
+MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
+
+
+class Folder:
+    """A folder by URI or local path. Cheap to make and to send to a Ray task; nothing is created until written."""
+
+    def __init__(self, uri: str | Path) -> None:
+        text = str(uri)
+        if "://" in text and not text.startswith("file://"):
+            self.uri = text.rstrip("/")
+        else:
+            self.uri = str(Path(text.removeprefix("file://")).absolute())
+
+    def __repr__(self) -> str:
+        return f"Folder({self.uri!r})"
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and other.uri == self.uri
+
+    def __hash__(self) -> int:
+        return hash(self.uri)
+
+    def __truediv__(self, child: str) -> "Folder":
+        head, mark, query = self.uri.partition("?")
+        return Folder(f"{head}/{child}{mark}{query}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the folder lies on a disk of this machine (or one mounted on it)."""
+        return "://" not in self.uri
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        """The local path; only for a local folder."""
+        assert self.is_local, self.uri
+        return Path(self.uri)
+
+    def filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """The Arrow filesystem and the path in it."""
+        if self.is_local:
+            return pafs.LocalFileSystem(), self.uri
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(self.uri)
+        except (ValueError, OSError) as error:
+            raise UsageError(
+                f"{self.uri}: not a folder rewarm can open (a local path, s3:// or gs://): {error}"
+            ) from error
+        return filesystem, path
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def exists(self, name: str = "") -> bool:
+        """Whether the folder (or a file or folder in it) is there."""
+        if self.is_local:
+            return (self.path / name).exists()
+        filesystem, path = self.filesystem()
+        return bool(filesystem.get_file_info(f"{path}/{name}".rstrip("/")).type != pafs.FileType.NotFound)
+
+    def committed(self) -> bool:
+        """Whether the folder is whole: its manifest, written last, is there."""
+        return self.exists(MANIFEST)
+
+    def files(self, suffix: str = "") -> list[str]:
+        """Names of the files directly in the folder that end in ``suffix``, sorted; none where there is no folder."""
+        return [name for name, kind in self._children() if kind == pafs.FileType.File and name.endswith(suffix)]
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly in the folder, sorted."""
+        return [name for name, kind in self._children() if kind == pafs.FileType.Directory]
+
+    def _children(self) -> list[tuple[str, pafs.FileType]]:
+        filesystem, path = self.filesystem()
+        found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+        return sorted((info.base_name, info.type) for info in found if not info.base_name.startswith("."))
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def read(self, name: str) -> bytes:
+        """All bytes of a file."""
+        if self.is_local:
+            return (self.path / name).read_bytes()
+        filesystem, path = self.filesystem()
+        with filesystem.open_input_stream(f"{path}/{name}") as stream:
+            return bytes(stream.read())
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's value."""
+        return orjson.loads(self.read(name))
+
+    def manifest(self) -> dict[str, Any]:
+        """The folder's commit marker."""
+        value: dict[str, Any] = self.read_json(MANIFEST)
+        return value
+
+    def local(self, name: str = "") -> Path:
+        """A local path to a file or folder: itself on a local disk, else a copy kept in this machine's cache.
+
+        Only for what is committed and never changes: the copy is not refreshed.
+        """
+        if self.is_local:
+            return self.path / name
+        filesystem, path = self.filesystem()
+        source = f"{path}/{name}".rstrip("/")
+        target = cache_root() / xxhash.xxh3_128_hexdigest(f"{self.uri}/{name}".encode())
+        if not target.exists():
+            scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            scratch.parent.mkdir(parents=True, exist_ok=True)
+            pafs.copy_files(
+                source, str(scratch), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
+            )
+            scratch.replace(target)
+        return target
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A local scratch path for a file (or folder) that takes its place in one step when the block succeeds."""
+        if self.is_local:
+            target = self.path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+            try:
+                yield scratch
+                sync(scratch)
+                if scratch.is_dir() and target.exists():
+                    shutil.rmtree(target)
+                scratch.replace(target)
+                sync(target.parent)
+            finally:
+                remove(scratch)
+        else:
+            with tempfile.TemporaryDirectory(prefix="rewarm-") as folder:
+                scratch = Path(folder) / Path(name).name
+                yield scratch
+                self.upload(scratch, name)
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a local file or folder here."""
+        filesystem, path = self.filesystem()
+        pafs.copy_files(
+            str(source), f"{path}/{name}", source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem
+        )
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file atomically."""
+        with self.writing(name) as scratch:
+            scratch.write_bytes(data)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file atomically; keys stay in their order."""
+        self.write(
+            name,
+            orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE),
+        )
+
+    def delete(self, name: str = "") -> None:
+        """Remove a file, or a folder with all in it; nothing where there is none."""
+        if self.is_local:
+            remove(self.path / name)
+            return
+        filesystem, path = self.filesystem()
+        target = f"{path}/{name}".rstrip("/")
+        kind = filesystem.get_file_info(target).type
+        if kind == pafs.FileType.Directory:
+            filesystem.delete_dir(target)
+        elif kind == pafs.FileType.File:
+            filesystem.delete_file(target)
+
+
+def cache_root() -> Path:
+    """Where copies of remote files lie: ``REWARM_CACHE``, else ``~/.cache/rewarm``."""
+    return Path(os.environ.get("REWARM_CACHE", "~/.cache/rewarm")).expanduser() / "files"
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or every file of a folder, to the disk, so that a rename never outlives its bytes."""
+    inside = [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else []
+    for entry in [*inside, path]:
+        handle = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

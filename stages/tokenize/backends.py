@@ -1,0 +1,159 @@
+"""Two encoders behind one call: ``tokenizers``, the reference, and ``fastokens``, used where its ids are the same.
+
+Both give ``(ids, offsets)``: all texts' ids in one uint32 array, text ``i`` at ``ids[offsets[i]:offsets[i + 1]]``, with
+no special token added and none read out of the text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+
+from stages.errors import UsageError
+from stages.storage import Folder
+from stages.tokenize.tokenizer import Definition, load_definition
+
+CASES = (
+    *("", " ", "  ", "\n", "\t", "\r\n", "\x00", "a", "a ", " a", "\ufeffBOM", "\u00a0\u2003\u3000x"),
+    *(
+        "a  b   c" + " " * 33 + "d",
+        "x\n\n\n\ty  \n ",
+        "one\r\ntwo\rthree\n\rfour\r\n\r\n",
+        "def f(x):\n\t\treturn  x\n",
+    ),
+    *("0 1 12 123 1234 12345678901234567890", "3.14e-10, 1,000,000; ½ ² ٣ 四", "don't I'LL we've 'S ''t"),
+    *("e\u0301 é a\u0308\u0323 \u0301\u0301\u0301", "\ufb01 \u212b K ſ İ ı ß ẞ", "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢"),
+    *(
+        "👩‍👩‍👧‍👦 👍🏽 🏳️‍🌈 🇩🇪🇫🇷",
+        "日本語の文。中文，沒有空格。한국어 띄어쓰기",
+        "שלום עולם مرحبا بالعالم \u202bRTL\u202c",
+        "ไทยไม่มีช่องว่าง हिन्दी",
+    ),
+    *(
+        "a\x00b\x00\x00c\x7f\x1b[0m",
+        "\ufffd\ufffe\uffff\U0010ffff \ue000",
+        "Ã¼ Ã© â€™ \x80\x9f\xad",
+        "\u200b\u200c\u200d\u2060",
+    ),
+    *("a" * 5000, "ab" * 4000, "é" * 3000, "=" * 300 + "-" * 77, "https://example.org/a_b?c=d&e=%20#f", "𝕬𝖇𝖈 𐍈 𒀀"),
+)
+
+
+class Encoder(Protocol):
+    """Texts to ids."""
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (uint32, flat) and offsets (int64, one more than texts)."""
+
+
+class Reference:
+    """The ``tokenizers`` library."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._tokenizer = definition.tokenizer
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Encoder``."""
+        # One text a call: as many threads as the task asked Ray for, not as many as the machine has.
+        ids = [self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids for text in texts]
+        offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        flat = np.fromiter((value for values in ids for value in values), dtype=np.uint32, count=int(offsets[-1]))
+        return flat, offsets
+
+
+class Fast:
+    """The ``fastokens`` library. Raises whatever it raises at a tokenizer that it does not know."""
+
+    def __init__(self, definition: Definition) -> None:
+        import fastokens
+
+        self._tokenizer = fastokens.Tokenizer.from_json_str(definition.json)
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Encoder``."""
+        ids, offsets = self._tokenizer.encode_batch_flat(
+            list(texts), add_special_tokens=False, split_special_tokens=True
+        )
+        return np.frombuffer(ids, dtype=np.uint32), np.frombuffer(offsets, dtype=np.uint64).astype(np.int64)
+
+
+@cache
+def encoder_of(tokenizer: Folder, digest: str, backend: str) -> Encoder:
+    """The encoder of a tokenizer's folder, loaded once in a process; ``digest`` guards against a changed one."""
+    definition = load_definition(tokenizer)
+    if definition.digest != digest:
+        raise UsageError(
+            f"{tokenizer}: changed while it was in use: digest {digest} expected, found {definition.digest}"
+        )
+    return Fast(definition) if backend == "fastokens" else Reference(definition)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Where two encoders part: id ``position`` of text ``document``; None where one has no id there any more."""
+
+    document: int
+    position: int
+    expected: int | None
+    found: int | None
+
+    def __str__(self) -> str:
+        return f"document {self.document}, token {self.position}: {self.expected} expected, {self.found} found"
+
+
+def first_mismatch(expected: Encoder, found: Encoder, texts: Sequence[str]) -> Mismatch | None:
+    """The first text and position where ``found`` gives another id than ``expected``; None where all are the same."""
+    ids, offsets = expected.encode(texts)
+    other_ids, other_offsets = found.encode(texts)
+    if np.array_equal(ids, other_ids) and np.array_equal(offsets, other_offsets):
+        return None
+    for document in range(len(texts)):
+        left = ids[offsets[document] : offsets[document + 1]].tolist()
+        right = other_ids[other_offsets[document] : other_offsets[document + 1]].tolist()
+        if left != right:
+            both = zip(left, right, strict=False)
+            position = next((i for i, (a, b) in enumerate(both) if a != b), min(len(left), len(right)))
+            pick = [values[position] if position < len(values) else None for values in (left, right)]
+            return Mismatch(document, position, *pick)
+    raise AssertionError("the ids of every text are the same, but not those of all")
+
+
+def special_cases(definition: Definition) -> list[str]:
+    """Texts on which encoders are known to part: whitespace, Unicode, controls, long words, special tokens as text."""
+    tokens = [*definition.special_tokens()[:64], definition.end_of_text]
+    embedded = [
+        form for token in tokens for form in (token, f"a{token}b", f" {token} \n{token}{token}", token[:-1], token[1:])
+    ]
+    return [*CASES, *embedded, "\n".join(CASES[:-6])]
+
+
+def choose_backend(definition: Definition, wanted: str, sample: Sequence[str]) -> tuple[str, str]:
+    """The backend to use, "fastokens" or "tokenizers", and why.
+
+    ``wanted`` is "auto" or one of the two. Raises ``UsageError`` where fastokens is demanded but cannot stand in.
+    """
+    if wanted == "tokenizers":
+        return "tokenizers", "asked for"
+    try:
+        reason = _why_not_fast(definition, sample)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in Rust arrives as a BaseException
+        reason = f"fastokens cannot use this tokenizer: {type(error).__name__}: {error}"
+    if reason is None:
+        return "fastokens", f"its ids equal tokenizers' on the special cases and on {len(sample)} documents of the data"
+    if wanted == "fastokens":
+        raise UsageError(f"tokenize.backend=fastokens: {reason}; set tokenize.backend to auto or tokenizers")
+    return "tokenizers", reason
+
+
+def _why_not_fast(definition: Definition, sample: Sequence[str]) -> str | None:
+    reference, fast = Reference(definition), Fast(definition)
+    for what, texts in (("the special cases", special_cases(definition)), ("a sample of the data", sample)):
+        mismatch = first_mismatch(reference, fast, texts)
+        if mismatch is not None:
+            excerpt = texts[mismatch.document][:60]
+            return f"fastokens gives other ids than tokenizers on {what} ({mismatch}, text {excerpt!r})"
+    return None

@@ -1,0 +1,25 @@
+"""Training: DeepSpeed ZeRO on Ray Train workers, in our own data order, under our own schedule."""
+
+from stages.train.initial import ModelSettings, check_importable, digest_folder, import_model, initial_model
+from stages.train.job import Job
+from stages.train.loop import CURVE
+from stages.train.run import TrainOutcome, run
+from stages.train.schedule import Schedule, ScheduleSettings, anneal_from, schedule_for
+from stages.train.settings import TrainSettings
+
+__all__ = [
+    "CURVE",
+    "Job",
+    "ModelSettings",
+    "Schedule",
+    "ScheduleSettings",
+    "TrainOutcome",
+    "TrainSettings",
+    "anneal_from",
+    "check_importable",
+    "digest_folder",
+    "import_model",
+    "initial_model",
+    "run",
+    "schedule_for",
+]

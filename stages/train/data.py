@@ -1,0 +1,65 @@
+"""What a rank reads at a step: its part of the mixture's batch, from memory-mapped token shards."""
+
+from collections.abc import Mapping
+
+import torch
+
+from stages.causal import collate
+from stages.errors import StageError
+from stages.mixture import Mixture
+from stages.storage import Folder
+from stages.tokens import TokenStream, Window
+
+
+class Batches:
+    """Every batch of a mixture, by step. Rank ``r`` of ``w`` takes the batch's sequences ``r``, ``r + w``, …"""
+
+    def __init__(
+        self, mixture: Mixture, tokens: Mapping[str, Folder], document_mask: bool, device: torch.device
+    ) -> None:
+        self.mixture = mixture
+        self.streams = [TokenStream(tokens[source.dataset]) for source in mixture.sources]
+        for source, stream in zip(mixture.sources, self.streams, strict=True):
+            found = stream.num_sequences(mixture.seq_len)
+            if found != source.num_sequences:
+                raise StageError(
+                    f"{stream.folder}: holds {found} sequences of {mixture.seq_len} tokens, the mixture was made for "
+                    f"{source.num_sequences}. The token shards changed since; restore them."
+                )
+        self.document_mask = document_mask
+        self.device = device
+
+    def windows(self, step: int, rank: int = 0, world_size: int = 1) -> list[Window]:
+        """A rank's part of a step's batch; by default the whole of it."""
+        numbers, indices = self.mixture.batch(step)
+        return [
+            self.streams[number].sequence(int(index), self.mixture.seq_len)
+            for number, index in zip(numbers[rank::world_size], indices[rank::world_size], strict=True)
+        ]
+
+    def part(self, step: int, rank: int, world_size: int, micro_batch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """A rank's part of the batch, in micro batches of tokens and position ids."""
+        windows = self.windows(step, rank, world_size)
+        pieces = [windows[first : first + micro_batch] for first in range(0, len(windows), micro_batch)]
+        return [collate(piece, self.device, self.document_mask) for piece in pieces]
+
+
+class ValidationSet:
+    """The first sequences of a dataset's validation split, evenly spread over it, divided among the ranks."""
+
+    def __init__(self, name: str, tokens: Folder, seq_len: int, limit: int) -> None:
+        self.name = name
+        self.stream = TokenStream(tokens)
+        self.seq_len = min(seq_len, max(1, self.stream.num_tokens - 1))
+        count = self.stream.num_sequences(self.seq_len)
+        kept = min(count, limit)
+        self.indices = [place * count // kept for place in range(kept)]
+
+    def part(self, rank: int, world_size: int) -> list[Window | None]:
+        """A rank's sequences; ``None`` fills up, so that every rank runs as many forward passes (ZeRO 3 needs it)."""
+        rounds = -(-len(self.indices) // world_size)
+        places = range(rank, rounds * world_size, world_size)
+        return [
+            self.stream.sequence(self.indices[place], self.seq_len) if place < len(self.indices) else None
+            for place in places
+        ]

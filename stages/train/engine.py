@@ -1,0 +1,186 @@
+"""One worker's DeepSpeed engine: made, stepped, saved, and loaded without DeepSpeed's traps.
+
+What is checked after every load, and why: ``load_checkpoint`` can take another tag than the one asked for, or report
+success with random weights; so the digest of the whole fp32 weights must equal the one that was saved. It also
+restores the optimizer groups' hyperparameters, which are ours to set: they are applied again after every load.
+"""
+
+import contextlib
+import io
+import tempfile
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from stages.errors import StageError
+from stages.train.settings import TrainSettings
+from stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
+
+TAG = "state"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker stands in the group."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: torch.device
+
+
+class Engine:
+    """A DeepSpeed engine that starts from a Hugging Face folder and can be saved and resumed exactly."""
+
+    def __init__(self, start: Path, settings: TrainSettings, place: Place, scratch: Path) -> None:
+        self.settings = settings
+        self.place = place
+        self.start = start
+        self.scratch = scratch
+        self.part = settings.global_batch // place.world_size
+        self.micro_batch = settings.micro_batch or self.part
+        self.engine = self._fresh(universal=False)
+
+    def _fresh(self, universal: bool) -> Any:
+        """A new engine with the start's weights and an empty optimizer."""
+        import deepspeed
+
+        model = load_model(self.start)
+        if self.settings.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        expected = digest(model_weights(model))
+        masters = {name: weight.clone() for name, weight in model_weights(model)} if self._low_precision else {}
+        model.train()
+        optimizer = torch.optim.AdamW(self._groups(model), lr=0.0, fused=self.place.device.type == "cuda")
+        with contextlib.redirect_stdout(io.StringIO()):
+            engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self._config(universal))
+        if masters:
+            set_weights(engine, masters)
+        self._check(engine, expected, f"starting from {self.start}")
+        return engine
+
+    @property
+    def _low_precision(self) -> bool:
+        return self.settings.precision != "fp32"
+
+    def _config(self, universal: bool) -> dict[str, Any]:
+        return {
+            "train_micro_batch_size_per_gpu": self.micro_batch,
+            "gradient_accumulation_steps": self.part // self.micro_batch,
+            "gradient_clipping": self.settings.clip,
+            "zero_optimization": {"stage": self.settings.zero_stage},
+            "zero_allow_untested_optimizer": True,
+            "bf16": {"enabled": self._low_precision},
+            "steps_per_print": 1_000_000_000,
+            "checkpoint": {"load_universal": universal},
+        }
+
+    def _groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
+        """Two groups: matrices with weight decay, biases and norms (anything of one dimension) without."""
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        common = {"betas": (self.settings.beta1, self.settings.beta2), "eps": self.settings.epsilon}
+        matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+        vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
+        groups = [(matrices, self.settings.weight_decay), (vectors, 0.0)]
+        return [{"params": members, "weight_decay": decay, **common} for members, decay in groups if members]
+
+    def _apply_hyperparameters(self, engine: Any) -> None:
+        decays = (
+            [self.settings.weight_decay, 0.0]
+            if len(engine.optimizer.param_groups) == 2
+            else [self.settings.weight_decay]
+        )
+        for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
+            group.update(
+                betas=(self.settings.beta1, self.settings.beta2), eps=self.settings.epsilon, weight_decay=decay
+            )
+
+    def _check(self, engine: Any, expected: str, doing: str) -> None:
+        found = digest(full_weights(engine))
+        if found != expected:
+            raise StageError(
+                f"{doing}: the weights in the engine have digest {found}, expected {expected}. "
+                "The engine did not load what it was given; nothing was trained on it."
+            )
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def step(self, micro_batches: list[tuple[torch.Tensor, torch.Tensor]], rate: float) -> torch.Tensor:
+        """One optimizer step over this worker's part of the batch; its mean loss in nats (fp32, on the device)."""
+        from stages.causal import token_losses
+
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        losses = []
+        for tokens, positions in micro_batches:
+            loss = token_losses(self.engine, tokens, positions).mean()
+            self.engine.backward(loss)
+            self.engine.step()
+            losses.append(loss.detach())
+        return torch.stack(losses).mean()
+
+    def gradient_norm(self) -> float:
+        """Norm of the last step's whole gradient, before clipping."""
+        norm = self.engine.get_global_grad_norm()
+        return float(norm) if norm is not None else float("nan")
+
+    def weights_digest(self) -> str:
+        """Digest of the whole fp32 weights; a collective."""
+        return digest(full_weights(self.engine))
+
+    def gather(self) -> dict[str, torch.Tensor]:
+        """The whole fp32 weights on rank 0, nothing on the others; a collective."""
+        gathered = {}
+        for name, weight in full_weights(self.engine):
+            if self.place.rank == 0:
+                gathered[name] = weight.clone()
+        return gathered
+
+    # -- checkpoints -----------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """This rank's part of a checkpoint; a collective. All ranks' folders laid over one another are the checkpoint."""
+        (folder / TAG).mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+
+    def load(self, folder: Path, world_size: int, expected: str) -> None:
+        """Go on from a checkpoint that ``world_size`` ranks wrote: natively at the same size, else through ZeRO's universal form."""
+        if world_size == self.place.world_size or self.settings.zero_stage == 0:
+            self._load_state(folder, TAG)
+        else:
+            with tempfile.TemporaryDirectory(dir=self.scratch) as universal:
+                self._convert(folder / TAG, Path(universal) / TAG)
+                self.engine = self._fresh(universal=True)
+                self._load_state(Path(universal), TAG)
+                dist.barrier()
+        self._apply_hyperparameters(self.engine)
+        self._check(self.engine, expected, f"resuming from {folder}")
+
+    def _load_state(self, folder: Path, tag: str) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            path, _ = self.engine.load_checkpoint(
+                str(folder), tag=tag, load_optimizer_states=True, load_lr_scheduler_states=False
+            )
+        if path is None:
+            raise StageError(f"{folder}/{tag}: DeepSpeed found no checkpoint there")
+
+    def _convert(self, source: Path, target: Path) -> None:
+        """ZeRO checkpoint → universal form, in this rank's own scratch folder: no shared disk is needed."""
+        from deepspeed.checkpoint import ds_to_universal
+
+        arguments = Namespace(
+            input_folder=str(source),
+            output_folder=str(target),
+            num_extract_workers=1,
+            num_merge_workers=1,
+            keep_temp_folder=False,
+            strict=True,
+            inject_missing_state=self.settings.zero_stage < 3,
+        )
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            ds_to_universal.main(arguments)

@@ -1,0 +1,68 @@
+"""What a group of workers is asked to train, and what it knows at any step. Plain records, sent and stored."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stages.mixture import Mixture
+from stages.storage import Folder
+from stages.train.schedule import Schedule
+from stages.train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """Steps ``first`` to ``first + steps - 1`` of a mixture, trained from a model on."""
+
+    name: str  # of the Ray Train run: with the same name, a new driver goes on where the last one stood
+    mixture: Mixture
+    first: int
+    steps: int
+    position: int  # tokens the lineage's trunk has trained before
+    schedule: Schedule
+    start: Folder  # Hugging Face folder, with the tokenizer
+    start_checkpoint: str | None  # URI of a checkpoint whose optimizer state goes on; null: a fresh optimizer
+    tokens: dict[str, Folder]  # dataset → training shards
+    validation: dict[str, Folder]  # dataset → validation shards
+    out: Folder  # the trained model's folder
+    checkpoints: Folder
+    settings: TrainSettings
+    seed: int
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: the schedule's, at the tokens trained when the step is done."""
+        return self.schedule.rate(self.position + (step + 1) * self.mixture.tokens_per_step)
+
+
+@dataclass
+class Log:
+    """A run's curve. Stored with every checkpoint, so that a resumed run goes on with the curve it had there."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, lr, loss, grad_norm
+    validation: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, losses {dataset: nats}
+    timed_tokens: int = 0
+    timed_seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the steps alone: without the first ones of an attempt, validation, checkpoints and start-up."""
+        return self.timed_tokens / self.timed_seconds if self.timed_seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What lies beside a checkpoint's tensors, as ``progress.json``."""
+
+    step: int  # steps done
+    world_size: int
+    digest: str  # of the whole fp32 weights
+    consumed: dict[str, int]  # sequences read of each dataset, in this run
+    log: Log
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Saved":
+        """Read what ``to_json`` wrote."""
+        return cls(**{**value, "log": Log(**value["log"])})

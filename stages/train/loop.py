@@ -1,0 +1,244 @@
+"""The training loop of one worker. Read ``train_worker`` top to bottom."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import torch
+import torch.distributed as dist
+import xxhash
+
+from stages.errors import StageError
+from stages.operators import environment
+from stages.storage import Folder
+from stages.train.data import Batches, ValidationSet
+from stages.train.job import Job, Log, Saved
+from stages.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from stages.train.engine import Engine, Place
+
+PROGRESS = "progress.json"
+CURVE = "curve.json"
+FLUSH_STEPS = 10  # losses wait on the device for so many steps before the ranks exchange them
+SETTLING_STEPS = 3  # first steps of an attempt, not counted in the throughput
+
+
+def train_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Train a ``Job`` on this rank, from where its last checkpoint stands; rank 0's return value is the result."""
+    job: Job = config["job"]
+    os.environ.update(environment())
+    from stages.train.engine import Engine
+
+    place = take_place(job.settings)
+    with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch:
+        engine = Engine(job.start.local(), job.settings, place, Path(scratch))
+        batches = Batches(job.mixture, job.tokens, job.settings.document_mask, place.device)
+        looks = [
+            ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
+            for name, folder in job.validation.items()
+        ]
+        step, log = resume(job, engine)
+        recorder = Recorder(job, place, log, config.get("tracker"))
+        recorder.attempt(step)
+        while step < job.steps:
+            if step == 0 or (job.settings.validate_every and step % job.settings.validate_every == 0):
+                recorder.validation(step, [(look.name, validate(engine, look, job.settings)) for look in looks])
+            torch.manual_seed(step_seed(job.seed, step, place.rank))
+            part = batches.part(job.first + step, place.rank, place.world_size, engine.micro_batch)
+            rate = job.rate(step)
+            loss = engine.step(part, rate)
+            step += 1
+            recorder.step(step, loss, rate, engine.gradient_norm())
+            if step == job.steps:
+                recorder.validation(step, [(look.name, validate(engine, look, job.settings)) for look in looks])
+            if step == job.steps or step % job.settings.checkpoint_every == 0:
+                save(job, engine, step, recorder, Path(scratch))
+        return finish(job, engine, recorder)
+
+
+def take_place(settings: TrainSettings) -> "Place":
+    """Find this worker's rank and device, and make its arithmetic repeatable."""
+    import ray.train
+    import ray.train.torch
+
+    from stages.train.engine import Place
+
+    context = ray.train.get_context()
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    else:
+        torch.set_num_threads(settings.cpus_per_worker or 1)
+    return Place(context.get_world_rank(), context.get_world_size(), context.get_local_rank(), device)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The random state of a step (dropout): a function of where it stands, so no generator state is saved."""
+    return int(xxhash.xxh3_64_intdigest(f"{seed}/{step}/{rank}".encode())) >> 1
+
+
+def resume(job: Job, engine: "Engine") -> tuple[int, Log]:
+    """Steps done and their log: from this run's last checkpoint, else from the start (with the optimizer it names)."""
+    import ray.train
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            saved = Saved.from_json(orjson.loads((Path(folder) / PROGRESS).read_bytes()))
+            engine.load(Path(folder), saved.world_size, saved.digest)
+        return saved.step, saved.log
+    if job.start_checkpoint is not None:
+        folder = Folder(job.start_checkpoint)
+        saved = Saved.from_json(folder.read_json(PROGRESS))
+        engine.load(folder.local(), saved.world_size, saved.digest)
+    return 0, Log()
+
+
+@torch.no_grad()
+def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> float:
+    """Mean loss in nats per token over a validation set's sequences; every rank runs its part, all get the mean."""
+    from stages.causal import collate, token_losses
+
+    place = engine.place
+    windows = look.part(place.rank, place.world_size)
+    filler = next((window for window in windows if window is not None), None) or look.stream.window(0, look.seq_len)
+    total = torch.zeros(2, dtype=torch.float64)
+    engine.engine.eval()
+    for first in range(0, len(windows), engine.micro_batch):
+        piece = windows[first : first + engine.micro_batch]
+        tokens, positions = collate([window or filler for window in piece], place.device, settings.document_mask)
+        losses = token_losses(engine.engine, tokens, positions).double().sum(dim=1).cpu()
+        real = torch.tensor([window is not None for window in piece])
+        total += torch.stack([losses[real].sum(), real.sum().double() * look.seq_len])
+    engine.engine.train()
+    summed = total.to(place.device)
+    dist.all_reduce(summed)
+    return float(summed[0] / summed[1])
+
+
+class Recorder:
+    """Keeps the curve on every rank (it is saved with checkpoints) and streams it from rank 0 to whoever watches."""
+
+    def __init__(self, job: Job, place: "Place", log: Log, tracker: Any) -> None:
+        self.job = job
+        self.place = place
+        self.log = log
+        self.tracker = tracker if place.rank == 0 else None
+        self._waiting: list[tuple[int, torch.Tensor, float, float]] = []
+        self._settling = SETTLING_STEPS
+        self._clock = time.perf_counter()
+
+    def attempt(self, step: int) -> None:
+        """Note that a group of workers set out from ``step``."""
+        if self.place.rank == 0:
+            attempts = self.job.checkpoints / f"{self.job.name}-attempts"
+            attempts.write_json(f"{time.time_ns()}.json", {"step": step, "world_size": self.place.world_size})
+        if self.tracker is not None:
+            self.tracker.begin.remote(step, self.job.steps)
+        self._clock = time.perf_counter()
+
+    def step(self, step: int, loss: torch.Tensor, rate: float, norm: float) -> None:
+        """Take the figures of a step; they are exchanged among the ranks now and then."""
+        self._waiting.append((step, loss, rate, norm))
+        if len(self._waiting) == FLUSH_STEPS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Mean the waiting losses over the ranks, log and stream them. A collective."""
+        if not self._waiting:
+            return
+        losses = torch.stack([loss for _, loss, _, _ in self._waiting]).double()
+        dist.all_reduce(losses)
+        means = (losses / self.place.world_size).cpu().tolist()
+        rows = [
+            {"step": step, "tokens": self._tokens(step), "lr": rate, "loss": mean, "grad_norm": norm}
+            for (step, _, rate, norm), mean in zip(self._waiting, means, strict=True)
+        ]
+        self._waiting = []
+        self.log.steps += rows
+        self._time(len(rows))
+        if self.tracker is not None:
+            self.tracker.steps.remote(rows, self.log.tokens_per_second)
+
+    def _tokens(self, step: int) -> int:
+        return self.job.position + step * self.job.mixture.tokens_per_step
+
+    def _time(self, steps: int) -> None:
+        now = time.perf_counter()
+        if self._settling > 0:
+            self._settling -= steps
+        else:
+            self.log.timed_tokens += steps * self.job.mixture.tokens_per_step
+            self.log.timed_seconds += now - self._clock
+        self._clock = now
+
+    def validation(self, step: int, losses: list[tuple[str, float]]) -> None:
+        """Log a look at the validation losses."""
+        self.flush()
+        row = {"step": step, "tokens": self._tokens(step), "losses": dict(losses)}
+        self.log.validation.append(row)
+        if self.tracker is not None:
+            self.tracker.validation.remote(row)
+        self._clock = time.perf_counter()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Work that is not training: it stays out of the throughput."""
+        self.flush()
+        yield
+        self._clock = time.perf_counter()
+
+
+def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Path) -> None:
+    """A checkpoint of all ranks, through Ray Train: it counts once every rank's part is in the storage."""
+    import ray.train
+
+    with recorder.pause():
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        engine.save(folder)
+        digest = engine.weights_digest()
+        if engine.place.rank == 0:
+            counts = job.mixture.count(job.first, step)
+            consumed = {source.dataset: count for source, count in zip(job.mixture.sources, counts, strict=True)}
+            saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log)
+            (folder / PROGRESS).write_bytes(orjson.dumps(saved.to_json()))
+        last = recorder.log.steps[-1]
+        metrics = {"step": step, "loss": last["loss"], "lr": last["lr"], "tokens": last["tokens"]}
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
+    """Write the trained model as a Hugging Face folder and the curve beside it; what rank 0 returns is the result."""
+    weights = engine.gather()
+    if engine.place.rank != 0:
+        return {}
+    import transformers
+
+    from stages.train.weights import digest, load_model, save_model
+
+    log = recorder.log
+    found = digest(iter(sorted(weights.items())))
+    with job.out.writing("model") as folder:
+        save_model(load_model(job.start.local()), weights, folder)
+        transformers.AutoTokenizer.from_pretrained(job.start.local(), trust_remote_code=False).save_pretrained(folder)
+        stored = digest(iter(load_model_weights(folder)))
+        if stored != found:
+            raise StageError(f"{job.out}: the written model has weights digest {stored}, trained were {found}")
+    job.out.write_json(CURVE, {"steps": log.steps, "validation": log.validation})
+    return {"digest": found, "tokens_per_second": log.tokens_per_second, "world_size": engine.place.world_size}
+
+
+def load_model_weights(folder: Path) -> list[tuple[str, torch.Tensor]]:
+    """The weights of a written model, as ``transformers`` loads them."""
+    from stages.train.weights import load_model, model_weights
+
+    return list(model_weights(load_model(folder)))

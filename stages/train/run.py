@@ -1,0 +1,186 @@
+"""The driver's side of training: start Ray Train's workers on a job, watch them, and say what came out."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from stages.errors import StageError, UsageError
+from stages.progress import Progress
+from stages.storage import Folder
+from stages.train.job import Job
+from stages.train.loop import train_worker
+from stages.train.settings import TrainSettings
+
+# Ray Train looks at its workers every 2 s by default, and a finished report waits for that look. On clusters that
+# scale up from nothing, a group of workers takes minutes to start, not one.
+RAY_TRAIN_DEFAULTS = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+}
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What a training run left."""
+
+    steps: int
+    tokens: int
+    final_rate: float
+    digest: str  # of the trained fp32 weights
+    checkpoint: str  # URI of the last checkpoint: optimizer and all
+    world_size: int
+    tokens_per_second: float
+    resumed_from: list[int]  # steps at which a restarted group of workers took up the run
+
+
+def run(job: Job, progress: Progress) -> TrainOutcome:
+    """Train ``job`` to its end and leave ``job.out/model`` (a Hugging Face folder) and ``job.out/curve.json``.
+
+    A driver or worker that died goes on from the last checkpoint. Raises ``StageError`` when the workers failed more
+    often than ``settings.max_failures`` allows, ``UsageError`` where the cluster cannot hold the workers.
+    """
+    for name, value in RAY_TRAIN_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    settings, resources, on_gpu = placed(job.settings)
+    job = Job(**{**job.__dict__, "settings": settings})
+    filesystem, path = job.checkpoints.filesystem()
+    progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
+    with watched(job, progress) as tracker:
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"job": job, "tracker": tracker},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=settings.num_workers, use_gpu=on_gpu, resources_per_worker=resources
+            ),
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            run_config=ray.train.RunConfig(
+                name=job.name,
+                storage_path=path,
+                storage_filesystem=None if job.checkpoints.is_local else filesystem,
+                failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise StageError(
+                f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
+            ) from error
+    returned: dict[str, Any] = result.return_value
+    assert result.checkpoint is not None, "a run ends with a checkpoint"
+    return TrainOutcome(
+        steps=job.steps,
+        tokens=job.steps * job.mixture.tokens_per_step,
+        final_rate=job.rate(job.steps - 1),
+        digest=returned["digest"],
+        checkpoint=checkpoint_uri(job.checkpoints, path, result.checkpoint.path),
+        world_size=returned["world_size"],
+        tokens_per_second=returned["tokens_per_second"],
+        resumed_from=resumed_from(job),
+    )
+
+
+def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bool]:
+    """The settings with the CPUs of a worker filled in, a worker's resources, and whether it gets a GPU."""
+    import ray
+
+    available = ray.cluster_resources()
+    gpus, cpus = available.get("GPU", 0), available.get("CPU", 1)
+    on_gpu = settings.device == "gpu" or (settings.device == "auto" and gpus >= settings.num_workers)
+    each = settings.cpus_per_worker or max(1, int(cpus // settings.num_workers))
+    if not on_gpu and settings.num_workers > cpus and settings.device != "auto":
+        raise UsageError(f"train.num_workers {settings.num_workers} asks for as many CPUs; the cluster has {cpus:g}")
+    resources: dict[str, float] = {"CPU": each, **({"GPU": 1} if on_gpu else {})}
+    return settings.model_copy(update={"cpus_per_worker": each}), resources, on_gpu
+
+
+def checkpoint_uri(checkpoints: Folder, root: str, path: str) -> str:
+    """A checkpoint's place as a URI of the workspace's kind (Ray gives the path inside the filesystem)."""
+    return (checkpoints / path.removeprefix(root).strip("/")).uri
+
+
+def resumed_from(job: Job) -> list[int]:
+    """The steps at which restarted groups took up the run, in the order in which they did."""
+    attempts = job.checkpoints / f"{job.name}-attempts"
+    return [attempts.read_json(name)["step"] for name in attempts.files(".json")[1:]]
+
+
+@contextmanager
+def watched(job: Job, progress: Progress) -> Iterator[Any]:
+    """An actor that rank 0 tells its figures, and a thread that passes them on to ``progress``."""
+    import ray
+
+    tracker = ray.remote(num_cpus=0)(Tracker).remote()
+    stop = threading.Event()
+    shown = {"step": 0}
+
+    def show() -> None:
+        while not stop.wait(0.5):
+            try:
+                for event in ray.get(tracker.drain.remote(), timeout=10):
+                    apply(event, shown, job, progress)
+            except Exception:  # noqa: BLE001, PERF203  (a lost watcher must not end the training it watches)
+                return
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield tracker
+    finally:
+        stop.set()
+        thread.join(timeout=15)
+        ray.kill(tracker)
+
+
+def apply(event: dict[str, Any], shown: dict[str, int], job: Job, progress: Progress) -> None:
+    """Show one event of the training."""
+    per_step = job.mixture.tokens_per_step
+    if event["kind"] == "begin":
+        if event["step"] > shown["step"]:
+            progress.advance((event["step"] - shown["step"]) * per_step)
+            progress.note(f"{job.name}: going on at step {event['step']} of {job.steps}")
+        elif event["step"] < shown["step"]:
+            progress.note(f"{job.name}: the workers were restarted, back to step {event['step']} of {job.steps}")
+            progress.advance((event["step"] - shown["step"]) * per_step)
+        shown["step"] = event["step"]
+    elif event["kind"] == "steps":
+        last = event["rows"][-1]
+        progress.advance((last["step"] - shown["step"]) * per_step, loss=last["loss"], lr=last["lr"])
+        shown["step"] = last["step"]
+    else:
+        losses = "  ".join(f"{name} {loss:.3f}" for name, loss in event["row"]["losses"].items())
+        progress.note(f"{job.name}: step {event['row']['step']} of {job.steps}, validation loss  {losses}")
+
+
+class Tracker:
+    """Holds rank 0's figures until the driver fetches them."""
+
+    def __init__(self) -> None:
+        self._events: list[dict[str, Any]] = []
+
+    def begin(self, step: int, steps: int) -> None:
+        """A group of workers set out from ``step``."""
+        self._events.append({"kind": "begin", "step": step, "steps": steps})
+
+    def steps(self, rows: list[dict[str, Any]], rate: float) -> None:
+        """Steps were done."""
+        self._events.append({"kind": "steps", "rows": rows, "tokens_per_second": rate})
+
+    def validation(self, row: dict[str, Any]) -> None:
+        """Validation losses were taken."""
+        self._events.append({"kind": "validation", "row": row})
+
+    def drain(self) -> list[dict[str, Any]]:
+        """All events since the last call."""
+        events, self._events = self._events, []
+        return events

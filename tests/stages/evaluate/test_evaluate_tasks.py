@@ -1,0 +1,78 @@
+"""The generated tasks and the check of named ones."""
+
+import subprocess
+import sys
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.errors import UsageError
+from stages.evaluate import EvaluateSettings, check_tasks
+from stages.evaluate.tasks import CONTINUATION_CHARS, choose_documents, excerpt, make_tasks, task_name
+from stages.storage import Folder
+
+
+def test_task_names_are_safe_and_stay_apart() -> None:
+    assert task_name("sci-docs", "rolling") == "rewarm_sci-docs_rolling"
+    odd = {task_name(name, "rolling") for name in ("a b", "a,b", "a/b", "a_b")}
+    assert len(odd) == 4
+    assert not any(set(name) & set(" ,/*") for name in odd)
+
+
+@given(st.text(max_size=900))
+def test_an_excerpt_is_two_neighbouring_parts_of_its_document(text: str) -> None:
+    part = excerpt("id", text)
+    if part is None:
+        return
+    assert text.startswith(part.context + part.continuation)
+    assert part.context == part.context.rstrip()
+    assert 0 < len(part.continuation) <= CONTINUATION_CHARS
+
+
+def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_path: Any) -> None:
+    one, settings = world.sets[0], EvaluateSettings(task_documents=10, document_chars=300)
+    record = {"dataset": one.name, "documents": str(one.documents)}
+    assert make_tasks(record, Folder(tmp_path), settings) == {
+        "tasks": ["rewarm_sci-docs_rolling", "rewarm_sci-docs_continuation"],
+        "notes": [],
+    }
+    rolling, questions = (
+        [orjson.loads(line) for line in (tmp_path / f"rewarm_sci-docs_{kind}.jsonl").read_bytes().splitlines()]
+        for kind in ("rolling", "continuation")
+    )
+    chosen = choose_documents(one.documents, 10, settings.seed)
+    assert [(row["doc_id"], row["text"]) for row in rolling] == [(doc_id, text[:300]) for doc_id, text in chosen]
+    texts = dict(chosen)
+    for row in questions:
+        assert len(set(row["choices"])) == 4
+        whole = [texts[row["doc_id"]].startswith(row["context"] + choice) for choice in row["choices"]]
+        assert whole.index(True) == row["label"]
+        assert all(any(choice in text for text in texts.values()) for choice in row["choices"])
+    assert len({row["label"] for row in questions}) > 1
+    other = {text for _, text in choose_documents(one.documents, 10, settings.seed + 1)}
+    assert other != set(texts.values())
+
+
+def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any) -> None:
+    settings = EvaluateSettings(task_documents=3)
+    account = make_tasks({"dataset": "few", "documents": str(world.sets[0].documents)}, Folder(tmp_path), settings)
+    assert account["tasks"] == ["rewarm_few_rolling"]
+    assert "rewarm_few_continuation is left out" in account["notes"][0]
+
+
+def test_unknown_task_names_are_refused_with_near_matches(tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match=r"'helaswag' \(nearest: .*hellaswag"):
+        check_tasks(EvaluateSettings(tasks=("piqa", "helaswag")))
+    with pytest.raises(UsageError, match="include_path"):
+        check_tasks(EvaluateSettings(include_path=str(tmp_path / "none")))
+
+
+def test_without_named_tasks_the_check_loads_nothing() -> None:
+    program = (
+        "import sys; from stages.evaluate import *; check_tasks(EvaluateSettings());"
+        "sys.exit(len({'torch', 'lm_eval', 'transformers', 'ray'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,0 +1,111 @@
+"""Compressed streams, whole and torn, and lines over block borders."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.ingest.streams import BLOCKS, BrokenStreamError, read_blocks, split_lines
+
+TEXT = b"".join(f"line {number} of a text that does not compress to nothing\n".encode() for number in range(60_000))
+PACK = {"gzip": gzip.compress, "zstd": zstandard.compress}
+
+
+def read(path: Path, compression: str) -> tuple[bytes, BrokenStreamError | None]:
+    data = b""
+    try:
+        for block in read_blocks(str(path), compression):
+            data += block
+    except BrokenStreamError as error:
+        return data, error
+    return data, None
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_streams_laid_end_to_end_are_read_whole(tmp_path: Path, compression: str, copies: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(PACK[compression](TEXT) * copies)
+    assert read(path, compression) == (TEXT * copies, None)
+
+
+def test_gzip_may_end_in_padding(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(TEXT) + bytes(BLOCKS["gzip"] + 10))
+    assert read(path, "gzip") == (TEXT, None)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+@pytest.mark.parametrize("lost", [1, 5, 1000])
+def test_a_truncated_stream_gives_what_it_has_and_says_so(tmp_path: Path, compression: str, lost: int) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(PACK[compression](TEXT)[:-lost])
+    data, error = read(path, compression)
+    assert error
+    assert error.truncated
+    assert TEXT.startswith(data)
+    assert len(data) > len(TEXT) // 2
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+@pytest.mark.parametrize("data", [b"no compressed stream at all", b"PK\x03\x04 a zip", TEXT])
+def test_what_is_no_such_stream_is_corrupt(tmp_path: Path, compression: str, data: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(data)
+    _, error = read(path, compression)
+    assert error
+    assert not error.truncated
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    data = bytearray(gzip.compress(TEXT))
+    data[-6] ^= 1  # in the checksum
+    (tmp_path / "x").write_bytes(data)
+    _, error = read(tmp_path / "x", "gzip")
+    assert error
+    assert not error.truncated
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_an_empty_compressed_file_is_truncated(tmp_path: Path, compression: str) -> None:
+    (tmp_path / "x").write_bytes(b"")
+    _, error = read(tmp_path / "x", compression)
+    assert error
+    assert error.truncated
+
+
+def test_a_long_zstd_window_is_read(tmp_path: Path) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=28)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "x").write_bytes(compressor.compress(TEXT) + compressor.flush())
+    assert read(tmp_path / "x", "zstd") == (TEXT, None)
+
+
+@given(st.lists(st.binary(max_size=12).map(lambda data: data.replace(b"x", b"\n"))), st.integers(0, 9))
+def test_lines_do_not_depend_on_blocks_and_long_ones_are_cut(blocks: list[bytes], limit: int) -> None:
+    whole = b"".join(blocks)
+    lines = list(split_lines(iter(blocks), limit))
+    expected = whole.split(b"\n")
+    if expected[-1] == b"":
+        expected.pop()
+    assert [(line.number, line.size, line.data) for line in lines] == [
+        (number, len(data), data[:limit]) for number, data in enumerate(expected, 1)
+    ]
+    for line in lines:
+        assert whole[line.offset : line.offset + line.size].startswith(line.data)
+        assert b"\n" not in whole[line.offset : line.offset + line.size]
+
+
+def test_the_line_a_stream_breaks_in_is_marked(tmp_path: Path) -> None:
+    packer = zlib.compressobj(wbits=31)
+    head = packer.compress(b"one\ntwo\nthr") + packer.flush(zlib.Z_SYNC_FLUSH)
+    (tmp_path / "x").write_bytes(head)
+    *whole, last = split_lines(read_blocks(str(tmp_path / "x"), "gzip"), 100)
+    assert [line.data for line in whole] == [b"one", b"two"]
+    assert (last.number, last.offset, last.data) == (3, 8, b"thr")
+    assert last.broken
+    assert last.broken.truncated

@@ -1,0 +1,124 @@
+"""The data order: a pure function of the step, exact in its share, the same on any number of workers."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.mixture import Mixture, Source, order_key, permute
+
+SHARES = st.sampled_from(["0", "1/100", "1/20", "1/10", "1/4", "1/3", "1/2", "123457/1000000", "999999/1000000"])
+
+
+def mixture(share: str = "1/4", steps: int = 40, new: int = 500, **other: int) -> Mixture:
+    replayed = (Source("old", 300, 3, other.get("start", 0), 3), Source("older", 70, 5, 0, 1))
+    return Mixture((Source("new", new, 7),), replayed if share != "0" else (), share, 16, 16, steps)
+
+
+def sequences(made: Mixture, first: int, last: int) -> list[tuple[str, int]]:
+    """Dataset and sequence at every place of the steps."""
+    places = []
+    for step in range(first, last):
+        numbers, indices = made.batch(step)
+        places += [(made.sources[number].dataset, int(index)) for number, index in zip(numbers, indices, strict=True)]
+    return places
+
+
+@given(size=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
+def test_permutation_takes_every_sequence_once(size: int, key: int) -> None:
+    assert sorted(permute(np.arange(size), size, key).tolist()) == list(range(size))
+
+
+def test_permutation_does_not_depend_on_what_else_is_asked() -> None:
+    whole = permute(np.arange(1000), 1000, 11)
+    assert permute(np.array([17, 3, 999]), 1000, 11).tolist() == whole[[17, 3, 999]].tolist()
+
+
+def test_permutation_mixes_and_keys_differ() -> None:
+    one, other = permute(np.arange(10_000), 10_000, 1), permute(np.arange(10_000), 10_000, 2)
+    assert (one == other).mean() < 0.01
+    assert abs(np.corrcoef(np.arange(10_000), one)[0, 1]) < 0.05
+
+
+@given(share=SHARES, places=st.integers(1, 5000))
+def test_share_is_within_one_sequence_at_every_place(share: str, places: int) -> None:
+    made = mixture(share)
+    numbers, _ = made.assign(np.arange(places))
+    replayed = np.cumsum(numbers > 0)
+    wanted = np.array([float(Fraction(share) * (place + 1)) for place in range(places)])
+    assert np.abs(replayed - wanted).max() <= 1
+
+
+@given(share=SHARES, first=st.integers(0, 50), steps=st.integers(0, 50))
+def test_count_is_what_the_batches_hold(share: str, first: int, steps: int) -> None:
+    made = mixture(share)
+    numbers = np.concatenate([made.batch(step)[0] for step in range(first, first + steps)] or [np.array([], int)])
+    assert made.count(first, steps) == [int((numbers == source).sum()) for source in range(len(made.sources))]
+
+
+def test_new_data_comes_in_the_same_order_whatever_the_share() -> None:
+    orders = {}
+    for share in ("0", "1/20", "1/4", "1/2"):
+        orders[share] = [index for name, index in sequences(mixture(share), 0, 20) if name == "new"]
+    for share, order in orders.items():
+        assert order == orders["0"][: len(order)], share
+
+
+def test_replay_keeps_the_order_in_which_the_dataset_was_new() -> None:
+    was_new = Mixture((Source("old", 300, 3),), (), "0", 16, 16, 18)
+    then = [index for _, index in sequences(was_new, 0, 18)]
+    replayed = [index for name, index in sequences(mixture("1/2"), 0, 40) if name == "old"]
+    assert replayed[:200] == then[:200]
+
+
+def test_replay_goes_on_where_the_last_update_stopped() -> None:
+    whole = [index for name, index in sequences(mixture("1/4", steps=40), 0, 40) if name == "old"]
+    later = [index for name, index in sequences(mixture("1/4", start=50), 0, 20) if name == "old"]
+    assert later[:40] == whole[50:90]
+
+
+def test_replayed_datasets_share_by_their_weights() -> None:
+    counts = mixture("1/2", steps=100).count(0, 100)
+    assert sum(counts) == 1600
+    assert counts[0] == 800
+    assert counts[1] == pytest.approx(600, abs=1)
+
+
+def test_two_new_datasets_are_read_by_their_weights() -> None:
+    made = Mixture((Source("a", 100, 1, 0, 2), Source("b", 100, 1, 0, 1)), (), "0", 8, 12, 10)
+    assert made.count(0, 10) == [80, 40]
+    assert made.count(3, 4) == [32, 16]
+
+
+def test_a_second_epoch_reads_everything_again_in_another_order() -> None:
+    made = Mixture((Source("new", 32, 7),), (), "0", 8, 16, 4)
+    first, second = sequences(made, 0, 2), sequences(made, 2, 4)
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+def test_no_sequence_repeats_before_the_dataset_is_through() -> None:
+    made = mixture("1/4", steps=41)
+    new = [index for name, index in sequences(made, 0, 41) if name == "new"]
+    assert len(set(new)) == len(new) == 492
+
+
+def test_json_round_trip() -> None:
+    made = mixture()
+    assert Mixture.from_json(made.to_json()) == made
+
+
+def test_billions_of_sequences_neither_overflow_nor_need_a_table() -> None:
+    huge = Mixture((Source("new", 10**11, 1, 0, 2 * 10**14),), (Source("old", 10**10, 2, 0, 2 * 10**13),), "1/20", 2048, 1104, 10**8)
+    numbers, indices = huge.batch(9 * 10**7)
+    assert ((0 <= indices) & (indices < 10**11)).all()
+    assert 50 <= (numbers == 1).sum() <= 60
+    counts = huge.count(0, 10**8)
+    assert sum(counts) == 1104 * 10**8
+    assert counts[1] == 1104 * 10**8 // 20
+
+
+def test_orders_of_datasets_differ() -> None:
+    assert order_key(0, "a", 0) != order_key(0, "b", 0) != order_key(1, "a", 0)
