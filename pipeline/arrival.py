@@ -40,7 +40,8 @@ def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings
     for name in paths:
         if name in known:
             raise UsageError(
-                f"dataset {name!r} was already ingested, by update {known[name].id}; every arrival needs a name of its own"
+                f"dataset {name!r} was already ingested, by update {known[name].id}; "
+                "every arrival needs a name of its own"
             )
     inputs = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
     return Arrival(inputs, {name: digest_inputs(files, progress) for name, files in inputs.items()})

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def connected(num_cpus: int | None = None) -> Iterator[None]:
-    """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start a local Ray and end it after.
+    """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start a local Ray and end it.
 
     A local Ray dies with its driver, also by ``kill -9``. Its dashboard listens on the loopback address only.
     """

@@ -88,7 +88,9 @@ class Making:
         )
         return self.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
 
-    def run_tokenize(self, name: str, documents: ingest.IngestOutcome, tokenizer: Tokenizer) -> tokenize.TokenizeOutcome:
+    def run_tokenize(
+        self, name: str, documents: ingest.IngestOutcome, tokenizer: Tokenizer
+    ) -> tokenize.TokenizeOutcome:
         """Document shards → token shards."""
         dataset = self.workspace.dataset(name)
         return self.runner.run(
@@ -351,7 +353,7 @@ def evaluation_places(recipe: Recipe) -> tuple[bool, int]:
     """Whether evaluation runs on GPUs, and on how many actors."""
     import ray
 
-    available = ray.cluster_resources()
+    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = int(available.get("GPU", 0))
     if gpus and recipe.train.device != "cpu":
         return True, gpus

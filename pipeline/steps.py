@@ -92,7 +92,8 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any], what: str) -> 
     if changed:
         raise ChangedError(
             f"{what}:\n  " + "\n  ".join(changed) + "\n"
-            "Run it again with the settings and data it began with, or drop the unfinished update with `rewarm discard WORKSPACE`."
+            "Run it again with the settings and data it began with, or drop the unfinished update with "
+            "`rewarm discard WORKSPACE`."
         )
 
 

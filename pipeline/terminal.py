@@ -99,7 +99,7 @@ def lineage_table(status: dict[str, Any]) -> Table:
     """Per update: the release's loss on every dataset so far and what it forgot, tokens, the share achieved, time."""
     names = [dataset["name"] for dataset in status["datasets"]]
     title = f"{status['workspace']}, release {status['release'] or 'none'}"
-    caption = "Loss of each release in nats per token, full validation split; in brackets the change against the release before"
+    caption = "Loss of each release, nats per token of the full validation split (change against the release before)"
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     table.add_column("update", no_wrap=True)
     for name in names:

@@ -1,7 +1,7 @@
 """One update, top to bottom: read ``update`` first; ``making.py`` holds each stage's inputs, settings and folder.
 
-The base is the update of an empty lineage: it also trains the tokenizer and draws the initial weights. Every line of
-``update`` commits a folder with a manifest, so after a crash the same call goes on with the first line that is not done.
+The base is the update of an empty lineage: it also trains the tokenizer and draws the initial weights. Every line
+of ``update`` commits a folder with a manifest, so after a crash the same call goes on with the first that is not done.
 """
 
 from typing import Any

@@ -29,7 +29,7 @@ def collate(windows: "list[Window]", device: torch.device, document_mask: bool) 
 
 
 def token_losses(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Loss of every target token, in nats, float32 ``[batch, seq_len]``: ``-log p(tokens[:, i + 1] | its document so far)``."""
+    """Loss of every target token in nats, float32 ``[batch, seq_len]``: ``-log p(tokens[:, i + 1] | its document)``."""
     logits = model(input_ids=tokens[:, :-1], position_ids=positions, use_cache=False).logits
     flat = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     return flat.view(positions.shape)

@@ -69,7 +69,7 @@ class Mixture:
         return numbers, indices
 
     def assign(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Source number and position in that source's reading, for places counted from the first sequence of the run.
+        """Source number and position in that source's reading, places counted from the run's first.
 
         The first ``n`` places hold ``floor(share * n)`` replayed sequences, so the share is exact to within one
         sequence at every point. Within the new and within the replayed ones, each source is split off from those
@@ -78,18 +78,15 @@ class Mixture:
         replayed, positions = split(places, Fraction(self.share))
         numbers = np.zeros_like(places)
         for group, members, first in ((self.new, ~replayed, 0), (self.replayed, replayed, len(self.new))):
-            rest = members
+            indices = np.flatnonzero(members)
             for number, later in enumerate(later_shares(group), start=first):
-                is_later, local = split(positions[rest], later)
-                indices = np.flatnonzero(rest)
+                is_later, positions[indices] = split(positions[indices], later)
                 numbers[indices] = number
-                positions[indices] = local
-                rest = np.zeros_like(rest)
-                rest[indices[is_later]] = True
+                indices = indices[is_later]
         return numbers, positions
 
     def count(self, first: int, steps: int) -> list[int]:
-        """Sequences taken from each source (in the order of ``sources``) in steps ``first`` to ``first + steps - 1``."""
+        """Sequences taken from each source (in the order of ``sources``) in ``steps`` steps from ``first`` on."""
         ends = (first * self.global_batch, (first + steps) * self.global_batch)
         low, high = (self._taken(places) for places in ends)
         return [after - before for before, after in zip(low, high, strict=True)]
@@ -99,10 +96,11 @@ class Mixture:
         replayed = places * share.numerator // share.denominator
         taken = []
         for group, rest in ((self.new, places - replayed), (self.replayed, replayed)):
+            left = rest
             for later in later_shares(group):
-                passed = rest * later.numerator // later.denominator
-                taken.append(rest - passed)
-                rest = passed
+                passed = left * later.numerator // later.denominator
+                taken.append(left - passed)
+                left = passed
         return taken
 
     def to_json(self) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def later_shares(group: tuple[Source, ...]) -> list[Fraction]:
 
 
 def split(places: np.ndarray, share: Fraction) -> tuple[np.ndarray, np.ndarray]:
-    """Which places go to the second of two streams that holds ``share`` of them, and each place's position in its stream.
+    """Which places go to the second of two streams, holding ``share`` of them, and their positions there.
 
     Place ``n`` goes to the second stream where ``floor(share * (n + 1)) > floor(share * n)`` (Bresenham's line).
     """
@@ -137,7 +135,8 @@ def split(places: np.ndarray, share: Fraction) -> tuple[np.ndarray, np.ndarray]:
 def times(places: np.ndarray, share: Fraction) -> np.ndarray:
     """``floor(places * share)`` in integers, without overflow for denominators up to ``MAX_DENOMINATOR``."""
     whole, part = np.divmod(places, share.denominator)
-    return whole * share.numerator + part * share.numerator // share.denominator
+    found: np.ndarray = whole * share.numerator + part * share.numerator // share.denominator
+    return found
 
 
 def order_key(seed: int, dataset: str, epoch: int) -> int:
@@ -169,4 +168,5 @@ def scramble(values: np.ndarray) -> np.ndarray:
     """SplitMix64's finaliser (Steele et al. 2014): every bit of the input reaches every bit of the result."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: np.ndarray = values ^ (values >> np.uint64(31))
+    return mixed

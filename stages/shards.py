@@ -17,14 +17,13 @@ def map_shards(
     advance: str,
     num_cpus: float = 1,
 ) -> list[dict[str, Any]]:
-    """Run ``work`` over ``shards`` as one Ray Data job; the results come back in the order of ``shards``.
+    """Run ``work`` over ``shards`` as one Ray Data job; results come in the order of ``shards``.
 
     ``work`` takes one shard's record (plain JSON types) and returns its account. It must be idempotent: it skips what
-    it finds finished, so that a job that died goes on where it stood. ``advance`` names the field of the input
-    record by which the progress line moves (bytes, documents). An exception in ``work`` ends the job and is raised here.
+    it finds finished, so that a job that died goes on where it stood. ``advance`` names the field of the input record
+    by which the progress line moves (bytes, documents). An exception in ``work`` ends the job and is raised here.
     """
     import ray
-    from ray.data import DataContext
     from ray.data import DataContext
 
     progress.begin(label, sum(shard[advance] for shard in shards), advance)
@@ -50,5 +49,6 @@ class Numbered:
         self.work = work
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Do one row's work."""
         result = self.work(orjson.loads(row["shard"]))
         return {"position": row["position"], "result": orjson.dumps(result)}

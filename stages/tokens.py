@@ -76,7 +76,7 @@ class Window:
     starts: np.ndarray
 
     def position_ids(self) -> np.ndarray:
-        """Positions (int64, length ``n``) that restart where a document opens: transformers reads the packing off them."""
+        """Positions (int64, length ``n``) that restart where a document opens: the packing is read off them."""
         index = np.arange(len(self.starts))
         return index - np.maximum.accumulate(np.where(self.starts, index, 0))
 

@@ -27,7 +27,13 @@ class World:
 
     def job(self, out: str, steps: int = STEPS, **settings: object) -> Job:
         """A training run into ``out``, of its own."""
-        given = {"seq_len": SEQ_LEN, "global_batch": BATCH, "precision": "fp32", "checkpoint_every": 4, "validate_every": 6}
+        given = {
+            "seq_len": SEQ_LEN,
+            "global_batch": BATCH,
+            "precision": "fp32",
+            "checkpoint_every": 4,
+            "validate_every": 6,
+        }
         made = TrainSettings.model_validate({**given, "num_workers": 2, "validation_sequences": 7, **settings})
         count = TokenStream(self.train).num_sequences(SEQ_LEN)
         mixture = Mixture((Source("text", count, 1),), (), "0", SEQ_LEN, BATCH, steps)
@@ -66,7 +72,9 @@ def make_world(root: Path) -> World:
     )
     bpe.train_from_iterator(texts, trainer)
     words = Folder(root / "words")
-    PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|endoftext|>").save_pretrained(words.path)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<|endoftext|>", eos_token="<|endoftext|>").save_pretrained(
+        words.path
+    )
     for name, part in (("train", texts[:-8]), ("validation", texts[-8:])):
         tokens = [[*bpe.encode(text).ids, 0] for text in part]
         columns = {

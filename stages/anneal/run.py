@@ -50,9 +50,8 @@ def run(
     """
     steps = round(settings.share * trunk.steps)
     if trunk.schedule.decayed or not steps:
-        because = (
-            f"the {trunk.schedule.kind} schedule has already decayed" if trunk.schedule.decayed else "anneal.share is 0"
-        )
+        decayed = f"the {trunk.schedule.kind} schedule has already decayed"
+        because = decayed if trunk.schedule.decayed else "anneal.share is 0"
         progress.note(f"anneal: nothing to do, {because}; the release is the trunk")
         copy_model(trunk.out, out)
         return AnnealOutcome(False, because, 0, 0, trained.digest, trained.final_rate, 0.0, [])
@@ -72,7 +71,7 @@ def run(
     done = train.run(job, progress)
     return AnnealOutcome(
         branched=True,
-        because=f"branched at {position:,} tokens, learning rate {job.schedule.phases[0].initial:g} to {done.final_rate:g}",
+        because=f"branched at {position:,} tokens, from {job.schedule.phases[0].initial:g} to {done.final_rate:g}",
         steps=done.steps,
         tokens=done.tokens,
         digest=done.digest,
@@ -88,6 +87,7 @@ def copy_model(trunk: Folder, out: Folder) -> None:
 
     filesystem, source = trunk.filesystem()
     with out.writing("model") as folder:
+        folder.mkdir(parents=True)
         pafs.copy_files(
             f"{source}/model", str(folder), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
         )

@@ -51,7 +51,7 @@ def run(
 ) -> ReplayOutcome:
     """Write ``out/mixture.json`` for the arrivals (name → training shards; usually one).
 
-    ``budget`` is the tokens to train (null: as many as the arrivals hold), cut to whole global batches. Replayed datasets
+    ``budget`` is the tokens to train (null: all the arrivals hold), cut to whole global batches. Replayed datasets
     share the replayed part by their tokens, each in its own order from where the last update stopped reading.
     Raises ``UsageError`` where the arrivals do not fill one global batch.
     """
@@ -61,8 +61,8 @@ def run(
     steps = wanted // global_batch
     if not steps or not available:
         raise UsageError(
-            f"{', '.join(arrivals)}: the training split makes {available} sequences of {seq_len} tokens, and the budget allows "
-            f"{wanted}; one step takes {global_batch}. Add data, or lower train.global_batch or train.seq_len."
+            f"{', '.join(arrivals)}: the training split makes {available} sequences of {seq_len} tokens, and the "
+            f"budget allows {wanted}; one step takes {global_batch}. Add data, or lower train.global_batch."
         )
     replayed = weighted(earlier, seq_len)
     share = Fraction(settings.share).limit_denominator(MAX_DENOMINATOR) if replayed else Fraction(0)

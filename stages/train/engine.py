@@ -51,7 +51,7 @@ class Engine:
 
         model = load_model(self.start)
         if self.settings.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         expected = digest(model_weights(model))
         masters = {name: weight.clone() for name, weight in model_weights(model)} if self._low_precision else {}
         model.train()
@@ -143,13 +143,13 @@ class Engine:
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """This rank's part of a checkpoint; a collective. All ranks' folders laid over one another are the checkpoint."""
+        """This rank's part of a checkpoint; a collective. All ranks' folders laid together make it up."""
         (folder / TAG).mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):
             self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path, world_size: int, expected: str) -> None:
-        """Go on from a checkpoint that ``world_size`` ranks wrote: natively at the same size, else through ZeRO's universal form."""
+        """Go on from a checkpoint of ``world_size`` ranks: natively at the same size, else by ZeRO's universal form."""
         if world_size == self.place.world_size or self.settings.zero_stage == 0:
             self._load_state(folder, TAG)
         else:
@@ -159,7 +159,14 @@ class Engine:
                 self._load_state(Path(universal), TAG)
                 dist.barrier()
         self._apply_hyperparameters(self.engine)
+        self._separate_step_counts()
         self._check(self.engine, expected, f"resuming from {folder}")
+
+    def _separate_step_counts(self) -> None:
+        """One count of steps for each state: ZeRO 3's universal load gives all of them the same tensor to count up."""
+        for state in self.engine.basic_optimizer.state.values():
+            if torch.is_tensor(state.get("step")):
+                state["step"] = state["step"].clone()
 
     def _load_state(self, folder: Path, tag: str) -> None:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -15,7 +15,7 @@ class ModelSettings(Settings):
     """The model that a lineage begins with."""
 
     path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """A Hugging Face folder to take over as the base, with its tokenizer (``rewarm init --from``); null: random weights."""
+    """A Hugging Face folder to take over as the base, with its tokenizer (``init --from``); null: random weights."""
     type: str = "gpt_neox"
     """Model type, as in transformers' ``AutoConfig.for_model``."""
     config: dict[str, Any] = Field(default_factory=dict)
@@ -32,7 +32,7 @@ def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed
     words = transformers.AutoTokenizer.from_pretrained(tokenizer.local(), trust_remote_code=False)
     config = model_config(settings, len(words), words.eos_token_id, seq_len)
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     with out.writing("model") as folder:
         model.save_pretrained(folder)
         words.save_pretrained(folder)

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 import xxhash
 
+from stages import operators
 from stages.errors import StageError
-from stages.operators import environment
 from stages.storage import Folder
 from stages.train.data import Batches, ValidationSet
 from stages.train.job import Job, Log, Saved
@@ -33,7 +33,7 @@ SETTLING_STEPS = 3  # first steps of an attempt, not counted in the throughput
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train a ``Job`` on this rank, from where its last checkpoint stands; rank 0's return value is the result."""
     job: Job = config["job"]
-    os.environ.update(environment())
+    operators.load(say=lambda line: None)
     from stages.train.engine import Engine
 
     place = take_place(job.settings)

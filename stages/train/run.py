@@ -51,28 +51,29 @@ def run(job: Job, progress: Progress) -> TrainOutcome:
 
     settings, resources, on_gpu = placed(job.settings)
     job = Job(**{**job.__dict__, "settings": settings})
+    version2: Any = ray.train  # its stubs are version 1's
     filesystem, path = job.checkpoints.filesystem()
     progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
     with watched(job, progress) as tracker:
         trainer = TorchTrainer(
-            train_worker,
+            train_worker,  # type: ignore[arg-type]  # what it returns is the result
             train_loop_config={"job": job, "tracker": tracker},
-            scaling_config=ray.train.ScalingConfig(
+            scaling_config=version2.ScalingConfig(
                 num_workers=settings.num_workers, use_gpu=on_gpu, resources_per_worker=resources
             ),
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-            run_config=ray.train.RunConfig(
+            run_config=version2.RunConfig(
                 name=job.name,
                 storage_path=path,
                 storage_filesystem=None if job.checkpoints.is_local else filesystem,
-                failure_config=ray.train.FailureConfig(max_failures=settings.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+                failure_config=version2.FailureConfig(max_failures=settings.max_failures),
+                checkpoint_config=version2.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+                logging_config=version2.LoggingConfig(log_level="ERROR"),
             ),
         )
         try:
-            result = trainer.fit()
-        except ray.train.TrainingFailedError as error:
+            result: Any = trainer.fit()
+        except version2.TrainingFailedError as error:
             raise StageError(
                 f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
             ) from error
@@ -94,7 +95,7 @@ def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bo
     """The settings with the CPUs of a worker filled in, a worker's resources, and whether it gets a GPU."""
     import ray
 
-    available = ray.cluster_resources()
+    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cpus = available.get("GPU", 0), available.get("CPU", 1)
     on_gpu = settings.device == "gpu" or (settings.device == "auto" and gpus >= settings.num_workers)
     each = settings.cpus_per_worker or max(1, int(cpus // settings.num_workers))
@@ -120,7 +121,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
     """An actor that rank 0 tells its figures, and a thread that passes them on to ``progress``."""
     import ray
 
-    tracker = ray.remote(num_cpus=0)(Tracker).remote()
+    tracker: Any = ray.remote(num_cpus=0)(Tracker).remote()
     stop = threading.Event()
     shown = {"step": 0}
 
@@ -129,7 +130,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
             try:
                 for event in ray.get(tracker.drain.remote(), timeout=10):
                     apply(event, shown, job, progress)
-            except Exception:  # noqa: BLE001, PERF203  (a lost watcher must not end the training it watches)
+            except Exception:
                 return
 
     thread = threading.Thread(target=show, daemon=True)

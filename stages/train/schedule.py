@@ -26,7 +26,7 @@ class ScheduleSettings(Settings):
     minimum_ratio: float = Field(default=0.1, gt=0, le=1)
     """η_min as a part of η_max (0.1 in the paper)."""
     constant_rate: float | None = Field(default=None, gt=0)
-    """η_const of the infinite schedule; null: the midpoint of η_max and η_min, as in the paper (1.65e-4 of 3e-4 and 3e-5)."""
+    """η_const of the infinite schedule; null: the midpoint of η_max and η_min, as in the paper (1.65e-4)."""
     warmup_share: float = Field(default=0.01, ge=0, lt=1)
     """Warmup T_w as a share of the update's tokens (1 % in the paper; 0 to 2 % made no lasting difference)."""
     cooldown: Literal["cosine", "inverse-sqrt"] = "cosine"
@@ -106,7 +106,7 @@ class Schedule:
 
     @property
     def decayed(self) -> bool:
-        """Whether the schedule itself goes down to η_min, so that its end is a release and nothing is left to anneal."""
+        """Whether the schedule itself goes down to η_min: its end is a release, and nothing is left to anneal."""
         return self.phases[-1].name == "decay"
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def schedule_for(settings: ScheduleSettings, position: int, tokens: int, running
 
 
 def anneal_from(trunk: Schedule, position: int, tokens: int, minimum: float) -> Schedule:
-    """The anneal branch: from the trunk's rate at ``position`` down to ``minimum`` over ``tokens`` (section 7.1, phase 4).
+    """The anneal branch: from the trunk's rate at ``position`` to ``minimum`` over ``tokens`` (section 7.1, phase 4).
 
     ``η(t) = η_const · (η_min / η_const)^((t − t_ann) / (t_end − t_ann))``
     """

@@ -15,7 +15,8 @@ class TrainSettings(Settings):
     global_batch: int = Field(default=1104, ge=1)
     """Sequences of one optimizer step, over all workers (1,104 × 2,048 tokens in Ibrahim et al. 2024)."""
     document_mask: bool = True
-    """No attention across the documents packed into a sequence, and positions restart. False: plain packing, as in the papers' code."""
+    """No attention across the documents packed into a sequence, and positions restart. False: plain packing, as in the
+    papers' code."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """ZeRO stage: 0 nothing, 1 optimizer state, 2 and gradients, 3 and weights are divided among the workers."""
     precision: Literal["fp32", "bf16"] = "bf16"

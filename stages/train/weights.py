@@ -39,7 +39,7 @@ def digest(weights: Iterator[tuple[str, torch.Tensor]]) -> str:
     state = xxhash.xxh3_128()
     for name, weight in weights:
         state.update(f"{name} {tuple(weight.shape)}\n".encode())
-        state.update(memoryview(weight.contiguous().numpy()).cast("B"))
+        state.update(weight.contiguous().numpy().tobytes())
     return str(state.hexdigest())
 
 

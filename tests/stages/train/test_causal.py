@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from training_world import World
 
 from stages.causal import collate, token_losses
 from stages.tokens import Window
 from stages.train.weights import load_model
-
-from training_world import World
 
 
 def packed(documents: list[list[int]]) -> Window:

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine in real process groups: every ZeRO stage trains alike, resumes exactly, and loads nothing else."""
+"""The DeepSpeed engine in real process groups: every ZeRO stage trains alike and resumes exactly."""
 
 import os
 import socket
@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
+from torch import multiprocessing
+from training_world import World
 
 from stages.errors import StageError
 from stages.operators import environment
 from stages.train import Job
-
-from training_world import World
 
 MODES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (2, "bf16"), (3, "bf16")]
 
@@ -51,7 +50,9 @@ def train(engine: "object", job: Job, first: int, last: int) -> list[float]:
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
     losses = []
     for step in range(first, last):
-        loss = engine.step(batches.part(step, place.rank, place.world_size, engine.micro_batch), job.rate(step)).double()
+        loss = engine.step(
+            batches.part(step, place.rank, place.world_size, engine.micro_batch), job.rate(step)
+        ).double()
         torch.distributed.all_reduce(loss)
         losses.append(float(loss) / place.world_size)
     return losses
@@ -90,7 +91,9 @@ def run_resized(rank: int, size: int, job: Job, results: Path) -> None:
         engine = make(job, rank, size, stage, precision)
         engine.load(results / f"{stage}-{precision}", 2, (results / f"{stage}-{precision}.digest").read_text())
         found = train(engine, job, 3, 6)
-        np.testing.assert_allclose(found, expected[3:], rtol=2e-5 if precision == "fp32" else 5e-3, err_msg=f"{stage} {precision}")
+        np.testing.assert_allclose(
+            found, expected[3:], rtol=2e-5 if precision == "fp32" else 5e-3, err_msg=f"{stage} {precision}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,9 @@ def test_every_stage_resumes_bit_for_bit(saved: Path) -> None:
     losses = {mode: np.load(saved / f"{mode[0]}-{mode[1]}.npy") for mode in MODES}
     for mode, found in losses.items():
         assert found[-1] < found[0], mode
-        np.testing.assert_allclose(found, losses[0, "fp32"], rtol=2e-5 if mode[1] == "fp32" else 2e-2, err_msg=str(mode))
+        np.testing.assert_allclose(
+            found, losses[0, "fp32"], rtol=2e-5 if mode[1] == "fp32" else 2e-2, err_msg=str(mode)
+        )
 
 
 def test_every_stage_goes_on_with_one_rank(saved: Path, world: World) -> None:

@@ -41,7 +41,9 @@ def test_cosine_of_a_later_update_counts_from_its_own_start() -> None:
 
 
 @pytest.mark.parametrize("cooldown", ["cosine", "inverse-sqrt"])
-@pytest.mark.parametrize(("tokens", "rate"), [(0, 0.0), (10_000, PEAK), (600_000, CONSTANT), (600_001, CONSTANT), (TOKENS, CONSTANT)])
+@pytest.mark.parametrize(
+    ("tokens", "rate"), [(0, 0.0), (10_000, PEAK), (600_000, CONSTANT), (600_001, CONSTANT), (TOKENS, CONSTANT)]
+)
 def test_infinite_warms_and_cools_down(cooldown: str, tokens: int, rate: float) -> None:
     schedule = schedule_for(settings(cooldown=cooldown), 0, TOKENS, None)
     assert schedule.rate(tokens) == pytest.approx(rate, rel=1e-12, abs=1e-18)
@@ -89,7 +91,9 @@ def test_anneal_is_exponential_from_the_constant_rate() -> None:
 
 
 def test_only_what_decays_needs_no_anneal() -> None:
-    decayed = {kind: schedule_for(settings(kind=kind), 0, TOKENS, None).decayed for kind in ("cosine", "infinite", "constant")}
+    decayed = {
+        kind: schedule_for(settings(kind=kind), 0, TOKENS, None).decayed for kind in ("cosine", "infinite", "constant")
+    }
     assert decayed == {"cosine": True, "infinite": False, "constant": False}
 
 
@@ -122,7 +126,9 @@ def test_rate_is_a_function_of_tokens_not_of_steps(warmup: float, part: float) -
     assert schedule.rate(part * TOKENS) == Schedule.from_json(schedule.to_json()).rate(part * TOKENS)
 
 
-@pytest.mark.parametrize("wrong", [{"cooldown_share": 0.005}, {"constant_rate": 1.0}, {"constant_rate": 1e-6}, {"peak": 0}, {"kind": "step"}])
+@pytest.mark.parametrize(
+    "wrong", [{"cooldown_share": 0.005}, {"constant_rate": 1.0}, {"constant_rate": 1e-6}, {"peak": 0}, {"kind": "step"}]
+)
 def test_settings_that_make_no_schedule_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         settings(**wrong)

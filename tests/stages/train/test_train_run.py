@@ -1,0 +1,145 @@
+"""Training on real Ray Train workers: the same curve whatever the workers and whatever is killed."""
+
+import dataclasses
+import os
+import signal
+from typing import Any
+
+import psutil
+import pytest
+from training_world import BATCH, SEQ_LEN, STEPS, World
+
+from stages import anneal, train
+from stages.errors import StageError
+from stages.progress import Silent
+from stages.storage import Folder
+from stages.train import Job, TrainOutcome
+from stages.train.weights import digest, load_model, model_weights
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def curve(job: Job) -> dict[str, Any]:
+    value: dict[str, Any] = job.out.read_json(train.CURVE)
+    return value
+
+
+def weights(folder: Folder) -> str:
+    return digest(model_weights(load_model((folder / "model").path)))
+
+
+def workers() -> list[psutil.Process]:
+    """Training workers of this session's cluster, by the names Ray gives its processes."""
+    mine = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
+    return [child for child in mine if "RayTrainWorker" in " ".join(child.cmdline() or [child.name()])]
+
+
+class Killer(Silent):
+    """Kills a training worker, once, when training has come to a step."""
+
+    def __init__(self, tokens: int) -> None:
+        self.left, self.killed, self.notes = tokens, False, list[str]()
+
+    def advance(self, by: float = 1, **figures: float) -> None:
+        self.left -= int(by)
+        if self.left <= 0 and not self.killed:
+            self.killed = True
+            os.kill(workers()[-1].pid, signal.SIGKILL)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(world: World) -> tuple[Job, TrainOutcome]:
+    job = world.job("undisturbed", steps=30, checkpoint_every=10, validate_every=10)
+    return job, train.run(job, Silent())
+
+
+def test_the_curve_has_every_step_and_the_loss_falls(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job, outcome = undisturbed
+    found = curve(job)
+    assert [row["step"] for row in found["steps"]] == list(range(1, 31))
+    assert [row["tokens"] for row in found["steps"]] == [step * SEQ_LEN * BATCH for step in range(1, 31)]
+    assert [row["lr"] for row in found["steps"]] == [job.rate(step) for step in range(30)]
+    assert [row["step"] for row in found["validation"]] == [0, 10, 20, 30]
+    first, last = found["validation"][0]["losses"]["text"], found["validation"][-1]["losses"]["text"]
+    assert last < first - 0.1
+    assert outcome.resumed_from == []
+    assert (outcome.steps, outcome.world_size) == (30, 2)
+
+
+def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    import transformers
+
+    job, outcome = undisturbed
+    folder = (job.out / "model").path
+    assert weights(job.out) == outcome.digest
+    words = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    written = model.generate(**words("Return the", return_tensors="pt"), max_new_tokens=5, do_sample=False)
+    assert written.shape[1] > words("Return the", return_tensors="pt").input_ids.shape[1]
+
+
+def test_a_killed_worker_changes_nothing(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job = world.job("killed", steps=30, checkpoint_every=10, validate_every=10)
+    killer = Killer(15 * SEQ_LEN * BATCH)
+    outcome = train.run(job, killer)
+    assert killer.killed
+    assert outcome.resumed_from in ([10], [20])
+    assert any("restarted" in note for note in killer.notes)
+    assert outcome.digest == undisturbed[1].digest
+    assert curve(job) == curve(undisturbed[0])
+
+
+def test_one_worker_reads_and_learns_the_same(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job = world.job("alone", steps=30, num_workers=1, micro_batch=4, checkpoint_every=10, validate_every=10)
+    outcome = train.run(job, Silent())
+    assert outcome.world_size == 1
+    one, two = curve(job), curve(undisturbed[0])
+    assert [row["loss"] for row in one["steps"]] == pytest.approx([row["loss"] for row in two["steps"]], rel=1e-4)
+    for alone, pair in zip(one["validation"], two["validation"], strict=True):
+        assert alone["losses"] == pytest.approx(pair["losses"], rel=1e-4)
+
+
+def test_a_driver_that_comes_back_trains_nothing_twice(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job, outcome = undisturbed
+    before = curve(job)
+    again = train.run(job, Silent())
+    assert again.digest == outcome.digest
+    assert again.resumed_from == [30]
+    assert curve(job) == before
+
+
+def test_the_anneal_branches_off_the_trunk(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job, outcome = undisturbed
+    infinite = train.schedule_for(train.ScheduleSettings(kind="infinite", peak=2e-3), 0, outcome.tokens, None)
+    trunk = dataclasses.replace(job, schedule=infinite)
+    out = Folder(job.out.path.parent / "release")
+    branch = anneal.run(trunk, outcome, out, anneal.AnnealSettings(share=0.2), 2e-4, Silent())
+    found = curve(dataclasses.replace(job, out=out))
+    assert branch.branched
+    assert branch.steps == 6
+    assert found["steps"][0]["tokens"] == outcome.tokens + SEQ_LEN * BATCH
+    assert found["steps"][-1]["lr"] == pytest.approx(2e-4)
+    assert found["validation"][0]["losses"] == curve(job)["validation"][-1]["losses"], (
+        "the branch starts at the trunk's end"
+    )
+    assert branch.digest == weights(out) != outcome.digest
+    assert weights(job.out) == outcome.digest, "the trunk stays as it was"
+
+
+def test_nothing_is_annealed_after_a_schedule_that_decays(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job, outcome = undisturbed
+    out = Folder(job.out.path.parent / "copied")
+    same = anneal.run(job, outcome, out, anneal.AnnealSettings(), 2e-4, Silent())
+    assert not same.branched
+    assert "already decayed" in same.because
+    assert weights(out) == outcome.digest
+
+
+def test_shards_that_changed_under_a_run_are_noticed(world: World) -> None:
+    job = world.job("changed", steps=STEPS, max_failures=0)
+    job = dataclasses.replace(job, tokens={"text": world.validation})
+    with pytest.raises(StageError, match="token shards changed"):
+        train.run(job, Silent())
