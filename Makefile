@@ -17,8 +17,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m stages.operators
 	touch $(INSTALLED)
 
+# make demo ARGS="--set schedule.kind=cosine"
 demo: install
-	$(BIN)/rewarm demo --dir demo
+	$(BIN)/rewarm demo --dir demo $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest -m "not faults and not gpu" --durations=15

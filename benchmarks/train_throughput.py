@@ -3,11 +3,12 @@
     python benchmarks/train_throughput.py                    # about five minutes on two cores
     python benchmarks/train_throughput.py --steps 40 --rounds 1 --workers 1 --zero-stage 2
 
-The peer is what one would write by hand for this one run: as many processes with one thread each, gloo, the same model,
-start, batches, learning rates, optimizer, clipping and ZeRO stage; no Ray, no data loading (its batches lie in memory as
-tensors before the clock starts), no log. Rounds alternate which of the two runs first, so that a drift of the machine
-hits both, and no process of Ray lives while the peer runs. Both are timed on rank 0, from the end of step 10 to the end of
-the last step; neither validates or saves in between. The losses of every step must agree: it was the same work.
+The peer is what one would write by hand for this one run: as many processes with one thread each, gloo, the same
+model, start, batches, learning rates, optimizer, clipping and ZeRO stage; no Ray, no data loading (its batches lie in
+memory as tensors before the clock starts), no log. Rounds alternate which of the two runs first, so that a drift of
+the machine hits both, and no process of Ray lives while the peer runs. Both are timed on rank 0, from the end of step
+10 to the end of the last step; neither validates or saves in between. The losses of every step must agree: it was the
+same work.
 """
 
 import argparse
@@ -210,10 +211,10 @@ def run_ours(job: "Job", folder: Path, workers: int) -> Run:
 
 def run_bare(job: "Job", folder: Path) -> Run:
     """The bare loop, in as many processes as the stage has workers."""
-    import torch.multiprocessing
+    from torch.multiprocessing.spawn import spawn
 
     folder.mkdir(parents=True, exist_ok=True)
-    torch.multiprocessing.spawn(bare_rank, (job, folder), nprocs=job.settings.num_workers)  # type: ignore[no-untyped-call]
+    spawn(bare_rank, (job, folder), nprocs=job.settings.num_workers)  # type: ignore[no-untyped-call]
     parts = [json.loads((folder / f"bare-{rank}.json").read_text()) for rank in range(job.settings.num_workers)]
     losses = [statistics.fmean(each) for each in zip(*(part["losses"] for part in parts), strict=True)]
     return Run(parts[0]["rate"], losses)

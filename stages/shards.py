@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from stages.errors import StageError, UsageError
 from stages.progress import Progress
 
 
@@ -36,9 +37,12 @@ def map_shards(
     rows = [{"position": position, "shard": orjson.dumps(shard)} for position, shard in enumerate(shards)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(Numbered(work), num_cpus=num_cpus)
     results: dict[int, dict[str, Any]] = {}
-    for row in dataset.iter_rows():
-        results[row["position"]] = orjson.loads(row["result"])
-        progress.advance(shards[row["position"]][advance])
+    try:
+        for row in dataset.iter_rows():
+            results[row["position"]] = orjson.loads(row["result"])
+            progress.advance(shards[row["position"]][advance])
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, StageError | UsageError) else error) from None
     return [results[position] for position in range(len(rows))]
 
 

@@ -151,7 +151,8 @@ class Folder:
             scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
             try:
                 yield scratch
-                sync(scratch)
+                for entry in [*scratch.rglob("*"), scratch]:
+                    sync(entry)
                 if scratch.is_dir() and target.exists():
                     shutil.rmtree(target)
                 scratch.replace(target)
@@ -211,11 +212,9 @@ def remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or every file of a folder, to the disk, so that a rename never outlives its bytes."""
-    inside = [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else []
-    for entry in [*inside, path]:
-        handle = os.open(entry, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Flush a file, or a folder's list of names, to the disk, so that a rename never outlives its bytes."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,8 +1,7 @@
 """Training: DeepSpeed ZeRO on Ray Train workers, in our own data order, under our own schedule."""
 
 from stages.train.initial import ModelSettings, check_importable, digest_folder, import_model, initial_model
-from stages.train.job import Job
-from stages.train.loop import CURVE
+from stages.train.job import CURVE, Job
 from stages.train.run import TrainOutcome, run
 from stages.train.schedule import Schedule, ScheduleSettings, anneal_from, schedule_for
 from stages.train.settings import TrainSettings

@@ -8,6 +8,8 @@ from stages.storage import Folder
 from stages.train.schedule import Schedule
 from stages.train.settings import TrainSettings
 
+CURVE = "curve.json"  # beside a trained model: losses and learning rates, step by step
+
 
 @dataclass(frozen=True)
 class Job:

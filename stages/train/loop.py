@@ -18,14 +18,13 @@ from stages import operators
 from stages.errors import StageError
 from stages.storage import Folder
 from stages.train.data import Batches, ValidationSet
-from stages.train.job import Job, Log, Saved
+from stages.train.job import CURVE, Job, Log, Saved
 from stages.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from stages.train.engine import Engine, Place
 
 PROGRESS = "progress.json"
-CURVE = "curve.json"
 FLUSH_STEPS = 10  # losses wait on the device for so many steps before the ranks exchange them
 SETTLING_STEPS = 3  # first steps of an attempt, not counted in the throughput
 

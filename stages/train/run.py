@@ -11,7 +11,6 @@ from stages.errors import StageError, UsageError
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.train.job import Job
-from stages.train.loop import train_worker
 from stages.train.settings import TrainSettings
 
 # Ray Train looks at its workers every 2 s by default, and a finished report waits for that look. On clusters that
@@ -48,6 +47,8 @@ def run(job: Job, progress: Progress) -> TrainOutcome:
         os.environ.setdefault(name, value)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
+
+    from stages.train.loop import train_worker  # torch comes with it: commands that train nothing do not wait for it
 
     settings, resources, on_gpu = placed(job.settings)
     job = Job(**{**job.__dict__, "settings": settings})

@@ -1,0 +1,152 @@
+"""A whole lineage by the command line: base, update, status, report, export; and what a kill -9 leaves of it."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from small_lineage import Lineage, command, rewarm
+
+SHARE, STEPS, TOKENS = 0.25, 39, 39 * 8 * 64
+
+
+@pytest.fixture(scope="module")
+def untouched(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the workspace as the base left it, for the tests that update it in their own way."""
+    copy = tmp_path_factory.mktemp("untouched") / "workspace"
+    shutil.copytree(base.workspace, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def status(base: Lineage, untouched: Path) -> dict[str, Any]:
+    """The status after the update that nothing disturbed."""
+    assert untouched.exists()
+    done = rewarm(*base.update(base.workspace))
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = rewarm("status", base.workspace, "--json")
+    assert shown.returncode == 0, shown.stderr
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found
+
+
+def test_status_tells_the_lineage(status: dict[str, Any], base: Lineage) -> None:
+    first, second = status["updates"]
+    assert status["workspace"] == str(base.workspace)
+    assert (first["id"], second["id"], status["release"]) == ("0000-docs", "0001-code", "0001-code")
+    assert [dataset["name"] for dataset in status["datasets"]] == ["docs", "code"]
+    assert first["state"] == second["state"] == "released"
+    assert second["tokens"]["planned"] == TOKENS == second["tokens"]["new"] + second["tokens"]["replayed"]
+    assert second["tokens"]["annealed"] == 6 * 8 * 64
+    assert second["train"]["steps"] == STEPS
+    assert second["train"]["world_size"] == 2
+    assert second["train"]["resumed_from"] == []
+    assert set(second["seconds"]) == {"ingest", "tokenize", "replay", "train", "anneal", "evaluate"}
+
+
+def test_replay_is_exact_and_accounted_for(status: dict[str, Any]) -> None:
+    first, second = status["updates"]
+    assert first["replay"]["achieved"] == 0
+    assert second["replay"]["requested"] == SHARE
+    assert abs(second["replay"]["achieved"] - SHARE) * STEPS * 8 <= 1
+    assert second["replay"]["by_dataset"]["docs"]["tokens"] == second["tokens"]["replayed"]
+
+
+def test_losses_forgetting_and_lm_eval_are_there_for_every_dataset(status: dict[str, Any]) -> None:
+    first, second = status["updates"]
+    for model in ("trunk", "release"):
+        assert set(second["losses"][model]) == set(second["bits_per_byte"][model]) == {"docs", "code"}
+    assert second["losses"]["release"]["code"] < second["losses"]["trunk"]["code"] + 0.05, "annealing helps, or nearly"
+    forgotten = second["losses"]["release"]["docs"] - first["losses"]["release"]["docs"]
+    assert second["forgetting"] == {"docs": pytest.approx(forgotten)}
+    tasks = {f"rewarm_{name}_{kind}" for name in ("docs", "code") for kind in ("rolling", "continuation")}
+    assert tasks <= set(second["lm_eval"])
+    assert 0 <= second["lm_eval"]["rewarm_docs_continuation"]["acc"] <= 1
+
+
+def test_broken_records_are_in_quarantine_with_their_reason(status: dict[str, Any], base: Lineage) -> None:
+    import pyarrow.parquet as pq
+
+    docs = status["datasets"][0]
+    assert docs["quarantined"] == 2
+    refused = pq.read_table(base.workspace / "datasets" / "docs" / "quarantine").to_pylist()
+    assert {row["reason"] for row in refused} == set(docs["reasons"])
+    assert all(row["location"] and row["file"] for row in refused)
+
+
+@pytest.mark.usefixtures("status")
+def test_the_report_is_one_file_that_needs_no_network(base: Lineage) -> None:
+    done = rewarm("report", base.workspace)
+    assert done.returncode == 0, done.stderr
+    page = Path(done.stdout.strip()).read_text(encoding="utf-8")
+    assert "0001-code" in page
+    assert "<script src" not in page
+
+
+@pytest.mark.usefixtures("status")
+def test_an_exported_release_loads_and_generates(base: Lineage, tmp_path: Path) -> None:
+    import transformers
+
+    done = rewarm("export", base.workspace, "--to", tmp_path / "release")
+    assert done.returncode == 0, done.stderr
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path / "release")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "release")
+    tokens = words("Return the", return_tensors="pt")
+    assert model.generate(**tokens, max_new_tokens=8, do_sample=False).shape[1] > tokens.input_ids.shape[1]
+    assert rewarm("export", base.workspace, "0000-docs", "--to", tmp_path / "release").returncode == 2
+
+
+def kill_when(command: list[str], marker: Callable[[], bool]) -> bool:
+    """Start a command and kill its process with signal 9 as soon as ``marker`` holds; whether it came to that."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    family = psutil.Process(process.pid)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and not marker():
+        assert time.monotonic() < deadline, "the marker never came"
+        time.sleep(0.02)
+    if process.poll() is not None:
+        return False
+    children = family.children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    psutil.wait_procs(children, timeout=60)
+    return True
+
+
+def test_kills_at_any_stage_change_nothing(
+    base: Lineage, status: dict[str, Any], untouched: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "killed"
+    shutil.copytree(untouched, workspace)
+    update = workspace / "updates" / "0001-code"
+    markers: dict[str, Callable[[], bool]] = {
+        "tokenize": (workspace / "datasets" / "code" / "manifest.json").exists,
+        "train": lambda: len(list(update.glob("checkpoints/train/checkpoint_*/progress.json"))) >= 2,
+        "evaluate": (update / "evaluation" / "started.json").exists,
+    }
+    for stage, marker in markers.items():
+        assert kill_when(command(*base.update(workspace)), marker), stage
+        left = json.loads(rewarm("status", workspace, "--json").stdout)
+        assert left["release"] == "0000-docs", f"killed in {stage}: the release stays"
+        assert left["updates"][-1]["state"] == "unfinished"
+    refused = rewarm(*base.update(workspace, "--set", "replay.share=0.1"))
+    assert refused.returncode == 2
+    assert "replay.share: 0.25 → 0.1" in refused.stderr
+    done = rewarm(*base.update(workspace))
+    assert done.returncode == 0, done.stderr[-3000:]
+    resumed = json.loads(rewarm("status", workspace, "--json").stdout)["updates"][1]
+    undisturbed = status["updates"][1]
+    assert resumed["train"]["resumed_from"], "the training was taken up again"
+    for field in ("weights", "losses", "bits_per_byte", "forgetting", "lm_eval", "tokens", "replay"):
+        assert resumed[field] == undisturbed[field], field
+    for part in ("trunk", "release"):
+        curves = [
+            (root / "updates" / "0001-code" / part / "curve.json").read_bytes() for root in (workspace, base.workspace)
+        ]
+        assert curves[0] == curves[1], part

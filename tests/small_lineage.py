@@ -1,0 +1,82 @@
+"""A small lineage on real text, and the command line in processes of its own: what the end-to-end tests share."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+RECIPE = {
+    "description": "for the end-to-end tests",
+    "model": {
+        "config": {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 128,
+            "max_position_embeddings": 64,
+        }
+    },
+    "tokenizer": {"vocab_size": 1024},
+    "budget": {"base_tokens": 40_000, "update_tokens": 20_000},
+    "ingest": {"validation_share": 0.08},
+    "replay": {"share": 0.25},
+    "schedule": {"peak": 3e-3},
+    "train": {
+        "seq_len": 64,
+        "global_batch": 8,
+        "precision": "fp32",
+        "num_workers": 2,
+        "checkpoint_every": 10,
+        "validate_every": 20,
+        "validation_sequences": 16,
+    },
+    "evaluate": {"task_documents": 8},
+}
+
+
+def stdlib() -> list[Path]:
+    return sorted(Path(os.__file__).parent.glob("*.py"))
+
+
+def docstrings() -> Iterator[str]:
+    for path in stdlib():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+                and len(doc := ast.get_docstring(node) or "") > 100
+            ):
+                yield doc
+
+
+def rewarm(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """One command, in a process of its own, to its end."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=500)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+class Lineage:
+    """A workspace with a base and one update, its data, and how they were made."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.workspace = root, root / "work space"
+        self.recipe, self.docs, self.code = root / "recipe.yaml", root / "docs.jsonl", root / "code"
+        self.recipe.write_text(yaml.safe_dump(RECIPE))
+        records = [json.dumps({"text": doc, "source": "stdlib"}) for doc in dict.fromkeys(docstrings())]
+        self.docs.write_text("\n".join(records[:1500]) + '\nnot json\n{"text": 7}\n')
+        self.code.mkdir()
+        for path in stdlib()[:120]:
+            (self.code / path.with_suffix(".txt").name).write_text(path.read_text(encoding="utf-8")[:8000])
+
+    def init(self, workspace: Path) -> list[str]:
+        return ["init", str(workspace), "--recipe", str(self.recipe), "--data", f"docs={self.docs}"]
+
+    def update(self, workspace: Path, *more: str) -> list[str]:
+        return ["update", str(workspace), "--data", f"code={self.code}", *more]
