@@ -43,6 +43,7 @@ def init(
     workspace = Workspace(uri)
     if workspace.folder.exists() and not workspace.folder.exists(RECORD) and workspace.folder.files():
         raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
+    base.check_model(recipe)
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)

@@ -7,7 +7,7 @@ from pipeline.lineage import Lineage
 from pipeline.steps import now, refuse_changes
 from pipeline.workspace import FORMAT_VERSION, RECORD, Workspace
 from stages.errors import UsageError
-from stages.train import check_importable
+from stages.train import check_importable, check_length, model_config
 
 
 def create(workspace: Workspace, recipe: Recipe) -> None:
@@ -21,11 +21,18 @@ def create(workspace: Workspace, recipe: Recipe) -> None:
         before = recipe_of(workspace).identity()
         refuse_changes(before, recipe.identity(), f"{workspace.folder}: was begun with another recipe")
         return
-    if recipe.model.path is not None:
-        check_importable(Path(recipe.model.path))
     workspace.folder.write_json(
         RECORD, {"format": FORMAT_VERSION, "created": now(), "recipe": recipe.model_dump(mode="json")}
     )
+
+
+def check_model(recipe: Recipe) -> None:
+    """Refuse a model that cannot be made, or imported, before anything is written."""
+    if recipe.model.path is not None:
+        check_importable(Path(recipe.model.path))
+        check_length(Path(recipe.model.path), recipe.train.seq_len)
+    else:
+        model_config(recipe.model, recipe.tokenizer.vocab_size, 0, recipe.train.seq_len)
 
 
 def recipe_of(workspace: Workspace) -> Recipe:

@@ -338,6 +338,7 @@ class Making:
             notes=[f"anneal: {release.because}", *scores.notes],
         )
         self.lineage.record(done)
+        (self.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
         return done
 
     def train_tokens(self, dataset: str) -> Folder:

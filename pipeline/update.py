@@ -4,6 +4,7 @@ The base is the update of an empty lineage: it also trains the tokenizer and dra
 of ``update`` commits a folder with a manifest, so after a crash the same call goes on with the first that is not done.
 """
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.arrival import Arrival
@@ -15,6 +16,7 @@ from pipeline.workspace import Workspace
 from stages import evaluate
 from stages.errors import UsageError
 from stages.storage import MANIFEST
+from stages.train import check_length
 
 
 def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Update:
@@ -43,6 +45,9 @@ def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Ann
 def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Making:
     """Open an update, or take up the one that was left unfinished; refuses anything else under the same name."""
     evaluate.check_tasks(recipe.evaluate)
+    source = lineage.trunk().local() if lineage.head else recipe.model.path and Path(recipe.model.path)
+    if source:
+        check_length(source, recipe.train.seq_len)
     wanted = f"{len(lineage.updates):04d}-{arrival.name}"
     plan: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
     if lineage.unfinished is not None:

@@ -17,8 +17,8 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Workspace:
     """A lineage's folder: datasets, dedup index, updates, releases.
 
-    workspace.json                                the recipe, the tokenizer's digest, the format version
-    tokenizer/model                               the lineage's tokenizer
+    workspace.json                                the recipe, the format version
+    tokenizer/                                    the lineage's tokenizer
     datasets/<name>/{documents,validation,quarantine,tokens}/ + manifest.json
     dedup/<name>/                                 what was ingested, for the arrivals after it
     updates/<id>/{plan.json,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
@@ -28,6 +28,8 @@ class Workspace:
 
     def __init__(self, uri: str) -> None:
         self.folder = Folder(uri)
+        if not self.folder.is_local:
+            raise UsageError(f"{uri}: a workspace lies on a disk that is mounted on every node, not in a bucket")
 
     @classmethod
     def open(cls, uri: str) -> "Workspace":
@@ -65,10 +67,6 @@ class Workspace:
     @contextmanager
     def lease(self) -> Iterator[None]:
         """Hold the workspace: one command at a time writes to it. The lock dies with its process."""
-        if not self.folder.is_local:
-            raise UsageError(
-                f"{self.folder}: a workspace must lie on a local or a shared disk that is mounted on every node"
-            )
         self.folder.path.mkdir(parents=True, exist_ok=True)
         with (self.folder.path / ".lease").open("a") as handle:
             try:

@@ -79,9 +79,8 @@ def test_settings_and_values_in_the_prose_exist() -> None:
     names = {name for name, _, _ in settings()}
     sections = {name for name in Recipe.model_fields if any(other.startswith(f"{name}.") for other in names)}
     texts = [text.removeprefix("--set ") for text in INLINE]
-    dotted = {
-        match[0] for text in texts if (match := re.match(r"\w+\.\w+", text)) and match[0].split(".")[0] in sections
-    }
+    found = [re.fullmatch(r"((\w+)\.\w+)(=.*)?", text) for text in texts]
+    dotted = {match[1] for match in found if match and match[2] in sections and not match[1].endswith(".json")}
     assert len(dotted) >= 15
     assert dotted <= names
     assigned = [text for text in texts if re.match(r"\w+\.\w+=", text)]
@@ -98,10 +97,8 @@ def test_make_targets_exist() -> None:
 
 def test_links_pictures_and_anchors_are_there() -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", PROSE)
-    headings = {
-        re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-")
-        for line in re.findall(r"^#+ (.+)$", README, re.M)
-    }
+    titles = re.findall(r"^#+ (.+)$", PROSE, re.MULTILINE)
+    headings = {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
     local = [link for link in links if "://" not in link]
     assert any(link.endswith(".png") for link in local)
     for link in local:

@@ -1,4 +1,4 @@
-"""Anneal a release off the trunk (Ibrahim et al. 2024, section 7.1, phase 4).
+"""Anneal a release off the trunk (Ibrahim et al. 2024, section 7.2, phase 4).
 
 The branch starts at the trunk's end, with its optimizer state, and reads the last part of the mixture once more while
 the learning rate decays exponentially. The trunk stays as it is: the next update goes on from there, at η_const.

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
 import xxhash
 from pydantic import Field
 
@@ -92,6 +93,14 @@ def digest_folder(source: Path) -> str:
             while block := stream.read(1 << 24):
                 state.update(block)
     return str(state.hexdigest())
+
+
+def check_length(model: Path, seq_len: int) -> None:
+    """Refuse sequences longer than a Hugging Face folder's model has positions for."""
+    config = model / "config.json"
+    longest = orjson.loads(config.read_bytes()).get("max_position_embeddings") if config.is_file() else None
+    if longest is not None and seq_len > longest:
+        raise UsageError(f"train.seq_len {seq_len} is longer than the model's max_position_embeddings {longest}")
 
 
 def check_importable(source: Path) -> None:

@@ -120,7 +120,7 @@ class Schedule:
 
 
 def inverse_sqrt(x: float, alpha: float) -> float:
-    """h(x) = 1/√(1 + αx) − 1, with h(0) = 0 (Ibrahim et al. 2024, section 7.1)."""
+    """h(x) = 1/√(1 + αx) − 1, with h(0) = 0 (Ibrahim et al. 2024, section 7.2)."""
     return 1 / math.sqrt(1 + alpha * x) - 1
 
 
@@ -145,7 +145,7 @@ def schedule_for(settings: ScheduleSettings, position: int, tokens: int, running
 
 
 def anneal_from(trunk: Schedule, position: int, tokens: int, minimum: float) -> Schedule:
-    """The anneal branch: from the trunk's rate at ``position`` to ``minimum`` over ``tokens`` (section 7.1, phase 4).
+    """The anneal branch: from the trunk's rate at ``position`` to ``minimum`` over ``tokens`` (section 7.2, phase 4).
 
     ``η(t) = η_const · (η_min / η_const)^((t − t_ann) / (t_end − t_ann))``
     """

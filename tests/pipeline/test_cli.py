@@ -1,0 +1,138 @@
+"""What the command line refuses before anything is spent, with its exit codes; no cluster is needed for any of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import app, main
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def rewarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command line in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rewarm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    file = tmp_path / "data.jsonl"
+    file.write_text("\n".join(json.dumps({"text": f"a document, number {number}"}) for number in range(50)))
+    return file
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, data: Path, rewarm: Command) -> Path:
+    """A workspace whose record is there and whose base was never made."""
+    from pipeline.base import create
+    from pipeline.config import load_recipe
+    from pipeline.workspace import Workspace
+
+    made = Workspace(str(tmp_path / "workspace"))
+    create(made, load_recipe("tiny"))
+    return made.folder.path
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*")}
+
+
+def test_init_refuses_and_leaves_nothing(rewarm: Command, tmp_path: Path, data: Path) -> None:
+    empty, broken, recipe = tmp_path / "empty.jsonl", tmp_path / "broken.jsonl", tmp_path / "recipe.yaml"
+    empty.write_text("")
+    broken.write_text("{not json\n{}\n")
+    recipe.write_text("replay: {share: 7}")
+    target = tmp_path / "made"
+    cases = [
+        (["--recipe", "tiny", "--data", f"x={tmp_path / 'missing.jsonl'}"], "missing.jsonl"),
+        (["--recipe", "tiny", "--data", f"x={empty}"], "empty.jsonl"),
+        (["--recipe", "tiny", "--data", f"x={broken}"], "broken.jsonl"),
+        (["--recipe", "tiny", "--data", "nonsense"], "NAME=PATH"),
+        (["--recipe", "tiny", "--data", f"a/b={data}"], "a/b"),
+        (["--recipe", "tiny"], "--data"),
+        (["--recipe", "tinny", "--data", f"x={data}"], "did you mean tiny"),
+        (["--recipe", recipe, "--data", f"x={data}"], "replay.share"),
+        (["--recipe", "tiny", "--data", f"x={data}", "--set", "replay.shar=1"], "replay.share"),
+        (["--recipe", "tiny", "--from", tmp_path / "nowhere"], "nowhere"),
+        (["--recipe", "tiny", "--data", f"x={data}", "--set", "model.config.hiden_size=3"], "hiden_size"),
+    ]
+    for arguments, message in cases:
+        code, out, error = rewarm("init", target, *arguments)
+        assert (code, out) == (2, ""), (arguments, error)
+        assert message in error
+        assert not target.exists(), arguments
+
+
+def test_update_refuses_and_leaves_nothing(rewarm: Command, workspace: Path, data: Path, tmp_path: Path) -> None:
+    before = files(workspace)
+    cases = [
+        (["--data", f"x={tmp_path / 'missing'}"], "missing"),
+        (["--data", f"x={data}", "--set", "train.sequence=3"], "no setting"),
+        (["--data", f"x={data}", "--set", "model.config.hidden_size=64"], "fixed when the workspace was made"),
+        ([], "--data"),
+    ]
+    for arguments, message in cases:
+        code, out, error = rewarm("update", workspace, *arguments)
+        assert (code, out) == (2, ""), (arguments, error)
+        assert message in error
+        assert files(workspace) == before
+
+
+def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
+    for command in (
+        ["status"],
+        ["report"],
+        ["discard"],
+        ["export", "--to", tmp_path / "out"],
+        ["update", "--data", "a=b"],
+    ):
+        code, _, error = rewarm(command[0], tmp_path / "nowhere", *command[1:])
+        assert code == 2
+        assert "no rewarm workspace" in error
+
+
+def test_a_bucket_is_no_workspace(rewarm: Command, data: Path) -> None:
+    code, _, error = rewarm("init", "s3://bucket/lm", "--recipe", "tiny", "--data", f"x={data}")
+    assert code == 2
+    assert "mounted on every node" in error
+
+
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(rewarm: Command, tmp_path: Path, data: Path) -> None:
+    code, out, error = rewarm("init", tmp_path / "made", "--recipe", "tiny", "--data", f"news={data}", "--dry-run")
+    assert code == 0, error
+    found = json.loads(out)
+    assert found["update"] == "0000-news"
+    assert found["files"]["news"][0]["bytes"] == data.stat().st_size
+    assert not (tmp_path / "made").exists()
+
+
+def test_status_of_a_begun_workspace_is_json(rewarm: Command, workspace: Path) -> None:
+    code, out, _ = rewarm("status", workspace, "--json")
+    found = json.loads(out)
+    assert (code, found["release"], found["updates"], found["datasets"]) == (0, None, [], [])
+
+
+def test_wrong_usage_exits_with_2(rewarm: Command) -> None:
+    assert rewarm("updaet")[0] == 2
+    assert rewarm("update")[0] == 2
+    assert rewarm("status", "x", "--nonsense")[0] == 2
+
+
+def test_every_command_has_help(rewarm: Command) -> None:
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    assert {"init", "update", "status", "report", "export", "doctor", "demo"} <= set(names)
+    for name in names:
+        code, out, _ = rewarm(name, "--help")
+        assert code == 0
+        assert "Usage" in out

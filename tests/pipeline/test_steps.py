@@ -1,0 +1,80 @@
+"""A step runs once; what changed under it is refused with what differs."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.steps import ChangedError, Runner, fingerprint
+from stages.progress import Silent
+from stages.storage import Folder
+
+
+@dataclass(frozen=True)
+class Count:
+    count: int
+
+
+class Watcher(Silent):
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, bool]] = []
+
+    def stage(self, name: str, skipped: bool) -> None:
+        self.stages.append((name, skipped))
+
+
+@pytest.fixture
+def folder(tmp_path: object) -> Folder:
+    return Folder(str(tmp_path)) / "step"
+
+
+def test_a_committed_step_is_never_run_again(folder: Folder) -> None:
+    watcher, calls = Watcher(), list[int]()
+
+    def work() -> Count:
+        calls.append(1)
+        return Count(len(calls))
+
+    for _ in range(2):
+        runner = Runner(watcher)
+        assert runner.run("count", work, Count, folder, {"a": 1}, {"b": "x"}) == Count(1)
+        assert runner.seconds["count"] >= 0
+    assert calls == [1]
+    assert watcher.stages == [("count", False), ("count", True)]
+
+
+def test_a_torn_step_runs_again(folder: Folder) -> None:
+    def torn() -> Count:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Runner(Watcher()).run("count", torn, Count, folder, {}, {})
+    assert not folder.committed()
+    assert Runner(Watcher()).run("count", lambda: Count(5), Count, folder, {}, {}) == Count(5)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_changed_setting_is_refused_with_what_differs(folder: Folder, committed: bool) -> None:
+    def work() -> Count:
+        if not committed:
+            raise KeyboardInterrupt
+        return Count(1)
+
+    settings = {"share": 0.05, "deep": {"rate": 1.0}}
+    if committed:
+        Runner(Watcher()).run("count", work, Count, folder, settings, {"data": "1"})
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            Runner(Watcher()).run("count", work, Count, folder, settings, {"data": "1"})
+    with pytest.raises(ChangedError, match=r"inputs\.data: 1 → 2\s+settings\.deep\.rate: 1\.0 → 2\.0"):
+        Runner(Watcher()).run("count", work, Count, folder, {"share": 0.05, "deep": {"rate": 2.0}}, {"data": "2"})
+
+
+def test_a_new_version_of_a_stage_is_another_step(folder: Folder) -> None:
+    Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {}, version=1)
+    with pytest.raises(ChangedError, match="version: 1 → 2"):
+        Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {}, version=2)
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
