@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; the number of steps is made of whole blocks, as our loop takes the time once a block."""
     parser = argparse.ArgumentParser(description="Tokens a second of the training stage against a bare DeepSpeed loop")
-    parser.add_argument("--steps", type=int, default=80, help="steps of a run, the first ten of them untimed")
+    parser.add_argument("--steps", type=int, default=60, help="steps of a run, the first ten of them untimed")
     parser.add_argument("--rounds", type=int, default=4, help="pairs of runs")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--zero-stage", type=int, default=1, choices=(0, 1, 2, 3))

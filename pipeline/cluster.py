@@ -32,6 +32,7 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this one node back
         ray.init(
             address="local",
             num_cpus=num_cpus,

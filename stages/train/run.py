@@ -13,14 +13,16 @@ from stages.storage import Folder
 from stages.train.job import Job
 from stages.train.settings import TrainSettings
 
-# Ray Train looks at its workers every 2 s by default, and a finished report waits for that look. On clusters that
+# Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that
 # scale up from nothing, a group of workers takes minutes to start, not one.
 RAY_TRAIN_DEFAULTS = {
     "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
 }
+
+SHOW_INTERVAL = 1.0  # seconds between two looks at what the workers have done
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
     shown = {"step": 0}
 
     def show() -> None:
-        while not stop.wait(0.5):
+        while not stop.wait(SHOW_INTERVAL):
             try:
                 for event in ray.get(tracker.drain.remote(), timeout=10):
                     apply(event, shown, job, progress)
