@@ -73,7 +73,7 @@ def run(
         if stream.num_tokens < 2
     ]
     measured = [one for one in sets if streams[one.name].num_tokens >= 2]
-    generated = _generate(measured, out / "tasks", settings, progress)
+    generated = _generate(measured, out / "tasks", settings, seq_len, progress)
     owners = _owners(models)
     pieces: list[LossPiece | TaskPiece] = []
     for owner in sorted(
@@ -94,14 +94,14 @@ def run(
 
 
 def _generate(
-    sets: list[EvaluationSet], out: Folder, settings: EvaluateSettings, progress: Progress
+    sets: list[EvaluationSet], out: Folder, settings: EvaluateSettings, seq_len: int, progress: Progress
 ) -> dict[str, tuple[list[str], list[str]]]:
     """Make the offline tasks: by dataset, their names and the notes on what was left out."""
     if not settings.task_documents or not sets:
         return {}
     records = [{"dataset": one.name, "documents": str(one.documents), "datasets": 1} for one in sets]
     made = map_shards(
-        partial(make_tasks, out=out, settings=settings), records, progress, "make evaluation tasks", "datasets"
+        partial(make_tasks, out=out, settings=settings, seq_len=seq_len), records, progress, "making tasks", "datasets"
     )
     return {one.name: (account["tasks"], account["notes"]) for one, account in zip(sets, made, strict=True)}
 

@@ -82,8 +82,11 @@ def _ranked(documents: Folder, seed: int) -> Iterator[tuple[str, str, str]]:
                 yield rank(seed, doc_id), doc_id, text
 
 
-def excerpt(doc_id: str, text: str) -> Excerpt | None:
+def excerpt(doc_id: str, text: str, longest: int) -> Excerpt | None:
     """Split a document for the continuation task; none when it is too short.
+
+    ``longest`` bounds the continuation in UTF-8 bytes: a byte-level tokenizer makes no more tokens of it, so a model
+    that reads as many tokens at once can score it (lm-eval cuts what comes before it, never the continuation).
 
     The split falls before white space where there is some within ``CONTINUATION_CHARS``, so that no tokenizer joins the
     two sides; text without spaces is split where it stands.
@@ -91,7 +94,8 @@ def excerpt(doc_id: str, text: str) -> Excerpt | None:
     at = min(CONTEXT_CHARS, len(text) // 2)
     space = re.compile(r"\s").search(text, at, at + CONTINUATION_CHARS)
     context = text[: space.start() if space else at].rstrip()
-    continuation = text[len(context) : len(context) + CONTINUATION_CHARS].rstrip()
+    following = text[len(context) : len(context) + CONTINUATION_CHARS].encode()
+    continuation = following[:longest].decode(errors="ignore").rstrip()
     if min(len(context.strip()), len(continuation.strip())) < FEWEST_CHARS:
         return None
     return Excerpt(doc_id, context, continuation)
@@ -110,7 +114,7 @@ def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] |
     return {"doc_id": own.doc_id, "context": own.context, "choices": choices, "label": choices.index(own.continuation)}
 
 
-def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings) -> dict[str, Any]:
+def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings, seq_len: int) -> dict[str, Any]:
     """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they are there.
 
     Returns the names of the tasks and notes on what was left out.
@@ -120,7 +124,7 @@ def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings) 
         return dict(out.read_json(done))
     chosen = choose_documents(Folder(record["documents"]), settings.task_documents, settings.seed)
     rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
-    excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text))]
+    excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text, seq_len // 2))]
     questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
     names, notes = [], []
     for kind, rows, body in (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION)):

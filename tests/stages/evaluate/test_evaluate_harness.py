@@ -20,7 +20,7 @@ from stages.tokens import TokenStream
 def test_rolling_likelihood_equals_our_own_losses(world: Any, tmp_path: Path) -> None:
     """The same tokens from the same first context: our packing is lm-eval's convention, document by document."""
     one, tasks, settings = world.sets[0], Folder(tmp_path / "tasks"), EvaluateSettings(task_documents=100)
-    make_tasks({"dataset": one.name, "documents": str(one.documents)}, tasks, settings)
+    make_tasks({"dataset": one.name, "documents": str(one.documents)}, tasks, settings, 256)
     name, model = f"rewarm_{one.name}_rolling", load_model(world.trunk, gpu=False)
     manager = generated_task(tasks, name, tmp_path)
     tokenizer = world.trunk.local()

@@ -24,7 +24,7 @@ def test_task_names_are_safe_and_stay_apart() -> None:
 
 @given(st.text(max_size=900))
 def test_an_excerpt_is_two_neighbouring_parts_of_its_document(text: str) -> None:
-    part = excerpt("id", text)
+    part = excerpt("id", text, 1000)
     if part is None:
         return
     assert text.startswith(part.context + part.continuation)
@@ -35,7 +35,7 @@ def test_an_excerpt_is_two_neighbouring_parts_of_its_document(text: str) -> None
 def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_path: Any) -> None:
     one, settings = world.sets[0], EvaluateSettings(task_documents=10, document_chars=300)
     record = {"dataset": one.name, "documents": str(one.documents)}
-    assert make_tasks(record, Folder(tmp_path), settings) == {
+    assert make_tasks(record, Folder(tmp_path), settings, 256) == {
         "tasks": ["rewarm_sci-docs_rolling", "rewarm_sci-docs_continuation"],
         "notes": [],
     }
@@ -58,7 +58,7 @@ def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_pa
 
 def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any) -> None:
     settings = EvaluateSettings(task_documents=3)
-    account = make_tasks({"dataset": "few", "documents": str(world.sets[0].documents)}, Folder(tmp_path), settings)
+    account = make_tasks({"dataset": "few", "documents": str(world.sets[0].documents)}, Folder(tmp_path), settings, 256)
     assert account["tasks"] == ["rewarm_few_rolling"]
     assert "rewarm_few_continuation is left out" in account["notes"][0]
 
@@ -76,3 +76,14 @@ def test_without_named_tasks_the_check_loads_nothing() -> None:
         "sys.exit(len({'torch', 'lm_eval', 'transformers', 'ray'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_continuation_fits_into_a_short_model() -> None:
+    text = "word " * 200
+    part = excerpt("id", text, 32)
+    assert part is not None
+    assert len(part.continuation.encode()) <= 32
+    chinese = excerpt("id", "模型" * 400, 64)
+    assert chinese is not None
+    assert len(chinese.continuation.encode()) <= 64
+    assert chinese.continuation in "模型" * 400
