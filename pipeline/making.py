@@ -130,13 +130,14 @@ class Making:
             for name, update in known.items()
         ]
         budget = recipe.budget.update_tokens if self.lineage.updates else recipe.budget.base_tokens
+        settings = recipe.replay if self.lineage.updates else replay.ReplaySettings(share=0)
         return self.runner.run(
             "replay",
             lambda: replay.run(
                 {name: self.train_tokens(name) for name in tokens},
                 earlier,
                 self.folder / "mixture",
-                recipe.replay,
+                settings,
                 recipe.train.seq_len,
                 recipe.train.global_batch,
                 budget,
@@ -146,7 +147,7 @@ class Making:
             replay.ReplayOutcome,
             self.folder / "mixture",
             {
-                **recipe.replay.identity(),
+                **settings.identity(),
                 "seq_len": recipe.train.seq_len,
                 "global_batch": recipe.train.global_batch,
                 "budget": budget,

@@ -40,6 +40,11 @@ def test_the_ratio_is_taken_round_by_round(throughput: ModuleType) -> None:
     assert throughput.summary(rounds[2:]).endswith("missed")
 
 
+def test_rounds_that_other_work_has_decided_give_no_verdict(throughput: ModuleType) -> None:
+    rounds = [throughput.Round(throughput.Run(ours, [2.0]), throughput.Run(1000, [2.0])) for ours in (990, 1000, 1450)]
+    assert "median: cannot be told" in throughput.summary(rounds)
+
+
 def test_the_bare_loop_does_the_same_work(throughput: ModuleType, ray_cluster: None, tmp_path: Path) -> None:
     job = make_world(tmp_path).job("ours", steps=20, validate_every=0, checkpoint_every=20, cpus_per_worker=1)
     job = dataclasses.replace(job, validation={})

@@ -1,6 +1,6 @@
 """The settings of the evaluate stage."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stages.settings import PLACEMENT, Settings
 
@@ -11,6 +11,12 @@ class EvaluateSettings(Settings):
     tasks: tuple[str, ...] = ()
     """Further lm-eval tasks, groups or tags by name (``hellaswag``, ``mmlu``); their data come from the network or from
     the Hugging Face cache of the machines that evaluate."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """``piqa,arc_easy`` as on lm-eval's own command line."""
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     task_documents: int = Field(default=64, ge=0)
     """Validation documents that each dataset gives to each of its two generated tasks; 0 makes none."""

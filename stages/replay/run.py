@@ -68,11 +68,9 @@ def run(
     share = Fraction(settings.share).limit_denominator(MAX_DENOMINATOR) if replayed else Fraction(0)
     mixture = Mixture(new, replayed if share else (), str(share), seq_len, global_batch, steps)
     out.write_json(MIXTURE, mixture.to_json())
-    outcome = account(mixture, settings.share if earlier else 0.0)
-    if settings.share and earlier and not replayed:
-        progress.note(
-            f"replay: the earlier datasets hold no whole sequence; the share of {settings.share:.0%} is not applied"
-        )
+    outcome = account(mixture, settings.share)
+    if settings.share and not replayed:
+        progress.note(f"replay: no earlier data to replay; the share of {settings.share:.0%} is not applied")
     if outcome.epochs > 1.0:
         progress.note(
             f"replay: the budget asks for {outcome.epochs:.2f} passes over the arrival, each in another order"

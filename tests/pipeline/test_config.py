@@ -54,6 +54,7 @@ def test_what_others_script_against_is_there() -> None:
         ("budget.update_tokens=null", ("budget", "update_tokens"), None),
         ("train.document_mask=false", ("train", "document_mask"), False),
         ("evaluate.tasks=[piqa, arc_easy]", ("evaluate", "tasks"), ("piqa", "arc_easy")),
+        ("evaluate.tasks=piqa,arc_easy", ("evaluate", "tasks"), ("piqa", "arc_easy")),
         ("schedule.kind=cosine", ("schedule", "kind"), "cosine"),
         ("ingest.text=content", ("ingest", "text"), "content"),
     ],
