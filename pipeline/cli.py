@@ -137,7 +137,7 @@ def demo(
     ] = Path("demo"),
     sets: SetOption = None,
 ) -> None:
-    """Pre-train a small model on real text and take in two arrivals: no download, no GPU, about 8 minutes on 2 cores."""
+    """Pre-train a small model on real text and take in two arrivals: no download, no GPU, 8 minutes on two cores."""
     with Terminal() as terminal:
         found = actions.demo(directory, sets or [], terminal)
     show(found, dry_run=False)
