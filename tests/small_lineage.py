@@ -5,9 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import yaml
 
 RECIPE = {
@@ -60,6 +62,20 @@ def rewarm(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+def wait_gone(processes: list[psutil.Process], seconds: float = 60) -> None:
+    """Wait until processes have ended; one that nobody reaps (a zombie in a container) has."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(alive(process) for process in processes):
+        time.sleep(0.1)
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Lineage:

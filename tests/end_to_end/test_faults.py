@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm
+from small_lineage import Lineage, command, rewarm, wait_gone
 
 pytestmark = pytest.mark.faults
 KILLS = 8
@@ -41,7 +41,7 @@ def kill_after(arguments: list[str], seconds: float, worker: bool) -> bool:
         else:
             process.kill()
             process.wait()
-            psutil.wait_procs(family, timeout=60)
+            wait_gone(family)
         return True
     return False
 
@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_with_one_worker(
         assert process.poll() is None
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    psutil.wait_procs(family, timeout=60)
+    wait_gone(family)
     done = rewarm(*update, "--set", "train.num_workers=1")
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(rewarm("status", workspace, "--json").stdout)["updates"][1]

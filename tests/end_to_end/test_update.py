@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm
+from small_lineage import Lineage, command, rewarm, wait_gone
 
 SHARE, STEPS, TOKENS = 0.25, 39, 39 * 8 * 64
 
@@ -115,7 +115,7 @@ def kill_when(command: list[str], marker: Callable[[], bool]) -> bool:
     children = family.children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(children, timeout=60)
+    wait_gone(children)
     return True
 
 
