@@ -18,6 +18,10 @@ from stages.train.weights import digest, load_model, model_weights
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
+# Some seconds of training: the driver hears of it once a second, and a kill must fall into it.
+RUN = 150
+LONG = {"steps": RUN, "checkpoint_every": 15, "validate_every": 50}
+
 
 def curve(job: Job) -> dict[str, Any]:
     value: dict[str, Any] = job.out.read_json(train.CURVE)
@@ -52,21 +56,21 @@ class Killer(Silent):
 
 @pytest.fixture(scope="module")
 def undisturbed(world: World) -> tuple[Job, TrainOutcome]:
-    job = world.job("undisturbed", steps=30, checkpoint_every=10, validate_every=10)
+    job = world.job("undisturbed", **LONG)
     return job, train.run(job, Silent())
 
 
 def test_the_curve_has_every_step_and_the_loss_falls(undisturbed: tuple[Job, TrainOutcome]) -> None:
     job, outcome = undisturbed
     found = curve(job)
-    assert [row["step"] for row in found["steps"]] == list(range(1, 31))
-    assert [row["tokens"] for row in found["steps"]] == [step * SEQ_LEN * BATCH for step in range(1, 31)]
-    assert [row["lr"] for row in found["steps"]] == [job.rate(step) for step in range(30)]
-    assert [row["step"] for row in found["validation"]] == [0, 10, 20, 30]
+    assert [row["step"] for row in found["steps"]] == list(range(1, RUN + 1))
+    assert [row["tokens"] for row in found["steps"]] == [step * SEQ_LEN * BATCH for step in range(1, RUN + 1)]
+    assert [row["lr"] for row in found["steps"]] == [job.rate(step) for step in range(RUN)]
+    assert [row["step"] for row in found["validation"]] == [0, 50, 100, 150]
     first, last = found["validation"][0]["losses"]["text"], found["validation"][-1]["losses"]["text"]
     assert last < first - 0.1
     assert outcome.resumed_from == []
-    assert (outcome.steps, outcome.world_size) == (30, 2)
+    assert (outcome.steps, outcome.world_size) == (RUN, 2)
 
 
 def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed: tuple[Job, TrainOutcome]) -> None:
@@ -82,24 +86,27 @@ def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed
 
 
 def test_a_killed_worker_changes_nothing(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:
-    job = world.job("killed", steps=30, checkpoint_every=10, validate_every=10)
+    job = world.job("killed", **LONG)
     killer = Killer(15 * SEQ_LEN * BATCH)
     outcome = train.run(job, killer)
     assert killer.killed
-    assert outcome.resumed_from in ([10], [20])
+    assert len(outcome.resumed_from) == 1
+    assert outcome.resumed_from[0] in range(0, RUN, 15)
     assert any("restarted" in note for note in killer.notes)
     assert outcome.digest == undisturbed[1].digest
     assert curve(job) == curve(undisturbed[0])
 
 
 def test_one_worker_reads_and_learns_the_same(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:
-    job = world.job("alone", steps=30, num_workers=1, micro_batch=4, checkpoint_every=10, validate_every=10)
+    job = world.job("alone", num_workers=1, micro_batch=4, **LONG)
     outcome = train.run(job, Silent())
     assert outcome.world_size == 1
     one, two = curve(job), curve(undisturbed[0])
-    assert [row["loss"] for row in one["steps"]] == pytest.approx([row["loss"] for row in two["steps"]], rel=1e-4)
+    losses = [[row["loss"] for row in found["steps"]] for found in (one, two)]
+    assert losses[0][:30] == pytest.approx(losses[1][:30], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2), "training carries the order of sums on"
     for alone, pair in zip(one["validation"], two["validation"], strict=True):
-        assert alone["losses"] == pytest.approx(pair["losses"], rel=1e-4)
+        assert alone["losses"] == pytest.approx(pair["losses"], rel=1e-2)
 
 
 def test_a_driver_that_comes_back_trains_nothing_twice(undisturbed: tuple[Job, TrainOutcome]) -> None:
@@ -107,7 +114,7 @@ def test_a_driver_that_comes_back_trains_nothing_twice(undisturbed: tuple[Job, T
     before = curve(job)
     again = train.run(job, Silent())
     assert again.digest == outcome.digest
-    assert again.resumed_from == [30]
+    assert again.resumed_from == [RUN]
     assert curve(job) == before
 
 
@@ -116,7 +123,7 @@ def test_the_anneal_branches_off_the_trunk(undisturbed: tuple[Job, TrainOutcome]
     infinite = train.schedule_for(train.ScheduleSettings(kind="infinite", peak=2e-3), 0, outcome.tokens, None)
     trunk = dataclasses.replace(job, schedule=infinite)
     out = Folder(job.out.path.parent / "release")
-    branch = anneal.run(trunk, outcome, out, anneal.AnnealSettings(share=0.2), 2e-4, Silent())
+    branch = anneal.run(trunk, outcome, out, anneal.AnnealSettings(share=0.04), 2e-4, Silent())
     found = curve(dataclasses.replace(job, out=out))
     assert branch.branched
     assert branch.steps == 6
