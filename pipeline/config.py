@@ -15,7 +15,7 @@ from stages.errors import UsageError
 from stages.evaluate import EvaluateSettings
 from stages.ingest import IngestSettings
 from stages.replay import ReplaySettings
-from stages.settings import Settings, is_placement
+from stages.settings import Settings
 from stages.tokenize import TokenizerSettings, TokenizeSettings
 from stages.train import ModelSettings, ScheduleSettings, TrainSettings
 
@@ -195,4 +195,4 @@ def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "")
     return lines
 
 
-__all__ = ["Recipe", "apply_settings", "differences", "is_placement", "load_recipe", "presets", "settings"]
+__all__ = ["Recipe", "apply_settings", "differences", "load_recipe", "presets", "settings"]

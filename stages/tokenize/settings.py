@@ -12,7 +12,7 @@ NUM_BYTES = 256  # the alphabet of a byte-level tokenizer
 class TokenizerSettings(Settings):
     """Where a lineage's tokenizer comes from. It is fixed when the lineage begins and never changes after."""
 
-    path: str | None = None
+    path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
     """A folder with a Hugging Face ``tokenizer.json`` to take over; null trains one on the base's documents."""
 
     vocab_size: int = Field(default=4096, gt=NUM_BYTES)
