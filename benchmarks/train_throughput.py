@@ -149,7 +149,7 @@ def prepare(root: Path, options: argparse.Namespace) -> "Job":
     from stages.mixture import Mixture, Source
     from stages.progress import Silent
     from stages.storage import Folder
-    from stages.tokens import TokenStream
+    from stages.tokens import TokenSet, TokenStream
 
     operators.build(say=lambda _: None)
     corpus = next(each for each in demo_corpus.CORPORA if each.name == CORPUS)
@@ -177,7 +177,7 @@ def prepare(root: Path, options: argparse.Namespace) -> "Job":
         schedule=train.schedule_for(schedule, 0, options.steps * mixture.tokens_per_step, None),
         start=Folder(root / "initial") / "model",
         start_checkpoint=None,
-        tokens={"text": tokens / "train"},
+        tokens={"text": TokenSet(tokens / "train")},
         validation={},
         out=Folder(root / "trunk"),
         checkpoints=Folder(root / "checkpoints"),
@@ -246,13 +246,13 @@ def bare_rank(rank: int, job: "Job", folder: Path) -> None:
     rates = [job.rate(step) for step in range(job.steps)]
     losses = []
     started = 0.0
-    for step, ((tokens, positions), rate) in enumerate(zip(batches, rates, strict=True)):
+    for step, (batch, rate) in enumerate(zip(batches, rates, strict=True)):
         if step == FLUSH_STEPS:
             started = time.perf_counter()
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
-        logits = engine(input_ids=tokens[:, :-1], position_ids=positions, use_cache=False).logits
-        loss = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        logits = engine(input_ids=batch.tokens[:, :-1], position_ids=batch.positions, use_cache=False).logits
+        loss = functional.cross_entropy(logits.flatten(0, 1), batch.tokens[:, 1:].flatten())
         engine.backward(loss)
         engine.step()
         losses.append(loss.detach())

@@ -1,24 +1,33 @@
 """What the commands do, one function each; ``cli.py`` parses and prints around them."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pipeline import base, demo_corpus, summary
-from pipeline.arrival import Arrival, look, parse_data
+from pipeline import study as studies
+from pipeline.arrival import Arrival, find, look, parse_data
 from pipeline.cluster import connected
 from pipeline.config import Recipe, apply_settings, load_recipe
+from pipeline.handover import start_optimizer
+from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
+from pipeline.planner.plan import make_plan, require_base
 from pipeline.report import render
+from pipeline.schedule_preview import Preview, preview_schedule
 from pipeline.terminal import Terminal
+from pipeline.trace import COVERS, trace_documents
 from pipeline.update import discard as drop
 from pipeline.update import update as run_update
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import UsageError
+from stages.ingest import find_inputs
 from stages.storage import Folder
 
 REPORT = "index.html"
+QUIET_STUDY = ("evaluate.tasks=[]", "evaluate.task_documents=0")  # a study measures losses unless --set says more
 REPORTED = ("rewarm", "ray", "torch", "transformers", "deepspeed", "pyarrow", "lm_eval", "tokenizers", "fastokens")
 
 
@@ -36,6 +45,7 @@ def init(
     if source is not None:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
     paths = parse_data(data)
+    recipe = base.with_prompts(recipe, paths)
     if not paths and recipe.model.path is None:
         raise UsageError(
             "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR)"
@@ -44,7 +54,10 @@ def init(
     if workspace.folder.exists() and not workspace.folder.exists(RECORD) and workspace.folder.files():
         raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
     base.check_model(recipe)
+    base.check_distill(recipe, paths)
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
+    if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
+        find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)
     with workspace.lease():
@@ -63,20 +76,31 @@ def forget_empty(workspace: Workspace) -> None:
         workspace.folder.delete(RECORD)
 
 
-def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal) -> dict[str, Any]:
-    """Take in one arrival."""
+def opened(uri: str, sets: Sequence[str]) -> tuple[Workspace, Recipe]:
+    """A workspace, and its recipe with ``--set`` applied; refuses what a lineage fixes when it begins."""
     workspace = Workspace.open(uri)
     recipe = base.recipe_of(workspace)
     changed = apply_settings(recipe, sets)
     base.refuse_fixed(recipe, changed)
+    return workspace, changed
+
+
+def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
+    """The datasets of ``--data``; refuses none."""
     paths = parse_data(data)
     if not paths:
-        raise UsageError("an update needs data: --data NAME=PATH")
-    arrival = look(paths, Lineage(workspace), changed.ingest, terminal)
+        raise UsageError(f"{what} needs data: --data NAME=PATH")
+    return paths
+
+
+def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal) -> dict[str, Any]:
+    """Take in one arrival."""
+    workspace, recipe = opened(uri, sets)
+    arrival = look(given(data, "an update"), Lineage(workspace), recipe.ingest, terminal)
     if dry_run:
-        return preview(workspace, arrival, changed)
+        return preview(workspace, arrival, recipe)
     with workspace.lease():
-        return carry_out(workspace, arrival, changed, terminal)
+        return carry_out(workspace, arrival, recipe, terminal)
 
 
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> dict[str, Any]:
@@ -89,9 +113,93 @@ def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: 
     return summary.status(Lineage(workspace))
 
 
+def study(
+    uri: str,
+    data: Sequence[str],
+    *,
+    grid: Sequence[str],
+    rows: Sequence[str],
+    baselines: Sequence[str],
+    seeds: int,
+    name: str | None,
+    options: studies.Options,
+    forecast_tokens: float | None,
+    sets: Sequence[str],
+    apply: bool,
+    dry_run: bool,
+    terminal: Terminal,
+) -> tuple[studies.Study | None, dict[str, Any]]:
+    """Take in one arrival under many settings, without promoting any; what came out, and the same as JSON types.
+
+    A dry run has no outcome, and says what would be tried.
+    """
+    home, recipe = opened(uri, [*QUIET_STUDY, *sets])
+    paths = given(data, "a study")
+    tried = studies.trials(
+        studies.parse_grid(grid),
+        dict(studies.parse_row(row) for row in rows),
+        baselines,
+        range(recipe.seed, recipe.seed + seeds),
+    )
+    workspace = studies.StudyWorkspace(uri, name or "+".join(paths), list(paths))
+    arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
+    for trial in tried:
+        trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
+    if dry_run:
+        return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
+    terminal.update(f"{workspace.study}: {len(tried)} trials")
+    with Workspace(workspace.study.uri).lease(), connected():
+        found = studies.run(workspace, arrival, recipe, tried, options, terminal)
+    if apply:
+        with home.lease():
+            chosen = studies.apply_best(home, found)
+        terminal.note(f"the recipe of {uri} now has {chosen}")
+    made = write_study(workspace, tried, found, forecast_tokens)
+    for line in made["forecast"]["lines"]:
+        terminal.note(line)
+    terminal.note(f"page: {(workspace.study / studies.PAGE).uri}")
+    return found, made
+
+
+def write_study(
+    workspace: studies.StudyWorkspace, tried: Sequence[studies.Trial], found: studies.Study, tokens: float | None
+) -> dict[str, Any]:
+    """Leave a study's results and its page in its folder; the results as JSON types."""
+    forecast, why = studies.outlook(workspace, tried, found, tokens)
+    lines = studies.outlook_lines(forecast, why)
+    made = {**found.to_json(), "forecast": {**studies.as_json(forecast, why), "lines": lines}}
+    workspace.study.write_json(studies.RESULTS, made)
+    workspace.study.write(studies.PAGE, studies.page(found, lines).encode())
+    return made
+
+
+def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, terminal: Terminal) -> dict[str, Any]:
+    """What an arrival is, what its update should be and what it would cost; nothing is written but to ``save``."""
+    workspace, recipe = opened(uri, sets)
+    paths = given(data, "a plan")
+    lineage = Lineage(workspace)
+    require_base(lineage)
+    if save is not None and not save.absolute().parent.is_dir():
+        raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}")
+    inputs = find(paths, lineage, recipe.ingest, terminal)
+    terminal.update(f"{workspace.folder}: plan of {'+'.join(inputs)}")
+    with connected():
+        made = make_plan(lineage, inputs, recipe, {name.partition("=")[0].strip() for name in sets}, terminal)
+    found = {
+        "workspace": str(workspace.folder),
+        "datasets": list(inputs),
+        "starts_from": f"the trunk of {lineage.head.id}" if lineage.head else None,
+        **made.to_json(),
+    }
+    if save is not None:
+        Folder(save.absolute().parent).write_json(save.name, found)
+    return found
+
+
 def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str, Any]:
     """What an update would do, from what is known before anything is read in full."""
     lineage = Lineage(workspace)
+    optimizer = start_optimizer(lineage, recipe.train)
     files = {
         name: [{"file": file.name, "bytes": file.size, "format": file.format} for file in found]
         for name, found in arrival.inputs.items()
@@ -100,7 +208,9 @@ def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str,
         "update": f"{len(lineage.updates):04d}-{arrival.name}",
         "goes_on_with": lineage.unfinished,
         "starts_from": lineage.head.id if lineage.head else recipe.model.path or "random weights",
+        "optimizer": "empty" if optimizer is None else optimizer.uri,
         "files": files,
+        "distills": 0 if lineage.updates else base.distilled_tokens(recipe, arrival.inputs),
         "replays": list(lineage.datasets()) if recipe.replay.share else [],
         "recipe": recipe.model_dump(mode="json"),
     }
@@ -149,6 +259,35 @@ def export(uri: str, update_name: str | None, to: Path) -> str:
         for name in release.files():
             (scratch / name).write_bytes(release.read(name))
     return str(to)
+
+
+def trace(
+    uri: str, ids: Sequence[str], text: str | None, update_name: str | None, to: Path | None, terminal: Terminal
+) -> dict[str, Any]:
+    """Which documents were trained when: those named, or all that were replayed."""
+    lineage = Lineage(Workspace.open(uri))
+    if not ids and text is None:
+        return {"workspace": uri, "covers": COVERS, "updates": read_ledger(lineage, update_name, terminal, to)}
+    if to is not None:
+        raise UsageError("--to writes the whole ledger; leave out the documents' ids and --text")
+    if ids and text is not None:
+        raise UsageError("documents are looked for by their ids or by --text, not by both at once")
+    found = trace_documents(lineage, ids, text, update_name, terminal)
+    return {"workspace": uri, "covers": COVERS, "documents": [asdict(document) for document in found]}
+
+
+def schedule(
+    recipe_name: str, arrivals: int | None, tokens: str | None, imported: bool, sets: Sequence[str], to: Path | None
+) -> Preview:
+    """A recipe's learning rate over a base and its arrivals; ``to`` is where its page is written."""
+    if to is not None and to.suffix != ".html":
+        raise UsageError(f"--to {to}: the plot is written as a page, expected a name that ends in .html")
+    found = preview_schedule(recipe_name, load_recipe(recipe_name, sets), arrivals, tokens, imported)
+    if to is not None:
+        from pipeline.schedule_plot import page
+
+        Folder(to.absolute().parent).write(to.name, page(found).encode())
+    return found
 
 
 def discard(uri: str) -> str | None:

@@ -36,6 +36,14 @@ def parse_data(values: Sequence[str]) -> dict[str, list[str]]:
 
 def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress) -> Arrival:
     """Find and identify an arrival's files; refuses names that the lineage already has, and data that is not there."""
+    inputs = find(paths, lineage, settings, progress)
+    return Arrival(inputs, {name: digest_inputs(files, progress) for name, files in inputs.items()})
+
+
+def find(
+    paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress
+) -> dict[str, list[InputFile]]:
+    """The files of each dataset, without reading them for their digests."""
     known = lineage.datasets()
     for name in paths:
         if name in known:
@@ -43,5 +51,4 @@ def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings
                 f"dataset {name!r} was already ingested, by update {known[name].id}; "
                 "every arrival needs a name of its own"
             )
-    inputs = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
-    return Arrival(inputs, {name: digest_inputs(files, progress) for name, files in inputs.items()})
+    return {name: find_inputs(given, settings, progress) for name, given in paths.items()}

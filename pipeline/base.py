@@ -1,13 +1,18 @@
 """Where a lineage begins: the workspace, with the recipe that its updates follow."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.config import Recipe
 from pipeline.lineage import Lineage
 from pipeline.steps import now, refuse_changes
 from pipeline.workspace import FORMAT_VERSION, RECORD, Workspace
+from stages import distill
 from stages.errors import UsageError
 from stages.train import check_importable, check_length, model_config
+
+DISTILLED_TOKENS = 10_000_000  # where nothing says how much an update will replay
+DISTILLED_SHARE = 0.25  # of an update's budget: what it replays for a strong shift (Ibrahim et al. 2024, section 6.4)
 
 
 def create(workspace: Workspace, recipe: Recipe) -> None:
@@ -35,14 +40,47 @@ def check_model(recipe: Recipe) -> None:
         model_config(recipe.model, recipe.tokenizer.vocab_size, 0, recipe.train.seq_len)
 
 
+def distilled_tokens(recipe: Recipe, datasets: Collection[str]) -> int:
+    """How many tokens an imported model writes when it comes with ``datasets``; 0: it writes nothing."""
+    wanted, budget = recipe.distill.tokens, recipe.budget.update_tokens
+    if wanted is not None:
+        return wanted
+    if recipe.model.path is None or datasets:
+        return 0
+    return DISTILLED_TOKENS if budget is None else max(1, int(DISTILLED_SHARE * budget))
+
+
+def check_distill(recipe: Recipe, datasets: Collection[str]) -> None:
+    """Refuse a distillation that cannot be done, before anything is written."""
+    if not distilled_tokens(recipe, datasets):
+        return
+    if recipe.model.path is None:
+        raise UsageError(
+            f"distill.tokens {recipe.distill.tokens}: only a model that is imported (--from) writes text to be replayed"
+        )
+    if distill.NAME in datasets:
+        raise UsageError(f"--data {distill.NAME}=…: that is the name of the text the model writes; choose another one")
+    distill.check_model(Path(recipe.model.path), recipe.distill, recipe.train.seq_len)
+
+
+def with_prompts(recipe: Recipe, datasets: Collection[str]) -> Recipe:
+    """The recipe with the files of ``distill.prompts`` by their absolute path, so that it holds from anywhere."""
+    given = recipe.distill.prompts
+    if given is None or given in datasets:
+        return recipe
+    return recipe.model_copy(
+        update={"distill": recipe.distill.model_copy(update={"prompts": str(Path(given).absolute())})}
+    )
+
+
 def recipe_of(workspace: Workspace) -> Recipe:
     """The recipe that a workspace was made with."""
     return Recipe.model_validate(workspace.record()["recipe"])
 
 
 def refuse_fixed(before: Recipe, after: Recipe) -> None:
-    """Refuse an update that changes what a lineage fixes when it begins: the model and the tokenizer."""
-    for part in ("model", "tokenizer"):
+    """Refuse an update that changes what a lineage fixes when it begins: the model, the tokenizer, its own text."""
+    for part in ("model", "tokenizer", "distill"):
         if getattr(before, part) != getattr(after, part):
             raise UsageError(
                 f"{part}.*: fixed when the workspace was made; begin a workspace of its own for another {part}"

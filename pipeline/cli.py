@@ -5,13 +5,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipeline import actions, doctor
 from pipeline.config import presets, settings
-from pipeline.terminal import Terminal, lineage_table, result_console, seconds_table
+from pipeline.planner.view import plan_view
+from pipeline.schedule_plot import phases_table, terminal_chart
+from pipeline.study import BASELINES, EARLY_STOP, Options
+from pipeline.study import table as study_table
+from pipeline.terminal import Terminal, ledger_table, lineage_table, result_console, seconds_table
 from stages.errors import StageError, UsageError
 
 app = typer.Typer(
@@ -22,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed (the same command goes on from there), 2 wrong usage (nothing was spent).",
 )
+
+SHOWN_STEPS = 12  # of a document's reads
 
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace's folder.")]
 DataOption = Annotated[
@@ -81,6 +87,102 @@ def update(
 
 
 @app.command()
+def plan(
+    workspace: WorkspaceArgument,
+    data: DataOption = None,
+    sets: SetOption = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Keep the plan as JSON.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure an arrival's shift, choose its update's settings, predict what it costs; changes nothing.
+
+    Settings that say `auto` take these choices when the update begins.
+    """
+    with Terminal() as terminal:
+        found = actions.plan(workspace, data or [], sets or [], save, terminal)
+    if as_json:
+        print_json(found)
+    else:
+        result_console().print(plan_view(found))
+
+
+@app.command()
+def study(
+    workspace: WorkspaceArgument,
+    data: DataOption = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option("--grid", metavar="KEY=V1,V2,…", help="A setting and its values; several make all combinations."),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option("--row", metavar="'LABEL: KEY=VALUE …'", help="A combination of its own, beside the grid."),
+    ] = None,
+    baselines: Annotated[
+        str, typer.Option("--baselines", metavar="NAME,…", help=f"Rows to compare with: {', '.join(BASELINES)}.")
+    ] = "",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="How often each row is run, each time in another order.")
+    ] = 1,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The study's name; by default the arrival's. The same name adds to it.")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option("--concurrent", min=1, help="Trials side by side; by default as many as fit.")
+    ] = None,
+    early_stop: Annotated[
+        str, typer.Option("--early-stop", metavar="|".join(EARLY_STOP), help="End trials whose score lags behind.")
+    ] = "none",
+    old_weight: Annotated[
+        float, typer.Option("--old-weight", min=0, max=1, help="Weight of the earlier datasets' loss in the score.")
+    ] = 0.5,
+    forecast_tokens: Annotated[
+        float | None,
+        typer.Option(
+            "--forecast-tokens",
+            metavar="N",
+            min=1,
+            help="Length of the update to forecast; by default the longest run's.",
+        ),
+    ] = None,
+    sets: SetOption = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the best row's settings into the workspace's recipe.")
+    ] = False,
+    as_json: JsonOption = False,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Take in one arrival under many settings and compare: losses on old and new data, their spread, the cost.
+
+    Nothing is promoted. Killed at any moment, the same command goes on; with a larger grid it adds to what is there.
+    """
+    if early_stop not in EARLY_STOP:
+        raise UsageError(f"--early-stop {early_stop}: expected one of {', '.join(EARLY_STOP)}")
+    options = Options(concurrent, early_stop, old_weight)
+    names = [one.strip() for one in baselines.split(",") if one.strip()]
+    with Terminal() as terminal:
+        found, made = actions.study(
+            workspace,
+            data or [],
+            grid=grid or [],
+            rows=row or [],
+            baselines=names,
+            seeds=seeds,
+            name=name,
+            options=options,
+            forecast_tokens=forecast_tokens,
+            sets=sets or [],
+            apply=apply,
+            dry_run=dry_run,
+            terminal=terminal,
+        )
+    if as_json or found is None:
+        print_json(made)
+    else:
+        result_console().print(study_table(found))
+
+
+@app.command()
 def status(workspace: WorkspaceArgument, as_json: JsonOption = False) -> None:
     """Show the lineage: losses, forgetting, tokens and releases."""
     found = actions.status(workspace)
@@ -106,6 +208,70 @@ def export(
 ) -> None:
     """Write a release as a plain Hugging Face folder, for AutoModelForCausalLM.from_pretrained."""
     typer.echo(actions.export(workspace, update, to))
+
+
+@app.command()
+def schedule(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name (`rewarm recipes`) or a YAML file.")],
+    arrivals: Annotated[
+        int | None, typer.Option("--arrivals", metavar="N", min=0, help="How many updates follow the base (3).")
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="N,N,…",
+            help="Tokens of the base and of each update, as 300B,200B; the last goes for all that follow. "
+            "By default the recipe's budget.",
+        ),
+    ] = None,
+    imported: Annotated[bool, typer.Option("--imported", help="The base is an imported model: only updates.")] = False,
+    sets: SetOption = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the learning rate in the terminal.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Write the plot as a page that needs no network.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a recipe's learning rate over a base and several arrivals, anneals included; nothing is trained."""
+    found = actions.schedule(recipe, arrivals, tokens, imported, sets or [], to)
+    if as_json:
+        print_json(found.to_json())
+        return
+    console = result_console()
+    if plot:
+        console.print(terminal_chart(found, console.width))
+    console.print(phases_table(found))
+    if to is not None:
+        typer.echo(f"page: {to}")
+
+
+@app.command()
+def trace(
+    workspace: WorkspaceArgument,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or their first digits.")
+    ] = None,
+    update: Annotated[str | None, typer.Option("--update", metavar="U", help="Only this update: id or number.")] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Documents that hold this text.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Write every replayed document as a row of this Parquet file."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show when documents were trained, new or replayed; without a document, what every update replayed.
+
+    It covers the trunks; what an annealed branch reads again is not counted.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        found = actions.trace(workspace, documents or [], text, update, to, terminal)
+    if as_json:
+        print_json(found)
+    elif "documents" in found:
+        show_documents(found["documents"])
+    else:
+        result_console().print(ledger_table(found))
 
 
 @app.command()
@@ -145,20 +311,33 @@ def demo(
 
 
 @app.command("settings")
-def list_settings() -> None:
+def list_settings(as_json: JsonOption = False) -> None:
     """List every setting with its default and meaning."""
+    if as_json:
+        print_json(
+            {name: {"default": default, "meaning": plain(field.description)} for name, field, default in settings()}
+        )
+        return
     for name, field, default in settings():
-        meaning = " ".join((field.description or "").split())
-        typer.echo(f"{typer.style(name, bold=True)} = {json.dumps(default, default=str)}\n    {meaning}")
+        shown = json.dumps(default, default=str)
+        typer.echo(f"{typer.style(name, bold=True)} = {shown}\n    {plain(field.description)}")
+
+
+def plain(text: str | None) -> str:
+    """A docstring's text in one line."""
+    return " ".join((text or "").split())
 
 
 @app.command("recipes")
-def list_recipes() -> None:
+def list_recipes(as_json: JsonOption = False) -> None:
     """List the recipes that come with rewarm."""
     from pipeline.config import load_recipe
 
+    if as_json:
+        print_json({name: load_recipe(name).model_dump(mode="json") for name in presets()})
+        return
     for name in presets():
-        typer.echo(f"{name:<14} {load_recipe(name).description}")
+        typer.echo(f"{name:<20} {load_recipe(name).description}")
 
 
 def show(found: dict[str, object] | None, dry_run: bool) -> None:
@@ -171,6 +350,22 @@ def show(found: dict[str, object] | None, dry_run: bool) -> None:
     console = result_console()
     console.print(lineage_table(found))
     console.print(seconds_table(found))
+
+
+def show_documents(documents: list[dict[str, Any]]) -> None:
+    """Print documents and their reads."""
+    for one in documents:
+        origin = ", ".join(str(one[name]) for name in ("source", "url", "timestamp") if one[name]) or "no source given"
+        typer.echo(f"{typer.style(one['doc_id'], bold=True)}  {one['excerpt']}")
+        typer.echo(
+            f"    {one['dataset']}/{one['split']}, row {one['row']} ({one['shard']}): {one['num_tokens']} tokens"
+        )
+        typer.echo(f"    from {origin}")
+        for reads in one["trained"]:
+            steps = ", ".join(map(str, reads["steps"][:SHOWN_STEPS])) + (" …" if reads["steps"][SHOWN_STEPS:] else "")
+            typer.echo(f"    {reads['update']}: {reads['role']}, {reads['times']} × (step {steps})")
+        if not one["trained"]:
+            typer.echo("    not trained" + (", as it is for validation" if one["split"] == "validation" else ""))
 
 
 def print_json(value: object) -> None:

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from stages.operators import environment
@@ -28,11 +29,13 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET}}
+    alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes a local Ray's one node back
+    runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}}
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        variables = {"env_vars": {**QUIET, **RAY_TRAIN_DEFAULTS}}  # a trial of a study starts Ray Train by itself
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=variables)
     else:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this one node back
+        os.environ.update(alone)
         ray.init(
             address="local",
             num_cpus=num_cpus,
@@ -45,6 +48,7 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # what raylets have to say is no part of a command's result
+            yield
     finally:
         ray.shutdown()

@@ -1,20 +1,23 @@
 """The recipe: one frozen settings object per stage. YAML and ``--set`` exist only here, at the edge."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from pipeline.planner.settings import CostSettings, PlanSettings
 from stages.anneal import AnnealSettings
+from stages.distill import DistillSettings
 from stages.errors import UsageError
 from stages.evaluate import EvaluateSettings
 from stages.ingest import IngestSettings
 from stages.replay import ReplaySettings
+from stages.select import SelectSettings
 from stages.settings import Settings
 from stages.tokenize import TokenizerSettings, TokenizeSettings
 from stages.train import ModelSettings, ScheduleSettings, TrainSettings
@@ -26,7 +29,8 @@ class BudgetSettings(Settings):
     base_tokens: int | None = Field(default=None, ge=1)
     """Tokens of the base's pre-training; null: all of D0 once."""
     update_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of an update, new and replayed together; null: as many as the arrival holds."""
+    """Tokens of an update, new and replayed together; null: as many as the arrival holds, or what is selected of it,
+    times ``select.epochs``."""
 
 
 class Recipe(Settings):
@@ -41,11 +45,21 @@ class Recipe(Settings):
     budget: BudgetSettings = BudgetSettings()
     ingest: IngestSettings = IngestSettings()
     tokenize: TokenizeSettings = TokenizeSettings()
+    select: SelectSettings = SelectSettings()
     replay: ReplaySettings = ReplaySettings()
+    distill: DistillSettings = DistillSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     train: TrainSettings = TrainSettings()
     anneal: AnnealSettings = AnnealSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    plan: PlanSettings = PlanSettings()
+    cost: CostSettings = CostSettings()
+
+    @model_validator(mode="after")
+    def _ranked(self) -> "Recipe":
+        if self.anneal.data == "best" and self.select.by == "random":
+            raise ValueError("anneal.data best ranks the arrival by select.by; set that to classifier or perplexity")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """What decides the results: every stage's identity, without placement."""
@@ -100,28 +114,39 @@ def read_recipe(file: str) -> str:
 
 def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """The recipe with ``key=value`` assignments (dotted keys; the value is YAML) applied on top."""
-    values = recipe.model_dump(mode="json")
+    chosen = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
-        key = key.strip()
-        if not separator or not key:
+        if not separator or not key.strip():
             raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
-        try:
-            value = yaml.safe_load(text) if text.strip() else None
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {assignment}: the value is not YAML: {error}") from error
+        chosen[key.strip()] = read_value(text, f"--set {assignment}")
+    return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
+
+
+def read_value(text: str, origin: str) -> Any:
+    """A setting's value from the command line: YAML, with ``1e-3`` as the number that people mean."""
+    try:
+        return as_number(yaml.safe_load(text) if text.strip() else None)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: the value is not YAML: {error}") from error
+
+
+def apply_values(recipe: Recipe, chosen: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe with values of settings, by dotted key, on top."""
+    values = recipe.model_dump(mode="json")
+    for key, value in chosen.items():
         place = values
         *parents, last = key.split(".")
         for number, parent in enumerate(parents):
             if parent not in place and not _free(parents[:number]):
-                raise unknown_key(key, f"--set {assignment}")
+                raise unknown_key(key, origin)
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise unknown_key(key, f"--set {assignment}")
+                raise unknown_key(key, origin)
         if last not in place and not _free(parents):
-            raise unknown_key(key, f"--set {assignment}")
-        place[last] = as_number(value)
-    return build_recipe(values, "--set " + " ".join(assignments) if assignments else "recipe")
+            raise unknown_key(key, origin)
+        place[last] = value
+    return build_recipe(values, origin)
 
 
 def _free(parents: list[str]) -> bool:

@@ -25,7 +25,7 @@ from stages import operators
 
 GIB = 1 << 30
 PINNED = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "lm-eval", "tokenizers", "fastokens")
-DEMO = ("scipy", "scikit-learn", "pandas", "sympy", "networkx", "nltk")
+DEMO = ("scipy", "pandas", "sympy", "networkx", "nltk")
 _DESCRIBE_RAY = "import sys; from pipeline.doctor import describe_ray; print(describe_ray(sys.argv[1]))"
 RAY_SECONDS = 90.0  # Ray itself gives up on an address that does not answer after about a minute
 

@@ -35,8 +35,12 @@ class Update:
     train: dict[str, Any]  # steps, world_size, tokens_per_second, resumed_from
     weights: dict[str, str]  # trunk / release → digest
     order_seed: int  # of the datasets that were new here
-    data: dict[str, dict[str, Any]]  # dataset → counts of ingest and tokenize
+    data: dict[str, dict[str, Any]]  # dataset → counts of ingest, tokenize and, where a part was chosen, select
     notes: list[str] = field(default_factory=list)
+    parameters: int = 0  # of the model
+    gap: dict[str, dict[str, Any]] = field(default_factory=dict)  # dataset → the stability gap: ``pipeline.gap.Gap``
+    window_losses: dict[str, dict[str, float]] = field(default_factory=dict)  # as losses, of training's last looks
+    plan: dict[str, Any] = field(default_factory=dict)  # shift, choices, predicted and actual; empty: nothing was auto
 
     @property
     def number(self) -> int:
@@ -92,16 +96,18 @@ class Lineage:
         """Every dataset so far, and the update in which it was new."""
         return {name: update for update in self.updates for name in update.datasets}
 
-    def replayed(self, dataset: str) -> int:
-        """Sequences of a dataset that all updates so far have replayed."""
-        return sum(update.replay["by_dataset"].get(dataset, {}).get("sequences", 0) for update in self.updates)
+    def replayed(self) -> dict[str, int]:
+        """By the key of what was replayed (a dataset, or ``dataset@domain``): where in its own order replay stopped.
 
-    def infinite(self) -> Schedule | None:
-        """The infinite schedule that the trunk follows, if the last trained update followed one."""
+        Reshuffled replay reads in orders of its own and moves nothing here.
+        """
+        parts = [part for update in self.updates for part in update.replay["by_dataset"].items()]
+        return {key: part["to"] for key, part in parts if part.get("order") != "reshuffled"}
+
+    def followed(self) -> Schedule | None:
+        """The schedule that the trunk was last trained under; None where nothing was trained (no base, or imported)."""
         trained = [update for update in self.updates if update.schedule]
-        if not trained or trained[-1].schedule["kind"] != "infinite":
-            return None
-        return Schedule.from_json({name: trained[-1].schedule[name] for name in ("kind", "phases")})
+        return Schedule.from_json(trained[-1].schedule) if trained else None
 
     def trunk(self) -> Folder:
         """Where the next update starts."""

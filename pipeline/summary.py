@@ -7,6 +7,7 @@ from pipeline import report
 from pipeline.lineage import PLAN, Lineage, Update
 from pipeline.steps import now
 from pipeline.workspace import Workspace
+from stages import distill
 from stages.storage import Folder
 from stages.train import CURVE
 
@@ -21,9 +22,12 @@ SHOWN = (
     "replay",
     "schedule",
     "losses",
+    "window_losses",
     "bits_per_byte",
     "forgetting",
+    "gap",
     "lm_eval",
+    "plan",
 )
 
 
@@ -43,6 +47,7 @@ def dataset_summary(name: str, update: Update) -> dict[str, Any]:
     return {
         "name": name,
         "update": update.id,
+        "distilled": "distill" in update.data[name],
         "documents": ingested["documents"],
         "tokens": tokenized["num_tokens"],
         "bytes": ingested["num_bytes"],
@@ -52,6 +57,7 @@ def dataset_summary(name: str, update: Update) -> dict[str, Any]:
         "quarantined": ingested["quarantined"],
         "reasons": ingested["reasons"],
         "backend": tokenized["backend"],
+        "selected": update.data[name].get("select"),
     }
 
 
@@ -69,6 +75,8 @@ def unfinished(lineage: Lineage) -> list[dict[str, Any]]:
     folder = lineage.workspace.update(name)
     plan = folder.read_json(PLAN)
     steps = [lineage.workspace.dataset(data) for data in plan["data"]]
+    if distill.NAME not in lineage.datasets():
+        steps.append(lineage.workspace.dataset(distill.NAME))
     steps += [step / "tokens" for step in steps] + [folder / part for part in FOLDERS]
     manifests = [step.manifest() for step in steps if step.committed()]
     outcomes = {manifest["step"]: manifest["outcome"] for manifest in manifests}
@@ -84,8 +92,10 @@ def unfinished(lineage: Lineage) -> list[dict[str, Any]]:
             "replay": {part: mixture.get(part) for part in ("requested", "achieved", "source", "by_dataset")},
             "schedule": {},
             "losses": {},
+            "window_losses": {},
             "bits_per_byte": {},
             "forgetting": {},
+            "gap": {},
             "lm_eval": {},
             "seconds": {manifest["step"]: manifest["seconds"] for manifest in manifests},
             "train": {part: trained.get(part) for part in ("steps", "world_size", "tokens_per_second", "resumed_from")},
@@ -116,10 +126,7 @@ def report_update(workspace: Workspace, update: Update) -> report.UpdateRecord:
     """One update with its curves."""
     folder = workspace.update(update.id)
     trunk, branch = curve(folder / "trunk"), curve(folder / "release")
-    parts = {
-        name: {key: part[key] for key in ("sequences", "tokens", "share")}
-        for name, part in update.replay["by_dataset"].items()
-    }
+    parts = replayed_parts(update.replay["by_dataset"])
     return report.UpdateRecord(
         id=update.id,
         arrival=update.arrival,
@@ -130,18 +137,47 @@ def report_update(workspace: Workspace, update: Update) -> report.UpdateRecord:
             requested=update.replay["requested"],
             achieved=update.replay["achieved"],
             source=update.replay["source"],
-            by_dataset={name: report.ReplayPart(**part) for name, part in parts.items()},
+            by_dataset=parts,
         )
         if parts
         else None,
         losses=update.losses,
+        window_losses=update.window_losses,
         bits_per_byte=update.bits_per_byte,
         forgetting=update.forgetting,
+        gap={name: report.GapRecord(**gap) for name, gap in update.gap.items()},
         lm_eval=update.lm_eval,
         seconds=update.seconds,
         train=report.TrainRecord(**update.train) if update.schedule else None,
+        plan=report_plan(update.plan) if update.plan else None,
         curve=[point for points, anneals in ((trunk, False), (branch, True)) for point in steps(points, anneals)],
         validation=[point for points, anneals in ((trunk, False), (branch, True)) for point in looks(points, anneals)],
+    )
+
+
+def replayed_parts(by_source: dict[str, dict[str, Any]]) -> dict[str, report.ReplayPart]:
+    """What was replayed of each dataset, its domains together."""
+    sums: dict[str, dict[str, Any]] = {}
+    for key, part in by_source.items():
+        of = sums.setdefault(key.partition("@")[0], {"sequences": 0, "tokens": 0, "share": 0.0})
+        for name in of:
+            of[name] += part[name]
+    return {name: report.ReplayPart(**part) for name, part in sums.items()}
+
+
+def report_plan(plan: dict[str, Any]) -> report.PlanRecord:
+    """A plan, with what it predicted beside what came of it."""
+    taken = [
+        report.Taken(**plan[part]["tokens"], **{name: plan[part][name] for name in ("steps", "hours", "cost")})
+        for part in ("predicted", "actual")
+    ]
+    return report.PlanRecord(
+        strength=plan["shift"]["strength"],
+        because=plan["shift"]["because"],
+        choices={name: (choice["value"], choice["because"]) for name, choice in plan["choices"].items()},
+        predicted=taken[0],
+        actual=taken[1],
+        currency=plan["actual"]["currency"],
     )
 
 

@@ -148,6 +148,27 @@ def seconds_table(status: dict[str, Any]) -> Table:
     return table
 
 
+def ledger_table(ledger: dict[str, Any]) -> Table:
+    """What every update replayed: documents and tokens by dataset and source."""
+    caption = (
+        "Documents of which a part was replayed, of those there are; tokens of these documents, every read counted. "
+        f"Covers {ledger['covers']}."
+    )
+    table = Table(title="Replayed documents", caption=caption, title_justify="left", caption_justify="left")
+    for title in ("update", "dataset", "source"):
+        table.add_column(title, no_wrap=True)
+    for title in ("documents", "of", "tokens", "reads a document"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for update in ledger["updates"]:
+        for row in update["replayed"]:
+            reads = f"{row['times'] / row['documents']:.2f}" if row["documents"] else ""
+            counts = [f"{row['documents']:,}", f"{row['of']:,}", short(row["tokens"]), reads]
+            table.add_row(update["update"], row["dataset"], row["source"], *counts)
+        if not update["replayed"]:
+            table.add_row(update["update"], "nothing", *[""] * 5)
+    return table
+
+
 def result_console() -> Console:
     """Where results are printed: stdout, as wide as its content where it is not a terminal."""
     console = Console(highlight=False)

@@ -1,7 +1,8 @@
-"""One update, top to bottom: read ``update`` first; ``making.py`` holds each stage's inputs, settings and folder.
+"""One update, top to bottom: read ``update`` first, then ``prepare`` and ``learn``.
 
-The base is the update of an empty lineage: it also trains the tokenizer and draws the initial weights. Every line
-of ``update`` commits a folder with a manifest, so after a crash the same call goes on with the first that is not done.
+Each ``run_…`` gives a stage its inputs, its settings and its folder (``gathering.py``, ``learning.py``) and commits
+that folder with a manifest, so after a crash the same call goes on with the first that is not done. The base is the
+update of an empty lineage: it also trains the tokenizer and draws the initial weights.
 """
 
 from pathlib import Path
@@ -9,11 +10,18 @@ from typing import Any
 
 from pipeline.arrival import Arrival
 from pipeline.config import Recipe
+from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize, run_tokenizer
+from pipeline.handover import start_optimizer
+from pipeline.importing import take_over
+from pipeline.learning import run_anneal, run_evaluate, run_start, run_train
 from pipeline.lineage import PLAN, Lineage, Update
-from pipeline.making import Making
+from pipeline.making import Data, Making, Tokenizer, earlier_datasets
+from pipeline.planner.plan import settle
+from pipeline.recording import account, commit
+from pipeline.selecting import find_reference
 from pipeline.steps import STARTED, Announcer, ChangedError, Runner, now, refuse_changes
 from pipeline.workspace import Workspace
-from stages import evaluate
+from stages import distill, evaluate, ingest, replay, tokenize
 from stages.errors import UsageError
 from stages.storage import MANIFEST
 from stages.train import check_length
@@ -24,51 +32,90 @@ def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Ann
     lineage = Lineage(workspace)
     making = begin(workspace, lineage, arrival, recipe, progress)
     try:
-        documents = {name: making.run_ingest(name) for name in arrival.inputs}
-        tokenizer = making.run_tokenizer()
-        tokens = {name: making.run_tokenize(name, documents[name], tokenizer) for name in arrival.inputs}
-        if making.imports:
-            return making.take_over(documents, tokens)
-        mixture = making.run_replay(tokens)
+        data = prepare(making)
+        imported = take_over(making, data) if making.imports else None
     except ChangedError:
         raise
     except UsageError:
         discard(workspace, lineage, making.id)  # nothing was spent on it: the same name can come again, mended
         raise
-    start = making.run_start(tokenizer)
-    trunk = making.run_train(start, mixture, tokens)
-    release = making.run_anneal(trunk)
-    scores = making.run_evaluate(trunk, release, tokens)
-    return making.record(documents, tokens, mixture, trunk, release, scores)
+    done = imported or learn(making, data)
+    commit(making, done)
+    return done
+
+
+def prepare(making: Making) -> Data:
+    """From the arrival's files to the order in which they will be read; what cannot be trained is refused here."""
+    names = list(making.arrival.inputs)
+    documents = {name: run_ingest(making, name) for name in names}
+    tokenizer = run_tokenizer(making)
+    tokens = {name: run_tokenize(making, name, documents[name], tokenizer) for name in names}
+    return put_in_order(making, documents, tokenizer, tokens)
+
+
+def put_in_order(
+    making: Making,
+    documents: dict[str, ingest.IngestOutcome],
+    tokenizer: Tokenizer,
+    tokens: dict[str, tokenize.TokenizeOutcome],
+) -> Data:
+    """Choose what of the arrival is read, and mix in what is replayed; a model that is taken over reads nothing."""
+    if making.imports:
+        return Data(documents, tokenizer, tokens)
+    selected = run_select(making, tokens)
+    return Data(documents, tokenizer, tokens, selected, run_replay(making, tokens, selected))
+
+
+def learn(making: Making, data: Data) -> Update:
+    """From data to a measured release, and the record of how it came about."""
+    assert data.mixture is not None, "only a model that is taken over has none"
+    start = run_start(making, data.tokenizer)
+    trunk = run_train(making, start, data.mixture, data.tokens)
+    release = run_anneal(making, trunk, data.tokens)
+    scores = run_evaluate(making, trunk, release, data.tokens)
+    return account(making, data.documents, data.tokens, data.selected, data.mixture, trunk, release, scores)
 
 
 def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Making:
     """Open an update, or take up the one that was left unfinished; refuses anything else under the same name."""
+    check(workspace, lineage, list(arrival.inputs), recipe)
+    wanted = f"{len(lineage.updates):04d}-{arrival.name}"
+    if lineage.unfinished not in (None, wanted):
+        raise UsageError(
+            f"update {lineage.unfinished} is not finished: run it again as it was begun, or drop it with "
+            f"`rewarm discard {workspace.folder}`"
+        )
+    before = workspace.update(wanted).read_json(PLAN) if lineage.unfinished else {}
+    started, stored = before.pop("started", None), before.pop("plan", None)
+    recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress)
+    begun: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
+    if lineage.unfinished is not None:
+        refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or data")
+        progress.note(f"update {wanted}: going on with what was begun {started}")
+    else:
+        workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": now()})
+    return Making(workspace, lineage, arrival, recipe, wanted, Runner(progress), plan)
+
+
+def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: Recipe) -> None:
+    """Refuse what no update of this lineage can be, before anything is spent: ``UsageError`` says what and why."""
     evaluate.check_tasks(recipe.evaluate)
+    start_optimizer(lineage, recipe.train)
+    if lineage.updates:
+        find_reference(lineage, recipe.select, recipe.ingest)
+        earlier = earlier_datasets(workspace, lineage)
+        replay.check(recipe.replay, earlier, arrivals, recipe.train.seq_len)
     source = lineage.trunk().local() if lineage.head else recipe.model.path and Path(recipe.model.path)
     if source:
         check_length(source, recipe.train.seq_len)
-    wanted = f"{len(lineage.updates):04d}-{arrival.name}"
-    plan: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
-    if lineage.unfinished is not None:
-        if lineage.unfinished != wanted:
-            raise UsageError(
-                f"update {lineage.unfinished} is not finished: run it again as it was begun, or drop it with "
-                f"`rewarm discard {workspace.folder}`"
-            )
-        before = workspace.update(wanted).read_json(PLAN)
-        started = before.pop("started")
-        refuse_changes(before, plan, f"update {wanted}, begun {started}, has other settings or data")
-        progress.note(f"update {wanted}: going on with what was begun {started}")
-    else:
-        workspace.update(wanted).write_json(PLAN, {**plan, "started": now()})
-    return Making(workspace, lineage, arrival, recipe, wanted, Runner(progress))
 
 
 def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
     """Drop an unfinished update and the datasets that came with it; what was quarantined stays to be looked at."""
     known = lineage.datasets()
-    for dataset in workspace.update(name).read_json(PLAN)["data"]:
+    if distill.NAME not in known:
+        distill.discard_drafts(workspace.dataset(distill.NAME))
+    for dataset in [*workspace.update(name).read_json(PLAN)["data"], distill.NAME]:
         if dataset not in known:
             for part in ("documents", "validation", "tokens", MANIFEST, STARTED):
                 workspace.dataset(dataset).delete(part)

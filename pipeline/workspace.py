@@ -21,7 +21,7 @@ class Workspace:
     tokenizer/                                    the lineage's tokenizer
     datasets/<name>/{documents,validation,quarantine,tokens}/ + manifest.json
     dedup/<name>/                                 what was ingested, for the arrivals after it
-    updates/<id>/{plan.json,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
+    updates/<id>/{plan.json,scores,selection,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
     releases.json                                 which update is current, and the promotions before it
     report/index.html
     """

@@ -28,8 +28,28 @@ def collate(windows: "list[Window]", device: torch.device, document_mask: bool) 
     return tokens.to(device, non_blocking=True), positions.to(device, non_blocking=True)
 
 
-def token_losses(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def token_logits(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits of every target token, float32 ``[batch, seq_len, vocabulary]``."""
+    logits: torch.Tensor = model(input_ids=tokens[:, :-1], position_ids=positions, use_cache=False).logits
+    return logits.float()
+
+
+def losses_of(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Loss of every target token in nats, float32 ``[batch, seq_len]``: ``-log p(tokens[:, i + 1] | its document)``."""
-    logits = model(input_ids=tokens[:, :-1], position_ids=positions, use_cache=False).logits
-    flat = functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
-    return flat.view(positions.shape)
+    targets = tokens[:, 1:]
+    flat = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def token_losses(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """``losses_of`` the model's ``token_logits``."""
+    return losses_of(token_logits(model, tokens, positions), tokens)
+
+
+def divergences(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """KL(teacher ‖ student) at every place in nats, float32 ``[batch, seq_len]``, of ``[batch, seq_len, vocabulary]``.
+
+    ``Σ_v p_t(v) · (log p_t(v) − log p_s(v))`` over the vocabulary: 0 where both predict the same.
+    """
+    given, found = teacher.log_softmax(dim=-1), student.log_softmax(dim=-1)
+    return functional.kl_div(found, given, reduction="none", log_target=True).sum(dim=-1)

@@ -4,15 +4,20 @@ Nothing here holds a position: a run that resumes, on however many workers, asks
 sequences that an undisturbed run would have got. Replay writes a mixture, training and annealing read it.
 """
 
+import heapq
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import xxhash
 
 FEISTEL_ROUNDS = 6
-MAX_DENOMINATOR = 1_000_000  # of every share: products with a position stay far inside 64 bits
+MAX_DENOMINATOR = 1_000_000  # of the share of replay: products with a position stay far inside 64 bits
+PERIOD = 100_000  # turns after which sources of one group repeat their order: weights are kept to 0.001 % of the group
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,13 @@ class Source:
     num_sequences: int  # of ``seq_len`` tokens, in its training shards
     order_seed: int  # decides the order; kept from the update in which the dataset was new
     start: int = 0  # position in that order; past ``num_sequences`` a next epoch begins, in another order
-    weight: int = 1  # its part among the new (or the replayed) sources, relative to the other weights (tokens)
+    weight: int = 1  # its part among the new (or the replayed) sources, relative to the other weights; at least 1
+    view: str = ""  # the selection of its documents that is read, by name; "": all of them
+
+    @property
+    def key(self) -> str:
+        """Names what is read: the dataset, or a selection of it."""
+        return f"{self.dataset}@{self.view}" if self.view else self.dataset
 
     def sequences(self, positions: np.ndarray) -> np.ndarray:
         """Indices of sequences (int64) at the given positions, counted from ``start``."""
@@ -32,7 +43,7 @@ class Source:
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
             found[chosen] = permute(
-                places[chosen], self.num_sequences, order_key(self.order_seed, self.dataset, int(epoch))
+                places[chosen], self.num_sequences, order_key(self.order_seed, self.key, int(epoch))
             )
         return found
 
@@ -72,17 +83,17 @@ class Mixture:
         """Source number and position in that source's reading, places counted from the run's first.
 
         The first ``n`` places hold ``floor(share * n)`` replayed sequences, so the share is exact to within one
-        sequence at every point. Within the new and within the replayed ones, each source is split off from those
-        after it in the same way. What the new ones read does not depend on the share.
+        sequence at every point. Within the new and within the replayed ones, the sources take turns, each exact to
+        within one sequence of its weight at every point. What the new ones read does not depend on the share.
         """
         replayed, positions = split(places, Fraction(self.share))
         numbers = np.zeros_like(places)
         for group, members, first in ((self.new, ~replayed, 0), (self.replayed, replayed, len(self.new))):
-            indices = np.flatnonzero(members)
-            for number, later in enumerate(later_shares(group), start=first):
-                is_later, positions[indices] = split(positions[indices], later)
-                numbers[indices] = number
-                indices = indices[is_later]
+            if group:
+                weights, order, ranks = turns(tuple(source.weight for source in group))
+                periods, slots = np.divmod(positions[members], len(order))
+                numbers[members] = order[slots] + first
+                positions[members] = periods * weights[order[slots]] + ranks[slots]
         return numbers, positions
 
     def count(self, first: int, steps: int) -> list[int]:
@@ -94,13 +105,13 @@ class Mixture:
     def _taken(self, places: int) -> list[int]:
         share = Fraction(self.share)
         replayed = places * share.numerator // share.denominator
-        taken = []
-        for group, rest in ((self.new, places - replayed), (self.replayed, replayed)):
-            left = rest
-            for later in later_shares(group):
-                passed = left * later.numerator // later.denominator
-                taken.append(left - passed)
-                left = passed
+        taken: list[int] = []
+        for group, total in ((self.new, places - replayed), (self.replayed, replayed)):
+            if group:
+                weights, order, _ = turns(tuple(source.weight for source in group))
+                periods, slots = divmod(total, len(order))
+                rest = np.bincount(order[:slots], minlength=len(group))
+                taken += [periods * int(weight) + int(more) for weight, more in zip(weights, rest, strict=True)]
         return taken
 
     def to_json(self) -> dict[str, Any]:
@@ -114,12 +125,54 @@ class Mixture:
         return cls(**{**value, **groups})
 
 
-def later_shares(group: tuple[Source, ...]) -> list[Fraction]:
-    """For each source of a group, the part of what has come down to it that goes on to those after it."""
-    weights = [source.weight for source in group]
-    remaining = [sum(weights[number:]) for number in range(len(weights))]
-    shares = [Fraction(total - weight, total) for weight, total in zip(weights, remaining, strict=True)]
-    return [share.limit_denominator(MAX_DENOMINATOR) for share in shares]
+def apportion(weights: Sequence[Fraction]) -> tuple[int, ...]:
+    """Whole numbers (1 and up, at most ``PERIOD`` together) in proportion to ``weights``, which are above 0.
+
+    Exact where the proportions have so small a common denominator, else rounded to ``1 / PERIOD`` of the whole by
+    largest remainders. What comes out comes out the same when it is put in again.
+    """
+    total = sum(weights)
+    shares = [weight / total for weight in weights]
+    whole = math.lcm(*(share.denominator for share in shares))
+    if whole <= PERIOD:
+        return tuple(int(share * whole) for share in shares)
+    exact = [share * PERIOD for share in shares]
+    counts = [max(1, math.floor(quota)) for quota in exact]
+    for _ in range(sum(counts) - PERIOD):  # the smallest were lifted to 1, at the cost of the largest
+        counts[counts.index(max(counts))] -= 1
+    by_remainder = sorted(range(len(counts)), key=lambda number: counts[number] - exact[number])
+    for number in by_remainder[: max(0, PERIOD - sum(counts))]:
+        counts[number] += 1
+    divisor = math.gcd(*counts)
+    return tuple(count // divisor for count in counts)
+
+
+@lru_cache(maxsize=16)
+def turns(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sources of these weights take turns: how many each has in a period, whose turn each slot of the period is,
+    and how many turns that source had before (int64 all).
+
+    After ``n`` slots every source has had ``floor`` or ``ceil`` of its exact part of ``n``: with the part ``w``, its
+    turn ``j`` is due between ``floor(j / w)`` and ``ceil((j + 1) / w)``, and of those that may go the one with the
+    earliest deadline goes first (Baruah et al. 1996, "Proportionate progress: a notion of fairness in resource
+    allocation"; on one processor the earliest deadline keeps every window).
+    """
+    counts = apportion([Fraction(weight) for weight in weights])
+    period = sum(counts)
+    had = [0] * len(counts)
+    order, ranks = np.empty((2, period), dtype=np.int64)
+    ready = [(-(-period // count), number) for number, count in enumerate(counts)]
+    later: list[tuple[int, int]] = []
+    heapq.heapify(ready)
+    for slot in range(period):
+        while later and later[0][0] <= slot:
+            number = heapq.heappop(later)[1]
+            heapq.heappush(ready, (-(-(had[number] + 1) * period // counts[number]), number))
+        number = heapq.heappop(ready)[1]
+        order[slot], ranks[slot] = number, had[number]
+        had[number] += 1
+        heapq.heappush(later, (had[number] * period // counts[number], number))
+    return np.array(counts, dtype=np.int64), order, ranks
 
 
 def split(places: np.ndarray, share: Fraction) -> tuple[np.ndarray, np.ndarray]:

@@ -184,6 +184,18 @@ class Folder:
             orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE),
         )
 
+    def take(self, source: "Folder", name: str) -> None:
+        """Move a folder of the same storage to ``name`` in here, in the place of what is there."""
+        self.delete(name)
+        filesystem, path = self.filesystem()
+        if self.is_local:
+            self.path.mkdir(parents=True, exist_ok=True)
+            source.path.rename(self.path / name)
+            sync(self.path)
+        else:
+            pafs.copy_files(source.filesystem()[1], f"{path}/{name}", source_filesystem=filesystem)
+            source.delete()
+
     def delete(self, name: str = "") -> None:
         """Remove a file, or a folder with all in it; nothing where there is none."""
         if self.is_local:

@@ -9,7 +9,7 @@ the last thing to predict of the old one, as an input it is the first context of
 predicted once, from its own document alone, and the first one from end-of-text, as lm-eval's rolling likelihood does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,40 +81,79 @@ class Window:
         return index - np.maximum.accumulate(np.where(self.starts, index, 0))
 
 
-class TokenStream:
-    """All token shards of a folder as one memory-mapped stream. Opening costs one look at each batch's offsets."""
+SELECTION = "documents.npy"  # in a selection's folder: rows of a split's documents, int64, ascending
 
-    def __init__(self, folder: Folder) -> None:
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Token shards as somebody reads them: all documents, or those that a selection names."""
+
+    folder: Folder
+    selection: Folder | None = None
+
+    def open(self) -> "TokenStream":
+        """The stream of these documents."""
+        rows = None if self.selection is None else read_selection(self.selection)
+        return TokenStream(self.folder, rows)
+
+
+def write_selection(out: Folder, rows: np.ndarray) -> None:
+    """Keep which documents of a split are meant: their rows over all shards in order (int64, ascending)."""
+    with out.writing(SELECTION) as scratch, scratch.open("wb") as sink:
+        np.save(sink, np.asarray(rows, dtype=np.int64), allow_pickle=False)
+
+
+def read_selection(selection: Folder) -> np.ndarray:
+    """The rows that ``write_selection`` kept."""
+    rows: np.ndarray = np.load(selection.local(SELECTION), mmap_mode="r", allow_pickle=False)
+    return rows
+
+
+class TokenStream:
+    """All token shards of a folder as one memory-mapped stream. Opening costs one look at each batch's offsets.
+
+    With ``rows`` (documents counted over all shards in order, ascending) the stream is of those documents alone, as
+    if the shards held no others. Nothing is copied either way.
+    """
+
+    def __init__(self, folder: Folder, rows: np.ndarray | None = None) -> None:
         self.folder = folder
         self._values: list[np.ndarray] = []  # a view of each batch's tokens
-        self._ends: list[np.ndarray] = []  # each batch's document ends, in positions of the stream
-        self._batches: list[pa.RecordBatch] = []
-        starts, documents, position, num_bytes, formats = [0], [0], 0, 0, set()
+        self._batches: list[tuple[pa.RecordBatch, np.ndarray]] = []  # with the rows that are read
+        pieces, ends, formats = [_NO_PIECES], [np.empty(0, np.int64)], set()
+        position, seen = 0, 0
         for name in folder.files(".arrow"):
             reader = pa.ipc.open_file(pa.memory_map(str(folder.local(name))))
             formats.add(TokenFormat.of(reader.schema, f"{folder}/{name}"))
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
+                chosen = _chosen(rows, seen, batch.num_rows)
+                seen += batch.num_rows
                 lists = batch.column("tokens")
                 offsets = lists.offsets.to_numpy(zero_copy_only=True)
-                values = lists.values.to_numpy(zero_copy_only=True)[offsets[0] : offsets[-1]]
-                if not len(values):
+                lengths = np.diff(offsets)[chosen]
+                if not lengths.sum():
                     continue
-                self._batches.append(batch)
-                self._values.append(values)
-                self._ends.append(offsets[1:] - offsets[0] + position)
-                position += len(values)
-                starts.append(position)
-                documents.append(documents[-1] + batch.num_rows)
-                num_bytes += int(batch.column("num_bytes").to_numpy(zero_copy_only=True).sum())
+                first = np.flatnonzero(np.diff(chosen, prepend=-2) != 1)  # of each run of documents that lie together
+                starts = position + np.cumsum(lengths) - lengths
+                place = np.full(len(first), len(self._values), dtype=np.int64)
+                pieces.append(np.stack([starts[first], place, offsets[chosen[first]].astype(np.int64)]))
+                ends.append(starts + lengths)
+                self._values.append(lists.values.to_numpy(zero_copy_only=True))
+                self._batches.append((batch, chosen))
+                position += int(lengths.sum())
         if len(formats) > 1:
             raise UsageError(f"{folder}: token shards of different tokenizers lie in one folder: {formats}")
         self.format: TokenFormat | None = next(iter(formats), None)
-        self._starts = np.array(starts, dtype=np.int64)
-        self._documents = np.array(documents, dtype=np.int64)
+        self._starts, self._places, self._offsets = np.concatenate(pieces, axis=1)
+        self._ends = np.concatenate(ends)  # of every document, in positions of the stream
         self.num_tokens = position
-        self.num_bytes = num_bytes
-        self.num_documents = int(self._documents[-1])
+        self.num_documents = len(self._ends)
+
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the documents' text."""
+        return int(self.document_spans()[1].sum())
 
     def num_sequences(self, seq_len: int) -> int:
         """How many whole sequences (of ``seq_len`` inputs and their targets) the stream holds."""
@@ -131,26 +170,42 @@ class TokenStream:
         tokens = np.empty(length + 1, dtype=np.int64)
         starts = np.zeros(length, dtype=bool)
         starts[0] = True
-        batch = int(np.searchsorted(self._starts, start, side="right")) - 1
+        piece = int(np.searchsorted(self._starts, start, side="right")) - 1
         filled = 0
         while filled <= length:
-            offset = start + filled - int(self._starts[batch])
-            piece = self._values[batch][offset : offset + length + 1 - filled]
-            tokens[filled : filled + len(piece)] = piece
-            filled += len(piece)
-            opens = self._ends[batch] - 1 - start  # the end-of-text that closes a document opens the next
-            low, high = np.searchsorted(opens, [0, length])
-            starts[opens[low:high]] = True
-            batch += 1
+            inside = start + filled - int(self._starts[piece])
+            stop = self._starts[piece + 1] if piece + 1 < len(self._starts) else self.num_tokens
+            count = min(length + 1 - filled, int(stop) - start - filled)
+            offset = int(self._offsets[piece]) + inside
+            tokens[filled : filled + count] = self._values[self._places[piece]][offset : offset + count]
+            filled += count
+            piece += 1
+        low, high = np.searchsorted(self._ends, [start + 1, start + length + 1])
+        starts[self._ends[low:high] - 1 - start] = True  # the end-of-text that closes a document opens the next
         return Window(tokens, starts)
 
     def document_spans(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of all documents in positions of the stream (int64), and the bytes of each one's text (int64)."""
-        if not self._ends:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        sizes = [batch.column("num_bytes").to_numpy(zero_copy_only=True) for batch in self._batches]
-        return np.concatenate(self._ends), np.concatenate(sizes)
+        sizes = [batch.column("num_bytes").to_numpy(zero_copy_only=True)[rows] for batch, rows in self._batches]
+        return self._ends, np.concatenate([np.empty(0, np.int64), *sizes])
+
+    def id_batches(self) -> Iterator[pa.Array]:
+        """Ids of all documents in the order of the stream, batch by batch."""
+        for batch, rows in self._batches:
+            ids = batch.column("doc_id")
+            yield ids if len(rows) == len(ids) else ids.take(rows)
 
     def document_ids(self) -> list[str]:
         """Ids of all documents in the order of the stream."""
-        return [value for batch in self._batches for value in batch.column("doc_id").to_pylist()]
+        return [value for ids in self.id_batches() for value in ids.to_pylist()]
+
+
+_NO_PIECES = np.empty((3, 0), dtype=np.int64)
+
+
+def _chosen(rows: np.ndarray | None, seen: int, count: int) -> np.ndarray:
+    """The rows of a batch that are read, counted from its first."""
+    if rows is None:
+        return np.arange(count, dtype=np.int64)
+    low, high = np.searchsorted(rows, [seen, seen + count])
+    return np.asarray(rows[low:high] - seen)

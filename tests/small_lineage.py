@@ -3,10 +3,11 @@
 import ast
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -65,10 +66,20 @@ def command(*arguments: object) -> list[str]:
 
 
 def wait_gone(processes: list[psutil.Process], seconds: float = 60) -> None:
-    """Wait until processes have ended; one that nobody reaps (a zombie in a container) has."""
+    """Wait until processes have ended; one that nobody reaps (a zombie in a container) has.
+
+    A dead Ray's agents notice it a minute later. They hold nothing that the next command needs.
+    """
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(alive(process) for process in processes):
+    while time.monotonic() < deadline and any(alive(process) and not is_agent(process) for process in processes):
         time.sleep(0.1)
+
+
+def is_agent(process: psutil.Process) -> bool:
+    try:
+        return any("Agent" in word or "agent" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def alive(process: psutil.Process) -> bool:
@@ -76,6 +87,23 @@ def alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def kill_when(command: list[str], marker: Callable[[], bool]) -> bool:
+    """Start a command and kill its process with signal 9 as soon as ``marker`` holds; whether it came to that."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    family = psutil.Process(process.pid)
+    deadline = time.monotonic() + 240
+    while process.poll() is None and not marker():
+        assert time.monotonic() < deadline, "the marker never came"
+        time.sleep(0.02)
+    if process.poll() is not None:
+        return False
+    children = family.children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_gone(children)
+    return True
 
 
 class Lineage:

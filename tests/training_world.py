@@ -10,7 +10,7 @@ import pyarrow as pa
 from stages.documents import document_id
 from stages.mixture import Mixture, Source
 from stages.storage import Folder
-from stages.tokens import TokenFormat, TokenStream, write_shard
+from stages.tokens import TokenFormat, TokenSet, TokenStream, write_shard
 from stages.train import Job, ModelSettings, ScheduleSettings, TrainSettings, initial_model, schedule_for
 
 SEQ_LEN, BATCH, STEPS = 32, 8, 12
@@ -33,6 +33,7 @@ class World:
             "precision": "fp32",
             "checkpoint_every": 4,
             "validate_every": 6,
+            "final_steps": 0,
         }
         made = TrainSettings.model_validate({**given, "num_workers": 2, "validation_sequences": 7, **settings})
         count = TokenStream(self.train).num_sequences(SEQ_LEN)
@@ -48,7 +49,7 @@ class World:
             schedule=schedule_for(ScheduleSettings(kind="cosine", peak=2e-3), 0, tokens, None),
             start=self.start,
             start_checkpoint=None,
-            tokens={"text": self.train},
+            tokens={"text": TokenSet(self.train)},
             validation={"text": self.validation},
             out=folder / "trunk",
             checkpoints=folder / "checkpoints",

@@ -4,8 +4,11 @@ from pipeline.report.page import render
 from pipeline.report.record import (
     CurvePoint,
     DatasetRecord,
+    GapRecord,
+    PlanRecord,
     ReplayPart,
     ReplayRecord,
+    Taken,
     TokenRecord,
     TrainRecord,
     UpdateRecord,
@@ -16,8 +19,11 @@ from pipeline.report.record import (
 __all__ = [
     "CurvePoint",
     "DatasetRecord",
+    "GapRecord",
+    "PlanRecord",
     "ReplayPart",
     "ReplayRecord",
+    "Taken",
     "TokenRecord",
     "TrainRecord",
     "UpdateRecord",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.report import formats
@@ -28,6 +28,8 @@ class Trace:
     """Traces of one group share one entry of the legend."""
     labels: list[str] = field(default_factory=list)
     """What hovering shows instead of the bare number."""
+    panel: str = ""
+    """The one of the figure's ``panels`` that it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Figure:
     traces: list[Trace]
     regions: list[Region] = field(default_factory=list)
     y_format: str = ".3f"
+    panels: list[str] = field(default_factory=list)
+    """Where a plot shows one update at a time: which there are; the reader chooses, the last one comes first."""
+    x_scale: Literal["lineage", "log"] = "lineage"
+    """All plots over the tokens of the lineage span the same; a logarithmic one has its own range."""
 
 
 def figures(record: WorkspaceRecord) -> list[Figure]:
@@ -60,6 +66,7 @@ def figures(record: WorkspaceRecord) -> list[Figure]:
     return [
         training_loss(record),
         validation_loss(record),
+        stability_gap(record),
         learning_rate(record),
         gradient_norm(record),
         token_account(record),
@@ -90,6 +97,37 @@ def validation_loss(record: WorkspaceRecord) -> Figure:
         if points:
             summary += f" {name}: {points[0][1]:.3f} to {points[-1][1]:.3f} nats on the trunk."
     return _over_tokens(record, "validation-loss", summary, "Validation loss (nats per token)", traces)
+
+
+def stability_gap(record: WorkspaceRecord) -> Figure:
+    """Each dataset's validation loss minus that at the update's start, one update at a time; the base has no gap.
+
+    Over the tokens since the start, logarithmic, as the looks are: the gap lies in an update's first steps.
+    """
+    names, updates = dataset_names(record), record.updates[1:]
+    traces: list[Trace] = []
+    for index, name in enumerate(names):
+        for update, line in zip(updates, _validation_lines(updates, _loss_on(name), anneal=False), strict=True):
+            risen = [(tokens - line[0][0], loss - line[0][1]) for tokens, loss in line]
+            drawn = _line(name, [risen[1:]] if name in update.gap else [], f"series-{index}", marker=index)
+            traces += [replace(trace, panel=update.id) for trace in drawn]
+    shown = {trace.panel for trace in traces}
+    summary = "Validation loss minus that at the update's start, over tokens since then."
+    depths = [(gap.depth, name, update.id) for update in updates for name, gap in update.gap.items()]
+    if depths:
+        deepest = max(depths)
+        summary += f" The deepest gap: {deepest[0]:.3f} nats, of {deepest[1]} in {deepest[2]}."
+    return Figure(
+        "stability-gap",
+        "lines",
+        summary,
+        "Tokens since the update's start (logarithmic)",
+        "Loss above the start (nats per token)",
+        traces,
+        y_format="+.3f",
+        panels=[update.id for update in updates if update.id in shown],
+        x_scale="log",
+    )
 
 
 def learning_rate(record: WorkspaceRecord) -> Figure:

@@ -63,7 +63,7 @@
   });
 
   // All plots over tokens span the same tokens, so that the boundaries stand under one another.
-  const tokens = Object.values(figures).filter((figure) => figure.form === "lines")
+  const tokens = Object.values(figures).filter((figure) => figure.form === "lines" && figure.x_scale === "lineage")
     .flatMap((figure) => figure.traces.map((trace) => trace.x.filter((x) => x !== null))).flat();
   const span = [tokens.reduce((a, b) => Math.min(a, b), Infinity), tokens.reduce((a, b) => Math.max(a, b), -Infinity)];
 
@@ -93,10 +93,18 @@
     linecolor: colour("rule"), tickcolor: colour("rule"), exponentformat: "B", tickfont: { size: 12 },
   });
 
+  // Of a figure with panels, the traces of the one that the reader chose; the newest at first.
+  const chooser = (figure) => document.getElementById(figure.id + "-panel");
+  const shown = (figure) => {
+    const panel = chooser(figure)?.value ?? figure.panels.at(-1) ?? "";
+    return figure.traces.filter((trace) => trace.panel === panel);
+  };
+
   const layout = (figure, colours, width) => {
     const { colour } = colours;
-    const entries = figure.traces.filter((trace) => trace.group === trace.name || figure.form === "bars").length;
-    const longest = Math.max(...figure.traces.map((trace) => trace.name.length));
+    const traces = shown(figure);
+    const entries = traces.filter((trace) => trace.group === trace.name || figure.form === "bars").length;
+    const longest = Math.max(...traces.map((trace) => trace.name.length));
     const rows = Math.ceil(entries / Math.max(1, Math.floor((width - 60) / (longest * 7 + 60))));
     const shared = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -111,7 +119,12 @@
     const below = 62 + rows * 20;
     if (figure.form === "lines") {
       Object.assign(shared, { height: 300 + below, margin: { l: 64, r: 12, t: 26, b: below }, hovermode: "x unified" });
-      shared.xaxis.range = [span[0] - (span[1] - span[0]) * 0.012, span[1] + (span[1] - span[0]) * 0.012];
+      if (figure.x_scale === "log") {
+        Object.assign(shared.xaxis, { type: "log" });
+        Object.assign(shared.yaxis, { zeroline: true, zerolinecolor: colour("muted"), zerolinewidth: 1, rangemode: "tozero" });
+      } else {
+        shared.xaxis.range = [span[0] - (span[1] - span[0]) * 0.012, span[1] + (span[1] - span[0]) * 0.012];
+      }
       shared.xaxis.hoverformat = ",.0f";
       shared.xaxis.unifiedhovertitle = { text: "%{x:,.0f} tokens" };
       Object.assign(shared.yaxis, { hoverformat: figure.y_format, automargin: false });
@@ -135,7 +148,7 @@
     const drawn = Object.values(figures).map((figure) => {
       const place = document.getElementById(figure.id);
       const width = place.clientWidth;
-      const traces = figure.traces.map((trace) => (figure.form === "bars" ? bar(trace, colours, width < 480) : line(trace, colours)));
+      const traces = shown(figure).map((trace) => (figure.form === "bars" ? bar(trace, colours, width < 480) : line(trace, colours)));
       return Plotly.react(place, traces, { ...layout(figure, colours, width), width }, config);
     });
     return Promise.all(drawn).then(() => { root.dataset.plots = String(drawn.length); });
@@ -151,6 +164,7 @@
     if (window.innerWidth !== width) redraw();
     width = window.innerWidth;
   });
+  Object.values(figures).forEach((figure) => chooser(figure)?.addEventListener("change", draw));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   const printing = matchMedia("print");
   printing.addEventListener("change", draw);

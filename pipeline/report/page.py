@@ -36,6 +36,7 @@ def render(record: WorkspaceRecord) -> str:
             scores=tables.scores(tables.measured(record)),
             replays=replays,
             replayed={name for update in replays if update.replay for name in update.replay.by_dataset},
+            gaps=[update for update in record.updates[1:] if update.gap],
             stages=stages(record),
             figures=plots,
             data=_data(plots),

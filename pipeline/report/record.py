@@ -68,6 +68,35 @@ class TrainRecord:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What an update takes: predicted by its plan, or in fact."""
+
+    new: int
+    replayed: int
+    annealed: int
+    """Tokens, like those before."""
+    steps: int
+    hours: float | None
+    """Of all stages; None where it could not be predicted."""
+    cost: float | None
+    """None without a price."""
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """The plan of an update, for the settings that its recipe left open."""
+
+    strength: str
+    """``weak`` or ``strong``."""
+    because: Sequence[str]
+    choices: Mapping[str, tuple[object, str]]
+    """Value and reason of each setting."""
+    predicted: Taken
+    actual: Taken
+    currency: str
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """One training step."""
 
@@ -94,6 +123,20 @@ class ValidationPoint:
 
 
 @dataclass(frozen=True)
+class GapRecord:
+    """The stability gap of one dataset in one update; tokens from the update's start, losses in nats per token."""
+
+    depth: float
+    """The largest rise above the starting loss; 0 where it never rose."""
+    at_tokens: int
+    """Where the rise was largest."""
+    recovered_tokens: int | None
+    """The first look after that at which the loss was back at the start's, or below; None: never in this update."""
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
 class UpdateRecord:
     """One update of the lineage; the base is the first. Whatever has not happened yet stays at its default."""
 
@@ -110,15 +153,21 @@ class UpdateRecord:
     """None where there was nothing to replay: the base."""
     losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """``{"trunk": {dataset: loss}, "release": {dataset: loss}}`` in nats per token."""
+    window_losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """As `losses`, but the mean of training's last looks at a part of the split: the papers' final loss."""
     bits_per_byte: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """As `losses`, in bits per byte of UTF-8 text."""
     forgetting: Mapping[str, float] = field(default_factory=dict)
     """The release's loss minus that of the release before, in nats per token; positive: it forgot."""
+    gap: Mapping[str, GapRecord] = field(default_factory=dict)
+    """The stability gap of every dataset that was validated from the update's start on."""
     lm_eval: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """``{task: {metric: value, metric_stderr: standard error}}``; lm-eval's own ``acc,none`` keys are understood."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time of each stage, in the order the stages ran."""
     train: TrainRecord | None = None
+    plan: PlanRecord | None = None
+    """None where the recipe left nothing open."""
     curve: Sequence[CurvePoint] = ()
     """In the order of the steps."""
     validation: Sequence[ValidationPoint] = ()

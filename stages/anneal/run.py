@@ -1,30 +1,26 @@
 """Anneal a release off the trunk (Ibrahim et al. 2024, section 7.2, phase 4).
 
-The branch starts at the trunk's end, with its optimizer state, and reads the last part of the mixture once more while
-the learning rate decays exponentially. The trunk stays as it is: the next update goes on from there, at η_const.
+The branch starts at the trunk's end, with its optimizer state, and reads a mixture of its own (see ``mixture.py``)
+while the learning rate goes down. The trunk stays as it is: the next update goes on from there, at η_const.
 """
 
 import dataclasses
-from dataclasses import dataclass
-
-from pydantic import Field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from stages import train
+from stages.anneal.average import average
+from stages.anneal.mixture import BEST, best_sources, reading
+from stages.anneal.schedule import anneal_from
+from stages.anneal.settings import AnnealSettings
 from stages.progress import Progress
-from stages.settings import Settings
 from stages.storage import Folder
-
-
-class AnnealSettings(Settings):
-    """The branch that makes a release of an infinite schedule's trunk."""
-
-    share: float = Field(default=0.15, ge=0, le=1)
-    """Length of the branch as a share of the update's tokens (about 15 % in the paper); 0: the release is the trunk."""
+from stages.tokens import TokenSet
 
 
 @dataclass(frozen=True)
 class AnnealOutcome:
-    """What the branch trained; nothing where there was nothing to anneal."""
+    """What the branch trained; nothing where there was nothing to anneal, or an average was taken instead."""
 
     branched: bool
     because: str
@@ -34,6 +30,7 @@ class AnnealOutcome:
     final_rate: float
     tokens_per_second: float
     resumed_from: list[int]
+    averaged: list[int] = field(default_factory=list)  # steps of the trunk after which its weights entered the mean
 
 
 def run(
@@ -43,35 +40,32 @@ def run(
     settings: AnnealSettings,
     minimum: float,
     progress: Progress,
+    best: Mapping[str, TokenSet] | None = None,
 ) -> AnnealOutcome:
-    """Leave a release in ``out/model``: ``trunk``, the finished job, annealed down to the rate ``minimum`` (η_min).
+    """Leave a release in ``out/model``: ``trunk``, the finished job, annealed as ``settings`` say.
 
-    A no-op that copies the trunk and says so where its schedule has already decayed, or the share is 0.
+    ``minimum`` is η_min. ``best`` gives the best documents of each new dataset, by its name; only ``settings.data``
+    ``best`` reads them. ``average`` needs the trunk to have kept its weights: ``trunk.snapshots`` must be what
+    ``snapshot_steps`` gives. Where the trunk's schedule has already decayed, or the share makes no step, the release
+    is a copy of the trunk, and says so.
     """
-    steps = round(settings.share * trunk.steps)
+    steps = settings.steps(trunk.steps)
     if trunk.schedule.decayed or not steps:
         decayed = f"the {trunk.schedule.kind} schedule has already decayed"
-        because = decayed if trunk.schedule.decayed else "anneal.share is 0"
+        because = (
+            decayed if trunk.schedule.decayed else f"anneal.share {settings.share:g} of {trunk.steps} steps is none"
+        )
         progress.note(f"anneal: nothing to do, {because}; the release is the trunk")
         copy_model(trunk.out, out)
         return AnnealOutcome(False, because, 0, 0, trained.digest, trained.final_rate, 0.0, [])
-    position = trunk.position + trained.tokens
-    job = dataclasses.replace(
-        trunk,
-        name="anneal",
-        first=trunk.first + trunk.steps - steps,
-        steps=steps,
-        position=position,
-        schedule=train.anneal_from(trunk.schedule, position, steps * trunk.mixture.tokens_per_step, minimum),
-        start=trunk.out / "model",
-        start_checkpoint=trained.checkpoint,
-        out=out,
-        seed=trunk.seed + 1,
-    )
+    if settings.shape == "average":
+        return averaged(trunk, trained, out, progress)
+    job, what = branch(trunk, trained, out, settings, minimum, best or {})
     done = train.run(job, progress)
     return AnnealOutcome(
         branched=True,
-        because=f"branched at {position:,} tokens, from {job.schedule.phases[0].initial:g} to {done.final_rate:g}",
+        because=f"branched at {job.position:,} tokens, {settings.shape} from {job.schedule.phases[0].initial:g} "
+        f"to {done.final_rate:g} on {what}",
         steps=done.steps,
         tokens=done.tokens,
         digest=done.digest,
@@ -79,6 +73,51 @@ def run(
         tokens_per_second=done.tokens_per_second,
         resumed_from=done.resumed_from,
     )
+
+
+def branch(
+    trunk: train.Job,
+    trained: train.TrainOutcome,
+    out: Folder,
+    settings: AnnealSettings,
+    minimum: float,
+    best: Mapping[str, TokenSet],
+) -> tuple[train.Job, str]:
+    """The training of the branch, and what it reads in words."""
+    sources = best_sources(trunk.mixture, best) if settings.data == BEST else ()
+    read = reading(trunk.mixture, settings, sources)
+    views = {source.key: best[source.dataset] for source in sources}
+    position = trunk.position + trained.tokens
+    tokens = read.steps * read.mixture.tokens_per_step
+    job = dataclasses.replace(
+        trunk,
+        name="anneal",
+        mixture=read.mixture,
+        first=read.first,
+        steps=read.steps,
+        position=position,
+        schedule=anneal_from(trunk.schedule, position, tokens, minimum, settings),
+        start=trunk.out / "model",
+        start_checkpoint=trained.checkpoint,
+        tokens={**trunk.tokens, **views},
+        out=out,
+        settings=trunk.settings.model_copy(update={"validate_first": False}),  # the branch has no stability gap
+        seed=trunk.seed + 1,
+        snapshots=(),
+    )
+    return job, read.what
+
+
+def averaged(trunk: train.Job, trained: train.TrainOutcome, out: Folder, progress: Progress) -> AnnealOutcome:
+    """The release as the mean of the trunk's snapshots."""
+    steps = list(trunk.snapshots)
+    assert steps, "the trunk was to keep its weights: Job.snapshots comes from snapshot_steps"
+    because = (
+        f"the mean of the trunk's weights after {len(steps)} of its steps, {steps[0]} to {steps[-1]}; nothing trained"
+    )
+    digest = average(trunk, trained, out)
+    progress.note(f"anneal: the release is {because}")
+    return AnnealOutcome(False, because, 0, 0, digest, trained.final_rate, 0.0, [], steps)
 
 
 def copy_model(trunk: Folder, out: Folder) -> None:

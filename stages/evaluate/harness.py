@@ -25,12 +25,14 @@ def run_task(
     settings: EvaluateSettings,
     *,
     end_of_text: int | None,
+    shots: int | None = None,
 ) -> dict[str, Any]:
     """Run one task with ``HFLM`` and return lm-eval's results.
 
     ``end_of_text`` is given for the generated tasks: their text is then read as in training (no marker in it counts as
     special, none is put before it), and the first token is predicted from end-of-text. A named task (None) is read as
-    the tokenizer's own settings say, with its few-shot count and limit from ``settings``.
+    the tokenizer's own settings say, with the limit from ``settings``. ``shots`` examples come before each question;
+    None leaves that to the task's definition.
     """
     import datasets
     from lm_eval import simple_evaluate
@@ -54,7 +56,7 @@ def run_task(
         model=wrapped,
         tasks=[name],
         task_manager=manager,
-        num_fewshot=None if generated else settings.num_fewshot,
+        num_fewshot=shots,
         limit=None if generated else settings.limit,
         log_samples=True,
         bootstrap_iters=BOOTSTRAPS,

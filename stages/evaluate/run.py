@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from stages.errors import StageError
-from stages.evaluate.losses import Totals, plan_pieces, read_totals, write_losses
-from stages.evaluate.pool import Conditions, LossPiece, TaskPiece, work_through
+from stages.evaluate.losses import Totals, read_totals, write_losses
+from stages.evaluate.pool import Conditions, Evaluator, TaskPiece, worker_environment
 from stages.evaluate.settings import EvaluateSettings
+from stages.evaluate.task_sets import averages, chosen, expand
 from stages.evaluate.tasks import make_tasks
+from stages.losses import plan_pieces
+from stages.pool import LossPiece, Reading, work_through
 from stages.progress import Progress
 from stages.shards import map_shards
 from stages.storage import Folder
@@ -38,7 +40,8 @@ class EvaluateOutcome:
     tokens: dict[str, int] = field(default_factory=dict)
     """By dataset: target tokens behind its loss."""
     lm_eval: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By task: metrics by their plain names (``acc``), and ``<metric>_stderr`` where lm-eval gives one."""
+    """By task: metrics by their plain names (``acc``), and ``<metric>_stderr`` where lm-eval gives one; by set of
+    tasks: their ``mean``."""
     notes: list[str] = field(default_factory=list)
     """What was left out, and why."""
 
@@ -81,16 +84,28 @@ def run(
     ):  # the release stays for lm-eval
         for one in measured:
             pieces += _loss_pieces(owner, models[owner], one, streams[one.name], out / "losses", seq_len=seq_len)
-    tasks = {**_prefixes(generated, streams), **dict.fromkeys(settings.tasks)}
+    named = expand(settings.tasks, settings.num_fewshot)
+    tasks = [TaskPiece(models[RELEASE], task, end, out) for task, end in _prefixes(generated, streams).items()]
+    tasks += [TaskPiece(models[RELEASE], task, None, out, shots) for task, shots in named.items()]
     finished = set((out / "scores").files(".json"))
-    pieces += [
-        TaskPiece(models[RELEASE], task, end, out) for task, end in tasks.items() if f"{task}.json" not in finished
-    ]
+    pieces += [piece for piece in tasks if f"{piece.task}.json" not in finished]
     if pieces:
-        work_through(pieces, Conditions(settings, seq_len, document_mask, gpus), num_actors, progress)
+        work_through(
+            Evaluator,
+            Conditions(settings, Reading(seq_len, document_mask, settings.batch_size, gpus)),
+            pieces,
+            label="evaluate",
+            num_actors=num_actors,
+            gpus=gpus,
+            progress=progress,
+            environment=worker_environment(settings),
+        )
     totals = _totals(owners, measured, streams, out / "losses", seq_len)
     notes += [note for _, more in generated.values() for note in more]
-    return _outcome(totals, measured, _scores(out / "scores", list(tasks)), notes)
+    wanted = [piece.task for piece in tasks if piece.task not in named] + list(settings.tasks)
+    scores = chosen(wanted, {piece.task: (out / "scores").read_json(f"{piece.task}.json") for piece in tasks})
+    means, remarks = averages(settings.tasks, scores)
+    return _outcome(totals, measured, scores | means, notes + remarks)
 
 
 def _generate(
@@ -166,14 +181,6 @@ def _totals(
                 )
     out.delete("pieces")
     return totals
-
-
-def _scores(out: Folder, tasks: list[str]) -> dict[str, dict[str, float]]:
-    """The metrics of all tasks; a group brings its members."""
-    scores: dict[str, Any] = {}
-    for task in tasks:
-        scores |= out.read_json(f"{task}.json")
-    return scores
 
 
 def _outcome(

@@ -9,8 +9,9 @@ class EvaluateSettings(Settings):
     """What is measured beside the loss per dataset, which is always measured on the full validation split."""
 
     tasks: tuple[str, ...] = ()
-    """Further lm-eval tasks, groups or tags by name (``hellaswag``, ``mmlu``); their data come from the network or from
-    the Hugging Face cache of the machines that evaluate."""
+    """Further lm-eval tasks, groups or tags by name (``hellaswag``, ``mmlu``), and the papers' ready sets
+    (``paper-english``, ``paper-german``, ``paper-medical``); their data come from the network or from the Hugging Face
+    cache of the machines that evaluate."""
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -28,7 +29,7 @@ class EvaluateSettings(Settings):
     """Sequences in one forward pass."""
 
     num_fewshot: int | None = Field(default=None, ge=0)
-    """Examples shown before each question of the named tasks; none: what each task's own definition says."""
+    """Examples shown before each question of the named tasks; none: what the set, else the task's definition says."""
 
     limit: int | None = Field(default=None, ge=1)
     """Questions of each named task, counted from its beginning; none: all of them."""

@@ -1,4 +1,4 @@
-"""Offline lm-eval tasks made from a dataset's validation documents, and the check of tasks named by the recipe.
+"""Offline lm-eval tasks made from a dataset's validation documents.
 
 - ``rewarm_<dataset>_rolling``: log-likelihood of whole documents (word and byte perplexity, bits per byte);
 - ``rewarm_<dataset>_continuation``: given how a document begins, which of four continuations is its own.
@@ -6,25 +6,20 @@
 Every choice is made by hashing, so the same documents and seed give the same task whatever the shards or workers.
 """
 
-import difflib
 import heapq
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import xxhash
 import yaml
 
 from stages.documents import read_shards
-from stages.errors import UsageError
 from stages.evaluate.settings import EvaluateSettings
 from stages.storage import Folder
-
-if TYPE_CHECKING:
-    from lm_eval.tasks import TaskManager
 
 CONTEXT_CHARS = 400  # a continuation begins at the first space from here on, or from the middle of a shorter document
 CONTINUATION_CHARS = 100
@@ -162,33 +157,3 @@ def copy_task(tasks: Folder, name: str, target: Path) -> None:
         "cache_dir": str(target / "cache"),
     }
     (target / f"{name}.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))
-
-
-def named_tasks(settings: EvaluateSettings) -> "TaskManager":
-    """lm-eval's index of all tasks it comes with and those of ``include_path``: some seconds."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_path=settings.include_path, include_defaults=True)
-
-
-def check_tasks(settings: EvaluateSettings) -> None:
-    """Refuse task names that lm-eval does not know, before anything is spent; at once when none are named.
-
-    Raises:
-        UsageError: a name is unknown (the message has the nearest ones), or ``include_path`` is no folder.
-    """
-    if settings.include_path is not None and not Path(settings.include_path).is_dir():
-        raise UsageError(f"evaluate.include_path: {settings.include_path} is not a folder on this machine")
-    if not settings.tasks:
-        return
-    known = named_tasks(settings).all_tasks
-    unknown = [name for name in settings.tasks if name not in set(known)]
-    if unknown:
-        hints = []
-        for name in unknown:
-            near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-            hints.append(f"{name!r}" + (f" (nearest: {', '.join(near)})" if near else " (nothing of a similar name)"))
-        raise UsageError(
-            f"evaluate.tasks: lm-eval knows no task, group or tag {', '.join(hints)}; `lm_eval ls tasks` lists them,"
-            " and evaluate.include_path adds a folder of your own"
-        )

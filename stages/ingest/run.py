@@ -26,7 +26,9 @@ from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
 from stages.ingest.sink import ShardSink
 from stages.ingest.sources import InputFile
-from stages.ingest.split import (
+from stages.progress import Progress
+from stages.shards import map_shards
+from stages.split import (
     TRAIN,
     VALIDATE,
     Split,
@@ -36,8 +38,6 @@ from stages.ingest.split import (
     split_documents,
     write_index,
 )
-from stages.progress import Progress
-from stages.shards import map_shards
 from stages.storage import Folder
 
 VERSION = 1  # of what ingest makes of the same files and settings: part of a step's fingerprint

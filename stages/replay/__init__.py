@@ -1,6 +1,29 @@
-"""Replay: earlier data in every batch, so that the model does not forget; from there on a run's data order is fixed."""
+"""Replay: earlier data in every batch, so that the model does not forget; from there on a run's data order is fixed.
 
-from stages.replay.run import MIXTURE, Earlier, ReplayOutcome, account, run
+The ledger reads off a mixture which documents it trains, when and how often: nothing of that is stored.
+"""
+
+from stages.replay.domains import Domains, read_domains
+from stages.replay.ledger import Found, Reads, Wanted, document_reads, find_reads, sequence_reads
+from stages.replay.run import MIXTURE, ReplayOutcome, account, check, run, token_sets
 from stages.replay.settings import ReplaySettings
+from stages.replay.weights import Earlier
 
-__all__ = ["MIXTURE", "Earlier", "ReplayOutcome", "ReplaySettings", "account", "run"]
+__all__ = [
+    "MIXTURE",
+    "Domains",
+    "Earlier",
+    "Found",
+    "Reads",
+    "ReplayOutcome",
+    "ReplaySettings",
+    "Wanted",
+    "account",
+    "check",
+    "document_reads",
+    "find_reads",
+    "read_domains",
+    "run",
+    "sequence_reads",
+    "token_sets",
+]

@@ -4,31 +4,36 @@ from stages.train.initial import (
     ModelSettings,
     check_importable,
     check_length,
+    count_parameters,
     digest_folder,
     import_model,
     initial_model,
     model_config,
 )
-from stages.train.job import CURVE, Job
-from stages.train.run import TrainOutcome, run
-from stages.train.schedule import Schedule, ScheduleSettings, anneal_from, schedule_for
+from stages.train.job import CURVE, SNAPSHOTS, Job
+from stages.train.run import TrainOutcome, placed, run
+from stages.train.schedule import Phase, Schedule
+from stages.train.schedule_kinds import ScheduleSettings, schedule_for
 from stages.train.settings import TrainSettings
 
 __all__ = [
     "CURVE",
+    "SNAPSHOTS",
     "Job",
     "ModelSettings",
+    "Phase",
     "Schedule",
     "ScheduleSettings",
     "TrainOutcome",
     "TrainSettings",
-    "anneal_from",
     "check_importable",
     "check_length",
+    "count_parameters",
     "digest_folder",
     "import_model",
     "initial_model",
     "model_config",
+    "placed",
     "run",
     "schedule_for",
 ]

@@ -1,24 +1,36 @@
 """What a rank reads at a step: its part of the mixture's batch, from memory-mapped token shards."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from stages.causal import collate
 from stages.errors import StageError
 from stages.mixture import Mixture
 from stages.storage import Folder
-from stages.tokens import TokenStream, Window
+from stages.tokens import TokenSet, TokenStream, Window
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Sequences that a rank runs at once."""
+
+    tokens: torch.Tensor  # int64 [sequences, seq_len + 1]
+    positions: torch.Tensor  # position ids, int64 [sequences, seq_len]
+    replayed: list[int]  # which of them are replayed
+    replayed_share: float  # of all sequences of the step, over all ranks
 
 
 class Batches:
     """Every batch of a mixture, by step. Rank ``r`` of ``w`` takes the batch's sequences ``r``, ``r + w``, …"""
 
     def __init__(
-        self, mixture: Mixture, tokens: Mapping[str, Folder], document_mask: bool, device: torch.device
+        self, mixture: Mixture, tokens: Mapping[str, TokenSet], document_mask: bool, device: torch.device
     ) -> None:
         self.mixture = mixture
-        self.streams = [TokenStream(tokens[source.dataset]) for source in mixture.sources]
+        self.streams = [tokens[source.key].open() for source in mixture.sources]
         for source, stream in zip(mixture.sources, self.streams, strict=True):
             found = stream.num_sequences(mixture.seq_len)
             if found != source.num_sequences:
@@ -37,11 +49,19 @@ class Batches:
             for number, index in zip(numbers[rank::world_size], indices[rank::world_size], strict=True)
         ]
 
-    def part(self, step: int, rank: int, world_size: int, micro_batch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """A rank's part of the batch, in micro batches of tokens and position ids."""
+    def part(self, step: int, rank: int, world_size: int, micro_batch: int) -> list[MicroBatch]:
+        """A rank's part of the batch, in micro batches."""
         windows = self.windows(step, rank, world_size)
-        pieces = [windows[first : first + micro_batch] for first in range(0, len(windows), micro_batch)]
-        return [collate(piece, self.device, self.document_mask) for piece in pieces]
+        replayed = self.mixture.batch(step)[0] >= len(self.mixture.new)
+        mine, share = replayed[rank::world_size], float(replayed.mean())
+        return [
+            MicroBatch(
+                *collate(windows[first : first + micro_batch], self.device, self.document_mask),
+                replayed=np.flatnonzero(mine[first : first + micro_batch]).tolist(),
+                replayed_share=share,
+            )
+            for first in range(0, len(windows), micro_batch)
+        ]
 
 
 class ValidationSet:

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from stages.errors import StageError
+from stages.train.data import MicroBatch
 from stages.train.settings import TrainSettings
 from stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
 
@@ -36,7 +37,9 @@ class Place:
 class Engine:
     """A DeepSpeed engine that starts from a Hugging Face folder and can be saved and resumed exactly."""
 
-    def __init__(self, start: Path, settings: TrainSettings, place: Place, scratch: Path) -> None:
+    def __init__(
+        self, start: Path, settings: TrainSettings, place: Place, scratch: Path, teacher: Path | None = None
+    ) -> None:
         self.settings = settings
         self.place = place
         self.start = start
@@ -44,6 +47,8 @@ class Engine:
         self.part = settings.global_batch // place.world_size
         self.micro_batch = settings.micro_batch or self.part
         self.engine = self._fresh(universal=False)
+        self.teacher = self._frozen(teacher) if teacher else None
+        self._divergence: torch.Tensor | None = None
 
     def _fresh(self, universal: bool) -> Any:
         """A new engine with the start's weights and an empty optimizer."""
@@ -62,6 +67,15 @@ class Engine:
             set_weights(engine, masters)
         self._check(engine, expected, f"starting from {self.start}")
         return engine
+
+    def _frozen(self, folder: Path) -> torch.nn.Module:
+        """A model to hold to: a plain module outside the engine, whole on every rank, in the forward's precision."""
+        model: torch.nn.Module = load_model(folder)
+        return (
+            model.train(False)
+            .requires_grad_(False)
+            .to(self.place.device, torch.bfloat16 if self._low_precision else torch.float32)
+        )
 
     @property
     def _low_precision(self) -> bool:
@@ -109,19 +123,51 @@ class Engine:
 
     # -- training --------------------------------------------------------------------------------------------
 
-    def step(self, micro_batches: list[tuple[torch.Tensor, torch.Tensor]], rate: float) -> torch.Tensor:
-        """One optimizer step over this worker's part of the batch; its mean loss in nats (fp32, on the device)."""
-        from stages.causal import token_losses
+    def step(self, micro_batches: list[MicroBatch], rate: float) -> torch.Tensor:
+        """One optimizer step over this worker's part of the batch; its mean cross-entropy in nats (fp32).
+
+        What is minimised, over all ranks' B sequences of S tokens, R of them replayed, with λ = ``kl_weight``:
+        ``1/(B·S) · Σ −log p(token) + λ/(R·S) · Σ_replayed KL(p_teacher ‖ p)``; where R is 0, or without a teacher, the
+        first term alone.
+        """
+        from stages.causal import losses_of, token_logits
 
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        losses = []
-        for tokens, positions in micro_batches:
-            loss = token_losses(self.engine, tokens, positions).mean()
+        losses, divergences = [], []
+        for batch in micro_batches:
+            logits = token_logits(self.engine, batch.tokens, batch.positions)
+            loss = losses_of(logits, batch.tokens).mean()
+            losses.append(loss.detach())
+            if self.teacher is not None and batch.replayed_share:
+                divergence = self._divergence_of(self.teacher, batch, logits)
+                loss = loss + self.settings.kl_weight * divergence
+                divergences.append(divergence.detach())
             self.engine.backward(loss)
             self.engine.step()
-            losses.append(loss.detach())
+        self._divergence = torch.stack(divergences).mean() if divergences else None
         return torch.stack(losses).mean()
+
+    def _divergence_of(self, teacher: torch.nn.Module, batch: MicroBatch, logits: torch.Tensor) -> torch.Tensor:
+        """A micro batch's part of the step's mean KL: the mean of all parts, over all ranks, is that of the step.
+
+        Hence the division by the step's replayed share and not by the replayed sequences of this micro batch, of which
+        there may be none.
+        """
+        from stages.causal import divergences, token_logits
+
+        if not batch.replayed:
+            return logits.new_zeros(())
+        with torch.no_grad():
+            given = token_logits(teacher, batch.tokens[batch.replayed], batch.positions[batch.replayed])
+        return divergences(given, logits[batch.replayed]).sum() / batch.positions.numel() / batch.replayed_share
+
+    def divergence(self) -> torch.Tensor | None:
+        """This worker's part of the last step's mean KL in nats; the mean over the workers is the whole.
+
+        None, on all of them alike, without a teacher or where the step replayed nothing.
+        """
+        return self._divergence
 
     def gradient_norm(self) -> float:
         """Norm of the last step's whole gradient, before clipping."""

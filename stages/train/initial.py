@@ -1,5 +1,6 @@
 """The model a lineage begins with: random weights of an architecture, or someone's Hugging Face folder."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq
     if longest is not None and longest < seq_len:
         raise UsageError(f"train.seq_len {seq_len} is longer than model.config.max_position_embeddings {longest}")
     return config
+
+
+def count_parameters(model: Folder) -> int:
+    """Parameters of a Hugging Face folder's safetensors files, read off their headers; tied weights count once."""
+    from safetensors import safe_open
+
+    total = 0
+    for name in model.files(".safetensors"):
+        with safe_open(model.local(name), framework="np") as stored:
+            total += sum(math.prod(stored.get_slice(key).get_shape()) for key in stored.keys())  # noqa: SIM118
+    return total
 
 
 def import_model(source: Path, out: Folder) -> dict[str, Any]:

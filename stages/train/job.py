@@ -5,10 +5,12 @@ from typing import Any
 
 from stages.mixture import Mixture
 from stages.storage import Folder
+from stages.tokens import TokenSet
 from stages.train.schedule import Schedule
 from stages.train.settings import TrainSettings
 
-CURVE = "curve.json"  # beside a trained model: losses and learning rates, step by step
+CURVE = "curve.json"  # beside a trained model: losses and learning rates, step by step, and the final losses
+SNAPSHOTS = "snapshots"  # beside it: whole weights after some steps
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,19 @@ class Job:
     schedule: Schedule
     start: Folder  # Hugging Face folder, with the tokenizer
     start_checkpoint: str | None  # URI of a checkpoint whose optimizer state goes on; null: a fresh optimizer
-    tokens: dict[str, Folder]  # dataset → training shards
+    tokens: dict[str, TokenSet]  # by the key of each of the mixture's sources
     validation: dict[str, Folder]  # dataset → validation shards
     out: Folder  # the trained model's folder
     checkpoints: Folder
     settings: TrainSettings
     seed: int
+    snapshots: tuple[int, ...] = ()  # steps after which the whole weights are kept, in ``out``
+    teacher: Folder | None = None  # what ``settings.kl_weight`` holds replayed sequences to; null: ``start``
+
+    @property
+    def holds_to_teacher(self) -> bool:
+        """Whether a KL term ties replayed sequences to a teacher."""
+        return self.settings.kl_weight > 0 and bool(self.mixture.replayed)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: the schedule's, at the tokens trained when the step is done."""
@@ -39,7 +48,9 @@ class Job:
 class Log:
     """A run's curve. Stored with every checkpoint, so that a resumed run goes on with the curve it had there."""
 
-    steps: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, lr, loss, grad_norm
+    steps: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # step, tokens, lr, loss, grad_norm; kl where a teacher is held to
     validation: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, losses {dataset: nats}
     timed_tokens: int = 0
     timed_seconds: float = 0.0

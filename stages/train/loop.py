@@ -16,10 +16,10 @@ import torch.distributed as dist
 import xxhash
 
 from stages import operators
-from stages.errors import StageError
 from stages.storage import Folder
 from stages.train.data import Batches, ValidationSet
 from stages.train.job import CURVE, Job, Log, Saved
+from stages.train.looks import final_losses, looks_at
 from stages.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
     place = take_place(job.settings)
     with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch:
-        engine = Engine(job.start.local(), job.settings, place, Path(scratch))
+        teacher = (job.teacher or job.start).local() if job.holds_to_teacher else None
+        engine = Engine(job.start.local(), job.settings, place, Path(scratch), teacher)
         batches = Batches(job.mixture, job.tokens, job.settings.document_mask, place.device)
         looks = [
             ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
@@ -48,16 +49,18 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         recorder = Recorder(job, place, log, config.get("tracker"))
         recorder.attempt(step)
         while step < job.steps:
-            if step == 0 or (job.settings.validate_every and step % job.settings.validate_every == 0):
+            if looks_at(step, job.steps, job.settings):
                 recorder.validation(step, looks, engine)
             torch.manual_seed(step_seed(job.seed, step, place.rank))
             part = batches.part(job.first + step, place.rank, place.world_size, engine.micro_batch)
             rate = job.rate(step)
             loss = engine.step(part, rate)
             step += 1
-            recorder.step(step, loss, rate, engine.gradient_norm())
+            recorder.step(step, loss, rate, engine.gradient_norm(), engine.divergence())
             if step == job.steps:
                 recorder.validation(step, looks, engine)
+            if step in job.snapshots:
+                snapshot(job, engine, step, recorder)
             if step == job.steps or step % job.settings.checkpoint_every == 0:
                 save(job, engine, step, recorder, Path(scratch))
         return finish(job, engine, recorder)
@@ -147,7 +150,7 @@ class Recorder:
         self.place = place
         self.log = log
         self.tracker = tracker if place.rank == 0 else None
-        self._waiting: list[tuple[int, torch.Tensor, float, float]] = []
+        self._waiting: list[tuple[int, torch.Tensor, float, float, torch.Tensor | None]] = []
         self._settling = SETTLING_STEPS
         self._clock = time.perf_counter()
 
@@ -160,9 +163,9 @@ class Recorder:
             self.tracker.begin.remote(step, self.job.steps)
         self._clock = time.perf_counter()
 
-    def step(self, step: int, loss: torch.Tensor, rate: float, norm: float) -> None:
+    def step(self, step: int, loss: torch.Tensor, rate: float, norm: float, divergence: torch.Tensor | None) -> None:
         """Take the figures of a step; they are exchanged among the ranks now and then."""
-        self._waiting.append((step, loss, rate, norm))
+        self._waiting.append((step, loss, rate, norm, divergence))
         if len(self._waiting) == FLUSH_STEPS:
             self.flush()
 
@@ -170,12 +173,14 @@ class Recorder:
         """Mean the waiting losses over the ranks, log and stream them. A collective."""
         if not self._waiting:
             return
-        losses = torch.stack([loss for _, loss, _, _ in self._waiting]).double()
-        dist.all_reduce(losses)
-        means = (losses / self.place.world_size).cpu().tolist()
+        pairs = [(loss, loss.new_zeros(()) if kl is None else kl) for _, loss, _, _, kl in self._waiting]
+        figures = torch.stack([torch.stack(pair) for pair in pairs]).double()
+        dist.all_reduce(figures)
+        means = (figures / self.place.world_size).cpu().tolist()
         rows = [
             {"step": step, "tokens": self._tokens(step), "lr": rate, "loss": mean, "grad_norm": norm}
-            for (step, _, rate, norm), mean in zip(self._waiting, means, strict=True)
+            | ({} if divergence is None else {"kl": kl})
+            for (step, _, rate, norm, divergence), (mean, kl) in zip(self._waiting, means, strict=True)
         ]
         self._waiting = []
         self.log.steps += rows
@@ -222,13 +227,24 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
         digest = engine.weights_digest()
         if engine.place.rank == 0:
             counts = job.mixture.count(job.first, step)
-            consumed = {source.dataset: count for source, count in zip(job.mixture.sources, counts, strict=True)}
+            consumed = {source.key: count for source, count in zip(job.mixture.sources, counts, strict=True)}
             saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log)
             (folder / PROGRESS).write_bytes(orjson.dumps(saved.to_json()))
         last = recorder.log.steps[-1]
         metrics = {"step": step, "loss": last["loss"], "lr": last["lr"], "tokens": last["tokens"]}
+        metrics |= {"losses": recorder.log.validation[-1]["losses"], "percent": 100 * step // job.steps}
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def snapshot(job: Job, engine: "Engine", step: int, recorder: Recorder) -> None:
+    """Keep the whole weights after a step. A collective; it comes before the step's checkpoint, so none is skipped."""
+    from stages.train.snapshots import write_snapshot
+
+    with recorder.pause():
+        weights = engine.gather()
+        if engine.place.rank == 0:
+            write_snapshot(job.out, step, weights)
 
 
 def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
@@ -236,24 +252,10 @@ def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
     weights = engine.gather()
     if engine.place.rank != 0:
         return {}
-    import transformers
-
-    from stages.train.weights import digest, load_model, save_model
+    from stages.train.weights import write_model
 
     log = recorder.log
-    found = digest(iter(sorted(weights.items())))
-    with job.out.writing("model") as folder:
-        save_model(load_model(job.start.local()), weights, folder)
-        transformers.AutoTokenizer.from_pretrained(job.start.local(), trust_remote_code=False).save_pretrained(folder)
-        stored = digest(iter(load_model_weights(folder)))
-        if stored != found:
-            raise StageError(f"{job.out}: the written model has weights digest {stored}, trained were {found}")
-    job.out.write_json(CURVE, {"steps": log.steps, "validation": log.validation})
+    found = write_model(job.start.local(), weights, job.out)
+    final = final_losses(log.validation, job.steps, job.settings)
+    job.out.write_json(CURVE, {"steps": log.steps, "validation": log.validation, "final": final})
     return {"digest": found, "tokens_per_second": log.tokens_per_second, "world_size": engine.place.world_size}
-
-
-def load_model_weights(folder: Path) -> list[tuple[str, torch.Tensor]]:
-    """The weights of a written model, as ``transformers`` loads them."""
-    from stages.train.weights import load_model, model_weights
-
-    return list(model_weights(load_model(folder)))

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,10 +39,11 @@ class TrainOutcome:
     resumed_from: list[int]  # steps at which a restarted group of workers took up the run
 
 
-def run(job: Job, progress: Progress) -> TrainOutcome:
+def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutcome:
     """Train ``job`` to its end and leave ``job.out/model`` (a Hugging Face folder) and ``job.out/curve.json``.
 
-    A driver or worker that died goes on from the last checkpoint. Raises ``StageError`` when the workers failed more
+    ``watchers`` are Ray Train callbacks (``ray.train.UserCallback``), which see every checkpoint's metrics. A driver or
+    worker that died goes on from the last checkpoint. Raises ``StageError`` when the workers failed more
     often than ``settings.max_failures`` allows, ``UsageError`` where the cluster cannot hold the workers.
     """
     for name, value in RAY_TRAIN_DEFAULTS.items():
@@ -71,6 +72,7 @@ def run(job: Job, progress: Progress) -> TrainOutcome:
                 storage_filesystem=None if job.checkpoints.is_local else filesystem,
                 failure_config=version2.FailureConfig(max_failures=settings.max_failures),
                 checkpoint_config=version2.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+                callbacks=list(watchers),
                 logging_config=version2.LoggingConfig(log_level="ERROR"),
             ),
         )

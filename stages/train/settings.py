@@ -31,10 +31,27 @@ class TrainSettings(Settings):
     """AdamW's ε."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of a step's gradient."""
+    keep_optimizer: bool = False
+    """Begin an update with the optimizer state that the trunk ended with (moments and their step counts), instead of an
+    empty one as in the papers. The learning rate is the schedule's either way: it is set again after every load."""
+    kl_weight: float = Field(default=0.0, ge=0)
+    """Weight λ of a term that ties the model to the one the update starts from, on replayed sequences only (Marek et
+    al. 2026, arXiv 2605.26097): loss = cross-entropy of all tokens + λ · mean KL(p_start ‖ p_model) over the tokens of
+    the step's replayed sequences. 0: none. It takes a second copy of the weights in memory, not divided by ZeRO, and a
+    forward pass of the replayed sequences."""
     validate_every: int = Field(default=100, ge=0)
     """Steps between two looks at the validation loss of every dataset so far; 0: only at the start and at the end."""
+    validate_first: bool = True
+    """Look also after 1, 2, 4, 8, … steps, until ``validate_every`` is reached: the stability gap (Guo et al. 2024)
+    lies in an update's first steps. Costs a few looks more; where ``validate_every`` is 0 there are none of these."""
     validation_sequences: int = Field(default=256, ge=1)
     """Sequences of each dataset's validation split in such a look; the evaluation after training reads all of them."""
+    final_steps: int = Field(default=100, ge=0)
+    """Steps at the end of a run over which the final loss is averaged (100 in Ibrahim et al. 2024), at most the run's
+    last quarter; 0: no such average."""
+    final_every: int = Field(default=10, ge=1)
+    """Steps between two of the looks at the validation loss that are averaged (10 in Ibrahim et al. 2024). Each reads
+    ``validation_sequences`` of every dataset."""
     num_workers: int = Field(default=1, ge=1, json_schema_extra=PLACEMENT)
     """Ray Train workers. Any number reads the same sequences at every step; it must divide the global batch."""
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", json_schema_extra=PLACEMENT)
@@ -49,6 +66,9 @@ class TrainSettings(Settings):
     """Steps between two checkpoints; a killed run repeats at most so many."""
     keep_checkpoints: int = Field(default=2, ge=1, json_schema_extra=PLACEMENT)
     """How many of a run's checkpoints are kept."""
+    save_optimizer: bool = Field(default=True, json_schema_extra=PLACEMENT)
+    """Leave the trunk's last optimizer state with it until the next update is finished, for ``keep_optimizer``: 12 to
+    16 bytes a parameter, once in a workspace."""
     max_failures: int = Field(default=3, ge=-1, json_schema_extra=PLACEMENT)
     """How often Ray Train restarts the workers from the last checkpoint after one died; -1: always."""
 

@@ -9,6 +9,9 @@ import xxhash
 from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 from safetensors import safe_open
 
+from stages.errors import StageError
+from stages.storage import Folder
+
 if TYPE_CHECKING:
     import transformers
 
@@ -72,6 +75,23 @@ def save_model(model: "transformers.PreTrainedModel", weights: Mapping[str, torc
         if name in model.state_dict():
             state[name] = buffer.detach().cpu()
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+
+
+def write_model(start: Path, weights: Mapping[str, torch.Tensor], out: Folder) -> str:
+    """Write ``out/model``, a Hugging Face folder of ``start``'s kind with these fp32 weights and ``start``'s tokenizer.
+
+    Returns the weights' digest. Raises ``StageError`` where what was written does not load as what was given.
+    """
+    import transformers
+
+    found = digest(iter(sorted(weights.items())))
+    with out.writing("model") as folder:
+        save_model(load_model(start), weights, folder)
+        transformers.AutoTokenizer.from_pretrained(start, trust_remote_code=False).save_pretrained(folder)
+        stored = digest(model_weights(load_model(folder)))
+        if stored != found:
+            raise StageError(f"{out}: the written model has weights digest {stored}, given were {found}")
+    return found
 
 
 def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -2,16 +2,12 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm, wait_gone
+from small_lineage import Lineage, command, kill_when, rewarm
 
 SHARE, STEPS, TOKENS = 0.25, 39, 39 * 8 * 64
 
@@ -62,12 +58,29 @@ def test_losses_forgetting_and_lm_eval_are_there_for_every_dataset(status: dict[
     first, second = status["updates"]
     for model in ("trunk", "release"):
         assert set(second["losses"][model]) == set(second["bits_per_byte"][model]) == {"docs", "code"}
+        full, window = second["losses"][model], second["window_losses"][model]
+        assert set(window) == {"docs", "code"}, "the last looks, at a part of the same split"
+        assert all(abs(window[name] - full[name]) < 0.5 for name in window)
     assert second["losses"]["release"]["code"] < second["losses"]["trunk"]["code"] + 0.05, "annealing helps, or nearly"
     forgotten = second["losses"]["release"]["docs"] - first["losses"]["release"]["docs"]
     assert second["forgetting"] == {"docs": pytest.approx(forgotten)}
     tasks = {f"rewarm_{name}_{kind}" for name in ("docs", "code") for kind in ("rolling", "continuation")}
     assert tasks <= set(second["lm_eval"])
     assert 0 <= second["lm_eval"]["rewarm_docs_continuation"]["acc"] <= 1
+
+
+def test_the_stability_gap_is_measured_on_every_dataset(status: dict[str, Any], base: Lineage) -> None:
+    first, second = status["updates"]
+    assert first["gap"]["docs"]["depth"] == 0, "a base learns from nothing"
+    looks = json.loads((base.workspace / "updates/0001-code/trunk/curve.json").read_text())["validation"]
+    assert [look["step"] for look in looks] == [0, 1, 2, 4, 8, 16, 20, STEPS]
+    assert set(second["gap"]) == {"docs", "code"}
+    for name, gap in second["gap"].items():
+        rises = [look["losses"][name] - gap["start"] for look in looks]
+        assert gap["start"] == looks[0]["losses"][name]
+        assert gap["end"] == looks[-1]["losses"][name]
+        assert gap["depth"] == pytest.approx(max(rises))
+    assert second["gap"]["code"]["end"] < second["gap"]["code"]["start"], "the arrival is learnt"
 
 
 def test_broken_records_are_in_quarantine_with_their_reason(status: dict[str, Any], base: Lineage) -> None:
@@ -102,23 +115,6 @@ def test_an_exported_release_loads_and_generates(base: Lineage, tmp_path: Path) 
     assert rewarm("export", base.workspace, "0000-docs", "--to", tmp_path / "release").returncode == 2
 
 
-def kill_when(command: list[str], marker: Callable[[], bool]) -> bool:
-    """Start a command and kill its process with signal 9 as soon as ``marker`` holds; whether it came to that."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    family = psutil.Process(process.pid)
-    deadline = time.monotonic() + 240
-    while process.poll() is None and not marker():
-        assert time.monotonic() < deadline, "the marker never came"
-        time.sleep(0.02)
-    if process.poll() is not None:
-        return False
-    children = family.children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    wait_gone(children)
-    return True
-
-
 def test_kills_at_any_stage_change_nothing(
     base: Lineage, status: dict[str, Any], untouched: Path, tmp_path: Path
 ) -> None:
@@ -143,7 +139,7 @@ def test_kills_at_any_stage_change_nothing(
     resumed = json.loads(rewarm("status", workspace, "--json").stdout)["updates"][1]
     undisturbed = status["updates"][1]
     assert resumed["train"]["resumed_from"], "the training was taken up again"
-    for field in ("weights", "losses", "bits_per_byte", "forgetting", "lm_eval", "tokens", "replay"):
+    for field in ("weights", "losses", "bits_per_byte", "forgetting", "gap", "lm_eval", "tokens", "replay"):
         assert resumed[field] == undisturbed[field], field
     for part in ("trunk", "release"):
         curves = [

@@ -6,23 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import app, main
+from pipeline.cli import app
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def rewarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a command line in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["rewarm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture
@@ -89,6 +75,12 @@ def test_update_refuses_and_leaves_nothing(rewarm: Command, workspace: Path, dat
         assert files(workspace) == before
 
 
+def test_a_plan_needs_a_base(rewarm: Command, workspace: Path, data: Path) -> None:
+    code, out, error = rewarm("plan", workspace, "--data", f"x={data}")
+    assert (code, out) == (2, "")
+    assert "no base yet" in error
+
+
 def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
     for command in (
         ["status"],
@@ -96,6 +88,7 @@ def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
         ["discard"],
         ["export", "--to", tmp_path / "out"],
         ["update", "--data", "a=b"],
+        ["plan", "--data", "a=b"],
     ):
         code, _, error = rewarm(command[0], tmp_path / "nowhere", *command[1:])
         assert code == 2
@@ -131,8 +124,48 @@ def test_wrong_usage_exits_with_2(rewarm: Command) -> None:
 
 def test_every_command_has_help(rewarm: Command) -> None:
     names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
-    assert {"init", "update", "status", "report", "export", "doctor", "demo"} <= set(names)
+    assert {"init", "update", "plan", "status", "report", "export", "doctor", "demo"} <= set(names)
     for name in names:
         code, out, _ = rewarm(name, "--help")
         assert code == 0
         assert "Usage" in out
+
+
+def test_schedule_shows_a_table_a_chart_json_or_a_page(rewarm: Command, tmp_path: Path) -> None:
+    command = ["schedule", "tiny", "--arrivals", "2", "--set", "schedule.kind=warmup-stable-decay"]
+    code, out, _ = rewarm(*command)
+    assert (code, "anneal" in out, "⡇" in out) == (0, True, False)
+    code, out, _ = rewarm(*command, "--plot", "--to", tmp_path / "made" / "page.html")
+    assert (code, "⡇" in out) == (0, True)
+    assert "warmup-stable-decay schedule" in (tmp_path / "made" / "page.html").read_text(encoding="utf-8")
+    code, out, _ = rewarm(*command, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [update["name"] for update in found["updates"]] == ["base", "update 1", "update 2"]
+    assert {(phase["phase"], phase["branch"]) for phase in found["phases"]} == {
+        ("warmup", False),
+        ("constant", False),
+        ("anneal", True),
+    }
+    assert {point["update"] for point in found["points"] if point["branch"]} == {"base", "update 1", "update 2"}
+
+
+def test_schedule_refuses_what_it_cannot_show(rewarm: Command, tmp_path: Path) -> None:
+    cases = [
+        (["tinny"], "did you mean tiny"),
+        (["tiny", "--set", "schedule.rewarm=false"], "schedule: rewarm false"),
+        (["tiny", "--tokens", "much"], "no number of tokens"),
+        (["tiny", "--to", tmp_path / "plot.png"], ".html"),
+    ]
+    for arguments, message in cases:
+        code, out, error = rewarm("schedule", *arguments)
+        assert (code, out) == (2, ""), arguments
+        assert message in error
+    assert files(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("command", "key"), [("settings", "replay.share"), ("recipes", "tiny")])
+def test_lists_are_json_too(rewarm: Command, command: str, key: str) -> None:
+    code, shown, _ = rewarm(command, "--json")
+    assert code == 0
+    assert key in json.loads(shown)

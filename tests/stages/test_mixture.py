@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.mixture import Mixture, Source, order_key, permute
+from stages.mixture import PERIOD, Mixture, Source, apportion, order_key, permute, turns
 
 SHARES = st.sampled_from(["0", "1/100", "1/20", "1/10", "1/4", "1/3", "1/2", "123457/1000000", "999999/1000000"])
 
@@ -26,6 +26,7 @@ def sequences(made: Mixture, first: int, last: int) -> list[tuple[str, int]]:
     return places
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
 def test_permutation_takes_every_sequence_once(size: int, key: int) -> None:
     assert sorted(permute(np.arange(size), size, key).tolist()) == list(range(size))
@@ -42,6 +43,7 @@ def test_permutation_mixes_and_keys_differ() -> None:
     assert abs(np.corrcoef(np.arange(10_000), one)[0, 1]) < 0.05
 
 
+@settings(deadline=None)
 @given(share=SHARES, places=st.integers(1, 5000))
 def test_share_is_within_one_sequence_at_every_place(share: str, places: int) -> None:
     made = mixture(share)
@@ -51,6 +53,7 @@ def test_share_is_within_one_sequence_at_every_place(share: str, places: int) ->
     assert np.abs(replayed - wanted).max() <= 1
 
 
+@settings(deadline=None)
 @given(share=SHARES, first=st.integers(0, 50), steps=st.integers(0, 50))
 def test_count_is_what_the_batches_hold(share: str, first: int, steps: int) -> None:
     made = mixture(share)
@@ -84,6 +87,61 @@ def test_replayed_datasets_share_by_their_weights() -> None:
     assert sum(counts) == 1600
     assert counts[0] == 800
     assert counts[1] == pytest.approx(600, abs=1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(weights=st.lists(st.integers(1, 400), min_size=1, max_size=12))
+def test_every_source_is_within_one_sequence_of_its_weight_at_every_place(weights: list[int]) -> None:
+    counts, order, ranks = turns(tuple(weights))
+    slots = np.arange(1, len(order) + 1)
+    for number, weight in enumerate(weights):
+        mine = order == number
+        exact = slots * weight
+        had = np.cumsum(mine)
+        assert (had >= exact // sum(weights)).all()
+        assert (had <= -(-exact // sum(weights))).all()
+        assert ranks[mine].tolist() == list(range(counts[number]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    weights=st.lists(st.integers(1, 60), min_size=1, max_size=9),
+    share=st.sampled_from(["1/20", "1/3", "123457/1000000"]),
+    steps=st.integers(1, 60),
+)
+def test_sources_of_a_mixture_stay_within_one_sequence_and_read_on_without_gaps(
+    weights: list[int], share: str, steps: int
+) -> None:
+    replayed = tuple(Source(f"d{number}", 1000, 1, 0, weight) for number, weight in enumerate(weights))
+    made = Mixture((Source("new", 1000, 7),), replayed, share, 16, 16, steps)
+    numbers, positions = made.assign(np.arange(steps * 16))
+    so_far = np.cumsum(numbers > 0)
+    for number, weight in enumerate(weights, start=1):
+        had = np.cumsum(numbers == number)
+        assert (np.abs(had - so_far * weight / sum(weights)) < 1).all()
+        assert positions[numbers == number].tolist() == list(range(had[-1]))
+    assert made.count(0, steps) == np.bincount(numbers, minlength=len(weights) + 1).tolist()
+
+
+@settings(deadline=None)
+@given(
+    weights=st.lists(st.one_of(st.integers(1, 10), st.integers(10**6, 10**15)), min_size=1, max_size=20).map(
+        lambda values: [Fraction(value) for value in values]
+    )
+)
+def test_weights_become_small_whole_numbers_in_proportion(weights: list[Fraction]) -> None:
+    counts = apportion(weights)
+    assert min(counts) >= 1
+    assert sum(counts) <= PERIOD
+    assert apportion([Fraction(count) for count in counts]) == counts
+    for weight, count in zip(weights, counts, strict=True):
+        exact = weight / sum(weights)
+        assert abs(Fraction(count, sum(counts)) - exact) <= Fraction(len(weights), PERIOD)
+
+
+def test_simple_proportions_are_kept_exactly() -> None:
+    assert apportion([Fraction("4.5"), Fraction("2.5"), Fraction(2)]) == (9, 5, 4)
+    assert apportion([Fraction(3 * 10**14), Fraction(10**14)]) == (3, 1)
 
 
 def test_two_new_datasets_are_read_by_their_weights() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.errors import UsageError
 from stages.storage import Folder
-from stages.tokens import TokenFormat, TokenStream, write_shard
+from stages.tokens import TokenFormat, TokenSet, TokenStream, write_selection, write_shard
 
 END = 0
 FORMAT = TokenFormat("digest-of-a-tokenizer", END, "uint16")
@@ -179,3 +179,25 @@ def test_two_tokenizers_in_one_folder_are_refused(tmp_path: Path) -> None:
             write_shard(scratch, token_format, [batch_of([[1]], 0, token_format)])
     with pytest.raises(UsageError, match="different tokenizers"):
         TokenStream(folder)
+
+
+@given(shards=SHARDS, data=st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_selection_reads_as_if_there_were_no_other_documents(
+    shards: list[list[Documents]], data: st.DataObject
+) -> None:
+    documents = flat(shards)[2]
+    rows = sorted(data.draw(st.sets(st.integers(0, max(0, len(documents) - 1)), max_size=len(documents))))
+    rows = [row for row in rows if row < len(documents)]
+    expected, opens, _ = flat([[[documents[row] for row in rows]]])
+    with tempfile.TemporaryDirectory() as scratch:
+        write(Folder(scratch) / "all", shards)
+        write_selection(Folder(scratch) / "chosen", np.array(rows, dtype=np.int64))
+        stream = TokenSet(Folder(scratch) / "all", Folder(scratch) / "chosen").open()
+        assert stream.num_tokens == len(expected)
+        assert stream.document_ids() == [f"{row:032x}" for row in rows]
+        assert stream.num_bytes == sum(10 * len(documents[row]) for row in rows)
+        if len(expected) > 1:
+            window = stream.window(0, len(expected) - 1)
+            assert window.tokens.tolist() == expected.tolist()
+            assert window.starts[1:].tolist() == opens[1:-1].tolist()

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.gap import gaps
 from pipeline.report import (
     CurvePoint,
     DatasetRecord,
+    GapRecord,
     ReplayPart,
     ReplayRecord,
     TokenRecord,
@@ -73,12 +75,12 @@ def _curve(index: int, start: int, length: int) -> list[CurvePoint]:
 
 def _validation(names: Sequence[str], index: int, start: int, length: int) -> list[ValidationPoint]:
     points = []
-    for part in range(0 if index else 1, 6):
-        done = part / 5
+    for done in (0.0, 1 / 128, 1 / 64, 1 / 32, 1 / 16, 0.2, 0.4, 0.6, 0.8, 1.0)[0 if index else 5 :]:
         losses = {}
         for i, name in enumerate(names[: index + 1]):
             settled = 3.25 + 0.15 * (i % 3) + 0.01 * (index - i)
-            losses[name] = settled + (5 if index == 0 else 1.2) * math.exp(-5 * done) * (1 if i == index else 0.1)
+            risen = 0.0 if i == index else 0.3 * (20 * done) * math.exp(1 - 20 * done) + 0.05 * (index - i) * done
+            losses[name] = settled + risen + (0 if i < index else 5 if index == 0 else 1.2) * math.exp(-5 * done)
         points.append(ValidationPoint(start + int(done * length) * BATCH, losses))
     annealed = {name: loss - 0.14 for name, loss in points[-1].losses.items()}
     points.append(ValidationPoint(start + int(length * 1.15) * BATCH, annealed, True))
@@ -90,6 +92,7 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
     share = (0.0, 0.05, 0.25)[min(index, 2)]
     validation = _validation(names, index, start, length)
     losses = {"trunk": dict(validation[-2].losses), "release": dict(validation[-1].losses)}
+    looks = [{"tokens": point.tokens, "losses": point.losses} for point in validation if not point.is_anneal]
     known = before.losses["release"] if before else {}
     forgetting = {name: losses["release"][name] - loss for name, loss in known.items()}
     if before:
@@ -106,8 +109,10 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
         schedule={"kind": "infinite", "peak": PEAK, "minimum": LOWEST, "warmup_tokens": 24576, "cooldown": "cosine"},
         replay=ReplayRecord(share, share - 0.0002, "earlier tokens", earlier) if index else None,
         losses=losses,
+        window_losses={branch: {n: loss + 1 for n, loss in value.items()} for branch, value in losses.items()},
         bits_per_byte={branch: {n: loss * 0.41 for n, loss in value.items()} for branch, value in losses.items()},
         forgetting=forgetting,
+        gap={name: GapRecord(**gap) for name, gap in gaps(looks).items()},
         lm_eval={
             f"{name}-{kind}": (
                 {"acc,none": 0.31 + 0.07 * index, "acc_stderr,none": 0.021}

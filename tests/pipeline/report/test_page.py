@@ -12,7 +12,15 @@ import pytest
 
 from pipeline.report import WorkspaceRecord, render
 
-PLOTS = {"training-loss", "validation-loss", "learning-rate", "gradient-norm", "token-account", "stage-times"}
+PLOTS = {
+    "training-loss",
+    "validation-loss",
+    "stability-gap",
+    "learning-rate",
+    "gradient-norm",
+    "token-account",
+    "stage-times",
+}
 HOSTILE = ('a<b>&"c', "</script><script>document.title='broken'</script>", "%{x} $y$ <!--")
 FLAGS = [
     "--headless",
@@ -107,6 +115,23 @@ def test_every_plot_is_drawn_and_nothing_is_fetched(browse: Callable[..., Page],
     assert "rgb(31, 95, 191)" in page.strokes
 
 
+def test_the_stability_gap_of_an_update_is_chosen_from_a_list(
+    browse: Callable[..., Page], demo: WorkspaceRecord
+) -> None:
+    html = render(demo)
+    page = browse(html)
+    assert page.texts >= {"Loss above the start (nats per token)", "not in this update"}
+    choose = """<script>setTimeout(() => {
+      const list = document.getElementById("stability-gap-panel");
+      const names = () => document.getElementById("stability-gap").data.map((trace) => trace.name).join(", ");
+      const before = names();
+      list.value = "0001-ml-docs";
+      list.dispatchEvent(new Event("change"));
+      setTimeout(() => { document.querySelector("h1").textContent = `${before} | ${names()}`; }, 2000);
+    }, 2000);</script></body>"""
+    assert "sci-docs, ml-docs, code | sci-docs, ml-docs" in browse(html.replace("</body>", choose)).texts
+
+
 def test_dark_mode_reaches_the_plots(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
     page = browse(render(demo), ["--blink-settings=preferredColorScheme=0"])
     assert_whole(page, PLOTS)
@@ -146,7 +171,7 @@ def test_only_a_base_that_diverged(browse: Callable[..., Page], demo: WorkspaceR
     curve = [replace(point, loss=math.nan) if i > 100 else point for i, point in enumerate(base.curve)]
     base = replace(base, curve=curve, lm_eval={}, losses={"release": {"sci-docs": math.nan}})
     page = browse(render(replace(demo, updates=[base], release=base.id)))
-    assert_whole(page, PLOTS)
+    assert_whole(page, PLOTS - {"stability-gap"})
     assert page.texts >= {"the base", "NaN", "no earlier dataset to forget", "lm-eval has not measured a release."}
 
 
@@ -174,3 +199,8 @@ def test_rendering_is_pure_and_holds_the_library_once(demo: WorkspaceRecord) -> 
     html = render(demo)
     assert html == render(demo)
     assert html.count("plotly.js v") == 1
+
+
+def test_the_final_losses_of_training_stand_beside_those_of_the_full_split(demo: WorkspaceRecord) -> None:
+    losses = demo.updates[0].window_losses["release"]["sci-docs"]
+    assert f'<td class="figure">{losses:.3f}</td>' in render(demo)

@@ -86,6 +86,20 @@ def test_replay_that_is_not_itemised_is_still_drawn(demo: WorkspaceRecord) -> No
     assert drawn == {"New": [750], "Replayed: sci-docs": [100], "Replayed, not itemised": [150]}
 
 
+def test_the_stability_gap_is_drawn_from_each_updates_start(demo: WorkspaceRecord) -> None:
+    figure = next(figure for figure in figures(demo) if figure.id == "stability-gap")
+    assert figure.panels == ["0001-ml-docs", "0002-code"]
+    assert {(trace.panel, trace.name) for trace in figure.traces} == {
+        (update.id, name) for update in demo.updates[1:] for name in update.gap
+    }
+    trace = next(trace for trace in figure.traces if (trace.panel, trace.name) == ("0002-code", "sci-docs"))
+    gap = demo.updates[2].gap["sci-docs"]
+    rises = dict(zip(trace.x, trace.y, strict=True))
+    assert min(rises) == 4096, "one step after the start"
+    assert rises[gap.at_tokens] == pytest.approx(gap.depth, rel=1e-4)
+    assert gap.depth == pytest.approx(max(rises.values()), rel=1e-4)
+
+
 def test_long_runs_are_drawn_in_hours(demo: WorkspaceRecord) -> None:
     update = UpdateRecord("0001-x", "x", "released", seconds={"train": 72_000.0})
     times = next(figure for figure in figures(replace(demo, updates=[update])) if figure.id == "stage-times")

@@ -10,9 +10,10 @@ import yaml
 
 from stages.evaluate import EvaluateSettings
 from stages.evaluate.harness import plain_metrics, run_task, write_samples
-from stages.evaluate.losses import target_losses
-from stages.evaluate.pool import generated_task, load_model
+from stages.evaluate.pool import generated_task
 from stages.evaluate.tasks import make_tasks
+from stages.losses import target_losses
+from stages.pool import load_model
 from stages.storage import Folder
 from stages.tokens import TokenStream
 
@@ -60,10 +61,10 @@ def test_a_named_task_follows_the_settings(world: Any, tmp_path: Path) -> None:
         "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_choice": "choices", "doc_to_target": "label",
     }  # fmt: skip
     (tmp_path / "sums.yaml").write_text(yaml.safe_dump(task))
-    settings = EvaluateSettings(limit=3, num_fewshot=1)
+    settings = EvaluateSettings(limit=3)
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     model = load_model(world.release, gpu=False)
-    results = run_task(model, world.release.local(), "sums", manager, settings, end_of_text=None)
+    results = run_task(model, world.release.local(), "sums", manager, settings, end_of_text=None, shots=1)
     write_samples(Folder(tmp_path / "samples"), results)
     samples = read_lines(tmp_path / "samples" / "sums.jsonl")
     assert [sample["doc_id"] for sample in samples] == [0, 1, 2]

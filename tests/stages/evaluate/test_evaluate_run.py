@@ -10,11 +10,14 @@ from typing import Any
 import orjson
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from stages.errors import StageError
 from stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
-from stages.evaluate.losses import target_losses
-from stages.evaluate.pool import load_model
+from stages.evaluate.harness import run_task
+from stages.evaluate.task_sets import expand
+from stages.losses import target_losses
+from stages.pool import load_model
 from stages.progress import Silent
 from stages.storage import Folder
 from stages.tokens import TokenStream
@@ -80,6 +83,54 @@ def test_one_folder_under_two_names_is_evaluated_once(world: Any, tmp_path: Path
     assert files[0].read_bytes() == files[1].read_bytes()
     empty = EvaluationSet("empty", Folder(tmp_path / "none"), Folder(tmp_path / "none"))
     assert "empty: its validation split has 0 tokens" in evaluate(both, [empty], tmp_path / "empty", 1).notes[0]
+
+
+def stand_ins(root: Path) -> Path:
+    """Definitions of the German set's names on a few local questions: lm-eval takes them before its own."""
+    root.mkdir()
+    rows = [
+        {"q": f"Item {n}: what comes after {n}?", "choices": [str(n + k) for k in (1, 2, 3)], "label": n % 3}
+        for n in range(8)
+    ]
+    lines = [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows]
+    for name in expand(("paper-german",), None):
+        (root / f"{name}-train.jsonl").write_bytes(b"".join(lines[2:]))
+        (root / f"{name}-test.jsonl").write_bytes(b"".join(lines[:2]))
+        task = {
+            "task": name, "dataset_path": "json", "training_split": "train", "test_split": "test",
+            "dataset_kwargs": {
+                "data_files": {part: str(root / f"{name}-{part}.jsonl") for part in ("train", "test")},
+                "cache_dir": str(root / "cache"),
+            },
+            "output_type": "multiple_choice", "doc_to_text": "q", "doc_to_choice": "choices", "doc_to_target": "label",
+            "metric_list": [{"metric": metric, "aggregation": "mean"} for metric in ("acc", "acc_norm")],
+        }  # fmt: skip
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(task))
+    return root
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_set_runs_each_task_at_its_shots_and_has_a_mean_without_mmlu(world: Any, tmp_path: Path) -> None:
+    from lm_eval.tasks import TaskManager
+
+    folder = stand_ins(tmp_path / "stand-ins")
+    named = {"tasks": ("paper-german",), "include_path": str(folder), "task_documents": 0}
+    outcome = evaluate({"release": world.release}, world.sets[1:], tmp_path / "out", num_actors=1, **named)
+    scores = outcome.lm_eval
+    assert set(scores) == {"paper-german", "hellaswag_de", "arc_de", "m_mmlu_de"}
+    assert scores["paper-german"]["mean"] == (scores["hellaswag_de"]["acc_norm"] + scores["arc_de"]["acc"]) / 2
+    assert any("TriviaQA" in note for note in outcome.notes)
+
+    model, manager = load_model(world.release, gpu=False), TaskManager(include_path=str(folder), include_defaults=False)
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for task, shots in (("arc_de", 0), ("m_mmlu_de", 0), ("m_mmlu_de", 5)):
+        results = run_task(model, world.release.local(), task, manager, SETTINGS, end_of_text=None, shots=shots)
+        assert results["n-shot"][task] == shots
+        found[task, shots] = [[answer[0][0] for answer in sample["resps"]] for sample in results["samples"][task]]
+    for task, shots, same in (("arc_de", 0, True), ("m_mmlu_de", 5, True), ("m_mmlu_de", 0, False)):
+        lines = (tmp_path / "out" / "samples" / f"{task}.jsonl").read_bytes().splitlines()
+        kept = [orjson.loads(line)["loglikelihoods"] for line in lines]
+        assert (kept == [pytest.approx(values, rel=1e-4) for values in found[task, shots]]) is same, (task, shots)
 
 
 @pytest.mark.usefixtures("ray_cluster")

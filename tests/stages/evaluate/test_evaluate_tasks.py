@@ -1,16 +1,12 @@
-"""The generated tasks and the check of named ones."""
+"""The generated tasks."""
 
-import subprocess
-import sys
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import UsageError
-from stages.evaluate import EvaluateSettings, check_tasks
+from stages.evaluate import EvaluateSettings
 from stages.evaluate.tasks import CONTINUATION_CHARS, choose_documents, excerpt, make_tasks, task_name
 from stages.storage import Folder
 
@@ -61,21 +57,6 @@ def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any)
     account = make_tasks({"dataset": "few", "documents": str(world.sets[0].documents)}, Folder(tmp_path), settings, 256)
     assert account["tasks"] == ["rewarm_few_rolling"]
     assert "rewarm_few_continuation is left out" in account["notes"][0]
-
-
-def test_unknown_task_names_are_refused_with_near_matches(tmp_path: Any) -> None:
-    with pytest.raises(UsageError, match=r"'helaswag' \(nearest: .*hellaswag"):
-        check_tasks(EvaluateSettings(tasks=("piqa", "helaswag")))
-    with pytest.raises(UsageError, match="include_path"):
-        check_tasks(EvaluateSettings(include_path=str(tmp_path / "none")))
-
-
-def test_without_named_tasks_the_check_loads_nothing() -> None:
-    program = (
-        "import sys; from stages.evaluate import *; check_tasks(EvaluateSettings());"
-        "sys.exit(len({'torch', 'lm_eval', 'transformers', 'ray'} & set(sys.modules)))"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_a_continuation_fits_into_a_short_model() -> None:

@@ -1,31 +1,36 @@
 """Replay: the mixture that an update trains on, and the account of it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from replay_world import write_dataset
 
 from stages.errors import UsageError
 from stages.mixture import Mixture
 from stages.progress import Silent
-from stages.replay import MIXTURE, Earlier, ReplayOutcome, ReplaySettings, run
+from stages.replay import MIXTURE, Earlier, ReplayOutcome, ReplaySettings, check, run, token_sets
+from stages.replay.weights import weigh
 from stages.storage import Folder
-from stages.tokens import TokenFormat, write_shard
+from stages.tokens import TokenSet, write_selection
+
+SEQ_LEN, BATCH = 16, 4
+SEQUENCES = {"new": 40, "old": 30, "older": 10, "short": 0}
+Mix = Callable[..., tuple[ReplayOutcome, Mixture, list[str]]]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Folder:
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     """Datasets of 40, 30 and 10 sequences of 16 tokens, and one that holds none."""
-    for name, tokens in (("new", 641), ("old", 481), ("older", 161), ("short", 5)):
-        columns = {
-            "doc_id": pa.array(["x"]),
-            "tokens": pa.array([np.arange(tokens) % 50], pa.large_list(pa.uint16())),
-            "num_bytes": pa.array([tokens], pa.int64()),
-        }
-        with (Folder(tmp_path) / name).writing("00000.arrow") as path:
-            write_shard(path, TokenFormat("t", 0, "uint16"), [pa.record_batch(columns)])
-    return Folder(tmp_path)
+    folder = Folder(tmp_path_factory.mktemp("datasets"))
+    for name, count in SEQUENCES.items():
+        write_dataset(folder / name, [(None, count * SEQ_LEN + 1)] if count else [(None, 5)], shards=1)
+    return folder
 
 
 class Notes(Silent):
@@ -36,55 +41,233 @@ class Notes(Silent):
         self.said.append(text)
 
 
-def mix(
-    root: Folder, share: float, budget: int | None = None, earlier: tuple[str, ...] = ("old", "older"), **replayed: int
-) -> tuple[ReplayOutcome, Mixture, list[str]]:
-    notes = Notes()
-    sources = [Earlier(name, root / name, 1, replayed.get(name, 0)) for name in earlier]
-    outcome = run({"new": root / "new"}, sources, root / "out", ReplaySettings(share=share), 16, 4, budget, 7, notes)
-    return outcome, Mixture.from_json((root / "out").read_json(MIXTURE)), notes.said
+@pytest.fixture
+def mix(root: Folder, tmp_path: Path) -> Mix:
+    def made(
+        share: float,
+        budget: int | None = None,
+        earlier: dict[str, int] | None = None,
+        positions: dict[str, int] | None = None,
+        update: str = "0002-new",
+        arrivals: dict[str, TokenSet] | None = None,
+        view: str = "",
+        **other: Any,
+    ) -> tuple[ReplayOutcome, Mixture, list[str]]:
+        notes, out = Notes(), Folder(tmp_path) / "mixture"
+        ages = {"old": 2, "older": 1} if earlier is None else earlier
+        datasets = [datum(root, name, age) for name, age in ages.items()]
+        arrivals = arrivals or {"new": TokenSet(root / "new" / "tokens" / "train")}
+        chosen = ReplaySettings(share=share, **other)
+        outcome = run(arrivals, datasets, positions or {}, out, chosen, SEQ_LEN, BATCH, budget, 7, update, notes, view)
+        return outcome, Mixture.from_json(out.read_json(MIXTURE)), notes.said
+
+    return made
 
 
-def test_the_update_costs_the_same_tokens_whatever_the_share(root: Folder) -> None:
+def datum(root: Folder, name: str, age: int) -> Earlier:
+    return Earlier(name, root / name / "tokens" / "train", root / name / "documents", 1, age)
+
+
+def replayed(mixture: Mixture, dataset: str) -> list[int]:
+    """The sequences of a dataset in the order in which they are replayed."""
+    found: list[int] = []
+    for step in range(mixture.steps):
+        numbers, indices = mixture.batch(step)
+        names = np.array([source.dataset for source in mixture.sources])[numbers]
+        found += indices[names == dataset].tolist()
+    return found
+
+
+def test_the_update_costs_the_same_tokens_whatever_the_share(mix: Mix) -> None:
     for share in (0.0, 0.05, 0.25, 0.5):
-        outcome, mixture, _ = mix(root, share)
+        outcome, mixture, _ = mix(share)
         assert outcome.planned == 640 == outcome.new + outcome.replayed
         assert abs(outcome.replayed / 16 - share * 40) <= 1
         assert mixture.steps == 10
 
 
-def test_replayed_datasets_share_by_tokens(root: Folder) -> None:
-    outcome, _, _ = mix(root, 0.5)
+def test_replayed_datasets_share_by_tokens(mix: Mix) -> None:
+    outcome, _, _ = mix(0.5)
     parts = outcome.by_dataset
     assert {name: part["sequences"] for name, part in parts.items()} == {"old": 15, "older": 5}
     assert sum(part["share"] for part in parts.values()) == pytest.approx(outcome.achieved)
 
 
-def test_replay_begins_where_it_stopped(root: Folder) -> None:
-    outcome, mixture, _ = mix(root, 0.5, old=12)
-    assert mixture.replayed[0].start == 12
-    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (12, 27)
+def test_a_budget_is_cut_to_whole_batches(mix: Mix) -> None:
+    assert mix(0.25, budget=300)[0].planned == 256
 
 
-def test_a_budget_is_cut_to_whole_batches(root: Folder) -> None:
-    assert mix(root, 0.25, budget=300)[0].planned == 256
-
-
-def test_a_budget_past_the_data_reads_it_again_and_says_so(root: Folder) -> None:
-    outcome, _, notes = mix(root, 0, budget=1280)
+def test_a_budget_past_the_data_reads_it_again_and_says_so(mix: Mix) -> None:
+    outcome, _, notes = mix(0, budget=1280)
     assert outcome.epochs == 2
     assert "2.00 passes" in notes[0]
 
 
-def test_nothing_to_replay_is_said(root: Folder) -> None:
-    for earlier in ((), ("short",)):
-        outcome, mixture, notes = mix(root, 0.25, earlier=earlier)
+def test_nothing_to_replay_is_said(mix: Mix) -> None:
+    for earlier in ({}, {"short": 1}):
+        outcome, mixture, notes = mix(0.25, earlier=earlier)
         assert (outcome.requested, outcome.achieved, outcome.source, mixture.share) == (0.25, 0, "none", "0")
         assert "no earlier data" in notes[0]
 
 
 @pytest.mark.parametrize("budget", [None, 30])
-def test_less_than_one_batch_is_refused(root: Folder, budget: int | None) -> None:
+def test_less_than_one_batch_is_refused(mix: Mix, root: Folder, budget: int | None) -> None:
     name = "short" if budget is None else "new"
     with pytest.raises(UsageError, match="one step takes 4"):
-        run({name: root / name}, [], root / "out", ReplaySettings(share=0), 16, 4, budget, 7, Silent())
+        mix(0, budget=budget, earlier={}, arrivals={name: TokenSet(root / name / "tokens" / "train")})
+
+
+# -- weights -----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    tokens=st.integers(1, 10**13),
+    age=st.integers(1, 200),
+    half_life=st.floats(0.1, 50),
+    floor=st.floats(0, 0.5),
+)
+def test_recency_halves_with_every_half_life_and_stops_at_the_floor(
+    tokens: int, age: int, half_life: float, floor: float
+) -> None:
+    chosen = ReplaySettings(by="recency", half_life=half_life, floor=floor)
+    found = float(weigh(Earlier("x", Folder("x"), Folder("x"), 0, age), tokens, chosen))
+    assert found == pytest.approx(tokens * max(0.5 ** (age / half_life), floor))
+
+
+def test_recent_datasets_are_replayed_more_and_what_faded_to_the_floor_is_said(mix: Mix) -> None:
+    outcome, _, notes = mix(0.5, by="recency", half_life=1.0, earlier={"old": 3, "older": 1})
+    counts = {name: part["sequences"] for name, part in outcome.by_dataset.items()}
+    assert counts == {"old": 8, "older": 12}  # 481/8 to 161/2, of 20
+    assert not [note for note in notes if "floor" in note]
+    outcome, _, notes = mix(0.5, by="recency", half_life=0.25, floor=0.25, earlier={"old": 3, "older": 1})
+    assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"old": 15, "older": 5}
+    assert "old, older: faded to the floor" in notes[0]
+
+
+def test_given_shares_are_relative_and_zero_leaves_out(mix: Mix) -> None:
+    outcome, _, _ = mix(0.5, by="shares", shares={"old": 1, "older": 3})
+    assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"old": 5, "older": 15}
+    outcome, _, notes = mix(0.5, by="shares", shares={"old": 0, "older": 3, "new": 1})
+    assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"older": 20}
+    assert "older is read 2.00 times" in notes[0]
+
+
+def test_shares_that_name_what_is_not_there_are_refused_before_anything_is_read() -> None:
+    earlier = [Earlier(name, Folder("/nowhere"), Folder("/nowhere"), 0, 1) for name in ("old", "older")]
+    with pytest.raises(UsageError, match="no dataset 'odler'; did you mean 'older'"):
+        check(ReplaySettings(by="shares", shares={"old": 1, "odler": 1}), earlier, ["new"], SEQ_LEN)
+    with pytest.raises(UsageError, match="no number to older"):
+        check(ReplaySettings(by="shares", shares={"old": 1, "new": 1}), earlier, ["new"], SEQ_LEN)
+
+
+@settings(deadline=None, max_examples=15)
+@given(shares=st.tuples(st.floats(0.001, 1000), st.floats(0.001, 1000)), share=st.floats(0.01, 0.9))
+def test_shares_are_achieved_to_within_a_sequence(
+    root: Folder, tmp_path_factory: pytest.TempPathFactory, shares: tuple[float, float], share: float
+) -> None:
+    chosen = ReplaySettings(share=share, by="shares", shares=dict(zip(("old", "older"), shares, strict=True)))
+    out = Folder(tmp_path_factory.mktemp("out"))
+    datasets = [datum(root, name, 1) for name in ("old", "older")]
+    arrivals = {"new": TokenSet(root / "new" / "tokens" / "train")}
+    outcome = run(arrivals, datasets, {}, out, chosen, SEQ_LEN, BATCH, 1600 * SEQ_LEN, 7, "0001-new", Silent())
+    count = outcome.replayed // SEQ_LEN
+    assert abs(count - 1600 * share) < 1.01
+    for name, part in zip(("old", "older"), shares, strict=True):
+        assert abs(outcome.by_dataset[name]["sequences"] - count * part / sum(shares)) < 1.02
+
+
+# -- the floor ---------------------------------------------------------------------------------------------------
+
+
+def test_the_floor_lifts_a_small_share_and_says_so_but_leaves_none_alone(mix: Mix) -> None:
+    outcome, mixture, notes = mix(0.002, budget=400 * SEQ_LEN)
+    assert (outcome.requested, outcome.achieved, mixture.share) == (0.002, 0.01, "1/100")
+    assert any("lifted to the floor of 1.00%" in note for note in notes)
+    assert mix(0.0)[1].share == "0"
+    assert mix(0.002, floor=0.0)[1].share == "1/500"
+    assert mix(0.05)[1].share == "1/20"
+
+
+# -- order and position ------------------------------------------------------------------------------------------
+
+
+def test_replay_begins_where_it_stopped_or_starts_over(mix: Mix) -> None:
+    outcome, mixture, _ = mix(0.5, positions={"old": 12})
+    assert mixture.replayed[0].start == 12
+    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (12, 27)
+    whole = mix(0.9, earlier={"old": 1})[1]
+    assert replayed(mixture, "old") == replayed(whole, "old")[12:27]
+    again = mix(0.5, positions={"old": 12}, position="restart")[1]
+    assert replayed(again, "old") == replayed(whole, "old")[:15]
+
+
+def test_a_reshuffled_order_is_another_one_for_each_update(mix: Mix) -> None:
+    own = replayed(mix(0.5)[1], "old")
+    outcome, mixture, _ = mix(0.5, positions={"old": 12}, order="reshuffled")
+    one = replayed(mixture, "old")
+    assert one == replayed(mix(0.5, order="reshuffled")[1], "old")
+    other = replayed(mix(0.5, order="reshuffled", update="0003-next")[1], "old")
+    assert len({tuple(own), tuple(one), tuple(other)}) == 3
+    assert outcome.by_dataset["old"]["order"] == "reshuffled"
+    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (0, 15)
+
+
+def test_every_epoch_of_the_arrival_has_fresh_replay(mix: Mix) -> None:
+    outcome, mixture, _ = mix(0.25, budget=2 * 40 * SEQ_LEN * 4 // 3, earlier={"old": 1})
+    assert outcome.epochs == pytest.approx(2, abs=0.1)
+    drawn = replayed(mixture, "old")
+    middle = len(drawn) // 2
+    assert len(drawn) == 26
+    assert set(drawn[:middle]).isdisjoint(drawn[middle:])
+
+
+# -- selections --------------------------------------------------------------------------------------------------
+
+
+def test_an_arrival_may_be_a_selection_and_is_found_again(mix: Mix, root: Folder, tmp_path: Path) -> None:
+    shards = root / "new" / "tokens" / "train"
+    write_selection(Folder(tmp_path) / "chosen", np.array([0]))
+    arrivals = {"new": TokenSet(shards, Folder(tmp_path) / "chosen")}
+    _, mixture, _ = mix(0.25, arrivals=arrivals, view="subset")
+    assert [source.key for source in mixture.sources] == ["new@subset", "old", "older"]
+    found = token_sets(Folder(tmp_path) / "mixture", mixture, lambda name: root / name / "tokens" / "train")
+    assert found["new@subset"] == arrivals["new"]
+    assert found["old"] == TokenSet(root / "old" / "tokens" / "train")
+
+
+# -- settings ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "message"),
+    [
+        ({"share": 1}, "less than 1"),
+        ({"share": -0.1}, "less than 1"),
+        ({"share": True}, "less than 1"),
+        ({"share": "automatic"}, "or auto"),
+        ({"by": "shares"}, "shares go with by=shares"),
+        ({"shares": {"old": 1}}, "shares go with by=shares"),
+        ({"by": "shares", "shares": {"old": 0}}, "at least one number above 0"),
+        ({"by": "shares", "shares": {"old": -1}}, "greater than or equal to 0"),
+        ({"domain_shares": {"wiki": 1}}, "go with mixture=domains"),
+        ({"web": ["CC"]}, "go with mixture=domains"),
+        ({"mixture": "domains", "domain_shares": "llama1"}, "did you mean 'llama-1'"),
+        ({"mixture": "domains", "domain_shares": {"wiki": 1}, "web": ["wikis"]}, "did you mean 'wiki'"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(given_settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ReplaySettings.model_validate(given_settings)
+
+
+def test_auto_is_a_share_that_somebody_else_resolves(mix: Mix) -> None:
+    assert ReplaySettings.model_validate({"share": "auto"}).share == "auto"
+    with pytest.raises(AssertionError, match="plan"):
+        mix("auto")  # type: ignore[arg-type]
+
+
+def test_settings_survive_json() -> None:
+    chosen = ReplaySettings.model_validate({"mixture": "domains", "domain_shares": "llama-1"})
+    assert ReplaySettings.model_validate(chosen.model_dump(mode="json")) == chosen
+    assert sum(chosen.domain_shares.values()) == 100

@@ -1,39 +1,17 @@
 """The DeepSpeed engine in real process groups: every ZeRO stage trains alike and resumes exactly."""
 
-import os
-import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
+from process_group import in_group
 from training_world import World
 
 from stages.errors import StageError
-from stages.operators import environment
 from stages.train import Job
 
 MODES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (2, "bf16"), (3, "bf16")]
-
-
-def in_group(work: "object", size: int, *arguments: object) -> None:
-    """Run ``work(rank, size, …)`` in ``size`` processes of one group."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.spawn(started, (work, size, port, *arguments), nprocs=size)
-
-
-def started(rank: int, work: "object", size: int, port: int, *arguments: object) -> None:
-    os.environ.update(environment(), RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_SIZE=str(size))
-    torch.set_num_threads(1)
-    import deepspeed
-
-    deepspeed.init_distributed("gloo")
-    work(rank, size, *arguments)
-    torch.distributed.destroy_process_group()
 
 
 def make(job: Job, rank: int, size: int, stage: int, precision: str) -> "object":

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.train.schedule import Schedule, ScheduleSettings, anneal_from, inverse_sqrt, schedule_for
+from stages.train.schedule import Schedule, inverse_sqrt
+from stages.train.schedule_kinds import ScheduleSettings, schedule_for
 
 PEAK, MINIMUM, CONSTANT = 3e-4, 3e-5, 1.65e-4  # Ibrahim et al. 2024, section 7
 TOKENS = 1_000_000
@@ -82,14 +83,6 @@ def test_constant_stays_at_the_peak() -> None:
     assert schedule.rate(10_000) == schedule.rate(TOKENS) == PEAK
 
 
-def test_anneal_is_exponential_from_the_constant_rate() -> None:
-    trunk = schedule_for(settings(), 0, TOKENS, None)
-    branch = anneal_from(trunk, TOKENS, 150_000, MINIMUM)
-    assert branch.rate(TOKENS) == pytest.approx(CONSTANT)
-    assert branch.rate(TOKENS + 75_000) == pytest.approx(math.sqrt(CONSTANT * MINIMUM))
-    assert branch.rate(TOKENS + 150_000) == pytest.approx(MINIMUM)
-
-
 def test_only_what_decays_needs_no_anneal() -> None:
     decayed = {
         kind: schedule_for(settings(kind=kind), 0, TOKENS, None).decayed for kind in ("cosine", "infinite", "constant")
@@ -114,8 +107,6 @@ def test_continuous_at_every_boundary_and_within_bounds(
     for before, after in zip(schedule.phases, schedule.phases[1:], strict=False):
         assert before.end == after.start
         assert before.rate(before.end) == pytest.approx(after.rate(after.start), rel=1e-9)
-    branch = anneal_from(schedule, position + tokens, tokens, made.minimum)
-    assert branch.rate(position + tokens) == pytest.approx(schedule.rate(position + tokens), rel=1e-9)
     for part in range(21):
         assert 0 <= schedule.rate(position + tokens * part / 20) <= PEAK * (1 + 1e-12)
 

@@ -13,6 +13,7 @@ from stages import anneal, train
 from stages.errors import StageError
 from stages.progress import Silent
 from stages.storage import Folder
+from stages.tokens import TokenSet
 from stages.train import Job, TrainOutcome
 from stages.train.weights import digest, load_model, model_weights
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 # Some seconds of training: the driver hears of it once a second, and a kill must fall into it.
 RUN = 150
-LONG = {"steps": RUN, "checkpoint_every": 15, "validate_every": 50}
+LONG = {"steps": RUN, "checkpoint_every": 15, "validate_every": 50, "final_steps": 20}
 
 
 def curve(job: Job) -> dict[str, Any]:
@@ -66,7 +67,9 @@ def test_the_curve_has_every_step_and_the_loss_falls(undisturbed: tuple[Job, Tra
     assert [row["step"] for row in found["steps"]] == list(range(1, RUN + 1))
     assert [row["tokens"] for row in found["steps"]] == [step * SEQ_LEN * BATCH for step in range(1, RUN + 1)]
     assert [row["lr"] for row in found["steps"]] == [job.rate(step) for step in range(RUN)]
-    assert [row["step"] for row in found["validation"]] == [0, 50, 100, 150]
+    assert [row["step"] for row in found["validation"]] == [0, 1, 2, 4, 8, 16, 32, 50, 100, 140, 150]
+    looks = [row["losses"]["text"] for row in found["validation"][-2:]]
+    assert found["final"] == {"text": pytest.approx(sum(looks) / 2)}
     first, last = found["validation"][0]["losses"]["text"], found["validation"][-1]["losses"]["text"]
     assert last < first - 0.1
     assert outcome.resumed_from == []
@@ -147,6 +150,6 @@ def test_nothing_is_annealed_after_a_schedule_that_decays(undisturbed: tuple[Job
 
 def test_shards_that_changed_under_a_run_are_noticed(world: World) -> None:
     job = world.job("changed", steps=STEPS, max_failures=0)
-    job = dataclasses.replace(job, tokens={"text": world.validation})
+    job = dataclasses.replace(job, tokens={"text": TokenSet(world.validation)})
     with pytest.raises(StageError, match="token shards changed"):
         train.run(job, Silent())

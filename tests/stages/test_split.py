@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stages.documents import document_id
 from stages.errors import StageError
-from stages.ingest.split import (
+from stages.split import (
     DROP,
     TRAIN,
     VALIDATE,

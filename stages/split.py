@@ -1,5 +1,6 @@
 """Which documents stay, and which of them validate: decided from the content hashes alone.
 
+Shared by whoever makes document shards (ingest, distill): of a text it does not matter where it came from.
 Hashes are numpy arrays of ``S16``: the 16 bytes of ``doc_id``, big-endian, so their order is that of the number.
 """
 

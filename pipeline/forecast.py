@@ -1,0 +1,214 @@
+"""Which replay share is best at full length, told from short runs by a mixture law, with the law's error beside it.
+
+The law is fitted to each dataset (``mixture_law.py``), and the share that minimises the user's weighting of the
+datasets is sought between the smallest and the largest that were tried. How far to trust it is measured, not assumed:
+runs are left out of the fit and predicted.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from pipeline.mixture_law import FEWEST_SHARES, Form, Law, Observation, fit, form_for
+from stages.errors import UsageError
+
+CANDIDATES = 201  # shares of the curve
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well the law predicts what was left out of its fit: absolute errors in nats over all datasets and points."""
+
+    mean: float
+    max: float
+    points: int
+    datasets: dict[str, float]  # mean by dataset
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The error of the forecast; None where leaving out would leave too little to fit."""
+
+    fitted: HeldOut
+    """On the very points that were fitted: the least of all."""
+    runs: HeldOut | None
+    """Each run left out in turn, with all of its points: they are not independent of each other."""
+    shares: HeldOut | None
+    """Each share left out in turn, with all its runs and seeds; the smallest and the largest are extrapolated to."""
+    longest: HeldOut | None
+    """The longest runs predicted from the shorter ones."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The forecast at one share: losses by dataset and their weighted mean, in nats per token."""
+
+    share: float
+    mean: float
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The best share at ``tokens``, and everything it rests on."""
+
+    tokens: float
+    weights: dict[str, float]  # they sum to 1
+    best: Point
+    alike: tuple[float, float]
+    """The shares around the best whose mean is within the law's error (``errors``: shares, else runs, else fitted) of
+    it: those that the forecast cannot tell apart."""
+    curve: list[Point]
+    laws: dict[str, Law]
+    errors: Errors
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {**asdict(self), "alike": list(self.alike)}
+
+
+def forecast(
+    observations: Sequence[Observation],
+    arrivals: Collection[str],
+    weights: Mapping[str, float],
+    tokens: float,
+    shares: Sequence[float] | None = None,
+) -> Forecast:
+    """Fit the laws and find the share in [0, 1) that minimises the weighted mean loss of an update of ``tokens``.
+
+    Args:
+        observations: what study runs had come to: at their ends, or also on the way. Losses on the way compare with
+            those of shorter runs only where the learning rate was as far in its schedule.
+        arrivals: the datasets that arrive; every other one of ``weights`` is replayed, and grows with the share.
+        weights: how much each dataset's loss counts; not negative, scaled to sum to 1.
+        tokens: the length of the update that is forecast, new and replayed tokens together.
+        shares: the candidates; by default all between the smallest and the largest share observed.
+
+    Raises:
+        UsageError: weights of datasets that were not observed, or observations too few for a law (``form_for``).
+    """
+    scaled = _scaled(weights, observations)
+    used = [one for one in observations if all(isfinite(one.losses.get(name, np.nan)) for name in scaled)]
+    form = form_for((one.run, one.share, one.tokens) for one in used)
+    if shares is not None and (not shares or not all(0 <= share < 1 for share in shares)):
+        raise UsageError(f"forecast: candidate shares {list(shares)}; expected one or more in [0, 1)")
+    laws = _fit_all(used, scaled, arrivals, form)
+    errors = _errors(used, scaled, arrivals, form, laws)
+    tried = sorted({one.share for one in used})
+    candidates = np.linspace(tried[0], tried[-1], CANDIDATES) if shares is None else np.array(sorted(shares))
+    curve = [_point(laws, scaled, float(share), tokens) for share in candidates]
+    best = min(curve, key=lambda point: point.mean)
+    if shares is None:
+        best = _refined(laws, scaled, tokens, best, tried)
+    doubt = (errors.shares or errors.runs or errors.fitted).mean
+    near = [point.share for point in [*curve, best] if point.mean <= best.mean + doubt]
+    notes = _notes(observations, used, form, tokens, best, tried)
+    return Forecast(tokens, scaled, best, (min(near), max(near)), curve, laws, errors, notes)
+
+
+def _scaled(weights: Mapping[str, float], observations: Sequence[Observation]) -> dict[str, float]:
+    known = sorted({name for one in observations for name in one.losses})
+    unknown = [name for name in weights if name not in known]
+    if unknown:
+        raise UsageError(f"forecast: weights for {', '.join(unknown)}, but losses of {', '.join(known) or 'nothing'}")
+    total = sum(weights.values())
+    if not total > 0 or not isfinite(total) or min(weights.values()) < 0:
+        raise UsageError(f"forecast: weights {dict(weights)}; expected none below 0 and one or more above")
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _fit_all(
+    observations: Sequence[Observation], names: Collection[str], arrivals: Collection[str], form: Form
+) -> dict[str, Law]:
+    return {name: fit(observations, name, name in arrivals, form) for name in names}
+
+
+def _point(laws: Mapping[str, Law], weights: Mapping[str, float], share: float, tokens: float) -> Point:
+    losses = {name: law.predict(share, tokens) for name, law in laws.items()}
+    return Point(share, sum(weights[name] * loss for name, loss in losses.items()), losses)
+
+
+def _refined(
+    laws: Mapping[str, Law], weights: Mapping[str, float], tokens: float, best: Point, tried: Sequence[float]
+) -> Point:
+    """The minimum between the curve's neighbours of its best point."""
+    from scipy.optimize import minimize_scalar
+
+    step = (tried[-1] - tried[0]) / (CANDIDATES - 1)
+    bounds = max(tried[0], best.share - step), min(tried[-1], best.share + step)
+    found = minimize_scalar(
+        lambda share: _point(laws, weights, float(share), tokens).mean, bounds=bounds, method="bounded"
+    )
+    refined = _point(laws, weights, float(found.x), tokens)
+    return refined if refined.mean < best.mean else best
+
+
+def _errors(
+    observations: Sequence[Observation],
+    names: Collection[str],
+    arrivals: Collection[str],
+    form: Form,
+    laws: Mapping[str, Law],
+) -> Errors:
+    def left_out(key: Callable[[Observation], object], groups: Collection[object]) -> HeldOut | None:
+        missed: dict[str, list[float]] = {name: [] for name in names}
+        for group in groups:
+            rest = [one for one in observations if key(one) != group]
+            if not _holds(rest, form):
+                return None
+            _miss(missed, _fit_all(rest, names, arrivals, form), [one for one in observations if key(one) == group])
+        return _held_out(missed)
+
+    fitted: dict[str, list[float]] = {name: [] for name in names}
+    _miss(fitted, laws, observations)
+    longest = max(one.tokens for one in observations)
+    return Errors(
+        fitted=_held_out(fitted),
+        runs=left_out(lambda one: one.run, dict.fromkeys(one.run for one in observations)),
+        shares=left_out(lambda one: one.share, dict.fromkeys(one.share for one in observations)),
+        longest=None if form.lengths == "one" else left_out(lambda one: one.tokens == longest, [True]),
+    )
+
+
+def _holds(rest: Sequence[Observation], form: Form) -> bool:
+    """Whether what is left still decides a law of this form."""
+    shares, lengths = {one.share for one in rest}, {one.tokens for one in rest}
+    enough = {"one": 1, "few": 2, "many": 3}[form.lengths]
+    return len(rest) >= form.parameters and len(shares) >= FEWEST_SHARES - 1 and len(lengths) >= enough
+
+
+def _miss(missed: dict[str, list[float]], laws: Mapping[str, Law], points: Sequence[Observation]) -> None:
+    for name, law in laws.items():
+        missed[name] += [abs(law.predict(one.share, one.tokens) - one.losses[name]) for one in points]
+
+
+def _held_out(missed: Mapping[str, list[float]]) -> HeldOut:
+    errors = [error for found in missed.values() for error in found]
+    return HeldOut(fmean(errors), max(errors), len(errors), {name: fmean(found) for name, found in missed.items()})
+
+
+def _notes(
+    observations: Sequence[Observation],
+    used: Sequence[Observation],
+    form: Form,
+    tokens: float,
+    best: Point,
+    tried: Sequence[float],
+) -> list[str]:
+    notes = form.notes()
+    if len(used) < len(observations):
+        notes.append(f"{len(observations) - len(used)} points are left out: a loss is missing or not finite")
+    longest = max(one.tokens for one in used)
+    if form.lengths == "one" and tokens != longest:
+        notes.append(f"the losses are those of {longest:,.0f} tokens, not of the {tokens:,.0f} asked for")
+    elif tokens > 2 * longest:
+        notes.append(f"{tokens:,.0f} tokens are {tokens / longest:.1f} times the longest run: far to extrapolate")
+    if best.share in (tried[0], tried[-1]):
+        side = "smallest" if best.share == tried[0] else "largest"
+        notes.append(f"the best share is the {side} that was tried: the minimum may lie beyond it")
+    return notes

@@ -1,0 +1,145 @@
+"""From an arrival's files to the order in which they will be read: each stage with its inputs, settings and folder."""
+
+from pipeline.making import Making, Tokenizer, earlier_datasets
+from pipeline.selecting import run_choose
+from stages import ingest, replay, select, tokenize
+from stages.storage import Folder
+
+
+def run_ingest(making: Making, name: str) -> ingest.IngestOutcome:
+    """Files → document shards, without what any earlier dataset holds."""
+    earlier = making.lineage.datasets()
+    before = [making.workspace.dedup(other) for other in [*earlier, *_new_before(making, name)]]
+    folder, settings = making.workspace.dataset(name), making.recipe.ingest
+    return making.runner.run(
+        making.named("ingest", name),
+        lambda: ingest.run(
+            making.arrival.inputs[name], folder, settings, before, making.workspace.dedup(name), making.runner.progress
+        ),
+        ingest.IngestOutcome,
+        folder,
+        settings.identity(),
+        {"data": making.arrival.digests[name], "earlier": [*earlier, *_new_before(making, name)]},
+        version=ingest.VERSION,
+    )
+
+
+def _new_before(making: Making, name: str) -> list[str]:
+    names = list(making.arrival.inputs)
+    return names[: names.index(name)]
+
+
+def run_tokenizer(making: Making) -> Tokenizer:
+    """The lineage's tokenizer: made with the base, the same ever after."""
+    folder, settings = making.workspace.tokenizer, making.recipe.tokenizer
+    if making.lineage.updates:
+        return Tokenizer(tokenize.tokenizer_digest(folder))
+    path = making.recipe.model.path or settings.path
+    source = None if path is None else Folder(path)
+
+    def make() -> Tokenizer:
+        if source is not None:
+            tokenize.import_tokenizer(source.local(), folder)
+        else:
+            first = making.workspace.dataset(next(iter(making.arrival.inputs)))
+            tokenize.train_tokenizer(first / "documents", folder, settings, making.runner.progress)
+        return Tokenizer(tokenize.tokenizer_digest(folder))
+
+    decides = (
+        {"imported": tokenize.tokenizer_digest(source)}
+        if source
+        else {**settings.identity(), "data": making.arrival.digests}
+    )
+    return making.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
+
+
+def run_tokenize(
+    making: Making, name: str, documents: ingest.IngestOutcome, tokenizer: Tokenizer
+) -> tokenize.TokenizeOutcome:
+    """Document shards → token shards."""
+    dataset = making.workspace.dataset(name)
+    return making.runner.run(
+        making.named("tokenize", name),
+        lambda: tokenize.run(
+            dataset, making.workspace.tokenizer, dataset / "tokens", making.recipe.tokenize, making.runner.progress
+        ),
+        tokenize.TokenizeOutcome,
+        dataset / "tokens",
+        making.recipe.tokenize.identity(),
+        {"documents": documents.digest, "tokenizer": tokenizer.digest},
+    )
+
+
+def run_select(making: Making, tokens: dict[str, tokenize.TokenizeOutcome]) -> dict[str, select.SelectOutcome]:
+    """The part of each arrival that is trained on; nothing where all of it is."""
+    settings = making.recipe.select
+    if not (settings.chooses and making.lineage.updates):
+        return {}
+    return {
+        name: run_choose(
+            making,
+            f"select {name}" if len(tokens) > 1 else "select",
+            name,
+            made,
+            settings.share,
+            making.folder / "selection" / name,
+        )
+        for name, made in tokens.items()
+    }
+
+
+def update_budget(making: Making, selected: dict[str, select.SelectOutcome]) -> int | None:
+    """Tokens to train: what the budget says, else so many epochs of what is selected, else (null) one."""
+    recipe, epochs = making.recipe, making.recipe.select.epochs
+    if not making.lineage.updates:
+        return recipe.budget.base_tokens
+    if recipe.budget.update_tokens is not None and epochs is not None:
+        making.runner.progress.note(f"select.epochs {epochs} is not applied: budget.update_tokens says what is trained")
+    if recipe.budget.update_tokens is not None or epochs is None:
+        return recipe.budget.update_tokens
+    streams = [making.new_tokens(name, selected).open() for name in making.arrival.inputs]
+    length = recipe.train.seq_len
+    return epochs * length * sum(stream.num_sequences(length) for stream in streams)
+
+
+def run_replay(
+    making: Making, tokens: dict[str, tokenize.TokenizeOutcome], selected: dict[str, select.SelectOutcome]
+) -> replay.ReplayOutcome:
+    """Which sequences are trained, new and replayed, and in which order."""
+    recipe, positions = making.recipe, making.lineage.replayed()
+    earlier = earlier_datasets(making.workspace, making.lineage)
+    budget = update_budget(making, selected)
+    settings = recipe.replay if making.lineage.updates else replay.ReplaySettings(share=0)
+    return making.runner.run(
+        "replay",
+        lambda: replay.run(
+            {name: making.new_tokens(name, selected) for name in tokens},
+            earlier,
+            positions,
+            making.folder / "mixture",
+            settings,
+            recipe.train.seq_len,
+            recipe.train.global_batch,
+            budget,
+            recipe.seed,
+            making.id,
+            making.runner.progress,
+            view=select.SELECTED,
+            weights=making.weights,
+        ),
+        replay.ReplayOutcome,
+        making.folder / "mixture",
+        {
+            **settings.identity(),
+            "seq_len": recipe.train.seq_len,
+            "global_batch": recipe.train.global_batch,
+            "budget": budget,
+            "seed": recipe.seed,
+        },
+        {
+            "new": {name: (selected if name in selected else tokens)[name].digest for name in tokens},
+            "earlier": {one.name: one.order_seed for one in earlier},
+            "positions": positions,
+            "weights": making.weights,
+        },
+    )

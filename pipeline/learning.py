@@ -1,0 +1,143 @@
+"""From data to a measured release: each stage with its inputs, its settings, its folder and what decides its result."""
+
+from typing import Any
+
+from pipeline.handover import TRUNK_RUN, start_optimizer
+from pipeline.making import Making, Start, Tokenizer, evaluation_places
+from pipeline.selecting import run_choose
+from stages import anneal, evaluate, replay, tokenize, train
+from stages.tokens import TokenSet
+
+
+def run_start(making: Making, tokenizer: Tokenizer) -> Start:
+    """The trunk of the update before; for the base, weights drawn from the seed."""
+    head, recipe = making.lineage.head, making.recipe
+    if head is not None:
+        return Start(head.weights["trunk"], 0)
+    return making.runner.run(
+        "initial weights",
+        lambda: Start(
+            **train.initial_model(
+                recipe.model, making.workspace.tokenizer, recipe.train.seq_len, recipe.seed, making.folder / "initial"
+            )
+        ),
+        Start,
+        making.folder / "initial",
+        {"model": recipe.model.identity(), "seq_len": recipe.train.seq_len, "seed": recipe.seed},
+        {"tokenizer": tokenizer.digest},
+    )
+
+
+def trunk_job(making: Making) -> train.Job:
+    """The training of the trunk."""
+    mixture, schedule = making.mixture(), making.schedule()
+    names = [*making.lineage.datasets(), *making.also_measured, *making.arrival.inputs]
+    start = making.lineage.trunk() if making.lineage.head else making.folder / "initial" / "model"
+    optimizer = start_optimizer(making.lineage, making.recipe.train)
+    return train.Job(
+        name=TRUNK_RUN,
+        mixture=mixture,
+        first=0,
+        steps=mixture.steps,
+        position=making.lineage.position,
+        schedule=schedule,
+        start=start,
+        start_checkpoint=None if optimizer is None else optimizer.uri,
+        tokens=replay.token_sets(making.folder / "mixture", mixture, making.train_tokens),
+        validation={
+            name: making.validation_tokens(name) for name in names if making.validation_tokens(name).files(".arrow")
+        },
+        out=making.folder / "trunk",
+        checkpoints=making.folder / "checkpoints",
+        settings=making.recipe.train,
+        seed=making.recipe.seed,
+        snapshots=anneal.snapshot_steps(making.anneal_settings, schedule, mixture.steps),
+        teacher=start,  # the anneal's too, which itself starts from the trunk's end
+    )
+
+
+def run_train(
+    making: Making, start: Start, mixture: replay.ReplayOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
+) -> train.TrainOutcome:
+    """Continue pre-training: the trunk."""
+    job = trunk_job(making)
+    return making.runner.run(
+        "train",
+        lambda: train.run(job, making.runner.progress, making.watchers),
+        train.TrainOutcome,
+        job.out,
+        {**making.recipe.train.identity(), "schedule": job.schedule.to_json(), "snapshots": job.snapshots},
+        {
+            "start": start.digest,
+            "mixture": making.runner.digests["replay"],
+            "tokens": {name: made.digest for name, made in tokens.items()},
+            "seed": making.recipe.seed,
+        },
+    )
+
+
+def run_anneal(
+    making: Making, trunk: train.TrainOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
+) -> anneal.AnnealOutcome:
+    """A release, on a branch off the trunk."""
+    settings, minimum, job = making.anneal_settings, making.recipe.schedule.minimum, trunk_job(making)
+    inputs: dict[str, Any] = {"trunk": trunk.digest, "training": making.runner.digests["train"]}
+    best: dict[str, TokenSet] = {}
+    if settings.data == anneal.BEST and not job.schedule.decayed:
+        for name, made in tokens.items():
+            place = making.folder / "best" / name
+            label = f"best of {name}" if len(tokens) > 1 else "best"
+            inputs[f"best of {name}"] = run_choose(making, label, name, made, settings.best_share, place).digest
+            best[name] = TokenSet(making.train_tokens(name), place)
+    return making.runner.run(
+        "anneal",
+        lambda: anneal.run(job, trunk, making.folder / "release", settings, minimum, making.runner.progress, best),
+        anneal.AnnealOutcome,
+        making.folder / "release",
+        {**settings.identity(), "minimum": minimum},
+        inputs,
+    )
+
+
+def run_evaluate(
+    making: Making,
+    trunk: train.TrainOutcome,
+    release: anneal.AnnealOutcome,
+    tokens: dict[str, tokenize.TokenizeOutcome],
+) -> evaluate.EvaluateOutcome:
+    """Losses on every dataset so far, and lm-eval on the release."""
+    recipe = making.recipe
+    same = trunk.digest == release.digest
+    models = {
+        "trunk": making.folder / ("release" if same else "trunk") / "model",
+        "release": making.folder / "release" / "model",
+    }
+    names = [*making.lineage.datasets(), *making.also_measured, *tokens]
+    sets = [
+        evaluate.EvaluationSet(name, making.validation_tokens(name), making.workspace.dataset(name) / "validation")
+        for name in names
+        if making.validation_tokens(name).files(".arrow")
+    ]
+    gpus, actors = evaluation_places(recipe)
+    return making.runner.run(
+        "evaluate",
+        lambda: evaluate.run(
+            models,
+            sets,
+            making.folder / "evaluation",
+            recipe.evaluate,
+            seq_len=recipe.train.seq_len,
+            document_mask=recipe.train.document_mask,
+            num_actors=actors,
+            gpus=gpus,
+            progress=making.runner.progress,
+        ),
+        evaluate.EvaluateOutcome,
+        making.folder / "evaluation",
+        {
+            **recipe.evaluate.identity(),
+            "seq_len": recipe.train.seq_len,
+            "document_mask": recipe.train.document_mask,
+        },
+        {"trunk": trunk.digest, "release": release.digest, "datasets": names},
+    )

@@ -1,0 +1,216 @@
+"""A sample of an arrival's documents, in time that does not grow with the arrival.
+
+Of a small arrival every record is read; of a large one, pieces spread evenly over its bytes: lines of a plain file,
+row groups of Parquet, the beginning of a compressed file, which cannot be entered in the middle. Among the documents
+read, content hashes choose, so that the order and the number of files do not matter.
+"""
+
+import heapq
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from stages.documents import document_id
+from stages.errors import UsageError
+from stages.ingest import IngestSettings, InputFile
+from stages.ingest.readers import read_records
+from stages.ingest.records import Document
+from stages.progress import Progress
+
+PIECE = 4 * 2**20  # bytes of a file that are read at one place
+PARTS = 64  # no document makes up more of the sample than one part of so many
+SEED = 7  # of the hash that chooses; the validation split is chosen by the plain one
+BATCH_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the arrival as a file of its own, and the bytes of the arrival that it is."""
+
+    file: InputFile
+    num_bytes: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The documents that were read (counts and hashes of all, texts of those chosen)."""
+
+    texts: dict[str, str]  # doc_id → text, cut at the sample's ``PARTS``-th part; in the order of the choosing hash
+    hashes: npt.NDArray[np.bytes_]  # S16, of every document read
+    sizes: npt.NDArray[np.int64]  # bytes of its text
+    places: npt.NDArray[np.int64]  # the piece it is of
+    pieces: npt.NDArray[np.float64]  # bytes of the arrival that each piece is
+    refused: int  # records that could not be read
+    complete: bool  # whether the whole arrival was read
+
+    def first(self, num_bytes: int) -> dict[str, str]:
+        """The sample's first documents, up to ``num_bytes`` of text; at least one."""
+        chosen: dict[str, str] = {}
+        size = 0
+        for doc_id, text in self.texts.items():
+            if chosen and size >= num_bytes:
+                break
+            chosen[doc_id] = text
+            size += len(text.encode())
+        return chosen
+
+
+def take_sample(
+    files: Sequence[InputFile],
+    settings: IngestSettings,
+    read_bytes: int,
+    sample_bytes: int,
+    scratch: Path,
+    progress: Progress,
+) -> Sample:
+    """Read up to ``read_bytes`` of the files and choose ``sample_bytes`` of text; ``scratch`` holds excerpts meanwhile.
+
+    Raises ``UsageError`` where what was read holds no documents.
+    """
+    complete = sum(file.size for file in files) <= read_bytes
+    progress.begin("sampling", min(read_bytes, sum(file.size for file in files)), "bytes")
+    chosen = Chosen(sample_bytes)
+    hashes, sizes, places, pieces, refused = [], [], [], [], 0
+    for number, piece in enumerate(cut(files, read_bytes, settings, scratch)):
+        pieces.append(piece.num_bytes)
+        one = piece.file
+        for record in read_records(one.path, one.name, one.format, one.compression, settings):
+            if not isinstance(record, Document):
+                refused += 1
+                continue
+            doc_id, size = document_id(record.text), len(record.text.encode())
+            hashes.append(bytes.fromhex(doc_id))
+            sizes.append(size)
+            places.append(number)
+            chosen.offer(doc_id, record.text)
+        progress.advance(piece.num_bytes)
+    if not hashes:
+        raise UsageError(f"{files[0].path} …: no documents in the {len(pieces)} pieces read; raise plan.read_bytes")
+    return Sample(
+        chosen.texts(),
+        np.array(hashes, "S16"),
+        np.array(sizes, np.int64),
+        np.array(places, np.int64),
+        np.array(pieces),
+        refused,
+        complete,
+    )
+
+
+class Chosen:
+    """The documents of smallest hash that together hold ``limit`` bytes, whatever order they are offered in."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._held: list[tuple[int, str, str, int]] = []  # the largest hash on top: negated
+        self._ids: set[str] = set()
+
+    def offer(self, doc_id: str, text: str) -> None:
+        """Take a document in, and drop those that are no longer needed."""
+        key = -xxhash.xxh3_64_intdigest(bytes.fromhex(doc_id), seed=SEED)
+        full = self.size >= self.limit
+        if doc_id in self._ids or (full and key < self._held[0][0]):
+            return
+        cut_text = text.encode()[: max(1, self.limit // PARTS)].decode(errors="ignore")
+        size = len(cut_text.encode())
+        heapq.heappush(self._held, (key, doc_id, cut_text, size))
+        self._ids.add(doc_id)
+        self.size += size
+        while self.size - self._held[0][3] >= self.limit:
+            _, dropped, _, size = heapq.heappop(self._held)
+            self._ids.remove(dropped)
+            self.size -= size
+
+    def texts(self) -> dict[str, str]:
+        """What is held, by id, in the order of the hashes."""
+        return {doc_id: text for _, doc_id, text, _ in sorted(self._held, reverse=True)}
+
+
+# -- pieces of files ---------------------------------------------------------------------------------------------
+
+
+def cut(files: Sequence[InputFile], read_bytes: int, settings: IngestSettings, scratch: Path) -> Iterator[Piece]:
+    """The files whole where they are small enough together; else pieces of them, as files in ``scratch``."""
+    if sum(file.size for file in files) <= read_bytes:
+        yield from (Piece(file, file.size) for file in files)
+        return
+    for file, offsets in spread(files, max(1, read_bytes // PIECE)):
+        if file.size <= PIECE or file.format == "text":
+            yield Piece(file, file.size)
+        elif file.format == "parquet":
+            yield row_groups(file, offsets, settings, scratch)
+        elif file.compression:
+            yield beginning(file, len(offsets) * PIECE, scratch)
+        else:
+            yield from (lines(file, offset, scratch) for offset in offsets)
+
+
+def spread(files: Sequence[InputFile], count: int) -> Iterator[tuple[InputFile, list[int]]]:
+    """``count`` places at equal distances over the bytes of all files laid end to end, by file."""
+    ends = list(accumulate(file.size for file in files))
+    by_file: dict[int, list[int]] = {}
+    for place in range(count):
+        position = (2 * place + 1) * ends[-1] // (2 * count)
+        number = bisect_right(ends, position)
+        by_file.setdefault(number, []).append(position - (ends[number] - files[number].size))
+    yield from ((files[number], offsets) for number, offsets in by_file.items())
+
+
+def lines(file: InputFile, offset: int, scratch: Path) -> Piece:
+    """Whole lines of a plain file from ``offset`` on."""
+    with Path(file.path).open("rb") as stream:
+        stream.seek(offset)
+        data = stream.read(PIECE)
+    data = data[data.find(b"\n") + 1 : data.rfind(b"\n") + 1]
+    return excerpt(file, f"{offset}.jsonl", data, scratch)
+
+
+def beginning(file: InputFile, size: int, scratch: Path) -> Piece:
+    """The first bytes of a compressed file; its reader stops where the stream breaks off."""
+    with Path(file.path).open("rb") as stream:
+        return excerpt(file, f"0.{file.compression}", stream.read(size), scratch)
+
+
+def excerpt(file: InputFile, name: str, data: bytes, scratch: Path) -> Piece:
+    """Bytes of a file as a file of its own."""
+    path = scratch / f"{xxhash.xxh3_64_hexdigest(file.path.encode())}-{name}"
+    path.write_bytes(data)
+    return Piece(InputFile(str(path), file.name, len(data), file.format, file.compression), len(data))
+
+
+def row_groups(file: InputFile, offsets: list[int], settings: IngestSettings, scratch: Path) -> Piece:
+    """The row groups at ``offsets``, of each no more rows than hold a few pieces of text; a broken file as it is."""
+    path = scratch / f"{xxhash.xxh3_64_hexdigest(file.path.encode())}.parquet"
+    read = 0.0
+    try:
+        with pq.ParquetFile(file.path) as source:
+            if settings.text not in source.schema_arrow.names:
+                return Piece(file, file.size)
+            groups = [source.metadata.row_group(number) for number in range(source.metadata.num_row_groups)]
+            sizes = [
+                sum(one.column(column).total_compressed_size for column in range(one.num_columns)) for one in groups
+            ]
+            ends = list(accumulate(sizes))
+            wanted = sorted({min(bisect_right(ends, offset), len(ends) - 1) for offset in offsets})
+            schema = pa.schema([source.schema_arrow.field(settings.text)])
+            with pq.ParquetWriter(path, schema) as sink:
+                for number in wanted:
+                    rows, held = 0, 0
+                    for batch in source.iter_batches(BATCH_ROWS, [number], [settings.text]):
+                        sink.write_batch(batch)
+                        rows, held = rows + batch.num_rows, held + batch.nbytes
+                        if held >= 4 * PIECE:
+                            break
+                    read += sizes[number] * rows / max(1, groups[number].num_rows)
+    except (pa.ArrowException, OSError):
+        return Piece(file, file.size)
+    return Piece(InputFile(str(path), file.name, path.stat().st_size, file.format, ""), read)

@@ -1,0 +1,236 @@
+"""What an arrival holds and how it differs from earlier data: all that the planner does with text and model."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import Recipe
+from pipeline.lineage import Lineage
+from pipeline.making import evaluation_places
+from pipeline.planner.amount import NORMAL_95, Amount, account, first_of_each, ratio
+from pipeline.planner.sample import Sample, take_sample
+from pipeline.planner.shift import (
+    Reference,
+    Shift,
+    contained,
+    divergence,
+    frequencies,
+    judge,
+    languages,
+    merged,
+    new_share,
+    sampling_bias,
+    shingles,
+)
+from stages import evaluate, tokenize
+from stages.documents import DOCUMENT_SCHEMA, shard_writer
+from stages.errors import UsageError
+from stages.evaluate.run import RELEASE, losses_file
+from stages.ingest import InputFile
+from stages.progress import Progress
+from stages.split import contains, read_index
+from stages.storage import Folder
+from stages.tokens import TokenStream
+
+EMPTY = ("url", "timestamp", "language", "source", "quality")  # columns that nothing here reads
+MEASURED = "arrival"  # the sample's name as an evaluation set
+DOCUMENT_TOKENS = 1 << 15  # of one earlier document that are looked at
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that was measured."""
+
+    amount: Amount
+    shift: Shift
+
+
+def survey(
+    lineage: Lineage, inputs: Mapping[str, Sequence[InputFile]], recipe: Recipe, scratch: Path, progress: Progress
+) -> Survey:
+    """Sample the arrival into ``scratch`` and compare it with the lineage; Ray must be initialised.
+
+    Raises ``UsageError`` where the arrival holds no documents, ``StageError`` where the model cannot be run on them.
+    """
+    settings, workspace = recipe.plan, lineage.workspace
+    files = [file for found in inputs.values() for file in found]
+    sample = take_sample(files, recipe.ingest, settings.read_bytes, settings.sample_bytes, scratch, progress)
+    known = known_documents(sample, [workspace.dedup(name) for name in lineage.datasets()])
+    sample = without(sample, known)
+    stored = write_sample(sample, settings.loss_bytes, Folder(scratch / "dataset") / "documents")
+    tokens = Folder(scratch / "tokens")
+    tokenize.run(Folder(scratch / "dataset"), workspace.tokenizer, tokens, recipe.tokenize, progress)
+    stream = TokenStream(tokens / "train")
+    amount = account(sample, known, stream, stored, recipe.ingest.validation_share, sum(file.size for file in files))
+    loss, bits, margin = run_trunk(lineage, recipe, tokens / "train", Folder(scratch), progress)
+    return Survey(amount, compare(lineage, recipe, sample, known, stream, (loss, bits, margin), progress))
+
+
+# -- the sample --------------------------------------------------------------------------------------------------
+
+
+def known_documents(sample: Sample, indices: Sequence[Folder]) -> npt.NDArray[np.bool_]:
+    """Which of the documents read an earlier dataset holds."""
+    known = np.zeros(len(sample.hashes), bool)
+    for folder in indices:
+        known |= contains(read_index(folder), sample.hashes)
+    return known
+
+
+def without(sample: Sample, known: npt.NDArray[np.bool_]) -> Sample:
+    """The sample without the texts that an update would drop. ``UsageError`` where none is left."""
+    raw = sample.hashes[known].tobytes()
+    repeated = {raw[start : start + 16].hex() for start in range(0, len(raw), 16)}
+    texts = {doc_id: text for doc_id, text in sample.texts.items() if doc_id not in repeated}
+    if not texts:
+        raise UsageError(f"all {len(sample.texts)} documents sampled are in earlier datasets: nothing new arrives")
+    return replace(sample, texts=texts)
+
+
+def write_sample(sample: Sample, loss_bytes: int, out: Folder) -> float:
+    """The sample as document shards, the first of them for the model to run on; bytes stored per byte of text."""
+    first = sample.first(loss_bytes)
+    rest = {doc_id: text for doc_id, text in sample.texts.items() if doc_id not in first}
+    stored = size = 0
+    for number, part in enumerate(part for part in (first, rest) if part):
+        rows = [
+            {"doc_id": doc_id, "text": text, "num_bytes": len(text.encode())} | dict.fromkeys(EMPTY)
+            for doc_id, text in part.items()
+        ]
+        with out.writing(f"{number:05d}.parquet") as path:
+            with shard_writer(path) as sink:
+                sink.write_table(pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA))
+            stored += path.stat().st_size
+        size += sum(len(text.encode()) for text in part.values())
+    return stored / size
+
+
+# -- comparisons -------------------------------------------------------------------------------------------------
+
+
+def run_trunk(
+    lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder, progress: Progress
+) -> tuple[float, float, float]:
+    """The trunk's nats per token and bits per byte on the sample's first shard, and half the former's 95 % interval."""
+    shard = scratch / "measured"
+    shard.write(f"{0:05d}.arrow", tokens.read(f"{0:05d}.arrow"))
+    gpus, actors = evaluation_places(recipe)
+    out = scratch / "evaluation"
+    found = evaluate.run(
+        {RELEASE: lineage.trunk()},
+        [evaluate.EvaluationSet(MEASURED, shard, scratch / "dataset" / "documents")],
+        out,
+        recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0}),
+        seq_len=recipe.train.seq_len,
+        document_mask=recipe.train.document_mask,
+        num_actors=actors,
+        gpus=gpus,
+        progress=progress,
+    )
+    table = pq.read_table(out.local("losses") / losses_file(RELEASE, MEASURED))
+    loss, error = ratio(*(table.column(name).to_numpy().astype(np.float64) for name in ("nats", "num_tokens")))
+    return loss, found.bits_per_byte[RELEASE][MEASURED], NORMAL_95 * (error or 0.0) * loss
+
+
+def compare(
+    lineage: Lineage,
+    recipe: Recipe,
+    sample: Sample,
+    known: npt.NDArray[np.bool_],
+    stream: TokenStream,
+    measured: tuple[float, float, float],
+    progress: Progress,
+) -> Shift:
+    """The arrival's sample against samples of the earlier datasets' training tokens."""
+    import transformers
+
+    words = transformers.AutoTokenizer.from_pretrained(lineage.workspace.tokenizer.local(), trust_remote_code=False)
+    documents = list(spread_documents(stream, stream.num_tokens))
+    arrival_counts = frequencies(documents, len(words))
+    progress.begin("comparing with earlier data", len(lineage.datasets()), "datasets")
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    weights: dict[str, int] = {}
+    texts: list[str] = []
+    seen: list[npt.NDArray[np.uint64]] = []
+    for name in lineage.datasets():
+        held = TokenStream(lineage.workspace.dataset(name) / "tokens" / "train")
+        earlier = list(spread_documents(held, int(arrival_counts.sum())))
+        counts[name], weights[name] = frequencies(earlier, len(words)), held.num_tokens
+        texts += [str(words.decode(tokens[:-1][:1024])) for tokens in earlier]
+        seen.append(shingles(earlier))
+        progress.advance()
+    found = references(lineage, arrival_counts, counts, weights)
+    arriving, before = languages(sample.texts.values()), languages(texts)
+    new = new_share(arriving, before) if texts else None
+    loss, bits, margin = measured
+    strength, nearest, because = judge(found, bits, new, recipe.plan)
+    return Shift(
+        strength=strength,
+        because=because,
+        arrival_loss=loss,
+        base_loss=nearest.loss if nearest else None,
+        arrival_bits_per_byte=bits,
+        base_bits_per_byte=nearest.bits_per_byte if nearest else None,
+        loss_margin=margin,
+        divergence=nearest.divergence if nearest else None,
+        nearest=nearest.name if nearest else None,
+        divergences={one.name: one.divergence for one in found},
+        languages=arriving,
+        earlier_languages=before,
+        new_languages=new,
+        overlap=float(known[first_of_each(sample.hashes)].mean()),
+        shingle_overlap=contained(shingles(documents), np.unique(np.concatenate(seen))) if seen else None,
+    )
+
+
+def references(
+    lineage: Lineage,
+    arrival: npt.NDArray[np.int64],
+    counts: Mapping[str, npt.NDArray[np.int64]],
+    weights: Mapping[str, int],
+) -> list[Reference]:
+    """Each earlier dataset, and where there are several all of them together by their tokens, beside the arrival."""
+    losses, bits = (
+        getattr(lineage.head, measure).get("trunk", {}) if lineage.head else {}
+        for measure in ("losses", "bits_per_byte")
+    )
+    mixtures = {name: {name: 1.0} for name in counts}
+    if len(counts) > 1:
+        mixtures["all earlier data"] = {name: float(weights[name]) for name in counts}
+    found = []
+    for name, parts in mixtures.items():
+        total = sum(parts.values())
+        mixed = np.sum([counts[part] / counts[part].sum() * weight for part, weight in parts.items()], axis=0)
+        size = sum(int(counts[part].sum()) for part in parts)
+        first, second = merged(mixed, arrival.astype(np.float64))
+        bias = sampling_bias(int(((first + second) > 0).sum()), size, int(arrival.sum()))
+        measured = [part for part in parts if part in losses and part in bits]
+        known = len(measured) == len(parts)
+        found.append(
+            Reference(
+                name,
+                max(0.0, divergence(first, second) - bias),
+                sum(losses[part] * weight for part, weight in parts.items()) / total if known else None,
+                sum(bits[part] * weight for part, weight in parts.items()) / total if known else None,
+            )
+        )
+    return found
+
+
+def spread_documents(stream: TokenStream, limit: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The tokens of documents at equal distances over a stream, about ``limit`` in all."""
+    ends, _ = stream.document_spans()
+    if not len(ends):
+        return
+    count = min(len(ends), math.ceil(limit * len(ends) / stream.num_tokens))
+    starts = np.concatenate([[0], ends[:-1]])
+    for row in np.unique(np.linspace(0, len(ends) - 1, max(1, count)).round().astype(int)):
+        length = min(int(ends[row] - starts[row]), DOCUMENT_TOKENS)
+        if length > 1:
+            yield stream.window(int(starts[row]), length - 1).tokens

@@ -1,0 +1,99 @@
+"""How an update came about, as its record keeps it; and the one step that promotes its release."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from pipeline.gap import gaps
+from pipeline.handover import drop_optimizers, keep_optimizer
+from pipeline.lineage import Update
+from pipeline.making import Making
+from pipeline.planner.cost import planned_and_actual
+from pipeline.steps import now
+from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
+
+
+def account(
+    making: Making,
+    documents: dict[str, ingest.IngestOutcome],
+    tokens: dict[str, tokenize.TokenizeOutcome],
+    selected: dict[str, select.SelectOutcome],
+    mixture: replay.ReplayOutcome,
+    trunk: train.TrainOutcome,
+    release: anneal.AnnealOutcome,
+    scores: evaluate.EvaluateOutcome,
+    written: distill.DistillOutcome | None = None,
+) -> Update:
+    """The update's record."""
+    data: dict[str, dict[str, Any]] = {
+        name: {"ingest": asdict(documents[name]), "tokenize": asdict(tokens[name])} for name in documents
+    }
+    for name, chosen in selected.items():
+        data[name]["select"] = asdict(chosen)
+    if written is not None:
+        data[distill.NAME]["distill"] = asdict(written)
+    current = making.lineage.current()
+    before = current.losses.get("release", {}) if current else {}
+    after = scores.losses.get("release", {})
+    return Update(
+        id=making.id,
+        arrival=making.arrival.name,
+        datasets=list(documents),
+        state="released",
+        finished=now(),
+        position=making.lineage.position + trunk.tokens,
+        tokens={
+            "planned": mixture.planned,
+            "new": mixture.new,
+            "replayed": mixture.replayed,
+            "annealed": release.tokens,
+        },
+        replay={
+            "requested": mixture.requested,
+            "achieved": mixture.achieved,
+            "source": mixture.source,
+            "by_dataset": mixture.by_dataset,
+        },
+        schedule={}
+        if making.imports
+        else {**making.schedule().to_json(), "settings": making.recipe.schedule.identity()},
+        losses=scores.losses,
+        window_losses=window_losses(making, trunk.digest == release.digest),
+        bits_per_byte=scores.bits_per_byte,
+        forgetting={name: after[name] - loss for name, loss in before.items() if name in after},
+        lm_eval=scores.lm_eval,
+        seconds=making.runner.seconds,
+        train={
+            "steps": trunk.steps,
+            "world_size": trunk.world_size,
+            "tokens_per_second": trunk.tokens_per_second,
+            "resumed_from": [*trunk.resumed_from, *release.resumed_from],
+        },
+        weights={"trunk": trunk.digest, "release": release.digest},
+        order_seed=making.recipe.seed,
+        parameters=train.count_parameters(making.folder / "release" / "model"),
+        gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
+        data=data,
+        notes=[f"anneal: {release.because}", *scores.notes],
+    )
+
+
+def commit(making: Making, done: Update) -> None:
+    """Write the update's record and promote its release."""
+    trunk = (making.folder / "trunk").manifest()["outcome"]
+    keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
+    if making.plan is not None:
+        done = replace(done, plan=planned_and_actual(making.plan, done, making.recipe.cost))
+    making.lineage.record(done)
+    drop_optimizers(making.lineage)
+    (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
+    (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
+
+
+def window_losses(making: Making, same: bool) -> dict[str, dict[str, float]]:
+    """The final losses that training left beside trunk and release; with ``same`` weights, the trunk's for both."""
+    curves = {"trunk": making.folder / "trunk", "release": making.folder / ("trunk" if same else "release")}
+    return {
+        name: final
+        for name, folder in curves.items()
+        if folder.exists(train.CURVE) and (final := folder.read_json(train.CURVE).get("final"))
+    }

@@ -1,0 +1,166 @@
+"""What a study tries: a grid of settings, rows of its own, and the papers' baselines, each under every seed."""
+
+import itertools
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import xxhash
+
+from pipeline.config import Recipe, apply_values, as_number, read_value, settings, unknown_key
+from stages.errors import UsageError
+
+# What a trial may change. The model, the tokenizer and the documents are the same in all of them.
+TRIED = ("replay", "schedule", "train", "anneal", "budget", "select")
+LABEL_CHARS = 80
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A row that the papers compare with."""
+
+    name: str
+    because: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scratch: bool = False  # random weights instead of the trunk
+
+
+CONSTANT = {"schedule.kind": "constant", "anneal.share": 0.0}
+BASELINES = {
+    one.name: one
+    for one in (
+        Baseline("joint", "from scratch on all data so far and the arrival: the cost that an update saves", {}, True),
+        Baseline("arrival-only", "from scratch on the arrival alone", {}, True),
+        Baseline(
+            "constant-min", "no re-warming: constant at η_min (section 6.1.2)", {**CONSTANT, "schedule.level": "min"}
+        ),
+        Baseline(
+            "constant-max", "re-warmed, then constant at η_max (section 6.1.2)", {**CONSTANT, "schedule.level": "max"}
+        ),
+        Baseline(
+            "no-rewarm",
+            "decays on from the rate at which the trunk ended",
+            {"schedule.kind": "cosine", "schedule.rewarm": False},
+        ),
+        Baseline("no-replay", "the recipe without replay", {"replay.share": 0.0}),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run of a study."""
+
+    label: str  # of its row: the same under every seed
+    kind: str  # "grid", "row", or a baseline's name
+    settings: dict[str, Any]  # on top of the study's recipe
+    seed: int
+
+    @property
+    def scratch(self) -> bool:
+        """Whether it starts from random weights."""
+        return self.kind in BASELINES and BASELINES[self.kind].scratch
+
+    @property
+    def id(self) -> str:
+        """The name of its folder: its label made plain, what tells long or odd labels apart, and the seed."""
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.label).strip("-.")[:LABEL_CHARS]
+        told = xxhash.xxh3_64_hexdigest(f"{self.kind}{sorted(self.settings.items())}".encode())[:6]
+        return f"{plain}-{told}-s{self.seed}"
+
+    def recipe(self, base: Recipe) -> Recipe:
+        """The study's recipe under this trial's settings."""
+        return apply_values(base, {**self.settings, "seed": self.seed}, f"trial {self.label}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+def parse_grid(values: Sequence[str]) -> dict[str, list[Any]]:
+    """``KEY=V1,V2`` arguments as key → values; a value is YAML, so braces and brackets hold commas of their own."""
+    grid: dict[str, list[Any]] = {}
+    for text in values:
+        key, separator, choices = text.partition("=")
+        key = check_key(key.strip(), f"--grid {text}")
+        parsed = read_value(f"[{choices}]", f"--grid {text}") if separator and choices.strip() else []
+        parsed = [as_number(value) for value in parsed]
+        if not parsed:
+            raise UsageError(f"--grid {text}: expected KEY=VALUE,VALUE…, for example --grid replay.share=0,0.05,0.25")
+        if key in grid:
+            raise UsageError(f"--grid {text}: {key} is given twice; put all its values into one")
+        if len({repr(value) for value in parsed}) < len(parsed):
+            raise UsageError(f"--grid {text}: a value stands there twice")
+        grid[key] = parsed
+    return grid
+
+
+def parse_row(text: str) -> tuple[str, dict[str, Any]]:
+    """``LABEL: KEY=VALUE KEY=VALUE …`` as a row beside the grid; values with spaces are quoted as in a shell."""
+    label, separator, body = text.partition(":")
+    chosen: dict[str, Any] = {}
+    try:
+        assignments = shlex.split(body)
+    except ValueError as error:
+        raise UsageError(f"--row {text}: {error}") from error
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--row {text}: {assignment!r} is no KEY=VALUE")
+        chosen[check_key(key, f"--row {text}")] = read_value(value, f"--row {text}")
+    if not separator or not label.strip():
+        raise UsageError(f"--row {text}: expected 'LABEL: KEY=VALUE …', for example --row 'I: select.share=0.1'")
+    return label.strip(), chosen
+
+
+def check_key(key: str, origin: str) -> str:
+    """A setting that a trial may change; ``UsageError`` where it is none."""
+    if key not in {name for name, _, _ in settings()}:
+        raise unknown_key(key, origin)
+    if key.partition(".")[0] not in TRIED:
+        raise UsageError(f"{origin}: a study changes settings of {', '.join(TRIED)}; its data and model are the same")
+    return key
+
+
+def trials(
+    grid: Mapping[str, Sequence[Any]],
+    rows: Mapping[str, Mapping[str, Any]],
+    baselines: Sequence[str],
+    seeds: Sequence[int],
+) -> list[Trial]:
+    """Every run of the study, all rows of one seed before the next: an unfinished study has whole columns.
+
+    Without a grid, rows or baselines it is one row, the recipe as it is.
+    """
+    unknown = [name for name in baselines if name not in BASELINES]
+    if unknown:
+        raise UsageError(f"--baselines: there is no {', '.join(unknown)}; there are {', '.join(BASELINES)}")
+    found = [("grid", label_of(point), point) for point in points(grid)] if grid else []
+    found += [("row", label, dict(chosen)) for label, chosen in rows.items()]
+    found += [(name, name, dict(BASELINES[name].settings)) for name in dict.fromkeys(baselines)]
+    if not found:
+        found = [("row", "recipe", {})]
+    labels = [label for _, label, _ in found]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UsageError(f"two rows of the study are named {', '.join(twice)}; give them names of their own")
+    return [Trial(label, kind, chosen, seed) for seed in seeds for kind, label, chosen in found]
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination of the grid's values."""
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def label_of(point: Mapping[str, Any]) -> str:
+    """A grid point's name: ``replay.share=0.05 schedule.peak_multiplier=2``."""
+    return " ".join(f"{key}={shown(value)}" for key, value in point.items())
+
+
+def shown(value: Any) -> str:
+    """A value as one would write it on the command line."""
+    if isinstance(value, bool) or value is None:
+        return "null" if value is None else str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,47 @@
+"""Where a study keeps things: ``studies/<name>/`` in the workspace, with the arrival's data and a folder a trial."""
+
+from pipeline.lineage import Lineage
+from pipeline.workspace import Workspace, check_name
+from stages.storage import Folder
+
+
+class StudyWorkspace(Workspace):
+    """A workspace in which new datasets and updates lie in a study's folder; everything else is the lineage's own."""
+
+    def __init__(self, uri: str, study: str, arrivals: list[str]) -> None:
+        super().__init__(uri)
+        self.study = self.folder / "studies" / check_name(study)
+        self.arrivals = arrivals
+
+    def dataset(self, name: str) -> Folder:
+        """The folder of a dataset: the study's where it has just arrived."""
+        return self.study / "datasets" / name if name in self.arrivals else super().dataset(name)
+
+    def dedup(self, name: str) -> Folder:
+        """The folder of a dataset's part of the dedup index."""
+        return self.study / "dedup" / name if name in self.arrivals else super().dedup(name)
+
+    def trial(self, name: str) -> Folder:
+        """The folder of a trial."""
+        return self.study / "trials" / name
+
+
+class TrialWorkspace(StudyWorkspace):
+    """A study's workspace in which one trial is the update in the making."""
+
+    def __init__(self, uri: str, study: str, arrivals: list[str], trial: str) -> None:
+        super().__init__(uri, study, arrivals)
+        self.made = trial
+
+    def update(self, update: str) -> Folder:
+        """The folder of an update: the trial's own, or one of the lineage."""
+        return self.trial(update) if update == self.made else super().update(update)
+
+
+class Blank(Lineage):
+    """The lineage as if nothing had been trained: what a baseline from scratch starts with."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self.updates = []
+        self.unfinished = None

@@ -1,0 +1,152 @@
+"""What a study found: one row for each combination of settings, with its mean and spread over the seeds."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.study.grid import BASELINES, Trial
+from pipeline.study.places import StudyWorkspace
+from pipeline.study.trial import RESULT
+
+PLAN = "study.json"
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over seeds, and their sample standard deviation; None for one seed."""
+
+    mean: float
+    spread: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One combination of settings. Losses are nats per token of the release on the full validation split."""
+
+    name: str
+    kind: str  # grid, row, or a baseline's name
+    settings: dict[str, Any]
+    seeds: list[int]  # those that are finished
+    losses: dict[str, Spread]
+    window_losses: dict[str, Spread]  # in the papers' way: the mean of the last steps' looks, on the trunk
+    mean: float  # of the earlier datasets' mean loss and the arrival's, half and half as in the papers
+    mean_spread: float | None
+    score: float  # the same, by the weight that was asked for
+    forgetting: dict[str, Spread]
+    gap: dict[str, Spread]  # depth of the stability gap
+    tokens: int  # trained by one run, the anneal included
+    flops: float  # of one run, 6 × parameters × tokens
+    seconds: float  # of one run's training, mean
+    stopped: int = 0  # runs that ended early
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types; the grid's settings stand beside the other columns, too, as a table wants them."""
+        return {**self.settings, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's table."""
+
+    name: str
+    earlier: list[str]
+    arrivals: list[str]
+    rows: list[Row]
+    old_weight: float
+    unfinished: list[str] = field(default_factory=list)
+
+    @property
+    def best(self) -> Row | None:
+        """The row of lowest score that an update of the lineage could follow; none where nothing is finished."""
+        fit = [row for row in self.rows if not (row.kind in BASELINES and BASELINES[row.kind].scratch)]
+        return min(fit, key=lambda row: row.score, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types: what ``rewarm study --json`` prints."""
+        return {
+            "study": self.name,
+            "earlier": self.earlier,
+            "arrivals": self.arrivals,
+            "old_weight": self.old_weight,
+            "rows": [row.to_json() for row in self.rows],
+            "best": self.best.to_json() if self.best else None,
+            "unfinished": self.unfinished,
+        }
+
+
+def score(losses: Mapping[str, float], arrivals: Sequence[str], old_weight: float) -> float:
+    """``old_weight`` × the mean loss of the earlier datasets + the rest × the mean loss of the arrival's; nats.
+
+    Where there are only earlier or only new datasets, their mean.
+    """
+    new = [loss for name, loss in losses.items() if name in arrivals]
+    old = [loss for name, loss in losses.items() if name not in arrivals]
+    if not new or not old:
+        return statistics.fmean([*new, *old]) if new or old else math.nan
+    return old_weight * statistics.fmean(old) + (1 - old_weight) * statistics.fmean(new)
+
+
+def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: float) -> Study:
+    """Read the results of all trials that have one."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    unfinished = []
+    for trial in trials:
+        folder = workspace.trial(trial.id)
+        if folder.exists(RESULT):
+            found.setdefault(trial.label, []).append(folder.read_json(RESULT))
+        else:
+            unfinished.append(trial.id)
+    arrivals = workspace.arrivals
+    rows = [row for results in found.values() if (row := row_of(results, arrivals, old_weight))]
+    names = dict.fromkeys(name for row in rows for name in row.losses)
+    earlier = [name for name in names if name not in arrivals]
+    return Study(workspace.study.name, earlier, arrivals, rows, old_weight, unfinished)
+
+
+def row_of(results: list[dict[str, Any]], arrivals: Sequence[str], old_weight: float) -> Row | None:
+    """One row from the results of its seeds; none where every run was stopped early."""
+    updates = [result["update"] for result in results if result["state"] == "done"]
+    if not updates:
+        return None
+    trial = results[0]["trial"]
+    losses = [update["losses"]["release"] for update in updates]
+    halves = [score(one, arrivals, 0.5) for one in losses]
+    mean = spread(halves)
+    tokens = updates[0]["tokens"]
+    trained = tokens["planned"] + tokens["annealed"]
+    return Row(
+        name=trial["label"],
+        kind=trial["kind"],
+        settings=trial["settings"],
+        seeds=[result["trial"]["seed"] for result in results if result["state"] == "done"],
+        losses=spreads(losses),
+        window_losses=spreads([update.get("window_losses", {}).get("trunk", {}) for update in updates]),
+        mean=mean.mean,
+        mean_spread=mean.spread,
+        score=statistics.fmean(score(one, arrivals, old_weight) for one in losses),
+        forgetting=spreads([update["forgetting"] for update in updates]),
+        gap=spreads([{name: one["depth"] for name, one in update.get("gap", {}).items()} for update in updates]),
+        tokens=trained,
+        flops=6.0 * updates[0]["parameters"] * trained,
+        seconds=statistics.fmean(trained_seconds(update) for update in updates),
+        stopped=len(results) - len(updates),
+    )
+
+
+def trained_seconds(update: Mapping[str, Any]) -> float:
+    """Seconds of training, the anneal included, with the start of the workers."""
+    return math.fsum(seconds for stage, seconds in update["seconds"].items() if stage in ("train", "anneal"))
+
+
+def spreads(values: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    """By name, over the seeds that have it."""
+    names = dict.fromkeys(name for one in values for name in one)
+    return {name: spread([one[name] for one in values if name in one]) for name in names}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -1,0 +1,245 @@
+"""A study on Ray Tune: the arrival's data once, then every trial as a Ray Train run of its own, side by side.
+
+What is finished is known by its files: a study that was killed goes on with the trials that left no result, and each of
+those with its last checkpoint. The same study with a larger grid adds to it.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.arrival import Arrival
+from pipeline.config import Recipe
+from pipeline.gathering import run_ingest, run_tokenize, run_tokenizer
+from pipeline.lineage import Lineage
+from pipeline.making import Making
+from pipeline.planner.plan import settle
+from pipeline.steps import Announcer, Runner, now, refuse_changes
+from pipeline.study.grid import Trial
+from pipeline.study.places import StudyWorkspace
+from pipeline.study.results import PLAN, Study, collect, score
+from pipeline.study.trial import RESULT, Task, run_trial
+from pipeline.update import check
+from pipeline.workspace import RECORD, Workspace
+from stages.errors import StageError, UsageError
+from stages.train import placed
+
+EARLY_STOP = ("none", "asha", "median")
+LOOK_INTERVAL = 2.0  # seconds between two looks for finished trials
+GRACE = 25  # per cent of a trial's steps, before it may be stopped early
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a study runs; nothing here changes a trial's result."""
+
+    concurrent: int | None = None  # trials side by side; None: as many as the cluster's CPUs or GPUs hold
+    early_stop: str = "none"  # "asha", "median": trials whose score lags behind are ended
+    old_weight: float = 0.5  # of the earlier datasets' mean loss in the score; the arrival's has the rest
+
+
+def run(
+    workspace: StudyWorkspace,
+    arrival: Arrival,
+    recipe: Recipe,
+    trials: list[Trial],
+    options: Options,
+    progress: Announcer,
+) -> Study:
+    """Run the trials that are not done, and collect the results of all; Ray must be initialised.
+
+    Raises:
+        UsageError: another arrival or head under the same study's name.
+        StageError: trials failed (their logs say why); the others' results stay.
+    """
+    begin(workspace, arrival, recipe, trials, options)
+    recipe, _ = settle(Lineage(workspace), arrival.inputs, recipe, None, progress)
+    making = Making(workspace, Lineage(workspace), arrival, recipe, "data", Runner(progress))
+    tokenizer = run_tokenizer(making)
+    for name in arrival.inputs:
+        run_tokenize(making, name, run_ingest(making, name), tokenizer)
+    pending = [trial for trial in trials if not workspace.trial(trial.id).exists(RESULT)]
+    if len(pending) < len(trials):
+        progress.note(f"{len(trials) - len(pending)} of {len(trials)} trials were done before")
+    if pending:
+        tasks = [task_of(workspace, arrival, recipe, trial, options) for trial in pending]
+        tune(workspace, tasks, recipe, options, progress)
+    return collect(workspace, trials, options.old_weight)
+
+
+def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: list[Trial], options: Options) -> None:
+    """Write ``study.json``; where it is there already, it must be of the same data, on the same trunk and recipe."""
+    lineage = Lineage(workspace)
+    if lineage.head is None:
+        raise UsageError(f"{workspace.folder}: there is no base yet; a study compares ways to update one")
+    if recipe.model.path is not None and (scratch := sorted({trial.kind for trial in trials if trial.scratch})):
+        raise UsageError(
+            f"--baselines {', '.join(scratch)}: from scratch, but the base was imported: its pre-training cannot be "
+            "repeated here"
+        )
+    for trial in trials:
+        if not trial.scratch:
+            check(workspace, lineage, list(arrival.inputs), trial.recipe(recipe))
+    plan = {"arrival": arrival.digests, "head": lineage.head.id, "recipe": recipe.identity()}
+    if workspace.study.exists(PLAN):
+        before = workspace.study.read_json(PLAN)
+        refuse_changes(
+            {name: before[name] for name in plan},
+            plan,
+            f"{workspace.study}: a study of this name was begun with other data, another head or another recipe "
+            "(give this one its own with --name)",
+        )
+    shown = [trial.to_json() for trial in trials]
+    workspace.study.write_json(PLAN, {**plan, "trials": shown, "old_weight": options.old_weight, "started": now()})
+
+
+def task_of(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trial: Trial, options: Options) -> Task:
+    """What a trial's process is sent."""
+    return Task(
+        workspace.folder.uri,
+        workspace.study.name,
+        arrival.digests,
+        recipe.model_dump(mode="json"),
+        trial,
+        options.old_weight,
+    )
+
+
+def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: Options, progress: Announcer) -> None:
+    """Run the tasks as one Tune experiment; a trial that Tune ended early leaves a result that says so."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    from ray import tune as ray_tune
+
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    for name in ("ray.tune.tune", "ray.tune.execution.tune_controller", "ray.tune.experiment.trial"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    by_id = {task.trial.id: task for task in tasks}
+    side_by_side = options.concurrent or places(recipe)
+    progress.note(f"{len(tasks)} trials, {min(side_by_side, len(tasks))} side by side")
+    progress.begin("study", len(tasks), "trials")
+
+    def trainable(config: dict[str, Any]) -> None:
+        task = by_id[config["trial"]]
+        run_trial(task, (watcher(task),))
+
+    tuner = ray_tune.Tuner(
+        ray_tune.with_resources(trainable, {"memory": 1}),  # its workers hold the CPUs; Tune wants something held
+        param_space={"trial": ray_tune.grid_search(list(by_id))},
+        tune_config=ray_tune.TuneConfig(
+            max_concurrent_trials=side_by_side, scheduler=scheduler(options), reuse_actors=False
+        ),
+        run_config=ray_tune.RunConfig(
+            name="tune",
+            storage_path=workspace.study.uri,
+            verbose=0,
+            failure_config=ray_tune.FailureConfig(max_failures=1),
+        ),
+    )
+    workspace.study.delete("tune")  # what Tune remembers of an earlier attempt; our own files say what is done
+    with shown(workspace, list(by_id), progress):
+        results = tuner.fit()
+    failed = []
+    for number in range(len(results)):
+        result = results[number]
+        name = (result.config or {})["trial"]
+        folder = workspace.trial(name)
+        if folder.exists(RESULT):
+            continue
+        if result.error is not None:
+            failed.append(f"{name}: {str(result.error).strip().splitlines()[-1]}")
+        else:
+            last = {key: value for key, value in (result.metrics or {}).items() if isinstance(value, int | float)}
+            trial = by_id[name].trial.to_json()
+            folder.write_json(RESULT, {"state": "stopped early", "trial": trial, "last": last})
+    if failed:
+        listing = "\n  ".join(failed)
+        raise StageError(
+            f"{workspace.study}: {len(failed)} of {len(tasks)} trials failed, the others' results stay; the same "
+            f"command tries them again (each has its log, trials/…/log.txt):\n  {listing}"
+        )
+
+
+def places(recipe: Recipe) -> int:
+    """How many trials the cluster holds side by side."""
+    import ray
+
+    settings, _, on_gpu = placed(recipe.train)
+    kind = "GPU" if on_gpu else "CPU"
+    available = ray.cluster_resources().get(kind, 1)  # type: ignore[no-untyped-call]
+    each = settings.num_workers * (1 if on_gpu else recipe.train.cpus_per_worker or 1)
+    return max(1, int(available // each))
+
+
+def scheduler(options: Options) -> Any:
+    """Tune's scheduler for the way of early stopping that was asked for; None runs every trial to its end.
+
+    Trials are compared at the same part of their own length, so that a longer one is not stopped for being longer.
+    """
+    from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule
+
+    compared: dict[str, Any] = {"time_attr": "percent", "metric": "score", "mode": "min"}
+    if options.early_stop == "asha":
+        return AsyncHyperBandScheduler(max_t=100, grace_period=GRACE, reduction_factor=2, **compared)
+    if options.early_stop == "median":
+        return MedianStoppingRule(grace_period=GRACE, **compared)
+    return None
+
+
+def watcher(task: Task) -> Any:
+    """A Ray Train callback that tells Tune the score of a trial's last look at validation, at every checkpoint."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    class Score(TuneReportCallback):
+        """What Tune's schedulers compare; the checkpoint stays Ray Train's."""
+
+        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+            """Pass the first worker's metrics on."""
+            first = metrics[0]
+            told = {"score": score(first["losses"], list(task.digests), task.old_weight), "loss": first["loss"]}
+            super().after_report(run_context, [{**told, "percent": first["percent"], "step": first["step"]}], None)
+
+    return Score()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def shown(workspace: StudyWorkspace, names: list[str], progress: Announcer) -> Iterator[None]:
+    """Move the study's progress as trials leave their results. Tune stores its callbacks, and a terminal can't be."""
+    left, stop = list(names), threading.Event()
+
+    def look() -> None:
+        for name in [name for name in left if workspace.trial(name).exists(RESULT)]:
+            left.remove(name)
+            progress.advance(1)
+            progress.note(f"{name}: finished")
+
+    def watch() -> None:
+        while not stop.wait(LOOK_INTERVAL):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        look()
+
+
+def apply_best(workspace: Workspace, study: Study) -> dict[str, Any]:
+    """Write the settings of the study's best row into the workspace's recipe; returns them."""
+    if study.best is None:
+        raise UsageError("--apply: no row of the study is finished that an update could follow")
+    chosen: dict[str, Any] = study.best.settings
+    record = workspace.record()
+    recipe = Trial(study.best.name, "row", chosen, 0).recipe(Recipe.model_validate(record["recipe"]))
+    seed = record["recipe"]["seed"]
+    workspace.folder.write_json(RECORD, {**record, "recipe": {**recipe.model_dump(mode="json"), "seed": seed}})
+    return chosen

@@ -1,0 +1,181 @@
+"""A study as people read it: the papers' table in the terminal, and a page with its plots."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from pipeline.study.results import Row, Spread, Study
+from pipeline.terminal import short
+
+PAGE = "index.html"
+
+
+def head(study: Study) -> list[str]:
+    """The table's columns."""
+    return [
+        "row",
+        "seeds",
+        *(f"L({name})" for name in [*study.earlier, *study.arrivals]),
+        "mean",
+        *(["score"] if study.old_weight != 0.5 else []),
+        "tokens",
+        "FLOPs",
+        "seconds",
+    ]
+
+
+def body(study: Study) -> list[list[str]]:
+    """One line a row, the best one with a star."""
+    return [cells(study, row) for row in study.rows]
+
+
+def cells(study: Study, row: Row) -> list[str]:
+    """A row's cells as text."""
+    losses = [row.losses.get(name) for name in [*study.earlier, *study.arrivals]]
+    scored = [f"{row.score:.3f}"] if study.old_weight != 0.5 else []
+    best = study.best is not None and row.name == study.best.name
+    return [
+        f"{row.name}{' ★' if best else ''}{f' ({row.stopped} stopped early)' if row.stopped else ''}",
+        str(len(row.seeds)),
+        *(shown(loss) for loss in losses),
+        shown(Spread(row.mean, row.mean_spread)),
+        *scored,
+        short(row.tokens),
+        f"{row.flops:.2e}",
+        f"{row.seconds:.0f}",
+    ]
+
+
+def shown(value: Spread | None) -> str:
+    """``4.512 ± 0.004``."""
+    if value is None:
+        return ""
+    return f"{value.mean:.3f}" + ("" if value.spread is None else f" ± {value.spread:.3f}")
+
+
+def table(study: Study) -> Table:
+    """The table for a terminal."""
+    caption = "Loss of the release, nats per token of the full validation split; mean ± standard deviation over seeds"
+    made = Table(title=f"Study {study.name}", caption=caption, title_justify="left", caption_justify="left")
+    for number, title in enumerate(head(study)):
+        made.add_column(title, justify="left" if number == 0 else "right", no_wrap=number > 0)
+    for line in body(study):
+        made.add_row(*line)
+    return made
+
+
+def page(study: Study, forecast: list[str]) -> str:
+    """The study as one HTML file that needs no network."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    folder = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        study=study,
+        plots=plots(study),
+        head=head(study),
+        body=body(study),
+        best=study.best.name if study.best else None,
+        forecast=forecast,
+        style=Markup((folder.parent / "report" / "page.css").read_text("utf-8")),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def plots(study: Study) -> list[dict[str, Any]]:
+    """Loss against every setting of the grid that is a number, and all rows as old against new."""
+    made = [{"title": f"Loss against {key}", "html": against(study, key)} for key in numbers(study)]
+    if study.earlier:
+        made.append({"title": "Forgetting against learning", "html": trade(study)})
+    return made
+
+
+def numbers(study: Study) -> list[str]:
+    """Settings that take two numbers or more in the grid."""
+    rows = [row.settings for row in study.rows if row.kind == "grid"]
+    keys = dict.fromkeys(key for settings in rows for key in settings)
+    return [
+        key
+        for key in keys
+        if len({row[key] for row in rows if isinstance(row.get(key), int | float)}) > 1
+        and all(isinstance(row.get(key), int | float) for row in rows)
+    ]
+
+
+def against(study: Study, key: str) -> Any:
+    """Lines over one setting: a line a dataset, and one for each combination of the other settings."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    grid = [row for row in study.rows if row.kind == "grid"]
+    others = dict.fromkeys(tuple((name, value) for name, value in row.settings.items() if name != key) for row in grid)
+    for other in others:
+        members = sorted(
+            (row for row in grid if all(row.settings[name] == value for name, value in other)),
+            key=lambda row: row.settings[key],
+        )
+        suffix = "".join(f", {name}={value}" for name, value in other)
+        for name in [*study.earlier, *study.arrivals]:
+            points = [(row.settings[key], row.losses[name]) for row in members if name in row.losses]
+            figure.add_scatter(
+                x=[place for place, _ in points],
+                y=[loss.mean for _, loss in points],
+                error_y={"type": "data", "array": [loss.spread or 0.0 for _, loss in points]},
+                mode="lines+markers",
+                name=name + suffix,
+            )
+    for row in study.rows:
+        if row.kind == "joint":
+            for name, loss in row.losses.items():
+                figure.add_hline(y=loss.mean, line_dash="dot", line_color="#8b95a5", annotation_text=f"joint, {name}")
+    return drawn(figure, key, "Loss (nats per token)")
+
+
+def trade(study: Study) -> Any:
+    """Every row as a point: mean loss of the earlier datasets against that of the arrival."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for row in study.rows:
+        old = [row.losses[name].mean for name in study.earlier if name in row.losses]
+        new = [row.losses[name].mean for name in study.arrivals if name in row.losses]
+        if old and new:
+            figure.add_scatter(
+                x=[sum(new) / len(new)],
+                y=[sum(old) / len(old)],
+                mode="markers+text",
+                text=[row.name],
+                name=row.name,
+                textposition="top center",
+            )
+    return drawn(figure, "Loss on the arrival (nats per token)", "Loss on earlier data (nats per token)", legend=False)
+
+
+def drawn(figure: Any, x_title: str, y_title: str, *, legend: bool = True) -> Any:
+    """A plotly figure as HTML without the library, transparent so that it stands on light and dark."""
+    from markupsafe import Markup
+
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": "#7d8797"},
+        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        height=420,
+        showlegend=legend,
+        legend={"orientation": "h", "y": -0.2},
+        xaxis={"title": x_title, "gridcolor": "rgba(128,128,128,0.25)", "zeroline": False},
+        yaxis={"title": y_title, "gridcolor": "rgba(128,128,128,0.25)", "zeroline": False},
+    )
+    html: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displayModeBar": False, "responsive": True}
+    )
+    return Markup(html)

@@ -1,0 +1,132 @@
+"""One trial, in a process of its own: an update of the lineage that nobody promotes, or a model from scratch."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.arrival import Arrival
+from pipeline.config import Recipe
+from pipeline.lineage import Lineage
+from pipeline.making import Data, Making, Tokenizer
+from pipeline.steps import Runner, now
+from pipeline.study.grid import Trial
+from pipeline.study.places import Blank, StudyWorkspace, TrialWorkspace
+from pipeline.update import learn, put_in_order
+from pipeline.workspace import Workspace
+from stages import ingest, replay, tokenize
+from stages.mixture import Mixture
+from stages.storage import Folder
+from stages.tokens import TokenSet
+
+RESULT = "trial.json"
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a trial's process needs; plain records, so that Tune can store it."""
+
+    workspace: str
+    study: str
+    digests: dict[str, str]  # of the arrival's datasets
+    recipe: dict[str, Any]  # the study's, before the trial's settings
+    trial: Trial
+    old_weight: float  # of the earlier datasets' loss in the score
+
+
+class TrialLog:
+    """A trial's progress as lines of a file."""
+
+    def __init__(self, folder: Folder) -> None:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self.path = folder.path / LOG
+
+    def note(self, text: str) -> None:
+        """One line."""
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(f"{now()} {text}\n")
+
+    def stage(self, name: str, skipped: bool) -> None:
+        """A stage begins, or is skipped."""
+        self.note(f"{name}: done before" if skipped else name)
+
+    def begin(self, label: str, total: float, unit: str) -> None:
+        """Nothing: bars are for people who watch one run."""
+
+    def advance(self, by: float = 1, **figures: float) -> None:
+        """Nothing."""
+
+
+def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
+    """Run one trial to its end and leave ``trial.json`` in its folder; what an earlier call finished is kept.
+
+    ``watchers`` are Ray Train callbacks of the trunk's training.
+    """
+    workspace = TrialWorkspace(task.workspace, task.study, list(task.digests), task.trial.id)
+    folder = workspace.trial(task.trial.id)
+    if folder.exists(RESULT):
+        return
+    log = TrialLog(folder)
+    log.note(f"{task.trial.label}, seed {task.trial.seed}")
+    lineage = Lineage(workspace)
+    recipe = task.trial.recipe(Recipe.model_validate(task.recipe))
+    weights: dict[str, int] = {}
+    unseen: tuple[str, ...] = ()
+    if task.trial.scratch:
+        earlier = trained_tokens(workspace, lineage) if task.trial.kind == "joint" else {}
+        weights = {**earlier, **{name: arrival_tokens(workspace, name, recipe) for name in task.digests}}
+        recipe = with_budget(recipe, sum(weights.values()))
+        unseen = tuple(name for name in lineage.datasets() if name not in weights)
+        lineage = Blank(workspace)
+    names = list(weights or task.digests)
+    arrival = Arrival({name: [] for name in names}, task.digests)
+    making = Making(
+        workspace,
+        lineage,
+        arrival,
+        recipe,
+        task.trial.id,
+        Runner(log),
+        weights=weights,
+        watchers=watchers,
+        also_measured=unseen,
+    )
+    update = learn(making, data_of(making))
+    (folder / "checkpoints").delete()
+    folder.write_json(RESULT, {"state": "done", "trial": task.trial.to_json(), "update": asdict(update)})
+
+
+def trained_tokens(workspace: Workspace, lineage: Lineage) -> dict[str, int]:
+    """Tokens of each earlier dataset that the lineage has trained as new; all of it where the model was imported."""
+    tokens = {}
+    for name, update in lineage.datasets().items():
+        mixture = workspace.update(update.id) / "mixture"
+        if mixture.exists(replay.MIXTURE):
+            made = Mixture.from_json(mixture.read_json(replay.MIXTURE))
+            counts = zip(made.new, made.count(0, made.steps), strict=False)
+            tokens[name] = sum(count for source, count in counts if source.dataset == name) * made.seq_len
+        else:
+            tokens[name] = TokenSet(workspace.dataset(name) / "tokens" / "train").open().num_tokens
+    return tokens
+
+
+def arrival_tokens(workspace: StudyWorkspace, name: str, recipe: Recipe) -> int:
+    """Tokens of an arrival's dataset that an update trains: its budget, divided by size, or all of it."""
+    streams = {
+        one: TokenSet(workspace.dataset(one) / "tokens" / "train").open().num_tokens for one in workspace.arrivals
+    }
+    whole, budget = streams[name], recipe.budget.update_tokens
+    return whole if budget is None else budget * whole // sum(streams.values())
+
+
+def with_budget(recipe: Recipe, tokens: int) -> Recipe:
+    """The recipe with a base of so many tokens."""
+    return recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"base_tokens": tokens})})
+
+
+def data_of(making: Making) -> Data:
+    """What the trial learns from: the datasets are there already, and it puts them in an order of its own."""
+    names, datasets = list(making.arrival.inputs), making.workspace.dataset
+    documents = {name: ingest.IngestOutcome(**datasets(name).manifest()["outcome"]) for name in names}
+    tokens = {name: tokenize.TokenizeOutcome(**(datasets(name) / "tokens").manifest()["outcome"]) for name in names}
+    tokenizer = Tokenizer(tokenize.tokenizer_digest(making.workspace.tokenizer))
+    return put_in_order(making, documents, tokenizer, tokens)

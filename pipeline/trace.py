@@ -1,0 +1,232 @@
+"""The ledger of a lineage: which documents were trained in which update. ``rewarm trace``.
+
+Everything is worked out from the mixtures that the updates left; nothing of it is stored. It covers the trunks: what
+an annealed branch reads again beside its trunk is not counted.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.lineage import Lineage, Update
+from pipeline.making import train_tokens
+from stages import replay
+from stages.documents import read_shards
+from stages.errors import StageError, UsageError
+from stages.mixture import Mixture
+from stages.progress import Progress
+from stages.storage import Folder
+from stages.tokens import TokenSet, TokenStream, read_selection
+
+SPLITS = {"train": "documents", "validation": "validation"}  # of tokens: of documents
+COVERS = "the trunks; what an annealed branch reads again is not counted"
+MOST = 100  # documents that one call traces
+EXCERPT = 120  # characters of a document that are shown
+SHORTEST = 6  # digits of an id by which documents are looked up
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How an update's trunk trained a document."""
+
+    update: str
+    role: str  # "new" or "replayed"
+    times: int  # reads of the part of it that was read most often
+    steps: list[int]  # of the update, from 0
+    lineage_tokens: list[int]  # tokens that the lineage had trained when each of these steps was done
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A document, where it came from and what became of it."""
+
+    doc_id: str
+    dataset: str
+    split: str  # "train" or "validation"
+    row: int  # among the split's documents
+    shard: str  # the document shard, relative to the workspace
+    num_tokens: int
+    source: str | None
+    url: str | None
+    timestamp: str | None
+    excerpt: str
+    trained: list[Trained] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """An update's mixture and what its sources read."""
+
+    update: Update
+    mixture: Mixture
+    sets: dict[str, TokenSet]  # by key of the source
+
+    @property
+    def start(self) -> int:
+        """Tokens that the lineage had trained before."""
+        return self.update.position - self.mixture.steps * self.mixture.tokens_per_step
+
+    def stream(self, number: int) -> TokenStream:
+        """What a source reads; ``StageError`` where it is not what the mixture was made for."""
+        source = self.mixture.sources[number]
+        stream = self.sets[source.key].open()
+        if (found := stream.num_sequences(self.mixture.seq_len)) != source.num_sequences:
+            raise StageError(
+                f"{stream.folder}: holds {found} sequences, update {self.update.id} was made for "
+                f"{source.num_sequences}. The token shards changed since; restore them."
+            )
+        return stream
+
+    def rows(self, number: int) -> np.ndarray | None:
+        """Which documents of its dataset a source reads; null: all."""
+        selection = self.sets[self.mixture.sources[number].key].selection
+        return None if selection is None else read_selection(selection)
+
+
+def trunks(lineage: Lineage, name: str | None) -> list[Trunk]:
+    """The finished updates that trained something, or the one that is named."""
+    updates = lineage.updates if name is None else [lineage.find(name)]
+    found = []
+    for update in updates:
+        folder = lineage.workspace.update(update.id) / "mixture"
+        if folder.exists(replay.MIXTURE):
+            mixture = Mixture.from_json(folder.read_json(replay.MIXTURE))
+            sets = replay.token_sets(folder, mixture, lambda dataset: train_tokens(lineage.workspace, dataset))
+            found.append(Trunk(update, mixture, sets))
+    return found
+
+
+# -- documents ---------------------------------------------------------------------------------------------------
+
+
+def trace_documents(
+    lineage: Lineage, ids: Sequence[str], text: str | None, update: str | None, progress: Progress
+) -> list[Traced]:
+    """Documents by id (or its first digits) or by a text they hold, and every read of them.
+
+    Raises ``UsageError`` for an id that no dataset has, and where more than ``MOST`` documents are meant.
+    """
+    runs = trunks(lineage, update)
+    documents = list(find_documents(lineage, [one.lower() for one in ids], text, progress))
+    documents.sort(key=lambda one: (one.dataset, one.split, one.row))
+    progress.begin("reading mixtures", sum(run.mixture.steps * run.mixture.global_batch for run in runs), "sequences")
+    for run in runs:
+        wanted, members = wanted_of(run, documents)
+        for found in replay.find_reads(run.mixture, wanted, progress):
+            role = "new" if found.source < len(run.mixture.new) else "replayed"
+            tokens = [run.start + (step + 1) * run.mixture.tokens_per_step for step in found.steps]
+            reads = Trained(run.update.id, role, found.times, found.steps, tokens)
+            members[found.source][found.place].trained.append(reads)
+    return documents
+
+
+def wanted_of(run: Trunk, documents: Sequence[Traced]) -> tuple[dict[int, replay.Wanted], dict[int, list[Traced]]]:
+    """Which of the documents each source of a mixture reads, and the sequences they are in."""
+    wanted, members = {}, {}
+    for number, source in enumerate(run.mixture.sources):
+        inside = [one for one in documents if (one.dataset, one.split) == (source.dataset, "train")]
+        if inside:
+            stream, rows = run.stream(number), run.rows(number)
+            places = np.array([one.row for one in inside], dtype=np.int64)
+            if rows is not None:
+                at = np.minimum(np.searchsorted(rows, places), len(rows) - 1)
+                inside = [one for one, hit in zip(inside, rows[at] == places, strict=True) if hit]
+                places = at[rows[at] == places]
+            members[number] = inside
+            wanted[number] = replay.Wanted.of(stream.document_spans()[0], places, run.mixture.seq_len)
+    return wanted, members
+
+
+def find_documents(lineage: Lineage, prefixes: Sequence[str], text: str | None, progress: Progress) -> Iterator[Traced]:
+    """The documents whose ids begin so, or that hold the text."""
+    for prefix in prefixes:
+        if not SHORTEST <= len(prefix) <= 32 or not set(prefix) <= set("0123456789abcdef"):
+            raise UsageError(
+                f"{prefix}: a document's id is 32 hex digits, and at least its first {SHORTEST} are needed"
+            )
+    places = [(dataset, split) for dataset in lineage.datasets() for split in SPLITS]
+    progress.begin("looking for documents", len(places), "splits")
+    met: set[str] = set()
+    count = 0
+    for dataset, split in places:
+        folder = lineage.workspace.dataset(dataset)
+        rows = (
+            matching_text(folder / SPLITS[split], text) if text is not None else matching_ids(folder, split, prefixes)
+        )
+        count += len(rows)
+        if count > MOST:
+            raise UsageError(
+                f"more than {MOST} documents are meant, in {dataset} and before; give longer ids, a rarer text, or "
+                "write the whole ledger with --to"
+            )
+        for document in describe(folder, split, rows):
+            met.update(prefix for prefix in prefixes if document.doc_id.startswith(prefix))
+            yield document
+        progress.advance()
+    if missing := [prefix for prefix in prefixes if prefix not in met]:
+        raise UsageError(
+            f"no document {', '.join(missing)} in {', '.join(lineage.datasets()) or 'a workspace without data'}; ids "
+            "are in the doc_id column of datasets/<name>/documents, and --text finds a document by what it says"
+        )
+    if text is not None and not count:
+        raise UsageError(f"no document of {', '.join(lineage.datasets()) or 'the workspace'} holds {text!r}")
+
+
+def matching_ids(folder: Folder, split: str, prefixes: Sequence[str]) -> list[int]:
+    """Rows of a split whose ids begin with one of the prefixes."""
+    rows: list[int] = []
+    first = 0
+    for ids in TokenStream(folder / "tokens" / split).id_batches():
+        hit = np.zeros(len(ids), dtype=bool)
+        for prefix in prefixes:
+            hit |= pc.starts_with(ids, prefix).to_numpy(zero_copy_only=False)
+        rows += (np.flatnonzero(hit) + first).tolist()
+        first += len(ids)
+    return rows
+
+
+def matching_text(documents: Folder, text: str) -> list[int]:
+    """Rows of document shards whose text holds ``text``; more than ``MOST`` are not looked for."""
+    rows: list[int] = []
+    first = 0
+    for batch in read_shards(documents, ["text"]):
+        hit = pc.match_substring(batch.column("text"), text).to_numpy(zero_copy_only=False)
+        rows += (np.flatnonzero(hit) + first).tolist()
+        first += batch.num_rows
+        if len(rows) > MOST:
+            break
+    return rows
+
+
+def describe(folder: Folder, split: str, rows: Iterable[int]) -> Iterator[Traced]:
+    """Documents by row (ascending), from their shards."""
+    stream = TokenStream(folder / "tokens" / split)
+    lengths = np.diff(stream.document_spans()[0], prepend=0)
+    shards = folder / SPLITS[split]
+    left = list(rows)
+    first = 0
+    for name in shards.files(".parquet"):
+        with pq.ParquetFile(shards.local(name)) as shard:
+            for group in range(shard.num_row_groups):
+                count = shard.metadata.row_group(group).num_rows
+                inside = [row for row in left if first <= row < first + count]
+                if inside:
+                    table = shard.read_row_group(group, ["doc_id", "text", "url", "source", "timestamp"])
+                    for row in inside:
+                        values = table.slice(row - first, 1).to_pylist()[0]
+                        yield Traced(
+                            doc_id=values["doc_id"],
+                            dataset=folder.name,
+                            split=split,
+                            row=row,
+                            shard=f"datasets/{folder.name}/{shards.name}/{name}",
+                            num_tokens=int(lengths[row]),
+                            source=values["source"],
+                            url=values["url"],
+                            timestamp=values["timestamp"].isoformat() if values["timestamp"] else None,
+                            excerpt=" ".join(values["text"][: 2 * EXCERPT].split())[:EXCERPT],
+                        )
+                first += count

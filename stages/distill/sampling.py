@@ -1,0 +1,157 @@
+"""Sampling from a causal model in batches, with the log-probability of every token that was drawn.
+
+The random numbers of a document come from the seed and the document's number alone, so the same document is drawn
+whichever process writes it. Prompts are forced token by token while the others are already sampled: rows of different
+prompts stay in step, and no padding or mask is needed.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import xxhash
+
+from stages.distill.settings import DistillSettings
+from stages.errors import StageError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+RESOLUTION = 2.0**40  # of a probability when drawing
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A document as it was drawn."""
+
+    tokens: list[int]  # prompt and what the model wrote, without end-of-text
+    prompt_tokens: int
+    nats: float  # -log p of what the model wrote, its end-of-text included, under the untempered model
+    ended: bool  # by end-of-text; else cut at the largest length
+
+    @property
+    def written(self) -> int:
+        """Tokens that the model wrote."""
+        return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def mean_nats(self) -> float:
+        """Nats per token that the model chose; a perplexity's logarithm."""
+        return self.nats / max(1, self.written + self.ended)
+
+
+def uniforms(seed: int, document: int, count: int) -> npt.NDArray[np.float64]:
+    """The numbers in [0, 1) that decide a document, one a token."""
+    key = xxhash.xxh3_64_intdigest(f"distill/{seed}/{document}".encode())
+    return np.random.Generator(np.random.Philox(key=key)).random(count)
+
+
+def draw(scores: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """A token for each row of scores ``[batch, vocabulary]``, by the inverse of its distribution at ``numbers``.
+
+    The distribution is summed up in whole units of 2⁻⁴⁰: such sums are the same in any order, also on a GPU. What is
+    less likely than half a unit is never drawn.
+    """
+    units = (scores.softmax(dim=-1).double() * RESOLUTION).round().long()
+    ends = units.cumsum(dim=-1)
+    places = (numbers.double().unsqueeze(1) * ends[:, -1:]).floor().long()
+    found = torch.searchsorted(ends, places, right=True).squeeze(1)
+    return found.clamp(max=scores.shape[1] - 1)  # it is out of range only where the scores are not numbers
+
+
+class Sampler:
+    """Draws batches of documents from a model with a key-value cache."""
+
+    def __init__(
+        self, model: "PreTrainedModel", words: "PreTrainedTokenizerBase", settings: DistillSettings, max_tokens: int
+    ) -> None:
+        self.model = model
+        self.max_tokens = max_tokens
+        self.device = next(model.parameters()).device
+        self.end = int(words.eos_token_id)
+        self.start = self.end if words.bos_token_id is None else int(words.bos_token_id)
+        self.forbidden = forbidden_tokens(words, model.config.get_text_config().vocab_size, self.end).to(self.device)
+        self.warpers = warpers(settings)
+
+    @torch.inference_mode()
+    def sample(self, prompts: list[list[int]], numbers: npt.NDArray[np.float64]) -> list[Draft]:
+        """A document for each prompt; ``numbers`` (``[batch, max_tokens]``, in [0, 1)) decide every choice.
+
+        Rows that have ended leave the batch as soon as they are half of it.
+        """
+        forced = torch.full((len(prompts), self.max_tokens), -1)
+        for row, prompt in enumerate(prompts):
+            forced[row, : len(prompt)] = torch.tensor(prompt, dtype=torch.long)
+        forced, chances = forced.to(self.device), torch.from_numpy(numbers).to(self.device)
+        tokens = torch.full_like(forced, self.end)
+        nats = torch.zeros(len(prompts), dtype=torch.float64, device=self.device)
+        lengths = torch.full((len(prompts),), self.max_tokens, device=self.device)
+        rows = torch.arange(len(prompts), device=self.device)  # those in the batch
+        going = torch.ones_like(rows, dtype=torch.bool)  # and not ended
+        current, cache = torch.full_like(rows, self.start), None
+        for step in range(self.max_tokens):
+            logits, cache = self._next(current, cache)
+            free = going & (forced[rows, step] < 0)
+            current = torch.where(free, self._choose(logits, chances[rows, step]), forced[rows, step].clamp(min=0))
+            surprise = -logits.log_softmax(dim=-1).gather(1, current.unsqueeze(1)).squeeze(1)
+            nats[rows] += torch.where(free, surprise, 0.0)
+            tokens[rows[going], step] = current[going]
+            ended = free & (current == self.end)
+            lengths[rows[ended]] = step
+            going &= ~ended
+            if not going.any():
+                break
+            if 2 * int(going.sum()) <= len(rows):
+                kept = going.nonzero().squeeze(1)
+                cache.batch_select_indices(kept)
+                rows, current, going = rows[kept], current[kept], going[kept]
+        return drafts(prompts, tokens, lengths, nats)
+
+    def _next(self, current: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+        """Logits (float32 ``[batch, vocabulary]``) after one more token, and the cache that holds it."""
+        output = self.model(input_ids=current.unsqueeze(1), past_key_values=cache, use_cache=True)
+        found = getattr(output, "past_key_values", None)
+        if found is None:
+            raise UsageError(
+                f"a {self.model.config.model_type} model cannot be distilled: it has no key-value cache. Give data "
+                "that stands for what it was trained on (--data NAME=PATH), or set distill.tokens=0."
+            )
+        return output.logits[:, -1].float(), found
+
+    def _choose(self, logits: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        scores = logits.index_fill(1, self.forbidden, float("-inf"))
+        for warper in self.warpers:
+            scores = warper(None, scores)
+        return draw(scores, numbers)
+
+
+def drafts(prompts: list[list[int]], tokens: torch.Tensor, lengths: torch.Tensor, nats: torch.Tensor) -> list[Draft]:
+    """What was drawn, row by row."""
+    if not bool(nats.isfinite().all()):
+        raise StageError("distill: the model's probabilities are not numbers; its weights have diverged")
+    rows = zip(prompts, tokens.tolist(), lengths.tolist(), nats.tolist(), strict=True)
+    return [
+        Draft(row[:length], len(prompt), total, ended=length < tokens.shape[1]) for prompt, row, length, total in rows
+    ]
+
+
+def forbidden_tokens(words: "PreTrainedTokenizerBase", vocab_size: int, end: int) -> torch.Tensor:
+    """Ids that are no text: special tokens but end-of-text, and rows of the embedding that pad the vocabulary."""
+    special = {int(token) for token in words.all_special_ids} - {end}
+    return torch.tensor(sorted(special | set(range(len(words), vocab_size))), dtype=torch.long)
+
+
+def warpers(settings: DistillSettings) -> list[Any]:
+    """The settings that reshape the distribution, as ``transformers`` does it."""
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    made: list[Any] = []
+    if settings.temperature != 1:
+        made.append(TemperatureLogitsWarper(float(settings.temperature)))
+    if settings.top_k:
+        made.append(TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1:
+        made.append(TopPLogitsWarper(settings.top_p))
+    return made

@@ -1,0 +1,101 @@
+"""Selection in an update, up to what training is going to read: by perplexity, and by a classifier from files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small_lineage import Lineage as Small
+from small_lineage import docstrings, stdlib
+
+from pipeline import base as bases
+from pipeline.arrival import look
+from pipeline.config import apply_settings
+from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize, run_tokenizer, update_budget
+from pipeline.learning import run_start, trunk_job
+from pipeline.lineage import Lineage
+from pipeline.making import Making
+from pipeline.selecting import run_choose
+from pipeline.terminal import Terminal
+from pipeline.update import begin
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+from stages.tokens import read_selection
+
+
+@pytest.fixture
+def workspace(base: Small, tmp_path: Path) -> Workspace:
+    copy = tmp_path / "workspace"
+    shutil.copytree(base.workspace, copy)
+    return Workspace(str(copy))
+
+
+@pytest.fixture
+def arrival(tmp_path: Path) -> Path:
+    """Code, and docstrings that the base has not seen."""
+    folder = tmp_path / "arrival"
+    folder.mkdir()
+    for path in stdlib()[130:180]:
+        (folder / path.with_suffix(".txt").name).write_text(path.read_text(encoding="utf-8")[:6000])
+    for number, doc in enumerate(list(dict.fromkeys(docstrings()))[1600:1680]):
+        (folder / f"doc-{number}.txt").write_text(doc)
+    return folder
+
+
+def begun(workspace: Workspace, arrival: Path, *sets: str) -> Making:
+    """An update at its beginning."""
+    given = ["select.share=0.25", "budget.update_tokens=null", *sets]
+    recipe, lineage, terminal = apply_settings(bases.recipe_of(workspace), given), Lineage(workspace), Terminal(True)
+    inputs = look({"more": [str(arrival)]}, lineage, recipe.ingest, terminal)
+    return begin(workspace, lineage, inputs, recipe, terminal)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_several_epochs_over_what_the_base_predicts_best(workspace: Workspace, arrival: Path) -> None:
+    making = begun(workspace, arrival, "select.by=perplexity", "select.epochs=3", "replay.share=0.25")
+    documents = {"more": run_ingest(making, "more")}
+    tokenizer = run_tokenizer(making)
+    tokens = {"more": run_tokenize(making, "more", documents["more"], tokenizer)}
+    selected = run_select(making, tokens)
+    chosen = selected["more"]
+    assert 0.25 * chosen.tokens <= chosen.chosen_tokens < 0.35 * chosen.tokens
+    assert chosen.best < chosen.threshold, "the lowest perplexity first"
+    mixture = run_replay(making, tokens, selected)
+    source = making.mixture().new[0]
+    stream = trunk_job(making).tokens[source.key].open()
+    assert stream.num_tokens == chosen.chosen_tokens
+    assert stream.num_sequences(64) == source.num_sequences
+    assert 0 <= 3 * source.num_sequences * 64 - mixture.planned < 8 * 64, "three epochs, in whole batches"
+    assert mixture.epochs == pytest.approx(3 * 0.75, abs=0.1), "a quarter of them is replayed"
+    run_start(making, tokenizer)
+
+    # The same scores serve another share, and the same update finds all of it done.
+    best = run_choose(making, "best", "more", tokens["more"], 0.1, making.folder / "best")
+    assert set(read_selection(making.folder / "best")) < set(read_selection(making.folder / "selection" / "more"))
+    assert best.best == chosen.best
+    times = {path: path.stat().st_mtime_ns for path in making.folder.path.rglob("*") if path.is_file()}
+    again = begun(workspace, arrival, "select.by=perplexity", "select.epochs=3", "replay.share=0.25")
+    assert run_select(again, tokens) == selected
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_documents_like_a_reference_are_chosen(workspace: Workspace, arrival: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(stdlib()[100:130]):
+        (tmp_path / "like this").mkdir(exist_ok=True)
+        (tmp_path / "like this" / f"{number}.txt").write_text(path.read_text(encoding="utf-8")[:6000])
+    given = ["select.by=classifier", f"select.reference={tmp_path / 'like this'}"]
+    making = begun(workspace, arrival, *given, "budget.update_tokens=6000")
+    documents = {"more": run_ingest(making, "more")}
+    tokens = {"more": run_tokenize(making, "more", documents["more"], run_tokenizer(making))}
+    selected = run_select(making, tokens)
+    assert selected["more"].best > selected["more"].threshold, "the most alike first"
+    assert update_budget(making, selected) == 6000, "the budget goes before epochs"
+    assert (making.folder / "reference" / "documents").files(".parquet")
+    assert (run_replay(making, tokens, selected).planned - 6000) in range(-8 * 64 + 1, 1)
+
+
+def test_a_reference_that_is_not_there_is_refused_before_anything_is_spent(workspace: Workspace, arrival: Path) -> None:
+    for reference, message in (("wiki", r"neither a dataset of this lineage \(docs"), ("no/*.txt", "no/")):
+        with pytest.raises(UsageError, match=message):
+            begun(workspace, arrival, "select.by=classifier", f"select.reference={reference}")
+        assert Lineage(workspace).unfinished is None
