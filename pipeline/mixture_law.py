@@ -160,8 +160,8 @@ def _losses(values: np.ndarray, r: np.ndarray, shorter: np.ndarray) -> np.ndarra
 def fit(observations: Sequence[Observation], dataset: str, arrives: bool, form: Form) -> Law:
     """Fit a dataset's law by robust least squares, from several starting points; the same input gives the same law.
 
-    The papers fit by Huber's loss, too. The law is held to this: at every observed length more of the dataset's kind does
-    not make its loss worse. Points where the loss is not finite (a run that diverged) are left out.
+    The papers fit by Huber's loss, too. The law is held to this: at every observed length more of the dataset's kind
+    does not make its loss worse. Points where the loss is not finite (a run that diverged) are left out.
     """
     used = [one for one in observations if isfinite(one.losses.get(dataset, np.nan))]
     lengths = np.array([one.tokens for one in used])
