@@ -192,7 +192,7 @@ class _Problem:
         starts = sorted(self._starts(), key=lambda pair: pair[0])[:REFINED]
         found = [
             least_squares(
-                lambda values: self._residuals(self._whole(values)),
+                lambda values: self._errors(self._whole(values)),
                 np.clip(self._searched(start), lower + 1e-9, upper - 1e-9),
                 bounds=(lower, upper),
                 loss="huber",
@@ -224,8 +224,9 @@ class _Problem:
         grows = np.diff(self.steps**eta) * (self.shorter**beta).max()
         return float(ratio * (falls / np.maximum(grows, 1e-300)).min())
 
-    def _residuals(self, values: np.ndarray) -> np.ndarray:
-        return _losses(values, self.r, self.shorter) - self.target
+    def _errors(self, values: np.ndarray) -> np.ndarray:
+        errors: np.ndarray = _losses(values, self.r, self.shorter) - self.target
+        return errors
 
     def _starts(self) -> list[tuple[float, np.ndarray]]:
         """Starting points with their errors: given the exponents, the law is linear in E, B and C."""
