@@ -13,6 +13,7 @@ DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),  # 32 hex digits: xxh3-128 of the text's UTF-8 bytes
         pa.field("text", pa.large_string(), nullable=False),
+        pa.field("title", pa.string()),
         pa.field("url", pa.string()),
         pa.field("timestamp", pa.timestamp("us", tz="UTC")),
         pa.field("language", pa.string()),
@@ -27,7 +28,9 @@ QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
         pa.field("location", pa.string(), nullable=False),
+        pa.field("step", pa.string(), nullable=False),  # which part of ingest refused it
         pa.field("reason", pa.string(), nullable=False),  # a short fixed name, to count by
+        pa.field("value", pa.float64()),  # what was measured, where a threshold decided
         pa.field("detail", pa.string(), nullable=False),  # what was expected and what was found
         pa.field("excerpt", pa.binary(), nullable=False),  # the first bytes of the record
     ]

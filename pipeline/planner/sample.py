@@ -21,7 +21,7 @@ import xxhash
 from stages.documents import document_id
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile
-from stages.ingest.readers import read_records
+from stages.ingest.read.readers import read_records
 from stages.ingest.records import Document
 from stages.progress import Progress
 

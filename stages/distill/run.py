@@ -268,6 +268,8 @@ def quarantine_row(draft: dict[str, Any], location: str, limit: str) -> dict[str
     return {
         "file": NAME,
         "location": location,
+        "step": NAME,
+        "value": None,
         "reason": draft["reason"] or str(Reason.TOO_UNLIKELY),
         "detail": draft["detail"] or f"{math.exp(min(draft['nats'], LARGEST)):.2f}; {limit}",
         "excerpt": draft["text"].encode()[:EXCERPT],

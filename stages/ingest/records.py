@@ -40,6 +40,7 @@ class Document:
     timestamp: datetime | None  # UTC
     language: str | None
     source: str | None
+    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,11 @@ class Refusal:
     """One record, or the rest of a file, that cannot be used."""
 
     location: str  # in the file: line and byte (uncompressed), row, or "file"
-    reason: Reason
+    reason: str  # a ``Reason``, or the name a step gives
     detail: str  # what was expected and what was found
     excerpt: bytes  # its first bytes
+    step: str = "read"
+    value: float | None = None  # what was measured, where a threshold decided
 
 
 def make_document(
@@ -76,6 +79,7 @@ def make_document(
         timestamp=parse_timestamp(fields.get(settings.timestamp)),
         language=string_or_none(fields.get(settings.language)),
         source=string_or_none(fields.get(settings.source)),
+        title=string_or_none(fields.get(settings.title)),
     )
 
 

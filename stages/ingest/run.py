@@ -21,11 +21,11 @@ import xxhash
 
 from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from stages.errors import StageError, UsageError
-from stages.ingest.readers import read_records
+from stages.ingest.files.sources import InputFile
+from stages.ingest.read.readers import read_records
 from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
 from stages.ingest.sink import ShardSink
-from stages.ingest.sources import InputFile
 from stages.progress import Progress
 from stages.shards import map_shards
 from stages.split import (
@@ -182,6 +182,7 @@ def document_row(document: Document) -> dict[str, Any]:
     return {
         "doc_id": document_id(document.text),
         "text": document.text,
+        "title": document.title,
         "url": document.url,
         "timestamp": document.timestamp,
         "language": document.language,

@@ -14,6 +14,9 @@ class IngestSettings(Settings):
     url: str = Field(default="url", min_length=1)
     """Field of the document's address; empty in the shard where a record has none. A text file's is its name."""
 
+    title: str = Field(default="title", min_length=1)
+    """Field of the document's title."""
+
     timestamp: str = Field(default="timestamp", min_length=1)
     """Field of the document's time: ISO 8601, or a Unix time in s, ms, µs or ns; empty where it is neither."""
 
@@ -28,3 +31,7 @@ class IngestSettings(Settings):
 
     max_record_bytes: int = Field(default=64 * 2**20, ge=1)
     """Longest line, or text file, in bytes (64 MiB); a longer one goes to quarantine and never into memory."""
+
+    def columns(self) -> set[str]:
+        """The fields of a record that are read."""
+        return {self.text, self.title, self.url, self.timestamp, self.language, self.source}

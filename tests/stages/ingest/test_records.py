@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.ingest.readers import read_records
+from stages.ingest.read.readers import read_records
 from stages.ingest.records import Document, Reason, Refusal
 from stages.ingest.settings import IngestSettings
 from stages.ingest.timestamps import parse_timestamp

@@ -10,7 +10,7 @@ from typing import NoReturn
 import xxhash
 
 from stages.errors import UsageError
-from stages.ingest.readers import read_records
+from stages.ingest.read.readers import read_records
 from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
 from stages.progress import Progress, Silent

@@ -24,7 +24,14 @@ def read_parquet(path: str, settings: IngestSettings) -> Iterator[Document | Ref
                 if refusal:
                     yield refusal
                     return
-                wanted = [settings.text, settings.url, settings.timestamp, settings.language, settings.source]
+                wanted = [
+                    settings.text,
+                    settings.title,
+                    settings.url,
+                    settings.timestamp,
+                    settings.language,
+                    settings.source,
+                ]
                 columns = [name for name in file.schema_arrow.names if name in wanted]
                 for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns, use_threads=False):
                     for fields in rows_of(batch):

@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from stages.ingest.parquet import read_parquet
+from stages.ingest.files.streams import BrokenStreamError, Line, read_blocks, split_lines
+from stages.ingest.read.parquet import read_parquet
 from stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document, storable
 from stages.ingest.settings import IngestSettings
-from stages.ingest.streams import BrokenStreamError, Line, read_blocks, split_lines
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

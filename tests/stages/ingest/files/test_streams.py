@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.streams import BLOCKS, BrokenStreamError, read_blocks, split_lines
+from stages.ingest.files.streams import BLOCKS, BrokenStreamError, read_blocks, split_lines
 
 TEXT = b"".join(f"line {number} of a text that does not compress to nothing\n".encode() for number in range(60_000))
 PACK = {"gzip": gzip.compress, "zstd": zstandard.compress}

@@ -1,0 +1,1 @@
+"""Which files an arrival consists of, and their bytes."""
