@@ -12,8 +12,10 @@ from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 META_BYTES = 4096  # of a page that are searched for its declaration; the standard asks for 1,024
+# What browsers read under these names is more than their standards hold (WHATWG): Python's names of that.
+WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs"}
 # Two bytes of these are a character, and now and then valid UTF-8 as well: some such pairs prove nothing.
-EAST_ASIAN = {"gb18030", "gbk", "big5", "euc-jp", "euc-kr", "shift-jis"}
+EAST_ASIAN = {*WIDER.values(), "euc_jp"}
 PROOF = 8  # characters beyond ASCII that show that a text declared in one of these is UTF-8
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")  # what a wrong single-byte encoding leaves behind
 MOST_CONTROLS = 0.01  # share of such characters
@@ -49,23 +51,26 @@ def decode_page(data: bytes, declared: str | None) -> str | None:
 
 def is_utf8(text: str, data: bytes, named: str) -> bool:
     """Whether a text that decodes as UTF-8 is to be read so, against the encoding that the page names."""
-    if "\0" in text or (named.startswith(("utf-16", "utf_16")) and not text.isascii()):
+    if "\0" in text or (named.startswith("utf-16") and not text.isascii()):
         return not wide(data)
     if text.isascii():
-        return not ("\x1b" in text and named.startswith("iso-2022"))
+        return not ("\x1b" in text and named.startswith("iso2022"))
     return named not in EAST_ASIAN or len(data) - len(text) >= PROOF
 
 
 def known(label: str) -> str | None:
     """Python's name of the encoding that browsers mean by a label, or None."""
-    encoding = map_encoding_to_html5(label.strip().lower(), fallback_utf8=False)
-    return encoding.lower() if encoding else None
+    encoding = map_encoding_to_html5(label.strip(), fallback_utf8=False)
+    if encoding is None:
+        return None
+    name = codecs.lookup(encoding).name
+    return WIDER.get(name, name)
 
 
 def detect(data: bytes) -> str | None:
     """What the bytes look like."""
     encoding = detect_encoding(data, html5_compatible=False)
-    return known(encoding) or encoding.lower() if encoding else None
+    return known(encoding) or encoding if encoding else None
 
 
 def wide(data: bytes) -> list[str]:
