@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 
+import numpy as np
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
@@ -22,6 +23,15 @@ DATES = (
 # The layout's blanks: at a line's end, and more than one empty line (a page's nested blocks leave dozens).
 LINE_END = re.compile(r"[^\S\n]+\n")
 EMPTY_LINES = re.compile(r"\n{3,}")
+# Telling main content from the rest looks at every element's ancestors, about 0.1 µs each: a page of unclosed tags
+# could take hours. Above this many pairs of element and ancestor (some seconds) a page gives all of its text.
+MAX_PAIRS = 5 * 10**7
+# First two letters of tags that end where the next begins, or hold nothing: they open without closing.
+FLAT = [
+    int.from_bytes(pair, "big")
+    for pair in (b"br", b"hr", b"im", b"li", b"me", b"in", b"td", b"th", b"tr", b"dt", b"dd")
+]
+FLAT += [int.from_bytes(b"p" + end, "big") for end in (b">", b" ", b"\n", b"a")]
 
 
 def extract_page(
@@ -37,7 +47,7 @@ def extract_page(
         detail = f"text in a known encoding expected, declared {declared_charset or 'none'}; no encoding reads it"
         return Refusal("", INVALID_CHARSET, detail, html[:EXCERPT])
     tree = HTMLTree.parse(page)
-    text = main_text(tree)
+    text = main_text(tree, main_content=ancestor_pairs(page) <= MAX_PAIRS)
     if not text:
         return Refusal("", NO_MAIN_TEXT, "main text expected, found markup or navigation only", html[:EXCERPT])
     fields = {
@@ -49,7 +59,7 @@ def extract_page(
     return make_document("", text, fields, settings, html)
 
 
-def main_text(tree: HTMLTree) -> str:
+def main_text(tree: HTMLTree, main_content: bool = True) -> str:
     """The page's text without navigation, forms, comments and what only a script would show.
 
     Paragraphs, list marks and the line breaks of preformatted text stay; a no-break space, which is layout in HTML,
@@ -58,7 +68,7 @@ def main_text(tree: HTMLTree) -> str:
     text = extract_plain_text(
         tree,
         preserve_formatting=True,
-        main_content=True,
+        main_content=main_content,
         list_bullets=True,
         alt_texts=False,
         links=False,
@@ -69,6 +79,21 @@ def main_text(tree: HTMLTree) -> str:
     )
     text = LINE_END.sub("\n", text.replace("\xa0", " "))
     return EMPTY_LINES.sub("\n\n", text).strip()
+
+
+def ancestor_pairs(page: str) -> int:
+    """At most how many pairs of an element and its ancestor a page has: its tags times their greatest depth."""
+    tags = page.count("<")
+    if tags * tags <= MAX_PAIRS:
+        return tags * tags
+    letters = np.frombuffer(page.lower().encode("ascii", "replace") + b"    ", np.uint8).astype(np.uint16)
+    opening = np.flatnonzero(letters[:-4] == ord("<"))
+    closing = letters[opening + 1] == ord("/")
+    first = opening + 1 + closing
+    name = letters[first] << 8 | letters[first + 1]
+    tag = (letters[first] >= ord("a")) & (letters[first] <= ord("z")) & ~np.isin(name, FLAT)
+    depth = np.cumsum(np.where(closing, -1, 1)[tag])
+    return int(depth.max(initial=0)) * len(depth)
 
 
 def page_title(tree: HTMLTree) -> str | None:

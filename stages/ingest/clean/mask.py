@@ -21,13 +21,16 @@ EMAIL_PATTERN = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}@((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9])"
 )
 RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org)|example|invalid|test|localhost)", re.IGNORECASE)
+# What stands before the last part of ``user:password@`` in an address: no e-mail address begins there.
+USERINFO = re.compile(r"://[^\s/@]*$")
+USERINFO_LENGTH = 256
 # Four numbers after "version" are none of a machine's.
 IPV4_PATTERN = re.compile(r"(?<![\w.])(?<![Vv]ersion )(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])")
 IPV6_PATTERN = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?!\w|:\w)")
 UNICAST = ipaddress.ip_network("2000::/3")  # all that is assigned to machines (RFC 4291)
 # Runs of digits that may be a telephone number: international, or also national ones.
 SEPARATORS = r"0-9 ().\-/\u00a0\u2010-\u2015"
-INTERNATIONAL = re.compile(rf"\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
+INTERNATIONAL = re.compile(rf"(?<![0-9A-Za-z])\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
 ANY_PHONE = re.compile(rf"(?<![0-9])[+(]?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
 
 
@@ -59,10 +62,11 @@ def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts:
 
 
 def mask_emails(text: str, counts: Counter[str]) -> str:
-    """E-mail addresses, but those at names set aside for documentation (RFC 2606)."""
+    """E-mail addresses, but those at names set aside for documentation (RFC 2606) and ``user@`` within a URL."""
 
     def masked(found: re.Match[str]) -> str:
-        if RESERVED.fullmatch(found[1]):
+        before = text[max(found.start() - USERINFO_LENGTH, 0) : found.start()]
+        if RESERVED.fullmatch(found[1]) or USERINFO.search(before):
             return found[0]
         counts["email"] += 1
         return EMAIL
