@@ -23,13 +23,20 @@ def detect_language(text: str, min_letters: int, max_rank: int) -> tuple[str, in
     The distance is None where the text is too short and where its script alone decides.
     """
     sample = text[:SAMPLE]
-    if sum(map(len, LETTERS.findall(sample))) < min_letters:
+    begin = sample[: 4 * min_letters]  # nearly always enough
+    if count_letters(begin) < min_letters and count_letters(sample) < min_letters:
         return UNDETERMINED, None
-    kana, han = len(KANA.findall(sample)), len(HAN.findall(sample))
-    if (kana + han) * 2 > len(sample) and kana >= KANA_SHARE * (kana + han):
-        return "ja", None
+    if KANA.search(sample):
+        kana, han = len(KANA.findall(sample)), len(HAN.findall(sample))
+        if (kana + han) * 2 > len(sample) and kana >= KANA_SHARE * (kana + han):
+            return "ja", None
     language, rank = detect_fast(sample, cutoff=max_rank)
     return (UNDETERMINED, None) if language == "unknown" else (language, rank)
+
+
+def count_letters(text: str) -> int:
+    """How many characters are letters."""
+    return sum(map(len, LETTERS.findall(text)))
 
 
 @dataclass(frozen=True)

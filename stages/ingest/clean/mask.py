@@ -24,10 +24,11 @@ RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org)|example|invalid|tes
 # What stands before the last part of ``user:password@`` in an address: no e-mail address begins there.
 USERINFO = re.compile(r"://[^\s/@]*$")
 USERINFO_LENGTH = 256
+# These begin with a set of characters, to which a search skips; what must not stand before is looked up after it.
 # Four numbers after "version" are none of a machine's.
-IPV4_PATTERN = re.compile(r"(?<![\w.])(?<![Vv]ersion )(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\w|\.[0-9])")
-IPV6_PATTERN = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{1,4}(?!\w|:\w)")
-UNICAST = ipaddress.ip_network("2000::/3")  # all that is assigned to machines (RFC 4291)
+IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)(?<![Vv]ersion .)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
+# All that is assigned to machines is in 2000::/3 (RFC 4291).
+IPV6_PATTERN = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){1,6}:[0-9A-Fa-f]{1,4}(?!\w|:\w)")
 # Runs of digits that may be a telephone number: international, or also national ones.
 SEPARATORS = r"0-9 ().\-/\u00a0\u2010-\u2015"
 INTERNATIONAL = re.compile(rf"(?<![0-9A-Za-z])\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
@@ -82,7 +83,7 @@ def mask_addresses(text: str, counts: Counter[str]) -> str:
             address = ipaddress.ip_address(found[0])
         except ValueError:
             return found[0]
-        if not address.is_global or address.is_multicast or (address.version == 6 and address not in UNICAST):
+        if not address.is_global or address.is_multicast:
             return found[0]
         counts["ip"] += 1
         return IPV4 if address.version == 4 else IPV6
