@@ -27,7 +27,7 @@ class CleanSettings(Settings):
     is too short to tell."""
 
     detect_language: bool = True
-    """Detect each document's language (about 0.05 ms). Off: what the record or the page says of itself stands."""
+    """Detect each document's language (0.1 ms at most). Off: what the record or the page says of itself stands."""
 
     trust_language: bool = False
     """Take a record's own language over the detected one: for datasets labelled by a better detector."""

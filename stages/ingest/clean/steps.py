@@ -1,6 +1,5 @@
 """The cleaning steps in their order: before the quality rules look at a text, and after."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 from stages.ingest.clean.language import LanguageStep
@@ -22,8 +21,7 @@ class Step(Protocol):
     def version(self) -> int:
         """Changes with what the step makes of the same document."""
 
-    @property
-    def __call__(self) -> Callable[[Document], Document | Refusal]:
+    def __call__(self, document: Document) -> Document | Refusal:
         """The document, changed or not, or why it is refused; its place is for the caller to fill."""
 
 
