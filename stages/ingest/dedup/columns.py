@@ -1,6 +1,7 @@
 """Columns of numbers in Arrow IPC files: written in blocks, read column by column without the rest."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,20 +39,19 @@ class ColumnSink:
     """Writes columns of equal length as rows come; the file takes its place when the block succeeds."""
 
     def __init__(self, folder: Folder, name: str, schema: pa.Schema) -> None:
-        self.schema = schema
-        self.place = folder.writing(name)
+        self.folder, self.name, self.schema = folder, name, schema
         self.held: list[list[Column]] = []
-        self.held_rows = self.rows = 0
+        self.held_rows = 0
+        self.stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.scratch = self.place.__enter__()
-        self.writer = pa.ipc.new_file(self.scratch, self.schema)
+        scratch = self.stack.enter_context(self.folder.writing(self.name))
+        self.writer = self.stack.enter_context(pa.ipc.new_file(scratch, self.schema))
         return self
 
     def add(self, columns: Sequence[Column]) -> None:
         """Append rows: a one-dimensional array for each field."""
         self.held.append([np.asarray(column) for column in columns])
-        self.rows += len(columns[0])
         self.held_rows += len(columns[0])
         if self.held_rows >= BLOCK_ROWS:
             self.flush(self.held_rows // BLOCK_ROWS * BLOCK_ROWS)
@@ -69,12 +69,12 @@ class ColumnSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        try:
-            if kind is None and self.held_rows:
+        if kind is not None:
+            return self.stack.__exit__(kind, error, trace)
+        with self.stack:  # an error in here leaves no file either
+            if self.held_rows:
                 self.flush(self.held_rows)
-        finally:
-            self.writer.close()
-        return self.place.__exit__(kind, error, trace)
+        return None
 
 
 def write_columns(folder: Folder, name: str, schema: pa.Schema, columns: Sequence[Column]) -> None:

@@ -27,7 +27,7 @@ from stages.storage import Folder
 
 INSIDE = -1  # for an earlier dataset's number: the original is a row of the arrival
 UNKNOWN = -1  # for an original: the document of the same text
-PAIRS = 2**18  # compared at a time
+PAIRS = 2**16  # compared at a time
 EDGES = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -157,7 +158,7 @@ class SketchReader:
         local = wanted - self.staged.offsets[shards]
         block = local // BLOCK_ROWS
         starts = np.flatnonzero(np.diff(shards, prepend=-1) | np.diff(block, prepend=-1))
-        for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(wanted)], strict=True):
+        for start, stop in pairwise([*starts.tolist(), len(wanted)]):
             values = to_numpy(self.open(int(shards[start])).get_batch(int(block[start])).column(0))
             found[start:stop] = values[local[start:stop] - block[start] * BLOCK_ROWS]
         return found.view(np.uint64).reshape(-1, 2)[back]
