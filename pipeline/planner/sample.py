@@ -1,8 +1,8 @@
 """A sample of an arrival's documents, in time that does not grow with the arrival.
 
 Of a small arrival every record is read; of a large one, pieces spread evenly over its bytes: lines of a plain file,
-row groups of Parquet, the beginning of a compressed file, which cannot be entered in the middle. Among the documents
-read, content hashes choose, so that the order and the number of files do not matter.
+row groups of Parquet, batches of Arrow, the beginning of a compressed file or web archive, which cannot be entered in
+the middle. Among the documents read, content hashes choose, so that the order and the number of files do not matter.
 """
 
 import heapq
@@ -21,7 +21,11 @@ import xxhash
 from stages.documents import document_id
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile
-from stages.ingest.read.readers import read_records
+from stages.ingest.files.look import beginning
+from stages.ingest.files.opening import open_random
+from stages.ingest.files.pieces import Piece, is_plain
+from stages.ingest.read.arrow import batch_sizes
+from stages.ingest.read.readers import read_piece
 from stages.ingest.records import Document
 from stages.progress import Progress
 
@@ -32,10 +36,10 @@ BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of the arrival as a file of its own, and the bytes of the arrival that it is."""
+class Excerpt:
+    """A part of the arrival, perhaps as a file of its own, and the bytes of the arrival that it is."""
 
-    file: InputFile
+    piece: Piece
     num_bytes: float
 
 
@@ -79,10 +83,9 @@ def take_sample(
     progress.begin("sampling", min(read_bytes, sum(file.size for file in files)), "bytes")
     chosen = Chosen(sample_bytes)
     hashes, sizes, places, pieces, refused = [], [], [], [], 0
-    for number, piece in enumerate(cut(files, read_bytes, settings, scratch)):
-        pieces.append(piece.num_bytes)
-        one = piece.file
-        for record in read_records(one.path, one.name, one.format, one.compression, settings):
+    for number, excerpt in enumerate(cut(files, read_bytes, settings, scratch)):
+        pieces.append(excerpt.num_bytes)
+        for record in read_piece(excerpt.piece, settings):
             if not isinstance(record, Document):
                 refused += 1
                 continue
@@ -91,7 +94,7 @@ def take_sample(
             sizes.append(size)
             places.append(number)
             chosen.offer(doc_id, record.text)
-        progress.advance(piece.num_bytes)
+        progress.advance(excerpt.num_bytes)
     if not hashes:
         raise UsageError(f"{files[0].path} …: no documents in the {len(pieces)} pieces read; raise plan.read_bytes")
     return Sample(
@@ -138,20 +141,24 @@ class Chosen:
 # -- pieces of files ---------------------------------------------------------------------------------------------
 
 
-def cut(files: Sequence[InputFile], read_bytes: int, settings: IngestSettings, scratch: Path) -> Iterator[Piece]:
-    """The files whole where they are small enough together; else pieces of them, as files in ``scratch``."""
+def cut(files: Sequence[InputFile], read_bytes: int, settings: IngestSettings, scratch: Path) -> Iterator[Excerpt]:
+    """The files whole where they are small enough together; else pieces of them, some as files in ``scratch``."""
     if sum(file.size for file in files) <= read_bytes:
-        yield from (Piece(file, file.size) for file in files)
+        yield from (Excerpt(Piece(file), file.size) for file in files)
         return
     for file, offsets in spread(files, max(1, read_bytes // PIECE)):
-        if file.size <= PIECE or file.format == "text":
-            yield Piece(file, file.size)
+        if file.size <= PIECE or file.format in ("text", "html"):
+            yield Excerpt(Piece(file), file.size)
         elif file.format == "parquet":
             yield row_groups(file, offsets, settings, scratch)
-        elif file.compression:
-            yield beginning(file, len(offsets) * PIECE, scratch)
+        elif file.format == "arrow":
+            yield from batches(file, offsets, settings)
+        elif file.format == "jsonl" and is_plain(file):
+            ends = [min(offset + PIECE, file.size) for offset in offsets]
+            yield from (Excerpt(Piece(file, *part), part[1] - part[0]) for part in zip(offsets, ends, strict=True))
         else:
-            yield from (lines(file, offset, scratch) for offset in offsets)
+            head = beginning(file, len(offsets) * PIECE, scratch / excerpt_name(file))
+            yield Excerpt(Piece(head), head.size)
 
 
 def spread(files: Sequence[InputFile], count: int) -> Iterator[tuple[InputFile, list[int]]]:
@@ -165,36 +172,32 @@ def spread(files: Sequence[InputFile], count: int) -> Iterator[tuple[InputFile, 
     yield from ((files[number], offsets) for number, offsets in by_file.items())
 
 
-def lines(file: InputFile, offset: int, scratch: Path) -> Piece:
-    """Whole lines of a plain file from ``offset`` on."""
-    with Path(file.path).open("rb") as stream:
-        stream.seek(offset)
-        data = stream.read(PIECE)
-    data = data[data.find(b"\n") + 1 : data.rfind(b"\n") + 1]
-    return excerpt(file, f"{offset}.jsonl", data, scratch)
+def excerpt_name(file: InputFile) -> str:
+    """A name for a part of a file."""
+    return xxhash.xxh3_64_hexdigest(file.path.encode())
 
 
-def beginning(file: InputFile, size: int, scratch: Path) -> Piece:
-    """The first bytes of a compressed file; its reader stops where the stream breaks off."""
-    with Path(file.path).open("rb") as stream:
-        return excerpt(file, f"0.{file.compression}", stream.read(size), scratch)
+def batches(file: InputFile, offsets: list[int], settings: IngestSettings) -> Iterator[Excerpt]:
+    """The record batches at ``offsets``; a stream of them, and a broken file, as it is."""
+    try:
+        with open_random(file) as stream:
+            ends = list(accumulate(batch_sizes(stream, settings)))
+    except (pa.ArrowException, OSError):
+        ends = []
+    if not ends:
+        yield Excerpt(Piece(file), file.size)
+    for number in sorted({bisect_right(ends, offset) for offset in offsets} if ends else ()):
+        yield Excerpt(Piece(file, number, number + 1), ends[number] - (ends[number - 1] if number else 0))
 
 
-def excerpt(file: InputFile, name: str, data: bytes, scratch: Path) -> Piece:
-    """Bytes of a file as a file of its own."""
-    path = scratch / f"{xxhash.xxh3_64_hexdigest(file.path.encode())}-{name}"
-    path.write_bytes(data)
-    return Piece(InputFile(str(path), file.name, len(data), file.format, file.compression), len(data))
-
-
-def row_groups(file: InputFile, offsets: list[int], settings: IngestSettings, scratch: Path) -> Piece:
+def row_groups(file: InputFile, offsets: list[int], settings: IngestSettings, scratch: Path) -> Excerpt:
     """The row groups at ``offsets``, of each no more rows than hold a few pieces of text; a broken file as it is."""
-    path = scratch / f"{xxhash.xxh3_64_hexdigest(file.path.encode())}.parquet"
+    path = scratch / excerpt_name(file)
     read = 0.0
     try:
-        with pq.ParquetFile(file.path) as source:
+        with open_random(file) as stream, pq.ParquetFile(stream) as source:
             if settings.text not in source.schema_arrow.names:
-                return Piece(file, file.size)
+                return Excerpt(Piece(file), file.size)
             groups = [source.metadata.row_group(number) for number in range(source.metadata.num_row_groups)]
             sizes = [
                 sum(one.column(column).total_compressed_size for column in range(one.num_columns)) for one in groups
@@ -212,5 +215,6 @@ def row_groups(file: InputFile, offsets: list[int], settings: IngestSettings, sc
                             break
                     read += sizes[number] * rows / max(1, groups[number].num_rows)
     except (pa.ArrowException, OSError):
-        return Piece(file, file.size)
-    return Piece(InputFile(str(path), file.name, path.stat().st_size, file.format, ""), read)
+        return Excerpt(Piece(file), file.size)
+    taken = InputFile(str(path), file.name, path.stat().st_size, file.format, "")
+    return Excerpt(Piece(taken), read)

@@ -4,12 +4,12 @@ A text is kept as it stands, NUL characters and outer whitespace included: clean
 hash must not depend on it. A lone surrogate cannot be stored as UTF-8, so such a text is refused.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from stages.ingest.settings import IngestSettings
+from stages.ingest.files.settings import InputSettings
 from stages.ingest.timestamps import parse_timestamp
 
 EXCERPT = 256  # bytes of a refused record that are kept to look at
@@ -26,9 +26,13 @@ class Reason(StrEnum):
     INVALID_UTF8 = "invalid UTF-8"
     LONE_SURROGATE = "lone surrogate"
     TOO_LONG = "record too long"
+    TOO_LONG_DOCUMENT = "document too long"
+    OTHER_FORMAT = "another format"
+    BOMB = "decompression bomb"
     TRUNCATED = "truncated stream"
     CORRUPT = "corrupt stream"
     UNREADABLE_PARQUET = "unreadable Parquet"
+    UNREADABLE_ARROW = "unreadable Arrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Document:
     language: str | None
     source: str | None
     title: str | None = None
+    location: str = field(default="", compare=False)  # of its record, as a refusal's; no part of what it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Refusal:
 
 
 def make_document(
-    place: str, text: Any, fields: dict[str, Any], settings: IngestSettings, raw: bytes | None = None
+    place: str, text: Any, fields: dict[str, Any], settings: InputSettings, raw: bytes | None = None
 ) -> Document | Refusal:
     """A document of a text (``str``, or UTF-8 as ``bytes``) and its record's other fields, or why it is none."""
     try:
@@ -80,6 +85,7 @@ def make_document(
         language=string_or_none(fields.get(settings.language)),
         source=string_or_none(fields.get(settings.source)),
         title=string_or_none(fields.get(settings.title)),
+        location=place,
     )
 
 

@@ -8,7 +8,7 @@ the staging folder remembers what they finished, so a job that died goes on, and
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,12 @@ import xxhash
 
 from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from stages.errors import StageError, UsageError
-from stages.ingest.files.sources import InputFile
-from stages.ingest.read.readers import read_records
+from stages.ingest.files.inputs import InputFile
+from stages.ingest.files.pieces import Piece
+from stages.ingest.read.readers import read_piece
 from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
-from stages.ingest.sink import ShardSink
+from stages.ingest.sink import ShardSink, quarantine_rows
 from stages.progress import Progress
 from stages.shards import map_shards
 from stages.split import (
@@ -137,7 +138,8 @@ def read_shard(shard: dict[str, Any], out: Folder, settings: IngestSettings) -> 
         account: dict[str, Any] = staging.read_json(f"{name}.read.json")
         return account
     reasons: Counter[str] = Counter()
-    records = read_records(shard["path"], shard["name"], shard["format"], shard["compression"], settings)
+    file = InputFile(**{field.name: shard[field.name] for field in fields(InputFile)})
+    records = read_piece(Piece(file), settings)
     try:
         with (
             ShardSink(staging, f"{name}.parquet", DOCUMENT_SCHEMA, always=True) as documents,
@@ -147,7 +149,8 @@ def read_shard(shard: dict[str, Any], out: Folder, settings: IngestSettings) -> 
                 refused = [record for record in batch if isinstance(record, Refusal)]
                 reasons.update(str(refusal.reason) for refusal in refused)
                 add_rows(documents, [document_row(record) for record in batch if isinstance(record, Document)])
-                add_rows(quarantine, [quarantine_row(record, shard["name"]) for record in refused])
+                if refused:
+                    quarantine.add(quarantine_rows([(shard["name"], refusal) for refusal in refused]))
     except OSError as error:
         raise StageError(
             f"{shard['path']}: could not be read or stored ({error}); mend it and run the same command again"
@@ -190,11 +193,6 @@ def document_row(document: Document) -> dict[str, Any]:
         "quality": None,
         "num_bytes": len(document.text.encode()),
     }
-
-
-def quarantine_row(refusal: Refusal, file: str) -> dict[str, Any]:
-    """A row of the quarantine."""
-    return {**asdict(refusal), "file": file, "reason": str(refusal.reason)}
 
 
 # -- pass 2: decide ----------------------------------------------------------------------------------------------

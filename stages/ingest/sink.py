@@ -1,5 +1,6 @@
 """Writes one Parquet shard: in row groups of a bounded size, whole or not at all."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -7,11 +8,26 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.documents import shard_writer
+from stages.documents import QUARANTINE_SCHEMA, shard_writer
+from stages.ingest.records import Refusal
 from stages.storage import Folder
 
 GROUP_ROWS = 8192
 GROUP_BYTES = 32 * 2**20
+
+
+def quarantine_rows(refused: Sequence[tuple[str, Refusal]]) -> pa.RecordBatch:
+    """Rows of the quarantine, of file names and refusals; made by columns, as a broken arrival has millions."""
+    columns = {
+        "file": [file for file, _ in refused],
+        "location": [refusal.location for _, refusal in refused],
+        "step": [refusal.step for _, refusal in refused],
+        "reason": [str(refusal.reason) for _, refusal in refused],
+        "value": [refusal.value for _, refusal in refused],
+        "detail": [refusal.detail for _, refusal in refused],
+        "excerpt": [refusal.excerpt for _, refusal in refused],
+    }
+    return pa.record_batch(columns, schema=QUARANTINE_SCHEMA)
 
 
 class ShardSink:

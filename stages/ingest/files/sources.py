@@ -1,210 +1,179 @@
-"""Which files an arrival consists of: files, folders and globs become an ordered list, before anything is spent."""
+"""Which files an arrival consists of: what a user names becomes an ordered list, before anything is spent."""
 
-import glob
 import os
+import posixpath
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import TypeVar
 
 import xxhash
 
 from stages.errors import UsageError
-from stages.ingest.read.readers import read_records
-from stages.ingest.records import Document, Refusal
+from stages.ingest.files.inputs import COMPRESSIONS, InputFile, recognise
+from stages.ingest.files.listing import Entry, Found, expand, look, refuse_unreadable
+from stages.ingest.files.locations import Location, locate
+from stages.ingest.files.look import require_document
+from stages.ingest.files.opening import open_raw
+from stages.ingest.files.settings import InputSettings
+from stages.ingest.files.streams import BrokenStreamError, read_blocks
 from stages.ingest.settings import IngestSettings
 from stages.progress import Progress, Silent
 
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".txt": "text",
-    ".md": "text",
-}
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # not of Parquet, which compresses inside
-SUPPORTED = "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md), each also as .gz or .zst, and .parquet"
 BLOCK = 2**20
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One file of an arrival."""
-
-    path: str  # absolute
-    name: str  # relative to what the user gave: the same wherever the data lies
-    size: int  # bytes
-    format: str  # "jsonl", "parquet" or "text"
-    compression: str  # "", "gzip" or "zstd"
-
-
-@dataclass
-class Found:
-    """What one path of the user's led to: the folder names are relative to, files in order, and files passed over."""
-
-    base: Path
-    files: list[Path]
-    skipped: list[Path]
+AT_ONCE = 32  # questions to a server at a time: each is an answer waited for
+Root = tuple[str, str]
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress | None = None) -> list[InputFile]:
-    """Expand files, folders (with all below them) and globs (with ``**``) into the list of files to read.
+    """The list of files to read, of files, folders (with all below them), globs (with ``**``) and manifests.
 
-    Paths keep the order they were given in; below a folder or glob, files are sorted by relative path. A file that is
-    reached twice is listed once. Folders and files whose names begin with a dot are passed over, and so is, with a
-    note to ``progress``, what has an unknown suffix. Files are opened, and read until the first usable document.
+    A path is a local one, or one of ``s3://``, ``gs://``, ``http://`` and ``https://`` (single files). ``@path`` is a
+    manifest: a text file, perhaps compressed, with such a path a line; relative ones are relative to its folder or to
+    ``manifest_prefix``. Paths keep the order they were given in; below a folder or glob, files are sorted by relative
+    path. A file that is reached twice is listed once. Folders and files whose names begin with a dot are passed over,
+    and so is, with a note to ``progress``, what has an unknown suffix. Local files are opened, and the first are read
+    until the first usable document.
 
     Raises ``UsageError`` for a path that does not exist, cannot be read or holds no documents, and for a file named
     outright whose suffix is unknown.
     """
     if not paths:
         raise UsageError("no data given: name a file, a folder or a glob")
-    found = [expand(text) for text in paths]
-    base = Path(os.path.commonpath([entry.base for entry in found]))
+    places = [place for text in paths for place in places_of(text, settings)]
+    found = answers(lambda place: expand(place, settings.format), places)
     seen: set[str] = set()
-    inputs = []
-    for path in (path for entry in found for path in entry.files):
-        identity = os.path.realpath(path)
+    named: list[tuple[str, Entry]] = []
+    for name, entry in names_of(found):
+        identity = os.path.realpath(entry.place.path) if entry.place.is_local else str(entry.place)
         if identity not in seen:
             seen.add(identity)
-            inputs.append(input_file(path, base))
-    note_skipped([path for entry in found for path in entry.skipped], progress or Silent())
+            named.append((name, entry))
+    note_skipped([entry for one in found for entry in one.skipped], progress or Silent())
+    inputs = [input_file(name, entry, settings) for name, entry in named]
     require_document(inputs, settings)
     return inputs
 
 
 def digest_inputs(files: list[InputFile], progress: Progress | None = None) -> str:
-    """32 hex digits of xxh3-128 over the files' relative names and contents, in order; no absolute path enters it."""
+    """32 hex digits of xxh3-128 over the files' relative names and contents, in order; no place enters it.
+
+    A remote file's contents are not read for it: its size and version stand for them.
+    """
     progress = progress or Silent()
-    progress.begin("identifying the data", sum(file.size for file in files), "bytes")
+    local = {file for file in files if locate(file.path).is_local}
+    progress.begin("identifying the data", sum(file.size for file in local), "bytes")
     whole = xxhash.xxh3_128()
     for file in files:
-        content = xxhash.xxh3_128()
-        with open_input(Path(file.path)) as stream:
-            while block := stream.read(BLOCK):
-                content.update(block)
-                progress.advance(len(block))
-        whole.update(f"{file.name}\0{content.hexdigest()}\n".encode())
+        content = content_digest(file, progress) if file in local else f"{file.size} {file.version}"
+        whole.update(f"{file.name}\0{content}\n".encode())
     return str(whole.hexdigest())
 
 
-def recognise(path: Path) -> tuple[str, str] | None:
-    """Format and compression by the suffixes of a file's name; None where they are unknown."""
-    name = path.name.lower()
-    compression = COMPRESSIONS.get(Path(name).suffix, "")
-    kind = FORMATS.get(Path(Path(name).stem).suffix if compression else Path(name).suffix)
-    return None if kind is None or (kind == "parquet" and compression) else (kind, compression)
-
-
-def expand(text: str) -> Found:
-    """The files one path of the user's stands for."""
-    if "://" in text.removeprefix("file://"):
-        raise UsageError(f"{text}: data is read from files and folders; copy or mount it, then give its path")
-    path = Path(os.path.abspath(Path(text.removeprefix("file://")).expanduser()))  # noqa: PTH100 - and without '..'
+def content_digest(file: InputFile, progress: Progress) -> str:
+    """32 hex digits of xxh3-128 over a local file's bytes."""
+    content = xxhash.xxh3_128()
     try:
-        if path.is_dir():
-            return sift(path, walk(path), f"{text}: the folder holds no file rewarm reads: {SUPPORTED}")
-        if path.exists():
-            if not path.is_file():
-                raise UsageError(f"{text}: neither a file nor a folder")
-            if recognise(path) is None:
-                raise UsageError(f"{text}: unknown suffix; rewarm reads {SUPPORTED}")
-            return Found(path.parent, [path], [])
+        with open_raw(file) as stream:
+            while block := stream.read(BLOCK):
+                content.update(block)
+                progress.advance(len(block))
     except OSError as error:
-        refuse_unreadable(Path(error.filename or path), error)
-    if not glob.has_magic(text):
-        raise UsageError(f"{text}: no such file or folder")
-    fixed = 0
-    while not glob.has_magic(path.parts[fixed]):
-        fixed += 1
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - skips hidden names
-    if not matches:
-        raise UsageError(f"{text}: nothing matches this pattern")
-    below = {file for match in matches for file in (walk(match) if match.is_dir() else [match])}
-    return sift(Path(*path.parts[:fixed]), list(below), f"{text}: matches no file rewarm reads: {SUPPORTED}")
+        refuse_unreadable(locate(file.path), error)
+    return str(content.hexdigest())
 
 
-def walk(folder: Path) -> list[Path]:
-    """All files below a folder without hidden ones; links are followed, but no folder is entered twice."""
-    entered: set[str] = set()
-    files = []
-    for parent, folders, names in os.walk(
-        folder, onerror=lambda error: refuse_unreadable(folder, error), followlinks=True
-    ):
-        identity = os.path.realpath(parent)
-        folders[:] = [] if identity in entered else sorted(name for name in folders if not name.startswith("."))
-        if identity not in entered:
-            files += [Path(parent, name) for name in names if not name.startswith(".")]
-        entered.add(identity)
-    return files
+def answers(ask: Callable[[Item], Answer], items: list[Item]) -> list[Answer]:
+    """``ask`` of every item, many at a time; in the order of the items."""
+    if len(items) <= 1:
+        return [ask(item) for item in items]
+    with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
+        return list(pool.map(ask, items))
 
 
-def sift(base: Path, files: list[Path], nothing: str) -> Found:
-    """Readable files in the order of their relative paths, apart from those with unknown suffixes."""
-    ordered = sorted(files, key=lambda path: path.relative_to(base).parts)
-    found = Found(
-        base, [path for path in ordered if recognise(path)], [path for path in ordered if not recognise(path)]
-    )
-    if not found.files:
-        raise UsageError(nothing)
-    return found
-
-
-def input_file(path: Path, base: Path) -> InputFile:
+def input_file(name: str, entry: Entry, settings: IngestSettings) -> InputFile:
     """The record of a file, which must open and have a name that a record can hold."""
-    known = recognise(path)
-    assert known, path
-    name = path.relative_to(base).as_posix()
+    known = recognise(entry.path, settings.format)
+    assert known, entry
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{name!r} in {base}: the file's name is not UTF-8; rename it") from error
-    with open_input(path) as stream:
-        size = stream.seek(0, os.SEEK_END)
-    return InputFile(str(path), name, size, *known)
+        raise UsageError(f"{str(entry.place)!r}: the file's name is not UTF-8; rename it") from error
+    size, version = look(entry)
+    return InputFile(str(entry.place), name, size, *known, version)
 
 
-def open_input(path: Path):  # type: ignore[no-untyped-def]
-    """The file opened for reading."""
+# -- manifests ---------------------------------------------------------------------------------------------------
+
+
+def places_of(text: str, settings: IngestSettings) -> list[Location]:
+    """The place that a path names, or all those that a manifest lists."""
+    if not text.startswith("@"):
+        return [locate(text, settings.storage)]
+    manifest = locate(text[1:], settings.storage)
+    prefix = locate(settings.manifest_prefix, settings.storage) if settings.manifest_prefix else None
+    base = prefix or manifest.at(posixpath.dirname(manifest.plain))
+    places = []
+    for number, line in enumerate(manifest_lines(manifest), 1):
+        if line.startswith("@"):
+            raise UsageError(f"{manifest}, line {number}: a manifest lists files, not manifests: {line}")
+        if "://" in line or (line.startswith("/") and prefix is None):
+            places.append(locate(line, settings.storage))
+        elif line:
+            path = posixpath.join(base.path, line.lstrip("/"))
+            places.append(base.at(posixpath.normpath(path) if base.is_local else path))
+    if not places:
+        raise UsageError(f"{manifest}: the manifest is empty; a path or URI a line is expected")
+    return places
+
+
+def manifest_lines(manifest: Location) -> list[str]:
+    """A manifest's lines without outer whitespace."""
+    compression = COMPRESSIONS.get(PurePosixPath(manifest.plain).suffix.lower(), "")
+    file = InputFile(str(manifest), "", 0, "text", compression)
     try:
-        return path.open("rb")
+        with open_raw(file) as raw:
+            data = b"".join(read_blocks(raw, compression, InputSettings(max_file_bytes=2**30)))
+        return [line.strip() for line in data.decode("utf-8-sig").splitlines()]
     except OSError as error:
-        refuse_unreadable(path, error)
+        refuse_unreadable(manifest, error)
+    except (BrokenStreamError, UnicodeDecodeError) as error:
+        raise UsageError(f"{manifest}: a manifest is text in UTF-8 with a path or URI a line: {error}") from error
 
 
-def refuse_unreadable(path: Path, error: OSError) -> NoReturn:
-    """Say which file or folder cannot be read, and why."""
-    raise UsageError(
-        f"{error.filename or path}: cannot be read ({error.strerror or error}); check its permissions"
-    ) from error
+# -- names -------------------------------------------------------------------------------------------------------
 
 
-def note_skipped(skipped: list[Path], progress: Progress) -> None:
+def names_of(found: list[Found]) -> Iterable[tuple[str, Entry]]:
+    """Every file with its name, which is relative to the folder that all files of the same disk, bucket or host share.
+
+    Where files come from several of them, the bucket stands before the names; a host or an absolute path never does.
+    """
+    bases: dict[Root, list[str]] = {}
+    for one in found:
+        bases.setdefault(root_of(one.files[0]), []).append(one.base)
+    shared = {root: posixpath.commonpath(paths) for root, paths in bases.items()}
+    for one in found:
+        root = root_of(one.files[0])
+        bucket = one.files[0].place.bucket if len(shared) > 1 else ""
+        for entry in one.files:
+            name = PurePosixPath(entry.path).relative_to(shared[root]).as_posix()
+            yield posixpath.join(bucket, name), entry
+
+
+def root_of(entry: Entry) -> Root:
+    """What a file shares with all others of its disk, bucket or host."""
+    place = entry.place
+    return place.scheme, "" if place.is_local else place.path.partition("/")[0]
+
+
+def note_skipped(skipped: list[Entry], progress: Progress) -> None:
     """Say what was passed over for its suffix."""
     if skipped:
-        suffixes = Counter(path.suffix or "no suffix" for path in skipped)
+        paths = [PurePosixPath(entry.path) for entry in skipped]
+        suffixes = Counter(path.suffix or "no suffix" for path in paths)
         listing = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
-        progress.note(f"passed over {len(skipped)} files of unknown suffix ({listing}), such as {skipped[0].name}")
-
-
-def require_document(inputs: list[InputFile], settings: IngestSettings) -> None:
-    """Read until the first usable document; ``UsageError`` with what was met instead where there is none."""
-    reasons: Counter[str] = Counter()
-    first = ""
-    for file in inputs:
-        for record in read_records(file.path, file.name, file.format, file.compression, settings):
-            if isinstance(record, Document):
-                return
-            reasons[record.reason] += 1
-            first = first or f"; the first: {describe(file, record)}"
-    counts = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or "all files are empty"
-    names = ", ".join(file.path for file in inputs[:3]) + (" …" if len(inputs) > 3 else "")
-    raise UsageError(
-        f"{names}: holds no documents ({counts}{first}). Expected: a text under {settings.text!r} in each record"
-    )
-
-
-def describe(file: InputFile, refusal: Refusal) -> str:
-    """Where a refused record is, and why it was refused."""
-    return f"{file.name}, {refusal.location}: {refusal.reason}, {refusal.detail}"
+        progress.note(f"passed over {len(skipped)} files of unknown suffix ({listing}), such as {paths[0].name}")

@@ -1,49 +1,123 @@
-"""Bytes of a plain, gzip or zstd file, and its lines, in bounded memory; a torn one gives what it has, then says so."""
+"""Bytes of a plain, gzip, zstd or bzip2 file, and its lines, in bounded memory.
 
+A torn stream, and one that swells beyond all measure, gives what it has, then says so.
+"""
+
+import bz2
+import codecs
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
-# Bytes read at a time. A compressed block is small because one can grow a thousandfold (gzip) or more (zstd).
-BLOCKS = {"": 2**20, "gzip": 2**16, "zstd": 2**14}
+from stages.ingest.files.heads import HEAD, encoding_of
+from stages.ingest.files.settings import InputSettings
+from stages.ingest.records import EXCERPT, Reason
+
+# Bytes read at a time. A compressed block is small because what comes of it is held at once: a block of gzip can grow
+# to 16 MiB, one of zstd (128 KiB of one character are 4 bytes) to 64 MiB; bzip2's decoder takes a limit.
+BLOCKS = {"": 2**20, "gzip": 2**14, "zstd": 2**11, "bzip2": 2**16}
+BOUND = 2**20
 MAX_WINDOW = 2**31  # `zstd --long=31`, as large public dumps are made; the default refuses windows above 128 MiB
+BOMB_BYTES = 256 * 2**20  # what a stream may give before its ratio counts: small files of zeros pack without limit
 
 
 class BrokenStreamError(Exception):
-    """A compressed stream ends early (``truncated``) or is none; raised after what could be read was given."""
+    """A stream cannot be read on; raised after what could be read was given."""
 
-    def __init__(self, truncated: bool, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
-        self.truncated = truncated
+        self.reason = reason
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the stream is whole as far as it goes."""
+        return self.reason == Reason.TRUNCATED
 
 
 class Line(NamedTuple):
     """One line of a stream, without its end."""
 
-    number: int  # from 1
+    number: int  # from 1, at the first line given
     offset: int  # bytes before it in the (uncompressed) stream
     data: bytes  # no more than the limit
     size: int  # bytes it has in full
     broken: BrokenStreamError | None = None  # the stream broke in this line
 
 
-def read_blocks(path: str, compression: str) -> Iterator[bytes]:
-    """The uncompressed bytes of a file, block by block. Raises ``BrokenStreamError``, and ``OSError`` of the disk."""
-    with Path(path).open("rb") as stream:
-        size = BLOCKS[compression]
-        raw = iter(lambda: stream.read(size), b"")
-        if compression == "":
-            yield from raw
-        elif compression == "gzip":
-            yield from decompress(raw, lambda: zlib.decompressobj(wbits=31))
-        else:
-            yield from decompress(raw, zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj)
+def read_blocks(raw: BinaryIO, compression: str, settings: InputSettings) -> Iterator[bytes]:
+    """The uncompressed bytes of a stream, block by block. Raises ``BrokenStreamError``, and ``OSError`` of the disk."""
+    size = BLOCKS[compression]
+    blocks = iter(lambda: raw.read(size), b"")
+    if compression == "":
+        yield from blocks
+        return
+    taken = Counted(blocks)
+    given = 0
+    for block in decompress(taken, DECODERS[compression]):
+        given += len(block)
+        if settings.max_file_bytes is not None and given > settings.max_file_bytes:
+            limit = f"at most {settings.max_file_bytes} bytes of a file (max_file_bytes)"
+            raise BrokenStreamError(Reason.BOMB, f"{limit} expected, found more in {taken.size} compressed")
+        if given > BOMB_BYTES and given > settings.max_expansion * taken.size:
+            limit = f"at most {settings.max_expansion:g} bytes for each compressed one (max_expansion)"
+            raise BrokenStreamError(Reason.BOMB, f"{limit} expected, found {given} for {taken.size}")
+        yield block
 
 
-def decompress(raw: Iterator[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
+class Counted:
+    """Blocks, and how many bytes of them were taken."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.blocks, self.size = blocks, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self.blocks:
+            self.size += len(block)
+            yield block
+
+
+class Bounded:
+    """A bzip2 decoder that gives its bytes in parts, as a block of it can grow a thousandfold many times."""
+
+    def __init__(self) -> None:
+        self.decoder = bz2.BZ2Decompressor()
+
+    def parts(self, data: bytes) -> Iterator[bytes]:
+        """The bytes that ``data`` gives."""
+        yield self.decoder.decompress(data, BOUND)
+        while not (self.decoder.eof or self.decoder.needs_input):
+            yield self.decoder.decompress(b"", BOUND)
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+        return self.decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was found after the end."""
+        return self.decoder.unused_data
+
+
+DECODERS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(wbits=31),
+    "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
+    "bzip2": Bounded,
+}
+
+
+def parts_of(decoder: Any, data: bytes) -> Iterator[bytes]:
+    """What a decoder makes of the next bytes."""
+    if isinstance(decoder, Bounded):
+        yield from decoder.parts(data)
+    else:
+        yield decoder.decompress(data)
+
+
+def decompress(raw: Iterable[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
     """Decode one or many streams laid end to end; zeros between them are padding."""
     decoder = new_decoder()
     fresh, empty = True, True
@@ -51,38 +125,94 @@ def decompress(raw: Iterator[bytes], new_decoder: Callable[[], Any]) -> Iterator
         rest = block
         while rest := rest.lstrip(b"\0") if fresh else rest:
             try:
-                data = decoder.decompress(rest)
-            except (zlib.error, zstandard.ZstdError) as error:
-                raise BrokenStreamError(False, str(error)) from error
-            if data:
-                yield data
+                yield from filter(None, parts_of(decoder, rest))
+            except (zlib.error, zstandard.ZstdError, OSError, EOFError) as error:
+                raise BrokenStreamError(Reason.CORRUPT, str(error)) from error
             fresh, empty = decoder.eof, False
             rest = b""
             if fresh:
                 rest, decoder = decoder.unused_data, new_decoder()
     if empty:
-        raise BrokenStreamError(True, "the compressed file is empty")
+        raise BrokenStreamError(Reason.TRUNCATED, "the compressed file is empty")
     if not fresh:
-        raise BrokenStreamError(True, "the compressed stream ends before its end mark")
+        raise BrokenStreamError(Reason.TRUNCATED, "the compressed stream ends before its end mark")
 
 
-def split_lines(blocks: Iterator[bytes], limit: int) -> Iterator[Line]:
-    """Lines that end in ``\\n`` or with the stream; of a line longer than ``limit`` bytes the rest is passed over."""
-    number, offset, size = 1, 0, 0
+def in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """UTF-16 and UTF-32 that a byte order mark announces as UTF-8; anything else as it is.
+
+    Half a surrogate pair becomes bytes that are no UTF-8, so that only the record that holds it is refused.
+    """
+    head = b""
+    try:
+        while len(head) < HEAD and (block := next(blocks, b"")):
+            head += block
+    except BrokenStreamError:
+        yield head
+        raise
+    encoding = encoding_of(head)
+    if encoding is None:
+        yield head
+        yield from blocks
+        return
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    for block in chain([head], blocks, [b""]):
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            raise BrokenStreamError(Reason.CORRUPT, f"{encoding} expected by its byte order mark: {error}") from error
+        yield text.encode(errors="surrogatepass")
+
+
+def split_lines(blocks: Iterator[bytes], limit: int, offset: int = 0, stop: int | None = None) -> Iterator[Line]:
+    """Lines that end in ``\\n`` or with the stream; of a line longer than ``limit`` bytes the rest is passed over.
+
+    ``offset`` is that of the first byte of ``blocks``; the lines that begin before ``stop`` are given.
+    """
+    number, size = 1, 0  # size: of the line that has begun
     held = bytearray()
     broken = None
     try:
         for block in blocks:
-            *ends, tail = block.split(b"\n")
-            for end in ends:
-                held += end[: max(0, limit - size)]
-                size += len(end)
+            lines = block.split(b"\n")
+            tail = lines.pop()
+            if lines and size:
+                first = lines[0]
+                hold(held, first, size, limit)
+                size += len(first)
                 yield Line(number, offset, bytes(held), size)
                 number, offset, size = number + 1, offset + size + 1, 0
                 held.clear()
-            held += tail[: max(0, limit - size)]
+                del lines[0]
+            for line in lines:
+                if stop is not None and offset >= stop:
+                    return
+                yield Line(number, offset, line if len(line) <= limit else line[:limit], len(line))
+                number, offset = number + 1, offset + len(line) + 1
+            if stop is not None and size == 0 and offset >= stop:
+                return
+            hold(held, tail, size, limit)
             size += len(tail)
     except BrokenStreamError as error:
         broken = error
     if size or broken:
         yield Line(number, offset, bytes(held), size, broken)
+
+
+def hold(held: bytearray, data: bytes, size: int, limit: int) -> None:
+    """Keep the bytes of a line that has ``size`` so far; of one that has become too long only some to look at."""
+    held += data[: max(0, limit - size)]
+    if size + len(data) > limit:
+        del held[min(limit, EXCERPT) :]
+
+
+def next_line(blocks: Iterator[bytes], offset: int, stop: int) -> tuple[int, Iterator[bytes]]:
+    """Where the first line after ``offset`` begins, and the bytes from there; of none before ``stop``, nothing."""
+    for block in blocks:
+        end = block.find(b"\n")
+        if end >= 0:
+            return offset + end + 1, chain([block[end + 1 :]], blocks)
+        offset += len(block)
+        if offset >= stop:
+            break
+    return offset, iter(())

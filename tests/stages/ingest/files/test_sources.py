@@ -129,8 +129,8 @@ def test_refused_paths(tree: Path, name: str, message: str) -> None:
 def test_no_path_and_no_uri() -> None:
     with pytest.raises(UsageError, match="no data given"):
         find_inputs([], SETTINGS)
-    with pytest.raises(UsageError, match="s3://bucket/x: data is read from files"):
-        find_inputs(["s3://bucket/x"], SETTINGS)
+    with pytest.raises(UsageError, match=r"ftp://host/x: files are read from disks, s3://, gs:// and https://"):
+        find_inputs(["ftp://host/x"], SETTINGS)
 
 
 def test_a_link_to_nothing_is_refused_with_its_name(tree: Path) -> None:

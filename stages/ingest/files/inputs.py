@@ -1,0 +1,48 @@
+"""One file of an arrival, and what its name says about it."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".txt": "text",
+    ".md": "text",
+    ".warc": "warc",
+    ".wet": "wet",
+    ".html": "html",
+    ".htm": "html",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
+PACKED = {"parquet": (), "arrow": (), "warc": ("gzip", "zstd"), "wet": ("gzip", "zstd")}  # others: all of them
+SUPPORTED = (
+    "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md) and pages (.html, .htm), each also as .gz, .zst or .bz2, "
+    "web archives (.warc, .wet, also as .gz or .zst), .parquet and Arrow (.arrow, .feather, .ipc)"
+)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of an arrival, as it was when it was listed."""
+
+    path: str  # absolute, or a URI that holds all it takes to open it but the credentials
+    name: str  # relative to what the user gave: the same wherever the data lies
+    size: int  # bytes
+    format: str  # "jsonl", "parquet", "arrow", "text", "warc", "wet" or "html"
+    compression: str  # "", "gzip", "zstd" or "bzip2"
+    version: str = ""  # of the contents: time of the last change in ns, or what a web server gives for it
+
+
+def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
+    """Format and compression by the suffixes of a file's name, or of the ``kind`` given; None where unknown."""
+    path = PurePosixPath(name.lower())
+    compression = COMPRESSIONS.get(path.suffix, "")
+    found = FORMATS.get(PurePosixPath(path.stem).suffix if compression else path.suffix) if kind == "auto" else kind
+    if found is None or (compression and compression not in PACKED.get(found, (compression,))):
+        return None
+    return found, compression

@@ -1,0 +1,229 @@
+"""What one path of the user's stands for: a file, all files of a folder, or those that a pattern matches."""
+
+import fnmatch
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+from urllib.parse import unquote
+
+import pyarrow.fs as pafs
+from fsspec.utils import glob_translate  # type: ignore[import-untyped]
+
+from stages.errors import UsageError
+from stages.ingest.files.inputs import SUPPORTED, recognise
+from stages.ingest.files.locations import Location
+from stages.ingest.files.opening import state_of
+
+State = tuple[int, str]  # bytes, version
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file that was found."""
+
+    place: Location
+    state: State | None = None  # None on a disk, whose files are opened to see
+
+    @property
+    def path(self) -> str:
+        """The path that its name is made of: a web address without its query and its escapes."""
+        return unquote(self.place.plain) if self.place.is_web else self.place.path
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a path led to: the folder names are relative to, files in order, and files passed over."""
+
+    base: str
+    files: list[Entry]
+    skipped: list[Entry]
+
+
+def expand(place: Location, kind: str) -> Found:
+    """The files of format ``kind`` that a place stands for. Raises ``UsageError`` where it cannot be read or is none.
+
+    Below a folder or a pattern, files are in the order of their relative paths; what begins with a dot is left out.
+    """
+    try:
+        if place.is_web:
+            return alone(Entry(place, state_of(place)), kind)
+        return expand_store(place, kind) if place.scheme else expand_disk(place, kind)
+    except OSError as error:
+        refuse_unreadable(place, error)
+
+
+def alone(entry: Entry, kind: str) -> Found:
+    """A file named outright, whose suffix must be known."""
+    if recognise(entry.path, kind) is None:
+        raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {SUPPORTED}; or set ingest.format")
+    return Found(str(PurePosixPath(entry.path).parent), [entry], [])
+
+
+def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
+    """Files in the order of their relative paths, apart from those with unknown suffixes."""
+    ordered = sorted(entries, key=lambda entry: PurePosixPath(entry.path).relative_to(base).parts)
+    known = [recognise(entry.path, kind) is not None for entry in ordered]
+    found = Found(
+        base,
+        [entry for entry, known_one in zip(ordered, known, strict=True) if known_one],
+        [entry for entry, known_one in zip(ordered, known, strict=True) if not known_one],
+    )
+    if not found.files:
+        raise UsageError(f"{nothing}: {SUPPORTED}")
+    return found
+
+
+def refuse_unreadable(place: Location, error: OSError) -> NoReturn:
+    """Say which file or folder cannot be read, and why."""
+    if isinstance(error, FileNotFoundError) and not place.is_local:
+        raise UsageError(f"{place}: no such file or folder") from error
+    advice = "check its permissions" if place.is_local else "check the address, the network and the credentials"
+    if place.bucket:
+        advice += "; a public bucket needs ingest.storage.anonymous=true"
+    raise UsageError(f"{error.filename or place}: cannot be read ({error.strerror or error}); {advice}") from error
+
+
+# -- disks -------------------------------------------------------------------------------------------------------
+
+
+def expand_disk(place: Location, kind: str) -> Found:
+    """The files of a path on a disk."""
+    path = Path(place.path)
+    if path.is_dir():
+        return sift(str(path), map(on_disk, walk(path)), kind, f"{place}: the folder holds no file rewarm reads")
+    if path.exists():
+        return alone(Entry(place), kind) if path.is_file() else refuse_special(place)
+    if not glob.has_magic(place.path):
+        raise UsageError(f"{place}: no such file or folder")
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - skips hidden names
+    if not matches:
+        raise UsageError(f"{place}: nothing matches this pattern")
+    below = {file for match in matches for file in (walk(match) if match.is_dir() else [match])}
+    return sift(fixed_part(place.path), map(on_disk, below), kind, f"{place}: matches no file rewarm reads")
+
+
+def on_disk(path: Path) -> Entry:
+    """A file of a disk."""
+    return Entry(Location("", str(path)))
+
+
+def look(entry: Entry) -> State:
+    """A file's state; on a disk it must open. Raises ``UsageError``."""
+    if entry.state is not None:
+        return entry.state
+    path = Path(entry.place.path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            refuse_special(entry.place)
+        with path.open("rb") as stream:
+            found = os.fstat(stream.fileno())
+    except OSError as error:
+        refuse_unreadable(entry.place, error)
+    return found.st_size, str(found.st_mtime_ns)
+
+
+def refuse_special(place: Location) -> NoReturn:
+    """Say that a pipe, socket or device is no input."""
+    raise UsageError(f"{place}: neither a file nor a folder")
+
+
+def walk(folder: Path) -> list[Path]:
+    """All files below a folder without hidden ones; links are followed, but no folder is entered twice."""
+    entered: set[str] = set()
+    files = []
+
+    def refuse(error: OSError) -> NoReturn:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        identity = os.path.realpath(parent)
+        folders[:] = [] if identity in entered else sorted(name for name in folders if not name.startswith("."))
+        if identity not in entered:
+            files += [Path(parent, name) for name in names if not name.startswith(".")]
+        entered.add(identity)
+    return files
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder above the first part of a path that is a pattern."""
+    parts = PurePosixPath(pattern).parts
+    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return str(PurePosixPath(*parts[:fixed]))
+
+
+# -- object stores -----------------------------------------------------------------------------------------------
+
+
+def expand_store(place: Location, kind: str) -> Found:
+    """The files of a key, a prefix or a pattern."""
+    filesystem = place.filesystem()
+    if glob.has_magic(place.path):
+        base = fixed_part(place.path)
+        below = matching(filesystem, base, list(PurePosixPath(place.path).relative_to(base).parts))
+        if not below:
+            raise UsageError(f"{place}: nothing matches this pattern")
+        return sift(base, entries_of(place, base, below), kind, f"{place}: matches no file rewarm reads")
+    info = filesystem.get_file_info(place.path)
+    if info.type == pafs.FileType.File:
+        return alone(Entry(place, (info.size, str(info.mtime_ns))), kind)
+    if info.type != pafs.FileType.Directory:
+        raise UsageError(f"{place}: no such file or folder")
+    below = children(filesystem, place.path, recursive=True)
+    return sift(
+        place.path,
+        entries_of(place, place.path, below),
+        kind,
+        f"{place}: the folder holds no file rewarm reads",
+    )
+
+
+def children(filesystem: pafs.FileSystem, folder: str, recursive: bool) -> list[pafs.FileInfo]:
+    """What is in a folder; a store without such a folder has nothing in it."""
+    found: list[pafs.FileInfo] = filesystem.get_file_info(
+        pafs.FileSelector(folder, recursive=recursive, allow_not_found=True)
+    )
+    return found
+
+
+def matching(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list[pafs.FileInfo]:
+    """What a pattern matches below a folder, and all files below the folders it matches.
+
+    A level is listed at a time, so that ``crawl/2024-*/x`` does not list the whole bucket.
+    """
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        pattern = "/".join(one if one == "**" else re.sub(r"\*+", "*", one) for one in parts)
+        matches = re.compile(glob_translate(pattern)).match
+        return [
+            info
+            for info in children(filesystem, folder, recursive=True)
+            if any(map(matches, ancestry(PurePosixPath(info.path).relative_to(folder))))
+        ]
+    found = []
+    named = not glob.has_magic(part)
+    for info in [filesystem.get_file_info(f"{folder}/{part}")] if named else children(filesystem, folder, False):
+        if not named and not fnmatch.fnmatchcase(info.base_name, part):
+            continue
+        if info.type == pafs.FileType.Directory:
+            path = info.path.rstrip("/")
+            found += matching(filesystem, path, rest) if rest else children(filesystem, path, recursive=True)
+        elif not rest and info.type == pafs.FileType.File:
+            found.append(info)
+    return found
+
+
+def ancestry(path: PurePosixPath) -> list[str]:
+    """A relative path and the folders it lies in."""
+    return [str(path), *(str(parent) for parent in path.parents[:-1])]
+
+
+def entries_of(place: Location, base: str, infos: Iterable[pafs.FileInfo]) -> Iterator[Entry]:
+    """The files among what a listing gave, each once, without hidden ones."""
+    for path, info in sorted({info.path: info for info in infos if info.type == pafs.FileType.File}.items()):
+        if not any(part.startswith(".") for part in PurePosixPath(path).relative_to(base).parts):
+            yield Entry(place.at(path), (info.size, str(info.mtime_ns)))
