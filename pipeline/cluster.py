@@ -28,27 +28,34 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    with redirect_stdout(sys.stderr):  # what raylets have to say, to the last moment, is no part of a command's result
+        start(num_cpus)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def start(num_cpus: int | None) -> None:
+    """``ray.init`` on the cluster that is named, or on this machine alone."""
+    import ray
+
     address = os.environ.get("RAY_ADDRESS")
     alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes a local Ray's one node back
     runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}}
     if address:
         variables = {"env_vars": {**QUIET, **RAY_TRAIN_DEFAULTS}}  # a trial of a study starts Ray Train by itself
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=variables)
-    else:
-        os.environ.update(alone)
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=runtime_env,
-        )
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(sys.stderr):  # what raylets have to say is no part of a command's result
-            yield
-    finally:
-        ray.shutdown()
+        return
+    os.environ.update(alone)
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env=runtime_env,
+    )

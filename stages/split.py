@@ -1,11 +1,12 @@
 """Which documents stay, and which of them validate: decided from the content hashes alone.
 
-Shared by whoever makes document shards (ingest, distill): of a text it does not matter where it came from.
+Shared by whoever makes document shards (ingest, distill): of a text it does not matter where it came from. What
+ingest knows beyond hashes, near-duplicates and addresses, is in ``stages.ingest.dedup``.
 Hashes are numpy arrays of ``S16``: the 16 bytes of ``doc_id``, big-endian, so their order is that of the number.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -47,12 +48,31 @@ def split_documents(hashes: Hashes, earlier: list[Hashes], validation_share: flo
     for index in earlier:
         known |= contains(index, unique)
     kept, first = unique[~known], first[~known]
-    num_validation = int(np.searchsorted(kept, threshold(validation_share)))
-    num_validation = max(min(num_validation, len(kept) - 1), min(1, len(kept) - 1), 0)
+    num_validation = int(np.searchsorted(kept, training_bound([kept], validation_share)))
     fates = np.full(len(hashes), DROP, np.uint8)
     fates[first[num_validation:]] = TRAIN
     fates[first[:num_validation]] = VALIDATE
     return Split(fates, kept, len(hashes) - len(unique), int(known.sum()))
+
+
+def training_bound(parts: Iterable[Hashes], validation_share: float) -> np.bytes_:
+    """The smallest hash that trains, of documents that come in parts, none twice; those below it validate.
+
+    It is ``threshold(validation_share)`` but where all documents would fall on one side: then it is the second
+    smallest hash, or the largest. Of a single document it is that document's.
+    """
+    low = high = np.empty(0, "S16")  # the two smallest, and the largest
+    for part in parts:
+        low = np.sort(np.concatenate([low, part if len(low) < 2 else part[part < low[1]]]))[:2]
+        high = np.sort(np.concatenate([high, part[part > high[0]] if len(high) else part]))[-1:]
+    bound = np.array([threshold(validation_share)], "S16")
+    if len(low) < 2:
+        bound = low if len(low) else bound
+    elif low[:1] >= bound:
+        bound = low[1:]
+    elif high < bound:
+        bound = high
+    return np.bytes_(bound[0])
 
 
 def threshold(share: float) -> np.bytes_:
@@ -71,10 +91,17 @@ def contains(index: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
 
 def content_digest(hashes: Hashes, fates: npt.NDArray[np.uint8]) -> str:
     """32 hex digits of xxh3-128 over the hashes of the training documents, then the validation documents, in order."""
-    parts = [hashes[fates == fate] for fate in (TRAIN, VALIDATE)]
-    state = xxhash.xxh3_128(":".join(str(len(part)) for part in parts).encode())
-    for part in parts:
-        state.update(part.tobytes())
+    return digest_parts(lambda: iter([(hashes, fates)]))
+
+
+def digest_parts(parts: Callable[[], Iterator[tuple[Hashes, npt.NDArray[np.uint8]]]]) -> str:
+    """The same of hashes and fates that come in parts; ``parts`` is called three times, and holds one at a time."""
+    sides = (TRAIN, VALIDATE)
+    counts = sum((np.array([(fates == side).sum() for side in sides]) for _, fates in parts()), np.zeros(2, int))
+    state = xxhash.xxh3_128(":".join(map(str, counts.tolist())).encode())
+    for side in sides:
+        for hashes, fates in parts():
+            state.update(hashes[fates == side].tobytes())
     return str(state.hexdigest())
 
 

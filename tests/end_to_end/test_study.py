@@ -22,14 +22,20 @@ def study(base: Lineage, workspace: Path, *more: str) -> list[object]:
     return ["study", workspace, "--data", f"code={base.code}", *SMALL, *more]
 
 
-def test_a_study_goes_on_after_a_kill_and_its_winner_becomes_the_recipe(base: Lineage, workspace: Path) -> None:
-    trials = workspace / "studies" / "code" / "trials"
-    grid = ("--grid", "replay.share=0,0.5", "--baselines", "joint")
-    assert kill_when(command(*study(base, workspace, *grid)), lambda: len(list(trials.glob("*/trial.json"))) >= 1)
+@pytest.mark.faults
+def test_a_study_goes_on_after_a_kill(base: Lineage, tmp_path: Path) -> None:
+    shutil.copytree(base.workspace, tmp_path / "workspace")
+    trials = tmp_path / "workspace" / "studies" / "code" / "trials"
+    run = study(base, tmp_path / "workspace", "--grid", "replay.share=0,0.5")
+    assert kill_when(command(*run), lambda: len(list(trials.glob("*/trial.json"))) >= 1)
     finished = {path: path.read_bytes() for path in trials.glob("*/trial.json")}
-    done = rewarm(*study(base, workspace, *grid, "--apply", "--json"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert rewarm(*run).returncode == 0
     assert all(path.read_bytes() == data for path, data in finished.items()), "finished trials are kept"
+
+
+def test_a_study_compares_and_its_winner_becomes_the_recipe(base: Lineage, workspace: Path) -> None:
+    done = rewarm(*study(base, workspace, "--grid", "replay.share=0,0.5", "--baselines", "joint", "--apply", "--json"))
+    assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     rows = {row["name"]: row for row in found["rows"]}
     assert list(rows) == ["replay.share=0", "replay.share=0.5", "joint"]

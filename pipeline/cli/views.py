@@ -1,0 +1,168 @@
+"""The commands that show what is there, and write none of it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline import actions, doctor
+from pipeline.cli.app import app, print_json, show
+from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
+from pipeline.config import load_recipe, presets, settings
+from pipeline.schedule_plot import phases_table, terminal_chart
+from pipeline.terminal import Terminal, ledger_table, result_console
+
+PANEL = "Looking"
+SHOWN_STEPS = 12  # of a document's reads
+
+
+@app.command(rich_help_panel=PANEL)
+def status(workspace: WorkspaceArgument, as_json: JsonOption = False) -> None:
+    """Show the lineage: losses, forgetting, tokens and releases."""
+    found = actions.status(workspace)
+    if as_json:
+        print_json(found)
+    else:
+        show(found, dry_run=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def report(workspace: WorkspaceArgument) -> None:
+    """Write the HTML report again and print its path."""
+    typer.echo(actions.report(workspace))
+
+
+@app.command(rich_help_panel=PANEL)
+def export(
+    workspace: WorkspaceArgument,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to make; it must be empty or not there.")],
+    update: Annotated[
+        str | None, typer.Argument(metavar="[UPDATE]", help="An update's id or number; the current release by default.")
+    ] = None,
+) -> None:
+    """Write a release as a plain Hugging Face folder, for AutoModelForCausalLM.from_pretrained."""
+    typer.echo(actions.export(workspace, update, to))
+
+
+@app.command(rich_help_panel=PANEL)
+def schedule(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name (`rewarm recipes`) or a YAML file.")],
+    arrivals: Annotated[
+        int | None, typer.Option("--arrivals", metavar="N", min=0, help="How many updates follow the base (3).")
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="N,N,…",
+            help="Tokens of the base and of each update, as 300B,200B; the last goes for all that follow. "
+            "By default the recipe's budget.",
+        ),
+    ] = None,
+    imported: Annotated[bool, typer.Option("--imported", help="The base is an imported model: only updates.")] = False,
+    sets: SetOption = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the learning rate in the terminal.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Write the plot as a page that needs no network.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a recipe's learning rate over a base and several arrivals, anneals included; nothing is trained."""
+    found = actions.schedule(recipe, arrivals, tokens, imported, sets or [], to)
+    if as_json:
+        print_json(found.to_json())
+        return
+    console = result_console()
+    if plot:
+        console.print(terminal_chart(found, console.width))
+    console.print(phases_table(found))
+    if to is not None:
+        typer.echo(f"page: {to}")
+
+
+@app.command(rich_help_panel=PANEL)
+def trace(
+    workspace: WorkspaceArgument,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or their first digits.")
+    ] = None,
+    update: Annotated[str | None, typer.Option("--update", metavar="U", help="Only this update: id or number.")] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Documents that hold this text.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Write every replayed document as a row of this Parquet file."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show when documents were trained, new or replayed; without a document, what every update replayed.
+
+    It covers the trunks; what an annealed branch reads again is not counted.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        found = actions.trace(workspace, documents or [], text, update, to, terminal)
+    if as_json:
+        print_json(found)
+    elif "documents" in found:
+        show_documents(found["documents"])
+    else:
+        result_console().print(ledger_table(found))
+
+
+def show_documents(documents: list[dict[str, Any]]) -> None:
+    """Print documents and their reads."""
+    for one in documents:
+        origin = ", ".join(str(one[name]) for name in ("source", "url", "timestamp") if one[name]) or "no source given"
+        typer.echo(f"{typer.style(one['doc_id'], bold=True)}  {one['excerpt']}")
+        typer.echo(
+            f"    {one['dataset']}/{one['split']}, row {one['row']} ({one['shard']}): {one['num_tokens']} tokens"
+        )
+        typer.echo(f"    from {origin}")
+        for reads in one["trained"]:
+            steps = ", ".join(map(str, reads["steps"][:SHOWN_STEPS])) + (" …" if reads["steps"][SHOWN_STEPS:] else "")
+            typer.echo(f"    {reads['update']}: {reads['role']}, {reads['times']} × (step {steps})")
+        if not one["trained"]:
+            typer.echo("    not trained" + (", as it is for validation" if one["split"] == "validation" else ""))
+
+
+@app.command("doctor", rich_help_panel=PANEL)
+def examine(
+    workspace: Annotated[
+        Path | None, typer.Argument(metavar="[WORKSPACE]", help="Where the free disk is looked up.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check compiler, operators, Ray, GPUs, disk and versions: what is missing and how to get it."""
+    checks = doctor.examine(workspace)
+    if as_json:
+        typer.echo(doctor.as_json(checks))
+        raise typer.Exit(1 if doctor.missing(checks) else 0)
+    raise typer.Exit(doctor.print_report(checks))
+
+
+@app.command("settings", rich_help_panel=PANEL)
+def list_settings(as_json: JsonOption = False) -> None:
+    """List every setting with its default and meaning."""
+    if as_json:
+        print_json(
+            {name: {"default": default, "meaning": plain(field.description)} for name, field, default in settings()}
+        )
+        return
+    for name, field, default in settings():
+        shown = json.dumps(default, default=str)
+        typer.echo(f"{typer.style(name, bold=True)} = {shown}\n    {plain(field.description)}")
+
+
+def plain(text: str | None) -> str:
+    """A docstring's text in one line."""
+    return " ".join((text or "").split())
+
+
+@app.command("recipes", rich_help_panel=PANEL)
+def list_recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that come with rewarm."""
+    if as_json:
+        print_json({name: load_recipe(name).model_dump(mode="json") for name in presets()})
+        return
+    for name in presets():
+        typer.echo(f"{name:<20} {load_recipe(name).description}")

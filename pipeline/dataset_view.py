@@ -1,0 +1,210 @@
+"""What ``rewarm data`` and ``rewarm quarantine`` show: the account of a dataset, and what was refused of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+from stages.ingest import ACCOUNT
+from stages.storage import Folder
+
+TOP = 12  # languages and hosts that a terminal shows
+QUARTILES = ("least", "lower", "median", "upper", "most")
+BAR = 40  # characters of a histogram's longest bar
+
+
+def dataset_account(workspace: Workspace, name: str) -> dict[str, Any]:
+    """The account that ingest left; ``UsageError`` where there is none."""
+    folder = known(workspace, name)
+    if not folder.exists(ACCOUNT):
+        raise UsageError(f"{folder}: no account of its text: it was not ingested, or not to the end (run it again)")
+    found: dict[str, Any] = folder.read_json(ACCOUNT)
+    return {"dataset": name, **found}
+
+
+def known(workspace: Workspace, name: str) -> Folder:
+    """A dataset's folder; refuses one that is not there."""
+    names = (workspace.folder / "datasets").folders()
+    if name not in names:
+        raise UsageError(f"{workspace.folder}: no dataset {name!r}; there are: {', '.join(names) or 'none'}")
+    return workspace.dataset(name)
+
+
+def account_view(found: dict[str, Any]) -> RenderableType:
+    """The account as tables."""
+    parts: list[RenderableType] = [steps_table(found["steps"])]
+    if reasons := reasons_table(found["steps"]):
+        parts.append(reasons)
+    if found["earlier"]:
+        parts.append(earlier_table(found["earlier"]))
+    if found["decontaminated"]:
+        parts.append(counts_table("overlap with what is held out (13-grams)", "removed for", found["decontaminated"]))
+    parts.append(counts_table("languages", "language", found["languages"]))
+    if found["domains"]:
+        parts.append(counts_table("domains", "host", found["domains"]))
+    parts.append(histogram("length in bytes", {f"{human(2 ** int(k))}": n for k, n in found["lengths"].items()}))
+    if found["qualities"]:
+        parts.append(histogram("quality", {f"{int(k) / 20:.2f}": n for k, n in found["qualities"].items()}))
+    parts.extend(Text(f"lost: {', '.join(lost['files'])} ({lost['error']})", style="red") for lost in found["lost"])
+    return Group(*parts)
+
+
+def steps_table(steps: list[dict[str, Any]]) -> Table:
+    """Documents and bytes in and out of every step."""
+    table = Table(title="documents and bytes of text, step by step", title_justify="left")
+    table.add_column("step")
+    for heading in ("documents in", "out", "kept", "bytes in", "out"):
+        table.add_column(heading, justify="right")
+    for step in steps:
+        kept = f"{step['documents_out'] / step['documents_in']:.1%}" if step["documents_in"] else ""
+        table.add_row(
+            step["name"],
+            f"{step['documents_in']:,}",
+            f"{step['documents_out']:,}",
+            kept,
+            human(step["bytes_in"]),
+            human(step["bytes_out"]),
+        )
+    return table
+
+
+def reasons_table(steps: list[dict[str, Any]]) -> Table | None:
+    """Why documents did not go on."""
+    rows = [(step["name"], reason, count) for step in steps for reason, count in step["reasons"].items()]
+    if not rows:
+        return None
+    table = Table(title="why documents were left out", title_justify="left")
+    table.add_column("step")
+    table.add_column("reason")
+    table.add_column("documents", justify="right")
+    for name, reason, count in rows:
+        table.add_row(name, reason, f"{count:,}")
+    return table
+
+
+def earlier_table(earlier: dict[str, dict[str, int]]) -> Table:
+    """Duplicates against earlier datasets."""
+    table = Table(title="documents that an earlier dataset has", title_justify="left")
+    table.add_column("dataset")
+    for heading in ("the same", "nearly the same"):
+        table.add_column(heading, justify="right")
+    for name, counts in earlier.items():
+        table.add_row(name, f"{counts['exact']:,}", f"{counts['near']:,}")
+    return table
+
+
+def counts_table(title: str, heading: str, counts: dict[str, int]) -> Table:
+    """The most frequent of something."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(heading)
+    table.add_column("documents", justify="right")
+    for name, count in list(counts.items())[:TOP]:
+        table.add_row(name, f"{count:,}")
+    if len(counts) > TOP:
+        table.add_row(f"and {len(counts) - TOP} more", f"{sum(list(counts.values())[TOP:]):,}")
+    return table
+
+
+def histogram(title: str, counts: dict[str, int]) -> Table:
+    """Counts as bars."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    most = max(counts.values(), default=1)
+    for label, count in counts.items():
+        table.add_row(f"from {label}", "█" * round(BAR * count / most), f"{count:,}")
+    return table
+
+
+def human(size: int) -> str:
+    """Bytes for people."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+@dataclass
+class Refused:
+    """The refusals of one reason."""
+
+    step: str
+    reason: str
+    count: int = 0
+    values: list[float] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types, with the quartiles of what was measured."""
+        quartiles = np.percentile(self.values, (0, 25, 50, 75, 100)).tolist() if self.values else []
+        return {
+            "step": self.step,
+            "reason": self.reason,
+            "count": self.count,
+            "values": dict(zip(QUARTILES, quartiles, strict=True)) if quartiles else None,
+            "samples": self.samples,
+        }
+
+
+def quarantine(workspace: Workspace, name: str, reason: str | None, samples: int) -> dict[str, Any]:
+    """Counts of what was refused by step and reason, and the first ``samples`` of each, in the order of the files."""
+    folder = known(workspace, name) / "quarantine"
+    groups: dict[tuple[str, str], Refused] = {}
+    for shard in folder.files(".parquet"):
+        with pq.ParquetFile(folder.local(shard)) as rows:
+            for batch in rows.iter_batches(batch_size=4096):
+                collect(batch.to_pylist(), reason, samples, groups)
+    if reason is not None and not groups:
+        raise UsageError(f"{folder}: nothing was refused for {reason!r}; without --reason all reasons are listed")
+    ordered = sorted(groups.values(), key=lambda group: (-group.count, group.step, group.reason))
+    return {
+        "dataset": name,
+        "quarantined": sum(group.count for group in ordered),
+        "reasons": [group.to_json() for group in ordered],
+    }
+
+
+def collect(
+    rows: list[dict[str, Any]], reason: str | None, samples: int, groups: dict[tuple[str, str], Refused]
+) -> None:
+    """Sort refusals into their groups."""
+    for row in rows:
+        if reason not in (None, row["reason"]):
+            continue
+        key = row["step"], row["reason"]
+        group = groups.setdefault(key, Refused(*key))
+        group.count += 1
+        if row["value"] is not None:
+            group.values.append(row["value"])
+        if len(group.samples) < samples:
+            shown = {part: row[part] for part in ("file", "location", "detail", "value")}
+            group.samples.append({**shown, "excerpt": row["excerpt"].decode(errors="replace")})
+
+
+def quarantine_view(found: dict[str, Any]) -> RenderableType:
+    """The refusals as a table, and samples of them."""
+    table = Table(title=f"{found['dataset']}: {found['quarantined']:,} refused", title_justify="left")
+    for heading in ("step", "reason"):
+        table.add_column(heading)
+    for heading in ("records", "least", "median", "most"):
+        table.add_column(heading, justify="right")
+    parts: list[RenderableType] = [table]
+    for group in found["reasons"]:
+        values = group["values"]
+        figures = [f"{values[part]:.4g}" for part in ("least", "median", "most")] if values else ["", "", ""]
+        table.add_row(group["step"], group["reason"], f"{group['count']:,}", *figures)
+        for sample in group["samples"]:
+            place = f"{sample['file']}, {sample['location']}"
+            excerpt = " ".join(sample["excerpt"].split())[:160]
+            parts.append(
+                Text.assemble(
+                    (f"{group['reason']}  ", "bold"), place, "\n    ", sample["detail"], "\n    ", (excerpt, "dim")
+                )
+            )
+    return Group(*parts)

@@ -1,0 +1,166 @@
+"""What became of an arrival, step by step: documents and bytes in and out, reasons, and what the text is like.
+
+Every shard keeps an account; the arrival's is their sum, so it depends on no order and no number of workers.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from stages.ingest.records import Document, Refusal
+
+READ = "read"
+DOMAINS_A_SHARD = 1000  # of a shard's hosts, the most frequent ones are kept, so that an account stays small
+DOMAINS_SHOWN = 100
+QUALITY_BINS = 20  # of equal width, for qualities from 0 to 1
+
+
+@dataclass
+class StepAccount:
+    """One step's documents and bytes (of their text in UTF-8; of the files where it reads them), in and out."""
+
+    documents_in: int = 0
+    documents_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def count(self, entered: int, left: int | None, reason: str = "") -> None:
+        """One document came in with ``entered`` bytes, and left with ``left`` or was refused for ``reason``."""
+        self.documents_in += 1
+        self.bytes_in += entered
+        if left is None:
+            self.reasons[reason] += 1
+        else:
+            self.documents_out += 1
+            self.bytes_out += left
+
+    def take_out(self, documents: int, num_bytes: int, reason: str) -> None:
+        """Of what came in, so many documents did not leave."""
+        self.documents_out -= documents
+        self.bytes_out -= num_bytes
+        if documents:
+            self.reasons[reason] += documents
+
+    def add(self, other: "StepAccount") -> None:
+        """Sum up."""
+        self.documents_in += other.documents_in
+        self.documents_out += other.documents_out
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.reasons.update(other.reasons)
+
+    def to_json(self, name: str) -> dict[str, Any]:
+        """As JSON types, the most frequent reason first."""
+        ordered = sorted(self.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+        return {
+            "name": name,
+            "documents_in": self.documents_in,
+            "documents_out": self.documents_out,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "reasons": dict(ordered),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The reverse."""
+        return cls(
+            **{name: value[name] for name in ("documents_in", "documents_out", "bytes_in", "bytes_out")},
+            reasons=Counter(value["reasons"]),
+        )
+
+
+@dataclass
+class Account:
+    """All steps in their order, and what the documents that were read are like."""
+
+    steps: dict[str, StepAccount]
+    languages: Counter[str] = field(default_factory=Counter)
+    domains: Counter[str] = field(default_factory=Counter)
+    lengths: Counter[int] = field(default_factory=Counter)  # by k, where 2**k bytes or more but less than 2**(k+1)
+    qualities: Counter[int] = field(default_factory=Counter)  # by twentieths
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Self:
+        """An empty account of these steps."""
+        return cls({name: StepAccount() for name in names})
+
+    def follow(self, record: Document | Refusal, steps: Sequence[Any]) -> Document | Refusal:
+        """Lead a record through the steps, counting: the document that comes out, or the first refusal."""
+        if isinstance(record, Refusal):
+            self.steps[READ].count(0, None, str(record.reason))
+            return record
+        size = len(record.text.encode())
+        self.steps[READ].count(0, size)
+        for step in steps:
+            result: Document | Refusal = step(record)
+            if isinstance(result, Refusal):
+                self.steps[step.name].count(size, None, result.reason)
+                return result
+            left = size if result.text is record.text else len(result.text.encode())
+            self.steps[step.name].count(size, left)
+            record, size = result, left
+        return record
+
+    def describe(self, documents: Iterable[tuple[str | None, str | None, int, float | None]]) -> None:
+        """Count what stays: language, address, bytes and quality of each document."""
+        for language, url, num_bytes, quality in documents:
+            self.languages[language or "unknown"] += 1
+            self.lengths[max(num_bytes, 1).bit_length() - 1] += 1
+            if domain := domain_of(url):
+                self.domains[domain] += 1
+            if quality is not None:
+                self.qualities[min(int(quality * QUALITY_BINS), QUALITY_BINS - 1)] += 1
+
+    def add(self, other: "Account") -> None:
+        """Sum up; steps that only the other has come after ours."""
+        for name, step in other.steps.items():
+            self.steps.setdefault(name, StepAccount()).add(step)
+        for mine, theirs in (
+            (self.languages, other.languages),
+            (self.domains, other.domains),
+            (self.lengths, other.lengths),
+            (self.qualities, other.qualities),
+        ):
+            mine.update(theirs)  # type: ignore[arg-type]
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Refusals of all steps by reason."""
+        return sum((step.reasons for step in self.steps.values()), Counter[str]())
+
+    def to_json(self, domains: int = DOMAINS_A_SHARD) -> dict[str, Any]:
+        """As JSON types, of the hosts only the most frequent."""
+        hosts = sorted(self.domains.items(), key=lambda pair: (-pair[1], pair[0]))
+        return {
+            "steps": [step.to_json(name) for name, step in self.steps.items()],
+            "languages": dict(sorted(self.languages.items(), key=lambda pair: (-pair[1], pair[0]))),
+            "domains": dict(hosts[:domains]),
+            "lengths": {str(power): self.lengths[power] for power in sorted(self.lengths)},
+            "qualities": {str(part): self.qualities[part] for part in sorted(self.qualities)},
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The reverse."""
+        return cls(
+            {step["name"]: StepAccount.from_json(step) for step in value["steps"]},
+            Counter(value["languages"]),
+            Counter(value["domains"]),
+            Counter({int(power): count for power, count in value["lengths"].items()}),
+            Counter({int(part): count for part, count in value["qualities"].items()}),
+        )
+
+
+def domain_of(url: str | None) -> str | None:
+    """The host of an address, without ``www.``; None where it has none (the name of a file)."""
+    if not url or "://" not in url:
+        return None
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return None
+    return host.removeprefix("www.") if host else None

@@ -1,0 +1,1 @@
+"""Which documents repeat others: exactly, nearly or by address; in the arrival and in everything ingested before."""

@@ -1,0 +1,223 @@
+"""What a dataset leaves for the arrivals to come: the ids of its documents, and their keys and sketches.
+
+    doc_ids.arrow  16 bytes a document: sorted ids (stages.split)
+    near.arrow     20 * 8 + 16 bytes a document: for each band a batch of sorted 64-bit entries, then the sketches.
+                   An entry's low bits, as many as number the documents, are the document's place among the sketches
+                   (its number among the kept rows, in input order); the bits above are those of its key
+
+192 bytes a document with 20 bands. An entry has lost its key's low bits: of a dataset of 2^30 documents 34 remain, so
+a lookup meets another key's document now and then, and the sketch rejects it.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from stages.errors import StageError, UsageError
+from stages.ingest.dedup.columns import Column, blocks, open_columns, to_arrow, to_numpy
+from stages.ingest.dedup.jobs import run_tasks
+from stages.ingest.dedup.partition import Rows, in_range, num_partitions
+from stages.ingest.dedup.settings import DuplicateSettings
+from stages.ingest.dedup.staged import BAND, ID, SKETCH, SUFFIX, Staged
+from stages.progress import Progress
+from stages.split import TRAIN, VALIDATE, write_index
+from stages.storage import Folder
+
+NEAR_FILE = "near.arrow"
+NEAR_SCHEMA = pa.schema([pa.field("entries", pa.uint64(), nullable=False)])
+SIGNATURE = b"rewarm.signature"
+IDS = -1  # the band of a task that sorts the ids
+
+
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NearSegment:
+    """One earlier dataset's near.arrow, memory-mapped."""
+
+    reader: pa.ipc.RecordBatchFileReader
+    sketches: npt.NDArray[np.uint64]  # [documents, 2]
+    folder: Folder
+
+    @classmethod
+    def open(cls, folder: Folder, settings: DuplicateSettings) -> Self | None:
+        """The segment, or None where the dataset was indexed without near-duplicates.
+
+        ``UsageError`` where its signatures were made by other settings; ``StageError`` where the file is torn.
+        """
+        if not folder.exists(NEAR_FILE):
+            return None
+        try:
+            local = folder.local(NEAR_FILE)
+            reader = open_columns(Folder(local.parent), local.name)
+            made = orjson.loads(reader.schema.metadata[SIGNATURE])
+            check_signature(folder, made, settings.signature())
+            sketches = to_numpy(reader.get_batch(reader.num_record_batches - 1).column(0)).reshape(-1, 2)
+        except (pa.ArrowException, KeyError, TypeError, orjson.JSONDecodeError) as error:
+            raise StageError(
+                f"{folder}: {NEAR_FILE} cannot be read ({error}), so near-duplicates of this dataset cannot be found; "
+                "restore it"
+            ) from error
+        return cls(reader, sketches, folder)
+
+    def band(self, band: int) -> npt.NDArray[np.uint64]:
+        """The sorted entries of a band."""
+        entries: npt.NDArray[np.uint64] = to_numpy(self.reader.get_batch(band).column(0))
+        return entries
+
+    def lookup(
+        self, entries: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
+    ) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
+        """First and last document of the keys that are found, and which are; sorted keys touch each page once."""
+        mask = number_mask(len(self.sketches))
+        left = np.searchsorted(entries, keys & ~mask)
+        right = np.searchsorted(entries, keys | mask, "right")
+        found = left < right
+        first, last = entries[left[found]] & mask, entries[right[found] - 1] & mask
+        return first.astype(np.int64), last.astype(np.int64), found
+
+
+def check_signature(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse an index that cannot be compared with."""
+    if made != wanted:
+        there, here = (
+            {name: value for name, value in side.items() if made.get(name) != wanted.get(name)}
+            for side in (made, wanted)
+        )
+        raise UsageError(
+            f"{folder}: this dataset's near-duplicate index was made with {listed(there)}, the settings say "
+            f"{listed(here)}; signatures of both do not compare. Set the duplicates settings as they were, or near to "
+            "false to look for exact duplicates only"
+        )
+
+
+def listed(values: dict[str, Any]) -> str:
+    """Settings in a sentence."""
+    return ", ".join(f"{name} {value}" for name, value in values.items()) or "others"
+
+
+def number_mask(documents: int) -> np.uint64:
+    """The low bits that hold a document's number."""
+    return np.uint64((1 << max(documents - 1, 1).bit_length()) - 1)
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+
+
+def index_documents(
+    index: Folder,
+    staging: Folder,
+    shards: Sequence[tuple[str, int]],
+    settings: DuplicateSettings,
+    progress: Progress,
+) -> None:
+    """Write the index of the documents that the ``.fates`` files keep (TRAIN or VALIDATE).
+
+    Runs as one Ray Data job over bands and key ranges; the driver streams its parts into the files and holds nothing
+    that grows with the arrival. The ids are written last.
+    """
+    staged = Staged(staging, tuple(name for name, _ in shards), tuple(rows for _, rows in shards))
+    documents = sum(int(np.isin(read_fates(staging, name), (TRAIN, VALIDATE)).sum()) for name in staged.names)
+    partitions = num_partitions(documents, settings.memory_mb)
+    bands = range(IDS, settings.bands if settings.near else 0)
+    tasks = [
+        {"band": band, "partition": part, "partitions": partitions} for band in bands for part in range(partitions)
+    ]
+    run_tasks(partial(sort_part, staged=staged, documents=documents), tasks, staged.num_rows, progress, "indexing")
+    index.delete(NEAR_FILE)
+    if settings.near:
+        write_near(index, staged, documents, partitions, settings)
+    with scratch_array(staging, documents, "S16") as ids:
+        gather(ids, staging, IDS, partitions)
+        write_index(index, ids)
+
+
+def write_near(index: Folder, staged: Staged, documents: int, partitions: int, settings: DuplicateSettings) -> None:
+    """Bands from the tasks' parts, sketches from staging, each through a file on disk."""
+    schema = NEAR_SCHEMA.with_metadata({SIGNATURE: orjson.dumps(settings.signature())})
+    with index.writing(NEAR_FILE) as scratch, pa.ipc.new_file(scratch, schema) as writer:
+        for band in range(settings.bands):
+            with scratch_array(staged.staging, documents, "<u8") as entries:
+                gather(entries, staged.staging, band, partitions)
+                writer.write_batch(pa.record_batch([to_arrow(entries, pa.uint64())], schema=schema))
+        with scratch_array(staged.staging, documents, "S16") as sketches:
+            number = 0
+            for kept in kept_blocks(staged, [SKETCH]):
+                sketches[number : number + len(kept[0])] = kept[0]
+                number += len(kept[0])
+            writer.write_batch(pa.record_batch([to_arrow(sketches.view("<u8"), pa.uint64())], schema=schema))
+
+
+def sort_part(task: dict[str, Any], staged: Staged, documents: int) -> dict[str, Any]:
+    """The sorted entries (or ids) of one band and key range, as plain bytes; skipped where they are there.
+
+    A key counts without the bits that its entry loses, so that the parts' order is that of the whole.
+    """
+    name = part_file(task["band"], task["partition"], task["partitions"])
+    if staged.staging.exists(name):
+        return {}
+    parts: list[npt.NDArray[Any]] = []
+    mask, number = number_mask(documents), 0
+    for (keys,) in kept_blocks(staged, [ID if task["band"] == IDS else BAND + task["band"]]):
+        if task["band"] == IDS:
+            chosen = in_range(keys.view(">u8")[::2], task["partition"], task["partitions"])
+            parts.append(keys[chosen])
+            continue
+        high = keys & ~mask
+        chosen = in_range(high, task["partition"], task["partitions"])
+        parts.append(high[chosen] | (np.flatnonzero(chosen) + number).astype(np.uint64))
+        number += len(keys)
+    entries = np.concatenate([np.empty(0, "S16" if task["band"] == IDS else "<u8"), *parts])
+    entries.sort()
+    staged.staging.write(name, entries.tobytes())
+    return {}
+
+
+def part_file(band: int, partition: int, partitions: int) -> str:
+    """Where a part lies in staging."""
+    return f"index-{band + 1:03d}-{partition:05d}-of-{partitions:05d}.part"
+
+
+def kept_blocks(staged: Staged, fields: Sequence[int]) -> Iterator[list[Column]]:
+    """The columns of the documents that the fates keep, block by block."""
+    for name in staged.names:
+        kept = np.isin(read_fates(staged.staging, name), (TRAIN, VALIDATE))
+        row = 0
+        for columns in blocks(staged.staging, name + SUFFIX, fields):
+            stays = kept[row : row + len(columns[0])]
+            row += len(stays)
+            yield [column[stays] for column in columns]
+
+
+def gather(target: npt.NDArray[Any], staging: Folder, band: int, partitions: int) -> None:
+    """Put a band's parts one after the other."""
+    start = 0
+    for partition in range(partitions):
+        part = np.frombuffer(staging.read(part_file(band, partition, partitions)), target.dtype)
+        target[start : start + len(part)] = part
+        start += len(part)
+    assert start == len(target), f"band {band}: {start} entries for {len(target)} documents"
+
+
+@contextmanager
+def scratch_array(staging: Folder, length: int, kind: str) -> Iterator[npt.NDArray[Any]]:
+    """An array in a nameless file on disk, gone after the block."""
+    if not length:
+        yield np.empty(0, kind)
+        return
+    with tempfile.TemporaryFile(dir=staging.path if staging.is_local else None) as space:
+        yield np.memmap(space, kind, "w+", shape=(length,))
+
+
+def read_fates(staging: Folder, name: str) -> npt.NDArray[np.uint8]:
+    """The fate of every row of a shard."""
+    return np.frombuffer(staging.read(f"{name}.fates"), np.uint8)

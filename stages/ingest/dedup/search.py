@@ -1,0 +1,146 @@
+"""One task of the search for duplicates: a kind, a band, a range of keys. Plain Python over files; idempotent.
+
+Each finds edges: a row, and the earlier row of the arrival or the earlier dataset's document that it repeats.
+
+    url    the address's rows but the latest, each with a later one
+    exact  every row whose text an earlier row or an earlier dataset has
+    near   every row that agrees in the band with others and whose sketch says that they are similar. In a run of equal
+           keys a row is compared with the first and with the one before it, and in an earlier dataset's run with its
+           first and last: time in proportion to the arrival, however often a key occurs
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.ingest.dedup.columns import Column, ColumnSink
+from stages.ingest.dedup.index import NearSegment
+from stages.ingest.dedup.partition import Rows, Sorted, held_rows, in_range, sorted_runs
+from stages.ingest.dedup.settings import DuplicateSettings
+from stages.ingest.dedup.signatures import similar
+from stages.ingest.dedup.staged import BAND, ID, TIMESTAMP, URL, SketchReader, Staged
+from stages.split import contains, read_index
+from stages.storage import Folder
+
+INSIDE = -1  # for an earlier dataset's number: the original is a row of the arrival
+UNKNOWN = -1  # for an original: the document of the same text
+PAIRS = 2**16  # compared at a time
+EDGES = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("dataset", pa.int32(), nullable=False),  # position in ``earlier``, or INSIDE
+        pa.field("original", pa.int64(), nullable=False),  # a row, or a document's number in the dataset's index
+    ]
+)
+
+
+def edges_file(task: dict[str, Any]) -> str:
+    """Where a task's edges lie in staging."""
+    return f"{task['kind']}-{task['band']:03d}-{task['partition']:05d}-of-{task['partitions']:05d}.edges"
+
+
+def find_edges(
+    task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings
+) -> dict[str, Any]:
+    """Write the edges of one task, unless they are there: it skips what it finds finished."""
+    name = edges_file(task)
+    if not staged.staging.exists(name):
+        find = {"url": older_urls, "exact": exact_edges, "near": near_edges}[task["kind"]]
+        with ColumnSink(staged.staging, name, EDGES) as sink:
+            for rows, dataset, originals in find(task, staged, earlier, settings):
+                if len(rows):
+                    sink.add([rows, np.full(len(rows), dataset, np.int32), originals])
+    return {}
+
+
+Edges = Iterator[tuple[Rows, int, Rows]]
+
+
+def older_urls(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
+    """Rows whose address comes again with a later time, or with the same in a later row."""
+
+    def blocks() -> Iterator[tuple[Rows, list[Column]]]:
+        for rows, urls, times in staged.blocks([URL, TIMESTAMP]):
+            chosen = (urls != 0) & in_range(urls, task["partition"], task["partitions"])
+            yield rows[chosen], [urls[chosen], times[chosen]]
+
+    for run in sorted_runs(blocks(), held_rows(settings.memory_mb), by=1):
+        latest = np.flatnonzero(run.ends)
+        places = np.flatnonzero(~run.ends)
+        yield run.rows[places], INSIDE, run.rows[latest[np.searchsorted(latest, places)]]
+
+
+def exact_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
+    """Rows whose id an earlier row has; of the others, those whose id an earlier dataset has: the first that has it."""
+
+    def blocks() -> Iterator[tuple[Rows, list[Column]]]:
+        for rows, ids in staged.blocks([ID], task["without"]):
+            halves = ids.view(">u8").reshape(-1, 2)
+            chosen = in_range(halves[:, 0], task["partition"], task["partitions"])
+            yield rows[chosen], [half.astype(np.uint64) for half in halves[chosen].T]
+
+    known = [read_index(folder) for folder in earlier]
+    for run in sorted_runs(blocks(), held_rows(settings.memory_mb)):
+        begins = run.first == np.arange(len(run.rows))
+        places = np.flatnonzero(~run.old & ~begins)
+        yield run.rows[places], INSIDE, run.rows[run.first[places]]
+        places = np.flatnonzero(~run.old & begins)
+        for dataset, index in enumerate(known):
+            ids = np.stack([half[places] for half in run.keys], axis=1).astype(">u8").view("S16").reshape(-1)
+            there = contains(index, ids)
+            yield run.rows[places[there]], dataset, np.full(int(there.sum()), UNKNOWN)
+            places = places[~there]
+
+
+def near_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
+    """Verified pairs of rows that agree in the task's band, and of rows with documents of earlier datasets."""
+
+    def blocks() -> Iterator[tuple[Rows, list[Column]]]:
+        for rows, keys in staged.blocks([BAND + task["band"]], task["without"]):
+            chosen = in_range(keys, task["partition"], task["partitions"])
+            yield rows[chosen], [keys[chosen]]
+
+    reader = SketchReader(staged)
+    segments = {number: NearSegment.open(folder, settings) for number, folder in enumerate(earlier)}
+    for run in sorted_runs(blocks(), held_rows(settings.memory_mb)):
+        yield from edges_inside(run, reader, settings.similarity)
+        for dataset, segment in segments.items():
+            if segment is not None:
+                yield from edges_to(segment, dataset, run, task["band"], reader, settings.similarity)
+
+
+def edges_inside(run: Sorted, reader: SketchReader, similarity: float) -> Edges:
+    """Each row's similar ones among the first of its run and the one before it."""
+    members = np.flatnonzero(~run.old & (run.first != np.arange(len(run.rows))))
+    for start in range(0, len(members), PAIRS):
+        places = members[start : start + PAIRS]
+        before = places - 1
+        others = before != run.first[places]
+        rows = run.rows[np.concatenate([places, places[others]])]
+        originals = run.rows[np.concatenate([run.first[places], before[others]])]
+        alike = similar(reader.take(rows), reader.take(originals), similarity)
+        yield rows[alike], INSIDE, originals[alike]
+
+
+def edges_to(
+    segment: NearSegment, dataset: int, run: Sorted, band: int, reader: SketchReader, similarity: float
+) -> Edges:
+    """Each row's similar ones among the first and last document of the same key in an earlier dataset."""
+    entries = segment.band(band)
+    fresh = np.flatnonzero(~run.old)
+    for start in range(0, len(fresh), PAIRS):
+        places = fresh[start : start + PAIRS]
+        first, last, found = segment.lookup(entries, run.keys[0][places])
+        rows = run.rows[places[found]]
+        rows, originals = pairs(rows, first, last)
+        alike = similar(reader.take(rows), segment.sketches[originals], similarity)
+        yield rows[alike], dataset, originals[alike]
+
+
+def pairs(rows: Rows, first: Rows, last: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
+    """Rows beside their first and, where it is another, their last candidate."""
+    others = first != last
+    return np.concatenate([rows, rows[others]]), np.concatenate([first, last[others]])

@@ -1,0 +1,174 @@
+"""What pass 1 leaves of every document for the decision: its id, address, time and signature, as columns.
+
+One file a shard beside the staging Parquet, rows in the shard's order. A task of the decision reads one column of all
+of them, from memory-mapped files where staging is a local folder.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.ingest.dedup.columns import (
+    BLOCK_ROWS,
+    WIDE,
+    Column,
+    ColumnSink,
+    blocks,
+    open_columns,
+    read_columns,
+    to_numpy,
+    write_columns,
+)
+from stages.ingest.dedup.settings import DuplicateSettings
+from stages.ingest.dedup.signatures import Signatures, signatures
+from stages.ingest.dedup.urls import url_hashes
+from stages.split import Hashes
+from stages.storage import Folder
+
+SUFFIX = ".signatures"
+UNTIMED = np.iinfo(np.int64).min  # older than any time
+ID, URL, TIMESTAMP, SKETCH, BAND = range(5)  # places in the schema; band b is at BAND + b
+DROPPED_SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False)])
+
+
+def staged_schema(settings: DuplicateSettings) -> pa.Schema:
+    """The columns of a shard; without ``near`` there are no signatures."""
+    exact = [("id", WIDE), ("url", pa.uint64()), ("timestamp", pa.int64())]
+    near = [("sketch", WIDE), *((f"band_{band:02d}", pa.uint64()) for band in range(settings.bands))]
+    return pa.schema([pa.field(*field, nullable=False) for field in (exact + near if settings.near else exact)])
+
+
+class SignatureSink:
+    """Writes a shard's file as its documents come; see ``add``."""
+
+    def __init__(self, staging: Folder, name: str, settings: DuplicateSettings) -> None:
+        self.settings = settings
+        self.sink = ColumnSink(staging, name + SUFFIX, staged_schema(settings))
+
+    def __enter__(self) -> Self:
+        self.sink.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self.sink.__exit__(*error)  # type: ignore[arg-type]
+
+    def add(
+        self,
+        doc_ids: Sequence[str],
+        urls: Sequence[str | None],
+        timestamps: Sequence[datetime | None],
+        texts: Sequence[str],
+    ) -> None:
+        """Append documents: ids of 32 hex digits, addresses, times, and the texts, which are signed here."""
+        ids = np.frombuffer(bytes.fromhex("".join(doc_ids)), "S16")
+        times = [UNTIMED if time is None else int(time.timestamp() * 1_000_000) for time in timestamps]
+        made = signatures(texts, self.settings) if self.settings.near else None
+        self.add_arrays(ids, url_hashes(urls), np.array(times, np.int64), made)
+
+    def add_arrays(
+        self,
+        ids: Hashes,
+        urls: npt.NDArray[np.uint64],
+        timestamps: npt.NDArray[np.int64],
+        made: Signatures | None,
+    ) -> None:
+        """Append rows: ids S16, addresses' hashes (0: none), times in µs (``UNTIMED``: none), signatures with near."""
+        columns: list[Column] = [ids, urls, timestamps]
+        if made is not None:
+            columns += [np.ascontiguousarray(made.sketches).view("S16").reshape(-1), *made.keys.T]
+        self.sink.add(columns)
+
+
+def write_signatures(
+    staging: Folder,
+    name: str,
+    ids: Hashes,
+    urls: npt.NDArray[np.uint64],
+    timestamps: npt.NDArray[np.int64],
+    made: Signatures | None,
+    settings: DuplicateSettings,
+) -> None:
+    """Write a whole shard's file at once."""
+    with SignatureSink(staging, name, settings) as sink:
+        sink.add_arrays(ids, urls, timestamps, made)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """All shards of an arrival as one table; a row's number counts through the shards in their order."""
+
+    staging: Folder
+    names: tuple[str, ...]
+    documents: tuple[int, ...]  # in each shard
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """The first row of each shard, and the number of rows."""
+        return np.cumsum([0, *self.documents], dtype=np.int64)
+
+    @property
+    def num_rows(self) -> int:
+        """Documents of all shards."""
+        return int(self.offsets[-1])
+
+    def blocks(self, fields: Sequence[int], without: str | None = None) -> Iterator[tuple[Column, ...]]:
+        """Rows and their values block by block, ``fields`` in ascending order; ``without`` names a file of rows."""
+        gone = dropped_rows(self.staging, without) if without else np.empty(0, np.int64)
+        for name, offset in zip(self.names, self.offsets[:-1].tolist(), strict=True):
+            row = offset
+            for columns in blocks(self.staging, name + SUFFIX, fields):
+                rows = np.arange(row, row + len(columns[0]))
+                row += len(rows)
+                first, last = np.searchsorted(gone, (rows[0], row))
+                if first == last:
+                    yield rows, *columns
+                    continue
+                stays = np.ones(len(rows), bool)
+                stays[gone[first:last] - rows[0]] = False
+                yield rows[stays], *(column[stays] for column in columns)
+
+    def hashes(self, shard: int) -> Hashes:
+        """The ids of one shard."""
+        parts = blocks(self.staging, self.names[shard] + SUFFIX, [ID])
+        return np.concatenate([np.empty(0, "S16"), *(columns[0] for columns in parts)])
+
+
+class SketchReader:
+    """Sketches of any rows; of a shard in an object store only the blocks that hold them are fetched."""
+
+    def __init__(self, staged: Staged) -> None:
+        self.staged = staged
+        self.open = lru_cache(64)(self._open)
+
+    def _open(self, shard: int) -> pa.ipc.RecordBatchFileReader:
+        return open_columns(self.staged.staging, self.staged.names[shard] + SUFFIX, [SKETCH])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """The sketches of ``rows`` in their order, repeated rows allowed; uint64 [n, 2]."""
+        wanted, back = np.unique(rows, return_inverse=True)
+        found = np.empty(len(wanted), "S16")
+        shards = np.searchsorted(self.staged.offsets, wanted, "right") - 1
+        local = wanted - self.staged.offsets[shards]
+        block = local // BLOCK_ROWS
+        starts = np.flatnonzero(np.diff(shards, prepend=-1) | np.diff(block, prepend=-1))
+        for start, stop in pairwise([*starts.tolist(), len(wanted)]):
+            values = to_numpy(self.open(int(shards[start])).get_batch(int(block[start])).column(0))
+            found[start:stop] = values[local[start:stop] - block[start] * BLOCK_ROWS]
+        return found.view(np.uint64).reshape(-1, 2)[back]
+
+
+def write_dropped(staging: Folder, name: str, rows: npt.NDArray[np.int64]) -> None:
+    """Keep the sorted rows that later tasks leave out."""
+    write_columns(staging, name, DROPPED_SCHEMA, [rows])
+
+
+def dropped_rows(staging: Folder, name: str) -> npt.NDArray[np.int64]:
+    """The same."""
+    return read_columns(staging, name, DROPPED_SCHEMA)[0]

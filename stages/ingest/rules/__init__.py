@@ -1,0 +1,1 @@
+"""Quality rules: named, versioned, each threshold a setting with its paper."""

@@ -1,0 +1,107 @@
+"""C4's rule (Raffel et al. 2020, arXiv 1910.10683, section 2.2): lines that are no sentences go, then pages are judged.
+
+Where the paper and its published code differ, this is the code (``clean_page`` of TensorFlow Datasets' c4_utils):
+marks of citations go first, lines about policies too, and what refuses a page looks only at lines that are left.
+"""
+
+import re
+from dataclasses import replace
+
+from stages.ingest.records import Document, Refusal
+from stages.ingest.rules.rule import figure, refusal, setting_path
+from stages.ingest.rules.settings import C4Settings
+from stages.ingest.words import SENTENCE_TERMINAL, num_unspaced
+
+CLOSING_QUOTES = "\"'”’»」』"
+LINE_ENDS = SENTENCE_TERMINAL.union(CLOSING_QUOTES)
+CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+
+# Inside a line a sentence ends with its last marks, and closing quotes or a bracket, before a blank; a single letter
+# before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane would only slow it down.
+_MARKS = "".join(map(re.escape, sorted(mark for mark in SENTENCE_TERMINAL if mark < "\U00010000")))
+SENTENCE_END = re.compile(rf"(?<!\b\w)[{_MARKS}]+[)\]{CLOSING_QUOTES}]*\s|[。！？｡]+(?=[^。！？｡{CLOSING_QUOTES}])")
+
+
+class C4:
+    """The rule ``c4``: returns the document with the lines that are left, or refuses it."""
+
+    name: str = "c4"
+    version: int = 1
+
+    def __init__(self, settings: C4Settings) -> None:
+        self._settings = settings
+        words = "|".join(map(re.escape, settings.bad_words))
+        self._bad_words = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+
+    def __call__(self, document: Document) -> Document | Refusal:
+        """The document with what is left of it, or what refuses it."""
+        settings = self._settings
+        lines = []
+        for raw in document.text.splitlines():
+            line = self._sentences(raw)
+            if not line:
+                continue
+            lowered = line.lower()
+            if settings.lorem_ipsum and "lorem ipsum" in lowered:
+                return self._found(document, "lorem ipsum", "lorem_ipsum", line)
+            if settings.javascript and "javascript" in lowered:
+                continue
+            if settings.curly_bracket and "{" in line:
+                return self._found(document, "curly bracket", "curly_bracket", line)
+            if settings.policy and any(policy in lowered for policy in POLICIES):
+                continue
+            lines.append(line)
+        return self._left(document, lines)
+
+    def _sentences(self, raw: str) -> str:
+        """A line without marks of citations; empty where it is too short, has too long a word or ends no sentence."""
+        settings = self._settings
+        line = (CITATION.sub("", raw) if settings.citations and "[" in raw else raw).strip()
+        if not line:
+            return ""
+        if settings.terminal_punctuation and (line[-1] not in LINE_ENDS or line.endswith("...")):
+            return ""
+        longest = settings.max_word_length
+        if longest is not None and len(line) > longest and longest_word(line) > longest:
+            return ""
+        fewest = settings.min_words_in_line
+        too_few = fewest is not None and num_words(line) < fewest
+        return "" if too_few else line
+
+    def _left(self, document: Document, lines: list[str]) -> Document | Refusal:
+        """The document of the lines that are left, if they are enough and none has a bad word."""
+        fewest = self._settings.min_sentences or 1  # without a line there is no document
+        found = num_sentences(lines, fewest)
+        if found < fewest:
+            detail = f"{figure(found)} found, at least {figure(fewest)} expected in the lines that are left"
+            where = setting_path(self.name, "min_sentences")
+            return refusal(self.name, "sentences", f"{detail} ({where})", document, found)
+        text = "\n".join(lines)
+        if self._bad_words and (match := self._bad_words.search(text)):
+            return self._found(document, "bad words", "bad_words", match[0])
+        return document if text == document.text else replace(document, text=text)
+
+    def _found(self, document: Document, label: str, setting: str, where: str) -> Refusal:
+        detail = f"none expected, found in {where[:80]!r} ({setting_path(self.name, setting)})"
+        return refusal(self.name, label, detail, document)
+
+
+def num_words(line: str) -> int:
+    """Words between blanks; every character where a script has no spaces."""
+    return len(line.split()) + max(0, num_unspaced(line) - 1)
+
+
+def longest_word(line: str) -> int:
+    """Characters of the longest word; those of scripts without spaces are words of their own."""
+    return max(map(len, line.split())) - num_unspaced(line)
+
+
+def num_sentences(lines: list[str], enough: int) -> int:
+    """Sentences in lines that are whole sentences each; counted no further than ``enough``."""
+    found = 0
+    for line in lines:
+        if found >= enough:
+            break
+        found += 1 + sum(1 for _ in SENTENCE_END.finditer(line))
+    return found

@@ -1,0 +1,67 @@
+"""Gopher's rules: quality and repetition (Rae et al. 2021, arXiv 2112.11446, appendix A1.1)."""
+
+from collections.abc import Callable, Iterable
+
+from stages.ingest.rules.measures import Latest, Measures
+from stages.ingest.rules.rule import Quantity, ThresholdRule
+from stages.ingest.rules.settings import GopherQualitySettings, GopherRepetitionSettings
+
+
+def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> ThresholdRule:
+    """The rule ``gopher-quality``: length, words, marks and stop words."""
+    quantities = [
+        Quantity("words", "words", Measures.num_words),
+        Quantity("mean_word_length", "mean word length", Measures.mean_word_length),
+        Quantity("hash_ratio", "hashes per word", Measures.hash_ratio),
+        Quantity("ellipsis_ratio", "ellipses per word", Measures.ellipsis_ratio),
+        Quantity("bullet_lines", "lines that begin with a bullet", Measures.bullet_lines),
+        Quantity("ellipsis_lines", "lines that end with an ellipsis", Measures.ellipsis_lines),
+        Quantity("alphabetic_words", "words with a letter", Measures.alphabetic_words),
+        Quantity("stop_words", "stop words", StopWords(settings.stop_words)),
+    ]
+    return ThresholdRule("gopher-quality", 1, quantities, settings, latest)
+
+
+def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> ThresholdRule:
+    """The rule ``gopher-repetition``: repeated paragraphs, lines and runs of words (table A1)."""
+    quantities = [
+        Quantity("duplicate_paragraphs", "duplicate paragraphs", Measures.duplicate_paragraphs),
+        Quantity(
+            "duplicate_paragraph_characters",
+            "characters in duplicate paragraphs",
+            Measures.duplicate_paragraph_characters,
+        ),
+        Quantity("duplicate_lines", "duplicate lines", Measures.duplicate_lines),
+        Quantity("duplicate_line_characters", "characters in duplicate lines", Measures.duplicate_line_characters),
+        *(_gram("top", Measures.top_gram, n) for n in (2, 3, 4)),
+        *(_gram("duplicate", Measures.duplicate_gram, n) for n in (5, 6, 7, 8, 9, 10)),
+    ]
+    return ThresholdRule("gopher-repetition", 1, quantities, settings, latest)
+
+
+def _gram(which: str, measure: Callable[[Measures, int], float], n: int) -> Quantity:
+    return Quantity(f"{which}_{n}_gram", f"characters in {which} {n}-grams", lambda measures: measure(measures, n))
+
+
+class StopWords:
+    """How many of its language's stop words a document holds."""
+
+    def __init__(self, by_language: dict[str, list[str]]) -> None:
+        self._forms = {language.lower(): spellings(words) for language, words in by_language.items()}
+        self._all = spellings(word for words in by_language.values() for word in words)
+
+    def __call__(self, measures: Measures) -> int | None:
+        """The number of different stop words; nothing for a language without a list."""
+        if measures.language is None:
+            forms = self._all
+        else:
+            code = measures.language.lower()
+            forms = self._forms.get(code, self._forms.get(code.replace("_", "-").partition("-")[0], {}))
+            if not forms:
+                return None
+        return len({word for form, word in forms.items() if form in measures.distinct})
+
+
+def spellings(words: Iterable[str]) -> dict[str, str]:
+    """Each word by its spellings: small, capitalised, in capitals."""
+    return {form: word for word in words for form in (word.lower(), word.capitalize(), word.upper())}

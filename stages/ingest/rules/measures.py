@@ -1,0 +1,190 @@
+"""What the rules measure on a document; each figure is made once, when a rule first asks for it."""
+
+import re
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from stages.ingest.records import Document
+from stages.ingest.rules.repetition import Repeats
+from stages.ingest.words import SENTENCE_TERMINAL, is_unspaced, tokens
+
+BLANK_LINES = re.compile(r"\n\s*\n")
+BULLETS = ("•", "-")
+ELLIPSES = ("...", "…")
+MARKS, OTHER_WORD, ALPHABETIC_WORD = 0, 1, 2  # kinds of tokens: no letter or digit, no letter, at least one letter
+
+
+class Measures:
+    """Figures of one document. Shares are of one; 0 where there is nothing to take a share of."""
+
+    def __init__(self, document: Document) -> None:
+        self.text = document.text
+        self.language = document.language
+
+    # -- words -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Words and runs of marks; at least one in a text that is not blank."""
+        return tokens(self.text)
+
+    @cached_property
+    def distinct(self) -> dict[str, int]:
+        """Each different token's last place among ``tokens``; its order is that of the first places."""
+        return dict(zip(self.tokens, range(len(self.tokens)), strict=True))
+
+    @cached_property
+    def token_ids(self) -> np.ndarray:
+        """For each token a number that only equal tokens share; int64 [num_tokens]."""
+        return np.fromiter(map(self.distinct.__getitem__, self.tokens), np.int64, len(self.tokens))
+
+    @cached_property
+    def token_lengths(self) -> np.ndarray:
+        """Characters of each token; int64 [num_tokens]."""
+        return np.fromiter(map(len, self.tokens), np.int64, len(self.tokens))
+
+    @cached_property
+    def token_kinds(self) -> np.ndarray:
+        """The kind of each token; int64 [num_tokens]."""
+        kinds = np.zeros(len(self.tokens), np.int64)
+        kinds[list(self.distinct.values())] = list(map(kind, self.distinct))
+        return np.take(kinds, self.token_ids)
+
+    def num_words(self) -> int:
+        """Tokens with a letter or digit."""
+        return int(np.count_nonzero(self.token_kinds))
+
+    def mean_word_length(self) -> float | None:
+        """Characters a word; nothing where no word is of a script with spaces."""
+        words = self.token_kinds != MARKS
+        if not self.text.isascii():
+            unspaced = [place for token, place in self.distinct.items() if is_unspaced(token)]
+            words &= ~np.isin(self.token_ids, unspaced)
+        return float(self.token_lengths[words].mean()) if words.any() else None
+
+    def alphabetic_words(self) -> float:
+        """Share of tokens with a letter."""
+        return share(int(np.count_nonzero(self.token_kinds == ALPHABETIC_WORD)), len(self.tokens))
+
+    def hash_ratio(self) -> float:
+        """``#`` per token."""
+        return share(self.text.count("#"), len(self.tokens))
+
+    def ellipsis_ratio(self) -> float:
+        """Ellipses per token."""
+        return share(sum(map(self.text.count, ELLIPSES)), len(self.tokens))
+
+    # -- lines -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines that are not blank, without the blanks around them."""
+        return [line for line in map(str.strip, self.text.splitlines()) if line]
+
+    def bullet_lines(self) -> float:
+        """Share of lines that begin with a bullet."""
+        return share(sum(line.startswith(BULLETS) for line in self.lines), len(self.lines))
+
+    def ellipsis_lines(self) -> float:
+        """Share of lines that end with an ellipsis."""
+        return share(sum(line.endswith(ELLIPSES) for line in self.lines), len(self.lines))
+
+    def punctuated_lines(self) -> float:
+        """Share of lines that end with a sentence's last mark."""
+        return share(sum(line[-1] in SENTENCE_TERMINAL for line in self.lines), len(self.lines))
+
+    def short_lines(self, longest: int) -> float:
+        """Share of lines of at most ``longest`` characters."""
+        return share(sum(len(line) <= longest for line in self.lines), len(self.lines))
+
+    def line_breaks(self) -> float:
+        """Line breaks between lines that are not blank, per token."""
+        return share(len(self.lines) - 1, len(self.tokens))
+
+    # -- repetition ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _repeated_lines(self) -> tuple[int, int]:
+        return repeated(self.lines)
+
+    @cached_property
+    def _paragraphs(self) -> list[str]:
+        return BLANK_LINES.split(self.text.strip())
+
+    @cached_property
+    def _repeated_paragraphs(self) -> tuple[int, int]:
+        return repeated(self._paragraphs)
+
+    def duplicate_lines(self) -> float:
+        """Share of lines that stood before."""
+        return share(self._repeated_lines[0], len(self.lines))
+
+    def duplicate_paragraphs(self) -> float:
+        """Share of paragraphs that stood before."""
+        return share(self._repeated_paragraphs[0], len(self._paragraphs))
+
+    def duplicate_line_characters(self) -> float:
+        """Share of the text's characters in lines that stood before."""
+        return share(self._repeated_lines[1], len(self.text))
+
+    def duplicate_paragraph_characters(self) -> float:
+        """Share of the text's characters in paragraphs that stood before."""
+        return share(self._repeated_paragraphs[1], len(self.text))
+
+    def duplicate_characters_of_lines(self) -> float:
+        """Share of the lines' characters in lines that stood before."""
+        return share(self._repeated_lines[1], sum(map(len, self.lines)))
+
+    @cached_property
+    def repeats(self) -> Repeats:
+        """Runs of tokens that occur more than once."""
+        return Repeats(self.token_ids, self.token_lengths)
+
+    def top_gram(self, n: int) -> float:
+        """Share of the text's characters in the most frequent run of ``n`` tokens."""
+        return share(self.repeats.top_characters(n), len(self.text))
+
+    def duplicate_gram(self, n: int) -> float:
+        """Share of the text's characters in runs of ``n`` tokens that stood before."""
+        return share(self.repeats.duplicate_characters(n), len(self.text))
+
+
+class Latest:
+    """The measures of the document seen last, so that rules which look at one after the other share them."""
+
+    def __init__(self) -> None:
+        self._measures = Measures(Document("", None, None, None, None))
+
+    def of(self, document: Document) -> Measures:
+        """The document's measures."""
+        measures = self._measures
+        if measures.text is not document.text or measures.language != document.language:
+            measures = self._measures = Measures(document)
+        return measures
+
+
+def kind(token: str) -> int:
+    """Whether a token is marks, a word without letters, or a word with letters."""
+    if token.isalpha() or any(map(str.isalpha, token)):
+        return ALPHABETIC_WORD
+    return OTHER_WORD if any(map(str.isalnum, token)) else MARKS
+
+
+def repeated(parts: Iterable[str]) -> tuple[int, int]:
+    """How many parts stood before, and their characters."""
+    seen: set[str] = set()
+    count = characters = 0
+    for part in parts:
+        if part in seen:
+            count += 1
+            characters += len(part)
+        else:
+            seen.add(part)
+    return count, characters
+
+
+def share(part: float, whole: float) -> float:
+    """``part / whole``; 0 of nothing."""
+    return part / whole if whole else 0.0

@@ -1,0 +1,210 @@
+"""Guards: every guarded run of 13 words is found again, whatever its case and marks; shorter overlaps are not."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from stages.errors import StageError
+from stages.ingest.decontaminate import guards as guards_module
+from stages.ingest.decontaminate.grams import gram_hashes, words_of
+from stages.ingest.decontaminate.guards import Guards, write_guard
+from stages.ingest.decontaminate.settings import DecontaminateSettings
+from stages.ingest.decontaminate.sieve import Sieve
+from stages.ingest.decontaminate.sorting import SortedSet, mapped
+from stages.storage import Folder
+
+SETTINGS = DecontaminateSettings()
+SHARED = [f"guarded{number}" for number in range(40)]  # words of the guarded text
+OWN = [f"training{number}" for number in range(40)]  # words of training text
+
+
+def guards_of(folder: Path, **texts: list[str]) -> Guards:
+    for name, of_name in texts.items():
+        write_guard(Folder(folder), name, of_name, SETTINGS)
+    return Guards.open([(name, Folder(folder)) for name in texts])
+
+
+@pytest.fixture(scope="module")
+def one_guard(tmp_path_factory: pytest.TempPathFactory) -> Guards:
+    return guards_of(tmp_path_factory.mktemp("guard"), task=[" ".join(SHARED)])
+
+
+def disguise(words: list[str], chance: random.Random) -> str:
+    """The same words in other case, with other marks and blanks between them."""
+    cased = [chance.choice([word, word.upper(), word.capitalize(), f"“{word}”"]) for word in words]
+    return "".join(word + chance.choice([" ", "\n", ", ", " -- ", "-", ".\t", "_", "! "]) for word in cased)
+
+
+OF_OWN = st.lists(st.sampled_from(OWN), max_size=20)
+
+
+@settings(deadline=None)
+@given(OF_OWN, st.integers(0, 27), OF_OWN, st.randoms(use_true_random=False))
+def test_a_planted_run_is_found(
+    one_guard: Guards, before: list[str], start: int, after: list[str], chance: random.Random
+) -> None:
+    planted = SHARED[start : start + 13]
+    (hit,) = one_guard.hits([disguise([*before, *planted, *after], chance)])
+    assert hit is not None
+    assert (hit.guards, hit.gram, hit.num_grams) == ({"task": 1}, " ".join(planted), 1)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 28), st.sampled_from(OWN)), max_size=6), st.randoms(use_true_random=False))
+def test_twelve_common_words_are_none(one_guard: Guards, pieces: list[tuple[int, str]], chance: random.Random) -> None:
+    words = [word for start, own in pieces for word in [*SHARED[start : start + 12], own]]
+    assert one_guard.hits([disguise(words, chance)]) == [None]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["the", "sea", "Über", "我们", "don't", "3.14", "…", "\n"]), max_size=40),
+    st.integers(1, 14),
+)
+def test_numbers_are_equal_where_the_words_are(parts: list[str], n: int) -> None:
+    text = " ".join(parts)
+    words = words_of(text)
+    runs = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+    numbers = gram_hashes(text, n).tolist()
+    assert len(numbers) == len(runs)
+    assert len(set(zip(runs, numbers, strict=True))) == len(set(runs)) == len(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Don't STOP", "don’t stop"),
+        ("well-known", "well known"),
+        ("ﬁne Ａ１", "fine a1"),
+        ("STRASSE", "straße"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("我们在", "我 们，在"),
+    ],
+)
+def test_folding(one: str, other: str) -> None:
+    assert words_of(one) == words_of(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("a b", "b a"), ("ab c", "a bc"), ("résumé", "resume"), ("a a", "a")])
+def test_what_stays_apart(one: str, other: str) -> None:
+    assert gram_hashes(one, len(words_of(one))).tolist() != gram_hashes(other, len(words_of(other))).tolist()
+
+
+def test_short_texts_are_compared_as_a_whole_or_counted(tmp_path: Path) -> None:
+    eight, seven = " ".join(SHARED[:8]), " ".join(SHARED[8:15])
+    account = write_guard(Folder(tmp_path), "task", [eight, seven, " ".join(SHARED[15:28]), ""], SETTINGS)
+    assert (account.texts, account.too_short, account.whole, account.grams) == (4, 2, 1, 2)
+    assert account.lengths == (8, 13)
+    guards = Guards.open([("task", Folder(tmp_path))])
+    hits = guards.hits([f"So {eight}, they say", f"So {seven}, they say", " ".join(SHARED[:7])])
+    assert [hit is not None for hit in hits] == [True, False, False]
+    assert hits[0] is not None and hits[0].gram == eight
+
+
+def test_every_guard_that_is_overlapped_is_named(tmp_path: Path) -> None:
+    first, second = SHARED[:20], SHARED[10:40]
+    guards = guards_of(tmp_path, arc=[" ".join(first)], empty=[], boolq=[" ".join(second)])
+    texts = [" ".join(OWN), " ".join([*OWN, *SHARED]), "", " ".join(second[-13:])]
+    none, both, blank, one = guards.hits(texts)
+    assert none is None and blank is None
+    assert both is not None and both.guards == {"arc": 8, "boolq": 18} and both.num_grams == 18
+    assert both.gram == " ".join(SHARED[:13])
+    assert one is not None and one.guards == {"boolq": 1}
+    assert [guards.hits([text])[0] for text in texts] == guards.hits(texts)  # the batch decides nothing
+    assert guards.hits([]) == []
+
+
+def test_no_guards_hit_nothing() -> None:
+    assert Guards.open([]).hits(["any text at all"]) == [None]
+
+
+def test_a_guard_does_not_depend_on_order_repetition_or_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [" ".join(SHARED[start:]) for start in range(25)]
+    write_guard(Folder(tmp_path), "one", texts, SETTINGS)
+    monkeypatch.setattr(guards_module, "MOST_WORDS", 3)
+    write_guard(Folder(tmp_path), "two", [*reversed(texts), *texts], SETTINGS)
+    assert (tmp_path / "one.grams").read_bytes() == (tmp_path / "two.grams").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.grams", "one.json", "two.grams", "two.json"]
+
+
+def test_numbers_do_not_depend_on_the_process() -> None:
+    code = (
+        "from stages.ingest.decontaminate.grams import gram_hashes; print(gram_hashes('a quick brown fox', 2).tolist())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == str(gram_hashes("a quick brown fox", 2).tolist())
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**63, 2**64 - 1]), max_size=30), max_size=12),
+    st.integers(1, 40),
+)
+def test_a_sorted_set_is_sorted_and_a_set(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[int]], in_memory: int
+) -> None:
+    path = tmp_path_factory.mktemp("set") / "numbers"
+    with SortedSet(path, in_memory) as numbers:
+        for part in parts:
+            numbers.add(np.array(part, np.uint64))
+        count = numbers.finish()
+    expected = sorted({number for part in parts for number in part})
+    assert (mapped(path).tolist(), count) == (expected, len(expected))
+    assert [entry.name for entry in path.parent.iterdir()] == ["numbers"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=50), max_size=4),
+    st.lists(st.integers(0, 2**64 - 1), max_size=50),
+)
+def test_a_sieve_lets_no_member_fall(sets: list[list[int]], others: list[int]) -> None:
+    sieve = Sieve([np.array(sorted(numbers), np.uint64) for numbers in sets])
+    assert sieve.may_hold(np.array([number for numbers in sets for number in numbers], np.uint64)).all()
+    assert len(sieve.may_hold(np.array(others, np.uint64))) == len(others)
+
+
+def test_a_sieve_holds_most_others_back() -> None:
+    numbers = np.random.default_rng(0).integers(0, 2**64, 40_000, np.uint64)
+    assert Sieve([np.sort(numbers[:20_000])]).may_hold(numbers[20_000:]).mean() < 1 / 16
+
+
+def test_a_missing_or_torn_guard_is_told(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    with pytest.raises(StageError, match="no guard 'task'"):
+        Guards.open([("task", folder)])
+    write_guard(folder, "task", [" ".join(SHARED)], SETTINGS)
+    with (tmp_path / "task.grams").open("ab") as file:
+        file.truncate(16)
+    with pytest.raises(StageError, match="28 runs of words expected, 16 bytes found"):
+        Guards.open([("task", folder)])
+    folder.write_json("task.json", {**folder.read_json("task.json"), "version": 0})
+    with pytest.raises(StageError, match="version 1 expected, 0 found"):
+        Guards.open([("task", folder)])
+
+
+def test_names_of_guards_may_hold_anything(tmp_path: Path) -> None:
+    name = "validation of datasets/news 2026"
+    write_guard(Folder(tmp_path), name, [" ".join(SHARED)], SETTINGS)
+    (hit,) = Guards.open([(name, Folder(tmp_path))]).hits([" ".join(SHARED)])
+    assert hit is not None and hit.guards == {name: 28}
+
+
+def test_settings_that_contradict_are_refused() -> None:
+    with pytest.raises(ValidationError, match="min_words is 8, ngram 5"):
+        DecontaminateSettings(ngram=5)
+    assert DecontaminateSettings(ngram=5, min_words=5).tasks == []

@@ -1,0 +1,47 @@
+"""What a word is: marks, joined words, scripts without spaces."""
+
+import pytest
+
+from stages.ingest.words import bare_words, is_unspaced, num_unspaced, tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't stop, well-known!", ["Don't", "stop", ",", "well", "-", "known", "!"]),
+        ("It’s 3.14 of 1,000 (red,green).", ["It’s", "3.14", "of", "1,000", "(", "red", ",", "green", ")."]),
+        ("see example.com ... now", ["see", "example.com", "...", "now"]),
+        ("snake_case --flag", ["snake_case", "--", "flag"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("e\u0301te\u0301", ["e\u0301te\u0301"]),
+        ("한국어 문장", ["한국어", "문장"]),
+        ("我们在。", ["我", "们", "在", "。"]),
+        ("カタカナ", ["カ", "タ", "カ", "ナ"]),
+        ("ที่", ["ที่"]),
+        ("𠀀𠀁 𝒳", ["𠀀", "𠀁", "𝒳"]),
+        ("\0 a", ["\0", "a"]),
+        (" \n\t ", []),
+    ],
+)
+def test_tokens(text: str, expected: list[str]) -> None:
+    assert tokens(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don't stop, well-known_thing!", ["Don", "t", "stop", "well", "known", "thing"]),
+        ("1,000.5", ["1", "000", "5"]),
+        ("我们 在。", ["我", "们", "在"]),
+        ("❤\ufe0f love", ["love"]),
+        ("हिन्दी", ["हिन्दी"]),
+    ],
+)
+def test_bare_words(text: str, expected: list[str]) -> None:
+    assert bare_words(text) == expected
+
+
+def test_scripts_without_spaces_are_told() -> None:
+    assert num_unspaced("我们 and ไทย") == 5
+    assert num_unspaced("한국어 Ünïcode हिन्दी") == 0
+    assert is_unspaced("我") and not is_unspaced("한국어") and not is_unspaced("word")
