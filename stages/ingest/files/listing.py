@@ -164,7 +164,10 @@ def expand_store(place: Location, kind: str) -> Found:
     filesystem = place.filesystem()
     if glob.has_magic(place.path):
         base = fixed_part(place.path)
-        below = matching(filesystem, base, list(PurePosixPath(place.path).relative_to(base).parts))
+        parts = list(PurePosixPath(place.path).relative_to(base).parts)
+        # Arrow lists no folders of a Google bucket but those that have a marker of their own (apache/arrow#35993).
+        by_level = place.scheme != "gs"
+        below = matching(filesystem, base, parts) if by_level else matching_all(filesystem, base, parts)
         if not below:
             raise UsageError(f"{place}: nothing matches this pattern")
         return sift(base, entries_of(place, base, below), kind, f"{place}: matches no file rewarm reads")
@@ -197,13 +200,7 @@ def matching(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list
     """
     part, rest = parts[0], parts[1:]
     if part == "**":
-        pattern = "/".join(one if one == "**" else re.sub(r"\*+", "*", one) for one in parts)
-        matches = re.compile(glob_translate(pattern)).match
-        return [
-            info
-            for info in children(filesystem, folder, recursive=True)
-            if any(map(matches, ancestry(PurePosixPath(info.path).relative_to(folder))))
-        ]
+        return matching_all(filesystem, folder, parts)
     found = []
     named = not glob.has_magic(part)
     for info in [filesystem.get_file_info(f"{folder}/{part}")] if named else children(filesystem, folder, False):
@@ -215,6 +212,17 @@ def matching(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list
         elif not rest and info.type == pafs.FileType.File:
             found.append(info)
     return found
+
+
+def matching_all(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list[pafs.FileInfo]:
+    """What ``matching`` gives, from a list of everything below the folder."""
+    pattern = "/".join(one if one == "**" else re.sub(r"\*+", "*", one) for one in parts)
+    matches = re.compile(glob_translate(pattern)).match
+    return [
+        info
+        for info in children(filesystem, folder, recursive=True)
+        if any(map(matches, ancestry(PurePosixPath(info.path).relative_to(folder))))
+    ]
 
 
 def ancestry(path: PurePosixPath) -> list[str]:

@@ -121,6 +121,7 @@ def connect(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> p
     anonymous = given.pop("anonymous", "false").lower() in ("true", "1", "yes")
     if scheme == "gs":
         given.pop("region", None)
+        given.setdefault("scheme", "https")  # which Arrow leaves out for strangers
         return pafs.GcsFileSystem(anonymous=anonymous, retry_time_limit=PATIENCE, **given)
     if "region" not in given and "endpoint_override" not in given:
         given["region"] = pafs.resolve_s3_region(bucket)

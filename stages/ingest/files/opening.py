@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 AHEAD = 8 * 2**20  # bytes asked of an object store at a time: at 50 ms an answer, 160 MB/s
 BUFFER = 2**20
+STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}  # others may pass
 
 
 def open_raw(file: InputFile, start: int = 0) -> BinaryIO:
@@ -130,15 +131,22 @@ def failures(path: str) -> Iterator[None]:
     """Failures of a network as ``OSError`` with an ``errno`` and the file's path."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "no such file", path) from error
-    except aiohttp.ClientResponseError as error:
-        number = errno.EACCES if error.status in (401, 403) else errno.EIO
-        raise OSError(number, f"the server answers {error.status} {error.message}", path) from error
     except (OSError, aiohttp.ClientError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise OSError(errno.EIO, str(error) or type(error).__name__, path) from error
+        raise as_os_error(error, path) from error
+
+
+def as_os_error(error: BaseException, path: str) -> OSError:
+    """The same failure with an ``errno``; fsspec calls every failure of a first question a missing file."""
+    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        return as_os_error(error.__cause__, path)
+    if isinstance(error, aiohttp.ClientResponseError):
+        number = STATUS.get(error.status, errno.EIO)
+        return OSError(number, f"the server answers {error.status} {error.message}", path)
+    if isinstance(error, FileNotFoundError):
+        return FileNotFoundError(errno.ENOENT, "no such file", path)
+    return OSError(errno.EIO, str(error) or type(error).__name__, path)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import zstandard
 
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, digest_inputs, find_inputs
+from stages.ingest.files.inputs import recognise
 from stages.progress import Silent
 
 SETTINGS = IngestSettings()
@@ -96,6 +98,7 @@ def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None
 def test_the_digest_follows_names_and_content_but_not_the_place(tree: Path) -> None:
     before = digest_inputs(find_inputs([str(tree)], SETTINGS))
     moved = tree.rename(tree.parent / "elsewhere")
+    os.utime(moved / "z.jsonl", (1, 1))
     assert digest_inputs(find_inputs([str(moved)], SETTINGS)) == before
     (moved / "z.jsonl").write_bytes(LINE.replace(b"some", b"more"))
     changed = digest_inputs(find_inputs([str(moved)], SETTINGS))
@@ -139,11 +142,116 @@ def test_a_link_to_nothing_is_refused_with_its_name(tree: Path) -> None:
         find_inputs([str(tree)], SETTINGS)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_refused(tree: Path) -> None:
-    (tree / "z.jsonl").chmod(0)
-    with pytest.raises(UsageError, match=r"z.jsonl: cannot be read \(Permission denied\)"):
+@pytest.fixture
+def unprivileged(tmp_path: Path) -> Iterator[None]:
+    """Root may read everything, so it becomes nobody meanwhile."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
+        folder.chmod(0o755)
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.parametrize("closed", ["z.jsonl", "b"])
+def test_what_may_not_be_read_is_refused(tree: Path, closed: str, unprivileged: None) -> None:
+    user = os.geteuid()
+    if user:
+        os.seteuid(os.getuid())
+    (tree / closed).chmod(0)
+    os.seteuid(user)
+    with pytest.raises(UsageError, match=rf"{closed}: cannot be read \(Permission denied\); check its permissions"):
         find_inputs([str(tree)], SETTINGS)
+
+
+def test_links_in_a_circle_do_not_hang(tree: Path) -> None:
+    (tree / "b" / "up").symlink_to(tree)
+    (tree / "b" / "self").symlink_to(tree / "b")
+    assert sorted(Path(name).name for name in names([str(tree)])) == ["a.json.gz", "t.TXT", "z.jsonl", "ö.ndjson.zst"]
+    (tree / "one.jsonl").symlink_to(tree / "two.jsonl")
+    (tree / "two.jsonl").symlink_to(tree / "one.jsonl")
+    for path in (tree, tree / "one.jsonl", tree / "*.jsonl"):
+        with pytest.raises(UsageError, match=r"one\.jsonl"):
+            find_inputs([str(path)], SETTINGS)
+
+
+def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(tree: Path) -> None:
+    os.mkfifo(tree / "pipe.jsonl")
+    with pytest.raises(UsageError, match=r"pipe.jsonl: neither a file nor a folder"):
+        find_inputs([str(tree)], SETTINGS)
+
+
+def test_suffixes(tmp_path: Path) -> None:
+    wanted = {
+        "a.arrow": ("arrow", ""),
+        "a.feather": ("arrow", ""),
+        "a.htm": ("html", ""),
+        "a.html.gz": ("html", "gzip"),
+        "a.ipc": ("arrow", ""),
+        "a.jsonl.bz2": ("jsonl", "bzip2"),
+        "a.warc": ("warc", ""),
+        "a.warc.gz": ("warc", "gzip"),
+        "a.warc.wet.gz": ("wet", "gzip"),
+        "a.wet.zst": ("wet", "zstd"),
+        "a.arrow.gz": None,
+        "a.warc.bz2": None,
+        "a.gz": None,
+        "jsonl": None,
+    }
+    assert {name: recognise(name) for name in wanted} == wanted
+    assert recognise("part-00001", "jsonl") == ("jsonl", "")
+    assert recognise("part-00001.gz", "jsonl") == ("jsonl", "gzip")
+    assert recognise("part-00001.gz", "parquet") is None
+    (tmp_path / "part-00001").write_bytes(LINE)
+    (tmp_path / "part-00002.parquet.gz").write_bytes(gzip.compress(LINE))
+    (tmp_path / "_SUCCESS.crc").write_bytes(LINE)
+    files = find_inputs([str(tmp_path)], IngestSettings(format="jsonl"))
+    assert [(file.name, file.compression) for file in files] == [
+        ("_SUCCESS.crc", ""),
+        ("part-00001", ""),
+        ("part-00002.parquet.gz", "gzip"),
+    ]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_manifest(tree: Path, tmp_path: Path, packed: bool) -> None:
+    paths = [
+        "",
+        f"../{tree.name}/z.jsonl\r",
+        f"  {tree}/b/ö.ndjson.zst",
+        f"../{tree.name}/*.gz",
+        f"file://{tree}/b/deep er",
+    ]
+    lines = "\n".join(paths).encode()
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    path = folder / ("list.txt.gz" if packed else "list.txt")
+    path.write_bytes(gzip.compress(lines) if packed else lines)
+    assert names([f"@{path}"]) == ["z.jsonl", "b/ö.ndjson.zst", "a.json.gz", "b/deep er/t.TXT"]
+    path.write_bytes(gzip.compress(b"z.jsonl\n/b\n") if packed else b"z.jsonl\n/b\n")
+    settings = IngestSettings(manifest_prefix=str(tree))
+    files = find_inputs([f"@{path}"], settings)
+    assert [file.name for file in files] == ["z.jsonl", "b/deep er/t.TXT", "b/ö.ndjson.zst"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "the manifest is empty"),
+        (b"\xff", "a manifest is text in UTF-8"),
+        (b"x.jsonl\n@other.txt\n", "line 2: a manifest lists files, not manifests"),
+        (b"nowhere.jsonl\n", "nowhere.jsonl: no such file or folder"),
+    ],
+)
+def test_refused_manifests(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "x.jsonl").write_bytes(LINE)
+    (tmp_path / "list.txt").write_bytes(data)
+    with pytest.raises(UsageError, match=message):
+        find_inputs([f"@{tmp_path}/list.txt"], SETTINGS)
+    with pytest.raises(UsageError, match=r"gone.txt: cannot be read \(No such file"):
+        find_inputs([f"@{tmp_path}/gone.txt"], SETTINGS)
 
 
 def test_data_without_a_document_is_refused_with_what_it_holds_instead(tmp_path: Path) -> None:
