@@ -186,7 +186,10 @@ def scheduler(options: Options) -> Any:
 
     compared: dict[str, Any] = {"time_attr": "percent", "metric": "score", "mode": "min"}
     if options.early_stop == "asha":
-        return AsyncHyperBandScheduler(max_t=100, grace_period=GRACE, reduction_factor=2, **compared)
+        # Its steps are at a quarter and at half. Who is through the training is never ended: the anneal is still to come.
+        return AsyncHyperBandScheduler(
+            max_t=99, grace_period=GRACE, reduction_factor=2, stop_last_trials=False, **compared
+        )
     if options.early_stop == "median":
         return MedianStoppingRule(grace_period=GRACE, **compared)
     return None

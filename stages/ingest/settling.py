@@ -109,8 +109,8 @@ def overlap_row(row: dict[str, Any], hit: Hit) -> dict[str, Any]:
         "file": row["file"],
         "location": row["location"],
         "step": CONTAMINATED,
-        "reason": f"{OVERLAP} {next(iter(hit.guards))}",
-        "value": float(hit.num_grams),
-        "detail": f"{hit.num_grams} shared word sequences with {', '.join(hit.guards)}, such as: {hit.gram}",
+        "reason": f"{OVERLAP} {hit.guards[0]}",
+        "value": float(hit.grams),
+        "detail": f"{hit.grams} shared word sequences with {', '.join(hit.guards)}, such as: {hit.text}",
         "excerpt": row["text"].encode()[:EXCERPT],
     }
