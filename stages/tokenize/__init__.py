@@ -1,9 +1,10 @@
 """Text to tokens: the lineage's tokenizer, and the Arrow token shards of every dataset."""
 
+from stages.tokenize.importing import import_tokenizer
 from stages.tokenize.run import TokenizeOutcome, run
 from stages.tokenize.settings import TokenizerSettings, TokenizeSettings
-from stages.tokenize.tokenizer import import_tokenizer, tokenizer_digest
 from stages.tokenize.training import train_tokenizer
+from stages.tokenizer_folder import tokenizer_digest
 
 __all__ = [
     "TokenizeOutcome",
