@@ -73,7 +73,10 @@ def _batches(folder: Folder, progress: Progress, end_of_text: bool) -> Iterator[
     for name in folder.files(".arrow"):
         with _opened(folder, name) as source, pa.ipc.open_file(source) as shard:
             for number in range(shard.num_record_batches):
-                lists = shard.get_batch(number).column("tokens")
+                batch = shard.get_batch(number)
+                if not batch.num_rows:
+                    continue
+                lists = batch.column("tokens")
                 offsets = lists.offsets.to_numpy()
                 values = lists.values.to_numpy()[offsets[0] : offsets[-1]]
                 if not end_of_text:
