@@ -4,6 +4,7 @@ Both give ``(ids, offsets)``: all texts' ids in one uint32 array, text ``i`` at 
 no special token added and none read out of the text.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,7 @@ import numpy as np
 
 from stages.errors import UsageError
 from stages.storage import Folder
-from stages.tokenize.tokenizer import Definition, load_definition
+from stages.tokenizer_folder import Definition, load_definition
 
 CASES = (
     *("", " ", "  ", "\n", "\t", "\r\n", "\x00", "a", "a ", " a", "\ufeffBOM", "\u00a0\u2003\u3000x"),
@@ -40,6 +41,8 @@ CASES = (
     *("a" * 5000, "ab" * 4000, "é" * 3000, "=" * 300 + "-" * 77, "https://example.org/a_b?c=d&e=%20#f", "𝕬𝖇𝖈 𐍈 𒀀"),
 )
 
+NO_IDS = np.empty(0, dtype=np.uint32)
+
 
 class Encoder(Protocol):
     """Texts to ids."""
@@ -59,14 +62,16 @@ class Reference:
         # One text a call: as many threads as the task asked Ray for, not as many as the machine has.
         ids = [self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids for text in texts]
         offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
-        flat = np.fromiter((value for values in ids for value in values), dtype=np.uint32, count=int(offsets[-1]))
-        return flat, offsets
+        return np.concatenate([NO_IDS, *(np.array(values, dtype=np.uint32) for values in ids)]), offsets
 
 
 class Fast:
     """The ``fastokens`` library. Raises whatever it raises at a tokenizer that it does not know."""
 
     def __init__(self, definition: Definition) -> None:
+        # Read once in a process, by the library's own pool. With one thread it works in the thread that calls it, so
+        # a task uses the CPUs it asked for; without this, every task of a machine would use all of them.
+        os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
         import fastokens
 
         self._tokenizer = fastokens.Tokenizer.from_json_str(definition.json)
@@ -126,7 +131,19 @@ def special_cases(definition: Definition) -> list[str]:
     embedded = [
         form for token in tokens for form in (token, f"a{token}b", f" {token} \n{token}{token}", token[:-1], token[1:])
     ]
-    return [*CASES, *embedded, "\n".join(CASES[:-6])]
+    return [*CASES, *embedded, "\n".join(CASES[:-6]), *shared_prefixes()]
+
+
+def shared_prefixes() -> list[str]:
+    """Texts that share a long beginning and part within a run of one kind of character.
+
+    An encoder that keeps what it found for the text before could take over a word that ends elsewhere in this one.
+    """
+    beginning = "the quick brown fox. " * 250
+    runs = (" " * 300, "\n" * 40, "\t \n" * 20, "abc" * 100, "12345" * 40, "é" * 50)
+    return [
+        beginning + run[:-cut] + after for run in runs for cut, after in ((1, run[-1]), (3, "x tail"), (2, " tail"))
+    ]
 
 
 def choose_backend(definition: Definition, wanted: str, sample: Sequence[str]) -> tuple[str, str]:

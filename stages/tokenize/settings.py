@@ -29,11 +29,16 @@ class TokenizeSettings(Settings):
     """How documents become tokens. None of it decides the ids, so none of it enters a fingerprint."""
 
     batch_documents: int = Field(default=1024, gt=0, json_schema_extra=PLACEMENT)
-    """Documents in a record batch: what a task holds in memory at once."""
+    """Most documents in a record batch."""
+
+    batch_bytes: int = Field(default=4 << 20, gt=0, json_schema_extra=PLACEMENT)
+    """About how many bytes of text a record batch holds, whatever the documents' sizes: what a thread of a task has
+    in memory at once, several times over. Larger ones leave the processor's caches and are slower."""
 
     verify_documents: int = Field(default=2000, ge=0, json_schema_extra=PLACEMENT)
-    """How many documents of the very data are encoded by both backends and compared, up to 8 million characters;
-    0 compares special cases only."""
+    """How many documents of the very data are encoded by both backends and compared beforehand, as far as that adds
+    about a tenth to the work and up to 8 million characters; 0 compares special cases only. Afterwards,
+    ``rewarm tokenize --verify`` compares as many as you like."""
 
     backend: Literal["auto", "fastokens", "tokenizers"] = Field(default="auto", json_schema_extra=PLACEMENT)
     """The encoder: ``tokenizers`` is the reference; ``fastokens`` is used only where its ids equal the reference's, and

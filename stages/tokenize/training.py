@@ -11,8 +11,9 @@ from stages.documents import read_shards
 from stages.errors import UsageError
 from stages.progress import Progress
 from stages.storage import Folder
+from stages.tokenize.importing import FAST_CLASS
 from stages.tokenize.settings import TokenizerSettings
-from stages.tokenize.tokenizer import CONFIG, FAST_CLASS, TOKENIZER
+from stages.tokenizer_folder import CONFIG, TOKENIZER
 
 END_OF_TEXT = "<|endoftext|>"
 HASH_RANGE = 1 << 64

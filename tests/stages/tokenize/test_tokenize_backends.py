@@ -23,7 +23,7 @@ from stages.tokenize.backends import (
     first_mismatch,
     special_cases,
 )
-from stages.tokenize.tokenizer import Definition, load_definition
+from stages.tokenizer_folder import Definition, load_definition
 
 PIECES = st.sampled_from(
     ["<|endoftext|>", "<|endof", "text|>", " ", "  ", "\t", "\r\n", "\x00", "e\u0301", "👩‍👩‍👧", "'s", "12", "學"]

@@ -13,8 +13,10 @@ from stages.errors import StageError, UsageError
 from stages.progress import Silent
 from stages.storage import Folder
 from stages.tokenize import TokenizeOutcome, TokenizerSettings, TokenizeSettings, run, tokenizer_digest, train_tokenizer
-from stages.tokenize.run import SPLITS, Account, TokenizeShard, _sample, _shards_of
-from stages.tokenize.tokenizer import load_definition
+from stages.tokenize.files import SPLITS, shards_of
+from stages.tokenize.run import _sample, sampled_characters, threads_for
+from stages.tokenize.shard import Account, TokenizeShard, in_order
+from stages.tokenizer_folder import load_definition
 from stages.tokens import TokenFormat, TokenStream
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -94,10 +96,16 @@ def test_again_keeps_the_files_and_makes_what_is_missing(
 def test_one_worker_without_ray_and_two_give_the_same_bytes(
     dataset: Folder, tokenizer: Folder, done: tuple[Folder, TokenizeOutcome], tmp_path: Path
 ) -> None:
-    """The two-CPU job wrote ``done``; here one process writes the shards one by one, with the other backend."""
+    """The two-CPU job wrote ``done``; here one process of two threads writes the shards one by one, with
+    the other backend."""
     out, outcome = done
     work = TokenizeShard(
-        tokenizer.uri, "tokenizers", TokenFormat(outcome.tokenizer, 0, "uint16"), SETTINGS.batch_documents
+        tokenizer.uri,
+        "tokenizers",
+        TokenFormat(outcome.tokenizer, 0, "uint16"),
+        SETTINGS.batch_documents,
+        SETTINGS.batch_bytes,
+        threads=2,
     )
     for split, source in SPLITS.items():
         for name in (dataset / source).files(".parquet"):
@@ -114,7 +122,7 @@ def test_one_worker_without_ray_and_two_give_the_same_bytes(
 def test_batch_size_and_backend_do_not_change_the_digest(
     dataset: Folder, tokenizer: Folder, done: tuple[Folder, TokenizeOutcome], tmp_path: Path
 ) -> None:
-    other = TokenizeSettings(batch_documents=7, verify_documents=0, backend="tokenizers")
+    other = TokenizeSettings(batch_documents=7, batch_bytes=500, verify_documents=0, backend="tokenizers")
     outcome = run(dataset, tokenizer, Folder(tmp_path), other, Silent())
     assert outcome.digest == done[1].digest
     assert (outcome.backend, outcome.backend_reason) == ("tokenizers", "asked for")
@@ -142,12 +150,51 @@ def test_digest_sees_ids_boundaries_and_tokens() -> None:
         assert other != base
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_keep_the_order_and_hold_few_results(threads: int) -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for item in range(50):
+            taken += 1
+            yield item
+
+    for number, result in enumerate(in_order(lambda item: item * item, items(), threads)):
+        assert result == number * number
+        assert taken <= number + 2 * threads
+    assert taken == 50
+
+
+@pytest.mark.parametrize(
+    ("sizes", "cpus", "node", "threads"),
+    [
+        ([10, 10, 10, 10], 2, 2, 1),
+        ([10, 10], 2, 2, 1),
+        ([10], 2, 2, 2),
+        ([100, 1], 2, 2, 2),  # a validation shard does not keep half of the machine
+        ([60, 40], 2, 2, 1),
+        ([10, 10], 64, 8, 8),  # a task fits on a node
+        ([10], 0, 0, 1),
+        ([0], 4, 4, 1),
+    ],
+)
+def test_threads_fill_the_cpus_where_shards_are_few(sizes: list[int], cpus: int, node: int, threads: int) -> None:
+    assert threads_for([{"bytes": size} for size in sizes], cpus, node) == threads
+
+
+def test_comparison_beforehand_is_a_part_of_the_work() -> None:
+    assert sampled_characters([{"bytes": 1000}]) == 256 << 10
+    assert sampled_characters([{"bytes": 50_000_000}, {"bytes": 50_000_000}]) == 1_000_000
+    assert sampled_characters([{"bytes": 10**12}]) == 8 << 20
+
+
 def test_sample_is_spread_over_the_shards(dataset: Folder, tmp_path: Path) -> None:
-    shards = _shards_of(dataset, Folder(tmp_path), "train")
+    shards = shards_of(dataset, Folder(tmp_path), "train")
     texts = [row["text"] for batch in read_shards(dataset / "documents") for row in batch.to_pylist()]
-    assert _sample(shards, 0) == []
-    assert _sample(shards, 3) == [texts[0], texts[120], texts[121]]  # the shard between has no rows
-    assert _sample(shards, 1000) == texts
+    assert _sample(shards, 0, characters=1 << 20) == []
+    assert _sample(shards, 3, characters=1 << 20) == [texts[0], texts[120], texts[121]]  # the shard between has no rows
+    assert _sample(shards, 1000, characters=1 << 20) == texts
     short = _sample(shards, 1000, characters=2000)
     assert sum(map(len, short)) == 2000
     assert texts[120] in short  # the first shard did not use it all up

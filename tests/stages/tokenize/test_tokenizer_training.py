@@ -14,8 +14,8 @@ from stages.errors import UsageError
 from stages.progress import Silent
 from stages.storage import Folder
 from stages.tokenize import TokenizerSettings, tokenizer_digest, train_tokenizer
-from stages.tokenize.tokenizer import load_definition
 from stages.tokenize.training import END_OF_TEXT, in_sample
+from stages.tokenizer_folder import load_definition
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 TRAIN = """

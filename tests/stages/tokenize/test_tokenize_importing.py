@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from stages.errors import UsageError
 from stages.storage import Folder
 from stages.tokenize import import_tokenizer, tokenizer_digest
-from stages.tokenize.tokenizer import load_definition
+from stages.tokenizer_folder import load_definition
 
 
 def edit(folder: Path, name: str, **changes: Any) -> None:

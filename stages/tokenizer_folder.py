@@ -1,14 +1,11 @@
-"""A tokenizer as a folder: what decides its ids, its digest, and how one made elsewhere is taken over.
+"""A tokenizer as a folder, shared by whoever turns text into ids or ids into text: what decides ids, and its digest.
 
 Ids come from ``tokenizer.json`` alone, with special tokens switched off as input: a page that contains
 ``<|endoftext|>`` is text about a marker, not the end of a document.
 """
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,8 +18,6 @@ from stages.storage import Folder
 TOKENIZER = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
-SAFE_FILES = (TOKENIZER, CONFIG, SPECIAL_TOKENS, "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
-FAST_CLASS = "PreTrainedTokenizerFast"  # takes tokenizer.json as it is
 
 
 @dataclass(frozen=True)
@@ -92,12 +87,12 @@ def load_definition(folder: Folder) -> Definition:
     """Read a tokenizer's folder; ``UsageError`` where there is no ``tokenizer.json`` or no end-of-text token."""
     if not folder.exists(TOKENIZER):
         raise UsageError(f"{folder}: no {TOKENIZER} in it; expected the folder of a fast Hugging Face tokenizer")
-    value = _json(folder, TOKENIZER)
+    value = read_object(folder, TOKENIZER)
     if "model" not in value:
         raise UsageError(
             f"{folder}/{TOKENIZER}: no 'model' in it; expected a tokenizer as the tokenizers library saves it"
         )
-    end_of_text = _named_end_of_text(folder)
+    end_of_text = named_end_of_text(folder)
     if end_of_text is None:
         raise UsageError(f"{folder}: no eos_token in {CONFIG} or {SPECIAL_TOKENS}; name the token that ends a document")
     value["truncation"] = value["padding"] = None
@@ -111,76 +106,17 @@ def tokenizer_digest(folder: Folder) -> str:
     return load_definition(folder).digest
 
 
-def import_tokenizer(source: Path, out: Folder) -> None:
-    """Take over an existing Hugging Face tokenizer: its data files only, never code.
-
-    The copy loads with ``AutoTokenizer`` and gives the ids of ``tokenizer.json``, which is checked. Raises
-    ``UsageError`` where the tokenizer is not a fast one, needs its own code, or has no end-of-text token.
-    """
-    from stages.tokenize.backends import special_cases
-
-    if not (source / TOKENIZER).is_file():
-        raise UsageError(
-            f"{source}: no {TOKENIZER} in it; expected the folder of a fast Hugging Face tokenizer. A SentencePiece "
-            "or Python tokenizer has to be converted first: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
-        )
-    original = _load_auto(source)
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
-        copy = Folder(scratch)
-        for name in SAFE_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, copy.path / name)
-        config: dict[str, Any] = _json(copy, CONFIG) if copy.exists(CONFIG) else {}
-        config.pop("auto_map", None)
-        if _named_end_of_text(copy) is None:
-            config["eos_token"] = original.eos_token
-        config.setdefault("tokenizer_class", FAST_CLASS)
-        copy.write_json(CONFIG, config)
-        definition = load_definition(copy)
-        texts = special_cases(definition)
-        if not _same_ids(copy.path, definition, texts):  # a class that builds its own tokenizer over the file's
-            copy.write_json(CONFIG, {**config, "tokenizer_class": FAST_CLASS})
-            if not _same_ids(copy.path, definition, texts):
-                raise UsageError(
-                    f"{source}: AutoTokenizer gives other ids than {TOKENIZER}; save it with a fast class first"
-                )
-        for name in copy.files():
-            out.write(name, copy.read(name))
-
-
-def _load_auto(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds
-        raise UsageError(f"{folder}: AutoTokenizer cannot load it without running its own code: {error}") from error
-    if not loaded.is_fast:
-        raise UsageError(
-            f"{folder}: {type(loaded).__name__} is not a fast tokenizer; expected one backed by {TOKENIZER}"
-        )
-    return loaded
-
-
-def _same_ids(folder: Path, definition: Definition, texts: list[str]) -> bool:
-    backend = _load_auto(folder).backend_tokenizer
-    backend.encode_special_tokens = True
-    return all(
-        backend.encode(text, add_special_tokens=False).ids
-        == definition.tokenizer.encode(text, add_special_tokens=False).ids
-        for text in texts
-    )
-
-
-def _named_end_of_text(folder: Folder) -> str | None:
+def named_end_of_text(folder: Folder) -> str | None:
+    """The end-of-text token that a tokenizer's folder names, as text; None where it names none."""
     for name in (CONFIG, SPECIAL_TOKENS):
-        token = _json(folder, name).get("eos_token") if folder.exists(name) else None
+        token = read_object(folder, name).get("eos_token") if folder.exists(name) else None
         if token is not None:
             return str(token["content"] if isinstance(token, dict) else token)
     return None
 
 
-def _json(folder: Folder, name: str) -> dict[str, Any]:
+def read_object(folder: Folder, name: str) -> dict[str, Any]:
+    """A file's JSON object; ``UsageError`` where it holds anything else."""
     try:
         value = folder.read_json(name)
     except orjson.JSONDecodeError as error:

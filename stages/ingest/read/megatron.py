@@ -1,0 +1,150 @@
+"""Documents that come as tokens of the lineage's tokenizer: Megatron's and datatrove's files, Arrow and Parquet.
+
+They are taken in as text, so that duplicates, decontamination, the validation split and quarantine hold for them as
+for any other document; tokenize encodes them again. That the ids are the same in the end is checked document by
+document: ids that their own text does not give back (cut inside a character, special tokens, another tokenizer) are
+refused. End-of-text closes a document and is no part of it.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stages.errors import UsageError
+from stages.ingest.read.token_columns import TokenColumn
+from stages.ingest.read.token_settings import TokenInputSettings
+from stages.ingest.records import EXCERPT, Document, Refusal, make_document, storable
+from stages.ingest.settings import IngestSettings
+from stages.storage import Folder
+from stages.token_files import TokenDocuments, TokenFileError, open_datatrove, open_megatron
+from stages.tokenizer_folder import Definition, load_definition
+
+# The reasons for refusals of this module.
+UNREADABLE = "unreadable token file"
+NOT_CANONICAL = "tokens not canonical"
+OUT_OF_RANGE = "token id out of range"
+NOT_IDS = "tokens not whole numbers"
+
+DIGEST = b"rewarm.tokenizer"  # in the metadata of token shards
+BAD_FILE = (TokenFileError, pa.ArrowException)
+
+
+def token_kind(path: str, settings: IngestSettings, choices: TokenInputSettings) -> str | None:
+    """Whether a file holds tokens: "megatron" (its ``.bin``), "datatrove" or "columns"; None where it does not.
+
+    By its name, and for Parquet by its columns: one of ids, and none of text. Raises ``OSError`` of the disk.
+    """
+    file = Path(path)
+    if file.suffix == ".bin":
+        return "megatron" if file.with_suffix(".idx").is_file() else None
+    if file.suffix != ".parquet":
+        return {".ds": "datatrove", ".arrow": "columns"}.get(file.suffix)
+    try:
+        return None if settings.text in TokenColumn(file, choices.columns).schema.names else "columns"
+    except BAD_FILE:
+        return None
+
+
+def check_tokens(path: str, kind: str, tokenizer: Folder, choices: TokenInputSettings) -> int:
+    """How many rows a token file has; ``UsageError`` where it cannot be one of this tokenizer. Reads headers only."""
+    try:
+        if kind != "columns":
+            return len(_open(path, kind))
+        column = TokenColumn(Path(path), choices.columns)
+        rows = column.num_rows()
+    except BAD_FILE as error:
+        raise UsageError(f"{path}: not a token file rewarm can read: {error}") from error
+    found = (column.schema.metadata or {}).get(DIGEST, b"").decode()
+    expected = load_definition(tokenizer).digest
+    if found not in {"", expected}:
+        raise UsageError(
+            f"{path}: tokens of the tokenizer {found}, but the lineage's is {expected}; decode them with their own "
+            "tokenizer and give the text"
+        )
+    return rows
+
+
+def read_tokens(
+    path: str,
+    kind: str,
+    tokenizer: Folder,
+    settings: IngestSettings,
+    choices: TokenInputSettings,
+    start: int = 0,
+    stop: int | None = None,
+) -> Iterator[Document | Refusal]:
+    """The documents of a token file in their order, of its rows from ``start`` to before ``stop`` (None: its end).
+
+    ``kind`` is what ``token_kind`` gave. A row with end-of-text inside is several documents; empty ones are passed
+    over. A file that cannot be read ends in one refusal. Raises ``OSError`` of the disk, and ``UsageError`` where
+    ``tokenizer`` is not a tokenizer's folder.
+    """
+    decoder = Decoder(load_definition(tokenizer), settings, choices)
+    row = start
+    try:
+        for ids, fields in _rows(path, kind, choices, start, stop):
+            yield from decoder.documents(f"document {row}", ids, fields)
+            row += 1
+    except BAD_FILE as error:
+        place = f"document {row} and after" if row > start else "file"
+        yield Refusal(place, UNREADABLE, storable(str(error).splitlines()[0]), b"")
+
+
+class Decoder:
+    """Ids to documents, or why they are none."""
+
+    def __init__(self, definition: Definition, settings: IngestSettings, choices: TokenInputSettings) -> None:
+        self.tokenizer = definition.tokenizer
+        self.end_of_text, self.num_ids = definition.end_of_text_id, definition.num_ids
+        self.settings, self.choices = settings, choices
+
+    def documents(self, place: str, ids: np.ndarray | None, fields: dict[str, Any]) -> Iterator[Document | Refusal]:
+        """The documents of one row of ids; None stands for a row that holds something else."""
+        if ids is None:
+            yield Refusal(place, NOT_IDS, "a list of whole numbers expected, found null, or null in it", b"")
+            return
+        cuts = [-1, *np.flatnonzero(ids == self.end_of_text).tolist(), len(ids)]
+        parts = [part for low, high in pairwise(cuts) if len(part := ids[low + 1 : high])]
+        for number, part in enumerate(parts):
+            where = f"{place}, part {number}" if len(parts) > 1 else place
+            yield self._refusal(where, part) or self._document(where, part.tolist(), fields)
+
+    def _refusal(self, place: str, ids: np.ndarray) -> Refusal | None:
+        wrong = np.flatnonzero((ids < 0) | (ids >= self.num_ids))
+        if not len(wrong):
+            return None
+        found = int(ids[wrong[0]])
+        detail = f"ids from 0 to {self.num_ids - 1} expected, found {found} at token {wrong[0]}"
+        return Refusal(place, OUT_OF_RANGE, detail, ids.tobytes()[:EXCERPT], value=float(found))
+
+    def _document(self, place: str, ids: list[int], fields: dict[str, Any]) -> Document | Refusal:
+        text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        if self.choices.canonical:
+            again = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            if again != ids:
+                both = zip(again, ids, strict=False)
+                at = next((place for place, (a, b) in enumerate(both) if a != b), min(len(again), len(ids)))
+                detail = (
+                    f"the text gives other ids from token {at} of {len(ids)} on: "
+                    f"{again[at : at + 4]} expected, found {ids[at : at + 4]}"
+                )
+                return Refusal(place, NOT_CANONICAL, detail, text.encode()[:EXCERPT], value=float(at))
+        return make_document(place, text, fields, self.settings)
+
+
+def _rows(
+    path: str, kind: str, choices: TokenInputSettings, start: int, stop: int | None
+) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
+    if kind == "columns":
+        yield from TokenColumn(Path(path), choices.columns).rows(start, stop)
+        return
+    for ids in _open(path, kind).read(start, stop):
+        yield ids, {}
+
+
+def _open(path: str, kind: str) -> TokenDocuments:
+    return open_datatrove(Path(path)) if kind == "datatrove" else open_megatron(Path(path).with_suffix(""))

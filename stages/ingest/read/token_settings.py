@@ -1,0 +1,16 @@
+"""Settings of input that comes as tokens."""
+
+from pydantic import Field
+
+from stages.settings import Settings
+
+
+class TokenInputSettings(Settings):
+    """How token files made elsewhere are taken in."""
+
+    columns: tuple[str, ...] = Field(default=("tokens", "input_ids"), min_length=1)
+    """Names of the column of ids in Arrow and Parquet files; the first one that a file has is read."""
+
+    canonical: bool = True
+    """Refuse a document whose text the tokenizer would encode to other ids: what is trained is then exactly what came.
+    False takes such documents by their text, with the ids that the tokenizer gives."""

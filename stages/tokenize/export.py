@@ -1,0 +1,90 @@
+"""Token shards as Megatron's ``.bin`` and ``.idx``, for programs that read those."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stages.errors import UsageError
+from stages.progress import Progress
+from stages.storage import Folder
+from stages.token_files import megatron_files, write_megatron
+from stages.tokenize.files import SPLITS
+from stages.tokens import TokenFormat
+
+
+@dataclass(frozen=True)
+class ExportedSplit:
+    """One pair of files."""
+
+    prefix: str  # what Megatron's --data-path takes
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """What was written, split by split, and the ids' type."""
+
+    splits: dict[str, ExportedSplit]
+    dtype: str
+    tokenizer: str  # digest
+
+
+def export_megatron(tokens: Folder, out: Path, progress: Progress, end_of_text: bool = True) -> ExportOutcome:
+    """Write ``<out>_train.bin`` and ``.idx``, and the same of ``validation``, from a dataset's token shards.
+
+    One sequence a document, in the order of the shards; ``end_of_text`` says whether each is closed by that token, as
+    Megatron's ``--append-eod`` does. Ids are uint16, or int32 where the tokenizer has more than 65,536. A split
+    without shards gives no files. Raises ``UsageError`` where files of that name exist or there are no token shards.
+    """
+    shards = {split: tokens / split for split in SPLITS if (tokens / split).files(".arrow")}
+    if not shards:
+        raise UsageError(f"{tokens}: no token shards (train/*.arrow) in it; tokenize the dataset first")
+    prefixes = {split: out.with_name(f"{out.name}_{split}") for split in shards}
+    for prefix in prefixes.values():
+        for file in megatron_files(prefix):
+            if file.exists():
+                raise UsageError(f"{file}: exists; name another place")
+    found = _format(shards)
+    dtype = np.dtype("<u2" if found.dtype == "uint16" else "<i4")
+    written = {}
+    for split, folder in shards.items():
+        progress.begin(f"exporting {split}", len(folder.files(".arrow")), "shards")
+        documents, count = write_megatron(prefixes[split], dtype, _batches(folder, progress, end_of_text))
+        written[split] = ExportedSplit(str(prefixes[split]), documents, count)
+    return ExportOutcome(written, dtype.name, found.tokenizer)
+
+
+def _format(shards: dict[str, Folder]) -> TokenFormat:
+    formats = set()
+    for folder in shards.values():
+        for name in folder.files(".arrow"):
+            with _opened(folder, name) as source, pa.ipc.open_file(source) as shard:
+                formats.add(TokenFormat.of(shard.schema, f"{folder}/{name}"))
+    if len(formats) > 1:
+        raise UsageError(f"{next(iter(shards.values()))}: token shards of different tokenizers: {formats}")
+    return next(iter(formats))
+
+
+def _batches(folder: Folder, progress: Progress, end_of_text: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for name in folder.files(".arrow"):
+        with _opened(folder, name) as source, pa.ipc.open_file(source) as shard:
+            for number in range(shard.num_record_batches):
+                batch = shard.get_batch(number)
+                if not batch.num_rows:
+                    continue
+                lists = batch.column("tokens")
+                offsets = lists.offsets.to_numpy()
+                values = lists.values.to_numpy()[offsets[0] : offsets[-1]]
+                if not end_of_text:
+                    values = np.delete(values, offsets[1:] - offsets[0] - 1)
+                yield values, np.diff(offsets) - (not end_of_text)
+        progress.advance(1)
+
+
+def _opened(folder: Folder, name: str) -> pa.NativeFile:
+    filesystem, path = folder.filesystem()
+    return filesystem.open_input_file(f"{path}/{name}")

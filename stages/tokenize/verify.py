@@ -1,0 +1,206 @@
+"""Proof that stored tokens are what Hugging Face's tokenizer gives: recomputed from the document shards, and compared.
+
+The reference is the ``tokenizers`` library on ``tokenizer.json``, which is first checked to be what ``AutoTokenizer``
+loads. Whatever made the tokens (backend, batches, threads, another program) takes no part in it.
+"""
+
+import random
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise, zip_longest
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stages.documents import document_id
+from stages.errors import UsageError
+from stages.progress import Progress
+from stages.shards import map_shards
+from stages.storage import Folder
+from stages.tokenize.backends import Encoder, encoder_of, special_cases
+from stages.tokenize.files import SPLITS, DocumentShard, shards_of, token_batches
+from stages.tokenize.importing import same_ids
+from stages.tokenizer_folder import load_definition
+from stages.tokens import TokenFormat
+
+SHOWN = 20  # mismatches that are reported one by one
+SEED = 0x7E51  # of the sample
+ROWS, BYTES = 1024, 4 << 20  # of a batch
+
+
+@dataclass(frozen=True)
+class TokenMismatch:
+    """Where a stored document differs from what its text gives."""
+
+    shard: str  # split and name
+    row: int  # in the shard, from 0
+    doc_id: str  # of the document shard; of the token shard where that has more rows
+    what: str  # "ids", "end-of-text", "doc_id", "num_bytes", "missing" or "no such document"
+    position: int | None  # of the first id that differs
+    expected: int | str | None
+    found: int | str | None
+
+
+@dataclass(frozen=True)
+class VerifyOutcome:
+    """What was compared: ids of ``documents`` texts, and identity, order and sizes of all ``rows``."""
+
+    documents: int
+    tokens: int  # of these documents, end-of-text among them
+    rows: int
+    mismatches: int
+    first: list[TokenMismatch]  # in the order of the shards, at most 20
+    tokenizer: str  # digest
+
+
+def verify(
+    dataset: Folder, tokenizer: Folder, tokens: Folder, documents: int | None, progress: Progress
+) -> VerifyOutcome:
+    """Compare ``tokens/train`` and ``tokens/validation`` with what the reference gives for the dataset's documents.
+
+    Of ``documents`` of them, the same ones every time and spread over all, the text is encoded again (``None``: of all
+    of them), and ids, end-of-text, content hash and size are compared. Names, order and sizes of the others are
+    compared with the document shards all the same. Raises ``UsageError`` where there is nothing to compare, the tokens
+    are of another tokenizer, or ``AutoTokenizer`` gives other ids than ``tokenizer.json``.
+    """
+    if documents is not None and documents < 1:
+        raise UsageError(f"{documents} documents to verify: expected at least 1")
+    definition = load_definition(tokenizer)
+    if not same_ids(tokenizer.local(), definition, special_cases(definition)):
+        raise UsageError(f"{tokenizer}: AutoTokenizer gives other ids than its tokenizer.json; import it again")
+    shards = [shard for split in SPLITS for shard in shards_of(dataset, tokens, split)]
+    rows = [_num_rows(shard) for shard in shards]
+    if not sum(rows):
+        raise UsageError(f"{dataset}: no documents in it, so there is nothing to verify")
+    for shard, chosen in zip(shards, choose(rows, documents), strict=True):
+        shard["chosen"] = chosen
+    work = VerifyShard(tokenizer.uri, TokenFormat(definition.digest, definition.end_of_text_id, definition.dtype))
+    found = map_shards(work, shards, progress, "verifying tokens", advance="bytes")
+    first = [TokenMismatch(**mismatch) for account in found for mismatch in account["first"]]
+    counts = {name: sum(account[name] for account in found) for name in ("documents", "tokens", "rows", "mismatches")}
+    return VerifyOutcome(**counts, first=first[:SHOWN], tokenizer=definition.digest)
+
+
+def choose(rows: list[int], documents: int | None) -> list[list[int] | None]:
+    """The rows of each shard that are encoded again: a seeded uniform sample over all, or ``None`` for every row."""
+    total = sum(rows)
+    if documents is None or documents >= total:
+        return [None] * len(rows)
+    chosen = sorted(random.Random(SEED).sample(range(total), documents))
+    starts = [0, *accumulate(rows)]
+    cuts = [bisect_left(chosen, start) for start in starts]
+    return [
+        [row - start for row in chosen[low:high]] for start, (low, high) in zip(starts, pairwise(cuts), strict=False)
+    ]
+
+
+@dataclass(frozen=True)
+class VerifyShard:
+    """The comparison of one shard, as it travels to Ray."""
+
+    tokenizer: str  # folder
+    token_format: TokenFormat
+
+    def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
+        """Compare the shard ``{source, target, name, chosen, …}``; counts and the first mismatches."""
+        label, target, name = f"{shard['split']}/{shard['name']}", Folder(shard["target"]), f"{shard['name']}.arrow"
+        if not target.exists(name):
+            missing = TokenMismatch(label, 0, "", "missing", None, f"{target}/{name}", None)
+            return {"documents": 0, "tokens": 0, "rows": 0, "mismatches": 1, "first": [asdict(missing)]}
+        encoder = encoder_of(Folder(self.tokenizer), self.token_format.tokenizer, "tokenizers")
+        counts = {"documents": 0, "tokens": 0, "rows": 0, "mismatches": 0}
+        first: list[dict[str, Any]] = []
+        with DocumentShard(shard["source"], shard["name"]) as documents:
+            stored = _stored(token_batches(target, name, self.token_format))
+            for row, (document, tokens) in enumerate(zip_longest(_documents(documents, shard["chosen"]), stored)):
+                encoded = document is not None and document.text is not None
+                counts["rows"] += 1
+                counts["documents"] += encoded
+                counts["tokens"] += len(tokens.ids) if encoded and tokens is not None else 0
+                difference = self._difference(document, tokens, encoder)
+                if difference is not None:
+                    counts["mismatches"] += 1
+                    doc_id = (document or tokens).doc_id
+                    first += [asdict(TokenMismatch(label, row, doc_id, *difference))][: SHOWN - len(first)]
+        return {**counts, "first": first}
+
+    def _difference(
+        self, document: "_Document | None", stored: "_Stored | None", encoder: Encoder
+    ) -> "_Difference | None":
+        if document is None or stored is None:
+            what = "missing" if stored is None else "no such document"
+            return what, None, document.doc_id if document else None, stored.doc_id if stored else None
+        sides: list[tuple[str, int | str, int | str]] = [
+            ("doc_id", document.doc_id, stored.doc_id),
+            ("num_bytes", document.num_bytes, stored.num_bytes),
+        ]
+        if document.text is not None:
+            size = len(document.text.encode())
+            sides += [("doc_id", document_id(document.text), stored.doc_id), ("num_bytes", size, stored.num_bytes)]
+        for what, expected, found in sides:
+            if expected != found:
+                return what, None, expected, found
+        return None if document.text is None else self._other_ids(encoder.encode([document.text])[0], stored.ids)
+
+    def _other_ids(self, expected: np.ndarray, stored: np.ndarray) -> "_Difference | None":
+        last = int(stored[-1]) if len(stored) else None
+        if last != self.token_format.end_of_text:
+            return "end-of-text", max(0, len(stored) - 1), self.token_format.end_of_text, last
+        found = stored[:-1]
+        if np.array_equal(expected, found):
+            return None
+        both = min(len(expected), len(found))
+        unequal = np.flatnonzero(expected[:both] != found[:both])
+        position = int(unequal[0]) if len(unequal) else both
+        pick = [int(ids[position]) if position < len(ids) else None for ids in (expected, found)]
+        return "ids", position, pick[0], pick[1]
+
+
+_Difference = tuple[str, int | None, int | str | None, int | str | None]  # what, position, expected, found
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    doc_id: str
+    num_bytes: int
+    text: str | None  # where it is encoded again
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    doc_id: str
+    num_bytes: int
+    ids: np.ndarray
+
+
+def _num_rows(shard: dict[str, Any]) -> int:
+    with DocumentShard(shard["source"], shard["name"]) as documents:
+        return documents.num_rows
+
+
+def _documents(shard: DocumentShard, chosen: list[int] | None) -> Iterator[_Document]:
+    """All rows in order, with the text where it is wanted; a row group without wanted rows is not decoded."""
+    start = 0
+    for group, count in enumerate(shard.group_rows()):
+        rows = range(start, start + count)
+        wanted = set(
+            rows if chosen is None else chosen[bisect_left(chosen, start) : bisect_left(chosen, start + count)]
+        )
+        places = iter(rows)
+        for batch in shard.batches(ROWS, BYTES, [group]) if wanted else shard.descriptions(group, ROWS):
+            texts = batch.column("text") if wanted else [None] * batch.num_rows
+            described = zip(batch.column("doc_id").to_pylist(), batch.column("num_bytes").to_pylist(), strict=True)
+            for (doc_id, num_bytes), text in zip(described, texts, strict=True):
+                yield _Document(doc_id, num_bytes, text.as_py() if next(places) in wanted else None)
+        start += count
+
+
+def _stored(batches: Iterator[pa.RecordBatch]) -> Iterator[_Stored]:
+    for batch in batches:
+        lists = batch.column("tokens")
+        values, offsets = lists.values.to_numpy(zero_copy_only=True), lists.offsets.to_pylist()
+        rows = zip(batch.column("doc_id").to_pylist(), batch.column("num_bytes").to_pylist(), strict=True)
+        for (doc_id, num_bytes), (low, high) in zip(rows, pairwise(offsets), strict=True):
+            yield _Stored(doc_id, num_bytes, values[low:high])
