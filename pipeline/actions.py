@@ -46,6 +46,8 @@ def init(
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
     paths = parse_data(data)
     recipe = base.with_prompts(recipe, paths)
+    if (given_tokenizer := recipe.model.path or recipe.tokenizer.path) is not None:
+        recipe = base.with_tokenizer(recipe, Folder(given_tokenizer))
     if not paths and recipe.model.path is None:
         raise UsageError(
             "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR)"
@@ -82,7 +84,7 @@ def opened(uri: str, sets: Sequence[str]) -> tuple[Workspace, Recipe]:
     recipe = base.recipe_of(workspace)
     changed = apply_settings(recipe, sets)
     base.refuse_fixed(recipe, changed)
-    return workspace, changed
+    return workspace, base.with_tokenizer(changed, workspace.tokenizer)
 
 
 def given(data: Sequence[str], what: str) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from pipeline.steps import now, refuse_changes
 from pipeline.workspace import FORMAT_VERSION, RECORD, Workspace
 from stages import distill
 from stages.errors import UsageError
+from stages.storage import Folder
 from stages.train import check_importable, check_length, model_config
 
 DISTILLED_TOKENS = 10_000_000  # where nothing says how much an update will replay
@@ -71,6 +72,14 @@ def with_prompts(recipe: Recipe, datasets: Collection[str]) -> Recipe:
     return recipe.model_copy(
         update={"distill": recipe.distill.model_copy(update={"prompts": str(Path(given).absolute())})}
     )
+
+
+def with_tokenizer(recipe: Recipe, tokenizer: Folder) -> Recipe:
+    """The recipe that reads files of tokens by this tokenizer, where it names none itself."""
+    if recipe.ingest.tokens.tokenizer is not None:
+        return recipe
+    tokens = recipe.ingest.tokens.model_copy(update={"tokenizer": tokenizer.uri})
+    return recipe.model_copy(update={"ingest": recipe.ingest.model_copy(update={"tokens": tokens})})
 
 
 def recipe_of(workspace: Workspace) -> Recipe:

@@ -186,7 +186,7 @@ def scheduler(options: Options) -> Any:
 
     compared: dict[str, Any] = {"time_attr": "percent", "metric": "score", "mode": "min"}
     if options.early_stop == "asha":
-        # Its steps are at a quarter and at half. Who is through the training is never ended: the anneal is still to come.
+        # It looks at a quarter and at half; a trial that is through its training is not ended: the anneal is to come.
         return AsyncHyperBandScheduler(
             max_t=99, grace_period=GRACE, reduction_factor=2, stop_last_trials=False, **compared
         )

@@ -6,11 +6,15 @@ from stages.ingest.clean.settings import CleanSettings
 from stages.ingest.decontaminate.settings import DecontaminateSettings
 from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.files.settings import InputSettings
+from stages.ingest.read.token_settings import TokenInputSettings
 from stages.ingest.rules.settings import RulesSettings
 
 
 class IngestSettings(InputSettings):
     """Which files are read and how, what a document must be, and the validation split."""
+
+    tokens: TokenInputSettings = TokenInputSettings()
+    """Files of tokens."""
 
     clean: CleanSettings = CleanSettings()
     """Languages, block-lists, repair and masks."""

@@ -225,4 +225,5 @@ def read_fates(staging: Folder, name: str) -> npt.NDArray[np.uint8]:
 
 def stays(fates: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Which rows the dataset keeps."""
-    return (fates == TRAIN) | (fates == VALIDATE)
+    kept: npt.NDArray[np.bool_] = (fates == TRAIN) | (fates == VALIDATE)
+    return kept

@@ -17,12 +17,18 @@ FORMATS = {
     ".wet": "wet",
     ".html": "html",
     ".htm": "html",
+    ".bin": "megatron",
+    ".ds": "datatrove",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
-PACKED = {"parquet": (), "arrow": (), "warc": ("gzip", "zstd"), "wet": ("gzip", "zstd")}  # others: all of them
+PACKED = dict.fromkeys(("parquet", "arrow", "megatron", "datatrove", "tokens"), ()) | {
+    "warc": ("gzip", "zstd"),
+    "wet": ("gzip", "zstd"),
+}  # others: all of them
 SUPPORTED = (
     "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md) and pages (.html, .htm), each also as .gz, .zst or .bz2, "
-    "web archives (.warc, .wet, also as .gz or .zst), .parquet and Arrow (.arrow, .feather, .ipc)"
+    "web archives (.warc, .wet, also as .gz or .zst), .parquet and Arrow (.arrow, .feather, .ipc), "
+    "and tokens of Megatron (.bin beside .idx) and datatrove (.ds)"
 )
 
 
@@ -33,7 +39,7 @@ class InputFile:
     path: str  # absolute, or a URI that holds all it takes to open it but the credentials
     name: str  # relative to what the user gave: the same wherever the data lies
     size: int  # bytes
-    format: str  # "jsonl", "parquet", "arrow", "text", "warc", "wet" or "html"
+    format: str  # a value of ``FORMATS``, or "tokens"
     compression: str  # "", "gzip", "zstd" or "bzip2"
     version: str = ""  # of the contents: time of the last change in ns, or what a web server gives for it
 

@@ -42,9 +42,11 @@ class InputSettings(Settings):
     source: str = Field(default="source", min_length=1)
     """Field of the name of the collection that a document comes from."""
 
-    format: Literal["auto", "jsonl", "parquet", "arrow", "text", "warc", "wet", "html"] = "auto"
+    format: Literal[
+        "auto", "jsonl", "parquet", "arrow", "text", "warc", "wet", "html", "megatron", "datatrove", "tokens"
+    ] = "auto"
     """Format of all files, whatever their names end in; by default the suffixes decide. A compression is always told
-    by the suffix."""
+    by the suffix. ``tokens`` are Arrow or Parquet files with a column of token ids in the place of text."""
 
     max_record_bytes: int = Field(default=64 * 2**20, ge=1)
     """Longest line, text file or page, in bytes (64 MiB); a longer one goes to quarantine and never into memory."""

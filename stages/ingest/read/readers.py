@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from stages.errors import UsageError
 from stages.ingest.files.locations import locate
 from stages.ingest.files.opening import open_random, open_raw, require_unchanged
 from stages.ingest.files.pieces import Piece
@@ -13,6 +14,9 @@ from stages.ingest.read.parquet import read_parquet
 from stages.ingest.read.text import read_text, read_whole
 from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
+from stages.storage import Folder
+
+TOKENS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # formats, and how they are read
 
 
 def read_piece(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
@@ -30,6 +34,9 @@ def read_piece(piece: Piece, settings: IngestSettings) -> Iterator[Document | Re
 def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
     """The records of a piece by its format."""
     file, start = piece.file, piece.start or 0
+    if file.format in TOKENS:
+        yield from tokens_of(piece, settings)
+        return
     if file.format == "parquet":
         with open_random(file) as stream:
             yield from read_parquet(stream, settings, start, piece.stop)
@@ -42,6 +49,23 @@ def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Re
     else:
         with open_raw(file) as stream:
             yield from read_stream(stream, piece, settings)
+
+
+def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+    """The documents of a file of tokens, by the tokenizer that made them."""
+    from stages.ingest.read.megatron import check_tokens, read_tokens
+
+    path, choices, kind = piece.file.path, settings.tokens, TOKENS[piece.file.format]
+    if not locate(path).is_local:
+        raise UsageError(f"{path}: files of tokens are read from a disk; copy them first")
+    if choices.tokenizer is None:
+        raise UsageError(
+            f"{path}: tokens can only be read with the tokenizer that made them; a base needs text to train one, or "
+            "tokenizer.path and ingest.tokens.tokenizer"
+        )
+    tokenizer = Folder(choices.tokenizer)
+    check_tokens(path, kind, tokenizer, choices)
+    yield from read_tokens(path, kind, tokenizer, settings, choices)
 
 
 def read_stream(stream: BinaryIO, piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
