@@ -18,11 +18,11 @@ FORMATS = {
     ".html": "html",
     ".htm": "html",
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
-PACKED = {"parquet": (), "arrow": (), "warc": ("gzip", "zstd"), "wet": ("gzip", "zstd")}  # others: all of them
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+PACKED_INSIDE = ("parquet", "arrow")
 SUPPORTED = (
-    "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md) and pages (.html, .htm), each also as .gz, .zst or .bz2, "
-    "web archives (.warc, .wet, also as .gz or .zst), .parquet and Arrow (.arrow, .feather, .ipc)"
+    "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md), pages (.html, .htm) and web archives (.warc, .wet), "
+    "each also as .gz, .zst or .bz2, and .parquet and Arrow (.arrow, .feather, .ipc)"
 )
 
 
@@ -34,7 +34,7 @@ class InputFile:
     name: str  # relative to what the user gave: the same wherever the data lies
     size: int  # bytes
     format: str  # "jsonl", "parquet", "arrow", "text", "warc", "wet" or "html"
-    compression: str  # "", "gzip", "zstd" or "bzip2"
+    compression: str  # "", "gzip", "zstd" or "bz2"
     version: str = ""  # of the contents: time of the last change in ns, or what a web server gives for it
 
 
@@ -43,6 +43,6 @@ def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
     path = PurePosixPath(name.lower())
     compression = COMPRESSIONS.get(path.suffix, "")
     found = FORMATS.get(PurePosixPath(path.stem).suffix if compression else path.suffix) if kind == "auto" else kind
-    if found is None or (compression and compression not in PACKED.get(found, (compression,))):
+    if found is None or (compression and found in PACKED_INSIDE):
         return None
     return found, compression

@@ -7,19 +7,16 @@ refuses zstd windows above 128 MiB. Here a broken record is one refusal, and rea
 where the compressed stream itself is broken is the rest of the file lost, which is one refusal too.
 """
 
-import bz2
 import io
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import zstandard
 from fastwarc.warc import HeaderMap
 
 from stages.ingest.clean.urls import host_of
-from stages.ingest.files.streams import MAX_WINDOW, BrokenStreamError, decompress
+from stages.ingest.files.streams import BrokenStreamError, read_blocks
 from stages.ingest.read.http import read_response
 from stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document
 from stages.ingest.settings import IngestSettings
@@ -27,13 +24,7 @@ from stages.ingest.timestamps import parse_timestamp
 
 BROKEN_RECORD = "broken record"
 DOCUMENTS = {"warc": "response", "wet": "conversion"}  # the type of the records that hold documents
-BLOCK = 2**14  # compressed bytes read at a time: they can grow a thousandfold
 MAX_HEAD = 2**16  # bytes of a record's header fields; a URL of a record is seldom above 2 KiB
-DECODERS: dict[str, Callable[[], Any]] = {
-    "gzip": lambda: zlib.decompressobj(wbits=31),
-    "bz2": bz2.BZ2Decompressor,
-    "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
-}
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 RECORD_START = re.compile(rb"(?<=\n)WARC/[01]\.")
 VERSION = b"WARC/"
@@ -57,7 +48,7 @@ def read_warc(raw: BinaryIO, compression: str, kind: str, settings: IngestSettin
     types hold no documents. No more than ``max_record_bytes`` of a record are held. A page that its crawler cut
     (``WARC-Truncated``) is a document. Raises ``OSError`` only where reading ``raw`` fails.
     """
-    for record in read_frames(Stream(uncompressed(raw, compression)), settings.max_record_bytes):
+    for record in read_frames(Stream(read_blocks(raw, compression, settings)), settings.max_record_bytes):
         if isinstance(record, Refusal):
             yield record
         elif record.headers.get("WARC-Type") == DOCUMENTS[kind]:
@@ -77,7 +68,7 @@ def make_record(record: Record, kind: str, settings: IngestSettings) -> Document
     if isinstance(found, Refusal):
         detail = f"{found.detail} ({url})" if url else found.detail
         return replace(found, location=record.place, detail=detail)
-    return replace(found, source=host_of(url))
+    return replace(found, source=host_of(url), location=record.place)
 
 
 # -- records -----------------------------------------------------------------------------------------------------
@@ -100,8 +91,7 @@ def read_frames(stream: "Stream", limit: int) -> Iterator[Record | Refusal]:
             yield Refusal(place, BROKEN_RECORD, detail, start)
         number += 1
     if stream.broken:
-        reason = Reason.TRUNCATED if stream.broken.truncated else Reason.CORRUPT
-        yield Refusal(f"{place} and after", reason, str(stream.broken), b"")
+        yield Refusal(f"{place} and after", stream.broken.reason, str(stream.broken), b"")
 
 
 def read_frame(stream: "Stream", place: str, limit: int) -> Record | Refusal:
@@ -154,18 +144,12 @@ def of_another_length(stream: "Stream", place: str, block: bytes, length: int, h
 def cut_short(stream: "Stream", place: str, wanted: str, found: int, start: bytes) -> Refusal:
     """The last record of a file that ends, or cannot be read on, in its midst: this is the file's one refusal."""
     broken, stream.broken = stream.broken, None
-    reason = Reason.CORRUPT if broken and not broken.truncated else Reason.TRUNCATED
+    reason = broken.reason if broken else Reason.TRUNCATED
     why = f": {broken}" if broken else ""
     return Refusal(place, reason, f"{wanted}, the stream ends after {found}{why}", start[:EXCERPT])
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------
-
-
-def uncompressed(raw: BinaryIO, compression: str) -> Iterator[bytes]:
-    """The bytes of an archive, block by block. Raises ``BrokenStreamError``."""
-    blocks = iter(lambda: raw.read(BLOCK), b"")
-    return decompress(blocks, DECODERS[compression]) if compression else blocks
 
 
 class Stream:
@@ -199,10 +183,6 @@ class Stream:
             return next(self.blocks, b"")
         except BrokenStreamError as error:
             self.broken = error
-        except OSError as error:
-            if error.errno is not None:  # the disk or the network, not what bzip2 calls an invalid stream
-                raise
-            self.broken = BrokenStreamError(False, str(error))
         self.blocks = iter(())
         return b""
 
