@@ -148,9 +148,10 @@ def main() -> None:
     )
     for row in rows:
         print(
-            f"{row['rule']:18} {row['ours_ms_per_1000_words']:7.3f} ms against {row['theirs_ms_per_1000_words']:7.3f} ms "
-            f"per 1,000 words: {row['ratio']:5.1f}x; same decision {row['agreement']:.1%} "
-            f"(both refuse {row['refused_by_both']}, only ours {row['only_ours']}, only theirs {row['only_theirs']})"
+            f"{row['rule']:18} {row['ours_ms_per_1000_words']:7.3f} ms against "
+            f"{row['theirs_ms_per_1000_words']:7.3f} ms per 1,000 words: {row['ratio']:5.1f}x; "
+            f"same decision {row['agreement']:.1%} (both refuse {row['refused_by_both']}, "
+            f"only ours {row['only_ours']}, only theirs {row['only_theirs']})"
         )
         for pair, count in row["differences"]:
             print(f"{'':20}{count:5} {pair}")

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.report.formats import size
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.ingest import ACCOUNT
@@ -48,7 +49,7 @@ def account_view(found: dict[str, Any]) -> RenderableType:
     parts.append(counts_table("languages", "language", found["languages"]))
     if found["domains"]:
         parts.append(counts_table("domains", "host", found["domains"]))
-    parts.append(histogram("length in bytes", {f"{human(2 ** int(k))}": n for k, n in found["lengths"].items()}))
+    parts.append(histogram("length in bytes", {size(2 ** int(k)): n for k, n in found["lengths"].items()}))
     if found["qualities"]:
         parts.append(histogram("quality", {f"{int(k) / 20:.2f}": n for k, n in found["qualities"].items()}))
     parts.extend(Text(f"lost: {', '.join(lost['files'])} ({lost['error']})", style="red") for lost in found["lost"])
@@ -68,8 +69,8 @@ def steps_table(steps: list[dict[str, Any]]) -> Table:
             f"{step['documents_in']:,}",
             f"{step['documents_out']:,}",
             kept,
-            human(step["bytes_in"]),
-            human(step["bytes_out"]),
+            size(step["bytes_in"]),
+            size(step["bytes_out"]),
         )
     return table
 
@@ -118,16 +119,6 @@ def histogram(title: str, counts: dict[str, int]) -> Table:
     for label, count in counts.items():
         table.add_row(f"from {label}", "█" * round(BAR * count / most), f"{count:,}")
     return table
-
-
-def human(size: int) -> str:
-    """Bytes for people."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 @dataclass

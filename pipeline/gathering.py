@@ -1,25 +1,60 @@
 """From an arrival's files to the order in which they will be read: each stage with its inputs, settings and folder."""
 
+from dataclasses import dataclass
+
 from pipeline.making import Making, Tokenizer, earlier_datasets
 from pipeline.selecting import run_choose
-from stages import ingest, replay, select, tokenize
+from stages import evaluate, ingest, replay, select, tokenize
 from stages.storage import Folder
+
+
+@dataclass(frozen=True)
+class GuardOutcome:
+    """The tasks whose texts are kept out of training."""
+
+    tasks: list[str]
+
+
+def run_guards(making: Making) -> dict[str, Folder]:
+    """What the named tasks ask, as ingest looks for it in training text: by task, its folder."""
+    recipe, folder = making.recipe, making.folder / "guards"
+    names = list(dict.fromkeys([*recipe.evaluate.tasks, *recipe.ingest.decontaminate.tasks]))
+    if not names or not recipe.ingest.decontaminate.enabled:
+        return {}
+
+    def make() -> GuardOutcome:
+        tasks = []
+        for task, texts in evaluate.task_texts(recipe.evaluate, names):
+            making.runner.progress.note(f"keeping the texts of {task} out of training")
+            ingest.write_guard(folder / task, task, texts, recipe.ingest.decontaminate)
+            tasks.append(task)
+        return GuardOutcome(tasks)
+
+    settings = recipe.ingest.decontaminate.identity()
+    made = making.runner.run("guards", make, GuardOutcome, folder, {**settings, "tasks": names}, {})
+    return {task: folder / task for task in made.tasks}
 
 
 def run_ingest(making: Making, name: str) -> ingest.IngestOutcome:
     """Files → document shards, without what any earlier dataset holds."""
-    earlier = making.lineage.datasets()
-    before = [making.workspace.dedup(other) for other in [*earlier, *_new_before(making, name)]]
-    folder, settings = making.workspace.dataset(name), making.recipe.ingest
+    earlier = [*making.lineage.datasets(), *_new_before(making, name)]
+    before = [making.workspace.dedup(other) for other in earlier]
+    folder, settings, tasks = making.workspace.dataset(name), making.recipe.ingest, run_guards(making)
     return making.runner.run(
         making.named("ingest", name),
         lambda: ingest.run(
-            making.arrival.inputs[name], folder, settings, before, making.workspace.dedup(name), making.runner.progress
+            making.arrival.inputs[name],
+            folder,
+            settings,
+            before,
+            making.workspace.dedup(name),
+            making.runner.progress,
+            tasks,
         ),
         ingest.IngestOutcome,
         folder,
         settings.identity(),
-        {"data": making.arrival.digests[name], "earlier": [*earlier, *_new_before(making, name)]},
+        {"data": making.arrival.digests[name], "earlier": earlier, "tasks": sorted(tasks)},
         version=ingest.VERSION,
     )
 

@@ -114,4 +114,5 @@ def distill_places(recipe: Recipe) -> tuple[bool, int]:
 
 def as_ingested(written: distill.DistillOutcome) -> ingest.IngestOutcome:
     """The counts of a distilled dataset, as those of any other are kept."""
-    return ingest.IngestOutcome(**{field.name: getattr(written, field.name) for field in fields(ingest.IngestOutcome)})
+    counted = [field.name for field in fields(ingest.IngestOutcome) if hasattr(written, field.name)]
+    return ingest.IngestOutcome(**{name: getattr(written, name) for name in counted})

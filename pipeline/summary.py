@@ -1,13 +1,13 @@
 """What a lineage looks like from outside: the object that ``rewarm status --json`` prints, and the report's record."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from pipeline import report
 from pipeline.lineage import PLAN, Lineage, Update
 from pipeline.steps import now
 from pipeline.workspace import Workspace
-from stages import distill
+from stages import distill, ingest
 from stages.storage import Folder
 from stages.train import CURVE
 
@@ -109,17 +109,21 @@ def report_record(lineage: Lineage, versions: dict[str, str]) -> report.Workspac
         workspace=str(lineage.workspace.folder),
         release=lineage.release,
         generated=now(),
-        datasets=[report_dataset(name, update) for name, update in lineage.datasets().items()],
+        datasets=[report_dataset(lineage.workspace, name, update) for name, update in lineage.datasets().items()],
         updates=[report_update(lineage.workspace, update) for update in lineage.updates],
         versions=versions,
     )
 
 
-def report_dataset(name: str, update: Update) -> report.DatasetRecord:
-    """A dataset's line in the report."""
+def report_dataset(workspace: Workspace, name: str, update: Update) -> report.DatasetRecord:
+    """A dataset in the report."""
     found = dataset_summary(name, update)
     shown = ("name", "documents", "tokens", "validation_documents", "duplicates", "quarantined")
-    return report.DatasetRecord(**{part: found[part] for part in shown})
+    folder, text = workspace.dataset(name), None
+    if folder.exists(ingest.ACCOUNT):
+        account = folder.read_json(ingest.ACCOUNT)
+        text = report.TextRecord(**{part.name: account[part.name] for part in fields(report.TextRecord)})
+    return report.DatasetRecord(**{part: found[part] for part in shown}, text=text)
 
 
 def report_update(workspace: Workspace, update: Update) -> report.UpdateRecord:

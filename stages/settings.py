@@ -16,9 +16,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON types: everything but placement."""
+        """The settings that decide the result, as JSON types: everything but placement, in nested settings too."""
         values = self.model_dump(mode="json")
-        return {name: values[name] for name, field in type(self).model_fields.items() if not is_placement(field)}
+        kept = [name for name, field in type(self).model_fields.items() if not is_placement(field)]
+        return {
+            name: own.identity() if isinstance(own := getattr(self, name), Settings) else values[name] for name in kept
+        }
 
 
 def is_placement(field: FieldInfo) -> bool:

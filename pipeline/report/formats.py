@@ -97,3 +97,16 @@ def setting(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10_000:
         return exact(value)
     return str(value)
+
+
+def size(value: float) -> str:
+    """Bytes in binary units: ``256 B``, ``16 KiB``, ``1.5 MiB``."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = 0
+    while value >= 1024 and power + 1 < len(units):
+        value, power = value / 1024, power + 1
+    return (
+        f"{value:.0f}{NARROW_SPACE}{units[power]}"
+        if value == int(value)
+        else f"{value:.1f}{NARROW_SPACE}{units[power]}"
+    )

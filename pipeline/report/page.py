@@ -12,6 +12,8 @@ from pipeline.report import formats, tables
 from pipeline.report.figures import Figure, dataset_names, figures, stages
 from pipeline.report.record import WorkspaceRecord
 
+BARS = 10  # languages, hosts … that are shown of a dataset
+
 
 def render(record: WorkspaceRecord) -> str:
     """The report as one self-contained HTML document (about 5 MB, of which nearly all is the plotting library).
@@ -38,6 +40,10 @@ def render(record: WorkspaceRecord) -> str:
             replayed={name for update in replays if update.replay for name in update.replay.by_dataset},
             gaps=[update for update in record.updates[1:] if update.gap],
             stages=stages(record),
+            texts=[dataset for dataset in record.datasets if dataset.text],
+            lengths=tables.lengths,
+            qualities=tables.qualities,
+            shown_bars=BARS,
             figures=plots,
             data=_data(plots),
             style=_file(folder / "page.css"),

@@ -2,9 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 State = Literal["released", "failed", "running"]
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """What became of an arrival's documents, and what those that are trained on are like."""
+
+    steps: Sequence[Mapping[str, Any]]
+    """``{name, documents_in, documents_out, bytes_in, bytes_out, reasons}`` of each step of ingest, in its order."""
+    languages: Mapping[str, int]
+    """Documents by language, the most frequent first; and so for ``domains``, by host."""
+    domains: Mapping[str, int]
+    lengths: Mapping[str, int]
+    """Documents by k, of 2^k bytes or more but less than 2^(k+1)."""
+    qualities: Mapping[str, int]
+    """Documents by k, of a quality of k/20 or more but less than (k+1)/20; empty where the records bring none."""
+    earlier: Mapping[str, Mapping[str, int]]
+    """Documents that an earlier dataset has: ``{dataset: {exact, near}}``."""
+    decontaminated: Mapping[str, int]
+    """Documents that overlap with held-out text, by whose."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,9 @@ class DatasetRecord:
     duplicates: int
     """Documents dropped because they had been seen before, here or in an earlier arrival."""
     quarantined: int
-    """Records that could not be read."""
+    """Records that could not be read, and documents that a rule refused."""
+    text: TextRecord | None = None
+    """None where the model wrote it itself."""
 
 
 @dataclass(frozen=True)

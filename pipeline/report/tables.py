@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.report import formats
 from pipeline.report.figures import dataset_names
-from pipeline.report.record import UpdateRecord, WorkspaceRecord
+from pipeline.report.record import TextRecord, UpdateRecord, WorkspaceRecord
 
 NORMAL_95 = 1.96
 """Standard errors either side that hold 95 % of a normal distribution."""
@@ -153,3 +153,19 @@ def _trend(before: Score | None, value: float, margin: float | None, lower: bool
     if not abs(moved) > math.hypot(margin, before.margin):
         return ""
     return "better" if (moved < 0) == lower else "worse"
+
+
+def lengths(text: TextRecord) -> list[tuple[str, int]]:
+    """Documents by length, from the shortest; powers of four, so that a few bars show all."""
+    sums: dict[int, int] = {}
+    for power, number in text.lengths.items():
+        sums[int(power) // 2] = sums.get(int(power) // 2, 0) + number
+    return [(f"from {formats.size(4**half)}", sums[half]) for half in sorted(sums)]
+
+
+def qualities(text: TextRecord) -> list[tuple[str, int]]:
+    """Documents by quality, from the lowest; by tenths."""
+    sums: dict[int, int] = {}
+    for part, number in text.qualities.items():
+        sums[int(part) // 2] = sums.get(int(part) // 2, 0) + number
+    return [(f"from {tenth / 10:.1f}", sums[tenth]) for tenth in sorted(sums)]

@@ -1,8 +1,19 @@
-"""Ingest: files of any accepted format become document shards, with a validation split and without exact duplicates."""
+"""Ingest: files of any format become document shards: filtered, without duplicates, with a validation split."""
 
+from stages.ingest.decontaminate import write_guard
 from stages.ingest.files.inputs import InputFile
 from stages.ingest.files.sources import digest_inputs, find_inputs
-from stages.ingest.run import VERSION, IngestOutcome, run
+from stages.ingest.run import ACCOUNT, VERSION, IngestOutcome, run
 from stages.ingest.settings import IngestSettings
 
-__all__ = ["VERSION", "IngestOutcome", "IngestSettings", "InputFile", "digest_inputs", "find_inputs", "run"]
+__all__ = [
+    "ACCOUNT",
+    "VERSION",
+    "IngestOutcome",
+    "IngestSettings",
+    "InputFile",
+    "digest_inputs",
+    "find_inputs",
+    "run",
+    "write_guard",
+]

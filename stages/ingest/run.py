@@ -1,56 +1,54 @@
-"""The ingest stage in three passes: read every file, decide about every document, write what stays.
+"""The ingest stage in three passes: read every shard, decide about every document, write what stays.
 
-    files ──read──▶ staging shards, quarantine ──decide (hashes only)──▶ fates ──settle──▶ documents, validation, index
+    files ──read──▶ staging, signatures, quarantine ──decide──▶ fates ──settle──▶ validation, documents, index
 
-One input file makes one shard of each kind, under its position in the list. The passes over files are Ray Data jobs;
-the staging folder remembers what they finished, so a job that died goes on, and its result is the same to the byte.
+The files are cut and grouped into shards of about one size; the passes over shards are Ray Data jobs. The staging
+folder remembers what they finished: a job that died goes on, to the same bytes, however many workers there are.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
-from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
+from stages.documents import read_shards as read_documents
 from stages.errors import StageError, UsageError
+from stages.ingest.account import DOMAINS_SHOWN, READ, Account, StepAccount
+from stages.ingest.decontaminate import write_guard
+from stages.ingest.dedup.decide import Decision, decide, staged_digest
+from stages.ingest.dedup.fates import ORDER, REASONS, Fate
+from stages.ingest.dedup.index import index_documents
 from stages.ingest.files.inputs import InputFile
-from stages.ingest.files.pieces import Piece
-from stages.ingest.read.readers import read_piece
-from stages.ingest.records import Document, Refusal
+from stages.ingest.files.pieces import Shard, make_shards
+from stages.ingest.reading import read_shard, steps_of
 from stages.ingest.settings import IngestSettings
-from stages.ingest.sink import ShardSink, quarantine_rows
+from stages.ingest.settling import CONTAMINATED, OVERLAP, settle_training, settle_validation
 from stages.progress import Progress
 from stages.shards import map_shards
-from stages.split import (
-    TRAIN,
-    VALIDATE,
-    Split,
-    content_digest,
-    read_hashes,
-    read_index,
-    split_documents,
-    write_index,
-)
 from stages.storage import Folder
 
-VERSION = 1  # of what ingest makes of the same files and settings: part of a step's fingerprint
+VERSION = 2  # of what ingest makes of the same files and settings: part of a step's fingerprint
 STAGING = ".staging"
 PLAN = "plan.json"
-BATCH_ROWS = 512  # records held as Python objects …
-BATCH_BYTES = 16 * 2**20  # … and their text
+ACCOUNT = "account.json"
+HELD_OUT = "held out"
+DECIDED = {  # steps of pass 2, and the fates that end there
+    "older addresses": (Fate.OLDER_URL,),
+    "exact duplicates": (Fate.DUPLICATE, Fate.EARLIER_EXACT),
+    "near-duplicates": (Fate.EARLIER_NEAR, Fate.NEAR),
+    "validation": (Fate.VALIDATE,),
+}
+GUARD = "validation-grams"  # in a dataset's folder of the index: what may not come up in training text
 
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """What became of an arrival; every record read is counted in exactly one of the counts of records."""
+    """What became of an arrival; the whole account lies in ``account.json``."""
 
     documents: int  # for training
     num_bytes: int  # of their text in UTF-8
@@ -58,9 +56,10 @@ class IngestOutcome:
     validation_bytes: int
     quarantined: int
     reasons: dict[str, int]  # quarantined records by reason
-    duplicates: int  # records whose text an earlier record of this arrival has
-    duplicates_earlier: int  # records whose text an earlier dataset has
+    duplicates: int  # documents left out as an earlier one of this arrival is the same, or nearly so
+    duplicates_earlier: int  # documents left out as an earlier dataset has the same, or nearly so
     digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
+    lost_shards: int = 0  # that could not be read, and were allowed to be missing
 
 
 def run(
@@ -70,48 +69,59 @@ def run(
     earlier: list[Folder],
     index: Folder,
     progress: Progress,
+    tasks: Mapping[str, Folder] | None = None,
 ) -> IngestOutcome:
     """Read ``inputs`` into ``out/{documents,validation,quarantine}/NNNNN.parquet``; Ray must be initialised.
 
-    ``index`` receives the content hashes of this dataset; ``earlier`` are the index folders of earlier datasets, whose
-    documents (validation included) are dropped here. The caller writes the manifest that makes ``out`` whole.
+    ``index`` receives what later arrivals must know of this dataset; ``earlier`` are the index folders of earlier
+    datasets, whose documents (validation included) are dropped here, exact or nearly the same. Training text that
+    overlaps with the validation split of any of them, or with the texts of ``tasks`` (guards by task), is removed. The
+    caller writes the manifest that makes ``out`` whole.
 
-    Raises ``UsageError`` where no document remains, ``StageError`` where a file or an index cannot be read any more.
+    Raises:
+        UsageError: no document remains.
+        StageError: shards that cannot be read, more than ``lost_shards`` allows; a file or an index that changed.
     """
-    staging = out / STAGING
-    prepare(inputs, out, settings, earlier)
-    shards = [{**asdict(file), "number": number, "bytes": file.size} for number, file in enumerate(inputs)]
-    read = map_shards(partial(read_shard, out=out, settings=settings), shards, progress, "reading", "bytes")
-    reasons = sum((Counter(account["reasons"]) for account in read), Counter[str]())
-
-    hashes, split = decide(read, staging, settings, earlier, progress)
-    if not len(split.kept):
-        discard(staging)
-        counts = [(count, reason) for reason, count in sorted(reasons.items())]
-        counts += [(split.duplicates, "duplicate inside"), (split.duplicates_earlier, "already in an earlier dataset")]
-        listing = ", ".join(f"{count} × {reason}" for count, reason in counts if count) or "no records"
-        raise UsageError(
-            f"no new document remains of {inputs[0].path} … ({listing}); see {out / 'quarantine'} for what was refused"
-        )
-
-    shards = [{"number": account["number"], "documents": account["documents"]} for account in read]
-    settled = map_shards(partial(settle_shard, out=out), shards, progress, "writing", "documents")
-    write_index(index, split.kept)
-    discard(staging)
-    sums = {name: sum(account[name] for account in settled) for name in settled[0]}
-    return IngestOutcome(
-        **sums,
-        quarantined=reasons.total(),
-        reasons=dict(sorted(reasons.items())),
-        duplicates=split.duplicates,
-        duplicates_earlier=split.duplicates_earlier,
-        digest=content_digest(hashes, split.fates),
+    staging, guarded = out / STAGING, list((tasks or {}).items())
+    shards = make_shards(inputs, settings)
+    prepare(shards, out, settings, [*earlier, *(folder for _, folder in guarded)])
+    read, lost = read_shards(shards, out, settings, progress)
+    names = [(f"{made['number']:05d}", made["documents"]) for made in read]
+    decision = decide(staging, names, earlier, settings.duplicates, settings.validation_share, progress)
+    account = sum_up(read, settings)
+    numbers = [{"number": made["number"], "documents": made["documents"]} for made in read]
+    counted = map_shards(
+        partial(settle_validation, out=out, staging=staging), numbers, progress, "writing validation", "documents"
     )
+    validation = enter_decided(account, counted)
+    if settings.decontaminate.enabled:
+        guarded += [(f"validation of {folder.name}", folder / GUARD) for folder in earlier if folder.exists(GUARD)]
+        guarded.append((f"validation of {index.name}", guard_validation(out, index, settings)))
+    settled = map_shards(
+        partial(settle_training, out=out, staging=staging, guarded=guarded), numbers, progress, "writing", "documents"
+    )
+    overlaps = enter_settled(account, settled)
+    if not account.steps[CONTAMINATED].documents_out:
+        refuse_empty(inputs, out, account)
+    for name, _ in names:
+        staging.write(f"{name}.fates", staging.read(f"{name}.settled"))
+    index_documents(index, staging, names, settings.duplicates, progress)
+    made = {
+        **account.to_json(DOMAINS_SHOWN),
+        "files": len(inputs),
+        "earlier": {folder.name: asdict(one) for folder, one in zip(earlier, decision.overlaps, strict=True)},
+        "decontaminated": dict(overlaps.most_common()),
+        "lost": lost,
+    }
+    out.write_json(ACCOUNT, made)
+    outcome = outcome_of(account, decision, validation, len(lost), staged_digest(staging, [name for name, _ in names]))
+    discard(staging)
+    return outcome
 
 
-def prepare(inputs: list[InputFile], out: Folder, settings: IngestSettings, earlier: list[Folder]) -> None:
+def prepare(shards: list[Shard], out: Folder, settings: IngestSettings, others: list[Folder]) -> None:
     """Keep what a run with the same plan left in ``out``; clear what any other left."""
-    plan = [VERSION, settings.identity(), [asdict(file) for file in inputs], [folder.uri for folder in earlier]]
+    plan = [VERSION, settings.identity(), [shard.to_json() for shard in shards], [folder.uri for folder in others]]
     digest = xxhash.xxh3_128_hexdigest(orjson.dumps(plan))
     staging = out / STAGING
     if staging.exists(PLAN) and staging.read_json(PLAN) == digest:
@@ -128,125 +138,96 @@ def discard(staging: Folder) -> None:
     staging.delete()
 
 
-# -- pass 1: read ------------------------------------------------------------------------------------------------
-
-
-def read_shard(shard: dict[str, Any], out: Folder, settings: IngestSettings) -> dict[str, Any]:
-    """Read one file into a staging shard and its quarantine; the account is written last and marks it done."""
-    name, staging = f"{shard['number']:05d}", out / STAGING
-    if staging.exists(f"{name}.read.json"):
-        account: dict[str, Any] = staging.read_json(f"{name}.read.json")
-        return account
-    reasons: Counter[str] = Counter()
-    file = InputFile(**{field.name: shard[field.name] for field in fields(InputFile)})
-    records = read_piece(Piece(file), settings)
-    try:
-        with (
-            ShardSink(staging, f"{name}.parquet", DOCUMENT_SCHEMA, always=True) as documents,
-            ShardSink(out / "quarantine", f"{name}.parquet", QUARANTINE_SCHEMA) as quarantine,
-        ):
-            for batch in in_batches(records):
-                refused = [record for record in batch if isinstance(record, Refusal)]
-                reasons.update(str(refusal.reason) for refusal in refused)
-                add_rows(documents, [document_row(record) for record in batch if isinstance(record, Document)])
-                if refused:
-                    quarantine.add(quarantine_rows([(shard["name"], refusal) for refusal in refused]))
-    except OSError as error:
+def read_shards(
+    shards: list[Shard], out: Folder, settings: IngestSettings, progress: Progress
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Pass 1 over all shards: the accounts of those that were read, and what became of the others."""
+    work = partial(read_shard, out=out, staging=out / STAGING, settings=settings)
+    records = [{**shard.to_json(), "bytes": shard.num_bytes} for shard in shards]
+    made = map_shards(work, records, progress, "reading", "bytes")
+    lost = [account for account in made if "error" in account]
+    for account in lost:
+        progress.note(f"set aside: {', '.join(account['files'][:3])}: {account['error']}")
+    if len(lost) > settings.lost_shards:
+        listing = "; ".join(f"{', '.join(one['files'][:3])} ({one['error']})" for one in lost[:5])
         raise StageError(
-            f"{shard['path']}: could not be read or stored ({error}); mend it and run the same command again"
-        ) from error
-    account = {"number": shard["number"], "documents": documents.rows, "reasons": dict(reasons)}
-    staging.write_json(f"{name}.read.json", account)
-    return account
+            f"{len(lost)} of {len(shards)} shards could not be read in three attempts: {listing}. Mend them and run "
+            f"the same command again (the others are kept), or go on without: --set ingest.lost_shards={len(lost)}"
+        )
+    return [account for account in made if "error" not in account], lost
 
 
-def in_batches(records: Iterator[Document | Refusal]) -> Iterator[list[Document | Refusal]]:
-    """Records in lists of bounded number and size."""
-    batch: list[Document | Refusal] = []
-    size = 0
-    for record in records:
-        batch.append(record)
-        size += len(record.text) if isinstance(record, Document) else 0
-        if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def sum_up(read: list[dict[str, Any]], settings: IngestSettings) -> Account:
+    """The account of the whole arrival after pass 1."""
+    total = Account.of([READ, *(step.name for step in steps_of(settings))])
+    for made in read:
+        total.add(Account.from_json(made["account"]))
+    return total
 
 
-def add_rows(sink: ShardSink, rows: list[dict[str, Any]]) -> None:
-    """Append rows given as dictionaries."""
-    if rows:
-        sink.add(pa.RecordBatch.from_pylist(rows, schema=sink.schema))
+def guard_validation(out: Folder, index: Folder, settings: IngestSettings) -> Folder:
+    """Keep the word sequences of the validation split, for this arrival's training text and for all to come."""
+    texts = (text for batch in read_documents(out / "validation", ["text"]) for text in batch["text"].to_pylist())
+    write_guard(index / GUARD, f"validation of {index.name}", texts, settings.decontaminate)
+    return index / GUARD
 
 
-def document_row(document: Document) -> dict[str, Any]:
-    """A row of contract 1; ``quality`` is for later filters to fill."""
-    return {
-        "doc_id": document_id(document.text),
-        "text": document.text,
-        "title": document.title,
-        "url": document.url,
-        "timestamp": document.timestamp,
-        "language": document.language,
-        "source": document.source,
-        "quality": None,
-        "num_bytes": len(document.text.encode()),
-    }
+def enter_decided(account: Account, counted: list[dict[str, Any]]) -> tuple[int, int]:
+    """Enter the fates of pass 2 into the account; documents and bytes that validate."""
+    documents, sizes = (np.array([one[part] for one in counted]).sum(axis=0) for part in ("documents", "bytes"))
+    left = np.array([documents.sum(), sizes.sum()])
+    for name, fates in DECIDED.items():
+        step = StepAccount(documents_in=int(left[0]), bytes_in=int(left[1]))
+        for fate in fates:
+            left -= (documents[fate], sizes[fate])
+            if documents[fate]:
+                step.reasons[REASONS.get(fate, HELD_OUT)] = int(documents[fate])
+        step.documents_out, step.bytes_out = left.tolist()
+        account.steps[name] = step
+    return int(documents[Fate.VALIDATE]), int(sizes[Fate.VALIDATE])
 
 
-# -- pass 2: decide ----------------------------------------------------------------------------------------------
+def enter_settled(account: Account, settled: list[dict[str, Any]]) -> Counter[str]:
+    """Enter pass 3 into the account; the documents that were removed, by what they overlap with."""
+    clean, overlaps = StepAccount(), Counter[str]()
+    for made in settled:
+        documents, size = made["documents"], made["bytes"]
+        clean.add(StepAccount(documents + made["removed"], documents, size + made["removed_bytes"], size))
+        overlaps.update(made["guards"])
+        account.add(Account.from_json(made["account"]))
+    clean.reasons.update({f"{OVERLAP} {name}": count for name, count in overlaps.items()})
+    account.steps[CONTAMINATED] = clean
+    return overlaps
 
 
-def decide(
-    read: list[dict[str, Any]], staging: Folder, settings: IngestSettings, earlier: list[Folder], progress: Progress
-) -> tuple[npt.NDArray[np.bytes_], Split]:
-    """The hashes of all rows in input order and the fate of each, which is left in staging for the third pass."""
-    progress.begin("looking for duplicates", len(read), "files")
-    parts = []
-    for account in read:
-        parts.append(read_hashes(staging, f"{account['number']:05d}.parquet"))
-        progress.advance()
-    hashes = np.concatenate([np.empty(0, "S16"), *parts])
-    split = split_documents(hashes, [read_index(folder) for folder in earlier], settings.validation_share)
-    row = 0
-    for account, part in zip(read, parts, strict=True):
-        staging.write(f"{account['number']:05d}.fates", split.fates[row : row + len(part)].tobytes())
-        row += len(part)
-    return hashes, split
+def refuse_empty(inputs: list[InputFile], out: Folder, account: Account) -> NoReturn:
+    """There is nothing to train on: say what became of the documents."""
+    listing = ", ".join(f"{count} × {reason}" for reason, count in account.refused.most_common()) or "no records"
+    discard(out / STAGING)
+    raise UsageError(
+        f"no new document remains of {inputs[0].name} … ({listing}); see {out / 'quarantine'} for what was refused"
+    )
 
 
-# -- pass 3: settle ----------------------------------------------------------------------------------------------
-
-
-def settle_shard(shard: dict[str, Any], out: Folder) -> dict[str, Any]:
-    """Write one file's documents and validation documents by their fates; the account marks it done."""
-    name, staging = f"{shard['number']:05d}", out / STAGING
-    if staging.exists(f"{name}.settled.json"):
-        account: dict[str, Any] = staging.read_json(f"{name}.settled.json")
-        return account
-    fates = np.frombuffer(staging.read(f"{name}.fates"), np.uint8)
-    num_bytes = Counter({TRAIN: 0, VALIDATE: 0})
-    filesystem, path = staging.filesystem()
-    with (
-        filesystem.open_input_file(f"{path}/{name}.parquet") as stream,
-        pq.ParquetFile(stream) as staged,
-        ShardSink(out / "documents", f"{name}.parquet", DOCUMENT_SCHEMA, always=True) as documents,
-        ShardSink(out / "validation", f"{name}.parquet", DOCUMENT_SCHEMA) as validation,
-    ):
-        row = 0
-        for batch in staged.iter_batches(batch_size=BATCH_ROWS):
-            part = fates[row : row + batch.num_rows]
-            row += batch.num_rows
-            for fate, sink in ((TRAIN, documents), (VALIDATE, validation)):
-                chosen = batch.filter(pa.array(part == fate))
-                num_bytes[fate] += sum(chosen["num_bytes"].to_pylist())
-                sink.add(chosen.cast(DOCUMENT_SCHEMA))
-    account = {
-        "documents": documents.rows,
-        "num_bytes": num_bytes[TRAIN],
-        "validation_documents": validation.rows,
-        "validation_bytes": num_bytes[VALIDATE],
-    }
-    staging.write_json(f"{name}.settled.json", account)
-    return account
+def outcome_of(
+    account: Account, decision: Decision, validation: tuple[int, int], lost: int, digest: str
+) -> IngestOutcome:
+    """What the update's record keeps."""
+    settled = account.steps[CONTAMINATED]
+    repeats = {fate: decision.drops[REASONS[fate]] for fate in ORDER}
+    before = repeats[Fate.EARLIER_EXACT] + repeats[Fate.EARLIER_NEAR]
+    reasons = sum((step.reasons for name, step in account.steps.items() if name not in DECIDED), Counter[str]())
+    return IngestOutcome(
+        documents=settled.documents_out,
+        num_bytes=settled.bytes_out,
+        validation_documents=validation[0],
+        validation_bytes=validation[1],
+        quarantined=sum(
+            step.documents_in - step.documents_out for name, step in account.steps.items() if name not in DECIDED
+        ),
+        reasons=dict(sorted(reasons.items())),
+        duplicates=sum(repeats.values()) - before,
+        duplicates_earlier=before,
+        digest=digest,
+        lost_shards=lost,
+    )

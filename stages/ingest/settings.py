@@ -1,12 +1,32 @@
-"""What a user may set about reading an arrival."""
+"""What a user may set about taking in an arrival; each room of the stage has its own part."""
 
 from pydantic import Field
 
+from stages.ingest.clean.settings import CleanSettings
+from stages.ingest.decontaminate.settings import DecontaminateSettings
+from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.files.settings import InputSettings
+from stages.ingest.rules.settings import RulesSettings
 
 
 class IngestSettings(InputSettings):
-    """Which files are read and how, and the validation split."""
+    """Which files are read and how, what a document must be, and the validation split."""
+
+    clean: CleanSettings = CleanSettings()
+    """Languages, block-lists, repair and masks."""
+
+    rules: RulesSettings = RulesSettings()
+    """Quality rules; none by default."""
+
+    duplicates: DuplicateSettings = DuplicateSettings()
+    """Duplicates, exact and near, in the arrival and against everything before."""
+
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
+    """What may not come up in training text."""
 
     validation_share: float = Field(default=0.02, ge=0, le=0.5)
     """Share of the documents held out, chosen by content hash: a document is validation or not wherever it turns up."""
+
+    lost_shards: int = Field(default=0, ge=0)
+    """Shards that may be missing, as their files could not be read in three attempts; an arrival with more is refused
+    as a whole."""

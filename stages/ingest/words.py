@@ -105,4 +105,4 @@ def num_unspaced(text: str) -> int:
 
 def is_unspaced(token: str) -> bool:
     """Whether a token is a character of a script without spaces."""
-    return not token.isascii() and patterns().unspaced.match(token) is not None
+    return patterns().unspaced.match(token) is not None

@@ -1,13 +1,14 @@
 """Guards: what training text must not overlap with, as sorted numbers on disk; and the search for overlaps.
 
-A guard is two files, ``NAME.grams`` (sorted different uint64, little-endian, mapped into memory to be searched) and
-``NAME.json`` (its account, written last: without it there is no guard).
+A guard is a folder: ``DIGEST.grams`` (sorted different uint64, little-endian, mapped into memory to be searched) and a
+manifest with its account, written last. The file is named by its content, so a copy in a cache is never an old one.
 """
 
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from stages.ingest.decontaminate.grams import GRAMS_VERSION, WordHashes, run_has
 from stages.ingest.decontaminate.settings import DecontaminateSettings
 from stages.ingest.decontaminate.sieve import Sieve
 from stages.ingest.decontaminate.sorting import NUMBER, SortedSet, mapped
-from stages.storage import Folder
+from stages.storage import MANIFEST, Folder
 
 MOST_WORDS = 2**18  # different words whose numbers are kept while a guard is written
 
@@ -31,6 +32,7 @@ class GuardAccount:
     whole: int  # of these, shorter than a run and guarded as a whole
     grams: int  # different runs
     lengths: tuple[int, ...]  # words in a run: those that occur, ascending
+    digest: str  # of the file of runs: 32 hex digits of xxh3-128
     version: int = GRAMS_VERSION
 
 
@@ -38,25 +40,21 @@ class GuardAccount:
 class Hit:
     """Where a text overlaps."""
 
-    guards: dict[str, int]  # for each guard that it overlaps with, in the order given: how many different runs
-    gram: str  # the first such run in the text: its words, folded
-
-    @property
-    def num_grams(self) -> int:
-        """The most runs shared with one guard."""
-        return max(self.guards.values())
+    guards: tuple[str, ...]  # names of the guards that it overlaps with, in the order in which they were opened
+    grams: int  # different runs that it shares with any of them
+    text: str  # the first such run: its words, folded
 
 
 def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: DecontaminateSettings) -> GuardAccount:
-    """Write the guard ``name`` of ``texts`` into ``folder``, in the place of one that is there.
+    """Write ``folder`` as a guard of ``texts``, in the place of one that is there; ``name`` is kept to be read.
 
     Memory is bounded whatever the number of texts; the result depends neither on their order nor on repetitions.
     """
     given = too_short = whole = 0
     lengths: set[int] = set()
     table = WordHashes()
-    folder.delete(account_file(name))
-    with folder.writing(grams_file(name)) as scratch, SortedSet(scratch) as grams:
+    with tempfile.TemporaryDirectory(prefix="rewarm-") as aside:
+        grams = SortedSet(Path(aside))
         for text in texts:
             words = words_of(text)
             given += 1
@@ -69,33 +67,43 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
             grams.add(run_hashes(word_hashes(words, table), [length])[0])
             if len(table) > MOST_WORDS:
                 table.clear()
-        count = grams.finish()
-    account = GuardAccount(name, given, too_short, whole, count, tuple(sorted(lengths)))
-    folder.write_json(account_file(name), asdict(account))
+        count, digest = grams.finish(Path(aside) / "grams")
+        account = GuardAccount(name, given, too_short, whole, count, tuple(sorted(lengths)), digest)
+        folder.delete(MANIFEST)
+        for old in folder.files(".grams"):
+            folder.delete(old)
+        with folder.writing(grams_file(account)) as scratch:
+            shutil.copyfile(Path(aside) / "grams", scratch)
+    folder.write_json(MANIFEST, asdict(account))
     return account
 
 
 class Guards:
     """Guards opened to be searched. A text is held against all of them at once."""
 
-    def __init__(self, accounts: Sequence[GuardAccount], paths: Sequence[Path]) -> None:
-        self.accounts = list(accounts)
-        self._grams = [mapped(path) for path in paths]
-        self._lengths = sorted({length for account in accounts for length in account.lengths})
-        self._sieve = Sieve(self._grams)
+    def __init__(self, names: Sequence[str], lengths: Sequence[int], grams: Sequence[np.ndarray]) -> None:
+        self.names = tuple(names)
+        self._lengths = lengths
+        self._grams = grams
+        self._sieve = Sieve(grams)
 
     @classmethod
-    def open(cls, places: Sequence[tuple[str, Folder]]) -> "Guards":
-        """Open guards by name and folder; raises ``StageError`` where one is missing, torn or of another version."""
-        accounts = [read_account(folder, name) for name, folder in places]
-        paths = [folder.local(grams_file(name)) for name, folder in places]
+    def open(cls, guards: Sequence[tuple[str, Folder]]) -> "Guards":
+        """Open guards by their folders, each under a name to report it by.
+
+        Raises:
+            StageError: one is missing, torn or of another version.
+        """
+        accounts = [read_account(folder) for _, folder in guards]
+        paths = [folder.local(grams_file(account)) for (_, folder), account in zip(guards, accounts, strict=True)]
         for account, path in zip(accounts, paths, strict=True):
             if path.stat().st_size != account.grams * NUMBER.itemsize:
                 raise StageError(
-                    f"{path}: {account.grams} runs of words expected, {path.stat().st_size} bytes found; "
-                    f"delete {path.with_suffix('.json')} and run the command again"
+                    f"{path}: {account.grams * NUMBER.itemsize} bytes expected ({account.grams} runs of words), "
+                    f"{path.stat().st_size} found; delete it and its folder's {MANIFEST}, and write the guard again"
                 )
-        return cls(accounts, paths)
+        lengths = {length for account in accounts for length in account.lengths}
+        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths])
 
     def hits(self, texts: Sequence[str]) -> list[Hit | None]:
         """For each text its overlap with the guards, or nothing."""
@@ -106,21 +114,24 @@ class Guards:
         if not self._lengths or not texts:
             return found
         numbers = np.concatenate([of_length for of_text in runs for of_length in of_text])
-        starts = np.cumsum([0, *(len(of_length) for of_text in runs for of_length in of_text)])
         places = np.flatnonzero(self._sieve.may_hold(numbers))
         different, which = np.unique(numbers[places], return_inverse=True)
         held = np.stack([holds(grams, different) for grams in self._grams])  # bool [guards, different]
         caught = np.logical_or.reduce(held)[which]
         places, which = places[caught], which[caught]
+        if not len(places):
+            return found
+        starts = np.cumsum([0, *(len(of_length) for of_text in runs for of_length in of_text)])
         parts = np.searchsorted(starts, places, side="right") - 1  # text times lengths, plus which length
-        for text in np.unique(parts // len(self._lengths)).tolist():
-            mine = parts // len(self._lengths) == text
-            counts = held[:, np.unique(which[mine])].sum(axis=1).tolist()
-            begins = places[mine] - starts[parts[mine]]
-            first = int(np.argmin(begins))
-            length = self._lengths[int(parts[mine][first]) % len(self._lengths)]
+        begins = places - starts[parts]
+        overlapping, slices = np.unique(parts // len(self._lengths), return_index=True)
+        for text, mine in zip(overlapping.tolist(), np.split(np.arange(len(places)), slices[1:]), strict=True):
+            shared = np.unique(which[mine])
+            first = mine[np.argmin(begins[mine])]
+            length = self._lengths[int(parts[first]) % len(self._lengths)]
             found[text] = Hit(
-                {account.name: count for account, count in zip(self.accounts, counts, strict=True) if count},
+                tuple(np.array(self.names, object)[np.logical_or.reduce(held[:, shared], axis=1)]),
+                len(shared),
                 " ".join(words[text][int(begins[first]) :][:length]),
             )
         return found
@@ -135,27 +146,20 @@ def holds(sorted_numbers: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return found
 
 
-def read_account(folder: Folder, name: str) -> GuardAccount:
+def read_account(folder: Folder) -> GuardAccount:
     """The account of a guard; raises ``StageError`` where there is none or it is of another version."""
-    if not folder.exists(account_file(name)):
-        raise StageError(
-            f"{folder}: no guard {name!r} here ({account_file(name)} is missing); it has to be written first"
-        )
-    values = folder.read_json(account_file(name))
+    if not folder.committed():
+        raise StageError(f"{folder}: no guard here ({MANIFEST} is missing); it has to be written first")
+    values = folder.manifest()
     account = GuardAccount(**{**values, "lengths": tuple(values["lengths"])})
     if account.version != GRAMS_VERSION:
         raise StageError(
-            f"{folder}/{account_file(name)}: a guard of version {GRAMS_VERSION} expected, {account.version} found; "
-            "delete it and write it again from its texts"
+            f"{folder}: a guard of version {GRAMS_VERSION} expected, {account.version} found; "
+            f"delete its {MANIFEST} and write it again from its texts"
         )
     return account
 
 
-def grams_file(name: str) -> str:
+def grams_file(account: GuardAccount) -> str:
     """The file of a guard's numbers."""
-    return f"{quote(name, safe='')}.grams"
-
-
-def account_file(name: str) -> str:
-    """The file of a guard's account."""
-    return f"{quote(name, safe='')}.json"
+    return f"{account.digest}.grams"

@@ -8,7 +8,8 @@ stays, or any document of an earlier dataset (its validation documents among the
 that stay were found similar, so none that trains is a near-duplicate of one that validates. All of it is a function
 of the rows in their order; partitions, workers and interruptions leave no trace.
 
-The driver's memory grows with the duplicates found (some hundred bytes each), not with the rows.
+The driver's memory grows with the duplicates found (some hundred bytes each) and with the largest shard (some 40 bytes
+a document), not with the rows of all.
 """
 
 from collections.abc import Iterator, Sequence

@@ -122,11 +122,11 @@ def index_documents(
 ) -> None:
     """Write the index of the documents that the ``.fates`` files keep (TRAIN or VALIDATE).
 
-    Runs as one Ray Data job over bands and key ranges; the driver streams its parts into the files and holds nothing
-    that grows with the arrival. The ids are written last.
+    Runs as one Ray Data job over bands and key ranges; the driver streams its parts into the files and holds no more
+    than one part. The fates must be final: sorted parts stay in staging for a run that goes on. The ids come last.
     """
     staged = Staged(staging, tuple(name for name, _ in shards), tuple(rows for _, rows in shards))
-    documents = sum(int(np.isin(read_fates(staging, name), (TRAIN, VALIDATE)).sum()) for name in staged.names)
+    documents = sum(int(stays(read_fates(staging, name)).sum()) for name in staged.names)
     partitions = num_partitions(documents, settings.memory_mb)
     bands = range(IDS, settings.bands if settings.near else 0)
     tasks = [
@@ -190,12 +190,12 @@ def part_file(band: int, partition: int, partitions: int) -> str:
 def kept_blocks(staged: Staged, fields: Sequence[int]) -> Iterator[list[Column]]:
     """The columns of the documents that the fates keep, block by block."""
     for name in staged.names:
-        kept = np.isin(read_fates(staged.staging, name), (TRAIN, VALIDATE))
+        kept = stays(read_fates(staged.staging, name))
         row = 0
         for columns in blocks(staged.staging, name + SUFFIX, fields):
-            stays = kept[row : row + len(columns[0])]
-            row += len(stays)
-            yield [column[stays] for column in columns]
+            chosen = kept[row : row + len(columns[0])]
+            row += len(chosen)
+            yield [column[chosen] for column in columns]
 
 
 def gather(target: npt.NDArray[Any], staging: Folder, band: int, partitions: int) -> None:
@@ -221,3 +221,8 @@ def scratch_array(staging: Folder, length: int, kind: str) -> Iterator[npt.NDArr
 def read_fates(staging: Folder, name: str) -> npt.NDArray[np.uint8]:
     """The fate of every row of a shard."""
     return np.frombuffer(staging.read(f"{name}.fates"), np.uint8)
+
+
+def stays(fates: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which rows the dataset keeps."""
+    return (fates == TRAIN) | (fates == VALIDATE)

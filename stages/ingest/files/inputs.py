@@ -18,7 +18,7 @@ FORMATS = {
     ".html": "html",
     ".htm": "html",
 }
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
 PACKED_INSIDE = ("parquet", "arrow")
 SUPPORTED = (
     "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md), pages (.html, .htm) and web archives (.warc, .wet), "
@@ -34,7 +34,7 @@ class InputFile:
     name: str  # relative to what the user gave: the same wherever the data lies
     size: int  # bytes
     format: str  # "jsonl", "parquet", "arrow", "text", "warc", "wet" or "html"
-    compression: str  # "", "gzip", "zstd" or "bz2"
+    compression: str  # "", "gzip", "zstd" or "bzip2"
     version: str = ""  # of the contents: time of the last change in ns, or what a web server gives for it
 
 

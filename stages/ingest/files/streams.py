@@ -18,7 +18,7 @@ from stages.ingest.records import EXCERPT, Reason
 
 # Bytes read at a time. A compressed block is small because what comes of it is held at once: a block of gzip can grow
 # to 16 MiB, one of zstd (128 KiB of one character are 4 bytes) to 64 MiB; bzip2's decoder takes a limit.
-BLOCKS = {"": 2**20, "gzip": 2**14, "zstd": 2**11, "bz2": 2**16}
+BLOCKS = {"": 2**20, "gzip": 2**14, "zstd": 2**11, "bzip2": 2**16}
 BOUND = 2**20
 MAX_WINDOW = 2**31  # `zstd --long=31`, as large public dumps are made; the default refuses windows above 128 MiB
 BOMB_BYTES = 256 * 2**20  # what a stream may give before its ratio counts: small files of zeros pack without limit
@@ -100,7 +100,7 @@ class Bounded:
 DECODERS: dict[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.decompressobj(wbits=31),
     "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(),
-    "bz2": Bounded,
+    "bzip2": Bounded,
 }
 
 

@@ -43,7 +43,7 @@ class Record:
 def read_warc(raw: BinaryIO, compression: str, kind: str, settings: IngestSettings) -> Iterator[Document | Refusal]:
     """The documents of an archive in its order.
 
-    ``raw`` gives the file's bytes as stored, compressed by "gzip", "zstd", "bz2" or "" (record by record or as a
+    ``raw`` gives the file's bytes as stored, compressed by "gzip", "zstd", "bzip2" or "" (record by record or as a
     whole); ``kind`` is "warc" (documents are ``response`` records) or "wet" (``conversion`` records). Records of other
     types hold no documents. No more than ``max_record_bytes`` of a record are held. A page that its crawler cut
     (``WARC-Truncated``) is a document. Raises ``OSError`` only where reading ``raw`` fails.

@@ -13,7 +13,8 @@ from stages.ingest.words import SENTENCE_TERMINAL, is_unspaced, tokens
 BLANK_LINES = re.compile(r"\n\s*\n")
 BULLETS = ("•", "-")
 ELLIPSES = ("...", "…")
-MARKS, OTHER_WORD, ALPHABETIC_WORD = 0, 1, 2  # kinds of tokens: no letter or digit, no letter, at least one letter
+# Kinds of tokens: no letter or digit; no letter; at least one letter; one letter of a script without spaces.
+MARKS, OTHER_WORD, ALPHABETIC_WORD, UNSPACED_LETTER = range(4)
 
 
 class Measures:
@@ -58,15 +59,13 @@ class Measures:
 
     def mean_word_length(self) -> float | None:
         """Characters a word; nothing where no word is of a script with spaces."""
-        words = self.token_kinds != MARKS
-        if not self.text.isascii():
-            unspaced = [place for token, place in self.distinct.items() if is_unspaced(token)]
-            words &= ~np.isin(self.token_ids, unspaced)
-        return float(self.token_lengths[words].mean()) if words.any() else None
+        words = (self.token_kinds == OTHER_WORD) | (self.token_kinds == ALPHABETIC_WORD)
+        count = int(np.count_nonzero(words))
+        return int(self.token_lengths @ words) / count if count else None
 
     def alphabetic_words(self) -> float:
         """Share of tokens with a letter."""
-        return share(int(np.count_nonzero(self.token_kinds == ALPHABETIC_WORD)), len(self.tokens))
+        return share(int(np.count_nonzero(self.token_kinds >= ALPHABETIC_WORD)), len(self.tokens))
 
     def hash_ratio(self) -> float:
         """``#`` per token."""
@@ -166,7 +165,9 @@ class Latest:
 
 
 def kind(token: str) -> int:
-    """Whether a token is marks, a word without letters, or a word with letters."""
+    """What kind of token it is."""
+    if not token.isascii() and is_unspaced(token):
+        return UNSPACED_LETTER
     if token.isalpha() or any(map(str.isalpha, token)):
         return ALPHABETIC_WORD
     return OTHER_WORD if any(map(str.isalnum, token)) else MARKS

@@ -15,16 +15,18 @@ class Runs:
     """The runs of n words that occur at least twice."""
 
     places: np.ndarray  # int64 [k]: where each begins, ascending
-    ids: np.ndarray  # int64 [k]: a number that only equal runs share, from 0
-    counts: np.ndarray  # int64 [number of different runs]: how often each occurs
+    ids: np.ndarray  # int64 [k]: a number that only equal runs share, from 0 and below len(counts)
+    counts: np.ndarray  # int64: how often the run of each number occurs
 
 
 class Repeats:
-    """Repeated runs of a document's words, given as numbers (int64 [N], non-negative) and lengths in characters."""
+    """Repeated runs of a document's words, given as numbers (int64 [N], from 0, below N) and lengths in characters."""
 
     def __init__(self, words: np.ndarray, lengths: np.ndarray) -> None:
         self._ends = np.concatenate(([0], np.cumsum(lengths)))
-        self._runs = [repeated_only(np.arange(len(words)), words)]
+        counts = np.bincount(words, minlength=1)
+        places = np.flatnonzero(counts[words] > 1)
+        self._runs = [Runs(places, words[places], counts)]
 
     def runs(self, n: int) -> Runs:
         """The runs of ``n`` words, ``n >= 1``."""

@@ -14,6 +14,7 @@ from pipeline.report import (
     GapRecord,
     ReplayPart,
     ReplayRecord,
+    TextRecord,
     TokenRecord,
     TrainRecord,
     UpdateRecord,
@@ -38,11 +39,39 @@ def lineage(names: Sequence[str] = ("sci-docs", "ml-docs", "code"), steps: int =
         release=updates[-1].id,
         generated="2026-03-01T14:05:00+00:00",
         datasets=[
-            DatasetRecord(name, 4210 - 97 * i, 1_234_567 // (1 + i), 96, 31 * i, 3 * (i % 2))
+            DatasetRecord(name, 4210 - 97 * i, 1_234_567 // (1 + i), 96, 31 * i, 3 * (i % 2), _text(names, i))
             for i, name in enumerate(names)
         ],
         updates=updates,
         versions={"rewarm": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "deepspeed": "0.19.8"},
+    )
+
+
+def _text(names: Sequence[str], index: int) -> TextRecord:
+    """An account as ingest leaves it."""
+    steps = [
+        ("read", 5000, 4900, {"text not a string": 60, "HTTP status": 40}),
+        ("gopher-quality", 4900, 4400, {"gopher-quality: mean word length": 500}),
+        ("exact duplicates", 4400, 4310, {"already in this arrival": 90}),
+    ]
+    return TextRecord(
+        steps=[
+            {
+                "name": name,
+                "documents_in": into,
+                "documents_out": out,
+                "bytes_in": into * 2000,
+                "bytes_out": out * 2000,
+                "reasons": reasons,
+            }
+            for name, into, out, reasons in steps
+        ],
+        languages={"en": 4000, "de": 210, "unknown": 3},
+        domains={f"www{number}.example.org": 500 // (number + 1) for number in range(14)},
+        qualities={"3": 120, "14": 900, "19": 30},
+        lengths={str(power): 10 * power for power in range(6, 15)},
+        earlier={names[0]: {"exact": 40, "near": 12}} if index else {},
+        decontaminated={"validation of this": 4},
     )
 
 

@@ -1,12 +1,15 @@
 """The ingest stage over real files on a real Ray: what comes out, what is refused, and that a crash changes nothing."""
 
+import errno
 import gzip
 import json
-import shutil
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +22,16 @@ import zstandard
 from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from stages.errors import StageError, UsageError
 from stages.ingest import IngestOutcome, IngestSettings, find_inputs, run
-from stages.ingest.run import STAGING, decide, prepare, read_shard, settle_shard
-from stages.progress import Silent
+from stages.ingest.files.pieces import Piece, make_shards
+from stages.ingest.read.readers import read_piece
+from stages.ingest.reading import read_shard
+from stages.ingest.records import Document, Refusal
+from stages.ingest.run import ACCOUNT, STAGING, read_shards
+from stages.progress import Progress, Silent
 from stages.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-SETTINGS = IngestSettings(validation_share=0.1)
+SETTINGS = IngestSettings(validation_share=0.1, shard_bytes=4000)
 
 
 def lines(texts: list[str]) -> bytes:
@@ -52,12 +59,33 @@ def arrival(tmp_path: Path) -> Path:
     return root
 
 
+class Dying(Silent):
+    """Progress that ends the process's work at its n-th word."""
+
+    def __init__(self, words: int) -> None:
+        self.words = words
+
+    def begin(self, label: str, total: float, unit: str) -> None:
+        self.advance()
+
+    def advance(self, by: float = 1, **figures: float) -> None:
+        self.words -= 1
+        if self.words == 0:
+            raise InterruptedError
+
+
 def ingest(
-    root: Path, home: Path, name: str, earlier: tuple[str, ...] = (), settings: IngestSettings = SETTINGS
+    root: Path,
+    home: Path,
+    name: str,
+    earlier: tuple[str, ...] = (),
+    settings: IngestSettings = SETTINGS,
+    progress: Progress | None = None,
 ) -> IngestOutcome:
     inputs = find_inputs([str(root)], settings)
     indexes = [Folder(home / "dedup" / other) for other in earlier]
-    return run(inputs, Folder(home / name), settings, indexes, Folder(home / "dedup" / name), Silent())
+    index = Folder(home / "dedup" / "set" if name in ("set", "torn") else home / "dedup" / name)
+    return run(inputs, Folder(home / name), settings, indexes, index, progress or Silent())
 
 
 def table(folder: Path) -> list[dict[str, Any]]:
@@ -86,18 +114,20 @@ def test_an_arrival(arrival: Path, tmp_path: Path) -> None:
     assert first[texts(190, 191)[0]] == f"u:{texts(190, 191)[0]}"
     assert first[texts(599, 600)[0]] == "sub folder/f.txt"
 
-    shards = sorted(path.name for path in (tmp_path / "set" / "documents").iterdir())
-    assert shards == [f"{number:05d}.parquet" for number in range(7)]
-    in_first = [row["text"] for row in pq.read_table(tmp_path / "set" / "documents" / "00000.parquet").to_pylist()]
-    assert in_first == [text for text in texts(0, 200) if text in set(in_first)], (
-        "the order of the file, first occurrences"
-    )
-    assert len(in_first) > 150
-    assert pq.read_schema(tmp_path / "set" / "documents" / "00004.parquet").equals(DOCUMENT_SCHEMA)
-    assert pq.read_schema(tmp_path / "set" / "quarantine" / "00000.parquet").equals(QUARANTINE_SCHEMA)
+    assert len(list((tmp_path / "set" / "documents").iterdir())) > 4, "the files are cut and grouped"
+    order = {text: number for number, text in enumerate([*texts(0, 200), *texts(200, 300)])}
+    places = [order[row["text"]] for row in documents if row["text"] in order]
+    assert places == sorted(places), "the order of the files, first occurrences"
+    for shard in (tmp_path / "set" / "documents").iterdir():
+        assert pq.read_schema(shard).equals(DOCUMENT_SCHEMA)
+    for shard in (tmp_path / "set" / "quarantine").iterdir():
+        assert pq.read_schema(shard).equals(QUARANTINE_SCHEMA)
 
     where = {(row["file"], row["location"], row["reason"]) for row in refused}
-    assert ("a.jsonl", f"line 201, byte {len(lines(texts(0, 200)))}", "invalid JSON") in where
+    assert any(
+        file == "a.jsonl" and place.endswith(f"byte {len(lines(texts(0, 200)))}") and reason == "invalid JSON"
+        for file, place, reason in where
+    )
     assert ("b.jsonl.gz", f"line 101, byte {len(lines(texts(200, 300)))}", "truncated stream") in where
     assert ("sub folder/d.parquet", "row 199", "empty text") in where
     assert ("sub folder/e.parquet", "file", "text field missing") in where
@@ -114,46 +144,46 @@ def test_an_arrival(arrival: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "set" / STAGING).exists()
 
 
+def test_the_account_adds_up(arrival: Path, tmp_path: Path) -> None:
+    outcome = ingest(arrival, tmp_path, "set")
+    account = json.loads((tmp_path / "set" / ACCOUNT).read_text())
+    steps = account["steps"]
+    decided = ["older addresses", "exact duplicates", "near-duplicates", "validation", "decontaminate"]
+    assert [step["name"] for step in steps] == ["read", "language", *decided]
+    for before, after in pairwise(steps):
+        assert (after["documents_in"], after["bytes_in"]) == (before["documents_out"], before["bytes_out"])
+    for step in steps:
+        assert step["documents_in"] - step["documents_out"] == sum(step["reasons"].values())
+    assert steps[0]["bytes_in"] == sum(path.stat().st_size for path in arrival.rglob("*") if path.is_file())
+    assert steps[-1]["documents_out"] == outcome.documents
+    assert steps[-1]["bytes_out"] == outcome.num_bytes
+    assert sum(account["languages"].values()) == sum(account["lengths"].values()) == outcome.documents
+    assert account["earlier"] == {}
+    assert account["files"] == 7
+
+
 def test_a_crash_at_any_point_changes_nothing(arrival: Path, tmp_path: Path) -> None:
-    expected = ingest(arrival, tmp_path, "whole")
-    wanted = content(tmp_path / "whole")
-    inputs = find_inputs([str(arrival)], SETTINGS)
-    out = Folder(tmp_path / "torn")
-    staging = out / STAGING
-    shards = [{**asdict(file), "number": number} for number, file in enumerate(inputs)]
-
-    # Killed in the first pass: one file done, another half written.
-    prepare(inputs, out, SETTINGS, [])
-    read_shard(shards[2], out, SETTINGS)
-    (staging.path / ".00003.parquet.0123.tmp").write_bytes(b"half")
-    done = (staging.path / "00002.parquet").stat().st_ino
-    read = [read_shard(shard, out, SETTINGS) for shard in shards]
-    assert (staging.path / "00002.parquet").stat().st_ino == done, "what is done is not done again"
-
-    # Killed in the third: one shard settled with its account, one without.
-    decide(read, staging, SETTINGS, [], Silent())
-    for account in read[:2]:
-        settle_shard({"number": account["number"]}, out)
-    staging.delete("00001.settled.json")
-    settled = (out.path / "documents" / "00000.parquet").stat().st_ino
-    assert ingest(arrival, tmp_path, "torn") == expected
-    assert (out.path / "documents" / "00000.parquet").stat().st_ino == settled
-    assert content(out.path) == wanted
+    expected = ingest(arrival, tmp_path, "set")
+    wanted, index = content(tmp_path / "set"), content(tmp_path / "dedup")
+    for words in range(1, 400, 7):
+        with suppress(InterruptedError):
+            assert ingest(arrival, tmp_path, "torn", progress=Dying(words)) == expected
+            break
+    assert words > 20, "it was interrupted all the way through"
+    assert content(tmp_path / "torn") == wanted
+    assert content(tmp_path / "dedup") == index
 
     # Killed after staging was deleted, before the manifest: the whole again, and the same.
     assert ingest(arrival, tmp_path, "torn") == expected
-    assert content(out.path) == wanted
-    assert content(tmp_path / "dedup" / "torn") == content(tmp_path / "dedup" / "whole")
+    assert content(tmp_path / "torn") == wanted
+    assert content(tmp_path / "dedup") == index
 
 
 def test_another_plan_clears_what_was_left(arrival: Path, tmp_path: Path) -> None:
-    inputs = find_inputs([str(arrival)], SETTINGS)
-    out = Folder(tmp_path / "set")
-    prepare(inputs, out, SETTINGS, [])
-    for number, file in enumerate(inputs):
-        read_shard({**asdict(file), "number": number}, out, SETTINGS)
-    out.write("validation/00099.parquet", b"left over")
-    other = IngestSettings(validation_share=0.3)
+    with pytest.raises(InterruptedError):
+        ingest(arrival, tmp_path, "set", progress=Dying(12))
+    Folder(tmp_path / "set").write("validation/00099.parquet", b"left over")
+    other = IngestSettings(validation_share=0.3, shard_bytes=4000)
     one = ingest(arrival, tmp_path, "set", settings=other)
     assert one == ingest(arrival, tmp_path, "fresh", settings=other)
     assert content(tmp_path / "set") == content(tmp_path / "fresh")
@@ -176,7 +206,7 @@ def test_duplicates_of_earlier_datasets_and_of_their_validation_are_dropped(arri
     third.mkdir()
     (third / "x.jsonl").write_bytes(lines(texts(0, 50) + texts(650, 660)) + b"{\n")
     with pytest.raises(
-        UsageError, match=r"no new document remains .*1 × invalid JSON, 60 × already in an earlier dataset"
+        UsageError, match=r"no new document remains .*60 × already in an earlier dataset, 1 × invalid JSON"
     ):
         ingest(third, tmp_path, "last", ("base", "next"))
 
@@ -199,27 +229,69 @@ def test_long_documents_make_several_row_groups_and_keep_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stages.ingest.sink.GROUP_BYTES", 400_000)
-    monkeypatch.setattr(sys.modules["stages.ingest.run"], "BATCH_BYTES", 100_000)
+    monkeypatch.setattr("stages.ingest.reading.BATCH_BYTES", 100_000)
     root = tmp_path / "long"
     root.mkdir()
     (root / "x.jsonl").write_bytes(lines([f"{number} " * 30_000 for number in range(20)]))
-    (shard,) = [{**asdict(file), "number": 0} for file in find_inputs([str(root)], SETTINGS)]
+    settings = IngestSettings()
+    (shard,) = make_shards(find_inputs([str(root)], settings), settings)
     out = Folder(tmp_path / "set")
-    read = [read_shard(shard, out, SETTINGS)]
+    read = read_shard(shard.to_json(), out, out / STAGING, settings)
     staged = pq.ParquetFile(out.path / STAGING / "00000.parquet")
     assert staged.metadata.num_row_groups == 5
     assert [text[:2].strip() for text in staged.read(["text"])["text"].to_pylist()] == [
         str(number) for number in range(20)
     ]
-    assert read[0]["documents"] == 20
+    assert read["documents"] == 20
 
 
-def test_a_file_that_vanishes_under_way_ends_the_stage_and_is_not_taken_for_empty(
-    arrival: Path, tmp_path: Path
-) -> None:
+def test_a_file_that_changes_under_way_ends_the_stage(arrival: Path, tmp_path: Path) -> None:
     inputs = find_inputs([str(arrival)], SETTINGS)
-    kept = tmp_path / "kept"
-    shutil.move(inputs[3].path, kept)
-    with pytest.raises(StageError, match=r"d.parquet: could not be read"):
-        read_shard({**asdict(inputs[3]), "number": 3}, Folder(tmp_path / "set"), SETTINGS)
+    shards = make_shards(inputs, SETTINGS)
+    with (arrival / "a.jsonl").open("ab") as file:
+        file.write(lines(texts(0, 1)))
+    out = Folder(tmp_path / "set")
+    with pytest.raises(StageError, match=r"a.jsonl"):
+        read_shard(shards[0].to_json(), out, out / STAGING, SETTINGS)
     assert not (tmp_path / "set" / "documents").exists()
+
+
+def test_lost_shards_end_the_stage_unless_they_are_allowed(
+    arrival: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.ingest.reading.PAUSE", 0.0)
+    inputs = find_inputs([str(arrival)], SETTINGS)
+    shards = make_shards(inputs, SETTINGS)
+    tries = []
+
+    def failing(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+        tries.append(piece)
+        if len(tries) < 3 or piece.file.name == "a.jsonl":
+            raise OSError(errno.EIO, "the disk did not answer", piece.file.path)
+        return read_piece(piece, settings)
+
+    monkeypatch.setattr("stages.ingest.reading.read_piece", failing)
+    out = Folder(tmp_path / "set")
+    lost = read_shard(shards[0].to_json(), out, out / STAGING, SETTINGS)
+    assert (lost["files"], len(tries)) == (["a.jsonl"], 3)
+    assert "did not answer" in lost["error"]
+    tries.clear()
+    last = read_shard(shards[-1].to_json(), out, out / STAGING, SETTINGS)
+    assert "error" not in last, "a read that fails twice and then works"
+
+    accounts = [last, {**lost, "number": 0}]
+    monkeypatch.setattr(sys.modules["stages.ingest.run"], "map_shards", lambda *given: accounts)
+    with pytest.raises(StageError, match=r"1 of .* shards .*did not answer.* ingest.lost_shards=1"):
+        read_shards(shards, out, SETTINGS, Silent())
+    assert read_shards(shards, out, SETTINGS.model_copy(update={"lost_shards": 1}), Silent()) == ([last], [accounts[1]])
+
+
+def test_a_full_disk_is_said_at_once(arrival: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    monkeypatch.setattr("stages.ingest.reading.read_piece", full)
+    shards = make_shards(find_inputs([str(arrival)], SETTINGS), SETTINGS)
+    out = Folder(tmp_path / "set")
+    with pytest.raises(StageError, match="/data/x: No space left on device; make room and run the same command again"):
+        read_shard(shards[0].to_json(), out, out / STAGING, SETTINGS)

@@ -70,8 +70,8 @@ PACKED: list[tuple[str, Callable[[list[bytes]], bytes]]] = [
     ("zstd", lambda records: b"".join(map(zstandard.compress, records))),
     ("zstd", lambda records: zstandard.compress(b"".join(records))),
     ("zstd", lambda records: long_zstd(b"".join(records))),
-    ("bz2", lambda records: bz2.compress(b"".join(records))),
-    ("bz2", lambda records: b"".join(map(bz2.compress, records))),
+    ("bzip2", lambda records: bz2.compress(b"".join(records))),
+    ("bzip2", lambda records: b"".join(map(bz2.compress, records))),
 ]
 
 
@@ -269,7 +269,7 @@ def test_refusals_tell_the_place_and_show_the_bytes() -> None:
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,
-    "bz2": bz2.compress,
+    "bzip2": bz2.compress,
 }
 
 
