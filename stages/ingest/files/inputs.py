@@ -21,14 +21,11 @@ FORMATS = {
     ".ds": "datatrove",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
-PACKED = dict.fromkeys(("parquet", "arrow", "megatron", "datatrove", "tokens"), ()) | {
-    "warc": ("gzip", "zstd"),
-    "wet": ("gzip", "zstd"),
-}  # others: all of them
+PACKED_INSIDE = ("parquet", "arrow", "megatron", "datatrove", "tokens")
 SUPPORTED = (
-    "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md) and pages (.html, .htm), each also as .gz, .zst or .bz2, "
-    "web archives (.warc, .wet, also as .gz or .zst), .parquet and Arrow (.arrow, .feather, .ipc), "
-    "and tokens of Megatron (.bin beside .idx) and datatrove (.ds)"
+    "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md), pages (.html, .htm) and web archives (.warc, .wet), "
+    "each also as .gz, .zst or .bz2, .parquet and Arrow (.arrow, .feather, .ipc), and tokens of Megatron (.bin beside "
+    ".idx) and datatrove (.ds)"
 )
 
 
@@ -49,6 +46,6 @@ def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
     path = PurePosixPath(name.lower())
     compression = COMPRESSIONS.get(path.suffix, "")
     found = FORMATS.get(PurePosixPath(path.stem).suffix if compression else path.suffix) if kind == "auto" else kind
-    if found is None or (compression and compression not in PACKED.get(found, (compression,))):
+    if found is None or (compression and found in PACKED_INSIDE):
         return None
     return found, compression

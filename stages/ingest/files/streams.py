@@ -31,11 +31,6 @@ class BrokenStreamError(Exception):
         super().__init__(detail)
         self.reason = reason
 
-    @property
-    def truncated(self) -> bool:
-        """Whether the stream is whole as far as it goes."""
-        return self.reason == Reason.TRUNCATED
-
 
 class Line(NamedTuple):
     """One line of a stream, without its end."""

@@ -12,5 +12,4 @@ def read_html(data: bytes, name: str, settings: IngestSettings) -> Document | Re
     if len(data) > settings.max_record_bytes:
         detail = f"at most {settings.max_record_bytes} bytes (max_record_bytes) expected, found {len(data)}"
         return Refusal("file", Reason.TOO_LONG, detail, data[:EXCERPT])
-    page = extract_page(data, None, name, None, settings)
-    return replace(page, location="file") if isinstance(page, Refusal) else page
+    return replace(extract_page(data, None, name, None, settings), location="file")

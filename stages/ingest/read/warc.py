@@ -68,7 +68,7 @@ def make_record(record: Record, kind: str, settings: IngestSettings) -> Document
     if isinstance(found, Refusal):
         detail = f"{found.detail} ({url})" if url else found.detail
         return replace(found, location=record.place, detail=detail)
-    return replace(found, source=host_of(url))
+    return replace(found, source=host_of(url), location=record.place)
 
 
 # -- records -----------------------------------------------------------------------------------------------------
@@ -183,10 +183,6 @@ class Stream:
             return next(self.blocks, b"")
         except BrokenStreamError as error:
             self.broken = error
-        except OSError as error:
-            if error.errno is not None:  # the disk or the network, not what bzip2 calls an invalid stream
-                raise
-            self.broken = BrokenStreamError(Reason.CORRUPT, str(error))
         self.blocks = iter(())
         return b""
 

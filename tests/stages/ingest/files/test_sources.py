@@ -196,7 +196,7 @@ def test_suffixes(tmp_path: Path) -> None:
         "a.warc.wet.gz": ("wet", "gzip"),
         "a.wet.zst": ("wet", "zstd"),
         "a.arrow.gz": None,
-        "a.warc.bz2": None,
+        "a.warc.bz2": ("warc", "bzip2"),
         "a.gz": None,
         "jsonl": None,
     }

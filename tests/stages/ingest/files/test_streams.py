@@ -53,7 +53,7 @@ def test_a_truncated_stream_gives_what_it_has_and_says_so(tmp_path: Path, compre
     path.write_bytes(PACK[compression](TEXT)[:-lost])
     data, error = read(path, compression)
     assert error
-    assert error.truncated
+    assert error.reason == Reason.TRUNCATED
     assert TEXT.startswith(data)
     assert len(data) > len(TEXT) // 2 or compression == "bzip2", "whose blocks are 900 kB"
 
@@ -65,7 +65,7 @@ def test_what_is_no_such_stream_is_corrupt(tmp_path: Path, compression: str, dat
     path.write_bytes(data)
     _, error = read(path, compression)
     assert error
-    assert not error.truncated
+    assert error.reason == Reason.CORRUPT
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     _, error = read(tmp_path / "x", "gzip")
     assert error
-    assert not error.truncated
+    assert error.reason == Reason.CORRUPT
 
 
 @pytest.mark.parametrize("compression", PACK)
@@ -82,7 +82,7 @@ def test_an_empty_compressed_file_is_truncated(tmp_path: Path, compression: str)
     (tmp_path / "x").write_bytes(b"")
     _, error = read(tmp_path / "x", compression)
     assert error
-    assert error.truncated
+    assert error.reason == Reason.TRUNCATED
 
 
 def test_a_long_zstd_window_is_read(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_line_a_stream_breaks_in_is_marked() -> None:
     assert [line.data for line in whole] == [b"one", b"two"]
     assert (last.number, last.offset, last.data) == (3, 8, b"thr")
     assert last.broken
-    assert last.broken.truncated
+    assert last.broken.reason == Reason.TRUNCATED
 
 
 @given(st.binary(max_size=80).map(lambda data: data.replace(b"x", b"\n")), st.data())
