@@ -116,6 +116,8 @@ def run(
     out.write_json(ACCOUNT, made)
     outcome = outcome_of(account, decision, validation, len(lost), staged_digest(staging, [name for name, _ in names]))
     discard(staging)
+    for part in ("documents", "validation", "quarantine"):
+        (out / part).sweep()
     return outcome
 
 

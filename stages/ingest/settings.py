@@ -1,6 +1,8 @@
 """What a user may set about taking in an arrival; each room of the stage has its own part."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from stages.ingest.clean.settings import CleanSettings
 from stages.ingest.decontaminate.settings import DecontaminateSettings
@@ -34,3 +36,12 @@ class IngestSettings(InputSettings):
     lost_shards: int = Field(default=0, ge=0)
     """Shards that may be missing, as their files could not be read in three attempts; an arrival with more is refused
     as a whole."""
+
+    @model_validator(mode="after")
+    def _addresses_are_whole(self) -> Self:
+        if self.duplicates.latest_url and self.oversized == "split":
+            raise ValueError(
+                "duplicates.latest_url keeps one document of an address, oversized=split makes several of it: "
+                "choose one of the two"
+            )
+        return self
