@@ -167,11 +167,21 @@ def kept_ids(folder: Path) -> set[str]:
 
 
 def start_ray(processes: int) -> None:
-    """A Ray with its workers running."""
+    """A Ray whose workers have run something."""
     import ray
 
+    from stages.progress import Silent
+    from stages.shards import map_shards
+
     ray.init(address="local", num_cpus=processes, include_dashboard=False, log_to_driver=False)
-    ray.get([ray.remote(lambda: __import__("pyarrow"), num_cpus=1).remote() for _ in range(processes)])
+    map_shards(warm, [{"shards": 1}] * processes, Silent(), "warming", "shards")
+
+
+def warm(shard: dict[str, Any]) -> dict[str, Any]:
+    """Import what the work needs."""
+    import stages.ingest.dedup.decide
+
+    return {"module": stages.ingest.dedup.decide.__name__}
 
 
 def run_ours(corpus: Path, out: Path, earlier: Sequence[str], name: str) -> dict[str, float]:

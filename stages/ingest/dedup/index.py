@@ -62,7 +62,7 @@ class NearSegment:
             made = orjson.loads(reader.schema.metadata[SIGNATURE])
             check_signature(folder, made, settings.signature())
             sketches = to_numpy(reader.get_batch(reader.num_record_batches - 1).column(0)).reshape(-1, 2)
-        except (pa.ArrowException, KeyError, TypeError, orjson.JSONDecodeError) as error:
+        except (pa.ArrowException, OSError, IndexError, KeyError, TypeError, orjson.JSONDecodeError) as error:
             raise StageError(
                 f"{folder}: {NEAR_FILE} cannot be read ({error}), so near-duplicates of this dataset cannot be found; "
                 "restore it"
@@ -78,11 +78,13 @@ class NearSegment:
         self, entries: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
     ) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
         """First and last document of the keys that are found, and which are; sorted keys touch each page once."""
+        if not len(entries):
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(len(keys), bool)
         mask = number_mask(len(self.sketches))
         left = np.searchsorted(entries, keys & ~mask)
-        right = np.searchsorted(entries, keys | mask, "right")
-        found = left < right
-        first, last = entries[left[found]] & mask, entries[right[found] - 1] & mask
+        found = (left < len(entries)) & ((entries[np.minimum(left, len(entries) - 1)] | mask) == (keys | mask))
+        right = np.searchsorted(entries, keys[found] | mask, "right")
+        first, last = entries[left[found]] & mask, entries[right - 1] & mask
         return first.astype(np.int64), last.astype(np.int64), found
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from stages.ingest.dedup.columns import Column
 
-ROW_BYTES = 80  # peak memory per row held: keys, row, order and their sorted copies
+ROW_BYTES = 128  # peak memory per row held: two keys, row and order, their sorted copies, and what they come from
 Rows = npt.NDArray[np.int64]
 
 
