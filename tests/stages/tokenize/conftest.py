@@ -1,7 +1,7 @@
 """A small corpus as document shards, and a tokenizer trained on it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +28,12 @@ def write_documents(folder: Folder, name: str, texts: Sequence[str]) -> None:
     filled = {field.name: columns.get(field.name, [None] * len(texts)) for field in DOCUMENT_SCHEMA}
     with folder.writing(f"{name}.parquet") as scratch, shard_writer(scratch) as writer:
         writer.write_table(pa.table(filled, schema=DOCUMENT_SCHEMA))
+
+
+@pytest.fixture(scope="session")
+def document_shard() -> Callable[[Folder, str, Sequence[str]], None]:
+    """Writes one document shard."""
+    return write_documents
 
 
 def corpus(seed: int, num_documents: int) -> list[str]:
