@@ -3,6 +3,8 @@
 import errno
 import gzip
 import json
+import random
+import subprocess
 import sys
 import zipfile
 from collections import Counter
@@ -295,3 +297,20 @@ def test_a_full_disk_is_said_at_once(arrival: Path, tmp_path: Path, monkeypatch:
     out = Folder(tmp_path / "set")
     with pytest.raises(StageError, match="/data/x: No space left on device; make room and run the same command again"):
         read_shard(shards[0].to_json(), out, out / STAGING, SETTINGS)
+
+
+def test_a_real_disk_that_fills_up_ends_the_shard_with_what_to_do(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], check=False).returncode == 0
+    if not mounted:
+        pytest.skip("no right to mount a small disk")
+    try:
+        source = tmp_path / "x.jsonl"
+        source.write_bytes(lines([random.Random(number).randbytes(3000).hex() for number in range(400)]))
+        shards = make_shards(find_inputs([str(source)], IngestSettings()), IngestSettings())
+        out = Folder(disk / "set")
+        with pytest.raises(StageError, match="No space left on device; make room and run the same command again"):
+            read_shard(shards[0].to_json(), out, out / STAGING, IngestSettings())
+    finally:
+        subprocess.run(["umount", disk], check=True)
