@@ -29,9 +29,14 @@ class Definition:
     end_of_text: str
 
     @cached_property
+    def _parsed(self) -> dict[str, Any]:
+        value: dict[str, Any] = orjson.loads(self.json)
+        return value
+
+    @cached_property
     def digest(self) -> str:
         """32 hex digits over what decides ids, in one canonical form: not over paths, key order or file layout."""
-        value = orjson.loads(self.json)
+        value = self._parsed
         model = dict(value["model"])
         if "merges" in model:  # older files write "a b", newer ones ["a", "b"]
             model["merges"] = [pair if isinstance(pair, list) else pair.split(" ") for pair in model["merges"]]
@@ -71,10 +76,10 @@ class Definition:
 
     def special_tokens(self) -> list[str]:
         """The special tokens as text."""
-        return [token["content"] for token in orjson.loads(self.json).get("added_tokens", []) if token["special"]]
+        return [token["content"] for token in self._parsed.get("added_tokens", []) if token["special"]]
 
     def _refuse_forged(self, tokenizer: Tokenizer) -> None:
-        unknown = orjson.loads(self.json)["model"].get("unk_token")
+        unknown = self._parsed["model"].get("unk_token")
         for token in {*self.special_tokens(), self.end_of_text} - {unknown}:
             if tokenizer.token_to_id(token) in tokenizer.encode(token, add_special_tokens=False).ids:
                 raise UsageError(

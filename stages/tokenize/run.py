@@ -22,7 +22,7 @@ SAMPLED_SHARDS = 16  # the sample for the comparison of backends is spread over 
 # The reference takes some forty times as long for a text as the fast encoder, and documents compress to a fourth: at
 # one character for every hundred compressed bytes the comparison adds about a tenth to the work.
 SAMPLED_SHARE = 1 / 100
-LEAST_SAMPLED, MOST_SAMPLED = 256 << 10, 8 << 20  # characters
+LEAST_SAMPLED, MOST_SAMPLED = 1 << 20, 8 << 20  # characters
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,8 @@ def test_threads_fill_the_cpus_where_shards_are_few(sizes: list[int], cpus: int,
 
 
 def test_comparison_beforehand_is_a_part_of_the_work() -> None:
-    assert sampled_characters([{"bytes": 1000}]) == 256 << 10
-    assert sampled_characters([{"bytes": 50_000_000}, {"bytes": 50_000_000}]) == 1_000_000
+    assert sampled_characters([{"bytes": 1000}]) == 1 << 20
+    assert sampled_characters([{"bytes": 100_000_000}, {"bytes": 300_000_000}]) == 4_000_000
     assert sampled_characters([{"bytes": 10**12}]) == 8 << 20
 
 
