@@ -21,10 +21,11 @@ class Amount:
     complete: bool  # whether that is all of them
     documents: int  # new ones: neither repeated nor in earlier data; the validation split included
     text_bytes: int  # of those
-    tokens: int  # of those in the training split, end-of-text included
+    tokens: int  # of those that will be trained: in the training split, without what overlaps; end-of-text included
     tokens_margin: int | None  # half the 95 % interval; null where one piece of a large arrival was read
     validation_tokens: int
     duplicates: float  # share of the records read that repeat another
+    held_out: float  # share of the new text that overlaps with earlier validation splits, so it is not trained
     refused: int  # records that could not be read
     sample_documents: int
     sample_tokens: int
@@ -38,6 +39,7 @@ def account(
     stream: TokenStream,
     stored: float,
     validation_share: float,
+    held_out: float,
     file_bytes: int,
 ) -> Amount:
     """Scale what was read up to the whole arrival.
@@ -56,6 +58,7 @@ def account(
     scale = file_bytes / sample.pieces.sum()
     text_bytes = density * file_bytes
     tokens = text_bytes * per_byte
+    trained = (1 - validation_share) * (1 - held_out)
     error = None if density_error is None else math.hypot(density_error, per_byte_error or 0.0)
     return Amount(
         file_bytes=file_bytes,
@@ -63,10 +66,11 @@ def account(
         complete=sample.complete,
         documents=round(new.sum() * scale),
         text_bytes=round(text_bytes),
-        tokens=round(tokens * (1 - validation_share)),
-        tokens_margin=None if error is None else round(NORMAL_95 * error * tokens * (1 - validation_share)),
+        tokens=round(tokens * trained),
+        tokens_margin=None if error is None else round(NORMAL_95 * error * tokens * trained),
         validation_tokens=round(tokens * validation_share),
         duplicates=float(1 - first_of_each(sample.hashes).mean()),
+        held_out=held_out,
         refused=sample.refused,
         sample_documents=stream.num_documents,
         sample_tokens=stream.num_tokens,

@@ -28,7 +28,7 @@ from pipeline.planner.shift import (
     sampling_bias,
     shingles,
 )
-from stages import evaluate, tokenize
+from stages import evaluate, ingest, tokenize
 from stages.documents import DOCUMENT_SCHEMA, shard_writer
 from stages.errors import UsageError
 from stages.evaluate.run import RELEASE, losses_file
@@ -67,7 +67,9 @@ def survey(
     tokens = Folder(scratch / "tokens")
     tokenize.run(Folder(scratch / "dataset"), workspace.tokenizer, tokens, recipe.tokenize, progress)
     stream = TokenStream(tokens / "train")
-    amount = account(sample, known, stream, stored, recipe.ingest.validation_share, sum(file.size for file in files))
+    held_out = overlap(sample, lineage) if recipe.ingest.decontaminate.enabled else 0.0
+    file_bytes = sum(file.size for file in files)
+    amount = account(sample, known, stream, stored, recipe.ingest.validation_share, held_out, file_bytes)
     loss, bits, margin = run_trunk(lineage, recipe, tokens / "train", Folder(scratch), progress)
     return Survey(amount, compare(lineage, recipe, sample, known, stream, (loss, bits, margin), progress))
 
@@ -91,6 +93,15 @@ def without(sample: Sample, known: npt.NDArray[np.bool_]) -> Sample:
     if not texts:
         raise UsageError(f"all {len(sample.texts)} documents sampled are in earlier datasets: nothing new arrives")
     return replace(sample, texts=texts)
+
+
+def overlap(sample: Sample, lineage: Lineage) -> float:
+    """Share of the sample's text in documents that overlap with the validation split of an earlier dataset."""
+    folders = [lineage.workspace.dedup(name) / ingest.GUARD for name in lineage.datasets()]
+    guards = ingest.Guards.open([(folder.uri, folder) for folder in folders if folder.exists()])
+    sizes = np.array([len(text.encode()) for text in sample.texts.values()])
+    hit = np.array([found is not None for found in guards.hits(list(sample.texts.values()))], bool)
+    return float(sizes[hit].sum() / sizes.sum())
 
 
 def write_sample(sample: Sample, loss_bytes: int, out: Folder) -> float:

@@ -1,7 +1,7 @@
 """One file of an arrival, and what its name says about it."""
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -42,10 +42,15 @@ class InputFile:
 
 
 def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
-    """Format and compression by the suffixes of a file's name, or of the ``kind`` given; None where unknown."""
+    """Format and compression by the suffixes of a file's path, or of the ``kind`` given; None where unknown.
+
+    A ``.bin`` may hold anything: it is Megatron's where its ``.idx`` lies beside it.
+    """
     path = PurePosixPath(name.lower())
     compression = COMPRESSIONS.get(path.suffix, "")
     found = FORMATS.get(PurePosixPath(path.stem).suffix if compression else path.suffix) if kind == "auto" else kind
     if found is None or (compression and found in PACKED_INSIDE):
+        return None
+    if found == "megatron" and not Path(name).with_suffix(".idx").is_file():
         return None
     return found, compression

@@ -18,6 +18,7 @@ from stages.ingest.files.look import require_document
 from stages.ingest.files.opening import open_raw
 from stages.ingest.files.settings import InputSettings
 from stages.ingest.files.streams import BrokenStreamError, read_blocks
+from stages.ingest.files.token_inputs import companion, recognise_tokens
 from stages.ingest.settings import IngestSettings
 from stages.progress import Progress, Silent
 
@@ -53,7 +54,7 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
             seen.add(identity)
             named.append((name, entry))
     note_skipped([entry for one in found for entry in one.skipped], progress or Silent())
-    inputs = [input_file(name, entry, settings) for name, entry in named]
+    inputs = [recognise_tokens(input_file(name, entry, settings), settings) for name, entry in named]
     require_document(inputs, settings)
     return inputs
 
@@ -81,6 +82,8 @@ def content_digest(file: InputFile, progress: Progress) -> str:
             while block := stream.read(BLOCK):
                 content.update(block)
                 progress.advance(len(block))
+        if (beside := companion(file)) is not None:
+            content.update(beside.read_bytes())
     except OSError as error:
         refuse_unreadable(locate(file.path), error)
     return str(content.hexdigest())

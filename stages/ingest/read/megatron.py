@@ -36,13 +36,13 @@ BAD_FILE = (TokenFileError, pa.ArrowException)
 def token_kind(path: str, settings: IngestSettings, choices: TokenInputSettings) -> str | None:
     """Whether a file holds tokens: "megatron" (its ``.bin``), "datatrove" or "columns"; None where it does not.
 
-    By its name, and for Parquet by its columns: one of ids, and none of text. Raises ``OSError`` of the disk.
+    By its name, and for Parquet and Arrow by its columns: one of ids, and none of text. Raises ``OSError`` of the disk.
     """
     file = Path(path)
     if file.suffix == ".bin":
         return "megatron" if file.with_suffix(".idx").is_file() else None
-    if file.suffix != ".parquet":
-        return {".ds": "datatrove", ".arrow": "columns"}.get(file.suffix)
+    if file.suffix not in (".parquet", ".arrow", ".feather", ".ipc"):
+        return {".ds": "datatrove"}.get(file.suffix)
     try:
         return None if settings.text in TokenColumn(file, choices.columns).schema.names else "columns"
     except BAD_FILE:

@@ -16,8 +16,6 @@ from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
 from stages.storage import Folder
 
-TOKENS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # formats, and how they are read
-
 
 def read_piece(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
     """The records of a piece in their order; what cannot be one is a refusal, and so is the rest of a broken file.
@@ -34,7 +32,7 @@ def read_piece(piece: Piece, settings: IngestSettings) -> Iterator[Document | Re
 def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
     """The records of a piece by its format."""
     file, start = piece.file, piece.start or 0
-    if file.format in TOKENS:
+    if file.format in ("megatron", "datatrove", "tokens"):
         yield from tokens_of(piece, settings)
         return
     if file.format == "parquet":
@@ -53,7 +51,8 @@ def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Re
 
 def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
     """The documents of a file of tokens, by the tokenizer that made them."""
-    from stages.ingest.read.megatron import check_tokens, read_tokens
+    from stages.ingest.files.token_inputs import TOKENS
+    from stages.ingest.read.megatron import read_tokens
 
     path, choices, kind = piece.file.path, settings.tokens, TOKENS[piece.file.format]
     if not locate(path).is_local:
@@ -64,7 +63,6 @@ def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Ref
             "tokenizer.path and ingest.tokens.tokenizer"
         )
     tokenizer = Folder(choices.tokenizer)
-    check_tokens(path, kind, tokenizer, choices)
     yield from read_tokens(path, kind, tokenizer, settings, choices)
 
 

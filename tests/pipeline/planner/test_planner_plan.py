@@ -28,7 +28,7 @@ PRICES = CostSettings(per_worker_hour=2.0, currency="EUR")
 SHIFT = Shift(
     "strong", ["token divergence from docs 0.2 nats"], 3.0, 2.5, 1.2, 1.0, 0.1, 0.2, "docs", {"docs": 0.2}, {"en": 1.0}
 )
-AMOUNT = Amount(10**9, 10**8, False, 5000, 10**9, 250_000_000, None, 5_000_000, 0.1, 3, 400, 2_000_000, 2, 0.4)
+AMOUNT = Amount(10**9, 10**8, False, 5000, 10**9, 250_000_000, None, 5_000_000, 0.1, 0.0, 3, 400, 2_000_000, 2, 0.4)
 TOKENS = {"new": 187_500_000, "replayed": 62_500_000, "annealed": 37_500_000}
 
 
