@@ -58,7 +58,7 @@ def docstrings() -> Iterator[str]:
 
 def rewarm(*arguments: object) -> subprocess.CompletedProcess[str]:
     """One command, in a process of its own, to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=500)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=1000)
 
 
 def command(*arguments: object) -> list[str]:
@@ -93,7 +93,7 @@ def kill_when(command: list[str], marker: Callable[[], bool]) -> bool:
     """Start a command and kill its process with signal 9 as soon as ``marker`` holds; whether it came to that."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     family = psutil.Process(process.pid)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while process.poll() is None and not marker():
         assert time.monotonic() < deadline, "the marker never came"
         time.sleep(0.02)
