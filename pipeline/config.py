@@ -61,16 +61,6 @@ class Recipe(Settings):
             raise ValueError("anneal.data best ranks the arrival by select.by; set that to classifier or perplexity")
         return self
 
-    def identity(self) -> dict[str, Any]:
-        """What decides the results: every stage's identity, without placement."""
-        plain = {
-            name: value for name, value in super().identity().items() if not isinstance(getattr(self, name), Settings)
-        }
-        parts = {
-            name: getattr(self, name) for name in type(self).model_fields if isinstance(getattr(self, name), Settings)
-        }
-        return plain | {name: part.identity() for name, part in parts.items()}
-
 
 def presets() -> list[str]:
     """Names of the recipes that come with rewarm."""

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
 import xxhash
 
 from stages.errors import StageError
@@ -103,19 +102,6 @@ def digest_parts(parts: Callable[[], Iterator[tuple[Hashes, npt.NDArray[np.uint8
         for hashes, fates in parts():
             state.update(hashes[fates == side].tobytes())
     return str(state.hexdigest())
-
-
-def read_hashes(folder: Folder, name: str) -> Hashes:
-    """The hashes of a document shard's rows."""
-    filesystem, path = folder.filesystem()
-    with filesystem.open_input_file(f"{path}/{name}") as stream, pq.ParquetFile(stream) as shard:
-        return np.concatenate([np.empty(0, "S16"), *batches_of_hashes(shard)])
-
-
-def batches_of_hashes(shard: pq.ParquetFile) -> Iterator[Hashes]:
-    """The same in pieces."""
-    for batch in shard.iter_batches(batch_size=2**16, columns=["doc_id"]):
-        yield np.frombuffer(bytes.fromhex("".join(batch.column(0).to_pylist())), "S16")
 
 
 def write_index(index: Folder, hashes: Hashes) -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import urlsplit
 
+from stages.ingest.clean.urls import host_of
 from stages.ingest.records import Document, Refusal
 
 READ = "read"
@@ -36,13 +36,6 @@ class StepAccount:
         else:
             self.documents_out += 1
             self.bytes_out += left
-
-    def take_out(self, documents: int, num_bytes: int, reason: str) -> None:
-        """Of what came in, so many documents did not leave."""
-        self.documents_out -= documents
-        self.bytes_out -= num_bytes
-        if documents:
-            self.reasons[reason] += documents
 
     def add(self, other: "StepAccount") -> None:
         """Sum up."""
@@ -110,7 +103,7 @@ class Account:
         for language, url, num_bytes, quality in documents:
             self.languages[language or "unknown"] += 1
             self.lengths[max(num_bytes, 1).bit_length() - 1] += 1
-            if domain := domain_of(url):
+            if domain := host_of(url):
                 self.domains[domain] += 1
             if quality is not None:
                 self.qualities[min(int(quality * QUALITY_BINS), QUALITY_BINS - 1)] += 1
@@ -153,14 +146,3 @@ class Account:
             Counter({int(power): count for power, count in value["lengths"].items()}),
             Counter({int(part): count for part, count in value["qualities"].items()}),
         )
-
-
-def domain_of(url: str | None) -> str | None:
-    """The host of an address, without ``www.``; None where it has none (the name of a file)."""
-    if not url or "://" not in url:
-        return None
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:
-        return None
-    return host.removeprefix("www.") if host else None
