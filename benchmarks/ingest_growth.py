@@ -6,7 +6,8 @@
 Real text: source and documentation of the installed packages, cut into documents of some kilobytes, each part of it
 taken once. ``--series`` ingests equal arrivals one after the other into one index, each against all before, and prints
 the time of each relative to the first's. ``--memory`` ingests 1, 4 and 16 times the text, each in a process of its
-own, and prints the most memory that any of its processes held (peak resident set, the driver's and the workers').
+own, and prints the most memory that its processes held: the driver's peak resident set, and of the workers' the
+largest that a worker had to itself, without the object store that they share.
 """
 
 import argparse
@@ -16,9 +17,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 DOCUMENT = 4000  # characters
 FILES = 8
@@ -123,32 +128,33 @@ def show_memory(given: argparse.Namespace) -> None:
 
 def peak_memory(folder: Path, out: Path, processes: int) -> dict[str, float]:
     """Ingest one folder; the most that the driver and the largest worker held, in MiB."""
-    import psutil
-
     start(processes)
-    held: dict[int, float] = {}
-    import threading
-
-    stop = threading.Event()
-
-    def watch() -> None:
-        me = psutil.Process()
-        while not stop.wait(0.2):
-            for child in me.children(recursive=True):
-                try:
-                    if "ray::" in " ".join(child.cmdline()[:1]):
-                        own = child.memory_full_info().uss / 2**20
-                        held[child.pid] = max(held.get(child.pid, 0.0), own)
-                except psutil.Error:
-                    continue
-
-    watcher = threading.Thread(target=watch)
+    watcher = WorkersWatched()
     watcher.start()
     seconds = ingest(folder, out, [])
-    stop.set()
+    watcher.stop.set()
     watcher.join()
     driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"driver": driver, "worker": max(held.values()), "seconds": seconds}
+    return {"driver": driver, "worker": max(watcher.held.values()), "seconds": seconds}
+
+
+class WorkersWatched(threading.Thread):
+    """Looks at Ray's workers five times a second; ``held``: the most that each had to itself, in MiB, by pid."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.stop = threading.Event()
+        self.held: dict[int, float] = {}
+
+    def run(self) -> None:
+        """Look until ``stop``."""
+        me = psutil.Process()
+        while not self.stop.wait(0.2):
+            for child in me.children(recursive=True):
+                with suppress(psutil.Error):
+                    if "ray::" in " ".join(child.cmdline()[:1]):
+                        own = child.memory_full_info().uss / 2**20
+                        self.held[child.pid] = max(self.held.get(child.pid, 0.0), own)
 
 
 if __name__ == "__main__":

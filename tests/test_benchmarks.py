@@ -1,6 +1,8 @@
 """The benchmarks' own arithmetic, and that a peer does the work it is compared on."""
 
 import dataclasses
+import random
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -13,12 +15,14 @@ from stages.progress import Silent
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.fixture
-def throughput(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))  # the peer's processes find the module by this name too
-    import train_throughput
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # the peer's processes find the modules by their names too
 
-    return train_throughput
+
+@pytest.fixture
+def throughput() -> ModuleType:
+    return import_module("train_throughput")
 
 
 @pytest.mark.parametrize("wrong", [["--steps", "10"], ["--steps", "45"], ["--rounds", "0"], ["--workers", "3"]])
@@ -56,3 +60,21 @@ def test_the_bare_loop_does_the_same_work(throughput: ModuleType, ray_cluster: N
     assert ours[-1] < ours[0] - 0.1
     assert each.largest_difference < 1e-4
     assert 0.1 < each.ratio < 10
+
+
+def test_rates_end_to_end_and_steady_are_of_the_best_times() -> None:
+    lines = import_module("tokenize_throughput").lines
+    times = {"rewarm": (1.0, 10.0, 20.0), "datatrove": (30.0, 120.0, 120.0)}  # a quarter, all, all from end to end
+    prints = {"rewarm": (7, "a"), "datatrove": (7, "b")}
+    ours, peer = lines(8192, times, prints, total=400_000_000, part=100_000_000)
+    assert ours == "| 8,192 | rewarm | 20.0 |  | 33.3 |  | 7 | yes |"
+    assert peer == "| 8,192 | datatrove | 3.3 | 6.00 × | 3.3 | 10.00 × | 7 | NO |"
+
+
+@pytest.mark.parametrize("target", [0.9, 0.8, 0.7, 0.5, 0.3])
+def test_a_planted_copy_is_as_similar_as_it_says(target: float) -> None:
+    benchmark = import_module("near_duplicates")
+    words = [f"w{number}" for number in range(400)]
+    copy = benchmark.edited(words, target, [f"v{number}" for number in range(1000)], random.Random(1))
+    one, two = ({tuple(text[at : at + 5]) for at in range(396)} for text in (words, copy))
+    assert len(one & two) / len(one | two) == pytest.approx(target, abs=benchmark.TOLERANCE)

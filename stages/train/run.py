@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -48,40 +48,11 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
     """
     for name, value in RAY_TRAIN_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from stages.train.loop import train_worker  # torch comes with it: commands that train nothing do not wait for it
-
-    settings, resources, on_gpu = placed(job.settings)
-    job = Job(**{**job.__dict__, "settings": settings})
-    version2: Any = ray.train  # its stubs are version 1's
-    filesystem, path = job.checkpoints.filesystem()
+    placed_settings, resources, on_gpu = placed(job.settings)
+    job = Job(**{**job.__dict__, "settings": placed_settings})
     progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
     with watched(job, progress) as tracker:
-        trainer = TorchTrainer(
-            train_worker,  # type: ignore[arg-type]  # what it returns is the result
-            train_loop_config={"job": job, "tracker": tracker},
-            scaling_config=version2.ScalingConfig(
-                num_workers=settings.num_workers, use_gpu=on_gpu, resources_per_worker=resources
-            ),
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-            run_config=version2.RunConfig(
-                name=job.name,
-                storage_path=path,
-                storage_filesystem=None if job.checkpoints.is_local else filesystem,
-                failure_config=version2.FailureConfig(max_failures=settings.max_failures),
-                checkpoint_config=version2.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-                callbacks=list(watchers),
-                logging_config=version2.LoggingConfig(log_level="ERROR"),
-            ),
-        )
-        try:
-            result: Any = trainer.fit()
-        except version2.TrainingFailedError as error:
-            raise StageError(
-                f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
-            ) from error
+        result = led(job, lambda: fit(job, resources, on_gpu, tracker, watchers), progress)
     returned: dict[str, Any] = result.return_value
     assert result.checkpoint is not None, "a run ends with a checkpoint"
     return TrainOutcome(
@@ -89,11 +60,67 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
         tokens=job.steps * job.mixture.tokens_per_step,
         final_rate=job.rate(job.steps - 1),
         digest=returned["digest"],
-        checkpoint=checkpoint_uri(job.checkpoints, path, result.checkpoint.path),
+        checkpoint=checkpoint_uri(job.checkpoints, job.checkpoints.filesystem()[1], result.checkpoint.path),
         world_size=returned["world_size"],
         tokens_per_second=returned["tokens_per_second"],
         resumed_from=resumed_from(job),
     )
+
+
+def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watchers: Sequence[Any]) -> Any:
+    """Ray Train's run of a job, from its last checkpoint where there is one; its result."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from stages.train.loop import train_worker  # torch comes with it: commands that train nothing do not wait for it
+
+    version2: Any = ray.train  # its stubs are version 1's
+    settings = job.settings
+    filesystem, path = job.checkpoints.filesystem()
+    trainer = TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # what it returns is the result
+        train_loop_config={"job": job, "tracker": tracker},
+        scaling_config=version2.ScalingConfig(
+            num_workers=settings.num_workers, use_gpu=on_gpu, resources_per_worker=resources
+        ),
+        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+        run_config=version2.RunConfig(
+            name=job.name,
+            storage_path=path,
+            storage_filesystem=None if job.checkpoints.is_local else filesystem,
+            failure_config=version2.FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=version2.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
+            callbacks=list(watchers),
+            logging_config=version2.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        return trainer.fit()
+    except version2.TrainingFailedError as error:
+        raise StageError(
+            f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
+        ) from error
+
+
+def led(job: Job, work: Callable[[], Any], progress: Progress) -> Any:
+    """Do ``work`` again where the actor that leads the workers died, with its process or its node.
+
+    Ray Train restarts workers that die, but nobody restarts the leader; its last checkpoint is there all the same.
+    """
+    from ray.exceptions import ActorDiedError
+
+    deaths, allowed = 0, job.settings.max_failures
+    while True:
+        try:
+            return work()
+        except ActorDiedError as error:
+            deaths += 1
+            if 0 <= allowed < deaths:
+                raise StageError(
+                    f"{job.name}: the process that leads the workers died {deaths} times; what is saved stays, "
+                    f"the same command goes on from there. {error}"
+                ) from error
+            progress.note(f"{job.name}: the process that leads the workers died; it is started again")
 
 
 def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bool]:

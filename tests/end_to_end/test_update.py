@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from small_lineage import Lineage, command, kill_when, rewarm
+
+from stages.ingest.run import STAGING
 
 SHARE, STEPS, TOKENS = 0.25, 39, 39 * 8 * 64
 
@@ -97,6 +100,55 @@ def test_broken_records_are_in_quarantine_with_their_reason(status: dict[str, An
 
 
 @pytest.mark.usefixtures("status")
+def test_data_shows_every_step_and_adds_up(base: Lineage) -> None:
+    done = rewarm("data", base.workspace, "docs", "--json")
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(done.stdout)["steps"]
+    assert [step["name"] for step in steps][:2] == ["read", "language"]
+    for step in steps:
+        assert step["documents_in"] - step["documents_out"] == sum(step["reasons"].values()), step["name"]
+    shown = rewarm("data", base.workspace, "docs").stdout
+    assert all(step["name"] in shown for step in steps)
+    unknown = rewarm("data", base.workspace, "nothing")
+    assert unknown.returncode == 2
+    assert "docs" in unknown.stderr, "the error names the datasets there are"
+
+
+@pytest.mark.usefixtures("status")
+def test_quarantine_shows_counts_and_samples_of_one_reason(base: Lineage) -> None:
+    done = rewarm("quarantine", base.workspace, "docs", "--reason", "invalid JSON", "--samples", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "not json" in done.stdout
+    assert "text not a string" not in done.stdout
+    assert "invalid JSON" in rewarm("quarantine", base.workspace, "docs").stdout
+
+
+@pytest.mark.usefixtures("status")
+def test_tokens_are_proved_and_a_changed_one_is_found(base: Lineage, tmp_path: Path) -> None:
+    done = rewarm("tokenize", base.workspace, "--verify", "--all")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["equal"]
+    assert all(dataset["documents"] > 100 for dataset in found["datasets"].values())
+
+    copy = tmp_path / "changed"
+    shutil.copytree(base.workspace, copy)
+    shard = next((copy / "datasets" / "code" / "tokens" / "train").glob("*.arrow"))
+    raw = bytearray(shard.read_bytes())
+    tokens = pa.ipc.open_file(pa.BufferReader(raw)).get_batch(0).column("tokens").values.slice(100, 50)
+    raw[raw.index(tokens.to_numpy().tobytes())] ^= 1  # one bit of one token
+    shard.write_bytes(raw)
+    wrong = rewarm("tokenize", copy, "code", "--verify", "--all")
+    assert wrong.returncode == 1, wrong.stderr[-2000:]
+    assert not json.loads(wrong.stdout)["equal"]
+
+    exported = rewarm("tokenize", base.workspace, "code", "--export", tmp_path / "out" / "code")
+    assert exported.returncode == 0, exported.stderr[-2000:]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"code_train.bin", "code_train.idx"}
+    assert rewarm("tokenize", base.workspace).returncode == 2
+
+
+@pytest.mark.usefixtures("status")
 def test_the_report_is_one_file_that_needs_no_network(base: Lineage) -> None:
     done = rewarm("report", base.workspace)
     assert done.returncode == 0, done.stderr
@@ -125,6 +177,7 @@ def test_kills_at_any_stage_change_nothing(
     shutil.copytree(untouched, workspace)
     update = workspace / "updates" / "0001-code"
     markers: dict[str, Callable[[], bool]] = {
+        "ingest": lambda: any((workspace / "datasets" / "code" / STAGING).glob("*.parquet")),
         "tokenize": (workspace / "datasets" / "code" / "manifest.json").exists,
         "train": lambda: len(list(update.glob("checkpoints/train/checkpoint_*/progress.json"))) >= 2,
         "evaluate": (update / "evaluation" / "started.json").exists,

@@ -33,23 +33,23 @@ def weights(folder: Folder) -> str:
     return digest(model_weights(load_model((folder / "model").path)))
 
 
-def workers() -> list[psutil.Process]:
-    """Training workers of this session's cluster, by the names Ray gives its processes."""
+def actors(kind: str) -> list[psutil.Process]:
+    """Actors of this session's cluster, by the names Ray gives its processes."""
     mine = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
-    return [child for child in mine if "RayTrainWorker" in " ".join(child.cmdline() or [child.name()])]
+    return [child for child in mine if kind in " ".join(child.cmdline() or [child.name()])]
 
 
 class Killer(Silent):
-    """Kills a training worker, once, when training has come to a step."""
+    """Kills an actor of the training, once, when it has come to a step."""
 
-    def __init__(self, tokens: int) -> None:
-        self.left, self.killed, self.notes = tokens, False, list[str]()
+    def __init__(self, kind: str, tokens: int) -> None:
+        self.kind, self.left, self.killed, self.notes = kind, tokens, False, list[str]()
 
     def advance(self, by: float = 1, **figures: float) -> None:
         self.left -= int(by)
         if self.left <= 0 and not self.killed:
             self.killed = True
-            os.kill(workers()[-1].pid, signal.SIGKILL)
+            os.kill(actors(self.kind)[-1].pid, signal.SIGKILL)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -88,14 +88,17 @@ def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed
     assert written.shape[1] > words("Return the", return_tensors="pt").input_ids.shape[1]
 
 
-def test_a_killed_worker_changes_nothing(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:
-    job = world.job("killed", **LONG)
-    killer = Killer(15 * SEQ_LEN * BATCH)
+@pytest.mark.parametrize(("kind", "notice"), [("RayTrainWorker", "restarted"), ("TrainController", "leads")])
+def test_a_killed_process_changes_nothing(
+    world: World, undisturbed: tuple[Job, TrainOutcome], kind: str, notice: str
+) -> None:
+    job = world.job(f"killed {kind}", **LONG)
+    killer = Killer(kind, 15 * SEQ_LEN * BATCH)
     outcome = train.run(job, killer)
     assert killer.killed
     assert len(outcome.resumed_from) == 1
     assert outcome.resumed_from[0] in range(0, RUN, 15)
-    assert any("restarted" in note for note in killer.notes)
+    assert any(notice in note for note in killer.notes)
     assert outcome.digest == undisturbed[1].digest
     assert curve(job) == curve(undisturbed[0])
 
