@@ -6,13 +6,14 @@
 Real text: source and documentation of the installed packages, cut into documents of some kilobytes, each part of it
 taken once. ``--series`` ingests equal arrivals one after the other into one index, each against all before, and prints
 the time of each relative to the first's. ``--memory`` ingests 1, 4 and 16 times the text, each in a process of its
-own, and prints the most memory that its processes held: the driver's peak resident set, and of the workers' the
-largest that a worker had to itself, without the object store that they share.
+own, and prints the most memory that the driver and the largest worker had to themselves (unique set size): without
+the object store that they share, and without files that are mapped and that the kernel may drop.
 """
 
 import argparse
 import json
-import resource
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,10 @@ def main() -> None:
 
 
 def documents() -> Iterator[str]:
-    """The text, in documents."""
-    for path in sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*")):
+    """The text, in documents; its files in an order by chance, so that no arrival is all of one package."""
+    paths = sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*"))
+    random.Random(0).shuffle(paths)
+    for path in paths:
         if path.suffix in {".py", ".pyi", ".md", ".rst", ".txt", ".js", ".json", ".h", ".html"} and path.is_file():
             text = path.read_text(encoding="utf-8", errors="replace")
             yield from (text[start : start + DOCUMENT] for start in range(0, len(text), DOCUMENT))
@@ -129,17 +132,17 @@ def show_memory(given: argparse.Namespace) -> None:
 def peak_memory(folder: Path, out: Path, processes: int) -> dict[str, float]:
     """Ingest one folder; the most that the driver and the largest worker held, in MiB."""
     start(processes)
-    watcher = WorkersWatched()
+    watcher = Watched()
     watcher.start()
     seconds = ingest(folder, out, [])
     watcher.stop.set()
     watcher.join()
-    driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"driver": driver, "worker": max(watcher.held.values()), "seconds": seconds}
+    workers = (held for pid, held in watcher.held.items() if pid != os.getpid())
+    return {"driver": watcher.held[os.getpid()], "worker": max(workers), "seconds": seconds}
 
 
-class WorkersWatched(threading.Thread):
-    """Looks at Ray's workers five times a second; ``held``: the most that each had to itself, in MiB, by pid."""
+class Watched(threading.Thread):
+    """Looks at the driver and Ray's workers five times a second; ``held``: the most that each had, in MiB, by pid."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -150,11 +153,11 @@ class WorkersWatched(threading.Thread):
         """Look until ``stop``."""
         me = psutil.Process()
         while not self.stop.wait(0.2):
-            for child in me.children(recursive=True):
+            for process in (me, *me.children(recursive=True)):
                 with suppress(psutil.Error):
-                    if "ray::" in " ".join(child.cmdline()[:1]):
-                        own = child.memory_full_info().uss / 2**20
-                        self.held[child.pid] = max(self.held.get(child.pid, 0.0), own)
+                    if process.pid == me.pid or "ray::" in " ".join(process.cmdline()[:1]):
+                        own = process.memory_full_info().uss / 2**20
+                        self.held[process.pid] = max(self.held.get(process.pid, 0.0), own)
 
 
 if __name__ == "__main__":

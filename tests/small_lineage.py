@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+import ray
 import yaml
 
 RECIPE = {
@@ -57,8 +58,16 @@ def docstrings() -> Iterator[str]:
 
 
 def rewarm(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """One command, in a process of its own, to its end."""
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=1000)
+    """One command, in a process of its own, to its end; on the tests' Ray where there is one, as a submitted job is."""
+    environment = {**os.environ, **joining()}
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, check=False, timeout=1000, env=environment
+    )
+
+
+def joining() -> dict[str, str]:
+    """What makes a command join this process's Ray instead of starting its own."""
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address} if ray.is_initialized() else {}
 
 
 def command(*arguments: object) -> list[str]:

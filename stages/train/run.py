@@ -52,7 +52,7 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
     job = Job(**{**job.__dict__, "settings": placed_settings})
     progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
     with watched(job, progress) as tracker:
-        result = led(job, lambda: fit(job, resources, on_gpu, tracker, watchers), progress)
+        result = led(job, lambda: fit(job, resources, on_gpu, tracker, watchers), tracker, progress)
     returned: dict[str, Any] = result.return_value
     assert result.checkpoint is not None, "a run ends with a checkpoint"
     return TrainOutcome(
@@ -72,6 +72,7 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from stages.train.group import GroupNoted
     from stages.train.loop import train_worker  # torch comes with it: commands that train nothing do not wait for it
 
     version2: Any = ray.train  # its stubs are version 1's
@@ -90,7 +91,7 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
             storage_filesystem=None if job.checkpoints.is_local else filesystem,
             failure_config=version2.FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=version2.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
-            callbacks=list(watchers),
+            callbacks=[*watchers, GroupNoted(tracker)],
             logging_config=version2.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -102,11 +103,13 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
         ) from error
 
 
-def led(job: Job, work: Callable[[], Any], progress: Progress) -> Any:
+def led(job: Job, work: Callable[[], Any], tracker: Any, progress: Progress) -> Any:
     """Do ``work`` again where the actor that leads the workers died, with its process or its node.
 
-    Ray Train restarts workers that die, but nobody restarts the leader; its last checkpoint is there all the same.
+    Ray Train restarts workers that die, but nobody restarts the leader; its last checkpoint is there all the same. What
+    its workers had of the cluster is given back first: Ray's own cleaner finds no cluster where a machine has several.
     """
+    import ray
     from ray.exceptions import ActorDiedError
 
     deaths, allowed = 0, job.settings.max_failures
@@ -120,6 +123,8 @@ def led(job: Job, work: Callable[[], Any], progress: Progress) -> Any:
                     f"{job.name}: the process that leads the workers died {deaths} times; what is saved stays, "
                     f"the same command goes on from there. {error}"
                 ) from error
+            for group in ray.get(tracker.groups.remote()):
+                ray.util.remove_placement_group(group)
             progress.note(f"{job.name}: the process that leads the workers died; it is started again")
 
 
@@ -200,6 +205,16 @@ class Tracker:
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
+        self._groups: list[Any] = []
+
+    def group(self, placement_group: Any) -> None:
+        """A group of workers has this part of the cluster."""
+        self._groups.append(placement_group)
+
+    def groups(self) -> list[Any]:
+        """What groups of workers have had since the last call."""
+        groups, self._groups = self._groups, []
+        return groups
 
     def begin(self, step: int, steps: int) -> None:
         """A group of workers set out from ``step``."""

@@ -5,7 +5,7 @@ from small_lineage import Lineage, rewarm
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Lineage:
+def base(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Lineage:
     """A workspace with a pre-trained base."""
     lineage = Lineage(tmp_path_factory.mktemp("lineage"))
     done = rewarm(*lineage.init(lineage.workspace))
