@@ -1,0 +1,149 @@
+"""The rule by which a candidate is released or refused. Pure: comparisons in, a verdict with its reasons out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.gate.settings import GateSettings
+from pipeline.gate.statistics import Paired, holm
+
+Kind = Literal["loss", "task"]
+Role = Literal["old", "new"]
+LOSS_METRIC = "nats/token"
+FEWEST = 10  # documents from which on a test decides whether an arrival was learned; below, the estimate alone does
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate and current release on one dataset's validation split, or on one lm-eval task."""
+
+    kind: Kind
+    name: str  # of the dataset or the task
+    metric: str
+    role: Role  # "new": of what arrived with this update
+    paired: Paired
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison, and whether it lets the candidate pass."""
+
+    kind: Kind
+    name: str
+    metric: str
+    role: Role
+    candidate: float
+    current: float
+    change: float  # candidate − current: a loss is better where it is negative, a task where it is positive
+    limit: float | None  # how much worse the candidate may be; None: as much as it likes
+    p: float | None
+    p_adjusted: float | None  # None where the test does not decide
+    n: int  # documents or questions
+    passed: bool
+    because: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``update.json`` keeps of the gate."""
+
+    passed: bool
+    against: str  # the release that was current
+    alpha: float
+    correction: str
+    because: list[str]  # why it was refused, or that nothing speaks against it; then what was not compared
+    checks: list[Check]
+
+
+def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: str, notes: Sequence[str]) -> Verdict:
+    """Pass the candidate unless a check refuses it.
+
+    - *Old data*: refused where the loss on an earlier dataset rose by more than its limit (``max_forgetting``), and the
+      paired test says that it rose at all (adjusted p ≤ ``alpha``). Of a single document there is no test; the
+      estimate decides alone.
+    - *New data*, with ``require_learning``: refused unless the loss on the arrival's validation split fell, and the
+      test says so. With fewer than ``FEWEST`` documents the estimate decides alone.
+    - *Tasks*: refused where a score fell by more than ``max_task_drop``, and the test says that it fell at all.
+
+    p-values are adjusted (``correction``) over the tests that decide: those of comparisons without a limit are not
+    counted. The candidate is promoted in the end, so the tests guard the user's time against chance: with Holm's
+    correction a candidate that is no worse than the current release anywhere is refused by a limit of 0 with a
+    probability of at most ``alpha``, whatever the number of datasets and tasks; larger limits refuse less.
+    """
+    limits = [limit_of(one, settings) for one in comparisons]
+    deciding = [number for number, one in enumerate(comparisons) if limits[number] is not None and is_tested(one)]
+    values = [one.paired.p or 0.0 for one in (comparisons[number] for number in deciding)]
+    adjusted = dict(zip(deciding, holm(values) if settings.correction == "holm" else values, strict=True))
+    checks = [
+        check(one, limits[number], adjusted.get(number), settings.alpha) for number, one in enumerate(comparisons)
+    ]
+    refused = [f"{one.name}: {one.because}" for one in checks if not one.passed]
+    summary = f"nothing speaks against it in {len(checks)} comparisons" if checks else "there was nothing to compare"
+    return Verdict(
+        passed=not refused,
+        against=against,
+        alpha=settings.alpha,
+        correction=settings.correction,
+        because=[*(refused or [summary]), *notes],
+        checks=checks,
+    )
+
+
+def limit_of(one: Comparison, settings: GateSettings) -> float | None:
+    """How much worse the candidate may be; None: as much as it likes."""
+    if one.kind == "task":
+        return settings.max_task_drop
+    if one.role == "new":
+        return 0.0 if settings.require_learning else None
+    return settings.forgetting_limit(one.name)
+
+
+def is_tested(one: Comparison) -> bool:
+    """Whether the test decides beside the estimate."""
+    few = one.kind == "loss" and one.role == "new" and one.paired.n < FEWEST
+    return one.paired.p is not None and not few
+
+
+def check(one: Comparison, limit: float | None, adjusted: float | None, alpha: float) -> Check:
+    """Judge one comparison; ``adjusted`` is the p-value that decides, None where the estimate does so alone."""
+    significant = adjusted is None or adjusted <= alpha
+    chance = "" if adjusted is None else f" (p {adjusted:.2g})"
+    found = one.paired
+    if limit is None:
+        passed, because = True, f"{found.change:+.3f}; no limit is set"
+    elif one.kind == "loss" and one.role == "new":
+        passed, because = learned(found, significant, chance)
+    else:
+        worse = found.change if one.kind == "loss" else -found.change
+        what = "forgets" if one.kind == "loss" else "falls by"
+        passed = not (worse > limit and significant)
+        if not passed:
+            because = f"{what} {worse:.3f}, more than {limit:g}{chance}"
+        elif worse > limit:
+            because = f"{what} {worse:.3f}, more than {limit:g}, which may be chance{chance}"
+        else:
+            because = f"{found.change:+.3f}, within the limit of {limit:g}"
+    return Check(
+        one.kind,
+        one.name,
+        one.metric,
+        one.role,
+        found.candidate,
+        found.current,
+        found.change,
+        limit,
+        found.p,
+        adjusted,
+        found.n,
+        passed,
+        because,
+    )
+
+
+def learned(found: Paired, significant: bool, chance: str) -> tuple[bool, str]:
+    """Whether an arrival's loss fell, and the reason."""
+    if found.change >= 0:
+        return False, f"was not learned: {found.change:+.3f}{chance}"
+    if not significant:
+        return False, f"was not learned: {found.change:+.3f}, which may be chance{chance}"
+    return True, f"learned: {found.change:+.3f}{chance}"
