@@ -13,7 +13,7 @@ from scipy import stats
 
 RESAMPLES = 9999  # flips drawn where there are more: p is known to within 0.005 at 0.05, and is 0.0001 at least
 SEED = 20240313  # of the flips that are drawn
-LEAST_FREEDOM = 1e-6  # degrees of freedom where one document holds all the tokens that can be told: p is about 1
+LEAST_FREEDOM = 1e-6  # degrees of freedom where one document holds nearly all tokens: p is about 1
 ROWS = 128  # flips that are made at once
 
 Floats = npt.NDArray[np.float64]
