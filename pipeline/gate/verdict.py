@@ -65,10 +65,10 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
       test says so. With fewer than ``FEWEST`` documents the estimate decides alone.
     - *Tasks*: refused where a score fell by more than ``max_task_drop``, and the test says that it fell at all.
 
-    p-values are adjusted (``correction``) over the tests that decide: those of comparisons without a limit are not
-    counted. The candidate is promoted in the end, so the tests guard the user's time against chance: with Holm's
-    correction a candidate that is no worse than the current release anywhere is refused by a limit of 0 with a
-    probability of at most ``alpha``, whatever the number of datasets and tasks; larger limits refuse less.
+    p-values are adjusted (``correction``) over the tests that decide; comparisons without a limit are not counted.
+    With Holm's correction and limits of 0, a candidate that is nowhere worse than the current release is refused for
+    forgetting with a probability of at most ``alpha``, however many datasets and tasks there are; wider limits refuse
+    less often.
     """
     limits = [limit_of(one, settings) for one in comparisons]
     deciding = [number for number, one in enumerate(comparisons) if limits[number] is not None and is_tested(one)]
