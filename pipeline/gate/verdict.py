@@ -51,7 +51,7 @@ class Verdict:
     against: str  # the release that was current
     alpha: float
     correction: str
-    because: list[str]  # why it was refused, or that nothing speaks against it; then what was not compared
+    because: list[str]  # why it was refused, or that all checks passed; then what was not compared
     checks: list[Check]
 
 
@@ -71,14 +71,15 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
     less often.
     """
     limits = [limit_of(one, settings) for one in comparisons]
-    deciding = [number for number, one in enumerate(comparisons) if limits[number] is not None and is_tested(one)]
-    values = [one.paired.p or 0.0 for one in (comparisons[number] for number in deciding)]
-    adjusted = dict(zip(deciding, holm(values) if settings.correction == "holm" else values, strict=True))
+    tests = {number: one.paired.p for number, one in enumerate(comparisons) if limits[number] is not None}
+    values = {number: p for number, p in tests.items() if p is not None and is_tested(comparisons[number])}
+    corrected = holm(list(values.values())) if settings.correction == "holm" else values.values()
+    adjusted = dict(zip(values, corrected, strict=True))
     checks = [
         check(one, limits[number], adjusted.get(number), settings.alpha) for number, one in enumerate(comparisons)
     ]
     refused = [f"{one.name}: {one.because}" for one in checks if not one.passed]
-    summary = f"nothing speaks against it in {len(checks)} comparisons" if checks else "there was nothing to compare"
+    summary = f"{len(checks)} of {len(checks)} checks passed" if checks else "there was nothing to compare"
     return Verdict(
         passed=not refused,
         against=against,
@@ -99,9 +100,8 @@ def limit_of(one: Comparison, settings: GateSettings) -> float | None:
 
 
 def is_tested(one: Comparison) -> bool:
-    """Whether the test decides beside the estimate."""
-    few = one.kind == "loss" and one.role == "new" and one.paired.n < FEWEST
-    return one.paired.p is not None and not few
+    """Whether the test decides beside the estimate: always, but for arrivals of few documents."""
+    return one.kind == "task" or one.role == "old" or one.paired.n >= FEWEST
 
 
 def check(one: Comparison, limit: float | None, adjusted: float | None, alpha: float) -> Check:

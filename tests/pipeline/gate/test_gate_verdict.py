@@ -77,7 +77,7 @@ def test_a_verdict_says_why_and_what_it_did_not_see() -> None:
     )
     assert [line.partition(":")[0] for line in refused.because] == ["docs", "code", "wiki"]
     passed = decide([LEARNED], settings, "0000-docs", ["wiki: not compared"])
-    assert passed.because == ["nothing speaks against it in 1 comparisons", "wiki: not compared"]
+    assert passed.because == ["1 of 1 checks passed", "wiki: not compared"]
     assert decide([], settings, "0000-docs", []).because == ["there was nothing to compare"]
 
 
