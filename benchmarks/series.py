@@ -80,7 +80,7 @@ def lineage(given: argparse.Namespace, name: str, kind: str, arrivals: list[tupl
     """One lineage from its base to its last arrival; the records of its updates."""
     workspace = place(given, kind, name)
     trunk = 1.0 if name == "cosine" else 1 / (1 + ANNEAL)
-    settings = (*SMALL, *SCHEDULES[name], f"anneal.share={ANNEAL}")
+    settings = (*SMALL, *SCHEDULES[name], f"anneal.share={ANNEAL}", "gate.enabled=false")  # every end is measured
     budgets = (
         f"budget.base_tokens={round(given.base_tokens * trunk)}",
         f"budget.update_tokens={round(given.tokens * trunk)}",

@@ -98,7 +98,7 @@ def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
 def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal) -> dict[str, Any]:
     """Take in one arrival."""
     workspace, recipe = opened(uri, sets)
-    arrival = look(given(data, "an update"), Lineage(workspace), recipe.ingest, terminal)
+    arrival = look(given(data, "an update"), Lineage(workspace, recipe.gate.trunk), recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)
     with workspace.lease():
@@ -179,7 +179,7 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     """What an arrival is, what its update should be and what it would cost; nothing is written but to ``save``."""
     workspace, recipe = opened(uri, sets)
     paths = given(data, "a plan")
-    lineage = Lineage(workspace)
+    lineage = Lineage(workspace, recipe.gate.trunk)
     require_base(lineage)
     if save is not None and not save.absolute().parent.is_dir():
         raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}")
@@ -200,7 +200,7 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
 
 def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str, Any]:
     """What an update would do, from what is known before anything is read in full."""
-    lineage = Lineage(workspace)
+    lineage = Lineage(workspace, recipe.gate.trunk)
     optimizer = start_optimizer(lineage, recipe.train)
     files = {
         name: [{"file": file.name, "bytes": file.size, "format": file.format} for file in found]
@@ -312,7 +312,7 @@ def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> dict[str, 
     recipe = load_recipe("tiny", sets)
     steps = (("ml-docs", "replay.share=0.05"), ("code", "replay.share=0.25"))
     with connected(num_cpus=max(2, recipe.train.num_workers)):
-        done = set(Lineage(Workspace(uri)).datasets())
+        done = set(Lineage(Workspace(uri)).ingested())
         if "sci-docs" not in done:
             init(uri, "tiny", [f"sci-docs={files['sci-docs']}"], None, sets, False, terminal)
         for name, share in steps:

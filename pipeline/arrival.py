@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.lineage import Lineage
+from pipeline.lineage import REFUSED, Lineage
 from pipeline.workspace import check_name
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
@@ -44,11 +44,12 @@ def find(
     paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress
 ) -> dict[str, list[InputFile]]:
     """The files of each dataset, without reading them for their digests."""
-    known = lineage.datasets()
+    known = lineage.ingested()
     for name in paths:
         if name in known:
+            refused = ", which the gate refused" if known[name].state == REFUSED else ""
             raise UsageError(
-                f"dataset {name!r} was already ingested, by update {known[name].id}; "
+                f"dataset {name!r} was already ingested, by update {known[name].id}{refused}; "
                 "every arrival needs a name of its own"
             )
     return {name: find_inputs(given, settings, progress) for name, given in paths.items()}

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from pipeline.gate.settings import GateSettings
 from pipeline.planner.settings import CostSettings, PlanSettings
 from stages.anneal import AnnealSettings
 from stages.distill import DistillSettings
@@ -52,6 +53,7 @@ class Recipe(Settings):
     train: TrainSettings = TrainSettings()
     anneal: AnnealSettings = AnnealSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    gate: GateSettings = GateSettings()
     plan: PlanSettings = PlanSettings()
     cost: CostSettings = CostSettings()
 

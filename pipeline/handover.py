@@ -1,8 +1,8 @@
 """What a trunk hands to the next update besides its weights: the optimizer's state, where that is to be kept.
 
 The papers begin every update with an empty optimizer (Ibrahim et al. 2024, section 5), and so does a recipe by
-default. A trunk's last checkpoint stays in ``trunk/optimizer`` until the next update is finished: only the head's is
-ever needed.
+default. A trunk's last checkpoint stays in ``trunk/optimizer`` as long as an update may start from it: until the next
+one is released.
 """
 
 from pipeline.lineage import PLAN, Lineage
@@ -55,6 +55,8 @@ def keep_optimizer(update: Folder, checkpoint: str, settings: TrainSettings) -> 
 
 
 def drop_optimizers(lineage: Lineage) -> None:
-    """Delete the states of all updates that ``lineage`` knows: one has been finished after them."""
+    """Delete the states that no update will start from, after one was finished."""
+    kept = lineage.possible_starts()
     for update in lineage.updates:
-        (lineage.workspace.update(update.id) / "trunk" / OPTIMIZER).delete()
+        if update.id not in kept:
+            (lineage.workspace.update(update.id) / "trunk" / OPTIMIZER).delete()

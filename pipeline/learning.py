@@ -1,11 +1,13 @@
 """From data to a measured release: each stage with its inputs, its settings, its folder and what decides its result."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline.handover import TRUNK_RUN, start_optimizer
 from pipeline.making import Making, Start, Tokenizer, evaluation_places
 from pipeline.selecting import run_choose
 from stages import anneal, evaluate, replay, tokenize, train
+from stages.storage import Folder
 from stages.tokens import TokenSet
 
 
@@ -106,38 +108,51 @@ def run_evaluate(
     tokens: dict[str, tokenize.TokenizeOutcome],
 ) -> evaluate.EvaluateOutcome:
     """Losses on every dataset so far, and lm-eval on the release."""
-    recipe = making.recipe
+    settings, out = making.recipe.evaluate, making.folder / "evaluation"
     same = trunk.digest == release.digest
     models = {
         "trunk": making.folder / ("release" if same else "trunk") / "model",
         "release": making.folder / "release" / "model",
     }
     names = [*making.lineage.datasets(), *making.also_measured, *tokens]
-    sets = [
-        evaluate.EvaluationSet(name, making.validation_tokens(name), making.workspace.dataset(name) / "validation")
-        for name in names
-        if making.validation_tokens(name).files(".arrow")
-    ]
-    gpus, actors = evaluation_places(recipe)
     return making.runner.run(
         "evaluate",
-        lambda: evaluate.run(
-            models,
-            sets,
-            making.folder / "evaluation",
-            recipe.evaluate,
-            seq_len=recipe.train.seq_len,
-            document_mask=recipe.train.document_mask,
-            num_actors=actors,
-            gpus=gpus,
-            progress=making.runner.progress,
-        ),
+        lambda: measure(making, models, names, out, settings),
         evaluate.EvaluateOutcome,
-        making.folder / "evaluation",
-        {
-            **recipe.evaluate.identity(),
-            "seq_len": recipe.train.seq_len,
-            "document_mask": recipe.train.document_mask,
-        },
+        out,
+        conditions(making, settings),
         {"trunk": trunk.digest, "release": release.digest, "datasets": names},
     )
+
+
+def measure(
+    making: Making, models: dict[str, Folder], names: Iterable[str], out: Folder, settings: evaluate.EvaluateSettings
+) -> evaluate.EvaluateOutcome:
+    """Evaluate models on the validation splits of datasets, as this update's recipe says."""
+    train_settings = making.recipe.train
+    gpus, actors = evaluation_places(making.recipe)
+    return evaluate.run(
+        models,
+        [
+            evaluate.EvaluationSet(name, making.validation_tokens(name), making.workspace.dataset(name) / "validation")
+            for name in names
+            if making.validation_tokens(name).files(".arrow")
+        ],
+        out,
+        settings,
+        seq_len=train_settings.seq_len,
+        document_mask=train_settings.document_mask,
+        num_actors=actors,
+        gpus=gpus,
+        progress=making.runner.progress,
+    )
+
+
+def conditions(making: Making, settings: evaluate.EvaluateSettings) -> dict[str, Any]:
+    """The settings that decide what ``measure`` finds."""
+    train_settings = making.recipe.train
+    return {
+        **settings.identity(),
+        "seq_len": train_settings.seq_len,
+        "document_mask": train_settings.document_mask,
+    }

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.gate.settings import GateSettings, TrunkPolicy
 from pipeline.steps import now
-from pipeline.workspace import Workspace
+from pipeline.workspace import RECORD, Workspace
 from stages.errors import UsageError
 from stages.storage import Folder
 from stages.train import Schedule
@@ -12,6 +13,7 @@ from stages.train import Schedule
 UPDATE = "update.json"
 PLAN = "plan.json"
 RELEASES = "releases.json"
+RELEASED, REFUSED = "released", "refused"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Update:
     id: str
     arrival: str  # the datasets' names, joined by "+"
     datasets: list[str]
-    state: str  # "released"
+    state: str  # "released", or "refused" by the gate
     finished: str
     position: int  # tokens the trunk has trained in the lineage, after this update
     tokens: dict[str, int]  # planned, new, replayed, annealed
@@ -41,6 +43,8 @@ class Update:
     gap: dict[str, dict[str, Any]] = field(default_factory=dict)  # dataset → the stability gap: ``pipeline.gap.Gap``
     window_losses: dict[str, dict[str, float]] = field(default_factory=dict)  # as losses, of training's last looks
     plan: dict[str, Any] = field(default_factory=dict)  # shift, choices, predicted and actual; empty: nothing was auto
+    gate: dict[str, Any] = field(default_factory=dict)  # ``pipeline.gate.verdict.Verdict``; empty for a base
+    follows: str | None = None  # the update whose trunk it started from; None: the one numbered before it, if any
 
     @property
     def number(self) -> int:
@@ -49,37 +53,106 @@ class Update:
 
 
 class Lineage:
-    """All updates of a workspace, read from its files."""
+    """All updates of a workspace, read from its files.
 
-    def __init__(self, workspace: Workspace) -> None:
+    ``updates`` are those that are finished, the refused among them. What the next update builds on (``learned``, and
+    with it ``head``, ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is the line of updates that
+    ends with the last of them, or by the trunk policy ``before`` with the last that the gate did not refuse.
+
+    An update is finished in one step: when ``releases.json`` has its release, or its record says that it was refused.
+    """
+
+    def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None) -> None:
+        """``trunk`` is the policy of the update in hand; None: that of the workspace's recipe."""
         self.workspace = workspace
-        names = (workspace.folder / "updates").folders()
-        finished = [name for name in names if workspace.update(name).exists(UPDATE)]
-        self.updates = [Update(**workspace.update(name).read_json(UPDATE)) for name in finished]
-        unfinished = [name for name in names if name not in finished and workspace.update(name).exists(PLAN)]
-        self.unfinished: str | None = unfinished[0] if unfinished else None
+        self.policy: TrunkPolicy = trunk or policy_of(workspace)
+        self.updates: list[Update] = []
+        self.unfinished: str | None = None
+        self._read()
+
+    def _read(self) -> None:
+        names, promoted = (self.workspace.folder / "updates").folders(), {entry["update"] for entry in self.history}
+        records = [
+            Update(**self.workspace.update(name).read_json(UPDATE))
+            for name in names
+            if self.workspace.update(name).exists(UPDATE)
+        ]
+        self.updates = [update for update in records if update.state == REFUSED or update.id in promoted]
+        finished = {update.id for update in self.updates}
+        unfinished = [name for name in names if name not in finished and self.workspace.update(name).exists(PLAN)]
+        self.unfinished = unfinished[0] if unfinished else None
+
+    # -- what the next update builds on --------------------------------------------------------------------------
+
+    @property
+    def learned(self) -> list[Update]:
+        """The updates that the next one builds on, the base first: each started from the trunk of the one before."""
+        chain: list[Update] = []
+        update = self._start()
+        while update is not None:
+            chain.append(update)
+            update = self._before(update)
+        return chain[::-1]
+
+    def _start(self) -> Update | None:
+        if self.policy == "continue":
+            return self.updates[-1] if self.updates else None
+        return self._last_standing()
+
+    def _last_standing(self) -> Update | None:
+        """The last update that was released, by the gate or by hand."""
+        for update in reversed(self.updates):
+            if update.state == RELEASED or update.id in self._promotions():
+                return update
+        return None
+
+    def _before(self, update: Update) -> Update | None:
+        if update.follows is not None:
+            return self.find(update.follows)
+        place = [other.id for other in self.updates].index(update.id)
+        return self.updates[place - 1] if place else None
+
+    def possible_starts(self) -> set[str]:
+        """The ids of the updates whose trunk the next one may start from, by whichever policy."""
+        return {update.id for update in (*self.updates[-1:], self._last_standing()) if update is not None}
 
     @property
     def head(self) -> Update | None:
-        """The last finished update."""
-        return self.updates[-1] if self.updates else None
+        """The update whose trunk the next one starts from."""
+        return learned[-1] if (learned := self.learned) else None
 
     @property
     def position(self) -> int:
         """Tokens that the trunk has trained so far."""
         return self.head.position if self.head else 0
 
-    @property
-    def release(self) -> str | None:
-        """The id of the current release."""
-        if not self.workspace.folder.exists(RELEASES):
-            return None
-        current: str | None = self.workspace.folder.read_json(RELEASES)["current"]
-        return current
+    def datasets(self) -> dict[str, Update]:
+        """Every dataset that the trunk has learned, and the update in which it was new."""
+        return {name: update for update in self.learned for name in update.datasets}
 
-    def current(self) -> Update | None:
-        """The update that is the current release."""
-        return next((update for update in self.updates if update.id == self.release), None)
+    def replayed(self) -> dict[str, int]:
+        """By the key of what was replayed (a dataset, or ``dataset@domain``): where in its own order replay stopped.
+
+        Reshuffled replay reads in orders of its own and moves nothing here.
+        """
+        parts = [part for update in self.learned for part in update.replay["by_dataset"].items()]
+        return {key: part["to"] for key, part in parts if part.get("order") != "reshuffled"}
+
+    def followed(self) -> Schedule | None:
+        """The schedule that the trunk was last trained under; None where nothing was trained (no base, or imported)."""
+        trained = [update for update in self.learned if update.schedule]
+        return Schedule.from_json(trained[-1].schedule) if trained else None
+
+    def trunk(self) -> Folder:
+        """Where the next update starts."""
+        assert self.head is not None
+        return self.workspace.update(self.head.id) / "trunk" / "model"
+
+    # -- all updates ---------------------------------------------------------------------------------------------
+
+    def ingested(self) -> dict[str, Update]:
+        """Every dataset that a finished update brought, learned or not: their names are taken."""
+        return {name: update for update in self.updates for name in update.datasets}
 
     def find(self, name: str | None) -> Update:
         """An update by id or by number, the current release by default; ``UsageError`` lists those there are."""
@@ -92,36 +165,86 @@ class Lineage:
                 return update
         raise UsageError(f"no update {name!r}; there are {', '.join(update.id for update in self.updates) or 'none'}")
 
-    def datasets(self) -> dict[str, Update]:
-        """Every dataset so far, and the update in which it was new."""
-        return {name: update for update in self.updates for name in update.datasets}
-
-    def replayed(self) -> dict[str, int]:
-        """By the key of what was replayed (a dataset, or ``dataset@domain``): where in its own order replay stopped.
-
-        Reshuffled replay reads in orders of its own and moves nothing here.
-        """
-        parts = [part for update in self.updates for part in update.replay["by_dataset"].items()]
-        return {key: part["to"] for key, part in parts if part.get("order") != "reshuffled"}
-
-    def followed(self) -> Schedule | None:
-        """The schedule that the trunk was last trained under; None where nothing was trained (no base, or imported)."""
-        trained = [update for update in self.updates if update.schedule]
-        return Schedule.from_json(trained[-1].schedule) if trained else None
-
-    def trunk(self) -> Folder:
-        """Where the next update starts."""
-        assert self.head is not None
-        return self.workspace.update(self.head.id) / "trunk" / "model"
-
     def record(self, update: Update) -> None:
-        """Finish an update: its record first, then, in one step, the release."""
+        """Finish an update: its record first; then, where it is released, the one step that makes it so."""
         self.workspace.update(update.id).write_json(UPDATE, asdict(update))
-        self.promote(update.id)
+        if update.state == RELEASED and self.release != update.id:
+            self._make_current(update.id, update.gate["because"][0] if update.gate else "")
+        self._read()
 
-    def promote(self, update: str) -> None:
-        """Make an update's release the current one."""
-        known = self.workspace.folder.read_json(RELEASES) if self.workspace.folder.exists(RELEASES) else {"history": []}
-        if known.get("current") != update:
-            history = [*known["history"], {"update": update, "at": now()}]
-            self.workspace.folder.write_json(RELEASES, {"current": update, "history": history})
+    # -- releases ------------------------------------------------------------------------------------------------
+
+    @property
+    def release(self) -> str | None:
+        """The id of the current release."""
+        current: str | None = self._releases()["current"]
+        return current
+
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """Every change of the current release: ``update``, ``at``, ``because``; and ``rolled_back``, what was left."""
+        history: list[dict[str, str]] = self._releases()["history"]
+        return history
+
+    def current(self) -> Update | None:
+        """The update that is the current release."""
+        return next((update for update in self.updates if update.id == self.release), None)
+
+    def promote(self, update_id: str, because: str = "") -> None:
+        """Make a finished update's release the current one, in one step; nothing where it is so already.
+
+        Raises ``UsageError`` where there is no such update or its release is gone, and where the gate refused it and
+        no reason is given.
+        """
+        update = self.find(update_id)
+        if update.id == self.release:
+            return
+        if update.state == REFUSED and not because:
+            raise UsageError(f"update {update.id}: the gate refused its release; say why it is promoted all the same")
+        self._require_model(update.id)
+        self._make_current(update.id, because)
+
+    def rollback(self) -> str:
+        """Go back to the release that was current before this one, in one step; its id.
+
+        Raises ``UsageError`` where there is none, or it is gone. What the next update starts from does not change.
+        """
+        standing = self._promotions()
+        if len(standing) < 2:
+            raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
+        left, back = standing[-1], standing[-2]
+        self._require_model(back)
+        self._make_current(back, f"rolled back from {left}", rolled_back=left)
+        return back
+
+    def _promotions(self) -> list[str]:
+        """The releases up to the current one, without those that were rolled back."""
+        standing: list[str] = []
+        for entry in self.history:
+            if "rolled_back" in entry:
+                standing.pop()
+            else:
+                standing.append(entry["update"])
+        return standing
+
+    def _require_model(self, name: str) -> None:
+        model = self.workspace.update(name) / "release" / "model"
+        if not model.exists():
+            raise UsageError(f"update {name}: its release is not there any more ({model})")
+
+    def _releases(self) -> dict[str, Any]:
+        folder = self.workspace.folder
+        found: dict[str, Any] = (
+            folder.read_json(RELEASES) if folder.exists(RELEASES) else {"current": None, "history": []}
+        )
+        return found
+
+    def _make_current(self, name: str, because: str, **more: str) -> None:
+        entry = {"update": name, "at": now(), "because": because, **more}
+        self.workspace.folder.write_json(RELEASES, {"current": name, "history": [*self.history, entry]})
+
+
+def policy_of(workspace: Workspace) -> TrunkPolicy:
+    """The trunk policy of a workspace's recipe; the default where it has none, or no record yet."""
+    recipe = workspace.record().get("recipe", {}) if workspace.folder.exists(RECORD) else {}
+    return GateSettings.model_validate(recipe.get("gate", {})).trunk

@@ -118,13 +118,14 @@ def train_tokens(workspace: Workspace, dataset: str) -> Folder:
 
 def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earlier]:
     """What the next update can replay."""
+    learned = [update.id for update in lineage.learned]
     return [
         replay.Earlier(
             name,
             train_tokens(workspace, name),
             workspace.dataset(name) / "documents",
             update.order_seed,
-            age=len(lineage.updates) - update.number,
+            age=len(learned) - learned.index(update.id),
         )
         for name, update in lineage.datasets().items()
     ]

@@ -1,11 +1,12 @@
-"""How an update came about, as its record keeps it; and the one step that promotes its release."""
+"""How an update came about, as its record keeps it; and the end of it, with a release or without one."""
 
 from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.gap import gaps
+from pipeline.gate.verdict import Verdict
 from pipeline.handover import drop_optimizers, keep_optimizer
-from pipeline.lineage import Update
+from pipeline.lineage import REFUSED, RELEASED, Update
 from pipeline.making import Making
 from pipeline.planner.cost import planned_and_actual
 from pipeline.steps import now
@@ -38,7 +39,7 @@ def account(
         id=making.id,
         arrival=making.arrival.name,
         datasets=list(documents),
-        state="released",
+        state=RELEASED,
         finished=now(),
         position=making.lineage.position + trunk.tokens,
         tokens={
@@ -70,6 +71,7 @@ def account(
         },
         weights={"trunk": trunk.digest, "release": release.digest},
         order_seed=making.recipe.seed,
+        follows=making.lineage.head.id if making.lineage.head else None,
         parameters=train.count_parameters(making.folder / "release" / "model"),
         gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
@@ -77,16 +79,23 @@ def account(
     )
 
 
-def commit(making: Making, done: Update) -> None:
-    """Write the update's record and promote its release."""
+def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
+    """Write the update's record, and promote its release where the gate lets it pass; a base has no verdict.
+
+    Killed in between, the update counts as unfinished, and the same command ends it.
+    """
+    if verdict is not None:
+        state = RELEASED if verdict.passed else REFUSED
+        done = replace(done, state=state, gate=asdict(verdict), seconds=making.runner.seconds)
     trunk = (making.folder / "trunk").manifest()["outcome"]
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
     if making.plan is not None:
         done = replace(done, plan=planned_and_actual(making.plan, done, making.recipe.cost))
-    making.lineage.record(done)
-    drop_optimizers(making.lineage)
     (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
     (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
+    making.lineage.record(done)
+    drop_optimizers(making.lineage)
+    return done
 
 
 def window_losses(making: Making, same: bool) -> dict[str, dict[str, float]]:

@@ -114,5 +114,5 @@ def run_reference(making: "Making") -> tuple[Folder, str] | None:
 
 def judging_model(lineage: Lineage, settings: select.SelectSettings) -> tuple[Folder, str]:
     """The model whose perplexity ranks, and the digest of its weights: the start of the update, or the base's trunk."""
-    update = lineage.updates[0 if settings.model == "base" else -1]
+    update = lineage.learned[0 if settings.model == "base" else -1]
     return lineage.workspace.update(update.id) / "trunk" / "model", update.weights["trunk"]

@@ -28,6 +28,8 @@ SHOWN = (
     "gap",
     "lm_eval",
     "plan",
+    "gate",
+    "follows",
 )
 
 
@@ -36,7 +38,7 @@ def status(lineage: Lineage) -> dict[str, Any]:
     return {
         "workspace": str(lineage.workspace.folder),
         "release": lineage.release,
-        "datasets": [dataset_summary(name, update) for name, update in lineage.datasets().items()],
+        "datasets": [dataset_summary(name, update) for name, update in lineage.ingested().items()],
         "updates": [update_summary(update) for update in lineage.updates] + unfinished(lineage),
     }
 
@@ -97,6 +99,7 @@ def unfinished(lineage: Lineage) -> list[dict[str, Any]]:
             "forgetting": {},
             "gap": {},
             "lm_eval": {},
+            "gate": {},
             "seconds": {manifest["step"]: manifest["seconds"] for manifest in manifests},
             "train": {part: trained.get(part) for part in ("steps", "world_size", "tokens_per_second", "resumed_from")},
         }

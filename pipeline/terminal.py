@@ -114,7 +114,8 @@ def lineage_table(status: dict[str, Any]) -> Table:
 def lineage_row(update: dict[str, Any], names: list[str], release: str | None) -> list[str]:
     """One update's cells."""
     losses, forgetting = update["losses"].get("release", {}), update["forgetting"]
-    cells = [f"{update['id']}{' *' if update['id'] == release else ''}"]
+    refused = " refused" if update["state"] == "refused" else ""
+    cells = [f"{update['id']}{refused}{' *' if update['id'] == release else ''}"]
     for name in names:
         change = f" ({forgetting[name]:+.3f})" if name in forgetting else ""
         cells.append(f"{losses[name]:.3f}{change}" if name in losses else "")

@@ -87,8 +87,8 @@ class Trunk:
 
 
 def trunks(lineage: Lineage, name: str | None) -> list[Trunk]:
-    """The finished updates that trained something, or the one that is named."""
-    updates = lineage.updates if name is None else [lineage.find(name)]
+    """The updates that trained the lineage's trunk, or the one that is named."""
+    updates = lineage.learned if name is None else [lineage.find(name)]
     found = []
     for update in updates:
         folder = lineage.workspace.update(update.id) / "mixture"
@@ -147,7 +147,7 @@ def find_documents(lineage: Lineage, prefixes: Sequence[str], text: str | None, 
             raise UsageError(
                 f"{prefix}: a document's id is 32 hex digits, and at least its first {SHORTEST} are needed"
             )
-    places = [(dataset, split) for dataset in lineage.datasets() for split in SPLITS]
+    places = [(dataset, split) for dataset in lineage.ingested() for split in SPLITS]
     progress.begin("looking for documents", len(places), "splits")
     met: set[str] = set()
     count = 0
@@ -168,11 +168,11 @@ def find_documents(lineage: Lineage, prefixes: Sequence[str], text: str | None, 
         progress.advance()
     if missing := [prefix for prefix in prefixes if prefix not in met]:
         raise UsageError(
-            f"no document {', '.join(missing)} in {', '.join(lineage.datasets()) or 'a workspace without data'}; ids "
+            f"no document {', '.join(missing)} in {', '.join(lineage.ingested()) or 'a workspace without data'}; ids "
             "are in the doc_id column of datasets/<name>/documents, and --text finds a document by what it says"
         )
     if text is not None and not count:
-        raise UsageError(f"no document of {', '.join(lineage.datasets()) or 'the workspace'} holds {text!r}")
+        raise UsageError(f"no document of {', '.join(lineage.ingested()) or 'the workspace'} holds {text!r}")
 
 
 def matching_ids(folder: Folder, split: str, prefixes: Sequence[str]) -> list[int]:

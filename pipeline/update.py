@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.arrival import Arrival
 from pipeline.config import Recipe
+from pipeline.gate.run import run_gate
 from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize, run_tokenizer
 from pipeline.handover import start_optimizer
 from pipeline.importing import take_over
@@ -28,8 +29,8 @@ from stages.train import check_length
 
 
 def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Update:
-    """Take in ``arrival``: the whole loop, from its files to a promoted release."""
-    lineage = Lineage(workspace)
+    """Take in ``arrival``: the whole loop, from its files to a release that is promoted if it passes the gate."""
+    lineage = Lineage(workspace, recipe.gate.trunk)
     making = begin(workspace, lineage, arrival, recipe, progress)
     try:
         data = prepare(making)
@@ -40,8 +41,8 @@ def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Ann
         discard(workspace, lineage, making.id)  # nothing was spent on it: the same name can come again, mended
         raise
     done = imported or learn(making, data)
-    commit(making, done)
-    return done
+    verdict = run_gate(making)
+    return commit(making, done, verdict)
 
 
 def prepare(making: Making) -> Data:
@@ -112,7 +113,7 @@ def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: R
 
 def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
     """Drop an unfinished update and the datasets that came with it; what was quarantined stays to be looked at."""
-    known = lineage.datasets()
+    known = lineage.ingested()
     if distill.NAME not in known:
         distill.discard_drafts(workspace.dataset(distill.NAME))
     for dataset in [*workspace.update(name).read_json(PLAN)["data"], distill.NAME]:

@@ -17,7 +17,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed (the same command goes on from there), 2 wrong usage (nothing was spent).",
+    epilog="Exit codes: 0 done, 1 failed (the same command goes on from there), 2 wrong usage (nothing was spent), "
+    "3 done, but the gate refused the release.",
 )
 
 

@@ -8,6 +8,8 @@ import typer
 from pipeline import actions
 from pipeline.cli.app import app, print_json, show
 from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
+from pipeline.gate.view import verdict_lines
+from pipeline.lineage import REFUSED
 from pipeline.planner.view import plan_view
 from pipeline.study import BASELINES, EARLY_STOP, Options
 from pipeline.study import table as study_table
@@ -15,6 +17,7 @@ from pipeline.terminal import Terminal, result_console
 from stages.errors import UsageError
 
 PANEL = "Updates"
+REFUSAL = 3  # exit code of an update that is finished, but whose release the gate refused
 
 
 @app.command(rich_help_panel=PANEL)
@@ -45,10 +48,19 @@ def update(
 ) -> None:
     """Take in one arrival: ingest, tokenize, replay, train, anneal, evaluate, release.
 
-    Killed at any moment, the same command goes on where it stood, with the same result.
+    Killed at any moment, the same command goes on where it stood, with the same result. Exits with 3 where the gate
+    refuses the release.
     """
     with Terminal() as terminal:
-        show(actions.update(workspace, data or [], sets or [], dry_run, terminal), dry_run)
+        found = actions.update(workspace, data or [], sets or [], dry_run, terminal)
+    show(found, dry_run)
+    if dry_run:
+        return
+    done = found["updates"][-1]
+    for line in verdict_lines(done["gate"]):
+        typer.echo(line)
+    if done["state"] == REFUSED:
+        raise typer.Exit(REFUSAL)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -134,7 +134,7 @@ def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, 
 
 def situation(lineage: Lineage, recipe: Recipe) -> Situation:
     """What the rules need to know of the lineage."""
-    trained = [update for update in lineage.updates if update.schedule]
+    trained = [update for update in lineage.learned if update.schedule]
     return Situation(
         has_data=bool(lineage.datasets()),
         follows=trained[-1].schedule["kind"] if trained else None,
@@ -145,11 +145,11 @@ def situation(lineage: Lineage, recipe: Recipe) -> Situation:
 
 def history(lineage: Lineage) -> History | None:
     """What the last trained update measured."""
-    trained = [update for update in lineage.updates if update.schedule]
+    trained = [update for update in lineage.learned if update.schedule]
     if not trained:
         return None
     last = trained[-1]
-    measured = lineage.updates[: lineage.updates.index(last) + 1]
+    measured = lineage.learned[: lineage.learned.index(last) + 1]
     return History(
         update=last.id,
         tokens=last.tokens["new"] + last.tokens["replayed"],

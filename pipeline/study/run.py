@@ -57,8 +57,9 @@ def run(
         StageError: trials failed (their logs say why); the others' results stay.
     """
     begin(workspace, arrival, recipe, trials, options)
-    recipe, _ = settle(Lineage(workspace), arrival.inputs, recipe, None, progress)
-    making = Making(workspace, Lineage(workspace), arrival, recipe, "data", Runner(progress))
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    recipe, _ = settle(lineage, arrival.inputs, recipe, None, progress)
+    making = Making(workspace, lineage, arrival, recipe, "data", Runner(progress))
     tokenizer = run_tokenizer(making)
     for name in arrival.inputs:
         run_tokenize(making, name, run_ingest(making, name), tokenizer)
@@ -73,7 +74,7 @@ def run(
 
 def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: list[Trial], options: Options) -> None:
     """Write ``study.json``; where it is there already, it must be of the same data, on the same trunk and recipe."""
-    lineage = Lineage(workspace)
+    lineage = Lineage(workspace, recipe.gate.trunk)
     if lineage.head is None:
         raise UsageError(f"{workspace.folder}: there is no base yet; a study compares ways to update one")
     if recipe.model.path is not None and (scratch := sorted({trial.kind for trial in trials if trial.scratch})):

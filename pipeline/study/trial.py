@@ -67,8 +67,8 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
         return
     log = TrialLog(folder)
     log.note(f"{task.trial.label}, seed {task.trial.seed}")
-    lineage = Lineage(workspace)
     recipe = task.trial.recipe(Recipe.model_validate(task.recipe))
+    lineage = Lineage(workspace, recipe.gate.trunk)
     weights: dict[str, int] = {}
     unseen: tuple[str, ...] = ()
     if task.trial.scratch:

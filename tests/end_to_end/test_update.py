@@ -46,7 +46,7 @@ def test_status_tells_the_lineage(status: dict[str, Any], base: Lineage) -> None
     assert second["train"]["steps"] == STEPS
     assert second["train"]["world_size"] == 2
     assert second["train"]["resumed_from"] == []
-    assert set(second["seconds"]) == {"ingest", "tokenize", "replay", "train", "anneal", "evaluate"}
+    assert set(second["seconds"]) == {"ingest", "tokenize", "replay", "train", "anneal", "evaluate", "gate"}
 
 
 def test_replay_is_exact_and_accounted_for(status: dict[str, Any]) -> None:

@@ -1,13 +1,12 @@
 """Which optimizer state an update is handed, and what is refused before anything is spent."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from pipeline.config import load_recipe
 from pipeline.handover import OPTIMIZER, TRUNK_RUN, drop_optimizers, keep_optimizer, start_optimizer
-from pipeline.lineage import PLAN, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, RELEASED, Lineage, Update
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.train import ScheduleSettings, TrainSettings, schedule_for
@@ -21,16 +20,16 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(str(tmp_path))
 
 
-def finish(workspace: Workspace, name: str, trained: bool = True, **train: object) -> None:
+def finish(workspace: Workspace, name: str, trained: bool = True, state: str = RELEASED, **train: object) -> None:
     """Write a finished update's records and, as training does, its last checkpoint."""
     folder = workspace.update(name)
     recipe = load_recipe("tiny", [f"train.{key}={value}" for key, value in {"precision": "bf16", **train}.items()])
     nothing: dict[str, object] = {key: {} for key in Update.__dataclass_fields__}
-    plain = {"id": name, "arrival": name, "datasets": [], "state": "released", "finished": "", "notes": []}
+    plain = {"id": name, "arrival": name, "datasets": [], "state": state, "finished": "", "follows": None}
     record = nothing | plain | {"position": 4096, "order_seed": 0, "schedule": SCHEDULE if trained else {}}
     (folder / "checkpoints" / TRUNK_RUN / "checkpoint_1").write("progress.json", name.encode())
     folder.write_json(PLAN, {"recipe": recipe.identity(), "started": ""})
-    folder.write_json(UPDATE, asdict(Update(**record)))  # type: ignore[arg-type]
+    Lineage(workspace).record(Update(**record))  # type: ignore[arg-type]
 
 
 def checkpoint(workspace: Workspace, name: str) -> str:
@@ -52,12 +51,25 @@ def test_the_heads_state_is_kept_until_the_next_update_is_finished(workspace: Wo
     assert found == first / "trunk" / OPTIMIZER
     assert found.read("progress.json") == b"0000-base"
     assert (first / "checkpoints" / TRUNK_RUN).folders() == []
-    before = Lineage(workspace)
     finish(workspace, "0001-news")
     keep_optimizer(workspace.update("0001-news"), checkpoint(workspace, "0001-news"), KEPT)
-    drop_optimizers(before)
+    drop_optimizers(Lineage(workspace))
     assert not found.exists()
     assert start_optimizer(Lineage(workspace), KEPT) == workspace.update("0001-news") / "trunk" / OPTIMIZER
+
+
+def test_states_stay_where_an_update_may_start_after_a_refusal(workspace: Workspace) -> None:
+    for name, state in (("0000-base", RELEASED), ("0001-bad", REFUSED), ("0002-worse", REFUSED)):
+        finish(workspace, name, state=state)
+        keep_optimizer(workspace.update(name), checkpoint(workspace, name), KEPT)
+        drop_optimizers(Lineage(workspace))
+    kept = {name: (workspace.update(name) / "trunk" / OPTIMIZER) for name in ("0000-base", "0001-bad", "0002-worse")}
+    assert [name for name, folder in kept.items() if folder.exists()] == ["0000-base", "0002-worse"]
+    assert start_optimizer(Lineage(workspace, "before"), KEPT) == kept["0000-base"]
+    assert start_optimizer(Lineage(workspace, "continue"), KEPT) == kept["0002-worse"]
+    finish(workspace, "0003-good")
+    drop_optimizers(Lineage(workspace))
+    assert not any(folder.exists() for folder in kept.values())
 
 
 def test_a_later_checkpoint_takes_the_place_of_an_earlier_one(workspace: Workspace) -> None:

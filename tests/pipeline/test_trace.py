@@ -1,6 +1,7 @@
 """``rewarm trace`` on a lineage put together from its parts: real shards and mixtures, and records without training."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -246,3 +247,19 @@ def test_an_update_is_refused_before_anything_is_spent(made: Made, chosen: dict[
     with pytest.raises(UsageError, match=message):
         begin(made.workspace, Lineage(made.workspace), arrival, recipe, Terminal(quiet=True))
     assert not (made.path / "updates" / "0003-more").exists()
+
+
+def test_what_a_refused_update_read_is_no_part_of_the_lineage(made: Made, tmp_path: Path) -> None:
+    shutil.copytree(made.path, tmp_path / "copy")
+    workspace = Workspace(str(tmp_path / "copy"))
+    update = workspace.update("0002-code")
+    update.write_json("update.json", {**update.read_json("update.json"), "state": "refused"})
+    history = workspace.folder.read_json("releases.json")["history"][:-1]
+    workspace.folder.write_json("releases.json", {"current": "0001-news", "history": history})
+    lineage = Lineage(workspace, "before")
+    assert [run.update.id for run in trace.trunks(lineage, None)] == ["0000-base", "0001-news"]
+    assert [run.update.id for run in trace.trunks(lineage, "0002-code")] == ["0002-code"]
+    (document,) = trace.trace_documents(lineage, made.ids["code"][:1], None, None, Silent())
+    assert (document.dataset, document.trained) == ("code", [])
+    (document,) = trace.trace_documents(lineage, made.ids["code"][:1], None, "0002-code", Silent())
+    assert [reads.role for reads in document.trained] == ["new"]

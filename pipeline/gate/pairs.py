@@ -1,0 +1,69 @@
+"""What two models were measured on: losses by document and scores by question, paired by their ids."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.gate.statistics import Paired, compare_losses, compare_scores
+from stages.evaluate.run import RELEASE, losses_file
+from stages.storage import Folder
+
+SCORES = ("acc_norm", "acc", "exact_match", "em", "f1")  # higher is better; a task is judged by the first that it has
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A task's scores by the id of the question, under one of its filters."""
+
+    metric: str
+    values: dict[str, float]
+
+
+def read_losses(evaluation: Folder, dataset: str) -> pa.Table | None:
+    """The release's losses on a dataset, one row a document (``evaluate.losses.LOSS_SCHEMA``); None: not measured."""
+    folder, name = evaluation / "losses", losses_file(RELEASE, dataset)
+    return pq.read_table(folder.local(name)) if folder.exists(name) else None
+
+
+def alike(candidate: pa.Table, current: pa.Table | None) -> bool:
+    """Whether both were measured on the same documents, in the same tokens."""
+    return current is not None and all(candidate[name].equals(current[name]) for name in ("doc_id", "num_tokens"))
+
+
+def pair_losses(candidate: pa.Table, current: pa.Table) -> Paired:
+    """Two models' losses on the same documents."""
+    columns = [table["nats"].to_numpy() for table in (candidate, current)]
+    return compare_losses(columns[0], columns[1], candidate["num_tokens"].to_numpy())
+
+
+def read_samples(evaluation: Folder, task: str) -> Sampled | None:
+    """A task's scores by question; None where it was not run, or has none of ``SCORES``."""
+    folder, name = evaluation / "samples", f"{task}.jsonl"
+    if not folder.exists(name):
+        return None
+    lines = [orjson.loads(line) for line in folder.read(name).splitlines()]
+    lines = [line for line in lines if line["filter"] == lines[0]["filter"]]
+    metric = next((metric for metric in SCORES if lines and all(is_number(line.get(metric)) for line in lines)), None)
+    return None if metric is None else Sampled(metric, {str(line["doc_id"]): float(line[metric]) for line in lines})
+
+
+def is_number(value: object) -> bool:
+    """Whether a sample's metric is one number, as those of ``SCORES`` are."""
+    return isinstance(value, int | float)
+
+
+def pair_samples(candidate: Sampled, current: Sampled) -> Paired | None:
+    """Two models' scores on the same questions; None where the questions are not the same."""
+    if candidate.metric != current.metric or candidate.values.keys() != current.values.keys():
+        return None
+    return compare_scores(in_order(candidate.values, candidate.values), in_order(current.values, candidate.values))
+
+
+def in_order(values: Mapping[str, float], keys: Mapping[str, float]) -> npt.NDArray[np.float64]:
+    """Values by the order of other keys."""
+    return np.array([values[key] for key in keys], dtype=np.float64)

@@ -1,0 +1,110 @@
+"""The gate by the command line: a harmful arrival is refused and changes nothing, a good one after it is released."""
+
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_lineage import Lineage, docstrings, rewarm
+
+HARM = ("replay.share=0", "schedule.kind=cosine", "schedule.peak_multiplier=2", "gate.max_forgetting=0.1")
+MENDED = 30  # files of the good arrival that came with the harmful one, too
+
+
+@pytest.fixture(scope="module")
+def workspace(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of its own with a base."""
+    copy = tmp_path_factory.mktemp("gate") / "workspace"
+    shutil.copytree(base.workspace, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def harmful(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts with their words shuffled, and some of the good arrival's as they are."""
+    rng, folder = random.Random(0), tmp_path_factory.mktemp("harmful")
+    for number, text in enumerate(list(dict.fromkeys(docstrings()))[1500:2300]):
+        words = text.split()
+        rng.shuffle(words)
+        (folder / f"{number:04d}.txt").write_text(" ".join(words))
+    for path in sorted(base.code.iterdir())[:MENDED]:
+        shutil.copy(path, folder / path.name)
+    return folder
+
+
+def status(workspace: Path) -> dict[str, Any]:
+    shown = rewarm("status", workspace, "--json")
+    assert shown.returncode == 0, shown.stderr
+    found: dict[str, Any] = json.loads(shown.stdout)
+    return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def sets(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, harmful: Path) -> None:
+    release, current = digests(workspace / "updates" / "0000-docs"), (workspace / "releases.json").read_bytes()
+    done = rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM))
+    assert done.returncode == 3, done.stderr[-3000:]
+    assert "gate: REFUSED, against 0000-docs" in done.stdout
+    assert "docs: forgets" in done.stdout
+    assert "0001-harm refused" in done.stdout
+    assert digests(workspace / "updates" / "0000-docs") == release
+    assert (workspace / "releases.json").read_bytes() == current
+    found = status(workspace)
+    update = found["updates"][1]
+    assert (found["release"], update["state"], update["gate"]["passed"]) == ("0000-docs", "refused", False)
+    docs, harm = (check for check in update["gate"]["checks"] if check["kind"] == "loss")
+    assert (docs["name"], docs["role"], docs["limit"], docs["passed"]) == ("docs", "old", 0.1, False)
+    assert docs["change"] == pytest.approx(update["forgetting"]["docs"])
+    assert docs["change"] > docs["limit"]
+    assert docs["p_adjusted"] < 0.05
+    assert (harm["name"], harm["role"], harm["passed"]) == ("harm", "new", True), "it learned what it was given"
+    assert harm["candidate"] == pytest.approx(update["losses"]["release"]["harm"])
+    assert harm["current"] > harm["candidate"]
+    assert {check["name"] for check in update["gate"]["checks"] if check["kind"] == "task"} == {
+        "rewarm_docs_continuation",
+        "rewarm_harm_continuation",
+    }
+    assert update["seconds"]["gate"] > 0
+    assert (workspace / "updates" / "0001-harm" / "release" / "model" / "model.safetensors").exists(), "to be looked at"
+    assert rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM)).returncode == 2, "it was taken in"
+
+
+def test_a_good_arrival_then_starts_from_the_trunk_before(workspace: Path, base: Lineage) -> None:
+    before = (workspace / "releases.json").read_bytes()
+    good = ("update", workspace, "--data", f"code={base.code}", *sets("gate.trunk=before"))
+    done = rewarm(*good)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "gate: passed, against 0000-docs" in done.stdout
+    found = status(workspace)
+    first, _, update = found["updates"]
+    assert (found["release"], update["id"], update["state"]) == ("0002-code", "0002-code", "released")
+    assert (update["follows"], list(update["losses"]["release"])) == ("0000-docs", ["docs", "code"])
+    assert list(update["replay"]["by_dataset"]) == ["docs"]
+    folder = workspace / "updates" / "0002-code"
+    assert (
+        json.loads((folder / "trunk" / "manifest.json").read_text())["identity"]["inputs"]["start"]
+        == (first["weights"]["trunk"])
+    )
+    record = json.loads((folder / "update.json").read_text())
+    assert record["position"] == first["tokens"]["planned"] + update["tokens"]["planned"]
+    seen = record["data"]["code"]["ingest"]["duplicates_earlier"]
+    assert seen < MENDED / 2, "what was refused does not count as seen"
+
+    (workspace / "releases.json").write_bytes(before)  # as a kill between the two writes leaves it
+    torn = status(workspace)
+    assert (torn["release"], torn["updates"][-1]["state"]) == ("0000-docs", "unfinished")
+    assert rewarm(*good).returncode == 0
+    healed = status(workspace)
+    assert (healed["release"], healed["updates"][2]["weights"]) == ("0002-code", update["weights"])
+    assert healed["updates"][2]["gate"] == update["gate"]

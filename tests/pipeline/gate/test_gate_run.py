@@ -1,0 +1,174 @@
+"""The gate on an evaluation's own files: what is compared with what, and what is noted instead."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.arrival import Arrival
+from pipeline.base import create
+from pipeline.config import Recipe, apply_settings, load_recipe
+from pipeline.gate.run import run_gate
+from pipeline.gate.verdict import Check, Verdict
+from pipeline.learning import conditions
+from pipeline.lineage import Lineage, Update
+from pipeline.making import Making
+from pipeline.steps import Runner, now
+from pipeline.terminal import Terminal
+from pipeline.workspace import Workspace
+from stages.evaluate.losses import LOSS_SCHEMA
+from stages.evaluate.tasks import task_name
+from stages.storage import MANIFEST, Folder
+
+DOCUMENTS = 40
+QUESTIONS = task_name("docs", "continuation")
+
+
+def write_losses(evaluation: Folder, dataset: str, loss: float, ids: str = "d") -> None:
+    """Losses of ``DOCUMENTS`` documents around ``loss`` nats per token."""
+    tokens = [50 + number for number in range(DOCUMENTS)]
+    nats = [size * (loss + 0.02 * (number % 5 - 2)) for number, size in enumerate(tokens)]
+    names = [f"{ids}{number}" for number in range(DOCUMENTS)]
+    with (evaluation / "losses").writing(f"release-{dataset}.parquet") as path:
+        pq.write_table(pa.table([names, nats, tokens, tokens], schema=LOSS_SCHEMA), path)
+
+
+def write_samples(evaluation: Folder, task: str, scores: Mapping[str, float], metric: str = "acc") -> None:
+    lines = [{"doc_id": name, "filter": "none", metric: score} for name, score in scores.items()]
+    lines += [{"doc_id": name, "filter": "strict", metric: 0.0} for name in scores]
+    (evaluation / "samples").write(f"{task}.jsonl", b"".join(orjson.dumps(line) + b"\n" for line in lines))
+
+
+class World:
+    """A base that was evaluated on ``docs``, and an update in the making that takes in ``news``."""
+
+    def __init__(self, root: Path, *sets: str) -> None:
+        self.recipe: Recipe = apply_settings(load_recipe("tiny"), sets)
+        self.workspace = Workspace(str(root))
+        create(self.workspace, self.recipe)
+        self.before = self.workspace.update("0000-docs") / "evaluation"
+        Lineage(self.workspace).record(self.base())
+        self.making = Making(
+            self.workspace,
+            Lineage(self.workspace),
+            Arrival({"news": []}, {"news": ""}),
+            self.recipe,
+            "0001-news",
+            Runner(Terminal(quiet=True)),
+        )
+        self.candidate = self.making.folder / "evaluation"
+        self.against = self.candidate / "against-0000-docs"
+        for folder in (self.before, self.candidate):
+            self.commit(folder, "evaluate", conditions(self.making, self.recipe.evaluate), {})
+        self.measured("news")
+        (self.workspace.update("0000-docs") / "release" / "model").write("config.json", b"{}")
+        write_losses(self.before, "docs", 4.0)
+        write_losses(self.candidate, "docs", 4.1)
+        write_losses(self.candidate, "news", 3.0)
+
+    def base(self) -> Update:
+        nothing: dict[str, object] = {key: {} for key in Update.__dataclass_fields__}
+        plain = {"id": "0000-docs", "arrival": "docs", "datasets": ["docs"], "state": "released", "follows": None}
+        more = {"losses": {"release": {"docs": 4.0}}, "weights": {"release": "base"}}
+        return Update(**(nothing | plain | more))  # type: ignore[arg-type]
+
+    def commit(self, folder: Folder, step: str, settings: object, inputs: object) -> None:
+        identity = {"step": step, "version": 1, "settings": settings, "inputs": inputs}
+        folder.write_json(MANIFEST, {"identity": identity, "outcome": {}, "seconds": 1.5, "finished": now()})
+
+    def measured(self, *names: str) -> None:
+        """The step that measures the current release, done before on these datasets."""
+        settings = conditions(self.making, self.recipe.evaluate.model_copy(update={"tasks": ()}))
+        self.commit(self.against, "gate", settings, {"release": "base", "datasets": list(names)})
+        for name in names:
+            write_losses(self.against, name, 5.0 if name == "news" else 4.0)
+
+    def verdict(self) -> Verdict:
+        found = run_gate(self.making)
+        assert found is not None
+        return found
+
+
+def by_name(verdict: Verdict) -> dict[str, Check]:
+    return {check.name: check for check in verdict.checks}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_old_data_from_the_record_and_new_data_measured_here(world: World) -> None:
+    found = world.verdict()
+    checks = by_name(found)
+    assert (found.passed, found.against, list(checks)) == (True, "0000-docs", ["docs", "news"])
+    assert checks["docs"].change == pytest.approx(0.1)
+    assert (checks["docs"].role, checks["news"].role) == ("old", "new")
+    assert (checks["news"].candidate, checks["news"].current) == (pytest.approx(3, abs=0.1), pytest.approx(5, abs=0.1))
+    assert checks["news"].n == DOCUMENTS
+    assert world.making.runner.seconds == {"gate": 1.5}
+
+
+def test_what_was_forgotten_or_not_learned_is_refused(world: World) -> None:
+    write_losses(world.candidate, "docs", 4.7)
+    assert not world.verdict().passed
+    write_losses(world.candidate, "docs", 4.0)
+    write_losses(world.candidate, "news", 5.0)
+    assert world.verdict().because == ["news: was not learned: +0.000 (p 1)"]
+
+
+@pytest.mark.parametrize("reason", ["other documents", "other settings"])
+def test_what_the_record_cannot_be_compared_with_is_measured_again(tmp_path: Path, reason: str) -> None:
+    world = World(tmp_path)
+    if reason == "other documents":
+        write_losses(world.before, "docs", 1.0, ids="other")
+    else:
+        write_losses(world.before, "docs", 1.0)
+        world.commit(world.before, "evaluate", {"seq_len": 1}, {})
+    world.measured("docs", "news")
+    assert by_name(world.verdict())["docs"].current == pytest.approx(4, abs=0.1)
+
+
+def test_a_current_release_that_is_gone_or_unlike_is_noted_and_no_crash(world: World) -> None:
+    write_losses(world.against, "news", 5.0, ids="other")
+    found = world.verdict()
+    assert list(by_name(found)) == ["docs"]
+    assert found.because[1:] == ["news: both models were not measured on the same documents; not compared"]
+    (world.workspace.update("0000-docs") / "release").delete()
+    assert "is not there to be measured" in world.verdict().because[1]
+
+
+def test_a_split_without_a_loss_and_a_limit_without_a_dataset_are_noted(tmp_path: Path) -> None:
+    world = World(tmp_path, "gate.max_forgetting_by_dataset={dcos: 0.1}")
+    (world.candidate / "losses").delete("release-news.parquet")
+    assert world.verdict().because[1:] == [
+        "gate.max_forgetting_by_dataset: dcos is no earlier dataset",
+        "news: has too few validation tokens for a loss; not compared",
+    ]
+
+
+def test_tasks_are_paired_by_question(world: World) -> None:
+    right = {f"q{number}": 1.0 for number in range(30)}
+    write_samples(world.before, QUESTIONS, right)
+    write_samples(world.candidate, QUESTIONS, {name: float(name < "q2") for name in reversed(right)})
+    write_samples(world.candidate, "piqa", right)
+    write_samples(world.candidate, task_name("docs", "rolling"), right, "bits_per_byte")
+    found = world.verdict()
+    check = by_name(found)[QUESTIONS]
+    assert (check.role, check.metric, check.n, check.limit) == ("old", "acc", 30, 0.05)
+    assert (check.current, check.passed) == (1.0, False)
+    assert check.p == pytest.approx(2 / 2 ** sum(name >= "q2" for name in right))
+    assert found.because[1:] == ["piqa: 0000-docs was not asked the same questions; not compared"]
+    write_samples(world.before, QUESTIONS, dict.fromkeys(list(right)[1:], 1.0))
+    assert QUESTIONS not in by_name(world.verdict())
+
+
+def test_switched_off_or_for_a_base_nothing_is_compared(tmp_path: Path) -> None:
+    world = World(tmp_path, "gate.enabled=false")
+    found = world.verdict()
+    assert (found.passed, found.checks, found.because) == (True, [], ["gate.enabled is false: nothing was compared"])
+    world.workspace.folder.delete("releases.json")
+    assert run_gate(world.making) is None

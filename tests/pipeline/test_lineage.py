@@ -1,0 +1,227 @@
+"""The lineage's line: where the next update starts after a refusal; and releases, changed in one step."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.arrival import find
+from pipeline.base import create
+from pipeline.config import load_recipe
+from pipeline.lineage import PLAN, REFUSED, RELEASED, RELEASES, UPDATE, Lineage, Update
+from pipeline.making import earlier_datasets
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+from stages.ingest import IngestSettings
+from stages.progress import Silent
+from stages.train import ScheduleSettings, schedule_for
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(str(tmp_path / "workspace"))
+    create(made, load_recipe("tiny"))
+    return made
+
+
+def update(name: str, state: str = RELEASED, follows: str | None = None, position: int = 100) -> Update:
+    dataset = name.partition("-")[2]
+    return Update(
+        id=name,
+        arrival=dataset,
+        datasets=[dataset],
+        state=state,
+        finished="2026-01-01T00:00:00+00:00",
+        position=position,
+        tokens={"planned": 100, "new": 50, "replayed": 50, "annealed": 0},
+        replay={"by_dataset": {"base": {"to": position}}},
+        schedule=schedule_for(ScheduleSettings(), 0, position, None).to_json(),
+        losses={},
+        bits_per_byte={},
+        forgetting={},
+        lm_eval={},
+        seconds={},
+        train={},
+        weights={"trunk": name},
+        order_seed=3,
+        data={},
+        gate={} if name.startswith("0000") else {"because": [f"judged {name}"]},
+        follows=follows,
+    )
+
+
+def record(workspace: Workspace, done: Update) -> None:
+    (workspace.update(done.id) / "release" / "model").write("config.json", b"{}")
+    workspace.update(done.id).write_json(PLAN, {})
+    Lineage(workspace).record(done)
+
+
+def line(workspace: Workspace, trunk: str) -> list[str]:
+    return [one.id for one in Lineage(workspace, trunk).learned]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def refused(workspace: Workspace) -> Workspace:
+    """A base, and an update that the gate refused."""
+    record(workspace, update("0000-base", position=100))
+    record(workspace, update("0001-bad", REFUSED, "0000-base", 200))
+    return workspace
+
+
+def test_before_a_refused_update_has_not_been(refused: Workspace) -> None:
+    lineage = Lineage(refused, "before")
+    assert lineage.head is not None
+    assert (lineage.head.id, lineage.position, lineage.replayed()) == ("0000-base", 100, {"base": 100})
+    assert list(lineage.datasets()) == ["base"] == [one.name for one in earlier_datasets(refused, lineage)]
+    assert lineage.trunk() == refused.update("0000-base") / "trunk" / "model"
+    followed = lineage.followed()
+    assert followed is not None
+    assert followed.to_json() == update("0000-base", position=100).schedule
+    assert [one.id for one in lineage.updates] == ["0000-base", "0001-bad"], "it stays to be looked at, numbered"
+
+
+def test_continue_goes_on_from_what_was_refused(refused: Workspace) -> None:
+    lineage = Lineage(refused, "continue")
+    assert lineage.head is not None
+    assert (lineage.head.id, lineage.position, list(lineage.datasets())) == ("0001-bad", 200, ["base", "bad"])
+    assert [one.age for one in earlier_datasets(refused, lineage)] == [2, 1]
+    assert lineage.release == "0000-base"
+
+
+def test_the_policy_is_the_recipes_where_none_is_given(refused: Workspace) -> None:
+    assert Lineage(refused).policy == "before"
+    assert line(refused, "before") == [one.id for one in Lineage(refused).learned]
+    written = refused.record()
+    written["recipe"]["gate"]["trunk"] = "continue"
+    refused.folder.write_json("workspace.json", written)
+    assert Lineage(refused).policy == "continue"
+
+
+def test_the_line_is_where_each_update_really_started(refused: Workspace) -> None:
+    record(refused, update("0002-good", RELEASED, "0000-base", 200))
+    for trunk in ("before", "continue"):
+        assert line(refused, trunk) == ["0000-base", "0002-good"], "what 0002 did not learn does not come back"
+    record(refused, update("0003-more", REFUSED, "0002-good", 300))
+    record(refused, update("0004-on", RELEASED, "0003-more", 400))
+    for trunk in ("before", "continue"):
+        assert line(refused, trunk) == ["0000-base", "0002-good", "0003-more", "0004-on"], "nor can it be unlearned"
+    assert [one.age for one in earlier_datasets(refused, Lineage(refused))] == [4, 3, 2, 1]
+
+
+def test_a_record_that_names_no_start_follows_the_one_before(workspace: Workspace) -> None:
+    for number, name in enumerate(["base", "one", "two"]):
+        record(workspace, update(f"{number:04d}-{name}"))
+    assert line(workspace, "before") == ["0000-base", "0001-one", "0002-two"]
+
+
+def test_the_name_of_a_refused_dataset_is_taken(refused: Workspace, tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("a text")
+    for trunk in ("before", "continue"):
+        with pytest.raises(UsageError, match=r"by update 0001-bad, which the gate refused"):
+            find({"bad": [str(data)]}, Lineage(refused, trunk), IngestSettings(), Silent())  # type: ignore[arg-type]
+        assert find({"mended": [str(data)]}, Lineage(refused, trunk), IngestSettings(), Silent())  # type: ignore[arg-type]
+
+
+# -- releases --------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_says_why_and_a_refusal_changes_none(refused: Workspace) -> None:
+    before = refused.folder.read(RELEASES)
+    record(refused, update("0002-worse", REFUSED, "0000-base"))
+    assert refused.folder.read(RELEASES) == before
+    record(refused, update("0003-good", RELEASED, "0000-base"))
+    lineage = Lineage(refused)
+    assert lineage.release == "0003-good"
+    assert [(entry["update"], entry["because"]) for entry in lineage.history] == [
+        ("0000-base", ""),
+        ("0003-good", "judged 0003-good"),
+    ]
+
+
+def test_killed_between_record_and_release_it_is_unfinished_and_ends_by_the_same_call(refused: Workspace) -> None:
+    """The two writes are the only ones that finish an update; what lies between them is the first alone."""
+    done = update("0002-good", RELEASED, "0000-base")
+    record(refused, done)
+    history = Lineage(refused).history
+    refused.folder.write_json(RELEASES, {"current": "0000-base", "history": history[:-1]})
+    torn = Lineage(refused)
+    assert refused.update("0002-good").exists(UPDATE)
+    assert (torn.unfinished, torn.release) == ("0002-good", "0000-base")
+    assert [one.id for one in torn.updates] == ["0000-base", "0001-bad"]
+    torn.record(replace(done, finished="2026-01-02T00:00:00+00:00"))
+    assert (torn.unfinished, torn.release) == (None, "0002-good")
+    assert len(torn.history) == 2
+
+
+def test_a_write_that_fails_leaves_the_releases_as_they_were(
+    refused: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, or the process is killed, at the last moment before the new file takes its place."""
+    before = refused.folder.read(RELEASES)
+
+    def fail(self: Path, target: Path) -> Path:
+        if target.name == RELEASES:
+            raise OSError("no space left on device")
+        return rename(self, target)
+
+    rename = Path.replace
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+        patched.setattr(Path, "replace", fail)
+        record(refused, update("0002-good", RELEASED, "0000-base"))
+    assert refused.folder.read(RELEASES) == before
+    assert Lineage(refused).unfinished == "0002-good"
+    record(refused, update("0002-good", RELEASED, "0000-base"))
+    assert Lineage(refused).release == "0002-good"
+
+
+def test_a_refused_release_is_promoted_by_hand_for_a_reason(refused: Workspace) -> None:
+    lineage = Lineage(refused)
+    with pytest.raises(UsageError, match=r"0001-bad: the gate refused.*say why"):
+        lineage.promote("0001-bad")
+    lineage.promote("0001-bad", "the old data do not matter any more")
+    assert lineage.release == "0001-bad"
+    assert json.loads(refused.folder.read(RELEASES))["history"][-1]["because"] == "the old data do not matter any more"
+    assert line(refused, "before") == ["0000-base", "0001-bad"], "what is used is built on"
+    lineage.promote("0001-bad", "again")
+    assert len(lineage.history) == 2, "nothing changed"
+    assert lineage.rollback() == "0000-base"
+    assert line(refused, "before") == ["0000-base"]
+
+
+def test_rollback_goes_back_step_by_step(refused: Workspace) -> None:
+    record(refused, update("0002-good", RELEASED, "0000-base"))
+    record(refused, update("0003-more", RELEASED, "0002-good"))
+    lineage = Lineage(refused)
+    lineage.promote("0000-base", "a look back")
+    assert lineage.rollback() == "0003-more"
+    assert lineage.rollback() == "0002-good"
+    assert lineage.head is not None
+    assert lineage.head.id == "0003-more", "only the release went back"
+    record(refused, update("0004-new", RELEASED, "0003-more"))
+    lineage = Lineage(refused)
+    assert lineage.rollback() == "0002-good" == lineage.release
+    assert lineage.rollback() == "0000-base"
+    with pytest.raises(UsageError, match="no release before 0000-base"):
+        lineage.rollback()
+    assert [entry.get("rolled_back") for entry in lineage.history[-3:]] == [None, "0004-new", "0002-good"]
+
+
+def test_what_is_gone_cannot_be_promoted(refused: Workspace) -> None:
+    record(refused, update("0002-good", RELEASED, "0000-base"))
+    (refused.update("0000-base") / "release").delete()
+    lineage = Lineage(refused)
+    for change in (lambda: lineage.promote("0000-base", "why not"), lineage.rollback):
+        with pytest.raises(UsageError, match="0000-base: its release is not there"):
+            change()
+    assert lineage.release == "0002-good"
+    with pytest.raises(UsageError, match="no update '7'"):
+        lineage.promote("7")
+
+
+def test_a_workspace_without_a_base(workspace: Workspace) -> None:
+    lineage = Lineage(workspace)
+    assert (lineage.head, lineage.learned, lineage.release, lineage.history) == (None, [], None, [])
+    with pytest.raises(UsageError, match="no release before the first"):
+        lineage.rollback()
