@@ -12,6 +12,7 @@ from pipeline.lease.protocol import Holder
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAMESPACES = (Path("/proc/self/ns/pid"), Path("/proc/self/ns/time"))
+PROGRAM = Path(__file__).parents[1] / "__main__.py"
 ENDED = "ZX"  # states of /proc/PID/stat: a zombie writes no more, and in a container it may never be reaped
 PURPOSE_LENGTH = 200  # characters of a command line; enough to know it again
 
@@ -65,5 +66,5 @@ def started(pid: int) -> int | None:
 def command() -> str:
     """This process's command line, as people typed it."""
     program = Path(sys.argv[0] or sys.executable)
-    name = program.parent.name if program.name == "__main__.py" else program.name
+    name = "rewarm" if program == PROGRAM else program.name  # python -m pipeline
     return shlex.join([name, *sys.argv[1:]])[:PURPOSE_LENGTH]
