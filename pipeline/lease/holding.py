@@ -242,17 +242,16 @@ def held_message(folder: Folder, record: Record) -> str:
 
 
 def lost_message(name: str, mine: Record, found: Record | None) -> str:
-    """What a command is told that was too long silent."""
+    """What a command is told that may not write any more."""
+    start = f"{name}: this command no longer holds the workspace"
     if found is None:
-        what = "its record is gone from the folder"
-    elif found.holder == mine.holder:
-        what = "it was given back"
-    else:
-        what = f"`{found.purpose}` ({found.holder}) took over on {found.acquired} with epoch {found.epoch}"
+        return f"{start}: its record is gone from the folder, which was deleted or put there anew while the command ran"
+    if found.holder == mine.holder:
+        return f"{start}: it gave the lease back"
     return (
-        f"{name}: this command no longer holds the workspace: {what}, after no heartbeat of this one (epoch "
-        f"{mine.epoch}) had reached the store for {mine.ttl_s:g} s. Nothing was overwritten; run the command again "
-        "when the other one has ended"
+        f"{start}: `{found.purpose}` ({found.holder}) took over on {found.acquired} with epoch {found.epoch}, after no "
+        f"heartbeat of this one (epoch {mine.epoch}) had come for {mine.ttl_s:g} s. Nothing of the other's was "
+        "overwritten; run the command again when that one has ended"
     )
 
 

@@ -41,6 +41,10 @@ class LocalStore:
 
     def swap(self, before: Record | None, record: Record) -> Seen[Record | None] | None:
         """Put ``record`` in the place of ``before``; None where something else stands there."""
+        if before is None:
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+        elif not self.folder.path.is_dir():
+            return None  # the heartbeat of a folder that was deleted does not bring it back
         with self.locked():
             if self.read().version != before:
                 return None
@@ -56,13 +60,15 @@ class LocalStore:
     @contextmanager
     def committing(self) -> Iterator[Record | None]:
         """The record, which stays as it is for as long as the block lasts."""
+        if not self.folder.path.is_dir():
+            yield None
+            return
         with self.locked():
             yield self.read().record
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock. Raises ``StageError`` where another process sits on it, ``UsageError`` where none work."""
-        self.folder.path.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock(handle)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -234,6 +235,19 @@ def test_the_cause_of_an_end_is_the_lost_lease_whatever_failed_first(tmp_path: P
             workspace.folder.write("x", b"")
         raise StageError("training failed")
     assert isinstance(ended.value.__cause__, StageError)
+
+
+def test_a_folder_that_was_deleted_ends_its_command_and_does_not_come_back(tmp_path: Path) -> None:
+    with holding(tmp_path / "workspace", "first", SHORT) as first:
+        first.tell("sleep", "600")
+        shutil.rmtree(tmp_path / "workspace")
+        code, errors = first.end()
+        assert (code, "its record is gone from the folder" in errors) == (1, True)
+    workspace = Workspace(str(tmp_path / "workspace"))
+    with pytest.raises(LeaseLostError, match="its record is gone"), workspace.lease():
+        shutil.rmtree(tmp_path / "workspace")
+        workspace.folder.write("workspace.json", b"")
+    assert not (tmp_path / "workspace" / RECORD).exists()
 
 
 def test_a_guard_does_not_travel(tmp_path: Path) -> None:
