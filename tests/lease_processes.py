@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -43,13 +43,18 @@ with exits(), workspace.lease(purpose, wait) as lease:
         print("done", flush=True)
 """
 
+# A command before another, which then runs as in a container of its own: same kernel, other pids.
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+
 
 class Command:
     """One such process."""
 
-    def __init__(self, workspace: str | Path, purpose: str, ttl: float, wait: float = 0) -> None:
+    def __init__(
+        self, workspace: str | Path, purpose: str, ttl: float, wait: float = 0, within: Sequence[str] = ()
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, str(workspace), purpose, str(wait)],
+            [*within, sys.executable, "-c", COMMAND, str(workspace), purpose, str(wait)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -94,9 +99,11 @@ class Command:
 
 
 @contextmanager
-def holding(workspace: str | Path, purpose: str, ttl: float, wait: float = 0) -> Iterator[Command]:
+def holding(
+    workspace: str | Path, purpose: str, ttl: float, wait: float = 0, within: Sequence[str] = ()
+) -> Iterator[Command]:
     """A process that holds the workspace now; ended at the end, whatever it is doing."""
-    command = Command(workspace, purpose, ttl, wait)
+    command = Command(workspace, purpose, ttl, wait, within)
     try:
         assert command.says().startswith("held"), command.end()
         yield command

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from lease_processes import Command, holding, run_race
+from lease_processes import CONTAINER, Command, holding, run_race
 
 from pipeline.lease import LeaseLostError, hold, look
 from pipeline.lease.holding import ttl
@@ -197,6 +198,23 @@ def test_a_dead_one_is_taken_over_when_it_was_silent_for_its_ttl_by_ones_own_clo
     with hold(Folder(tmp_path)) as lease:
         assert time.monotonic() - start >= SHORT
         assert lease.epoch == 6
+
+
+@pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode,
+    reason="needs namespaces (unshare, as on any Linux that lets users make them)",
+)
+def test_pids_of_another_container_on_the_same_node_say_nothing(tmp_path: Path) -> None:
+    with holding(tmp_path, "contained", 2, within=CONTAINER) as contained:
+        with pytest.raises(UsageError, match=r"`contained` \(process \d on "):
+            hold(Folder(tmp_path)).__enter__()
+        contained.process.kill()
+        contained.process.wait()
+        start = time.monotonic()
+        with hold(Folder(tmp_path)) as lease:
+            assert time.monotonic() - start >= 2, "taken for dead by a pid that means something else here"
+            assert lease.epoch == 2
 
 
 def test_every_write_under_a_lost_lease_is_refused_and_every_folder_made_from_it_knows(tmp_path: Path) -> None:
