@@ -1,16 +1,17 @@
 """Where things lie in a workspace, on any filesystem, and who may write there."""
 
-import fcntl
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pipeline.lease import Lease, hold
 from stages.errors import UsageError
-from stages.storage import Folder
+from stages.storage import REMOVED, Folder, remove
 
 FORMAT_VERSION = 1
 RECORD = "workspace.json"
+LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # where folders are deleted
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -65,17 +66,27 @@ class Workspace:
         return self.folder / "tokenizer"
 
     @contextmanager
-    def lease(self) -> Iterator[None]:
-        """Hold the workspace: one command at a time writes to it. The lock dies with its process."""
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        with (self.folder.path / ".lease").open("a") as handle:
+    def lease(
+        self, purpose: str | None = None, wait_s: float = 0.0, note: Callable[[str], None] | None = None
+    ) -> Iterator[Lease]:
+        """Hold the workspace: one command at a time writes to it; arguments and errors are those of ``lease.hold``.
+
+        While the block lasts, what this process writes through ``folder`` and the folders made from it is refused with
+        ``LeaseLostError`` once another process has taken over.
+        """
+        with hold(self.folder, purpose, wait_s, note=note) as lease:
+            self.folder = self.folder.guarded(lease)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"{self.folder}: another rewarm command is writing to this workspace; wait for it to end"
-                ) from error
-            yield
+                self.sweep()
+                yield lease
+            finally:
+                self.folder = self.folder.guarded(None)
+
+    def sweep(self) -> None:
+        """Remove what killed commands left of folders that they were deleting."""
+        for level in ("", *LEVELS):
+            for left in self.folder.path.glob(f"{level}.*{REMOVED}"):
+                remove(left)
 
 
 def check_name(name: str) -> str:

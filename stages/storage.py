@@ -2,6 +2,8 @@
 
 Invariant: a file appears under its name whole or not at all. On a local disk it is written beside its place and
 renamed; on an object store a put is atomic by itself. Names that begin with a dot are never listed.
+
+A folder may carry a guard, which is asked before every write and again at the moment at which the write would count.
 """
 
 import os
@@ -9,9 +11,9 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import pyarrow.fs as pafs
@@ -20,12 +22,28 @@ import xxhash
 from stages.errors import UsageError
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
+REMOVED = ".removed"  # ends the names of folders that have been taken away and are being deleted
+
+
+class Guard(Protocol):
+    """Says whether this process may still write; both methods raise a ``StageError`` where it may not."""
+
+    def check(self) -> None:
+        """A quick answer, before work begins that would be in vain."""
+
+    def committing(self) -> AbstractContextManager[None]:
+        """The answer that counts. Nobody else becomes the writer while the block lasts, where the storage has locks."""
 
 
 class Folder:
-    """A folder by URI or local path. Cheap to make and to send to a Ray task; nothing is created until written."""
+    """A folder by URI or local path. Cheap to make and to send to a Ray task; nothing is created until written.
 
-    def __init__(self, uri: str | Path) -> None:
+    A guard stays in its process: a Ray worker gets the folder without it. What workers write lies in folders that are
+    not committed; it counts only by the marker that the driver writes afterwards, and that write is guarded.
+    """
+
+    def __init__(self, uri: str | Path, guard: Guard | None = None) -> None:
+        self.guard = guard
         text = str(uri)
         if "://" in text and not text.startswith("file://"):
             self.uri = text.rstrip("/")
@@ -44,9 +62,16 @@ class Folder:
     def __hash__(self) -> int:
         return hash(self.uri)
 
+    def __reduce__(self) -> tuple[type["Folder"], tuple[str]]:
+        return Folder, (self.uri,)
+
     def __truediv__(self, child: str) -> "Folder":
         head, mark, query = self.uri.partition("?")
-        return Folder(f"{head}/{child}{mark}{query}")
+        return Folder(f"{head}/{child}{mark}{query}", self.guard)
+
+    def guarded(self, guard: Guard | None) -> "Folder":
+        """The same folder, whose writes (and its children's) ``guard`` is asked about; None: nobody is."""
+        return Folder(self.uri, guard)
 
     @property
     def is_local(self) -> bool:
@@ -145,6 +170,7 @@ class Folder:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A local scratch path for a file (or folder) that takes its place in one step when the block succeeds."""
+        self._check()
         if self.is_local:
             target = self.path / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -153,10 +179,12 @@ class Folder:
                 yield scratch
                 for entry in [*scratch.rglob("*"), scratch]:
                     sync(entry)
-                if scratch.is_dir() and target.exists():
-                    shutil.rmtree(target)
-                scratch.replace(target)
-                sync(target.parent)
+                with self._committing():
+                    before = set_aside(target) if scratch.is_dir() and target.exists() else None
+                    scratch.replace(target)
+                    sync(target.parent)
+                if before is not None:
+                    remove(before)
             finally:
                 remove(scratch)
         else:
@@ -168,9 +196,13 @@ class Folder:
     def upload(self, source: Path, name: str) -> None:
         """Copy a local file or folder here."""
         filesystem, path = self.filesystem()
-        pafs.copy_files(
-            str(source), f"{path}/{name}", source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem
-        )
+        with self._committing():
+            pafs.copy_files(
+                str(source),
+                f"{path}/{name}",
+                source_filesystem=pafs.LocalFileSystem(),
+                destination_filesystem=filesystem,
+            )
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file atomically."""
@@ -190,30 +222,55 @@ class Folder:
         filesystem, path = self.filesystem()
         if self.is_local:
             self.path.mkdir(parents=True, exist_ok=True)
-            source.path.rename(self.path / name)
-            sync(self.path)
+            with self._committing():
+                source.path.rename(self.path / name)
+                sync(self.path)
         else:
-            pafs.copy_files(source.filesystem()[1], f"{path}/{name}", source_filesystem=filesystem)
+            with self._committing():
+                pafs.copy_files(source.filesystem()[1], f"{path}/{name}", source_filesystem=filesystem)
             source.delete()
 
     def sweep(self) -> None:
         """Remove what killed writers left beside their places; only while nobody writes here."""
+        self._check()
         if self.is_local and self.exists():
-            for left in self.path.glob(".*.tmp"):
+            for left in [*self.path.glob(".*.tmp"), *self.path.glob(f".*{REMOVED}")]:
                 remove(left)
 
     def delete(self, name: str = "") -> None:
-        """Remove a file, or a folder with all in it; nothing where there is none."""
+        """Remove a file, or a folder with all in it; nothing where there is none.
+
+        A guarded local folder goes in one step, so that a process that is suspended in the middle and wakes up late
+        deletes nothing of what another has made there meanwhile. ``sweep`` removes what a kill then leaves.
+        """
+        self._check()
         if self.is_local:
-            remove(self.path / name)
+            self._delete_local(self.path / name)
             return
         filesystem, path = self.filesystem()
         target = f"{path}/{name}".rstrip("/")
         kind = filesystem.get_file_info(target).type
-        if kind == pafs.FileType.Directory:
-            filesystem.delete_dir(target)
-        elif kind == pafs.FileType.File:
-            filesystem.delete_file(target)
+        with self._committing():
+            if kind == pafs.FileType.Directory:
+                filesystem.delete_dir(target)
+            elif kind == pafs.FileType.File:
+                filesystem.delete_file(target)
+
+    def _delete_local(self, target: Path) -> None:
+        if self.guard is None or not target.is_dir() or target.is_symlink():
+            with self._committing():
+                remove(target)
+            return
+        with self._committing():
+            gone = set_aside(target)
+        remove(gone)
+
+    def _check(self) -> None:
+        if self.guard is not None:
+            self.guard.check()
+
+    def _committing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.guard is None else self.guard.committing()
 
 
 def cache_root() -> Path:
@@ -227,6 +284,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Take a folder away from its name, in one step; where it lies now."""
+    return path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex}{REMOVED}"))
 
 
 def sync(path: Path) -> None:
