@@ -7,6 +7,7 @@ import typer
 
 from pipeline import actions
 from pipeline.cli.app import app, print_json, show
+from pipeline.cli.completion import recipe_names
 from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
 from pipeline.gate.view import verdict_lines
 from pipeline.lineage import REFUSED
@@ -24,7 +25,13 @@ REFUSAL = 3  # exit code of an update that is finished, but whose release the ga
 def init(
     workspace: WorkspaceArgument,
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME|FILE", help="A preset's name (`rewarm recipes`) or a YAML file.")
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="A preset's name (`rewarm recipes`) or a YAML file.",
+            autocompletion=recipe_names,
+        ),
     ],
     data: DataOption = None,
     source: Annotated[
