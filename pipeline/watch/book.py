@@ -1,6 +1,6 @@
 """What the journal's events add up to: every arrival's state. Pure; a dry run turns pages without a journal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ class Arrival:
     plan: Mapping[str, Any] = field(default_factory=dict)  # cost, currency, hours, steps, tokens
     planned: str = ""  # the fingerprint that was planned
     begun: str = ""  # the fingerprint that its update was begun with
-    sets: tuple[str, ...] = ()  # its update was begun with
+    sets: Sequence[str] = ()  # its update was begun with
     spent: str = ""  # when its update was first begun
     attempts: int = 0  # of its update
     failures: int = 0  # since a person last looked
@@ -99,7 +99,7 @@ def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
         case "complete":
             changed = {"completed": event.at, "state": COMPLETE if arrival.state == ARRIVING else arrival.state}
         case "started":
-            changed = {**clean, "sets": tuple(details["sets"]), "spent": arrival.spent or event.at, "state": STARTED}
+            changed = {**clean, "spent": arrival.spent or event.at, "state": STARTED}
         case "failed":
             changed = {"state": FAILED, "failures": arrival.failures + 1}
         case "held":

@@ -1,9 +1,5 @@
-"""Commands of rewarm as processes that never outlive the watch that started them.
+"""A command of rewarm as a child of the watch: started, followed, ended."""
 
-python -m pipeline.watch.child PARENT update WORKSPACE --data NAME=PATH
-"""
-
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,25 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
-
-
-def main() -> None:
-    """Run a command of rewarm in this process, and be killed when the process PARENT ends, however it ends.
-
-    An update that is killed goes on later where it stood; one that is orphaned would write beside the next.
-    """
-    parent = int(sys.argv[1])
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the kernel was told
-        os.kill(os.getpid(), signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
-    sys.argv = ["rewarm", *sys.argv[2:]]
-    from pipeline.cli import main as rewarm
-
-    rewarm()
+LAUNCHER = "pipeline.watch.launch"
 
 
 class Child:
@@ -40,7 +20,7 @@ class Child:
     def __init__(self, arguments: Sequence[str], log: Path, output: Path | None = None) -> None:
         """``output`` takes its standard output, where that is a result and not for the log."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pipeline.watch.child", str(os.getpid()), *arguments]
+        command = [sys.executable, "-m", LAUNCHER, str(os.getpid()), *arguments]
         with log.open("ab") as stream:
             self._shown = self._began = stream.seek(0, os.SEEK_END)
             with (output or Path(os.devnull)).open("wb") as result:
@@ -92,7 +72,3 @@ class Child:
         with self.log.open("rb") as stream:
             stream.seek(self._began)
             return stream.read().decode(errors="replace")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
 """What a watch is told: where arrivals come in, when they are complete, when they are taken in, and whom to tell."""
 
+import shlex
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -65,6 +66,13 @@ class WatchSettings(Settings):
         for address in value:
             if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
                 raise ValueError("a webhook is an http:// or https:// address")
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _words(cls, value: str | None) -> str | None:
+        if value is not None and not shlex.split(value):
+            raise ValueError("a command is expected")
         return value
 
     @model_validator(mode="after")
