@@ -48,7 +48,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / JOURNAL
-        self._offset, self._seq = 0, 0
+        self._offset, self._seq, self._size = 0, 0, 0
 
     def append(self, draft: Draft, now: datetime) -> None:
         """Write an event down, after those that others wrote meanwhile; the next ``read`` gives it."""
@@ -79,13 +79,14 @@ class Journal:
                     f"{self.file}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). Mend the "
                     "line, or move the file away: what was taken in is known from the updates, what is held is not"
                 ) from error
+        self._size = self._offset + len(data)
         self._offset += len(whole)
         self._seq += len(events)
         return events
 
     def grown(self) -> bool:
         """Whether something was written that was not read."""
-        return self.file.exists() and self.file.stat().st_size > self._offset
+        return self.file.exists() and self.file.stat().st_size != self._size
 
 
 @contextmanager
