@@ -1,6 +1,6 @@
 """Times, arrivals and finished updates for the tests of a watch."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_origin
 
@@ -9,6 +9,7 @@ from pipeline.watch.book import Book
 from pipeline.watch.inbox import Found, Listing
 from pipeline.watch.journal import Draft
 from pipeline.watch.outlook import turn
+from pipeline.workspace import Workspace
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -51,3 +52,10 @@ def update(number: int, name: str, state: str = "released", **values: Any) -> Up
     needed = [one for one in fields(Update) if one.name not in known]
     blank = {one.name: (get_origin(one.type) or one.type)() for one in needed}
     return Update(**{**blank, **known, **values})
+
+
+def with_base(workspace: Workspace) -> None:
+    """Give a workspace a base's records alone: enough for all that comes before training."""
+    workspace.update("0000-docs").write_json("update.json", asdict(update(0, "docs")))
+    promoted = {"update": "0000-docs", "at": "2026-11-21T12:00:00+00:00", "because": ""}
+    workspace.folder.write_json("releases.json", {"current": "0000-docs", "history": [promoted]})

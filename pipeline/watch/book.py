@@ -100,15 +100,15 @@ def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
             changed = {"completed": event.at, "state": COMPLETE if arrival.state == ARRIVING else arrival.state}
         case "started":
             changed = {**clean, "spent": arrival.spent or event.at, "state": STARTED}
+        case "busy":  # its update did not begin
+            changed = {"attempts": arrival.attempts - 1}
         case "failed":
             changed = {"state": FAILED, "failures": arrival.failures + 1}
         case "held":
             changed = {"state": HELD, "retry_at": "", "approved": False}
-        case "lifted":  # the reason why it was held is gone
-            changed = {**clean, "state": back}
-        case "retry":  # a person says so
-            called = arrival.called or bool(arrival.completed)
-            changed = {**clean, "state": back, "called": called, "failures": 0, "approved": True}
+        case "lifted" | "retry":  # the reason why it was held is gone, or a person says so
+            asked = {"called": arrival.called or bool(arrival.completed), "failures": 0, "approved": True}
+            changed = {**clean, "state": back, **(asked if event.kind == "retry" else {})}
         case "released" | "refused":
             changed = {"state": event.kind, "why": "", "retry_at": ""}
     return {**details, **changed}

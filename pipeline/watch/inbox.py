@@ -59,7 +59,7 @@ def dataset_name(entry: str, is_file: bool) -> str:
         stem = stem.with_suffix("")
     plain = unicodedata.normalize("NFKD", stem.name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")
-    digest = xxhash.xxh3_64_hexdigest(entry.encode(errors="surrogateescape"))[:HASH_CHARS]
+    digest = xxhash.xxh3_64_hexdigest(entry.encode(errors="surrogatepass"))[:HASH_CHARS]
     if not name:
         name = f"arrival-{digest}"
     if len(name) > NAME_CHARS:
@@ -81,16 +81,17 @@ def place_of(inbox: str, settings: IngestSettings) -> Location:
 def look(place: Location, kind: str, marker: str) -> Listing:
     """List an inbox; ``kind`` is ``ingest.format``. Raises ``OSError`` where it cannot be listed."""
     items = list(on_disk(place) if place.is_local else in_store(place))
+    unfit = {name for path, _, _ in items if not is_text(name := path.partition("/")[0])}
     single = {path: (size, version) for path, size, version in items if "/" not in path}
     folders: dict[str, list[Item]] = {}
     for path, size, version in items:
         head, separator, rest = path.partition("/")
-        if separator and not head.startswith(HIDDEN):
+        if separator and head not in unfit and not head.startswith(HIDDEN):
             folders.setdefault(head, []).append((rest, size, version))
     arrivals = [of_folder(place, name, below, marker) for name, below in folders.items()]
-    passed_over = []
+    passed_over = [ascii(name) for name in unfit]
     for name, (size, version) in single.items():
-        if name.startswith(HIDDEN) or name.endswith(f".{marker}"):
+        if name in unfit or name.startswith(HIDDEN) or name.endswith(f".{marker}"):
             continue
         if recognise(f"{place.path}/{name}", kind) is None:
             passed_over.append(name)
@@ -98,6 +99,15 @@ def look(place: Location, kind: str, marker: str) -> Listing:
             mark = single.get(f"{name}.{marker}", (0, ""))[1]
             arrivals.append(described(place, name, True, [(name, size, version)], mark))
     return Listing(sorted(arrivals, key=lambda one: one.path), sorted(passed_over))
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8, which a record can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def of_folder(place: Location, name: str, below: list[Item], marker: str) -> Found:
@@ -110,7 +120,7 @@ def described(place: Location, name: str, is_file: bool, items: list[Item], mark
     """An arrival from the list of its files."""
     whole = xxhash.xxh3_128()
     for path, size, version in sorted(items):
-        whole.update(f"{path}\0{size}\0{version}\n".encode(errors="surrogateescape"))
+        whole.update(f"{path}\0{size}\0{version}\n".encode(errors="surrogatepass"))
     path = f"{place.path}/{name}"
     if not place.is_local and glob.has_magic(path):  # in a bucket such a path is read as a pattern
         path = glob.escape(path)

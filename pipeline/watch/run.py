@@ -168,7 +168,7 @@ class Watch:
         unfinished = Lineage(self.workspace).unfinished
         own = unfinished is not None and begun_by(unfinished) == arrival.name
         if code == USAGE and (BUSY in log or (unfinished is not None and not own)):
-            return self._busy()
+            return self._busy(arrival)
         self._failed(arrival.path, code, log, CHANGED if own else BROKEN)
         return True
 
@@ -230,10 +230,10 @@ class Watch:
             log = self.folder.path / "logs" / "discard.log"
             Child(["discard", self.workspace.folder.uri], log).wait(self._meanwhile, lambda: False)
 
-    def _busy(self) -> bool:
+    def _busy(self, arrival: Arrival) -> bool:
         """Another command writes to the workspace: that is no fault of the arrival."""
         self.busy_until = now() + timedelta(seconds=self.settings.every)
-        self.say("another rewarm command is writing to the workspace; trying again later")
+        self.records.write([Draft("busy", arrival.path)])
         return False
 
     # -- waiting -------------------------------------------------------------------------------------------------

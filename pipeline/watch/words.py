@@ -47,6 +47,7 @@ def told(event: Event, arrival: Arrival | None) -> str:
         "released": f"released as {details.get('update')}{colon}",
         "refused": f"REFUSED by the gate, {details.get('update')}{colon}",
         "altered": f"changed after {update} took it in; new data needs a name of its own",
+        "busy": "not begun, as another rewarm command is writing to the workspace; again later",
         "gone": "gone from the inbox",
         "dropped": "its unfinished update was dropped, or never began",
         "trouble": f"nothing can be taken in{colon}",

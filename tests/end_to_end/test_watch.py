@@ -32,10 +32,9 @@ def workspace(base: Lineage, tmp_path: Path) -> Path:
     """A copy of the base, for a test that updates it in its own way."""
     copy = tmp_path / "workspace"
     shutil.copytree(base.workspace, copy, ignore=shutil.ignore_patterns("*-code", "code"))
-    shutil.rmtree(copy / "watch", ignore_errors=True)
-    current = json.loads((copy / "updates" / "0000-docs" / "update.json").read_text())["id"]
-    history = [{"update": current, "at": "2026-01-01T00:00:00+00:00"}]
-    (copy / "releases.json").write_text(json.dumps({"current": current, "history": history}))
+    releases = json.loads((copy / "releases.json").read_text())
+    history = [entry for entry in releases["history"] if entry["update"] == "0000-docs"]
+    (copy / "releases.json").write_text(json.dumps({"current": "0000-docs", "history": history}))
     return copy
 
 
@@ -63,13 +62,14 @@ def test_one_tick_plans_holds_what_is_too_dear_and_takes_it_in_once(
     base: Lineage, workspace: Path, inbox: Path
 ) -> None:
     fill(inbox / "code", sorted(base.code.iterdir()), complete=True)
-    once = ["watch", workspace, "--inbox", inbox, "--once", "--set", "cost.per_worker_hour=3600"]
+    short = ["budget.update_tokens=6000", "anneal.share=0", "evaluate.task_documents=0", "cost.per_worker_hour=3600"]
+    once = ["watch", workspace, "--inbox", inbox, "--once", *(word for one in short for word in ("--set", one))]
     dear = rewarm(*once, "--max-cost", "0.01")
     assert dear.returncode == 0, dear.stdout + dear.stderr
     assert events(workspace, "code") == ["seen", "complete", "planned", "held"]
     assert "more than the 0.01 allowed" in dear.stdout
     assert lineage(workspace) == ["0000-docs"]
-    done = rewarm(*once, "--max-cost", "1e6", "--set", "evaluate.task_documents=0")
+    done = rewarm(*once, "--max-cost", "1e6")
     assert done.returncode == 0, done.stdout + done.stderr
     assert events(workspace, "code")[4:] == ["lifted", "started", "released"], "planned before, and not again"
     assert lineage(workspace) == ["0000-docs", "0001-code"]
@@ -204,7 +204,8 @@ def test_three_arrivals_at_odd_moments_through_kills(
     assert lineage(workspace) == ["0000-docs", "0001-first", "0002-second"]
     for name, attempts in (("first", 3), ("second", 3)):
         kinds = events(workspace, name)
-        assert (kinds.count("released"), kinds.count("started"), kinds.count("planned")) == (1, attempts, 1)
+        assert (kinds.count("released"), kinds.count("planned")) == (1, 1)
+        assert kinds.count("started") - kinds.count("busy") == attempts
     records = [json.loads((workspace / "updates" / name / "update.json").read_text()) for name in lineage(workspace)]
     assert [record["datasets"] for record in records] == [["docs"], ["first"], ["second"]]
     assert all(record["train"]["resumed_from"] for record in records[1:]), "what was trained before the kills stayed"

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from watch_webhook import webhook
-from watch_world import update
+from watch_world import with_base
 
 from pipeline.base import create
 from pipeline.config import load_recipe
@@ -35,7 +34,7 @@ def workspace(tmp_path: Path) -> Path:
     """A workspace whose base is a record alone: enough for all that comes before training."""
     made = Workspace(str(tmp_path / "lm"))
     create(made, load_recipe("tiny"))
-    made.update("0000-docs").write_json("update.json", asdict(update(0, "docs")))
+    with_base(made)
     return made.folder.path
 
 

@@ -65,6 +65,15 @@ def test_files_and_folders_are_arrivals_and_other_things_are_not(tmp_path: Path)
     assert [one.bytes for one in found.arrivals] == [len(DOCUMENT), 2 * len(DOCUMENT), len(DOCUMENT), 0]
 
 
+def test_a_name_that_no_record_can_hold_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(DOCUMENT)
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(DOCUMENT)
+    found = look(locate(str(tmp_path)), "auto", "_SUCCESS")
+    assert [one.name for one in found.arrivals] == ["good"]
+    assert found.passed_over == [r"'caf\udce9.jsonl'"]
+
+
 def test_the_fingerprint_follows_every_change_but_the_markers(tmp_path: Path) -> None:
     folder, file = tmp_path / "news", tmp_path / "news" / "x.jsonl"
     folder.mkdir()

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from watch_world import found, update
+from watch_world import found, with_base
 
 from pipeline.base import create
 from pipeline.config import load_recipe
@@ -26,7 +25,7 @@ Maker = Callable[..., Watch]
 def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(str(tmp_path / "lm"))
     create(made, load_recipe("tiny"))
-    made.update("0000-docs").write_json("update.json", asdict(update(0, "docs")))
+    with_base(made)
     return made
 
 
@@ -87,7 +86,8 @@ def test_another_writer_is_waited_for(watch: Maker, workspace: Workspace, capsys
     made.records.write([Draft("planned", arrival.path, plan)])
     with workspace.lease():
         made.run(once=True)
-    assert kinds(made) == ["seen", "complete", "planned", "called", "started", "dropped"]
+    assert kinds(made) == ["seen", "complete", "planned", "called", "started", "dropped", "busy"]
+    assert made.book.arrivals[arrival.path].attempts == 0
     assert made.busy_until is not None
     assert not made.failed
     assert "another rewarm command is writing" in capsys.readouterr().out
