@@ -1,0 +1,136 @@
+"""What the options of ``rewarm watch`` do; the loop is in ``run.py``."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline import base
+from pipeline.config import Recipe, apply_settings
+from pipeline.lineage import Lineage
+from pipeline.planner.plan import require_base
+from pipeline.watch.book import HELD, Book
+from pipeline.watch.inbox import look, place_of
+from pipeline.watch.journal import Draft, Journal, is_watched, only_watch
+from pipeline.watch.outlook import envisage
+from pipeline.watch.records import now
+from pipeline.watch.run import Watch
+from pipeline.watch.settings import WatchSettings
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+
+FOLDER = "watch"
+
+
+def settings_of(values: dict[str, Any]) -> WatchSettings:
+    """The options as settings; ``UsageError`` names those that cannot be."""
+    try:
+        return WatchSettings.model_validate(values)
+    except ValidationError as error:
+        problems = [
+            f"--{'.'.join(map(str, one['loc'])).replace('_', '-')} {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
+        ]
+        raise UsageError("; ".join(problems)) from error
+
+
+def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
+    """The workspace and the recipe that updates will have; refuses what no update could begin with."""
+    workspace = Workspace.open(uri)
+    recipe = base.recipe_of(workspace)
+    changed = apply_settings(recipe, settings.sets)
+    base.refuse_fixed(recipe, changed)
+    require_base(Lineage(workspace))
+    limited = settings.max_cost is not None or settings.max_total_cost is not None
+    if limited and changed.cost.per_worker_hour is None:
+        raise UsageError("a limit on cost needs the price of a worker: --set cost.per_worker_hour=PRICE")
+    return workspace, changed
+
+
+def watch(uri: str, settings: WatchSettings, once: bool) -> int:
+    """Watch until SIGTERM or SIGINT, or for one tick; the exit code."""
+    if once and settings.cron is not None:
+        raise UsageError("--once is one tick by itself; leave out --cron, or --once")
+    workspace, recipe = opened(uri, settings)
+    with only_watch(workspace.folder.path / FOLDER):
+        made = Watch(workspace, recipe, settings, say)
+        with stopped_by_signals(made):
+            when = f"at {settings.cron} ({settings.timezone})" if settings.cron else f"every {settings.every:g} s"
+            say(f"watching {settings.inbox} for {workspace.folder}, {'once' if once else when}")
+            made.run(once)
+    say("ended" if not made.stopping else "stopped; the next watch goes on from here")
+    return 1 if once and made.failed else 0
+
+
+@contextmanager
+def stopped_by_signals(made: Watch) -> Iterator[None]:
+    """SIGTERM and SIGINT end the watch; what was set before is set again after."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        made.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(line: str) -> None:
+    """One line with its time."""
+    sys.stdout.write(f"{now():%Y-%m-%d %H:%M:%S} {line}\n")
+    sys.stdout.flush()
+
+
+def read(uri: str) -> tuple[Workspace, Journal, Book]:
+    """A workspace and the book of its watch."""
+    workspace = Workspace.open(uri)
+    journal, book = Journal(workspace.folder.path / FOLDER), Book()
+    book.turn(journal.read())
+    return workspace, journal, book
+
+
+def switch(uri: str, paused: bool) -> str:
+    """Pause or resume; it holds until it is taken back, also for a watch that is started later."""
+    _, journal, book = read(uri)
+    if book.paused == paused:
+        return "is paused already" if paused else "is not paused"
+    journal.append(Draft("paused" if paused else "resumed"), now())
+    return "paused; an update that runs goes on to its end" if paused else "resumed"
+
+
+def retry(uri: str, name: str) -> str:
+    """Have a held or failed arrival tried again at once, whatever it costs."""
+    _, journal, book = read(uri)
+    found = [one for one in book.arrivals.values() if one.name == name and not one.done and one.why != "name"]
+    waiting = [one for one in found if one.state == HELD or one.retry_at]
+    if not waiting:
+        state = f"it is {found[-1].state}" if found else "there is none of this name that was not taken in"
+        held = ", ".join(one.name for one in book.arrivals.values() if one.state == HELD) or "none"
+        raise UsageError(f"{name}: not held ({state}); held are: {held}")
+    journal.append(Draft("retry", waiting[-1].path), now())
+    return f"{name}: to be tried again"
+
+
+def status(uri: str) -> tuple[Book, bool]:
+    """The book, and whether a watch runs."""
+    workspace, _, book = read(uri)
+    return book, is_watched(workspace.folder.path / FOLDER)
+
+
+def outlook(uri: str, settings: WatchSettings) -> dict[str, Any]:
+    """What a tick would take in now, in order, and why not the others; nothing is written."""
+    workspace, recipe = opened(uri, settings)
+    _, _, book = read(uri)
+    place = place_of(settings.inbox, recipe.ingest)
+    try:
+        listing = look(place, recipe.ingest.format, settings.marker)
+    except OSError as error:
+        raise UsageError(f"{settings.inbox}: cannot be listed: {error}") from error
+    lineage = Lineage(workspace)
+    return envisage(book, listing, lineage.updates, lineage.unfinished, settings, now())

@@ -1,0 +1,123 @@
+"""What a look at the inbox and at the lineage means for the book: pure functions that give drafts of events."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipeline.lineage import Update
+from pipeline.watch.book import CHANGED, COST, HELD, NAME, VANISHED, Arrival, Book
+from pipeline.watch.inbox import Found, Listing
+from pipeline.watch.journal import Draft, read_stamp
+from pipeline.watch.policy import begun_by
+from pipeline.watch.settings import WatchSettings
+
+
+def observe(book: Book, listing: Listing) -> Iterator[Draft]:
+    """What is new, has other files than before, or is gone; each first sight of a listing begins a quiet period."""
+    here = {one.path: one for one in listing.arrivals}
+    names: dict[str, str] = {}  # that are new in this look
+    for path, one in here.items():
+        known = book.arrivals.get(path)
+        if known is not None and known.present and known.fingerprint == one.fingerprint:
+            continue
+        details = {"fingerprint": one.fingerprint, "files": one.files, "bytes": one.bytes}
+        if known is not None and known.done:
+            yield Draft("altered", path, details)
+            continue
+        yield Draft("seen", path, {"name": one.name, **details})
+        owner = book.named(one.name)
+        other = owner.path if owner else names.setdefault(one.name, path)
+        if other != path:
+            yield Draft("held", path, {"why": NAME, "because": clash(one.name, other)})
+    for path, known in list(book.arrivals.items()):
+        if known.present and not known.done and path not in here:
+            yield Draft("gone", path)
+
+
+def clash(name: str, other: str) -> str:
+    """Why an arrival cannot have its name."""
+    return f"its dataset would be called {name!r}, as that of {other}; rename the one that is to be taken in as well"
+
+
+def complete(book: Book, listing: Listing, settings: WatchSettings, now: datetime) -> Iterator[Draft]:
+    """Arrivals that are complete now: by a marker that did not complete them before, or by their quiet period."""
+    for one in listing.arrivals:
+        known = book.arrivals.get(one.path)
+        if known is None or known.done or known.completed or known.fingerprint != one.fingerprint:
+            continue
+        if one.marker and one.marker != known.marker:
+            yield Draft("complete", one.path, {"by": settings.marker, "marker": one.marker})
+        elif still(known, one, settings, now):
+            yield Draft("complete", one.path, {"by": f"{settings.quiet:g} s without a change", "marker": known.marker})
+
+
+def still(known: Arrival, one: Found, settings: WatchSettings, now: datetime) -> bool:
+    """Whether an arrival has files and has not changed for the quiet period."""
+    if not settings.quiet or not one.files:
+        return False
+    return now - read_stamp(known.since) >= timedelta(seconds=settings.quiet)
+
+
+def settle(book: Book, updates: list[Update]) -> Iterator[Draft]:
+    """Arrivals whose update is finished: the lineage is the truth, whatever became of the watch that began it."""
+    finished = {name: update for update in updates for name in update.datasets}
+    for one in list(book.arrivals.values()):
+        update = finished.get(one.name)
+        if update is None or one.done or one.why == NAME:
+            continue
+        yield Draft("refused" if update.state == "refused" else "released", one.path, account(update, one))
+
+
+def account(update: Update, arrival: Arrival) -> dict[str, Any]:
+    """What the journal keeps of a finished update."""
+    verdict: Mapping[str, Any] = getattr(update, "gate", None) or {}
+    if not arrival.attempts:
+        because = f"the lineage has a dataset of this name, from {update.id}; nothing was done. Rename other data"
+    else:
+        because = "; ".join(verdict.get("because", [])) if update.state == "refused" else ""
+    if arrival.begun and arrival.begun != arrival.fingerprint:
+        because += " (its files changed while it was taken in; what came late is not in it)"
+    return {
+        "update": update.id,
+        "because": because.strip(),
+        "losses": update.losses.get("release", {}),
+        "forgetting": update.forgetting,
+        "seconds": round(sum(update.seconds.values()), 1),
+    }
+
+
+def lift(book: Book, unfinished: str | None, settings: WatchSettings, now: datetime) -> Iterator[Draft]:
+    """Arrivals that are held for a reason that is no more, and those whose update was dropped; between updates."""
+    for one in list(book.arrivals.values()):
+        begun = unfinished is not None and begun_by(unfinished) == one.name
+        if one.begun and not begun and not one.done:
+            yield Draft("dropped", one.path, {"begun": "", "sets": []})
+        if one.state != HELD or not one.present:
+            continue
+        if (
+            (one.why in (CHANGED, VANISHED) and (not begun or one.fingerprint == one.begun))
+            or (one.why == COST and over(book, one, settings, now) is None)
+            or (one.why == NAME and book.named(one.name) is None)
+        ):
+            yield Draft("lifted", one.path, {"was": one.because})
+
+
+def over(book: Book, arrival: Arrival, settings: WatchSettings, now: datetime) -> str | None:
+    """Why an arrival's planned update costs too much; None where it does not, or a person approved of it."""
+    limits = (settings.max_cost, settings.max_total_cost)
+    if limits == (None, None) or arrival.approved:
+        return None
+    cost, currency = arrival.plan.get("cost"), arrival.plan.get("currency", "")
+    if cost is None:
+        return "what its update costs cannot be predicted (see `rewarm plan`), and there is a limit on cost"
+    if settings.max_cost is not None and cost > settings.max_cost:
+        return f"its update is predicted to cost {cost:.2f} {currency}, more than the {settings.max_cost:.2f} allowed"
+    month = f"{now:%Y-%m}"
+    others = [one for one in book.arrivals.values() if one.spent.startswith(month) and one.path != arrival.path]
+    total = sum(one.plan.get("cost") or 0.0 for one in others)
+    if settings.max_total_cost is not None and total + cost > settings.max_total_cost:
+        return (
+            f"its update is predicted to cost {cost:.2f} {currency}; with {total:.2f} of this month that is more than "
+            f"the {settings.max_total_cost:.2f} allowed"
+        )
+    return None

@@ -1,0 +1,271 @@
+"""The loop: look at the inbox, answer the schedule, take in one arrival at a time, tell people. See ``Watch.step``."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pipeline.config import Recipe
+from pipeline.lineage import Lineage
+from pipeline.watch import observe
+from pipeline.watch.book import BROKEN, CHANGED, COST, HELD, Arrival
+from pipeline.watch.child import Child
+from pipeline.watch.inbox import look, place_of
+from pipeline.watch.journal import Draft, read_stamp, stamp
+from pipeline.watch.policy import (
+    BUSY,
+    OK,
+    OUT_OF_REACH,
+    READY,
+    REFUSAL,
+    USAGE,
+    after_failure,
+    begun_by,
+    choose,
+    held,
+    reason,
+)
+from pipeline.watch.records import Records, now
+from pipeline.watch.schedule import answer, last_tick, next_tick, zone_of
+from pipeline.watch.settings import WatchSettings
+from pipeline.workspace import Workspace
+
+CLOCK = "clock.json"  # the last tick that was answered
+SLICE = 0.5  # seconds between two glances at the journal and at signals while nothing is to do
+LAST_TELLING = 20.0  # seconds for targets that do not answer, before a process with --once ends
+LINE_EVERY = 60.0  # seconds between two lines that say only that it waits
+PLANNED = ("cost", "currency", "hours", "steps", "tokens")
+
+
+class Watch:
+    """One watch of one inbox; at most one runs in a workspace (``journal.only_watch``)."""
+
+    def __init__(
+        self, workspace: Workspace, recipe: Recipe, settings: WatchSettings, say: Callable[[str], None]
+    ) -> None:
+        self.workspace, self.settings, self.say = workspace, settings, say
+        self.folder = workspace.folder / "watch"
+        self.place, self.format = place_of(settings.inbox, recipe.ingest), recipe.ingest.format
+        self.records = Records(self.folder, settings, say)
+        self.book = self.records.book
+        self.looked, self._unlisted = now(), ""
+        self.stopping = False
+        self.busy_until: datetime | None = None
+        self.failed = False  # an update failed in this process
+        self._said_at = 0.0
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self, once: bool) -> None:
+        """Watch until ``stop``; ``once``: one tick, and until everything that it calls is done or must wait."""
+        if once:
+            self.look()
+            self._reconcile()
+            self._call()
+            while self._take_next():
+                self.look()
+            self._deliver_all()
+            return
+        while not self.stopping:
+            self.step()
+
+    def stop(self) -> None:
+        """End soon: a running update is asked to end, and goes on when the next watch begins."""
+        self.stopping = True
+
+    def step(self) -> None:
+        """Look, answer the schedule, take in what is next, or else wait until something is to do."""
+        self.records.refresh()
+        self.look()
+        self._reconcile()
+        if not self.book.paused:
+            self._answer_schedule()
+        if self._take_next():
+            return
+        self._deliver()
+        self._wait()
+
+    def look(self) -> None:
+        """List the inbox and note what is new, changed, gone or complete."""
+        self.looked, self._unlisted = now(), ""
+        try:
+            found = look(self.place, self.format, self.settings.marker)
+        except OSError as error:
+            self._unlisted = f"{self.settings.inbox} cannot be listed: {error}"
+            return
+        self.records.write(observe.observe(self.book, found))
+        self.records.write(observe.complete(self.book, found, self.settings, now()))
+
+    def _reconcile(self) -> None:
+        """Note what the lineage says: updates that are finished, and reasons to hold that are gone."""
+        lineage = Lineage(self.workspace)
+        self.records.write(observe.settle(self.book, lineage.updates))
+        self.records.write(observe.lift(self.book, lineage.unfinished, self.settings, now()))
+
+    def _answer_schedule(self) -> None:
+        cron = self.settings.cron
+        if cron is None:
+            self._call()
+            return
+        moment, zone = now(), zone_of(self.settings.timezone)
+        tick = last_tick(cron, zone, self._handled(), moment)
+        reply = answer(tick, moment, self.settings.missed)
+        if tick is None:
+            return
+        if reply == "run":
+            self._call()
+        else:
+            self.say(f"the tick of {stamp(tick)} was missed and is skipped")
+        self.folder.write_json(CLOCK, {"handled": stamp(tick)})  # last: a kill before it calls the same again
+
+    def _handled(self) -> datetime:
+        """The last tick that was answered; those before the first start of a watch are none that it missed."""
+        if not self.folder.exists(CLOCK):
+            self.folder.write_json(CLOCK, {"handled": stamp(now())})
+        return read_stamp(self.folder.read_json(CLOCK)["handled"])
+
+    def _call(self) -> None:
+        """Let all that is complete be taken in."""
+        ready = [one for one in self.book.arrivals.values() if one.state in READY and one.completed and not one.called]
+        if ready:
+            self.records.write([Draft("called", details={"paths": [one.path for one in ready]})])
+
+    # -- one arrival ---------------------------------------------------------------------------------------------
+
+    def _take_next(self) -> bool:
+        """Do the next thing there is to do; False where all that is left must wait."""
+        unfinished = Lineage(self.workspace).unfinished
+        choice = choose(self.book, unfinished, now())
+        self.records.trouble(self._unlisted or choice.blocked)
+        if self.stopping or self.book.paused or (self.busy_until is not None and now() < self.busy_until):
+            return False
+        if choice.hold is not None:
+            self._hold(choice.hold)
+            return True
+        if choice.take is None:
+            return False
+        return self._take(choice.take, going_on=unfinished is not None)
+
+    def _take(self, arrival: Arrival, going_on: bool) -> bool:
+        if not going_on:
+            if arrival.planned != arrival.fingerprint:
+                return self._plan(arrival)
+            if (because := observe.over(self.book, arrival, self.settings, now())) is not None:
+                self.records.write([held(arrival, COST, because)])
+                return True
+        sets = arrival.sets if going_on and arrival.begun else self.settings.sets
+        begun = {"attempts": arrival.attempts + 1, "begun": arrival.fingerprint, "sets": list(sets)}
+        self.records.write([Draft("started", arrival.path, begun)])
+        code, log = self._child("update", arrival, f"{arrival.attempts + 1}", sets)
+        if self.stopping and code not in (OK, REFUSAL):
+            self.records.write([Draft("interrupted", arrival.path)])
+            return False
+        self._reconcile()
+        if self.book.arrivals[arrival.path].done:
+            return True
+        unfinished = Lineage(self.workspace).unfinished
+        own = unfinished is not None and begun_by(unfinished) == arrival.name
+        if code == USAGE and (BUSY in log or (unfinished is not None and not own)):
+            return self._busy(arrival)
+        self._failed(arrival.path, code, log, CHANGED if own else BROKEN)
+        return True
+
+    def _plan(self, arrival: Arrival) -> bool:
+        """Predict what an arrival's update takes; a broken arrival is found here, before anything is begun."""
+        with tempfile.TemporaryDirectory(prefix="rewarm-watch-") as scratch:
+            output = Path(scratch) / "plan.json"
+            code, log = self._child("plan", arrival, "plan", self.settings.sets, output)
+            made = json.loads(output.read_bytes()) if code == OK else {}
+        if self.stopping and code != OK:
+            return False
+        if code == OK:
+            plan = {name: made.get(name) for name in PLANNED}
+            self.records.write([Draft("planned", arrival.path, {"plan": plan, "planned": arrival.fingerprint})])
+            self.look()  # an arrival that changed meanwhile is not complete any more
+        else:
+            self._failed(arrival.path, code, log, BROKEN)
+        return True
+
+    def _child(
+        self, command: str, arrival: Arrival, label: str, sets: Iterable[str], output: Path | None = None
+    ) -> tuple[int, str]:
+        """Run a command on an arrival to its end; its exit code and what it printed."""
+        arguments = [command, self.workspace.folder.uri, "--data", f"{arrival.name}={arrival.path}"]
+        arguments += [word for one in sets for word in ("--set", one)]
+        arguments += ["--json"] if output else []
+        self.say(f"{arrival.name}: {command}")
+        child = Child(arguments, self.folder.path / "logs" / f"{arrival.name}-{label}.log", output)
+        code = child.wait(self._meanwhile, lambda: self.stopping)
+        return code, child.printed()
+
+    def _meanwhile(self) -> None:
+        """While an update runs: quiet periods go on counting, and notices are delivered."""
+        self._deliver()
+        if now() - self.looked >= timedelta(seconds=self.settings.every):
+            self.records.refresh()
+            self.look()
+
+    def _failed(self, path: str, code: int, log: str, why: str) -> None:
+        """What becomes of an arrival whose command ended with an error."""
+        arrival = self.book.arrivals[path]
+        if code == USAGE and OUT_OF_REACH not in log:
+            self._hold(held(arrival, why, reason(log)))
+            return
+        self.failed = True
+        ended = f"killed by signal {-code}" if code < 0 else reason(log)
+        if code in (OK, REFUSAL):
+            ended = f"it ended with {code}, but the lineage has no finished update of {arrival.name}"
+        draft = after_failure(arrival, ended, self.settings, now())
+        if draft.kind == HELD:
+            self._hold(draft)
+        else:
+            self.records.write([draft])
+
+    def _hold(self, draft: Draft) -> None:
+        """Hold an arrival; where the settings say so, drop its unfinished update, so that the others do not wait."""
+        self.records.write([draft])
+        if self.settings.after_failure == "discard" and Lineage(self.workspace).unfinished is not None:
+            log = self.folder.path / "logs" / "discard.log"
+            Child(["discard", self.workspace.folder.uri], log).wait(self._meanwhile, lambda: False)
+
+    def _busy(self, arrival: Arrival) -> bool:
+        """Another command writes to the workspace: that is no fault of the arrival."""
+        self.busy_until = now() + timedelta(seconds=self.settings.every)
+        self.records.write([Draft("busy", arrival.path)])
+        return False
+
+    # -- waiting -------------------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        if not self.stopping:
+            self.records.deliver()
+
+    def _deliver_all(self) -> None:
+        """Before this process ends: give targets that are down a little time."""
+        deadline = time.monotonic() + LAST_TELLING
+        self._deliver()
+        while self.records.notifier.queue and not self.stopping and time.monotonic() < deadline:
+            time.sleep(SLICE)
+            self._deliver()
+
+    def _wait(self) -> None:
+        """Until the next look, tick, retry or notice, a signal, or a word from another process."""
+        moments = [self.looked + timedelta(seconds=self.settings.every), self.records.notifier.due, self.busy_until]
+        if not self.book.paused:
+            moments.append(choose(self.book, Lineage(self.workspace).unfinished, now()).until)
+            if self.settings.cron is not None:
+                moments.append(next_tick(self.settings.cron, zone_of(self.settings.timezone), now()))
+        until = min(moment for moment in moments if moment is not None and (moment > now() or moment == moments[0]))
+        while not self.stopping and now() < until and not self.records.journal.grown():
+            self._say_waiting()
+            time.sleep(SLICE)
+
+    def _say_waiting(self) -> None:
+        if time.monotonic() - self._said_at < LINE_EVERY:
+            return
+        self._said_at = time.monotonic()
+        states = [one.state for one in self.book.arrivals.values() if one.present]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "nothing there"
+        self.say(f"{'paused' if self.book.paused else 'waiting'}: {counts}")

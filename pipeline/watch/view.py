@@ -1,0 +1,42 @@
+"""What a watch shows of itself: its arrivals as a table, or as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from pipeline.watch.book import HELD, Arrival, Book
+from pipeline.watch.words import prediction
+
+
+def as_json(book: Book, watched: bool) -> dict[str, Any]:
+    """The book as JSON types."""
+    return {
+        "watched": watched,
+        "paused": book.paused,
+        "trouble": book.trouble,
+        "arrivals": [asdict(one) for one in ordered(book)],
+    }
+
+
+def ordered(book: Book) -> list[Arrival]:
+    """Arrivals that are there or were taken in, in the order of their completion, then name."""
+    shown = [one for one in book.arrivals.values() if one.present or one.done or one.begun]
+    return sorted(shown, key=lambda one: (one.spent or one.completed or "9", one.name))
+
+
+def table(workspace: str, book: Book, watched: bool) -> Table:
+    """An arrival a row."""
+    words = ["watched" if watched else "not watched now", *(["paused"] if book.paused else [])]
+    title = f"{workspace}: {', '.join(words)}" + (f"\n{book.trouble}" if book.trouble else "")
+    made = Table(title=title, title_justify="left")
+    for name in ("arrival", "state", "seen unchanged since", "complete", "attempts", "planned", "update", "because"):
+        made.add_column(name, overflow="fold", no_wrap=name in ("arrival", "state"))
+    for one in ordered(book):
+        state = f"{one.state} ({one.why})" if one.state == HELD else one.state
+        times = [time.partition(".")[0].replace("T", " ") for time in (one.since, one.completed)]
+        planned = prediction(one.plan) if one.plan else ""
+        attempts = str(one.attempts) if one.attempts else ""
+        because = f"again at {one.retry_at}: {one.because}" if one.retry_at else one.because
+        made.add_row(one.name, state, *times, attempts, planned, one.update, because)
+    return made

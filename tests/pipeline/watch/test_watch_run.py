@@ -1,0 +1,139 @@
+"""The loop's own decisions, over a lineage that has a base: ticks, another writer, stores that do not answer."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watch_world import found, with_base
+
+from pipeline.base import create
+from pipeline.config import load_recipe
+from pipeline.watch.journal import Draft, read_stamp, stamp
+from pipeline.watch.policy import OUT_OF_REACH
+from pipeline.watch.records import now
+from pipeline.watch.run import CLOCK, Watch
+from pipeline.watch.settings import WatchSettings
+from pipeline.workspace import Workspace
+
+Maker = Callable[..., Watch]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(str(tmp_path / "lm"))
+    create(made, load_recipe("tiny"))
+    with_base(made)
+    return made
+
+
+@pytest.fixture
+def watch(workspace: Workspace, tmp_path: Path) -> Maker:
+    """Makes a watch of an inbox with one complete arrival."""
+    inbox = tmp_path / "inbox" / "news"
+    inbox.mkdir(parents=True)
+    (inbox / "x.jsonl").write_text('{"text": "a document"}\n')
+    (inbox / "_SUCCESS").touch()
+
+    def make(**settings: Any) -> Watch:
+        chosen = WatchSettings(inbox=str(inbox.parent), **settings)
+        return Watch(workspace, load_recipe("tiny"), chosen, lambda line: None)
+
+    return make
+
+
+def kinds(watch: Watch) -> list[str]:
+    lines = watch.records.journal.file.read_text().splitlines()
+    return [json.loads(line)["kind"] for line in lines]
+
+
+@pytest.mark.parametrize(("missed", "called"), [("skip", False), ("catch-up", True)])
+def test_ticks_that_were_missed_while_it_was_down(watch: Maker, missed: str, called: bool) -> None:
+    made = watch(cron="0 0 1 * *", missed=missed)
+    made.stop()  # only looking and answering; nothing is taken
+    made.step()
+    first = read_stamp(made.folder.read_json(CLOCK)["handled"])
+    assert now() - first < timedelta(seconds=60), "before its first start it missed nothing"
+    made.folder.write_json(CLOCK, {"handled": stamp(now() - timedelta(days=40))})
+    made.step()
+    assert ("called" in kinds(made)) == called
+    handled = read_stamp(made.folder.read_json(CLOCK)["handled"])
+    assert (handled.day, handled.hour) == (1, 0)
+    before = kinds(made)
+    made.step()
+    assert kinds(made) == before, "a tick is answered once"
+
+
+def test_a_paused_watch_answers_its_ticks_afterwards(watch: Maker) -> None:
+    made = watch(cron="0 0 1 * *")
+    made.folder.write_json(CLOCK, {"handled": stamp(now() - timedelta(days=40))})
+    made.records.write([Draft("paused")])
+    made.stop()
+    made.step()
+    assert "called" not in kinds(made)
+    made.records.write([Draft("resumed")])
+    made.step()
+    assert "called" in kinds(made)
+
+
+def test_another_writer_is_waited_for(watch: Maker, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    made = watch()
+    made.look()
+    (arrival,) = made.book.arrivals.values()
+    plan = {"planned": arrival.fingerprint, "plan": {}}
+    made.records.write([Draft("planned", arrival.path, plan)])
+    with workspace.lease():
+        made.run(once=True)
+    assert kinds(made) == ["seen", "complete", "planned", "called", "started", "dropped", "busy"]
+    assert made.book.arrivals[arrival.path].attempts == 0
+    assert made.busy_until is not None
+    assert not made.failed
+    assert "another rewarm command is writing" in capsys.readouterr().out
+
+
+def test_an_inbox_that_cannot_be_listed_is_told_once_and_again_when_it_can(watch: Maker, tmp_path: Path) -> None:
+    made = watch()
+    (tmp_path / "inbox").rename(tmp_path / "away")
+    made.run(once=True)
+    made.run(once=True)
+    assert kinds(made) == ["trouble"]
+    (tmp_path / "inbox").mkdir()
+    made.run(once=True)
+    assert kinds(made) == ["trouble", "recovered"]
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "kind"),
+    [
+        (2, "rewarm: no new document remains", "held"),
+        (2, f"rewarm: s3://b/x: cannot be read (timeout); {OUT_OF_REACH}", "failed"),
+        (1, "rewarm: a worker died", "failed"),
+        (-9, "", "failed"),
+        (0, "", "failed"),
+    ],
+)
+def test_what_becomes_of_a_failed_command(watch: Maker, code: int, log: str, kind: str) -> None:
+    made = watch()
+    made.look()
+    (path,) = made.book.arrivals
+    made._failed(path, code, log, "broken")
+    assert kinds(made) == ["seen", "complete", kind]
+    assert made.failed == (kind == "failed")
+    assert made.book.arrivals[path].because
+
+
+def test_a_dropped_update_lets_the_others_go(watch: Maker, workspace: Workspace) -> None:
+    one = found("gone")
+    seen = Draft("seen", one.path, {"name": "gone", "fingerprint": "a", "files": 1, "bytes": 1})
+    begun = Draft("started", one.path, {"attempts": 1, "begun": "a", "sets": []})
+    workspace.update("0001-gone").write_json("plan.json", {"data": {"gone": "x"}})
+    made = watch(after_failure="discard")
+    made.records.write([seen, begun, Draft("paused")])
+    made.look()
+    assert made._take_next() is False, "not while it is paused"
+    made.records.write([Draft("resumed")])
+    assert made._take_next()
+    assert kinds(made)[-1] == "held"
+    assert not workspace.update("0001-gone").exists()

@@ -1,0 +1,61 @@
+"""Times, arrivals and finished updates for the tests of a watch."""
+
+from dataclasses import asdict, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_origin
+
+from pipeline.lineage import Update
+from pipeline.watch.book import Book
+from pipeline.watch.inbox import Found, Listing
+from pipeline.watch.journal import Draft
+from pipeline.watch.outlook import turn
+from pipeline.workspace import Workspace
+
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def found(name: str, fingerprint: str = "a", marker: str = "", files: int = 1, path: str = "") -> Found:
+    return Found(path or f"/in/{name}", name, fingerprint, files, 100, marker)
+
+
+def listing(*arrivals: Found) -> Listing:
+    return Listing(sorted(arrivals, key=lambda one: one.path), [])
+
+
+def happen(book: Book, moment: datetime, *drafts: Draft) -> Book:
+    """Take drafts into a book, one after the other, as if the journal had them."""
+    turn(book, drafts, moment)
+    return book
+
+
+def ready(name: str, moment: datetime, fingerprint: str = "a") -> list[Draft]:
+    """The drafts that bring an arrival to where it is called."""
+    path = f"/in/{name}"
+    return [
+        Draft("seen", path, {"name": name, "fingerprint": fingerprint, "files": 1, "bytes": 100}),
+        Draft("complete", path, {"by": "_SUCCESS", "marker": "1"}),
+        Draft("called", details={"paths": [path]}),
+    ]
+
+
+def began(name: str, fingerprint: str = "a", attempts: int = 1) -> Draft:
+    return Draft("started", f"/in/{name}", {"attempts": attempts, "begun": fingerprint, "sets": ["a=1"]})
+
+
+def update(number: int, name: str, state: str = "released", **values: Any) -> Update:
+    """A finished update, empty but for what decides whether an arrival was taken in."""
+    known = {"id": f"{number:04d}-{name}", "arrival": name, "datasets": [name], "state": state, "finished": ""}
+    needed = [one for one in fields(Update) if one.name not in known]
+    blank = {one.name: (get_origin(one.type) or one.type)() for one in needed}
+    return Update(**{**blank, **known, **values})
+
+
+def with_base(workspace: Workspace) -> None:
+    """Give a workspace a base's records alone: enough for all that comes before training."""
+    workspace.update("0000-docs").write_json("update.json", asdict(update(0, "docs")))
+    promoted = {"update": "0000-docs", "at": "2026-11-21T12:00:00+00:00", "because": ""}
+    workspace.folder.write_json("releases.json", {"current": "0000-docs", "history": [promoted]})
