@@ -89,6 +89,7 @@ class Running:
 
     def __init__(self, workspace: Path, inbox: Path, url: str, log: Path) -> None:
         options = ["--every", "1", "--quiet", "3600", "--backoff", "1", "--webhook", url]
+        options += ["--set", "anneal.share=0", "--set", "evaluate.task_documents=0"]
         with log.open("ab") as stream:
             arguments = command("watch", workspace, "--inbox", inbox, *options)
             self.process = subprocess.Popen(arguments, stdout=stream, stderr=stream)
