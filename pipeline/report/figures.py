@@ -125,7 +125,7 @@ def stability_gap(record: WorkspaceRecord, update: UpdateRecord) -> Figure:
         "stability-gap",
         "lines",
         summary,
-        "Tokens since the update's start (logarithmic)",
+        "Tokens since the start (log scale)",
         "Loss above the start (nats per token)",
         traces,
         y_format="+.3f",

@@ -71,7 +71,7 @@
   const regions = (figure, { colour }, width) => {
     const shapes = [];
     const annotations = [];
-    const room = (region) => ((region.end - region.start) / (span[1] - span[0] || 1)) * (width - 90);
+    const room = (region) => ((region.end - region.start) / (span[1] - span[0] || 1)) * (width - 104);
     const named = figure.regions.every((region) => room(region) > region.label.length * 7 + 8);
     figure.regions.forEach((region, index) => {
       if (index % 2 === 1) {
@@ -111,9 +111,9 @@
     };
     const below = 62 + rows * 20;
     if (figure.form === "lines") {
-      Object.assign(shared, { height: 300 + below, margin: { l: 64, r: 12, t: 26, b: below }, hovermode: "x unified" });
+      Object.assign(shared, { height: 300 + below, margin: { l: 78, r: 12, t: 26, b: below }, hovermode: "x unified" });
       if (figure.x_scale === "log") {
-        Object.assign(shared.xaxis, { type: "log" });
+        Object.assign(shared.xaxis, { type: "log", dtick: "D2" });
         Object.assign(shared.yaxis, { zeroline: true, zerolinecolor: colour("muted"), zerolinewidth: 1, rangemode: "tozero" });
       } else {
         shared.xaxis.range = [span[0] - (span[1] - span[0]) * 0.012, span[1] + (span[1] - span[0]) * 0.012];
@@ -122,7 +122,7 @@
       shared.xaxis.unifiedhovertitle = { text: "%{x:,.0f} tokens" };
       Object.assign(shared.yaxis, { hoverformat: figure.y_format, automargin: false });
       if (figure.y_format.endsWith("e")) Object.assign(shared.yaxis, { exponentformat: "e", minexponent: 2 });
-      if (figure.regions.length) Object.assign(shared, regions(figure, colours, width));
+      if (figure.regions.length > 1) Object.assign(shared, regions(figure, colours, width));
     } else {
       const bars = new Set(figure.traces.flatMap((trace) => trace.y)).size;
       Object.assign(shared, { barmode: "stack", bargap: 0.35, height: 24 + bars * 34 + below, margin: { l: 20, r: 12, t: 8, b: below },
@@ -143,6 +143,7 @@
     const script = document.createElement("script");
     script.textContent = await new Response(stream).text();
     document.head.append(script);
+    script.remove();
   };
 
   const draw = () => {

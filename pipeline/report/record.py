@@ -233,16 +233,6 @@ class UpdateRecord:
     arrival: str
     """The name of the dataset that arrived."""
     state: State
-    datasets: Sequence[str] = ()
-    """Those that were new here, where the arrival holds several; empty: `arrival` is the one."""
-    start: str | None = None
-    """The id of the update whose trunk this one started from; None for a base."""
-    gate: GateRecord | None = None
-    """None where there was nothing to compare with: a base."""
-    finished: str = ""
-    """ISO 8601; empty while it is not finished."""
-    parameters: int = 0
-    """Of the model."""
     tokens: TokenRecord | None = None
     """None for an imported model, which was trained elsewhere."""
     schedule: Mapping[str, object] = field(default_factory=dict)
@@ -269,6 +259,16 @@ class UpdateRecord:
     curve: Sequence[CurvePoint] = ()
     """In the order of the steps."""
     validation: Sequence[ValidationPoint] = ()
+    datasets: Sequence[str] = ()
+    """Those that were new here, where the arrival holds several; empty: `arrival` is the one."""
+    start: str | None = None
+    """The id of the update whose trunk this one started from; None for a base."""
+    gate: GateRecord | None = None
+    """None where there was nothing to compare with: a base."""
+    finished: str = ""
+    """ISO 8601; empty while it is not finished."""
+    parameters: int = 0
+    """Of the model."""
     stages: Sequence[StageRecord] = ()
     """In the order they were finished."""
     digests: Mapping[str, str] = field(default_factory=dict)

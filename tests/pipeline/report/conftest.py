@@ -215,7 +215,7 @@ def _plan(tokens: int, share: float, steps: int) -> PlanRecord:
 
 
 def refused_lineage(lines: WorkspaceRecord) -> WorkspaceRecord:
-    """``lines`` with its last but one update refused: the last one goes on from before it; then a rollback, and back."""
+    """``lines`` with the last but one update refused, and the last from the trunk before it; a rollback, and back."""
     *before, refused, last = lines.updates
     assert refused.gate is not None
     harm = "sci-docs: loss +0.412 nats/token, above its limit of 0.100 (adjusted p < 0.001)"
