@@ -123,11 +123,13 @@ def report_gate(gate: Mapping[str, Any]) -> report.GateRecord | None:
 
 
 def started_from(lineage: Lineage, update: Update) -> str | None:
-    """The update whose trunk this one started from, by the digest of the weights that its training was given."""
+    """The update whose trunk this one started from: as recorded, or by the digest of the weights it was given."""
+    if follows := asdict(update).get("follows"):
+        return str(follows)
     earlier = [before for before in lineage.updates if before.number < update.number]
-    trunk = lineage.workspace.update(update.id) / "trunk"
     if not earlier:
         return None
+    trunk = lineage.workspace.update(update.id) / "trunk"
     start = trunk.manifest()["identity"]["inputs"].get("start") if trunk.committed() else None
     return next((before.id for before in reversed(earlier) if before.weights.get("trunk") == start), earlier[-1].id)
 

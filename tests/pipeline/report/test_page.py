@@ -55,9 +55,9 @@ const found = () => {
     width: innerWidth,
     beyond: [...document.querySelectorAll("body *")]
       .filter((element) => !element.closest(".scroll, .unseen, noscript, svg"))
-      .filter((element) => element.getBoundingClientRect().right > innerWidth + 0.5)
+      .filter((element) => element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
       .map((element) => `${element.tagName}.${element.className}`),
-    overflow: document.documentElement.scrollWidth - innerWidth,
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   });
 };
 let looked = 0;
