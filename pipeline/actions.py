@@ -15,7 +15,8 @@ from pipeline.handover import start_optimizer
 from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
 from pipeline.planner.plan import make_plan, require_base
-from pipeline.report import render
+from pipeline.report import INDEX, is_page, pages
+from pipeline.report_record import report_record
 from pipeline.running import run_of
 from pipeline.schedule_preview import Preview, preview_schedule
 from pipeline.terminal import Terminal
@@ -27,7 +28,6 @@ from stages.errors import UsageError
 from stages.ingest import find_inputs
 from stages.storage import Folder
 
-REPORT = "index.html"
 QUIET_STUDY = ("evaluate.tasks=[]", "evaluate.task_documents=0")  # a study measures losses unless --set says more
 REPORTED = ("rewarm", "ray", "torch", "transformers", "deepspeed", "pyarrow", "lm_eval", "tokenizers", "fastokens")
 
@@ -225,17 +225,26 @@ def status(uri: str) -> dict[str, Any]:
 
 
 def report(uri: str) -> str:
-    """Write the report; its path."""
+    """Write the report's pages; the index's path."""
     return write_report(Workspace.open(uri))
 
 
 def write_report(workspace: Workspace) -> str:
-    """Write the workspace's report; its path."""
+    """Write a page for each finished update, then the workspace's, whose path is returned.
+
+    Pages that say what they said before are left as they are; those of updates that are gone are removed.
+    """
     versions = {name: metadata.version(name) for name in REPORTED if installed(name)}
-    page = render(summary.report_record(Lineage(workspace), versions))
+    made = pages(report_record(Lineage(workspace), versions))
     folder = workspace.folder / "report"
-    folder.write(REPORT, page.encode())
-    return (folder / REPORT).uri
+    there = set(folder.files())
+    for name, page in made.items():
+        if name not in there or folder.read(name) != page.encode():
+            folder.write(name, page.encode())
+    for name in there - set(made):
+        if is_page(name):
+            folder.delete(name)
+    return (folder / INDEX).uri
 
 
 def installed(name: str) -> bool:

@@ -1,13 +1,17 @@
-"""The HTML report: one self-contained file that shows what every update learned, forgot and cost."""
+"""The HTML report: a page for the workspace and one for each update, of what was learnt, forgotten and spent."""
 
-from pipeline.report.page import render
+from pipeline.report.page import INDEX, file_name, is_page, pages
 from pipeline.report.record import (
+    CheckRecord,
     CurvePoint,
     DatasetRecord,
     GapRecord,
+    GateRecord,
     PlanRecord,
+    PromotionRecord,
     ReplayPart,
     ReplayRecord,
+    StageRecord,
     Taken,
     TextRecord,
     TokenRecord,
@@ -18,12 +22,17 @@ from pipeline.report.record import (
 )
 
 __all__ = [
+    "INDEX",
+    "CheckRecord",
     "CurvePoint",
     "DatasetRecord",
     "GapRecord",
+    "GateRecord",
     "PlanRecord",
+    "PromotionRecord",
     "ReplayPart",
     "ReplayRecord",
+    "StageRecord",
     "Taken",
     "TextRecord",
     "TokenRecord",
@@ -31,5 +40,7 @@ __all__ = [
     "UpdateRecord",
     "ValidationPoint",
     "WorkspaceRecord",
-    "render",
+    "file_name",
+    "is_page",
+    "pages",
 ]

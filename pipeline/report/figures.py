@@ -28,8 +28,6 @@ class Trace:
     """Traces of one group share one entry of the legend."""
     labels: list[str] = field(default_factory=list)
     """What hovering shows instead of the bare number."""
-    panel: str = ""
-    """The one of the figure's ``panels`` that it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,31 @@ class Figure:
     traces: list[Trace]
     regions: list[Region] = field(default_factory=list)
     y_format: str = ".3f"
-    panels: list[str] = field(default_factory=list)
-    """Where a plot shows one update at a time: which there are; the reader chooses, the last one comes first."""
     x_scale: Literal["lineage", "log"] = "lineage"
     """All plots over the tokens of the lineage span the same; a logarithmic one has its own range."""
 
 
-def figures(record: WorkspaceRecord) -> list[Figure]:
-    """Every plot of the report, in its order."""
+def workspace_figures(record: WorkspaceRecord) -> list[Figure]:
+    """The plots over the whole lineage."""
     return [
         training_loss(record),
         validation_loss(record),
-        stability_gap(record),
         learning_rate(record),
-        gradient_norm(record),
         token_account(record),
         stage_times(record),
+    ]
+
+
+def update_figures(record: WorkspaceRecord, update: UpdateRecord) -> list[Figure]:
+    """The plots of one update; its datasets have the colours that they have over the lineage."""
+    alone = replace(record, updates=[update])
+    return [
+        training_loss(alone),
+        validation_loss(alone),
+        stability_gap(record, update),
+        learning_rate(alone),
+        gradient_norm(alone),
+        token_account(alone),
     ]
 
 
@@ -99,33 +106,29 @@ def validation_loss(record: WorkspaceRecord) -> Figure:
     return _over_tokens(record, "validation-loss", summary, "Validation loss (nats per token)", traces)
 
 
-def stability_gap(record: WorkspaceRecord) -> Figure:
-    """Each dataset's validation loss minus that at the update's start, one update at a time; the base has no gap.
+def stability_gap(record: WorkspaceRecord, update: UpdateRecord) -> Figure:
+    """Each dataset's validation loss minus that at the update's start; a base has no gap.
 
     Over the tokens since the start, logarithmic, as the looks are: the gap lies in an update's first steps.
     """
-    names, updates = dataset_names(record), record.updates[1:]
     traces: list[Trace] = []
-    for index, name in enumerate(names):
-        for update, line in zip(updates, _validation_lines(updates, _loss_on(name), anneal=False), strict=True):
-            risen = [(tokens - line[0][0], loss - line[0][1]) for tokens, loss in line]
-            drawn = _line(name, [risen[1:]] if name in update.gap else [], f"series-{index}", marker=index)
-            traces += [replace(trace, panel=update.id) for trace in drawn]
-    shown = {trace.panel for trace in traces}
+    for index, name in enumerate(dataset_names(record)):
+        (line,) = _validation_lines([update], _loss_on(name), anneal=False)
+        risen = [(tokens - line[0][0], loss - line[0][1]) for tokens, loss in line]
+        if name in update.gap and update.start is not None:
+            traces += _line(name, [risen[1:]], f"series-{index}", marker=index)
     summary = "Validation loss minus that at the update's start, over tokens since then."
-    depths = [(gap.depth, name, update.id) for update in updates for name, gap in update.gap.items()]
-    if depths:
-        deepest = max(depths)
-        summary += f" The deepest gap: {deepest[0]:.3f} nats, of {deepest[1]} in {deepest[2]}."
+    if traces:
+        depth, name = max((gap.depth, name) for name, gap in update.gap.items())
+        summary += f" The deepest gap: {depth:.3f} nats, of {name}."
     return Figure(
         "stability-gap",
         "lines",
         summary,
-        "Tokens since the update's start (logarithmic)",
+        "Tokens since the start (log scale)",
         "Loss above the start (nats per token)",
         traces,
         y_format="+.3f",
-        panels=[update.id for update in updates if update.id in shown],
         x_scale="log",
     )
 
@@ -266,6 +269,8 @@ def _regions(record: WorkspaceRecord) -> list[Region]:
         points = points or [point.tokens for point in update.validation if not point.is_anneal]
         if not points:
             continue
+        while regions and points[0] < regions[-1].end:
+            regions.pop()  # that trunk was left behind: this one goes on from an earlier one
         start = float(min(regions[-1].end, points[0]) if regions else points[0])
         short = update.id.split("-")[0].lstrip("0") or "0"
         regions.append(Region(start, float(points[-1]), update.arrival, short))

@@ -69,6 +69,11 @@ def share(value: float | None) -> str:
     return MISSING if value is None else number(100 * value, 2) + NARROW_SPACE + "%"
 
 
+def probability(value: float | None) -> str:
+    """A p-value: ``0.034``, ``< 0.001``."""
+    return f"<{NARROW_SPACE}0.001" if value is not None and value < 0.001 else number(value)
+
+
 def duration(seconds: float | None) -> str:
     """Wall time: ``0.42 s``, ``12.3 s``, ``3 min 12 s``, ``5 h 07 min``, ``3 d 4 h``."""
     if seconds is None or not math.isfinite(seconds):

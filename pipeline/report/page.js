@@ -71,7 +71,7 @@
   const regions = (figure, { colour }, width) => {
     const shapes = [];
     const annotations = [];
-    const room = (region) => ((region.end - region.start) / (span[1] - span[0] || 1)) * (width - 90);
+    const room = (region) => ((region.end - region.start) / (span[1] - span[0] || 1)) * (width - 104);
     const named = figure.regions.every((region) => room(region) > region.label.length * 7 + 8);
     figure.regions.forEach((region, index) => {
       if (index % 2 === 1) {
@@ -93,16 +93,9 @@
     linecolor: colour("rule"), tickcolor: colour("rule"), exponentformat: "B", tickfont: { size: 12 },
   });
 
-  // Of a figure with panels, the traces of the one that the reader chose; the newest at first.
-  const chooser = (figure) => document.getElementById(figure.id + "-panel");
-  const shown = (figure) => {
-    const panel = chooser(figure)?.value ?? figure.panels.at(-1) ?? "";
-    return figure.traces.filter((trace) => trace.panel === panel);
-  };
-
   const layout = (figure, colours, width) => {
     const { colour } = colours;
-    const traces = shown(figure);
+    const { traces } = figure;
     const entries = traces.filter((trace) => trace.group === trace.name || figure.form === "bars").length;
     const longest = Math.max(...traces.map((trace) => trace.name.length));
     const rows = Math.ceil(entries / Math.max(1, Math.floor((width - 60) / (longest * 7 + 60))));
@@ -118,9 +111,9 @@
     };
     const below = 62 + rows * 20;
     if (figure.form === "lines") {
-      Object.assign(shared, { height: 300 + below, margin: { l: 64, r: 12, t: 26, b: below }, hovermode: "x unified" });
+      Object.assign(shared, { height: 300 + below, margin: { l: 78, r: 12, t: 26, b: below }, hovermode: "x unified" });
       if (figure.x_scale === "log") {
-        Object.assign(shared.xaxis, { type: "log" });
+        Object.assign(shared.xaxis, { type: "log", dtick: "D2" });
         Object.assign(shared.yaxis, { zeroline: true, zerolinecolor: colour("muted"), zerolinewidth: 1, rangemode: "tozero" });
       } else {
         shared.xaxis.range = [span[0] - (span[1] - span[0]) * 0.012, span[1] + (span[1] - span[0]) * 0.012];
@@ -129,7 +122,7 @@
       shared.xaxis.unifiedhovertitle = { text: "%{x:,.0f} tokens" };
       Object.assign(shared.yaxis, { hoverformat: figure.y_format, automargin: false });
       if (figure.y_format.endsWith("e")) Object.assign(shared.yaxis, { exponentformat: "e", minexponent: 2 });
-      if (figure.regions.length) Object.assign(shared, regions(figure, colours, width));
+      if (figure.regions.length > 1) Object.assign(shared, regions(figure, colours, width));
     } else {
       const bars = new Set(figure.traces.flatMap((trace) => trace.y)).size;
       Object.assign(shared, { barmode: "stack", bargap: 0.35, height: 24 + bars * 34 + below, margin: { l: 20, r: 12, t: 8, b: below },
@@ -143,31 +136,40 @@
 
   const config = { displayModeBar: false, showSendToCloud: false, plotlyServerURL: "" };
 
+  // The library comes compressed; it is unpacked once, and runs because the page's policy knows its hash.
+  const unpack = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (byte) => byte.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    script.remove();
+  };
+
   const draw = () => {
     const colours = theme();
     const drawn = Object.values(figures).map((figure) => {
       const place = document.getElementById(figure.id);
       const width = place.clientWidth;
-      const traces = shown(figure).map((trace) => (figure.form === "bars" ? bar(trace, colours, width < 480) : line(trace, colours)));
+      const traces = figure.traces.map((trace) => (figure.form === "bars" ? bar(trace, colours, width < 480) : line(trace, colours)));
       return Plotly.react(place, traces, { ...layout(figure, colours, width), width }, config);
     });
     return Promise.all(drawn).then(() => { root.dataset.plots = String(drawn.length); });
   };
 
-  let waiting = 0;
-  const redraw = () => {
-    cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(draw);
-  };
-  let width = window.innerWidth;
-  window.addEventListener("resize", () => {
-    if (window.innerWidth !== width) redraw();
-    width = window.innerWidth;
-  });
-  Object.values(figures).forEach((figure) => chooser(figure)?.addEventListener("change", draw));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  const printing = matchMedia("print");
-  printing.addEventListener("change", draw);
-  window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((details) => { details.open = true; }));
-  draw().catch(fail);
+  if (!Object.keys(figures).length) return;
+  unpack().then(draw).then(() => {
+    let waiting = 0;
+    const redraw = () => {
+      cancelAnimationFrame(waiting);
+      waiting = requestAnimationFrame(draw);
+    };
+    let width = window.innerWidth;
+    window.addEventListener("resize", () => {
+      if (window.innerWidth !== width) redraw();
+      width = window.innerWidth;
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+    matchMedia("print").addEventListener("change", draw);
+  }).catch(fail);
 })();

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-State = Literal["released", "failed", "running"]
+State = Literal["released", "refused", "unfinished"]
+"""``refused``: finished, but its release did not pass the gate; it is kept to be looked at."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,72 @@ class GapRecord:
 
 
 @dataclass(frozen=True)
+class CheckRecord:
+    """One comparison of the gate: a candidate against the current release, on one dataset or task."""
+
+    kind: str
+    """``loss`` or ``task``."""
+    name: str
+    """The dataset's or the task's."""
+    metric: str
+    role: str
+    """``old``: known before this update; ``new``: of its arrival."""
+    candidate: float | None
+    current: float | None
+    change: float | None
+    """Candidate minus current, in the metric's own unit."""
+    limit: float | None
+    """How far it may go the wrong way; None where only a significant change counts."""
+    p: float | None
+    """Of the paired test; None where none was made."""
+    p_adjusted: float | None
+    """After the correction for the number of tests."""
+    n: int | None
+    """Pairs: documents or samples."""
+    passed: bool
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """The gate's verdict on an update's release."""
+
+    passed: bool
+    against: str | None
+    """The id of the update whose release was current then."""
+    alpha: float | None
+    """The level of significance that adjusted p-values are held against."""
+    correction: str
+    because: Sequence[str] = ()
+    checks: Sequence[CheckRecord] = ()
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of an update as its manifest keeps it."""
+
+    name: str
+    folder: str
+    """Where its outcome lies, from the workspace on."""
+    version: int
+    fingerprint: str
+    """Over settings, inputs and version: equal ones give the same outcome."""
+    seconds: float
+    finished: str
+    """ISO 8601."""
+
+
+@dataclass(frozen=True)
+class PromotionRecord:
+    """An update's release became the current one."""
+
+    update: str
+    at: str
+    """ISO 8601."""
+    because: str = ""
+
+
+@dataclass(frozen=True)
 class UpdateRecord:
     """One update of the lineage; the base is the first. Whatever has not happened yet stays at its default."""
 
@@ -192,6 +259,27 @@ class UpdateRecord:
     curve: Sequence[CurvePoint] = ()
     """In the order of the steps."""
     validation: Sequence[ValidationPoint] = ()
+    datasets: Sequence[str] = ()
+    """Those that were new here, where the arrival holds several; empty: `arrival` is the one."""
+    start: str | None = None
+    """The id of the update whose trunk this one started from; None for a base."""
+    gate: GateRecord | None = None
+    """None where there was nothing to compare with: a base."""
+    finished: str = ""
+    """ISO 8601; empty while it is not finished."""
+    parameters: int = 0
+    """Of the model."""
+    stages: Sequence[StageRecord] = ()
+    """In the order they were finished."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of what went in and came out, by name: ``{"trunk": "90fa…", "arrival ml-docs": …}``."""
+    notes: Sequence[str] = ()
+    """What the stages had to say."""
+
+    @property
+    def arrivals(self) -> Sequence[str]:
+        """The datasets that arrived."""
+        return self.datasets or (self.arrival,)
 
 
 @dataclass(frozen=True)
@@ -210,3 +298,5 @@ class WorkspaceRecord:
     """In order of time, the base first."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the engines: ``{"torch": "2.13.0", …}``."""
+    history: Sequence[PromotionRecord] = ()
+    """Every promotion, the first one first; the last one is of `release`."""

@@ -1,4 +1,4 @@
-"""The report's tables as rows ready to print: the verdict, the forgetting matrix, lm-eval, replay."""
+"""The report's tables as rows ready to print: outcomes, totals, the forgetting matrix, lm-eval, data."""
 
 import math
 from collections.abc import Sequence
@@ -32,18 +32,28 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The head of the report, in one look."""
+class Outcome:
+    """What one update's release learnt and forgot, in one look."""
 
-    release: UpdateRecord | None
-    position: int
-    """Of the release among the updates; the base is 0."""
     cells: dict[str, Cell]
-    """The current release on every dataset it was measured on."""
+    """On every dataset it was measured on."""
+    learnt: tuple[str, float] | None
+    """The dataset that arrived, and the change of its loss; of several, the one that got least better."""
     forgotten: tuple[str, float] | None
     """The earlier dataset that got worst, and by how much; None where no earlier dataset was measured twice."""
-    notices: list[str]
-    """What is unusual: no release yet, a failed or an unfinished update after the release."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a lineage has taken so far, all updates together."""
+
+    new: int
+    replayed: int
+    annealed: int
+    """Tokens."""
+    seconds: float
+    cost: dict[str, float]
+    """By currency, as far as it is known."""
 
 
 @dataclass(frozen=True)
@@ -67,32 +77,75 @@ class ScoreRow:
     scores: list[Score | None]
 
 
-def verdict(record: WorkspaceRecord) -> Verdict:
-    """The current release on every dataset, what it forgot most, and what a reader must know beside it."""
-    release = next((update for update in record.updates if update.id == record.release), None)
-    notices = []
-    if release is None:
-        notices.append("There is no release yet.")
-    position = record.updates.index(release) if release else -1
-    for update in record.updates[position + 1 :]:
+def outcome(record: WorkspaceRecord, update: UpdateRecord) -> Outcome:
+    """An update's release on every dataset, what it learnt, and what it forgot most."""
+    cells = {name: cell for name, cell in _cells(record, update).items() if cell.loss is not None}
+    learnt = [(name, change) for name in update.arrivals if (change := _learnt(update, name)) is not None]
+    earlier = [(name, change) for name, change in update.forgetting.items() if name not in update.arrivals]
+    return Outcome(cells, max(learnt, key=_worst, default=None), max(earlier, key=_worst, default=None))
+
+
+def _learnt(update: UpdateRecord, name: str) -> float | None:
+    """The change of an arrival's loss: against the release before, or on the trunk since the update's start."""
+    if name in update.forgetting:
+        return update.forgetting[name]
+    for check in update.gate.checks if update.gate else ():
+        if (check.kind, check.name) == ("loss", name) and check.change is not None:
+            return check.change
+    gap = update.gap.get(name)
+    return gap.end - gap.start if gap and update.start else None
+
+
+def _worst(pair: tuple[str, float]) -> float:
+    return math.inf if math.isnan(pair[1]) else pair[1]
+
+
+def notices(record: WorkspaceRecord) -> list[str]:
+    """What is unusual: no release yet; refused, unfinished or newer updates after the current release."""
+    places = [number for number, update in enumerate(record.updates) if update.id == record.release]
+    said = [] if places else ["There is no release yet."]
+    for update in record.updates[places[0] + 1 if places else 0 :]:
         match update.state:
-            case "failed":
-                notices.append(f"Update {update.id} failed and was not released.")
-            case "running":
-                notices.append(f"Update {update.id} is not finished.")
+            case "refused":
+                said.append(f"The gate refused the release of {update.id}; {record.release} stays the current one.")
+            case "unfinished":
+                said.append(f"Update {update.id} is not finished.")
             case "released":
-                notices.append(f"Update {update.id} is newer than the current release.")
-    if release is None:
-        return Verdict(None, position, {}, None, notices)
-    cells = {name: cell for name, cell in _cells(record, release).items() if cell.loss is not None}
-    earlier = [(name, change) for name, change in release.forgetting.items() if name != release.arrival]
-    worst = max(earlier, key=lambda pair: math.inf if math.isnan(pair[1]) else pair[1], default=None)
-    return Verdict(release, position, cells, worst, notices)
+                said.append(f"Update {update.id} is newer than the current release.")
+    return said
+
+
+def totals(record: WorkspaceRecord) -> Totals:
+    """Tokens, wall time and cost of all updates."""
+    tokens = [update.tokens for update in record.updates if update.tokens]
+    cost: dict[str, float] = {}
+    for update in record.updates:
+        if update.plan and update.plan.actual.cost is not None:
+            cost[update.plan.currency] = cost.get(update.plan.currency, 0.0) + update.plan.actual.cost
+    return Totals(
+        sum(part.new for part in tokens),
+        sum(part.replayed for part in tokens),
+        sum(part.annealed for part in tokens),
+        sum(sum(update.seconds.values()) for update in record.updates),
+        cost,
+    )
 
 
 def matrix(record: WorkspaceRecord) -> list[tuple[UpdateRecord, dict[str, Cell]]]:
     """One row for each update that has a measured release, one cell for each dataset."""
     return [(update, _cells(record, update)) for update in record.updates if update.losses.get("release")]
+
+
+def since_arrival(record: WorkspaceRecord) -> dict[str, Cell]:
+    """The current release on each dataset against the first release that was measured on it; empty without any."""
+    current = next((update for update in record.updates if update.id == record.release), None)
+    now = current.losses.get("release", {}) if current else {}
+    found = {}
+    for name, loss in now.items():
+        first = next(u for u in record.updates if name in u.losses.get("release", {}))
+        change = None if first is current else loss - first.losses["release"][name]
+        found[name] = Cell(loss, None, change, _heat(change))
+    return found if any(cell.change is not None for cell in found.values()) else {}
 
 
 def _cells(record: WorkspaceRecord, update: UpdateRecord) -> dict[str, Cell]:
@@ -110,9 +163,9 @@ def _heat(change: float | None) -> int:
     return 100 if not math.isfinite(change) else round(100 * min(1.0, 2 * math.sqrt(abs(change))))
 
 
-def measured(record: WorkspaceRecord) -> list[UpdateRecord]:
-    """The updates that lm-eval has seen: the columns of its table."""
-    return [update for update in record.updates if update.lm_eval]
+def measured(updates: Sequence[UpdateRecord]) -> list[UpdateRecord]:
+    """Those that lm-eval has seen: the columns of its table."""
+    return [update for update in updates if update.lm_eval]
 
 
 def scores(updates: Sequence[UpdateRecord]) -> list[ScoreRow]:

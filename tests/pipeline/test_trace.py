@@ -18,7 +18,7 @@ from pipeline.base import create
 from pipeline.config import load_recipe
 from pipeline.lineage import Lineage, Update
 from pipeline.making import earlier_datasets, train_tokens
-from pipeline.summary import report_update
+from pipeline.report_record import report_update
 from pipeline.terminal import Terminal
 from pipeline.update import begin
 from pipeline.workspace import Workspace
@@ -228,7 +228,7 @@ def test_positions_of_every_view_go_on(made: Made) -> None:
 
 def test_the_report_counts_domains_with_their_dataset(made: Made) -> None:
     lineage = Lineage(made.workspace)
-    shown = report_update(made.workspace, lineage.updates[2]).replay
+    shown = report_update(lineage, lineage.updates[2]).replay
     assert shown is not None
     assert set(shown.by_dataset) == {"base", "news"}
     assert sum(part.share for part in shown.by_dataset.values()) == pytest.approx(shown.achieved)

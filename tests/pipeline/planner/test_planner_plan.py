@@ -18,8 +18,8 @@ from pipeline.planner.settings import CostSettings
 from pipeline.planner.shift import Shift
 from pipeline.planner.survey import Survey
 from pipeline.planner.view import plan_view
-from pipeline.report import UpdateRecord, WorkspaceRecord, render
-from pipeline.summary import report_plan
+from pipeline.report import INDEX, UpdateRecord, WorkspaceRecord, pages
+from pipeline.report_record import report_plan
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.progress import Silent
@@ -112,19 +112,20 @@ def test_the_report_shows_predicted_beside_actual(plan: Plan) -> None:
         "currency": "EUR",
     }
     record = UpdateRecord("0001-code", "code", "released", plan=report_plan(kept))
-    page = render(WorkspaceRecord("/w", "0001-code", "2026-03-01T14:05:00+00:00", [], [record]))
+    made = pages(WorkspaceRecord("/w", "0001-code", "2026-03-01T14:05:00+00:00", [], [record]))
     for part in (
         "a strong shift",
-        "predicted",
+        "planned",
         "actual",
         "2\u202fh 00\u202fmin",
         "2\u202fh 30\u202fmin",
         "16.00",
         "20.00",
     ):
-        assert part in page, part
+        assert all(part in page for page in made.values()), part
     unknown = replace(
         record, plan=replace(report_plan(kept), predicted=replace(report_plan(kept).predicted, hours=None))
     )
-    assert "a strong shift" in render(WorkspaceRecord("/w", None, "2026-03-01T14:05:00+00:00", [], [unknown]))
+    made = pages(WorkspaceRecord("/w", None, "2026-03-01T14:05:00+00:00", [], [unknown]))
+    assert "a strong shift" in made[INDEX]
     assert asdict(record)["plan"]["choices"]["replay.share"][0] == 0.25

@@ -9,11 +9,17 @@ import pytest
 
 from pipeline.gap import gaps
 from pipeline.report import (
+    CheckRecord,
     CurvePoint,
     DatasetRecord,
     GapRecord,
+    GateRecord,
+    PlanRecord,
+    PromotionRecord,
     ReplayPart,
     ReplayRecord,
+    StageRecord,
+    Taken,
     TextRecord,
     TokenRecord,
     TrainRecord,
@@ -34,6 +40,7 @@ def lineage(names: Sequence[str] = ("sci-docs", "ml-docs", "code"), steps: int =
         length = steps if index == 0 else steps // 2
         updates.append(_update(names, index, trunk_end, length, updates[-1] if updates else None))
         trunk_end += length * BATCH
+    history = [PromotionRecord(update.id, f"2026-03-01T{9 + i:02d}:05:00+00:00") for i, update in enumerate(updates)]
     return WorkspaceRecord(
         workspace="/data/rewarm-demo",
         release=updates[-1].id,
@@ -44,6 +51,7 @@ def lineage(names: Sequence[str] = ("sci-docs", "ml-docs", "code"), steps: int =
         ],
         updates=updates,
         versions={"rewarm": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "deepspeed": "0.19.8"},
+        history=history,
     )
 
 
@@ -134,6 +142,11 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
         id=f"{index:04d}-{names[index]}",
         arrival=names[index],
         state="released",
+        datasets=[names[index]],
+        start=before.id if before else None,
+        gate=_gate(before, losses["release"], names[index]) if before else None,
+        finished=f"2026-03-01T{9 + index:02d}:05:00+00:00",
+        parameters=1_845_504,
         tokens=TokenRecord(tokens, tokens - int(tokens * share), int(tokens * share), tokens * 15 // 100),
         schedule={"kind": "infinite", "peak": PEAK, "minimum": LOWEST, "warmup_tokens": 24576, "cooldown": "cosine"},
         replay=ReplayRecord(share, share - 0.0002, "earlier tokens", earlier) if index else None,
@@ -160,9 +173,69 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
             "evaluate": 18.2,
         },
         train=TrainRecord(length, 2, 8431.0, (40, 80) if index == 1 else ()),
+        plan=_plan(tokens, share, length) if index > 1 else None,
+        stages=[
+            StageRecord(
+                stage, f"updates/{index:04d}/{stage}", 1, f"{index:x}{number:x}" * 16, 2.5, "2026-03-01T09:05:00Z"
+            )
+            for number, stage in enumerate(("mixture", "trunk", "release", "evaluation"))
+        ],
+        digests={"weights of the trunk": f"{index}a" * 16, "weights of the release": f"{index}b" * 16},
+        notes=["anneal: branched at the trunk's end"],
         curve=_curve(index, start, length),
         validation=validation,
     )
+
+
+def _gate(before: UpdateRecord, losses: dict[str, float], arrival: str) -> GateRecord:
+    """A verdict that lets the candidate pass."""
+    checks = [
+        CheckRecord(
+            "loss", name, "nats/token", "old", losses[name], loss, losses[name] - loss, 0.1, 2e-5, 8e-5, 96, True
+        )
+        for name, loss in before.losses["release"].items()
+    ]
+    new = CheckRecord(
+        "loss", arrival, "nats/token", "new", losses[arrival], 4.2, losses[arrival] - 4.2, 0.0, 0, 0, 96, True
+    )
+    task = CheckRecord("task", f"{arrival}-continuation", "acc", "new", 0.38, 0.31, 0.07, None, 0.21, 0.42, 64, True)
+    return GateRecord(True, before.id, 0.05, "holm", ["every check passed"], [*checks, new, task])
+
+
+def _plan(tokens: int, share: float, steps: int) -> PlanRecord:
+    predicted = Taken(tokens - int(tokens * share), int(tokens * share), tokens * 15 // 100, steps, 0.028, 0.07)
+    return PlanRecord(
+        "strong",
+        ["the trunk needs 1.52 times the bits per byte that it needs on the nearest earlier dataset"],
+        {"replay.share": (share, "a strong shift"), "schedule.kind": ("infinite", "the base has one")},
+        predicted,
+        replace(predicted, hours=0.0316, cost=0.08),
+        "USD",
+    )
+
+
+def refused_lineage(lines: WorkspaceRecord) -> WorkspaceRecord:
+    """``lines`` with the last but one update refused, and the last from the trunk before it; a rollback, and back."""
+    *before, refused, last = lines.updates
+    assert refused.gate is not None
+    harm = "sci-docs: loss +0.412 nats/token, above its limit of 0.100 (adjusted p < 0.001)"
+    checks = [replace(refused.gate.checks[0], change=0.412, passed=False, because=harm), *refused.gate.checks[1:]]
+    gate = replace(refused.gate, passed=False, because=[harm], checks=checks)
+    refused = replace(refused, state="refused", gate=gate)
+    last = replace(last, start=before[-1].id)
+    ids = [*(update.id for update in before), last.id, before[0].id, last.id]
+    because = [*("passed the gate" for _ in range(len(ids) - 2)), "answers about fees were wrong", "they were not"]
+    history = [
+        PromotionRecord(name, f"2026-03-02T{i:02d}:00:00Z", why)
+        for i, (name, why) in enumerate(zip(ids, because, strict=True))
+    ]
+    return replace(lines, updates=[*before, refused, last], release=last.id, history=history)
+
+
+@pytest.fixture(scope="session")
+def guarded() -> WorkspaceRecord:
+    """Five updates, the fourth refused by the gate; a rollback and its end."""
+    return refused_lineage(lineage(["sci-docs", "ml-docs", "news-2026-01", "shuffled", "news-2026-02"]))
 
 
 @pytest.fixture(scope="session")
@@ -173,11 +246,14 @@ def demo() -> WorkspaceRecord:
 
 @pytest.fixture(scope="session")
 def unfinished(demo: WorkspaceRecord) -> WorkspaceRecord:
-    """An update that failed, then one under way, after the release."""
+    """An update whose release was refused, then one under way."""
     last = demo.updates[-1]
-    running = UpdateRecord("0003-news", "news", "running", TokenRecord(614_400, 100_000), seconds={"ingest": 3.0})
-    failed = replace(last, state="failed")
-    return replace(demo, release=demo.updates[1].id, updates=[*demo.updates[:2], failed, running])
+    under_way = UpdateRecord(
+        "0003-news", "news", "unfinished", start=last.id, tokens=TokenRecord(614_400, 100_000), seconds={"ingest": 3.0}
+    )
+    refused = replace(last, state="refused")
+    updates = [*demo.updates[:2], refused, under_way]
+    return replace(demo, release=demo.updates[1].id, updates=updates, history=demo.history[:2])
 
 
 @pytest.fixture(scope="session")

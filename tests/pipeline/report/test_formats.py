@@ -71,3 +71,12 @@ def test_settings_read_as_in_a_recipe() -> None:
 
 def test_large_perplexities_lose_decimals() -> None:
     assert [formats.score(value) for value in (0.3123, 4321.55, None)] == ["0.312", "4,321.6", "–"]
+
+
+def test_small_probabilities_are_bounded() -> None:
+    assert [plain(formats.probability(value)) for value in (0.034, 0.0004, 0.0, None)] == [
+        "0.034",
+        "< 0.001",
+        "< 0.001",
+        "–",
+    ]

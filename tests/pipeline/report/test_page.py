@@ -1,27 +1,28 @@
-"""The report in a real browser: every plot is drawn, nothing fails, nothing is fetched, any name is safe."""
+"""The pages in a real browser: plots drawn, nothing fails or is fetched, a phone's width is enough, names are safe."""
 
 import math
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from report_page import PHONE, Page, parsed, phone, probed
 
-from pipeline.report import WorkspaceRecord, render
+from pipeline.report import INDEX, UpdateRecord, WorkspaceRecord, file_name, is_page, pages
 
-PLOTS = {
-    "training-loss",
-    "validation-loss",
-    "stability-gap",
-    "learning-rate",
-    "gradient-norm",
-    "token-account",
-    "stage-times",
-}
-HOSTILE = ('a<b>&"c', "</script><script>document.title='broken'</script>", "%{x} $y$ <!--")
+INDEX_PLOTS = {"training-loss", "validation-loss", "learning-rate", "token-account", "stage-times"}
+BASE_PLOTS = {"training-loss", "validation-loss", "learning-rate", "gradient-norm", "token-account"}
+UPDATE_PLOTS = BASE_PLOTS | {"stability-gap"}
+HOSTILE = (
+    'a<b>&"c',
+    "</script><script>document.title='broken'</script>",
+    "%{x} $y$ <!--",
+    "<img src=x onerror=alert(1)>",
+)
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -37,45 +38,6 @@ FLAGS = [
 ]
 
 
-@dataclass
-class Page(HTMLParser):
-    """What the browser made of the page."""
-
-    drawn: dict[str, int] = field(default_factory=dict)
-    """Drawings in each plot."""
-    attributes: dict[str, str | None] = field(default_factory=dict)
-    """Of the root."""
-    resources: list[str] = field(default_factory=list)
-    """What the page links to or would load."""
-    scripts: int = 0
-    texts: set[str] = field(default_factory=set)
-    strokes: str = ""
-    """Every style within the plots."""
-    console: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self._plot = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag == "html":
-            self.attributes = values
-        if "plot" in (values.get("class") or "").split():
-            self._plot = values["id"] or ""
-        elif tag in ("section", "table", "script"):
-            self._plot = ""
-        self.scripts += tag == "script"
-        if tag == "svg" and self._plot:
-            self.drawn[self._plot] = self.drawn.get(self._plot, 0) + 1
-        if self._plot:
-            self.strokes += values.get("style") or ""
-        self.resources += [value for key, value in attrs if key in ("src", "href", "srcset", "data") and value]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.add(data.strip())
-
-
 @pytest.fixture(scope="module")
 def chromium() -> str:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -87,13 +49,12 @@ def chromium() -> str:
 
 @pytest.fixture
 def browse(chromium: str, tmp_path: Path) -> Callable[..., Page]:
-    def _browse(html: str, flags: Sequence[str] = ()) -> Page:
+    def _browse(html: str, *flags: str) -> Page:
         file = tmp_path / "report.html"
         file.write_text(html, "utf-8")
         command = [chromium, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, "--dump-dom", file.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        page = Page()
-        page.feed(done.stdout)
+        page = parsed(done.stdout)
         page.console = [text for text in done.stderr.splitlines() if "CONSOLE" in text]
         return page
 
@@ -104,103 +65,198 @@ def assert_whole(page: Page, plots: set[str]) -> None:
     assert page.console == []
     assert "data-errors" not in page.attributes
     assert set(page.drawn) == plots
-    assert page.attributes.get("data-plots") == str(len(plots))
+    assert page.attributes.get("data-plots") == (str(len(plots)) if plots else None)
     assert [address for address in page.resources if not address.startswith(("#", "data:"))] == []
 
 
-def test_every_plot_is_drawn_and_nothing_is_fetched(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
-    page = browse(render(demo))
-    assert_whole(page, PLOTS)
-    assert page.texts >= {"0002-code", "sci-docs", "−1.040", "40, 80", "24.98\u202f%"}
-    assert "rgb(31, 95, 191)" in page.strokes
+def assert_probed(page: Page, plots: set[str]) -> None:
+    """Every plot has traces, nothing was fetched, and nothing is wider than the window."""
+    assert set(page.probe["traces"]) == plots
+    assert all(page.probe["traces"].values()), page.probe["traces"]
+    assert page.probe["fetched"] == []
+    assert (page.probe["overflow"], page.probe["beyond"]) == (0, [])
 
 
-def test_the_stability_gap_of_an_update_is_chosen_from_a_list(
-    browse: Callable[..., Page], demo: WorkspaceRecord
+def test_the_workspaces_page_is_drawn_and_nothing_is_fetched(
+    browse: Callable[..., Page], guarded: WorkspaceRecord
 ) -> None:
-    html = render(demo)
-    page = browse(html)
-    assert page.texts >= {"Loss above the start (nats per token)", "not in this update"}
-    choose = """<script>setTimeout(() => {
-      const list = document.getElementById("stability-gap-panel");
-      const names = () => document.getElementById("stability-gap").data.map((trace) => trace.name).join(", ");
-      const before = names();
-      list.value = "0001-ml-docs";
-      list.dispatchEvent(new Event("change"));
-      setTimeout(() => { document.querySelector("h1").textContent = `${before} | ${names()}`; }, 2000);
-    }, 2000);</script></body>"""
-    assert "sci-docs, ml-docs, code | sci-docs, ml-docs" in browse(html.replace("</body>", choose)).texts
+    page = browse(probed(pages(guarded)[INDEX]))
+    assert_whole(page, INDEX_PLOTS)
+    assert_probed(page, INDEX_PLOTS)
+    assert page.texts >= {"0004-news-2026-02", "answers about fees were wrong"}
+    assert "rgb(31, 95, 191)" in page.strokes
+    assert "sci-docs" in page.probe["hover"]
+    assert {"rail", "back", "cross", "mark current"} <= set(page.marks)
+
+
+def test_an_updates_page_is_drawn_and_nothing_is_fetched(browse: Callable[..., Page], guarded: WorkspaceRecord) -> None:
+    page = browse(probed(pages(guarded)["0003-shuffled.html"]))
+    assert_whole(page, UPDATE_PLOTS)
+    assert_probed(page, UPDATE_PLOTS)
+    assert page.texts >= {"Refused by the gate", "failed", "not in this update", "planned", "actual", "24.98\u202f%"}
+    assert any("above its limit of 0.100" in text for text in page.texts)
+
+
+@pytest.mark.parametrize("name", [INDEX, "0003-shuffled.html"])
+def test_a_phone_shows_every_page_without_scrolling_sideways(
+    browse: Callable[..., Page], guarded: WorkspaceRecord, name: str
+) -> None:
+    page = browse(phone(probed(pages(guarded)[name])))
+    assert page.console == []
+    assert page.probe["width"] == PHONE
+    assert_probed(page, INDEX_PLOTS if name == INDEX else UPDATE_PLOTS)
+
+
+def test_the_links_of_the_pages_lead_to_one_another(guarded: WorkspaceRecord) -> None:
+    made = {name: parsed(html) for name, html in pages(guarded).items()}
+    assert set(made) == {INDEX, *(file_name(update.id) for update in guarded.updates)}
+    followed = set()
+    for name, page in made.items():
+        for link in page.links:
+            target, _, anchor = link.partition("#")
+            to = unquote(target) or name
+            assert to in made, f"{name} links to {link}"
+            assert not anchor or anchor in made[to].anchors, f"{name} links to {link}"
+            followed.add((name, to))
+    for update in guarded.updates:
+        assert {(INDEX, file_name(update.id)), (file_name(update.id), INDEX)} <= followed
+
+
+def test_pages_can_be_read_by_their_headings_and_captions(guarded: WorkspaceRecord) -> None:
+    for html in pages(guarded).values():
+        page = parsed(html)
+        assert page.headings.count(1) == 1
+        assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+        assert page.tables == page.captions > 0
+        assert 'lang="en"' in html
+        assert "width=device-width" in html
 
 
 def test_dark_mode_reaches_the_plots(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
-    page = browse(render(demo), ["--blink-settings=preferredColorScheme=0"])
-    assert_whole(page, PLOTS)
+    page = browse(pages(demo)[INDEX], "--blink-settings=preferredColorScheme=0")
+    assert_whole(page, INDEX_PLOTS)
     assert "rgb(116, 169, 255)" in page.strokes
     assert "rgb(31, 95, 191)" not in page.strokes
 
 
-def test_any_name_is_safe_and_stays_what_it_is(
+def hostile(record: WorkspaceRecord) -> WorkspaceRecord:
+    """A record whose every text that comes from elsewhere holds HTML."""
+    harm = HOSTILE[1]
+    updates = []
+    for update in record.updates:
+        gate = update.gate and replace(
+            update.gate,
+            because=[harm],
+            checks=[replace(check, name=harm, metric=harm, because=harm) for check in update.gate.checks],
+        )
+        plan = update.plan and replace(update.plan, because=[harm], choices={harm: (harm, harm)}, currency=harm)
+        texts: Mapping[str, Any] = {"notes": [harm], "schedule": {harm: harm}, "digests": {harm: harm}}
+        updates.append(replace(update, gate=gate, plan=plan, lm_eval={harm: {harm: 0.5}}, **texts))
+    history = [replace(entry, because=harm) for entry in record.history]
+    return replace(record, workspace=harm, updates=updates, history=history, versions={harm: harm})
+
+
+def test_any_text_is_safe_and_stays_what_it_is(
     browse: Callable[..., Page], demo: WorkspaceRecord, make_lineage: Callable[..., WorkspaceRecord]
 ) -> None:
-    page = browse(render(make_lineage(HOSTILE)))
-    assert_whole(page, PLOTS)
-    harmless = Page()
-    harmless.feed(render(demo))
-    assert page.scripts == harmless.scripts
-    assert page.texts >= {*HOSTILE, *(f"Replayed: {name}" for name in HOSTILE[:2])}
-    assert "broken" not in page.texts
+    harmless = {name: parsed(html) for name, html in pages(demo).items()}
+    record = hostile(make_lineage(HOSTILE))
+    made = pages(record)
+    for html in made.values():
+        page = parsed(html)
+        assert page.scripts == harmless[INDEX].scripts
+        assert page.resources == []
+        assert HOSTILE[1] in page.texts
+    for name, plots in ((INDEX, INDEX_PLOTS), (file_name(record.updates[2].id), UPDATE_PLOTS)):
+        page = browse(made[name])
+        assert_whole(page, plots)
+        assert page.texts >= {*HOSTILE[:3], *(f"Replayed: {text}" for text in HOSTILE[:2])}
+        assert "broken" not in page.texts
 
 
 def test_twelve_updates_of_twelve_datasets(
     browse: Callable[..., Page], make_lineage: Callable[..., WorkspaceRecord]
 ) -> None:
     record = make_lineage([f"2024-{month:02d}" for month in range(1, 13)], steps=1000)
-    page = browse(render(record))
-    assert_whole(page, PLOTS)
+    page = browse(probed(pages(record)[INDEX]))
+    assert_whole(page, INDEX_PLOTS)
+    assert_probed(page, INDEX_PLOTS)
     assert page.texts >= {f"{index:04d}-2024-{index + 1:02d}" for index in range(12)}
 
 
-def test_an_unfinished_update(browse: Callable[..., Page], unfinished: WorkspaceRecord) -> None:
-    page = browse(render(unfinished))
-    assert_whole(page, PLOTS)
-    assert page.texts >= {"failed", "running", "Update 0003-news is not finished."}
+def test_an_unfinished_update_is_shown_but_has_no_page(unfinished: WorkspaceRecord) -> None:
+    made = pages(unfinished)
+    page = parsed(made[INDEX])
+    assert page.texts >= {"refused", "unfinished", "Update 0003-news is not finished."}
+    assert "0003-news.html" not in made
+    assert "0003-news.html" not in page.links
 
 
 def test_only_a_base_that_diverged(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
     base = demo.updates[0]
     curve = [replace(point, loss=math.nan) if i > 100 else point for i, point in enumerate(base.curve)]
     base = replace(base, curve=curve, lm_eval={}, losses={"release": {"sci-docs": math.nan}})
-    page = browse(render(replace(demo, updates=[base], release=base.id)))
-    assert_whole(page, PLOTS - {"stability-gap"})
-    assert page.texts >= {"the base", "NaN", "no earlier dataset to forget", "lm-eval has not measured a release."}
+    made = pages(replace(demo, updates=[base], release=base.id, history=demo.history[:1]))
+    page = browse(made[file_name(base.id)])
+    assert_whole(page, BASE_PLOTS)
+    assert page.texts >= {
+        "NaN",
+        "no earlier dataset to forget",
+        "lm-eval has not measured this release.",
+        "A base has no gap.",
+    }
+    assert "the base" in parsed(made[INDEX]).texts
 
 
 def test_an_imported_base_without_training(browse: Callable[..., Page], imported: WorkspaceRecord) -> None:
-    page = browse(render(imported))
-    assert_whole(page, {"stage-times"})
-    assert page.texts >= {"0000-base", "Nothing has been trained here yet.", "No release has been measured yet."}
+    made = pages(imported)
+    assert_whole(browse(made[INDEX]), {"stage-times"})
+    page = browse(made["0000-base.html"])
+    assert_whole(page, set())
+    assert page.texts >= {"0000-base", "Nothing was trained.", "Nothing was measured."}
+    assert len(made["0000-base.html"]) < 100_000, "no plot, no library"
 
 
 def test_a_workspace_without_any_update(imported: WorkspaceRecord) -> None:
-    page = Page()
-    page.feed(render(replace(imported, updates=[], release=None)))
-    assert page.texts >= {"There is no release yet.", "There is no update yet."}
+    made = pages(replace(imported, updates=[], release=None))
+    assert list(made) == [INDEX]
+    assert parsed(made[INDEX]).texts >= {"There is no release yet.", "There is no update yet."}
 
 
-def test_these_checks_would_notice(browse: Callable[..., Page], imported: WorkspaceRecord) -> None:
-    harm = "<script>throw new Error('torn')</script><img src='https://example.invalid/x.png'></body>"
-    page = browse(render(imported).replace("</body>", harm))
-    assert "torn" in (page.attributes["data-errors"] or "")
-    assert any("Content Security Policy" in text for text in page.console)
+def test_these_checks_would_notice(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
+    html = pages(demo)[INDEX]
+    torn = "setTimeout(() => { throw new Error('torn') })"
+    assert "torn" in (browse(probed(html, torn)).attributes["data-errors"] or "")
+    harm = f"<script>{torn}</script><img src='https://example.invalid/x.png'></body>"
+    page = browse(html.replace("</body>", harm))
+    assert "data-errors" not in page.attributes, "the policy lets no script run but the page's own"
+    assert len([text for text in page.console if "Content Security Policy" in text]) >= 2
     assert "https://example.invalid/x.png" in page.resources
+    wide = probed(html).replace("<main>", "<main><p style='width: 1300px'>wide</p>")
+    assert browse(wide).probe["overflow"] > 0
 
 
-def test_rendering_is_pure_and_holds_the_library_once(demo: WorkspaceRecord) -> None:
-    html = render(demo)
-    assert html == render(demo)
-    assert html.count("plotly.js v") == 1
+def test_pages_are_pure_and_small_enough_to_mail(demo: WorkspaceRecord) -> None:
+    made = pages(demo)
+    assert made == pages(demo)
+    assert all(len(html) < 2_300_000 for html in made.values())
+    later = pages(replace(demo, generated="2027-01-01T00:00:00Z"))
+    assert {name for name in made if made[name] != later[name]} == {INDEX}, "an update's page stays what it was"
+
+
+def test_names_of_pages(demo: WorkspaceRecord) -> None:
+    assert all(is_page(file_name(update.id)) for update in demo.updates)
+    assert not any(is_page(name) for name in (INDEX, "notes.html", "0000-x.txt"))
 
 
 def test_the_final_losses_of_training_stand_beside_those_of_the_full_split(demo: WorkspaceRecord) -> None:
     losses = demo.updates[0].window_losses["release"]["sci-docs"]
-    assert f'<td class="figure">{losses:.3f}</td>' in render(demo)
+    assert f'<td class="plain">{losses:.3f}</td>' in pages(demo)["0000-sci-docs.html"]
+
+
+def test_an_update_without_a_verdict_says_so(demo: WorkspaceRecord) -> None:
+    before: UpdateRecord = replace(demo.updates[1], gate=None)
+    record = replace(demo, updates=[demo.updates[0], before, demo.updates[2]])
+    page = pages(record)[file_name(before.id)]
+    assert "No gate was asked" in page
+    assert "Passed the gate" not in page

@@ -6,31 +6,68 @@ from dataclasses import replace
 import pytest
 
 from pipeline.report import ReplayPart, ReplayRecord, TokenRecord, UpdateRecord, WorkspaceRecord
-from pipeline.report.figures import figures
-from pipeline.report.tables import matrix, scores, verdict
+from pipeline.report.figures import stability_gap, stage_times, token_account, update_figures, workspace_figures
+from pipeline.report.tables import matrix, notices, outcome, scores, since_arrival, totals
 
 
 def evaluated(*results: Mapping[str, float | None]) -> list[UpdateRecord]:
     return [UpdateRecord(f"000{i}-x", "x", "released", lm_eval={"task": result}) for i, result in enumerate(results)]
 
 
-def test_the_verdict_names_the_most_forgotten_earlier_dataset(demo: WorkspaceRecord) -> None:
-    last = demo.updates[-1]
-    forgetting = {"sci-docs": 0.021, "ml-docs": 0.3, "code": 0.9}
-    record = replace(demo, updates=[*demo.updates[:-1], replace(last, forgetting=forgetting)])
-    assert verdict(record).forgotten == ("ml-docs", 0.3)
-    assert verdict(record).notices == []
-    cell = verdict(record).cells["ml-docs"]
+def test_the_outcome_names_the_most_forgotten_earlier_dataset(demo: WorkspaceRecord) -> None:
+    last = replace(demo.updates[-1], forgetting={"sci-docs": 0.021, "ml-docs": 0.3, "code": 0.9})
+    record = replace(demo, updates=[*demo.updates[:-1], last])
+    found = outcome(record, last)
+    assert (found.forgotten, found.learnt) == (("ml-docs", 0.3), ("code", 0.9))
+    cell = found.cells["ml-docs"]
     assert (cell.loss, cell.change, cell.kind) == (last.losses["release"]["ml-docs"], 0.3, "worse")
 
 
+def test_what_was_learnt_is_known_from_the_gate_or_from_the_updates_start(demo: WorkspaceRecord) -> None:
+    last = replace(demo.updates[-1], forgetting={"sci-docs": 0.1})
+    assert last.gate is not None
+    (check,) = [check for check in last.gate.checks if (check.kind, check.name) == ("loss", "code")]
+    assert outcome(demo, last).learnt == ("code", check.change)
+    without = replace(last, gate=None)
+    assert outcome(demo, without).learnt == ("code", last.gap["code"].end - last.gap["code"].start)
+    assert outcome(demo, demo.updates[0]).learnt is None, "a base has learnt from nothing"
+    nothing = replace(without, gap={}, forgetting={"sci-docs": float("nan"), "ml-docs": 2.0})
+    assert (outcome(demo, nothing).learnt, outcome(demo, nothing).forgotten[0]) == (None, "sci-docs")  # type: ignore[index]
+
+
+def test_of_several_arrivals_the_one_that_got_least_better_is_named(demo: WorkspaceRecord) -> None:
+    last = replace(
+        demo.updates[-1], datasets=["code", "ml-docs"], forgetting={"code": -0.4, "ml-docs": -0.1, "sci-docs": 0}
+    )
+    assert outcome(demo, last).learnt == ("ml-docs", -0.1)
+    assert outcome(demo, last).forgotten == ("sci-docs", 0)
+
+
 def test_what_came_after_the_release_is_said(unfinished: WorkspaceRecord, demo: WorkspaceRecord) -> None:
-    found = verdict(unfinished)
-    assert (found.release, found.position) == (unfinished.updates[1], 1)
-    assert found.notices == ["Update 0002-code failed and was not released.", "Update 0003-news is not finished."]
+    assert notices(demo) == []
+    assert notices(unfinished) == [
+        "The gate refused the release of 0002-code; 0001-ml-docs stays the current one.",
+        "Update 0003-news is not finished.",
+    ]
     rolled_back = replace(demo, release="0001-ml-docs")
-    assert verdict(rolled_back).notices == ["Update 0002-code is newer than the current release."]
-    assert verdict(replace(demo, updates=[], release=None)).notices == ["There is no release yet."]
+    assert notices(rolled_back) == ["Update 0002-code is newer than the current release."]
+    assert notices(replace(demo, updates=[], release=None)) == ["There is no release yet."]
+
+
+def test_totals_add_up_what_is_known(demo: WorkspaceRecord) -> None:
+    found = totals(demo)
+    assert found.new + found.replayed == sum(update.tokens.planned for update in demo.updates if update.tokens)
+    assert found.seconds == pytest.approx(sum(sum(update.seconds.values()) for update in demo.updates))
+    assert found.cost == {"USD": 0.08}, "one update of three was planned"
+
+
+def test_the_current_release_is_held_against_the_first_one_that_knew_a_dataset(demo: WorkspaceRecord) -> None:
+    cells = since_arrival(demo)
+    losses = [update.losses["release"] for update in demo.updates]
+    assert cells["sci-docs"].change == pytest.approx(losses[2]["sci-docs"] - losses[0]["sci-docs"])
+    assert cells["ml-docs"].change == pytest.approx(losses[2]["ml-docs"] - losses[1]["ml-docs"])
+    assert cells["code"].change is None
+    assert since_arrival(replace(demo, release=demo.updates[0].id)) == {}
 
 
 def test_the_matrix_leaves_out_what_was_not_measured(unfinished: WorkspaceRecord) -> None:
@@ -81,27 +118,49 @@ def test_a_missing_error_or_task_leaves_a_gap() -> None:
 def test_replay_that_is_not_itemised_is_still_drawn(demo: WorkspaceRecord) -> None:
     replay = ReplayRecord(0.25, 0.25, "distilled", {"sci-docs": ReplayPart(10, 100, 0.1)})
     update = UpdateRecord("0001-x", "x", "released", TokenRecord(1000, 750, 250, 0), replay=replay)
-    account = next(figure for figure in figures(replace(demo, updates=[update])) if figure.id == "token-account")
+    account = token_account(replace(demo, updates=[update]))
     drawn = {trace.name: trace.x for trace in account.traces}
     assert drawn == {"New": [750], "Replayed: sci-docs": [100], "Replayed, not itemised": [150]}
 
 
-def test_the_stability_gap_is_drawn_from_each_updates_start(demo: WorkspaceRecord) -> None:
-    figure = next(figure for figure in figures(demo) if figure.id == "stability-gap")
-    assert figure.panels == ["0001-ml-docs", "0002-code"]
-    assert {(trace.panel, trace.name) for trace in figure.traces} == {
-        (update.id, name) for update in demo.updates[1:] for name in update.gap
-    }
-    trace = next(trace for trace in figure.traces if (trace.panel, trace.name) == ("0002-code", "sci-docs"))
-    gap = demo.updates[2].gap["sci-docs"]
+def test_the_stability_gap_is_drawn_from_the_updates_start(demo: WorkspaceRecord) -> None:
+    update = demo.updates[2]
+    figure = stability_gap(demo, update)
+    assert [trace.name for trace in figure.traces] == list(update.gap)
+    trace = next(trace for trace in figure.traces if trace.name == "sci-docs")
+    gap = update.gap["sci-docs"]
     rises = dict(zip(trace.x, trace.y, strict=True))
-    assert min(rises) == 4096, "one step after the start"
+    assert min(x for x in rises if x is not None) == 4096, "one step after the start"
     assert rises[gap.at_tokens] == pytest.approx(gap.depth, rel=1e-4)
-    assert gap.depth == pytest.approx(max(rises.values()), rel=1e-4)
+    assert stability_gap(demo, demo.updates[0]).traces == []
 
 
 def test_long_runs_are_drawn_in_hours(demo: WorkspaceRecord) -> None:
     update = UpdateRecord("0001-x", "x", "released", seconds={"train": 72_000.0})
-    times = next(figure for figure in figures(replace(demo, updates=[update])) if figure.id == "stage-times")
+    times = stage_times(replace(demo, updates=[update]))
     assert times.x_title == "Wall time (h)"
     assert times.traces[0].x == [pytest.approx(20.0)]
+
+
+def test_a_dataset_keeps_its_colour_on_every_page(demo: WorkspaceRecord) -> None:
+    whole = {trace.name: trace.tone for figure in workspace_figures(demo) for trace in figure.traces}
+    for update in demo.updates:
+        for figure in update_figures(demo, update):
+            for trace in figure.traces:
+                assert trace.tone == whole.get(trace.name, trace.tone), trace.name
+
+
+def test_a_trunk_that_was_left_behind_has_no_stretch_of_its_own(guarded: WorkspaceRecord) -> None:
+    whole = next(figure for figure in workspace_figures(guarded) if figure.id == "training-loss")
+    assert [region.label for region in whole.regions] == [
+        "sci-docs",
+        "ml-docs",
+        "news-2026-01",
+        "shuffled",
+        "news-2026-02",
+    ]
+    *before, refused, last = guarded.updates
+    behind = [replace(point, tokens=point.tokens - 300 * 4096 // 2) for point in last.curve]
+    record = replace(guarded, updates=[*before, refused, replace(last, curve=behind)])
+    again = next(figure for figure in workspace_figures(record) if figure.id == "training-loss")
+    assert [region.label for region in again.regions] == ["sci-docs", "ml-docs", "news-2026-01", "news-2026-02"]
