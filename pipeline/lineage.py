@@ -119,9 +119,22 @@ class Lineage:
         self.workspace.update(update.id).write_json(UPDATE, asdict(update))
         self.promote(update.id)
 
-    def promote(self, update: str) -> None:
-        """Make an update's release the current one."""
+    def promote(self, update_id: str, because: str = "") -> None:
+        """Make an update's release the current one, in one step; nothing where it is that already."""
         known = self.workspace.folder.read_json(RELEASES) if self.workspace.folder.exists(RELEASES) else {"history": []}
-        if known.get("current") != update:
-            history = [*known["history"], {"update": update, "at": now()}]
-            self.workspace.folder.write_json(RELEASES, {"current": update, "history": history})
+        if known.get("current") != update_id:
+            history = [*known["history"], {"update": update_id, "at": now(), "because": because}]
+            self.workspace.folder.write_json(RELEASES, {"current": update_id, "history": history})
+
+    def rollback(self) -> str:
+        """Make the release before the current one current again; its id. ``UsageError`` where there is none before."""
+        known = self.workspace.folder.read_json(RELEASES) if self.workspace.folder.exists(RELEASES) else {"history": []}
+        before: list[str] = []
+        for entry in known["history"]:
+            if entry["update"] in before:
+                before = before[: before.index(entry["update"])]
+            before.append(entry["update"])
+        if len(before) < 2:
+            raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
+        self.promote(before[-2], "rolled back")
+        return before[-2]
