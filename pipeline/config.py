@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from pipeline.card.settings import CardSettings
 from pipeline.planner.settings import CostSettings, PlanSettings
 from stages.anneal import AnnealSettings
 from stages.distill import DistillSettings
@@ -54,6 +55,7 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     plan: PlanSettings = PlanSettings()
     cost: CostSettings = CostSettings()
+    card: CardSettings = Field(default=CardSettings(), json_schema_extra={"placement": True})
 
     @model_validator(mode="after")
     def _ranked(self) -> "Recipe":

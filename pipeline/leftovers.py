@@ -50,8 +50,8 @@ def find_leftovers(lineage: Lineage) -> list[Leftover]:
     workspace = lineage.workspace
     entries = [path for path in workspace.folder.path.iterdir() if not path.name.startswith(".")]
     strange = [leftover(path, UNKNOWN, "not made by rewarm") for path in entries if path.name not in KNOWN]
-    found = [*of_updates(lineage), *of_data(lineage), *scratch(workspace), *strange]
-    return sorted(found, key=lambda one: one.path)
+    found = {one.path: one for one in [*of_updates(lineage), *of_data(lineage), *scratch(workspace), *strange]}
+    return [found[path] for path in sorted(found) if not any(parent in found for parent in path.parents)]
 
 
 def of_updates(lineage: Lineage) -> Iterator[Leftover]:
@@ -92,7 +92,7 @@ def next_starts(lineage: Lineage) -> list[Update]:
 def of_data(lineage: Lineage) -> Iterator[Leftover]:
     """Datasets, and parts of the dedup index, that no update brought or is bringing."""
     workspace = lineage.workspace
-    needed = {name for update in lineage.updates for name in update.datasets} | underway(lineage)
+    needed = brought(workspace) | ({distill.NAME} if lineage.unfinished is not None else set())
     for name in sorted(set((workspace.folder / "datasets").folders()) - needed):
         for entry in sorted(workspace.dataset(name).path.iterdir()):
             if entry.name not in RECORDED:
@@ -101,11 +101,15 @@ def of_data(lineage: Lineage) -> Iterator[Leftover]:
         yield leftover(workspace.dedup(name).path, "dedup", f"{name} belongs to no update")
 
 
-def underway(lineage: Lineage) -> set[str]:
-    """The datasets that the unfinished update brings."""
-    if lineage.unfinished is None:
-        return set()
-    return {*lineage.workspace.update(lineage.unfinished).read_json(PLAN)["data"], distill.NAME}
+def brought(workspace: Workspace) -> set[str]:
+    """Every dataset that any update's record or plan names, finished, refused or under way."""
+    found: set[str] = set()
+    for folder in (workspace.update(name) for name in (workspace.folder / "updates").folders()):
+        if folder.exists(UPDATE):
+            found.update(folder.read_json(UPDATE)["datasets"])
+        if folder.exists(PLAN):
+            found.update(folder.read_json(PLAN)["data"])
+    return found
 
 
 def scratch(workspace: Workspace) -> Iterator[Leftover]:

@@ -119,22 +119,31 @@ class Lineage:
         self.workspace.update(update.id).write_json(UPDATE, asdict(update))
         self.promote(update.id)
 
+    @property
+    def history(self) -> list[dict[str, str]]:
+        """Every change of the current release: ``update``, ``at``, ``because``; and ``rolled_back``, what was left."""
+        folder = self.workspace.folder
+        found: list[dict[str, str]] = folder.read_json(RELEASES)["history"] if folder.exists(RELEASES) else []
+        return found
+
     def promote(self, update_id: str, because: str = "") -> None:
         """Make an update's release the current one, in one step; nothing where it is that already."""
-        known = self.workspace.folder.read_json(RELEASES) if self.workspace.folder.exists(RELEASES) else {"history": []}
-        if known.get("current") != update_id:
-            history = [*known["history"], {"update": update_id, "at": now(), "because": because}]
-            self.workspace.folder.write_json(RELEASES, {"current": update_id, "history": history})
+        if self.release != update_id:
+            self._make_current(update_id, because)
 
     def rollback(self) -> str:
-        """Make the release before the current one current again; its id. ``UsageError`` where there is none before."""
-        known = self.workspace.folder.read_json(RELEASES) if self.workspace.folder.exists(RELEASES) else {"history": []}
-        before: list[str] = []
-        for entry in known["history"]:
-            if entry["update"] in before:
-                before = before[: before.index(entry["update"])]
-            before.append(entry["update"])
-        if len(before) < 2:
+        """Go back to the release that was current before this one; its id. ``UsageError`` where there is none."""
+        standing: list[str] = []
+        for entry in self.history:
+            if "rolled_back" in entry:
+                standing.pop()
+            else:
+                standing.append(entry["update"])
+        if len(standing) < 2:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
-        self.promote(before[-2], "rolled back")
-        return before[-2]
+        self._make_current(standing[-2], f"rolled back from {standing[-1]}", rolled_back=standing[-1])
+        return standing[-2]
+
+    def _make_current(self, name: str, because: str, **more: str) -> None:
+        entry = {"update": name, "at": now(), "because": because, **more}
+        self.workspace.folder.write_json(RELEASES, {"current": name, "history": [*self.history, entry]})

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+from pipeline.card.write import write_card
 from pipeline.gap import gaps
 from pipeline.handover import drop_optimizers, keep_optimizer
 from pipeline.lineage import Update
@@ -83,6 +84,7 @@ def commit(making: Making, done: Update) -> None:
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
     if making.plan is not None:
         done = replace(done, plan=planned_and_actual(making.plan, done, making.recipe.cost))
+    write_card(making, done)
     making.lineage.record(done)
     drop_optimizers(making.lineage)
     (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own

@@ -1,8 +1,9 @@
 """``rewarm verify``: is everything in a workspace what its records say? Reads all of it, and writes nothing."""
 
-from pipeline.leftovers import find_leftovers
-from pipeline.lineage import Lineage
-from pipeline.verify.chain import ChainCheck, check_numbers, check_records, check_releases
+from collections.abc import Sequence
+
+from pipeline.lineage import Update
+from pipeline.verify.chain import ChainCheck, check_numbers, check_records, check_releases, recorded
 from pipeline.verify.data import RESTORE, DatasetCheck, check_apart, checked_manifest
 from pipeline.verify.findings import Findings, Problem
 from pipeline.verify.weights import check_weights, refuse_damaged
@@ -17,41 +18,40 @@ def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
     if not check_records(workspace, findings):
         findings.notes.append("records are damaged: nothing else was looked at")
         return findings
-    lineage = Lineage(workspace)
-    check_numbers(lineage, findings)
-    check_releases(lineage, findings)
-    definition = check_tokenizer(lineage, findings)
+    updates = recorded(workspace)
+    check_numbers(workspace, updates, findings)
+    check_releases(workspace, updates, findings)
+    definition = check_tokenizer(workspace, updates, findings)
     checks = {}
-    for update in lineage.updates:
+    for update in updates:
         for name in update.datasets:
             checks[name] = DatasetCheck(workspace, name, findings)
             checks[name].run(update, definition, progress)
     check_apart(checks, findings)
-    chain = ChainCheck(lineage, findings)
-    progress.begin("verifying updates", len(lineage.updates), "updates")
-    for update in lineage.updates:
+    chain = ChainCheck(workspace, updates, findings)
+    progress.begin("verifying updates", len(updates), "updates")
+    for update in updates:
         chain.run(update)
         progress.advance()
     if quick:
         findings.notes.append("quick: the weights were not verified")
     else:
-        check_weights(lineage, definition, findings, progress)
+        check_weights(workspace, updates, definition, findings, progress)
     return findings
 
 
-def check_tokenizer(lineage: Lineage, findings: Findings) -> Definition | None:
+def check_tokenizer(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> Definition | None:
     """The lineage's tokenizer, if it is the one that its manifest names."""
-    folder = lineage.workspace.tokenizer
-    if not lineage.updates:
+    folder = workspace.tokenizer
+    if not updates:
         return None
-    manifest = checked_manifest(folder, findings)
+    manifest, definition = checked_manifest(folder, findings), None
     with findings.reading(findings.name(folder), "a tokenizer", RESTORE):
         definition = load_definition(folder)
         if manifest is not None:
             expected = manifest["outcome"]["digest"]
             findings.compare(findings.name(folder), "a tokenizer of digest", expected, definition.digest, RESTORE)
-        return definition
-    return None
+    return definition
 
 
-__all__ = ["Findings", "Problem", "find_leftovers", "refuse_damaged", "verify"]
+__all__ = ["Findings", "Problem", "refuse_damaged", "verify"]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.lineage import PLAN, RELEASES, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, RELEASES, UPDATE, Update
 from pipeline.verify.data import RESTORE, checked_manifest
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -19,6 +19,7 @@ from stages.storage import Folder
 from stages.tokens import SELECTION, read_selection
 
 REFUSED = "refused"
+PROMOTE = "rewarm promote WORKSPACE UPDATE makes a release current"
 
 
 def check_records(workspace: Workspace, findings: Findings) -> bool:
@@ -37,20 +38,27 @@ def check_records(workspace: Workspace, findings: Findings) -> bool:
             with findings.reading(findings.name(folder, PLAN), "what the update was asked for", RESTORE):
                 folder.read_json(PLAN)
     if workspace.folder.exists(RELEASES):
-        with findings.reading(RELEASES, "the current release and the promotions", "rewarm promote WORKSPACE UPDATE"):
+        with findings.reading(RELEASES, "the current release and the promotions", PROMOTE):
             value = workspace.folder.read_json(RELEASES)
             [value["current"], *(entry["update"] for entry in value["history"])]
     return len(findings.problems) == before
 
 
-def check_numbers(lineage: Lineage, findings: Findings) -> None:
+def recorded(workspace: Workspace) -> list[Update]:
+    """Every update that left a record, in its order: also one that was stopped just before its promotion."""
+    names = (workspace.folder / "updates").folders()
+    return [
+        Update(**workspace.update(name).read_json(UPDATE)) for name in names if workspace.update(name).exists(UPDATE)
+    ]
+
+
+def check_numbers(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
     """Updates are numbered without holes, and one at most is unfinished: the next."""
-    found = [update.number for update in lineage.updates]
+    found = [update.number for update in updates]
     wanted = list(range(len(found)))
     findings.compare("updates", "the numbers", wanted, found, f"a folder is missing or was added by hand; {RESTORE}")
-    folders = (lineage.workspace.folder / "updates").folders()
-    known = {update.id for update in lineage.updates}
-    begun = [name for name in folders if name not in known and lineage.workspace.update(name).exists(PLAN)]
+    folders, known = (workspace.folder / "updates").folders(), {update.id for update in updates}
+    begun = [name for name in folders if name not in known and workspace.update(name).exists(PLAN)]
     if len(begun) > 1:
         findings.add("updates", "one unfinished update", ", ".join(begun), "rewarm discard WORKSPACE")
     for name in begun[:1]:
@@ -60,38 +68,35 @@ def check_numbers(lineage: Lineage, findings: Findings) -> None:
         )
 
 
-def check_releases(lineage: Lineage, findings: Findings) -> None:
+def check_releases(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
     """``releases.json`` names finished updates; none that was released was left unpromoted."""
-    known = {update.id for update in lineage.updates}
+    known = {update.id for update in updates}
     if not known:
         return
-    remedy = "rewarm promote WORKSPACE UPDATE"
-    if not lineage.workspace.folder.exists(RELEASES):
-        findings.add(RELEASES, "the current release", "no such file", remedy)
+    if not workspace.folder.exists(RELEASES):
+        findings.add(RELEASES, "the current release", "no such file", PROMOTE)
         return
-    value: dict[str, Any] = lineage.workspace.folder.read_json(RELEASES)
+    value: dict[str, Any] = workspace.folder.read_json(RELEASES)
     promoted = [entry["update"] for entry in value["history"]]
     if value["current"] not in known:
-        findings.add(RELEASES, f"one of {', '.join(sorted(known))}", str(value["current"]), remedy)
+        findings.add(RELEASES, f"one of {', '.join(sorted(known))}", str(value["current"]), PROMOTE)
     elif promoted[-1:] != [value["current"]]:
-        findings.add(RELEASES, f"a history that ends in {value['current']}", f"{promoted[-1:]}", remedy)
+        findings.add(RELEASES, f"a history that ends in {value['current']}", f"{promoted[-1:]}", PROMOTE)
     for name in sorted(set(promoted) - known - {value["current"]}):
         findings.add(RELEASES, "promotions of finished updates", f"one of {name}", RESTORE)
-    for update in lineage.updates:
-        if update.state != REFUSED and update.id not in promoted:
-            findings.add(
-                RELEASES,
-                f"a promotion of {update.id}, which was released",
-                "none",
-                f"it was stopped just before: rewarm promote WORKSPACE {update.id}",
-            )
+    missed = [update.id for update in updates if update.state != REFUSED and update.id not in promoted]
+    for name in missed:
+        if name == updates[-1].id:
+            findings.notes.append(f"{name}: stopped just before its promotion; the same command ends it")
+        else:
+            findings.add(RELEASES, f"a promotion of {name}, which was released", "none", RESTORE)
 
 
 class ChainCheck:
     """Follows the updates in their order: each starts from the trunk of one before it."""
 
-    def __init__(self, lineage: Lineage, findings: Findings) -> None:
-        self.lineage, self.workspace, self.findings = lineage, lineage.workspace, findings
+    def __init__(self, workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
+        self.workspace, self.updates, self.findings = workspace, updates, findings
         self.positions: dict[str, int] = {}  # tokens of the trunk, by update
         self.replayed: dict[str, dict[str, int]] = {}  # where replay stopped, by update and source
 
@@ -99,7 +104,7 @@ class ChainCheck:
         """Check one update against those before it."""
         folder = self.workspace.update(update.id)
         trunk = checked_manifest(folder / "trunk", self.findings)
-        earlier = self.lineage.updates[: self.lineage.updates.index(update)]
+        earlier = self.updates[: self.updates.index(update)]
         origin, trained = None, 0
         if trunk is not None:
             name, outcome = self.findings.name(folder / "trunk", "manifest.json"), trunk["outcome"]
@@ -126,13 +131,15 @@ class ChainCheck:
             possible.append(before)
             if before.state != REFUSED:
                 break
+        if (named := getattr(update, "follows", None)) is not None:
+            possible = [before for before in earlier if before.id == named]
         start = trunk["identity"]["inputs"].get("start")
         found = next((before for before in possible if before.weights["trunk"] == start), None)
         if found is None:
             self.findings.add(
                 self.findings.name(folder / "trunk", "manifest.json"),
-                f"a start from the trunk of {' or '.join(before.id for before in possible)} "
-                f"({possible[0].weights['trunk']})",
+                "a start from "
+                + " or ".join(f"the trunk of {before.id}, {before.weights['trunk']}" for before in possible),
                 str(start),
                 RESTORE,
             )

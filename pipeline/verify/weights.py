@@ -1,13 +1,17 @@
 """The weights of trunks and releases against the digests that were taken when they were made."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Update
 from pipeline.pruned import is_pruned, weight_files
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
+from pipeline.workspace import Workspace
 from stages.errors import StageError
 from stages.progress import Progress
+from stages.storage import Folder
 from stages.tokenizer_folder import Definition, tokenizer_digest
 
 PARTS = ("trunk", "release")
@@ -19,25 +23,31 @@ def stored_digest(model: Path) -> str:
 
     from stages.train.weights import digest, load_model, model_weights
 
-    transformers.utils.logging.set_verbosity_error()  # what is missing in a damaged file shows in the digest
-    transformers.utils.logging.disable_progress_bar()
+    said: Any = transformers.utils.logging
+    said.set_verbosity_error()  # what is missing in a damaged file shows in the digest
+    said.disable_progress_bar()
     return digest(model_weights(load_model(model)))
 
 
-def check_weights(lineage: Lineage, definition: Definition | None, findings: Findings, progress: Progress) -> None:
+def check_weights(
+    workspace: Workspace,
+    updates: Sequence[Update],
+    definition: Definition | None,
+    findings: Findings,
+    progress: Progress,
+) -> None:
     """Every trunk and release that was not pruned, with its tokenizer."""
-    places = [(update, part) for update in lineage.updates for part in PARTS]
-    models = {(update.id, part): lineage.workspace.update(update.id) / part / "model" for update, part in places}
+    places = [(update, part) for update in updates for part in PARTS]
+    models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
     sizes = {key: sum(file.stat().st_size for file in weight_files(model)) for key, model in models.items()}
     progress.begin("verifying weights", sum(sizes.values()), "bytes")
     for update, part in places:
-        check_model(lineage, update, part, definition, findings)
+        check_model(workspace.update(update.id), update, part, definition, findings)
         progress.advance(sizes[update.id, part])
 
 
-def check_model(lineage: Lineage, update: Update, part: str, definition: Definition | None, findings: Findings) -> None:
-    """One model."""
-    folder = lineage.workspace.update(update.id)
+def check_model(folder: Folder, update: Update, part: str, definition: Definition | None, findings: Findings) -> None:
+    """One model of an update's folder."""
     model = folder / part / "model"
     name = findings.name(model)
     if is_pruned(folder, part):
@@ -54,9 +64,9 @@ def check_model(lineage: Lineage, update: Update, part: str, definition: Definit
             findings.compare(name, "a tokenizer of digest", definition.digest, tokenizer_digest(model), RESTORE)
 
 
-def refuse_damaged(lineage: Lineage, update: Update) -> None:
+def refuse_damaged(workspace: Workspace, update: Update) -> None:
     """``StageError`` where a release's weights are not those of its record."""
-    model = lineage.workspace.update(update.id) / "release" / "model"
+    model = workspace.update(update.id) / "release" / "model"
     try:
         found = stored_digest(model.path)
     except Exception as error:  # whatever the library makes of damaged bytes
@@ -64,5 +74,5 @@ def refuse_damaged(lineage: Lineage, update: Update) -> None:
     if found != update.weights["release"]:
         raise StageError(
             f"{model}: weights of digest {update.weights['release']} expected, found {found}; {RESTORE}, or take "
-            f"another release. `rewarm verify {lineage.workspace.folder}` looks at all of them"
+            f"another release. `rewarm verify {workspace.folder}` looks at all of them"
         )
