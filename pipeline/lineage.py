@@ -131,7 +131,7 @@ class Lineage:
         if self.release != update_id:
             self._make_current(update_id, because)
 
-    def rollback(self) -> str:
+    def rollback(self, because: str = "") -> str:
         """Go back to the release that was current before this one; its id. ``UsageError`` where there is none."""
         standing: list[str] = []
         for entry in self.history:
@@ -141,7 +141,8 @@ class Lineage:
                 standing.append(entry["update"])
         if len(standing) < 2:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
-        self._make_current(standing[-2], f"rolled back from {standing[-1]}", rolled_back=standing[-1])
+        said = because or f"rolled back from {standing[-1]}"
+        self._make_current(standing[-2], said, rolled_back=standing[-1])
         return standing[-2]
 
     def _make_current(self, name: str, because: str, **more: str) -> None:

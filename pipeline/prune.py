@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.handover import OPTIMIZER
 from pipeline.leftovers import Leftover, delete, find_leftovers, leftover, next_starts
 from pipeline.lineage import Lineage
-from pipeline.pruned import PRUNED, read_pruned, weight_files
+from pipeline.pruned import PRUNED, is_pruned, read_pruned, weight_files
 from pipeline.steps import now
 from pipeline.study.trial import RESULT
 from pipeline.verify.chain import check_numbers, check_records, check_releases, recorded
@@ -83,7 +83,7 @@ def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
         folder = lineage.workspace.update(update.id)
         for part in ("trunk", "release"):
             files = weight_files(folder / part / "model")
-            if files and f"{update.id}/{part}" not in found.kept and part not in read_pruned(folder):
+            if files and f"{update.id}/{part}" not in found.kept and not is_pruned(folder, part):
                 size = sum(file.stat().st_size for file in files)
                 found.weights.append(Weights(update.id, part, tuple(files), size))
     found.leftovers = [one for one in find_leftovers(lineage) if one.prunable]

@@ -17,24 +17,24 @@ def weight_files(model: Folder) -> list[Path]:
 
 
 def read_pruned(update: Folder) -> dict[str, Any]:
-    """What was pruned of an update: part → when and how much."""
+    """What was pruned of an update: part → when, how much, and the names of the files."""
     value: dict[str, Any] = update.read_json(PRUNED) if update.exists(PRUNED) else {}
     return value
 
 
 def is_pruned(update: Folder, part: str) -> bool:
-    """Whether the weights of an update's ``trunk`` or ``release`` were taken out."""
-    return part in read_pruned(update)
+    """Whether weights of an update's ``trunk`` or ``release`` were taken out, and not restored since."""
+    gone = read_pruned(update).get(part, {"files": []})["files"]
+    return not all((update / part / "model").exists(name) for name in gone)
 
 
 def require_weights(workspace: Workspace, update: str) -> Folder:
     """The model's folder of an update's release; ``UsageError`` where its weights were pruned or are not there."""
     folder = workspace.update(update)
     model = folder / "release" / "model"
-    pruned = read_pruned(folder)
-    if "release" in pruned:
+    if is_pruned(folder, "release"):
         raise UsageError(
-            f"{update}: the weights of its release were pruned on {pruned['release']['at']} (rewarm prune); only its "
+            f"{update}: the weights of its release were pruned on {read_pruned(folder)['release']['at']}; only its "
             "records are left. Restore them from a copy, or take another release"
         )
     if not weight_files(model):

@@ -137,7 +137,6 @@ def push_to_bucket(parcel: Parcel, folder: Folder, progress: Progress) -> None:
 def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress) -> dict[str, Any]:
     """One commit to a model repository, which is made where there is none. ``HF_ENDPOINT`` and ``HF_TOKEN`` hold."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     assert target.repository is not None
     api, repository = HfApi(library_name="rewarm"), target.repository
@@ -163,9 +162,9 @@ def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress
 
     try:
         done = send()
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except Exception as error:  # the client's own errors, and those of what it sends with
         raise StageError(
-            f"{target.uri}: the hub refused or could not be reached: {' '.join(str(error).split())[:500]}. A token "
+            f"{target.uri}: the hub refused or could not be reached ({' '.join(str(error).split())[:500]}); a token "
             "with write access is taken from HF_TOKEN, the hub's address from HF_ENDPOINT"
         ) from error
     return {"url": str(done.commit_url), "commit": str(done.oid)}

@@ -42,7 +42,7 @@ def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[
             raise UsageError(f"{uri}: there is no release before {before or 'the first'}, so there is nothing to go to")
         target = lineage.find(releases[-2])
         check_release(workspace, target, terminal)
-        now = target.id if dry_run else lineage.rollback()
+        now = target.id if dry_run else lineage.rollback(because)
         return moved(before, now, because, dry_run, "")
 
 

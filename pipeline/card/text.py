@@ -1,5 +1,6 @@
 """The sections of a card, as Markdown. What comes from data (names, reasons, sources) is escaped."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
@@ -143,7 +144,7 @@ def scores(update: Update) -> Iterator[tuple[str, str, float]]:
     """lm-eval's figures: task, metric, value."""
     for task, metrics in update.lm_eval.items():
         for metric, value in metrics.items():
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and math.isfinite(value):
                 yield task, metric, float(value)
 
 

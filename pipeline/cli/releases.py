@@ -92,7 +92,8 @@ def show_verified(found: dict[str, Any]) -> None:
     for note in found["notes"]:
         typer.echo(note)
     looked = ", ".join(f"{count:,} {what}" for what, count in found["checked"].items()) or "nothing"
-    verdict = "everything is as its records say" if found["ok"] else f"{len(found['problems'])} problems"
+    count = len(found["problems"])
+    verdict = "everything is as its records say" if found["ok"] else f"{count} problem{'s' if count > 1 else ''}"
     typer.echo(f"{found['workspace']}: {verdict} ({looked})")
 
 

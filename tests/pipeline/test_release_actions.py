@@ -28,6 +28,7 @@ def test_promote_and_roll_back(lm: Workspace, rewarm: Command) -> None:
     found = json.loads(out)
     assert (code, found["before"], found["current"], found["changed"]) == (0, "0001-news", "0003-more", True), error
     assert Lineage(lm).release == "0003-more"
+    assert lm.folder.read_json("releases.json")["history"][-1]["because"] == "they do not"
     assert rewarm("rollback", lm.folder)[0] == 0
     assert Lineage(lm).release == "0002-code"
 

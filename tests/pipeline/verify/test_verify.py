@@ -137,7 +137,7 @@ def test_weights_are_checked_unless_quick(lm: Workspace, rewarm: Command, damage
     code, out, _ = rewarm("verify", lm.folder)
     assert code == 1
     assert f"{NEWS}/release/model" in out
-    assert "1 problems" in out
+    assert "1 problem " in out
 
 
 def test_orphans_are_named_and_are_no_problem(lm: Workspace, rewarm: Command) -> None:
