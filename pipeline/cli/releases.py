@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import release_actions
 from pipeline.cli.app import app, print_json
@@ -136,7 +137,7 @@ def size_table(title: str, rows: list[dict[str, Any]]) -> Table:
     table.add_column("because")
     for row in rows:
         table.add_row(
-            row["path"], row["kind"], short(row["bytes"]), row.get("because", "no release or update needs them")
+            Text(row["path"]), row["kind"], short(row["bytes"]), row.get("because", "no release or update needs them")
         )
     return table
 

@@ -126,18 +126,30 @@ def test_leftovers_go_and_what_is_not_ours_stays(lm: Workspace, rewarm: Command)
 
 
 def test_a_prune_that_was_killed_is_taken_up(lm: Workspace, rewarm: Command) -> None:
+    model = lm.update("0001-news").path / "release" / "model"
+    shutil.copy(model / "model.safetensors", model / "second.safetensors")
     found = find_prunable(Lineage(lm), 1, studies=False)
-    first = next(one for one in found.weights if one.part == "release")
-    copy = first.files[0].with_suffix(".copy")
-    shutil.copy(first.files[0], copy)
+    first = next(one for one in found.weights if (one.update, one.part) == ("0001-news", "release"))
+    left = (model / "second.safetensors").read_bytes()
     take_out(lm.update(first.update), first)
-    copy.rename(first.files[0])  # as if it had been killed before this file went
+    (model / "second.safetensors").write_bytes(left)  # as if it had been killed before this file went
     assert is_pruned(lm.update(first.update), "release")
+    assert "weights" in {one.kind for one in find_leftovers(Lineage(lm))}
     code, _, error = rewarm("promote", lm.folder, first.update)
     assert code == 2, "half a model is never taken for a whole one"
     assert "pruned" in error
     assert rewarm("prune", lm.folder, "--keep", "1", "--yes")[0] == 0
-    assert not first.files[0].exists()
+    assert not weight_files(lm.update("0001-news") / "release" / "model")
+
+
+def test_restored_weights_count_again(lm: Workspace, rewarm: Command, tmp_path: Path) -> None:
+    model = lm.update("0001-news").path / "release" / "model"
+    shutil.copy(model / "model.safetensors", tmp_path)
+    assert rewarm("prune", lm.folder, "--keep", "1", "--yes")[0] == 0
+    assert rewarm("promote", lm.folder, "1")[0] == 2
+    shutil.copy(tmp_path / "model.safetensors", model)
+    assert rewarm("promote", lm.folder, "1")[0] == 0
+    assert rewarm("verify", lm.folder)[0] == 0
 
 
 @pytest.mark.parametrize("damage", ["releases.json", "updates/0002-code/update.json"])
