@@ -156,4 +156,8 @@ def made_up(making: Making) -> evaluate.EvaluateOutcome:
 def files_of(folder: Folder) -> dict[str, bytes]:
     """Every file below a folder but the lease's, by its path, with its bytes."""
     files = {path.relative_to(folder.path): path for path in folder.path.rglob("*") if path.is_file()}
-    return {str(name): path.read_bytes() for name, path in files.items() if "lease" not in name.parts[0]}
+    return {
+        str(name): path.read_bytes()
+        for name, path in files.items()
+        if not name.parts[0].lstrip(".").startswith("lease")
+    }
