@@ -4,6 +4,7 @@ Ingest, tokenizer, tokens, mixtures and records are real, so is every manifest; 
 of a tiny model, and the losses by document are made up. Making one takes seconds instead of minutes.
 """
 
+import importlib
 import inspect
 import json
 from pathlib import Path
@@ -47,7 +48,7 @@ def write_texts(folder: Path) -> dict[str, Path]:
     files = {}
     for name, modules in MODULES.items():
         members = [
-            member for module in modules.split() for _, member in inspect.getmembers(__import__(module, fromlist="."))
+            member for module in modules.split() for _, member in inspect.getmembers(importlib.import_module(module))
         ]
         texts = list(dict.fromkeys(doc for member in members if (doc := inspect.getdoc(member)) and len(doc) > 80))[:60]
         files[name] = folder / f"{name}.jsonl"
