@@ -16,6 +16,7 @@ from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
 from pipeline.monitoring.workspace import observed
 from pipeline.planner.plan import make_plan, require_base
+from pipeline.pruned import require_weights
 from pipeline.report import INDEX, is_page, pages
 from pipeline.report_record import report_record
 from pipeline.running import run_of
@@ -263,7 +264,7 @@ def export(uri: str, update_name: str | None, to: Path) -> str:
     found = Lineage(workspace).find(update_name)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to}: exists and is not an empty folder; name a new one")
-    release = workspace.update(found.id) / "release" / "model"
+    release = require_weights(workspace, found.id)
     target = Folder(to.parent)
     if to.exists():
         to.rmdir()

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from pipeline.card.settings import CardSettings
 from pipeline.gate.settings import GateSettings
 from pipeline.planner.settings import CostSettings, PlanSettings
 from stages.anneal import AnnealSettings
@@ -56,6 +57,7 @@ class Recipe(Settings):
     gate: GateSettings = GateSettings()
     plan: PlanSettings = PlanSettings()
     cost: CostSettings = CostSettings()
+    card: CardSettings = Field(default=CardSettings(), json_schema_extra={"placement": True})
 
     @model_validator(mode="after")
     def _ranked(self) -> "Recipe":

@@ -204,7 +204,7 @@ class Lineage:
         self._require_model(update.id)
         self._make_current(update.id, because)
 
-    def rollback(self) -> str:
+    def rollback(self, because: str = "") -> str:
         """Go back to the release that was current before this one, in one step; its id.
 
         Raises ``UsageError`` where there is none, or it is gone. What the next update starts from does not change.
@@ -214,7 +214,7 @@ class Lineage:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
         left, back = standing[-1], standing[-2]
         self._require_model(back)
-        self._make_current(back, f"rolled back from {left}", rolled_back=left)
+        self._make_current(back, because or f"rolled back from {left}", rolled_back=left)
         return back
 
     def _promotions(self) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+from pipeline.card.write import write_card
 from pipeline.gap import gaps
 from pipeline.gate.verdict import Verdict
 from pipeline.handover import drop_optimizers, keep_optimizer
@@ -91,6 +92,7 @@ def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
     if making.plan is not None:
         done = replace(done, plan=planned_and_actual(making.plan, done, making.recipe.cost))
+    write_card(making, done)
     (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
     (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
     making.lineage.record(done)

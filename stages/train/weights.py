@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
-from deepspeed.utils import safe_get_full_fp32_param, safe_set_full_fp32_param
 from safetensors import safe_open
 
 from stages.errors import StageError
@@ -22,6 +21,8 @@ def full_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
     A collective: every rank must run through it to the end. Tied weights appear once. At ZeRO 0 in fp32 the
     parameters are their own masters.
     """
+    from deepspeed.utils import safe_get_full_fp32_param  # who reads a model from disk does not wait for DeepSpeed
+
     for name, parameter in sorted(engine.module.named_parameters()):
         whole = safe_get_full_fp32_param(parameter)
         yield name, (parameter if whole is None else whole).detach().float().cpu().view(_shape(parameter))
@@ -33,6 +34,8 @@ def _shape(parameter: torch.nn.Parameter) -> torch.Size:
 
 def set_weights(engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
     """Give the fp32 masters exact values. DeepSpeed makes them from the bf16 weights, which rounds what was loaded."""
+    from deepspeed.utils import safe_set_full_fp32_param
+
     for name, parameter in sorted(engine.module.named_parameters()):
         safe_set_full_fp32_param(parameter, weights[name].to(parameter.device))
 

@@ -1,10 +1,13 @@
 """The command line in this process: shared by the tests of its commands."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pipeline.cli import main
+from pipeline.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -21,3 +24,18 @@ def rewarm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return int(ended.value.code or 0), shown.out, shown.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def drawn(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A lineage of a base and three updates (``release_world``), to be copied and not to be changed."""
+    from release_world import make_lineage
+
+    return make_lineage(tmp_path_factory.mktemp("drawn"), ["docs", "news", "code", "more"])
+
+
+@pytest.fixture
+def lm(drawn: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of that lineage, for a test of its own."""
+    shutil.copytree(drawn.folder.path, tmp_path / "lm")
+    return Workspace(str(tmp_path / "lm"))

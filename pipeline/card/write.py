@@ -1,0 +1,104 @@
+"""A release's card: the front matter that the hub reads, and the text."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.card import text
+from pipeline.card.settings import CardSettings
+from pipeline.lineage import Update
+from pipeline.workspace import Workspace
+from stages import ingest
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+    from pipeline.making import Making
+
+CARD = "README.md"
+LANGUAGE_SHARE = 0.05  # of a lineage's documents: below it a detected language is as likely an error of the detector
+LANGUAGE = re.compile(r"[a-z]{2,3}")
+
+
+def write_card(making: "Making", done: Update) -> None:
+    """Leave the card beside the release's weights, which are on disk and digested by then."""
+    recipe = making.recipe
+    imported = recipe.model.path is not None
+    card = make_card(making.workspace, making.lineage.updates, done, recipe.card, imported)
+    (making.folder / "release" / "model").write(CARD, card.encode())
+
+
+def make_card(
+    workspace: Workspace, updates: Sequence[Update], update: Update, settings: CardSettings, imported: bool
+) -> str:
+    """The card of an update's release; ``updates`` are those before it, of which it builds on some."""
+    from huggingface_hub import ModelCardData
+
+    earlier = parents(updates, update)
+    name = settings.name or f"{workspace.folder.name} {update.id}"
+    tags = ["rewarm", "continual-pretraining", *(["imported-base"] if imported else []), *settings.tags]
+    data = ModelCardData(
+        license=settings.license,
+        license_name=settings.license_name,
+        license_link=settings.license_link,
+        language=list(settings.language) or languages(workspace, [*earlier, update]) or None,
+        base_model=settings.base_model,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=tags,
+        model_name=name,
+        eval_results=results(update) or None,
+    )
+    parts = text.sections(name, earlier, update, settings.intended_use, imported)
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def parents(updates: Sequence[Update], update: Update) -> list[Update]:
+    """The updates whose trunks led to this one, the base first."""
+    found: list[Update] = []
+    while updates := [one for one in updates if one.number < update.number]:
+        named = getattr(update, "follows", None)
+        update = next((one for one in updates if one.id == named), updates[-1])
+        found.append(update)
+    return found[::-1]
+
+
+def languages(workspace: Workspace, updates: Sequence[Update]) -> list[str]:
+    """Languages of the lineage's training documents, the commonest first."""
+    counts: Counter[str] = Counter()
+    for name in dict.fromkeys(name for update in updates for name in update.datasets):
+        folder = workspace.dataset(name)
+        if folder.exists(ingest.ACCOUNT):
+            counts.update(folder.read_json(ingest.ACCOUNT)["languages"])
+    total = counts.total()
+    common = [name for name, count in counts.most_common() if count >= LANGUAGE_SHARE * total]
+    return [name for name in common if LANGUAGE.fullmatch(name) and name != "und"]
+
+
+def results(update: Update) -> "list[EvalResult]":
+    """Losses on every dataset's validation split, and lm-eval's scores, as the hub's model-index."""
+    found = []
+    for name, loss in update.losses.get("release", {}).items():
+        found.append(result(name, f"{name} (held-out documents)", "loss", "Loss (nats per token)", loss))
+        if (bits := update.bits_per_byte.get("release", {}).get(name)) is not None:
+            found.append(result(name, f"{name} (held-out documents)", "bits_per_byte", "Bits per byte", bits))
+    for task, metric, value in text.scores(update):
+        if "stderr" not in metric:
+            found.append(result(task, task, metric, metric, value))
+    return found
+
+
+def result(kind: str, title: str, metric: str, metric_title: str, value: float) -> "EvalResult":
+    """One figure of the model-index."""
+    from huggingface_hub import EvalResult
+
+    return EvalResult(
+        task_type="text-generation",
+        task_name="Text generation",
+        dataset_type=kind,
+        dataset_name=title,
+        metric_type=metric,
+        metric_name=metric_title,
+        metric_value=round(value, 6),
+    )

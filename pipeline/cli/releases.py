@@ -1,0 +1,185 @@
+"""The commands on releases: which one is current, whether they are whole, where they go, and what can be deleted."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import release_actions
+from pipeline.cli.app import app, print_json
+from pipeline.cli.options import DryRunOption, JsonOption, WorkspaceArgument
+from pipeline.prune import KEEP
+from pipeline.terminal import Terminal, result_console, short
+
+PANEL = "Releases"
+
+UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="An update's id or number.")]
+BecauseOption = Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; it stays in the history.")]
+
+
+@app.command(rich_help_panel=PANEL)
+def promote(
+    workspace: WorkspaceArgument,
+    update: UpdateArgument,
+    because: BecauseOption = "",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an update's release the current one, in one step, after a check of its weights.
+
+    A release that the gate refused can be promoted too. What the next update starts from does not change.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        show_move(release_actions.promote(workspace, update, because, dry_run, terminal), as_json)
+
+
+@app.command(rich_help_panel=PANEL)
+def rollback(
+    workspace: WorkspaceArgument,
+    because: BecauseOption = "",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the release that was current before, in one step, after a check of its weights."""
+    with Terminal(quiet=as_json) as terminal:
+        show_move(release_actions.rollback(workspace, because, dry_run, terminal), as_json)
+
+
+def show_move(found: dict[str, Any], as_json: bool) -> None:
+    """Which release was current, and which one is now."""
+    if as_json:
+        print_json(found)
+        return
+    if "warning" in found:
+        typer.echo(f"{found['current']} was {found['warning']}", err=True)
+    says = "would be" if found["dry_run"] else "is now"
+    if found["changed"]:
+        typer.echo(f"current release: was {found['before'] or 'none'}, {says} {found['current']}")
+    else:
+        typer.echo(f"current release: {found['current']}, as before")
+
+
+@app.command(rich_help_panel=PANEL)
+def verify(
+    workspace: WorkspaceArgument,
+    quick: Annotated[bool, typer.Option("--quick", help="Leave out the digests of the weights.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every document, token, weight and record against the digests of when it was made; writes nothing.
+
+    Exit code 1 where something is wrong. Orphans, which nothing refers to, are listed and are no problem.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        found = release_actions.verify(workspace, quick, terminal)
+    if as_json:
+        print_json(found)
+    else:
+        show_verified(found)
+    if not found["ok"]:
+        raise typer.Exit(1)
+
+
+def show_verified(found: dict[str, Any]) -> None:
+    """Problems with what to do, orphans, and what was looked at."""
+    for problem in found["problems"]:
+        typer.echo(f"{problem['file']}\n  expected  {problem['expected']}\n  found     {problem['found']}")
+        typer.echo(f"  to do     {problem['remedy']}")
+    if found["orphans"]:
+        console = result_console()
+        console.print(
+            size_table("Orphans: nothing refers to them; `rewarm prune` deletes all but the unknown", found["orphans"])
+        )
+    for note in found["notes"]:
+        typer.echo(note)
+    looked = ", ".join(f"{count:,} {what}" for what, count in found["checked"].items()) or "nothing"
+    count = len(found["problems"])
+    verdict = "everything is as its records say" if found["ok"] else f"{count} problem{'s' if count > 1 else ''}"
+    typer.echo(f"{found['workspace']}: {verdict} ({looked})")
+
+
+@app.command(rich_help_panel=PANEL)
+def prune(
+    workspace: WorkspaceArgument,
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, help="Releases to keep, the current one among them.")
+    ] = KEEP,
+    studies: Annotated[bool, typer.Option("--studies", help="Also the models of studies' finished trials.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete weights that nothing needs any more, and what killed commands left. First a dry run: add --yes to delete.
+
+    Records, data, the current release and what the next update starts from always stay.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        found = release_actions.prune(workspace, keep, studies, yes, terminal)
+    if as_json:
+        print_json(found)
+        return
+    console = result_console()
+    if found["prune"]:
+        console.print(size_table("Deleted" if yes else "Would be deleted", found["prune"]))
+    table = Table("weights that stay", "because", title_justify="left")
+    for name, because in found["keep"].items():
+        table.add_row(name, because)
+    console.print(table)
+    says = "deleted" if yes else "can be deleted: the same command with --yes"
+    typer.echo(f"{short(found['bytes'])}B {says}" if found["prune"] else "nothing to delete")
+
+
+def size_table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Paths with their sizes."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("path", no_wrap=True)
+    table.add_column("kind")
+    table.add_column("bytes", justify="right")
+    table.add_column("because")
+    for row in rows:
+        table.add_row(
+            Text(row["path"]), row["kind"], short(row["bytes"]), row.get("because", "no release or update needs them")
+        )
+    return table
+
+
+@app.command(rich_help_panel=PANEL)
+def push(
+    workspace: WorkspaceArgument,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="TARGET", help="hf://ORG/NAME, a repository of the hub; or a folder, s3://, gs://."
+        ),
+    ],
+    update: Annotated[
+        str | None, typer.Argument(metavar="[UPDATE]", help="An update's id or number; the current release by default.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Where the repository is made now: only for its owner.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="BRANCH", help="A branch of the repository; main by default.")
+    ] = None,
+    message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="The commit's message.")] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a release with its model card to a repository of the hub, or to any folder.
+
+    The hub's token is taken from HF_TOKEN, its address from HF_ENDPOINT. What was pushed before is replaced.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        found = release_actions.push(
+            workspace,
+            update,
+            to,
+            revision=revision,
+            private=private,
+            message=message,
+            dry_run=dry_run,
+            terminal=terminal,
+        )
+    if as_json or dry_run:
+        print_json(found)
+    else:
+        typer.echo(f"{found['update']}: {found['url']}")

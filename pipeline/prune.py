@@ -1,0 +1,168 @@
+"""``rewarm prune``: take out weights that nothing needs any more, and what killed commands left.
+
+Never a record, and never data: an update whose weights went can still be shown, traced, replayed and verified.
+What stays, and why, is said as well.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.handover import OPTIMIZER
+from pipeline.leftovers import Leftover, delete, find_leftovers, leftover, next_starts
+from pipeline.lineage import Lineage
+from pipeline.pruned import PRUNED, is_pruned, read_pruned, weight_files
+from pipeline.steps import now
+from pipeline.study.trial import RESULT
+from pipeline.verify.chain import check_numbers, check_records, check_releases, recorded
+from pipeline.verify.findings import Findings
+from pipeline.workspace import Workspace
+from stages.errors import StageError
+from stages.progress import Progress
+from stages.storage import Folder
+from stages.train import SNAPSHOTS
+
+KEEP = 3  # releases: the current one, the one to roll back to, and one more
+STUDIES = "studies"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a trunk or a release that nothing needs."""
+
+    update: str
+    part: str  # trunk or release
+    files: tuple[Path, ...]
+    bytes: int
+
+
+@dataclass
+class Prunable:
+    """What would go, and which weights stay for which reason."""
+
+    weights: list[Weights] = field(default_factory=list)
+    leftovers: list[Leftover] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)  # update/part → why
+
+    @property
+    def bytes(self) -> int:
+        """All that would be freed."""
+        return sum(one.bytes for one in self.weights) + sum(one.bytes for one in self.leftovers)
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """As JSON types; paths relative to the workspace."""
+        leftovers = [{**asdict(one), "path": str(one.path.relative_to(root))} for one in self.leftovers]
+        weights = [
+            {"path": f"updates/{one.update}/{one.part}/model", "kind": f"{one.part} weights", "bytes": one.bytes}
+            for one in self.weights
+        ]
+        return {"bytes": self.bytes, "prune": [*weights, *leftovers], "keep": self.kept}
+
+
+def refuse_damaged_records(workspace: Workspace) -> None:
+    """``StageError`` where the records do not hold together: what they do not name would look like left over."""
+    findings = Findings(workspace.folder)
+    if check_records(workspace, findings):
+        updates = recorded(workspace)
+        check_numbers(workspace, updates, findings)
+        check_releases(workspace, updates, findings)
+    if findings.problems:
+        first = findings.problems[0]
+        raise StageError(
+            f"{workspace.folder}: nothing was pruned, as the records are damaged: {first.file}: {first.expected} "
+            f"expected, {first.found} found. `rewarm verify {workspace.folder}` says what to do"
+        )
+
+
+def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
+    """What can go while the last ``keep`` releases stay, the current one always."""
+    found = Prunable(kept=needed(lineage, keep))
+    for update in lineage.updates:
+        folder = lineage.workspace.update(update.id)
+        for part in ("trunk", "release"):
+            files = weight_files(folder / part / "model")
+            if files and f"{update.id}/{part}" not in found.kept and not is_pruned(folder, part):
+                size = sum(file.stat().st_size for file in files)
+                found.weights.append(Weights(update.id, part, tuple(files), size))
+    found.leftovers = [one for one in find_leftovers(lineage) if one.prunable]
+    if lineage.updates:
+        model = lineage.workspace.update(lineage.updates[0].id) / "initial" / "model"
+        if files := weight_files(model):
+            found.leftovers += [leftover(file, "initial weights", "the base is finished") for file in files]
+    if studies:
+        found.leftovers += list(study_weights(lineage.workspace))
+    return found
+
+
+def needed(lineage: Lineage, keep: int) -> dict[str, str]:
+    """Weights that must stay, as ``update/part``, and why."""
+    found: dict[str, str] = {}
+    if lineage.updates:
+        found[f"{lineage.updates[0].id}/trunk"] = "the base: select.model=base ranks documents by it"
+    for update in next_starts(lineage):
+        found[f"{update.id}/trunk"] = "the next update can start from it, and is held to it (train.kl_weight)"
+        found.setdefault(f"{update.id}/release", "the newest releases, promoted or refused")
+    if lineage.head is not None:
+        started = lineage.trunk().path.parent.parent.name
+        found.setdefault(f"{started}/trunk", "the next update starts from it")
+    for name in list(dict.fromkeys(reversed(standing(lineage))))[:keep]:
+        found[f"{name}/release"] = f"one of the last {keep} releases"
+    if lineage.release is not None:
+        found[f"{lineage.release}/release"] = "the current release"
+    return found
+
+
+def standing(lineage: Lineage) -> list[str]:
+    """The releases that were current one after the other, without those that were rolled back; the last one is now."""
+    found: list[str] = []
+    for entry in lineage.history:
+        if "rolled_back" in entry:
+            found.pop()
+        else:
+            found.append(entry["update"])
+    return found
+
+
+def study_weights(workspace: Workspace) -> Iterator[Leftover]:
+    """The models of studies' finished trials; their figures stay, and a study that goes on does not need them."""
+    for study in (workspace.folder / STUDIES).folders():
+        trials = workspace.folder / STUDIES / study / "trials"
+        for trial in (trials / name for name in trials.folders()):
+            if trial.exists(RESULT):
+                because = f"trial {trial.name} of study {study} is finished"
+                parts = [trial / "checkpoints", trial / "trunk" / OPTIMIZER, trial / "trunk" / SNAPSHOTS]
+                yield from (leftover(part.path, "study", because) for part in parts if part.exists())
+                models = (trial / part / "model" for part in ("initial", "trunk", "release"))
+                yield from (leftover(file, "study", because) for model in models for file in weight_files(model))
+
+
+def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress) -> Prunable:
+    """Delete what ``find_prunable`` finds; the caller holds the workspace's lease.
+
+    ``pruned.json`` says that an update's weights are gone before the first of them goes: a command that is killed in
+    between leaves no half model that looks whole, and the next prune goes on.
+    """
+    with ExitStack() as held:
+        if studies:
+            for study in (workspace.folder / STUDIES).folders():
+                held.enter_context(Workspace((workspace.folder / STUDIES / study).uri).lease())
+        refuse_damaged_records(workspace)
+        found = find_prunable(Lineage(workspace), keep, studies)
+        progress.begin("pruning", found.bytes, "bytes")
+        for weights in found.weights:
+            take_out(workspace.update(weights.update), weights)
+            progress.advance(weights.bytes)
+        for one in found.leftovers:
+            delete(workspace.folder, one.path)
+            progress.advance(one.bytes)
+    return found
+
+
+def take_out(update: Folder, weights: Weights) -> None:
+    """Delete a model's weights, and say so first."""
+    said = {"at": now(), "bytes": weights.bytes, "files": [file.name for file in weights.files]}
+    update.write_json(PRUNED, {**read_pruned(update), weights.part: said})
+    for file in weights.files:
+        delete(update, file)

@@ -1,0 +1,42 @@
+"""What was taken out of an update to save space: ``pruned.json`` in its folder says which weights, and when."""
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+from stages.storage import Folder
+
+PRUNED = "pruned.json"
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+
+
+def weight_files(model: Folder) -> list[Path]:
+    """The files of a model's folder that hold its weights; configuration, tokenizer and card are not among them."""
+    return sorted(file for pattern in WEIGHTS for file in model.path.glob(pattern))
+
+
+def read_pruned(update: Folder) -> dict[str, Any]:
+    """What was pruned of an update: part → when, how much, and the names of the files."""
+    value: dict[str, Any] = update.read_json(PRUNED) if update.exists(PRUNED) else {}
+    return value
+
+
+def is_pruned(update: Folder, part: str) -> bool:
+    """Whether weights of an update's ``trunk`` or ``release`` were taken out, and not restored since."""
+    gone = read_pruned(update).get(part, {"files": []})["files"]
+    return not all((update / part / "model").exists(name) for name in gone)
+
+
+def require_weights(workspace: Workspace, update: str) -> Folder:
+    """The model's folder of an update's release; ``UsageError`` where its weights were pruned or are not there."""
+    folder = workspace.update(update)
+    model = folder / "release" / "model"
+    if is_pruned(folder, "release"):
+        raise UsageError(
+            f"{update}: the weights of its release were pruned on {read_pruned(folder)['release']['at']}; only its "
+            "records are left. Restore them from a copy, or take another release"
+        )
+    if not weight_files(model):
+        raise UsageError(f"{update}: no weights (*.safetensors) in {model}; restore them, or take another release")
+    return model

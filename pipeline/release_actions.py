@@ -1,0 +1,127 @@
+"""What the commands on releases do, one function each; ``cli/releases.py`` parses and prints around them."""
+
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.base import recipe_of
+from pipeline.card.write import CARD, make_card
+from pipeline.leftovers import find_leftovers
+from pipeline.lineage import Lineage, Update
+from pipeline.prune import find_prunable, refuse_damaged_records, standing
+from pipeline.prune import prune as run_prune
+from pipeline.pruned import require_weights
+from pipeline.push import pack, parse_target
+from pipeline.push import push as send
+from pipeline.terminal import Terminal
+from pipeline.verify import refuse_damaged
+from pipeline.verify import verify as run_verify
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+
+
+def promote(uri: str, name: str, because: str, dry_run: bool, terminal: Terminal) -> dict[str, Any]:
+    """Make an update's release the current one, in one step; its weights are checked first."""
+    workspace = Workspace.open(uri)
+    with nullcontext() if dry_run else workspace.lease():
+        lineage = Lineage(workspace)
+        update, before = lineage.find(name), lineage.release
+        check_release(workspace, update, terminal)
+        if not dry_run:
+            lineage.promote(update.id, because)
+        return moved(before, update.id, because, dry_run, f"refused by the gate: {why(update)}" if why(update) else "")
+
+
+def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[str, Any]:
+    """Go back to the release that was current before; its weights are checked first."""
+    workspace = Workspace.open(uri)
+    with nullcontext() if dry_run else workspace.lease():
+        lineage = Lineage(workspace)
+        releases, before = standing(lineage), lineage.release
+        if len(releases) < 2:
+            raise UsageError(f"{uri}: there is no release before {before or 'the first'}, so there is nothing to go to")
+        target = lineage.find(releases[-2])
+        check_release(workspace, target, terminal)
+        now = target.id if dry_run else lineage.rollback(because)
+        return moved(before, now, because, dry_run, "")
+
+
+def check_release(workspace: Workspace, update: Update, terminal: Terminal) -> None:
+    """Refuse a release whose weights are pruned, missing or damaged."""
+    require_weights(workspace, update.id)
+    terminal.note(f"checking the weights of {update.id}")
+    refuse_damaged(workspace, update)
+
+
+def why(update: Update) -> str:
+    """Why the gate refused an update; empty where it did not."""
+    reasons: list[str] = (getattr(update, "gate", None) or {}).get("because", [])
+    return "; ".join(reasons) or "it gave no reason" if update.state == "refused" else ""
+
+
+def moved(before: str | None, now: str, because: str, dry_run: bool, warning: str) -> dict[str, Any]:
+    """What a promotion or a rollback did."""
+    found = {"before": before, "current": now, "changed": before != now, "because": because, "dry_run": dry_run}
+    return {**found, "warning": warning} if warning else found
+
+
+def verify(uri: str, quick: bool, terminal: Terminal) -> dict[str, Any]:
+    """Check everything in a workspace against its records, and name what nothing refers to."""
+    workspace = Workspace.open(uri)
+    findings = run_verify(workspace, quick, terminal)
+    left = []
+    if not any(note.startswith("records are damaged") for note in findings.notes):
+        lineage = Lineage(workspace)
+        if lineage.unfinished is not None:
+            findings.notes.append(f"{lineage.unfinished}: not finished, so it was not verified")
+        left = [
+            {**asdict(one), "path": str(one.path.relative_to(workspace.folder.path))} for one in find_leftovers(lineage)
+        ]
+    return {"workspace": str(workspace.folder), **findings.to_json(), "orphans": left}
+
+
+def prune(uri: str, keep: int, studies: bool, yes: bool, terminal: Terminal) -> dict[str, Any]:
+    """Say what could go, or with ``yes`` delete it."""
+    workspace = Workspace.open(uri)
+    if yes:
+        with workspace.lease():
+            found = run_prune(workspace, keep, studies, terminal)
+    else:
+        refuse_damaged_records(workspace)
+        found = find_prunable(Lineage(workspace), keep, studies)
+    return {"workspace": str(workspace.folder), "pruned": yes, **found.to_json(workspace.folder.path)}
+
+
+def push(
+    uri: str,
+    name: str | None,
+    to: str,
+    *,
+    revision: str | None,
+    private: bool,
+    message: str | None,
+    dry_run: bool,
+    terminal: Terminal,
+) -> dict[str, Any]:
+    """Send a release, the current one by default, to the hub or to a folder."""
+    workspace = Workspace.open(uri)
+    lineage = Lineage(workspace)
+    update, target = lineage.find(name), parse_target(to, revision, private)
+    release = require_weights(workspace, update.id)
+    parcel = pack(release, card_of(lineage, update))
+    said = message or f"{update.id}, finished {update.finished}"
+    files = [{"file": file, "bytes": parcel.bytes(file)} for file in parcel.files]
+    planned = {"update": update.id, "to": target.uri, "message": said, "files": files, "dry_run": dry_run}
+    if dry_run:
+        return planned
+    check_release(workspace, update, terminal)
+    return {**planned, **send(parcel, target, said, terminal)}
+
+
+def card_of(lineage: Lineage, update: Update) -> str:
+    """The card that the release carries, or, for one made without, the one it would carry."""
+    model = lineage.workspace.update(update.id) / "release" / "model"
+    if model.exists(CARD):
+        return model.read(CARD).decode()
+    recipe = recipe_of(lineage.workspace)
+    return make_card(lineage.workspace, lineage.updates, update, recipe.card, recipe.model.path is not None)

@@ -1,0 +1,247 @@
+"""The lineage as a chain: numbers, records, which trunk each update starts from, replay's positions, the promotions."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from pipeline.lineage import PLAN, RELEASES, UPDATE, Update
+from pipeline.verify.data import RESTORE, checked_manifest
+from pipeline.verify.findings import Findings
+from pipeline.workspace import Workspace
+from stages import replay, train
+from stages.evaluate.losses import read_totals
+from stages.evaluate.run import losses_file
+from stages.mixture import Mixture
+from stages.storage import Folder
+from stages.tokens import SELECTION, read_selection
+
+REFUSED = "refused"
+PROMOTE = "rewarm promote WORKSPACE UPDATE makes a release current"
+
+
+def check_records(workspace: Workspace, findings: Findings) -> bool:
+    """Whether every update's record and plan can be read and stands in the folder of its name."""
+    before = len(findings.problems)
+    for name in (workspace.folder / "updates").folders():
+        folder = workspace.update(name)
+        if folder.exists(UPDATE):
+            file = findings.name(folder, UPDATE)
+            with findings.reading(file, "an update's record", RESTORE):
+                update = Update(**folder.read_json(UPDATE))
+                findings.compare(file, "the record of", name, update.id, RESTORE)
+                findings.compare(file, "an id that ends in", update.arrival, update.id.partition("-")[2], RESTORE)
+                findings.checked["updates"] += 1
+        if folder.exists(PLAN) or folder.exists(UPDATE):
+            with findings.reading(findings.name(folder, PLAN), "what the update was asked for", RESTORE):
+                folder.read_json(PLAN)
+    if workspace.folder.exists(RELEASES):
+        with findings.reading(RELEASES, "the current release and the promotions", PROMOTE):
+            value = workspace.folder.read_json(RELEASES)
+            [value["current"], *(entry["update"] for entry in value["history"])]
+    return len(findings.problems) == before
+
+
+def recorded(workspace: Workspace) -> list[Update]:
+    """Every update that left a record, in its order: also one that was stopped just before its promotion."""
+    names = (workspace.folder / "updates").folders()
+    return [
+        Update(**workspace.update(name).read_json(UPDATE)) for name in names if workspace.update(name).exists(UPDATE)
+    ]
+
+
+def check_numbers(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
+    """Updates are numbered without holes, and one at most is unfinished: the next."""
+    found = [update.number for update in updates]
+    wanted = list(range(len(found)))
+    findings.compare("updates", "the numbers", wanted, found, f"a folder is missing or was added by hand; {RESTORE}")
+    folders, known = (workspace.folder / "updates").folders(), {update.id for update in updates}
+    begun = [name for name in folders if name not in known and workspace.update(name).exists(PLAN)]
+    if len(begun) > 1:
+        findings.add("updates", "one unfinished update", ", ".join(begun), "rewarm discard WORKSPACE")
+    for name in begun[:1]:
+        number = name.partition("-")[0]
+        findings.compare(
+            f"updates/{name}", "an unfinished update of number", f"{len(found):04d}", number, "rewarm discard WORKSPACE"
+        )
+
+
+def check_releases(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
+    """``releases.json`` names finished updates; none that was released was left unpromoted."""
+    known = {update.id for update in updates}
+    if not known:
+        return
+    if not workspace.folder.exists(RELEASES):
+        findings.add(RELEASES, "the current release", "no such file", PROMOTE)
+        return
+    value: dict[str, Any] = workspace.folder.read_json(RELEASES)
+    promoted = [entry["update"] for entry in value["history"]]
+    if value["current"] not in known:
+        findings.add(RELEASES, f"one of {', '.join(sorted(known))}", str(value["current"]), PROMOTE)
+    elif promoted[-1:] != [value["current"]]:
+        findings.add(RELEASES, f"a history that ends in {value['current']}", f"{promoted[-1:]}", PROMOTE)
+    for name in sorted(set(promoted) - known - {value["current"]}):
+        findings.add(RELEASES, "promotions of finished updates", f"one of {name}", RESTORE)
+    missed = [update.id for update in updates if update.state != REFUSED and update.id not in promoted]
+    for name in missed:
+        if name == updates[-1].id:
+            findings.notes.append(f"{name}: stopped just before its promotion; the same command ends it")
+        else:
+            findings.add(RELEASES, f"a promotion of {name}, which was released", "none", RESTORE)
+
+
+class ChainCheck:
+    """Follows the updates in their order: each starts from the trunk of one before it."""
+
+    def __init__(self, workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
+        self.workspace, self.updates, self.findings = workspace, updates, findings
+        self.positions: dict[str, int] = {}  # tokens of the trunk, by update
+        self.replayed: dict[str, dict[str, int]] = {}  # where replay stopped, by update and source
+
+    def run(self, update: Update) -> None:
+        """Check one update against those before it."""
+        folder = self.workspace.update(update.id)
+        trunk = checked_manifest(folder / "trunk", self.findings)
+        earlier = self.updates[: self.updates.index(update)]
+        origin, trained = None, 0
+        if trunk is not None:
+            name, outcome = self.findings.name(folder / "trunk", "manifest.json"), trunk["outcome"]
+            self.findings.compare(name, "a trunk of digest", update.weights["trunk"], outcome["digest"], RESTORE)
+            trained = outcome.get("tokens", 0)
+            origin = self.origin(update, trunk, earlier)
+        self.check_position(update, origin, trained)
+        self.check_release(update)
+        self.check_evaluation(update)
+        self.check_mixture(update, origin)
+        self.check_selections(update)
+
+    def origin(self, update: Update, trunk: dict[str, Any], earlier: Sequence[Update]) -> Update | None:
+        """The update whose trunk this one started from: the last before it, or, over refused ones, one further back."""
+        folder = self.workspace.update(update.id)
+        if not earlier:
+            if "start" in trunk["identity"]["inputs"]:
+                initial = checked_manifest(folder / "initial", self.findings)
+                start, made = trunk["identity"]["inputs"]["start"], initial and initial["outcome"]["digest"]
+                self.findings.compare(self.findings.name(folder / "trunk"), "a start from", made, start, RESTORE)
+            return None
+        possible = []
+        for before in reversed(earlier):
+            possible.append(before)
+            if before.state != REFUSED:
+                break
+        if (named := getattr(update, "follows", None)) is not None:
+            possible = [before for before in earlier if before.id == named]
+        start = trunk["identity"]["inputs"].get("start")
+        found = next((before for before in possible if before.weights["trunk"] == start), None)
+        if found is None:
+            self.findings.add(
+                self.findings.name(folder / "trunk", "manifest.json"),
+                "a start from "
+                + " or ".join(f"the trunk of {before.id}, {before.weights['trunk']}" for before in possible),
+                str(start),
+                RESTORE,
+            )
+        return found
+
+    def check_position(self, update: Update, origin: Update | None, trained: int) -> None:
+        """The trunk's tokens are those of the one it starts from, and its own."""
+        file = self.findings.name(self.workspace.update(update.id), UPDATE)
+        before = self.positions.get(origin.id, 0) if origin else 0
+        if origin is not None or update.number == 0:
+            self.findings.compare(file, "position", before + trained, update.position, RESTORE)
+        self.positions[update.id] = update.position
+
+    def check_release(self, update: Update) -> None:
+        """The release is of the recorded trunk and digest. An imported model has no manifest of its own."""
+        folder = self.workspace.update(update.id) / "release"
+        if not folder.committed() and not update.schedule:
+            return
+        manifest = checked_manifest(folder, self.findings)
+        if manifest is not None:
+            file = self.findings.name(folder, "manifest.json")
+            inputs, outcome = manifest["identity"]["inputs"], manifest["outcome"]
+            self.findings.compare(file, "a branch off", update.weights["trunk"], inputs["trunk"], RESTORE)
+            self.findings.compare(file, "a release of", update.weights["release"], outcome["digest"], RESTORE)
+
+    def check_evaluation(self, update: Update) -> None:
+        """The losses by document add up to those of the record."""
+        folder = self.workspace.update(update.id) / "evaluation"
+        if not update.losses:
+            return
+        manifest = checked_manifest(folder, self.findings)
+        if manifest is not None:
+            for part, digest in update.weights.items():
+                found = manifest["identity"]["inputs"][part]
+                self.findings.compare(self.findings.name(folder), f"losses of the {part}", digest, found, RESTORE)
+        for model, losses in update.losses.items():
+            for dataset, loss in losses.items():
+                file = losses_file(model, dataset)
+                name = self.findings.name(folder / "losses", file)
+                with self.findings.reading(name, "losses by document", RESTORE):
+                    totals = read_totals(folder / "losses", file)
+                    self.findings.checked["losses"] += 1
+                    if not math.isclose(totals.loss, loss, rel_tol=1e-9):
+                        self.findings.add(name, f"a mean of {loss} nats", str(totals.loss), RESTORE)
+
+    def check_mixture(self, update: Update, origin: Update | None) -> None:
+        """Replay begins where it stopped on the way to this update, and takes what the record says."""
+        folder = self.workspace.update(update.id)
+        before = dict(self.replayed.get(origin.id, {})) if origin else {}
+        if update.schedule:
+            checked_manifest(folder / "mixture", self.findings)
+            file = self.findings.name(folder / "mixture", replay.MIXTURE)
+            with self.findings.reading(file, "the order of the training data", RESTORE):
+                mixture = Mixture.from_json((folder / "mixture").read_json(replay.MIXTURE))
+                self.check_sources(update, mixture, file)
+                self.check_replayed(update, mixture, before, file)
+            with self.findings.reading(self.findings.name(folder / "trunk", train.CURVE), "the curve", RESTORE):
+                (folder / "trunk").read_json(train.CURVE)
+        parts = update.replay["by_dataset"].items()
+        self.replayed[update.id] = before | {
+            key: part["to"] for key, part in parts if part.get("order") != "reshuffled"
+        }
+
+    def check_sources(self, update: Update, mixture: Mixture, file: str) -> None:
+        """What the mixture reads is there, as long as it was when the mixture was made."""
+        folder = self.workspace.update(update.id) / "mixture"
+        sets = replay.token_sets(folder, mixture, lambda name: self.workspace.dataset(name) / "tokens" / "train")
+        for source in mixture.sources:
+            found = sets[source.key].open().num_sequences(mixture.seq_len)
+            what = f"sequences of {source.key}:"
+            self.findings.compare(file, what, source.num_sequences, found, "restore the dataset's token shards")
+
+    def check_replayed(self, update: Update, mixture: Mixture, before: dict[str, int], file: str) -> None:
+        """The replayed parts: their counts, and where each begins."""
+        counts = mixture.count(0, mixture.steps)
+        new = len(mixture.new)
+        found = {"new": sum(counts[:new]) * mixture.seq_len, "replayed": sum(counts[new:]) * mixture.seq_len}
+        for part, tokens in found.items():
+            self.findings.compare(file, f"{part} tokens", update.tokens[part], tokens, RESTORE)
+        settings = self.workspace.update(update.id).read_json(PLAN).get("recipe", {}).get("replay", {})
+        for source, count in zip(mixture.replayed, counts[new:], strict=True):
+            part = update.replay["by_dataset"].get(source.key, {})
+            place = [part.get("from"), part.get("to")]
+            what = f"{source.key} replayed from and to"
+            self.findings.compare(file, what, place, [source.start, source.start + count], RESTORE)
+            if part.get("order") != "reshuffled" and settings.get("position", "continue") == "continue":
+                stopped = before.get(source.key, 0)
+                self.findings.compare(file, f"{source.key} replayed from", stopped, source.start, RESTORE)
+
+    def check_selections(self, update: Update) -> None:
+        """The documents chosen of an arrival are those of the recorded digest."""
+        for name, record in update.data.items():
+            if "select" in record:
+                folder = self.workspace.update(update.id) / "selection" / name
+                with self.findings.reading(self.findings.name(folder, SELECTION), "the chosen documents", RESTORE):
+                    found = selection_digest(folder)
+                    what = "a choice of digest"
+                    expected = record["select"]["digest"]
+                    self.findings.compare(self.findings.name(folder, SELECTION), what, expected, found, RESTORE)
+
+
+def selection_digest(folder: Folder) -> str:
+    """The digest that ``stages.select`` gives to chosen rows."""
+    rows: np.ndarray = read_selection(folder)
+    return str(xxhash.xxh3_128_hexdigest(rows.astype("<i8").tobytes()))

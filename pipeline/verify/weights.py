@@ -1,0 +1,78 @@
+"""The weights of trunks and releases against the digests that were taken when they were made."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.lineage import Update
+from pipeline.pruned import is_pruned, weight_files
+from pipeline.verify.data import RESTORE
+from pipeline.verify.findings import Findings
+from pipeline.workspace import Workspace
+from stages.errors import StageError
+from stages.progress import Progress
+from stages.storage import Folder
+from stages.tokenizer_folder import Definition, tokenizer_digest
+
+PARTS = ("trunk", "release")
+
+
+def stored_digest(model: Path) -> str:
+    """The digest of a Hugging Face folder's weights: they are loaded, in fp32, as training loads them."""
+    import transformers
+
+    from stages.train.weights import digest, load_model, model_weights
+
+    said: Any = transformers.utils.logging
+    said.set_verbosity_error()  # what is missing in a damaged file shows in the digest
+    said.disable_progress_bar()
+    return digest(model_weights(load_model(model)))
+
+
+def check_weights(
+    workspace: Workspace,
+    updates: Sequence[Update],
+    definition: Definition | None,
+    findings: Findings,
+    progress: Progress,
+) -> None:
+    """Every trunk and release that was not pruned, with its tokenizer."""
+    places = [(update, part) for update in updates for part in PARTS]
+    models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
+    sizes = {key: sum(file.stat().st_size for file in weight_files(model)) for key, model in models.items()}
+    progress.begin("verifying weights", sum(sizes.values()), "bytes")
+    for update, part in places:
+        check_model(workspace.update(update.id), update, part, definition, findings)
+        progress.advance(sizes[update.id, part])
+
+
+def check_model(folder: Folder, update: Update, part: str, definition: Definition | None, findings: Findings) -> None:
+    """One model of an update's folder."""
+    model = folder / part / "model"
+    name = findings.name(model)
+    if is_pruned(folder, part):
+        findings.notes.append(f"{name}: pruned, so its weights cannot be verified")
+        return
+    if not weight_files(model):
+        findings.add(name, "weights (*.safetensors)", "none", RESTORE)
+        return
+    with findings.reading(name, f"weights of digest {update.weights[part]}", RESTORE):
+        findings.compare(name, "weights of digest", update.weights[part], stored_digest(model.path), RESTORE)
+        findings.checked["models"] += 1
+    if definition is not None:
+        with findings.reading(name, "the lineage's tokenizer", RESTORE):
+            findings.compare(name, "a tokenizer of digest", definition.digest, tokenizer_digest(model), RESTORE)
+
+
+def refuse_damaged(workspace: Workspace, update: Update) -> None:
+    """``StageError`` where a release's weights are not those of its record."""
+    model = workspace.update(update.id) / "release" / "model"
+    try:
+        found = stored_digest(model.path)
+    except Exception as error:  # whatever the library makes of damaged bytes
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if found != update.weights["release"]:
+        raise StageError(
+            f"{model}: weights of digest {update.weights['release']} expected, found {found}; {RESTORE}, or take "
+            f"another release. `rewarm verify {workspace.folder}` looks at all of them"
+        )

@@ -1,0 +1,90 @@
+"""``rewarm promote`` and ``rewarm rollback``: one step, checked first, and said."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from release_world import files_of
+
+from pipeline.lineage import Lineage
+from pipeline.workspace import Workspace
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def releases(workspace: Workspace) -> dict[str, object]:
+    value: dict[str, object] = workspace.folder.read_json("releases.json")
+    return value
+
+
+def test_promote_and_roll_back(lm: Workspace, rewarm: Command) -> None:
+    code, out, error = rewarm("promote", lm.folder, "1", "--because", "the newer ones talk too much")
+    assert code == 0, error
+    assert "was 0003-more, is now 0001-news" in out
+    assert Lineage(lm).release == "0001-news"
+    assert lm.folder.read_json("releases.json")["history"][-1]["because"] == "the newer ones talk too much"
+    assert rewarm("status", lm.folder, "--json")[1].count('"release": "0001-news"') == 1
+    code, out, error = rewarm("rollback", lm.folder, "--json", "--because", "they do not")
+    found = json.loads(out)
+    assert (code, found["before"], found["current"], found["changed"]) == (0, "0001-news", "0003-more", True), error
+    assert Lineage(lm).release == "0003-more"
+    assert lm.folder.read_json("releases.json")["history"][-1]["because"] == "they do not"
+    assert rewarm("rollback", lm.folder)[0] == 0
+    assert Lineage(lm).release == "0002-code"
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(lm: Workspace, rewarm: Command) -> None:
+    before = files_of(lm.folder)
+    code, out, _ = rewarm("promote", lm.folder, "0000-docs", "--dry-run")
+    assert code == 0
+    assert "was 0003-more, would be 0000-docs" in out
+    code, out, _ = rewarm("rollback", lm.folder, "--dry-run")
+    assert "was 0003-more, would be 0002-code" in out
+    assert files_of(lm.folder) == before
+
+
+def test_the_current_release_stays_where_it_is_named_again(lm: Workspace, rewarm: Command) -> None:
+    before = releases(lm)
+    code, out, _ = rewarm("promote", lm.folder, "3")
+    assert (code, "0003-more, as before" in out) == (0, True)
+    assert releases(lm) == before
+
+
+def test_there_is_an_end_to_rolling_back(lm: Workspace, rewarm: Command) -> None:
+    assert [rewarm("rollback", lm.folder)[0] for _ in range(4)] == [0, 0, 0, 2]
+    assert Lineage(lm).release == "0000-docs"
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "says"),
+    [("flip", 1, "digest"), ("cut", 1, "found"), ("missing", 2, "no weights"), ("unknown", 2, "no update '9'")],
+)
+def test_a_release_that_is_not_whole_is_not_promoted(
+    lm: Workspace, rewarm: Command, damage: str, code: int, says: str
+) -> None:
+    file = lm.update("0002-code").path / "release" / "model" / "model.safetensors"
+    data = file.read_bytes()
+    if damage == "flip":
+        file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "cut":
+        file.write_bytes(data[:5000])
+    elif damage == "missing":
+        file.unlink()
+    before = releases(lm)
+    for command in (["promote", lm.folder, "9" if damage == "unknown" else "2"], ["rollback", lm.folder]):
+        if damage == "unknown" and command[0] == "rollback":
+            continue
+        found, _, error = rewarm(*command)
+        assert found == code, error
+        assert says in error
+    assert releases(lm) == before
+
+
+def test_one_command_at_a_time(lm: Workspace, rewarm: Command) -> None:
+    before = releases(lm)
+    with lm.lease():
+        for command in (["promote", lm.folder, "1"], ["rollback", lm.folder], ["prune", lm.folder, "--yes"]):
+            code, _, error = rewarm(*command)
+            assert code != 0, command
+            assert "another rewarm command" in error
+    assert releases(lm) == before

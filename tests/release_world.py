@@ -1,0 +1,164 @@
+"""A lineage whose models were drawn instead of trained: all else is what the stages themselves leave.
+
+Ingest, tokenizer, tokens, mixtures and records are real, so is every manifest; trunks and releases are random weights
+of a tiny model, and the losses by document are made up. Making one takes seconds instead of minutes.
+"""
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.arrival import look
+from pipeline.base import create
+from pipeline.card.write import write_card
+from pipeline.config import Recipe, load_recipe
+from pipeline.gathering import run_ingest, run_replay, run_tokenize, run_tokenizer
+from pipeline.learning import run_start
+from pipeline.lineage import Lineage, Update
+from pipeline.making import Making, Start
+from pipeline.recording import account
+from pipeline.terminal import Terminal
+from pipeline.update import begin
+from pipeline.workspace import Workspace
+from stages import anneal, evaluate, train
+from stages.evaluate.losses import LOSS_SCHEMA, read_totals
+from stages.evaluate.run import losses_file
+from stages.storage import Folder
+from stages.tokens import TokenStream
+
+SETTINGS = [
+    "tokenizer.vocab_size=400",
+    "model.config={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, "
+    "max_position_embeddings: 64}",
+    *("train.seq_len=32", "train.global_batch=4", "train.save_optimizer=true", "replay.share=0.25"),
+    *("budget.base_tokens=2560", "budget.update_tokens=1280", "ingest.validation_share=0.2"),
+    *("evaluate.task_documents=0", "card.license=apache-2.0"),
+]
+MODULES = {"docs": "numpy", "news": "pyarrow", "code": "json inspect pathlib", "more": "numpy.linalg numpy.random"}
+
+
+def write_texts(folder: Path) -> dict[str, Path]:
+    """Docstrings of some modules, as JSON lines: a dataset each."""
+    files = {}
+    for name, modules in MODULES.items():
+        members = [
+            member for module in modules.split() for _, member in inspect.getmembers(importlib.import_module(module))
+        ]
+        texts = list(dict.fromkeys(doc for member in members if (doc := inspect.getdoc(member)) and len(doc) > 80))[:60]
+        files[name] = folder / f"{name}.jsonl"
+        lines = [json.dumps({"text": f"{text} ({name})", "language": "en", "source": name}) for text in texts]
+        files[name].write_text("\n".join([*lines, "not json"]))
+    return files
+
+
+def recipe() -> Recipe:
+    """The lineage's."""
+    return load_recipe("tiny", SETTINGS)
+
+
+def make_lineage(root: Path, names: list[str]) -> Workspace:
+    """A workspace with an update for each of the names, the first of them the base. Ray must be initialised."""
+    workspace = Workspace(str(root / "lm"))
+    files = write_texts(root)
+    create(workspace, recipe())
+    for name in names:
+        take_in(workspace, name, files[name])
+    return workspace
+
+
+def begun(workspace: Workspace, name: str, file: Path) -> Making:
+    """An update in the making, with its plan written and nothing else done."""
+    lineage, settings, terminal = Lineage(workspace), recipe(), Terminal(quiet=True)
+    arrival = look({name: [str(file)]}, lineage, settings.ingest, terminal)
+    return begin(workspace, lineage, arrival, settings, terminal)
+
+
+def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Update:
+    """One update, to its record; ``changed`` are fields of the record."""
+    making = begun(workspace, name, file)
+    documents = {name: run_ingest(making, name)}
+    tokenizer = run_tokenizer(making)
+    tokens = {name: run_tokenize(making, name, documents[name], tokenizer)}
+    mixture = run_replay(making, tokens, {})
+    start = run_start(making, tokenizer)
+    inputs = {"start": start.digest, "mixture": making.runner.digests["replay"], "seed": making.recipe.seed}
+    trunk = making.runner.run(
+        "train", lambda: drawn_trunk(making, mixture.planned), train.TrainOutcome, making.folder / "trunk", {}, inputs
+    )
+    release = making.runner.run(
+        "anneal",
+        lambda: drawn_release(making),
+        anneal.AnnealOutcome,
+        making.folder / "release",
+        {},
+        {"trunk": trunk.digest, "training": making.runner.digests["train"]},
+    )
+    scores = making.runner.run(
+        "evaluate",
+        lambda: made_up(making),
+        evaluate.EvaluateOutcome,
+        making.folder / "evaluation",
+        {},
+        {"trunk": trunk.digest, "release": release.digest},
+    )
+    done = account(making, documents, tokens, {}, mixture, trunk, release, scores)
+    done = Update(**{**done.__dict__, **changed})
+    write_card(making, done)
+    making.lineage.record(done)
+    return done
+
+
+def draw(making: Making, part: str, seed: int) -> Start:
+    """Random weights in the place of a trunk or a release."""
+    settings, length = making.recipe.model, making.recipe.train.seq_len
+    return Start(**train.initial_model(settings, making.workspace.tokenizer, length, seed, making.folder / part))
+
+
+def drawn_trunk(making: Making, tokens: int) -> train.TrainOutcome:
+    """A trunk, its curve, and the optimizer state that it hands over."""
+    made = draw(making, "trunk", 2 * len(making.lineage.updates) + 1)
+    looks = [{"step": step, "tokens": 0, "losses": {making.arrival.name: 5.0 - step}} for step in (0, 1)]
+    (making.folder / "trunk").write_json(train.CURVE, {"steps": [], "validation": looks, "final": {}})
+    (making.folder / "trunk" / "optimizer").write("progress.json", b"{}")
+    return train.TrainOutcome(tokens // 128, tokens, 1e-3, made.digest, "", 1, 100.0, [])
+
+
+def drawn_release(making: Making) -> anneal.AnnealOutcome:
+    """A release."""
+    made = draw(making, "release", 2 * len(making.lineage.updates) + 2)
+    return anneal.AnnealOutcome(True, "drawn", 1, 128, made.digest, 1e-4, 100.0, [])
+
+
+def made_up(making: Making) -> evaluate.EvaluateOutcome:
+    """Losses by document, of every dataset so far."""
+    losses: dict[str, dict[str, float]] = {"trunk": {}, "release": {}}
+    bits: dict[str, dict[str, float]] = {"trunk": {}, "release": {}}
+    folder = making.folder / "evaluation" / "losses"
+    for model in ("trunk", "release"):
+        for name in [*making.lineage.datasets(), making.arrival.name]:
+            stream = TokenStream(making.validation_tokens(name))
+            ends, sizes = stream.document_spans()
+            counts = np.diff(ends, prepend=0)
+            columns = [stream.document_ids(), 5.0 * counts + len(model), counts, sizes]
+            with folder.writing(losses_file(model, name)) as scratch:
+                pq.write_table(pa.table(columns, schema=LOSS_SCHEMA), scratch)
+            totals = read_totals(folder, losses_file(model, name))
+            losses[model][name], bits[model][name] = totals.loss, totals.bits_per_byte
+    tasks = {"rewarm_docs_continuation": {"acc": 0.25, "acc_stderr": 0.1}}
+    return evaluate.EvaluateOutcome(losses, bits, {}, tasks, [])
+
+
+def files_of(folder: Folder) -> dict[str, bytes]:
+    """Every file below a folder but the lease's, by its path, with its bytes."""
+    files = {path.relative_to(folder.path): path for path in folder.path.rglob("*") if path.is_file()}
+    return {
+        str(name): path.read_bytes()
+        for name, path in files.items()
+        if not name.parts[0].lstrip(".").startswith("lease")
+    }
