@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.actions import write_report
 from pipeline.base import recipe_of
 from pipeline.card.write import CARD, make_card
 from pipeline.leftovers import find_leftovers
@@ -29,6 +30,7 @@ def promote(uri: str, name: str, because: str, dry_run: bool, terminal: Terminal
         check_release(workspace, update, terminal)
         if not dry_run:
             lineage.promote(update.id, because)
+            write_report(workspace)
         return moved(before, update.id, because, dry_run, f"refused by the gate: {why(update)}" if why(update) else "")
 
 
@@ -43,6 +45,8 @@ def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[
         target = lineage.find(releases[-2])
         check_release(workspace, target, terminal)
         now = target.id if dry_run else lineage.rollback(because)
+        if not dry_run:
+            write_report(workspace)
         return moved(before, now, because, dry_run, "")
 
 

@@ -24,7 +24,7 @@ class Workspace:
     dedup/<name>/                                 what was ingested, for the arrivals after it
     updates/<id>/{plan.json,scores,selection,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
     releases.json                                 which update is current, and the promotions before it
-    report/index.html
+    report/{index,<id>}.html                      a page for the workspace, and one for each update
     """
 
     def __init__(self, uri: str) -> None:
