@@ -1,4 +1,4 @@
-"""Two commands on one workspace, the first suspended in the middle of its training: what it does when it wakes up."""
+"""A command suspended in the middle of its training, and another that takes over (``make test-faults``)."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from stages.storage import Folder
 TTL = 5.0  # seconds; a pause of a busy machine is shorter
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_a_command_that_slept_through_a_take_over_commits_nothing(tmp_path: Path) -> None:
     lineage = Lineage(tmp_path)
