@@ -1,6 +1,6 @@
 """Times, arrivals and finished updates for the tests of a watch."""
 
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_origin
 
@@ -49,8 +49,8 @@ def began(name: str, fingerprint: str = "a", attempts: int = 1) -> Draft:
 def update(number: int, name: str, state: str = "released", **values: Any) -> Update:
     """A finished update, empty but for what decides whether an arrival was taken in."""
     known = {"id": f"{number:04d}-{name}", "arrival": name, "datasets": [name], "state": state, "finished": ""}
-    needed = [one for one in fields(Update) if one.name not in known]
-    blank = {one.name: (get_origin(one.type) or one.type)() for one in needed}
+    required = [one for one in fields(Update) if one.default is one.default_factory is MISSING]
+    blank = {one.name: (get_origin(one.type) or one.type)() for one in required}
     return Update(**{**blank, **known, **values})
 
 

@@ -62,8 +62,8 @@ def test_one_tick_plans_holds_what_is_too_dear_and_takes_it_in_once(
     base: Lineage, workspace: Path, inbox: Path
 ) -> None:
     fill(inbox / "code", sorted(base.code.iterdir()), complete=True)
-    short = ["budget.update_tokens=6000", "anneal.share=0", "evaluate.task_documents=0", "cost.per_worker_hour=3600"]
-    once = ["watch", workspace, "--inbox", inbox, "--once", *(word for one in short for word in ("--set", one))]
+    priced = ["--set", "cost.per_worker_hour=3600", "--set", "evaluate.task_documents=0"]
+    once = ["watch", workspace, "--inbox", inbox, "--once", *priced]
     dear = rewarm(*once, "--max-cost", "0.01")
     assert dear.returncode == 0, dear.stdout + dear.stderr
     assert events(workspace, "code") == ["seen", "complete", "planned", "held"]
@@ -89,7 +89,7 @@ class Running:
 
     def __init__(self, workspace: Path, inbox: Path, url: str, log: Path) -> None:
         options = ["--every", "1", "--quiet", "3600", "--backoff", "1", "--webhook", url]
-        options += ["--set", "anneal.share=0", "--set", "evaluate.task_documents=0"]
+        options += ["--set", "evaluate.task_documents=0"]
         with log.open("ab") as stream:
             arguments = command("watch", workspace, "--inbox", inbox, *options)
             self.process = subprocess.Popen(arguments, stdout=stream, stderr=stream)

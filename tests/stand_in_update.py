@@ -1,0 +1,72 @@
+"""A stand-in for ``rewarm plan`` and ``rewarm update`` that keeps their contract and trains nothing.
+
+As the real ones: it holds the lease, refuses an update beside an unfinished one, begins with ``plan.json``, goes on
+where it was killed, and ends with ``update.json`` and ``releases.json``. Each beginning and end goes into ``ran.txt``.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from watch_world import update
+
+import pipeline.cli
+from pipeline.lineage import Lineage
+from pipeline.watch import launch
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+
+STEPS, STEP_SECONDS = 10, 0.1
+
+
+def main() -> None:
+    command, uri, _, data = sys.argv[1:5]
+    name, _, path = data.partition("=")
+    if "bad" in name:
+        sys.stderr.write(f"rewarm: {path}: not a single usable document\n")
+        raise SystemExit(2)
+    if command == "plan":
+        print(json.dumps({"cost": 1.0, "currency": "EUR", "hours": 0.1, "steps": STEPS, "tokens": {"new": 5}}))
+        return
+    workspace = Workspace(uri)
+    try:
+        with workspace.lease():
+            take_in(workspace, name, sorted(file.name for file in Path(path).iterdir()))
+    except UsageError as error:
+        sys.stderr.write(f"rewarm: {error}\n")
+        raise SystemExit(2) from error
+
+
+def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
+    """Ten steps, each of which a kill leaves done."""
+    lineage = Lineage(workspace)
+    if name in lineage.datasets():
+        raise UsageError(f"dataset {name!r} was already ingested")
+    number = len(lineage.updates)
+    wanted = f"{number:04d}-{name}"
+    if lineage.unfinished not in (None, wanted):
+        raise UsageError(f"update {lineage.unfinished} is not finished")
+    folder = workspace.update(wanted)
+    if lineage.unfinished is None:
+        folder.write_json("plan.json", {"data": {name: files}})
+    note(workspace, f"begin {name}")
+    for step in range(len(folder.files(".step")), STEPS):
+        time.sleep(STEP_SECONDS)
+        folder.write(f"{step:02d}.step", b"")
+    folder.write_json("update.json", asdict(update(number, name)))
+    releases = workspace.folder.read_json("releases.json")
+    entry = {"update": wanted, "at": "2026-11-21T12:00:00+00:00", "because": ""}
+    workspace.folder.write_json("releases.json", {"current": wanted, "history": [*releases["history"], entry]})
+    note(workspace, f"end {name}")
+
+
+def note(workspace: Workspace, line: str) -> None:
+    with (workspace.folder.path / "ran.txt").open("a") as stream:
+        stream.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    pipeline.cli.main = main
+    launch.main()
