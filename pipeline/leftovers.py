@@ -11,9 +11,9 @@ from pipeline.workspace import Workspace
 from stages import distill, train
 from stages.storage import Folder
 
-KNOWN = {  # at a workspace's top
-    *("workspace.json", "releases.json", "tokenizer", "datasets", "dedup", "updates", "studies", "report", "watch"),
-    *("lease.json", "lease"),
+KNOWN = {  # at a workspace's top; hidden files are the lease's and the system's
+    *("workspace.json", "releases.json", "tokenizer", "datasets", "dedup", "updates", "studies", "report"),
+    *("watch", "logs"),
 }
 RECORDED = ("quarantine", "account.json")  # of an arrival that was dropped: they stay, to be looked at
 UNKNOWN = "unknown"

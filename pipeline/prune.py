@@ -1,6 +1,6 @@
 """``rewarm prune``: take out weights that nothing needs any more, and what killed commands left.
 
-Never a record, and never data: an update whose weights went can still be shown, traced, replayed and verified.
+Never a record, nor data that an update took in: where weights went, it can still be shown, traced, replayed, verified.
 What stays, and why, is said as well.
 """
 

@@ -16,12 +16,14 @@ from stages.progress import Progress
 from stages.storage import Folder
 
 HUB = "hf://"
+TAG = b"\n- rewarm\n"  # in the card of every release
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-SENT = (  # in the order of sending: whoever finds a configuration finds the weights that belong to it
+SENT = (  # in the order of sending: by its card a folder is known again, and with a configuration come its weights
+    CARD,
     *WEIGHTS,
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "generation_config.json", "config.json", CARD),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "generation_config.json", "config.json"),
 )
 
 
@@ -40,7 +42,7 @@ class Parcel:
     """What is sent: the files of a release's folder, by name, and the card's text."""
 
     release: Folder
-    files: tuple[str, ...]  # in the order of sending, the card last
+    files: tuple[str, ...]  # in the order of sending
     card: str
 
     def bytes(self, name: str) -> int:
@@ -63,13 +65,8 @@ def parse_target(uri: str, revision: str | None, private: bool) -> Target:
 
 def pack(release: Folder, card: str) -> Parcel:
     """What of a release's folder is sent."""
-    rank = {
-        name: place
-        for place, pattern in reversed([*enumerate(SENT)])
-        for name in release.files()
-        if fnmatch(name, pattern)
-    }
-    return Parcel(release, (*sorted({*rank} - {CARD}, key=lambda name: (rank[name], name)), CARD), card)
+    names = sorted({*release.files(), CARD})
+    return Parcel(release, tuple(name for pattern in SENT for name in names if fnmatch(name, pattern)), card)
 
 
 def push(parcel: Parcel, target: Target, message: str, progress: Progress) -> dict[str, Any]:
@@ -92,11 +89,14 @@ def refuse_others(folder: Folder) -> None:
     """``UsageError`` where a folder holds what no push left there: what is pushed takes the place of all in it."""
     if folder.is_local and folder.path.is_file():
         raise UsageError(f"--to {folder}: a file, and not a folder; name a new folder")
-    strange = [name for name in folder.files() if not any(fnmatch(name, pattern) for pattern in SENT)]
-    if strange or folder.folders():
+    names = folder.files()
+    strange = [*folder.folders(), *(name for name in names if not any(fnmatch(name, pattern) for pattern in SENT))]
+    if names and not strange and not (CARD in names and TAG in folder.read(CARD)):
+        strange = names
+    if strange:
         raise UsageError(
-            f"--to {folder}: holds other files ({', '.join([*folder.folders(), *strange][:3])}); name a new folder, or "
-            "one that was pushed to before"
+            f"--to {folder}: holds other files ({', '.join(strange[:3])}); name a new folder, or one that was pushed "
+            "to before"
         )
 
 
@@ -121,7 +121,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def push_to_bucket(parcel: Parcel, folder: Folder, progress: Progress) -> None:
-    """Upload file by file, weights first and the card last; then take away weights of an earlier push."""
+    """Upload file by file, the card first and the configuration last; then take away what an earlier push left."""
     progress.begin(f"uploading to {folder}", sum(map(parcel.bytes, parcel.files)), "bytes")
     for name in parcel.files:
         if name == CARD:

@@ -11,7 +11,7 @@ from hub_server import TOKEN, hub
 from ingest_stores import amazon, boto
 from small_lineage import command
 
-from pipeline.push import SENT, pack, parse_target
+from pipeline.push import pack, parse_target
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.storage import Folder
@@ -48,9 +48,12 @@ def test_nothing_of_others_is_replaced(lm: Workspace, rewarm: Command, tmp_path:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("a file")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"someone else's")
     cases = [
         (["--to", tmp_path / "full"], "thesis.tex"),
         (["--to", tmp_path / "file"], "not a folder"),
+        (["--to", tmp_path / "model"], "model.safetensors"),
         (["--to", "hf://nobody"], "ORG/NAME"),
         (["--to", tmp_path / "new", "--private"], "--private"),
         (["--to", tmp_path / "new", "--revision", "v2"], "--revision"),
@@ -60,6 +63,7 @@ def test_nothing_of_others_is_replaced(lm: Workspace, rewarm: Command, tmp_path:
         code, _, error = rewarm("push", lm.folder, *arguments)
         assert (code, says in error) == (2, True), (arguments, error)
     assert (tmp_path / "full" / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == b"someone else's"
     assert not (tmp_path / "new").exists()
 
 
@@ -81,13 +85,13 @@ def test_a_damaged_release_is_not_sent(lm: Workspace, rewarm: Command, tmp_path:
     assert not (tmp_path / "new").exists()
 
 
-def test_configuration_and_card_come_last(lm: Workspace) -> None:
+def test_the_card_comes_first_and_the_configuration_last(lm: Workspace) -> None:
     release = lm.update("0003-more") / "release" / "model"
     release.write("model.safetensors.index.json", b"{}")
     files = pack(release, "card").files
-    assert files[:2] == ("model.safetensors", "model.safetensors.index.json")
-    assert files[-2:] == ("config.json", "README.md")
-    assert {"config.json", "tokenizer.json"} <= set(SENT)
+    assert files[:3] == ("README.md", "model.safetensors", "model.safetensors.index.json")
+    assert files[-1] == "config.json"
+    assert len(set(files)) == len(files) == len(FILES) + 2
 
 
 def test_to_a_bucket(lm: Workspace, rewarm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,10 +100,11 @@ def test_to_a_bucket(lm: Workspace, rewarm: Command, monkeypatch: pytest.MonkeyP
     with amazon() as endpoint:
         client = boto("s3", endpoint)
         client.create_bucket(Bucket="models")
-        client.put_object(Bucket="models", Key="lm/model-00001-of-00002.safetensors", Body=b"of an earlier push")
         place = f"?endpoint_override={endpoint}&scheme=http&region=us-east-1"
         code, _, error = rewarm("push", lm.folder, "--to", f"s3://models/lm{place}")
         assert code == 0, error
+        client.put_object(Bucket="models", Key="lm/model-00001-of-00002.safetensors", Body=b"of an earlier push")
+        assert rewarm("push", lm.folder, "--to", f"s3://models/lm{place}")[0] == 0
         there = {one["Key"] for one in client.list_objects_v2(Bucket="models")["Contents"]}
         assert there - {"lm/"} == {f"lm/{name}" for name in (*FILES, "README.md")}
         sent = client.get_object(Bucket="models", Key="lm/model.safetensors")["Body"].read()
