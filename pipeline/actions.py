@@ -12,6 +12,7 @@ from pipeline.arrival import Arrival, find, look, parse_data
 from pipeline.cluster import connected
 from pipeline.config import Recipe, apply_settings, load_recipe
 from pipeline.handover import start_optimizer
+from pipeline.lease import look as look_lease
 from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
 from pipeline.monitoring.workspace import observed
@@ -65,7 +66,7 @@ def init(
         find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)
-    with workspace.lease():
+    with workspace.lease(note=terminal.note):
         base.create(workspace, recipe)
         try:
             return carry_out(workspace, arrival, recipe, terminal)
@@ -104,14 +105,14 @@ def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, te
     arrival = look(given(data, "an update"), Lineage(workspace, recipe.gate.trunk), recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)
-    with workspace.lease():
+    with workspace.lease(note=terminal.note):
         return carry_out(workspace, arrival, recipe, terminal)
 
 
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> dict[str, Any]:
     """Run one update on the cluster and write the report; the lineage's status after it."""
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
-    with connected(), observed(workspace):
+    with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
         run_update(workspace, arrival, recipe, terminal)
     path = write_report(workspace)
     terminal.note(f"report: {path}")
@@ -153,7 +154,7 @@ def study(
     if dry_run:
         return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
     terminal.update(f"{workspace.study}: {len(tried)} trials")
-    with Workspace(workspace.study.uri).lease(), connected():
+    with workspace.lease(note=terminal.note), connected():
         found = studies.run(workspace, arrival, recipe, tried, options, terminal)
     if apply:
         with home.lease():

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.lineage import Lineage, Update
 from pipeline.workspace import Workspace
+from stages.errors import StageError, UsageError
 from stages.metrics import Reporter
 
 INTERVAL = 10.0  # seconds between two looks at disk and lease
@@ -66,7 +67,7 @@ class WorkspaceReport:
                 usage = shutil.disk_usage(self.workspace.folder.path)
                 self.metrics.set("rewarm_disk_free_bytes", usage.free)
                 self.metrics.set("rewarm_disk_used_bytes", usage.used)
-        with suppress(OSError):
+        with suppress(OSError, UsageError, StageError):
             self._seen, self._at = self.lease(), time.monotonic()
         self._lease(self._seen, time.monotonic() - self._at)
 

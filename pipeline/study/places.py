@@ -1,5 +1,9 @@
 """Where a study keeps things: ``studies/<name>/`` in the workspace, with the arrival's data and a folder a trial."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pipeline.lease import Lease, hold
 from pipeline.lineage import Lineage
 from pipeline.workspace import Workspace, check_name
 from stages.storage import Folder
@@ -12,6 +16,18 @@ class StudyWorkspace(Workspace):
         super().__init__(uri)
         self.study = self.folder / "studies" / check_name(study)
         self.arrivals = arrivals
+
+    @contextmanager
+    def lease(
+        self, purpose: str | None = None, wait_s: float = 0.0, note: Callable[[str], None] | None = None
+    ) -> Iterator[Lease]:
+        """Hold the study's folder, not the lineage: others may go on with that."""
+        with hold(self.study, purpose, wait_s, note=note) as lease:
+            self.study = self.study.guarded(lease)
+            try:
+                yield lease
+            finally:
+                self.study = self.study.guarded(None)
 
     def dataset(self, name: str) -> Folder:
         """The folder of a dataset: the study's where it has just arrived."""
