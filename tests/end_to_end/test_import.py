@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from small_lineage import Lineage, rewarm
 
+pytestmark = pytest.mark.faults
+
 # So short a pre-training leaves some probability on bytes that no text has: what is unlikely is not drawn.
 DISTILL = [f"distill.{value}" for value in ("shard_documents=32", "batch_size=32", "min_tokens=16", "top_p=0.9")]
 HELD = ["schedule.kind=cosine", "train.num_workers=1", "train.kl_weight=0.5", "budget.update_tokens=8192"]

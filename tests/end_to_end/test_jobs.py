@@ -12,6 +12,8 @@ import pytest
 from job_cluster import Cluster, Machine
 from small_lineage import Lineage, rewarm
 
+pytestmark = pytest.mark.faults
+
 VARIABLES = json.dumps({"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2", "REWARM_TEST": "1"}})
 RUNTIME = ("--runtime-env-json", VARIABLES)
 TRAINING = ("TrainController", "RayTrainWorker", "Tracker", "LossWorker")
@@ -152,7 +154,6 @@ def test_nobody_submits_without_the_token(machine: Machine, cluster: Cluster, tm
     assert "stranger" not in machine.ray(cluster, "job", "list").stdout
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(2400)
 def test_stopped_and_without_its_head_an_update_goes_on(
     base: Lineage, machine: Machine, cluster: Cluster, tmp_path: Path

@@ -62,6 +62,7 @@ def test_a_plan_predicts_what_the_update_and_re_training_take(plan: dict[str, An
     assert plan["arrival"]["complete"]
 
 
+@pytest.mark.faults
 def test_an_update_with_auto_follows_its_plan_and_keeps_it_beside_what_it_took(
     plan: dict[str, Any], base: Lineage, workspace: Path
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from small_lineage import Lineage, rewarm, stdlib
 
+pytestmark = pytest.mark.faults
+
 STEPS = 8
 SETS = ["schedule.kind=linear", f"budget.update_tokens={STEPS * 8 * 64}", "train.num_workers=1"]
 SETS += ["train.keep_optimizer=true", "evaluate.task_documents=0", "train.validate_every=0"]

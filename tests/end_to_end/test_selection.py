@@ -21,6 +21,8 @@ from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.tokens import read_selection
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def workspace(base: Small, tmp_path: Path) -> Workspace:

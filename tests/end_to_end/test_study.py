@@ -33,6 +33,7 @@ def test_a_study_goes_on_after_a_kill(base: Lineage, tmp_path: Path) -> None:
     assert all(path.read_bytes() == data for path, data in finished.items()), "finished trials are kept"
 
 
+@pytest.mark.faults
 def test_a_study_compares_and_its_winner_becomes_the_recipe(base: Lineage, workspace: Path) -> None:
     done = rewarm(*study(base, workspace, "--grid", "replay.share=0,0.5", "--baselines", "joint", "--apply", "--json"))
     assert done.returncode == 0, done.stderr[-3000:]
