@@ -14,6 +14,7 @@ from pipeline.config import Recipe, apply_settings, load_recipe
 from pipeline.handover import start_optimizer
 from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
+from pipeline.monitoring.workspace import observed
 from pipeline.planner.plan import make_plan, require_base
 from pipeline.report import render
 from pipeline.schedule_preview import Preview, preview_schedule
@@ -108,7 +109,7 @@ def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, te
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> dict[str, Any]:
     """Run one update on the cluster and write the report; the lineage's status after it."""
     terminal.update(f"{workspace.folder}: {arrival.name}")
-    with connected():
+    with connected(), observed(workspace):
         run_update(workspace, arrival, recipe, terminal)
     path = write_report(workspace)
     terminal.note(f"report: {path}")

@@ -53,6 +53,7 @@ def trunk_job(making: Making) -> train.Job:
         seed=making.recipe.seed,
         snapshots=anneal.snapshot_steps(making.anneal_settings, schedule, mixture.steps),
         teacher=start,  # the anneal's too, which itself starts from the trunk's end
+        labels=making.runner.labels,
     )
 
 

@@ -10,6 +10,7 @@ import orjson
 import xxhash
 
 from pipeline.config import differences
+from pipeline.monitoring.stage import Metered, StageReport
 from stages.errors import UsageError
 from stages.progress import Progress
 from stages.storage import MANIFEST, Folder
@@ -32,8 +33,11 @@ class Announcer(Progress, Protocol):
 class Runner:
     """Runs the steps of one update and remembers what each took."""
 
-    def __init__(self, progress: Announcer) -> None:
-        self.progress = progress
+    def __init__(self, progress: Announcer, labels: dict[str, str] | None = None) -> None:
+        """``labels`` are those of the update's metrics; without them none are reported."""
+        self.labels = labels or {}
+        self.report = StageReport(self.labels)
+        self.progress: Announcer = Metered(progress, self.report)
         self.seconds: dict[str, float] = {}
         self.digests: dict[str, str] = {}
 
@@ -61,6 +65,7 @@ class Runner:
             refuse_changes(manifest["identity"], identity, f"{folder}: finished with other settings or inputs")
             self.progress.stage(name, skipped=True)
             self.seconds[name] = manifest["seconds"]
+            self.report.done(name, self.seconds[name], folder)
             return outcome(**manifest["outcome"])
         if folder.exists(STARTED):
             refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
@@ -78,6 +83,7 @@ class Runner:
             "finished": now(),
         }
         folder.write_json(MANIFEST, manifest)
+        self.report.done(name, self.seconds[name], folder)
         return done
 
 

@@ -16,6 +16,7 @@ from pipeline.importing import take_over
 from pipeline.learning import run_anneal, run_evaluate, run_start, run_train
 from pipeline.lineage import PLAN, Lineage, Update
 from pipeline.making import Data, Making, Tokenizer, earlier_datasets
+from pipeline.monitoring.stage import update_labels
 from pipeline.planner.plan import settle
 from pipeline.recording import account, commit
 from pipeline.selecting import find_reference
@@ -94,7 +95,7 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
         progress.note(f"update {wanted}: going on with what was begun {started}")
     else:
         workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": now()})
-    return Making(workspace, lineage, arrival, recipe, wanted, Runner(progress), plan)
+    return Making(workspace, lineage, arrival, recipe, wanted, Runner(progress, update_labels(workspace, wanted)), plan)
 
 
 def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: Recipe) -> None:

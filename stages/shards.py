@@ -36,6 +36,7 @@ def map_shards(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [{"position": position, "shard": orjson.dumps(shard)} for position, shard in enumerate(shards)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(Numbered(work), num_cpus=num_cpus)
+    dataset.set_name(label.replace(" ", "_"))  # under this name the dashboard shows it
     results: dict[int, dict[str, Any]] = {}
     try:
         for row in dataset.iter_rows():

@@ -20,6 +20,7 @@ from stages.storage import Folder
 from stages.train.data import Batches, ValidationSet
 from stages.train.job import CURVE, Job, Log, Saved
 from stages.train.looks import final_losses, looks_at
+from stages.train.reporting import TrainingReport, training_report
 from stages.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
             for name, folder in job.validation.items()
         ]
         step, log = resume(job, engine)
-        recorder = Recorder(job, place, log, config.get("tracker"))
+        recorder = Recorder(job, place, log, config.get("tracker"), training_report(job, engine))
         recorder.attempt(step)
         while step < job.steps:
             if looks_at(step, job.steps, job.settings):
@@ -145,11 +146,12 @@ def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> 
 class Recorder:
     """Keeps the curve on every rank (it is saved with checkpoints) and streams it from rank 0 to whoever watches."""
 
-    def __init__(self, job: Job, place: "Place", log: Log, tracker: Any) -> None:
+    def __init__(self, job: Job, place: "Place", log: Log, tracker: Any, report: TrainingReport | None = None) -> None:
         self.job = job
         self.place = place
         self.log = log
         self.tracker = tracker if place.rank == 0 else None
+        self.report = report
         self._waiting: list[tuple[int, torch.Tensor, float, float, torch.Tensor | None]] = []
         self._settling = SETTLING_STEPS
         self._clock = time.perf_counter()
@@ -161,11 +163,13 @@ class Recorder:
             attempts.write_json(f"{time.time_ns()}.json", {"step": step, "world_size": self.place.world_size})
         if self.tracker is not None:
             self.tracker.begin.remote(step, self.job.steps)
-        self._clock = time.perf_counter()
+        self._go_on()
 
     def step(self, step: int, loss: torch.Tensor, rate: float, norm: float, divergence: torch.Tensor | None) -> None:
         """Take the figures of a step; they are exchanged among the ranks now and then."""
         self._waiting.append((step, loss, rate, norm, divergence))
+        if self.report is not None:
+            self.report.step(step, rate, norm)
         if len(self._waiting) == FLUSH_STEPS:
             self.flush()
 
@@ -187,6 +191,8 @@ class Recorder:
         self._time(len(rows))
         if self.tracker is not None:
             self.tracker.steps.remote(rows, self.log.tokens_per_second)
+        if self.report is not None:
+            self.report.losses(rows[-1])
 
     def _tokens(self, step: int) -> int:
         return self.job.position + step * self.job.mixture.tokens_per_step
@@ -208,13 +214,20 @@ class Recorder:
             self.log.validation.append(row)
             if self.tracker is not None:
                 self.tracker.validation.remote(row)
+            if self.report is not None:
+                self.report.validation(losses)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Work that is not training: it stays out of the throughput."""
         self.flush()
         yield
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._clock = time.perf_counter()
+        if self.report is not None:
+            self.report.go_on()
 
 
 def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Path) -> None:

@@ -80,7 +80,7 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
     filesystem, path = job.checkpoints.filesystem()
     trainer = TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # what it returns is the result
-        train_loop_config={"job": job, "tracker": tracker},
+        train_loop_config={**description(job), "job": job, "tracker": tracker},
         scaling_config=version2.ScalingConfig(
             num_workers=settings.num_workers, use_gpu=on_gpu, resources_per_worker=resources
         ),
@@ -101,6 +101,12 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
         raise StageError(
             f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
         ) from error
+
+
+def description(job: Job) -> dict[str, Any]:
+    """What the dashboard's Train page shows of a run: its name alone is the stage's, and stays so for resuming."""
+    datasets = sorted({source.dataset for source in job.mixture.sources})
+    return {**job.labels, "stage": job.name, "datasets": datasets, "steps": job.steps}
 
 
 def led(job: Job, work: Callable[[], Any], tracker: Any, progress: Progress) -> Any:

@@ -60,6 +60,9 @@ class TrainSettings(Settings):
     """CPUs and torch threads of a worker; null: the cluster's CPUs divided by the workers."""
     micro_batch: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
     """Sequences that a worker runs at once; null: its whole part of the global batch. The rest is accumulated."""
+    peak_flops: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
+    """FLOP/s that one worker's device does at its best, for the utilisation (MFU) among the metrics; null: the data
+    sheet's of a known GPU in bf16, else those of a matrix product that is timed when training begins."""
     gradient_checkpointing: bool = Field(default=False, json_schema_extra=PLACEMENT)
     """Recompute activations in the backward pass: less memory, about a third more time."""
     checkpoint_every: int = Field(default=500, ge=1, json_schema_extra=PLACEMENT)

@@ -1,0 +1,92 @@
+"""The metrics of a workspace: its lineage's record, its disk, its lease. Whoever holds the workspace reports them."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from pipeline.lineage import Lineage, Update
+from pipeline.workspace import Workspace
+from stages.metrics import Reporter
+
+INTERVAL = 10.0  # seconds between two looks at disk and lease
+UPDATES = 20  # of the last ones, each is reported
+
+Lease = Callable[[], Mapping[str, Any] | None]  # {"age_s", "expires_in_s"}, or None where nobody holds the workspace
+
+
+@contextmanager
+def observed(workspace: Workspace, lease: Lease | None = None) -> Iterator[None]:
+    """Report the workspace's metrics while the block runs: its record before and after, disk and lease all along.
+
+    ``lease`` looks the lease up; without it, it is as old as the block and its expiry is not known.
+    """
+    report = WorkspaceReport(workspace, lease or held_since(time.monotonic()))
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(INTERVAL):
+            report.surroundings()
+
+    report.surroundings()
+    report.lineage()
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        report.lineage()
+
+
+def held_since(start: float) -> Lease:
+    """A lease that was taken at ``start`` (``time.monotonic``) and does not say when it expires."""
+    return lambda: {"age_s": time.monotonic() - start}
+
+
+class WorkspaceReport:
+    """Reports what a workspace holds and what it lies on. A long-running watcher calls both methods at each look."""
+
+    def __init__(self, workspace: Workspace, lease: Lease) -> None:
+        self.workspace = workspace
+        self.lease = lease
+        self.metrics = Reporter({"workspace": workspace.folder.name})
+
+    def surroundings(self) -> None:
+        """Disk and lease, now. What cannot be read is not reported: its series ends."""
+        try:
+            found = self.lease()
+            usage = shutil.disk_usage(self.workspace.folder.path) if self.workspace.folder.is_local else None
+        except OSError:
+            return
+        if usage is not None:
+            self.metrics.set("rewarm_disk_free_bytes", usage.free)
+            self.metrics.set("rewarm_disk_used_bytes", usage.used)
+        if found is not None:
+            self.metrics.set("rewarm_lease_age_seconds", found["age_s"])
+            if found.get("expires_in_s") is not None:
+                self.metrics.set("rewarm_lease_expires_in_seconds", found["expires_in_s"])
+
+    def lineage(self) -> None:
+        """The last updates' records."""
+        lineage = Lineage(self.workspace)
+        for update in lineage.updates[-UPDATES:]:
+            self._update(update, update.id == lineage.release)
+
+    def _update(self, update: Update, current: bool) -> None:
+        finished = datetime.fromisoformat(update.finished).timestamp()
+        self.metrics.set("rewarm_update_finished_timestamp_seconds", finished, update=update.id)
+        self.metrics.set("rewarm_release_current", current, update=update.id)
+        self.metrics.set("rewarm_gate_accepted", update.state == "released", update=update.id)
+        verdict = asdict(update).get("gate") or {"checks": []}
+        failed = sum(not check["passed"] for check in verdict["checks"])
+        self.metrics.set("rewarm_gate_failed_checks", failed, update=update.id)
+        for dataset, loss in update.losses.get("release", {}).items():
+            self.metrics.set("rewarm_release_loss_nats", loss, update=update.id, dataset=dataset)
+        for dataset, change in update.forgetting.items():
+            self.metrics.set("rewarm_forgetting_nats", change, update=update.id, dataset=dataset)
