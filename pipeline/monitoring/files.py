@@ -1,0 +1,33 @@
+"""The files that Grafana and Prometheus read, as they come with rewarm."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from stages.errors import UsageError
+from stages.storage import Folder
+
+NAMES = ("grafana.json", "alerts.yaml", "prometheus.yaml")
+
+
+def content(name: str) -> bytes:
+    """One of the files."""
+    return (files("pipeline.monitoring") / name).read_bytes()
+
+
+def write_files(to: Path) -> list[Path]:
+    """Write all of them to a folder; their paths.
+
+    Raises ``UsageError``, and writes nothing, where one of them is there already with another content: thresholds and
+    addresses are there to be edited.
+    """
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"--to {to}: is a file, expected a folder")
+    edited = [name for name in NAMES if (to / name).exists() and (to / name).read_bytes() != content(name)]
+    if edited:
+        raise UsageError(
+            f"{to}: {' and '.join(edited)} there differ from those that come with rewarm; "
+            "name another folder and compare, or delete them first"
+        )
+    for name in NAMES:
+        Folder(to).write(name, content(name))
+    return [to / name for name in NAMES]
