@@ -20,10 +20,9 @@ INTERVAL = 1.0  # seconds between two reports
 class TrainingReport:
     """Gathers what happens in the steps and reports it now and then."""
 
-    def __init__(self, job: Job, world_size: int, utilization: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, job: Job, utilization: float, clock: Callable[[], float] = time.time) -> None:
         """``utilization`` is that of one token a second of the whole group."""
         self.job = job
-        self.world_size = world_size
         self.utilization = utilization
         self.metrics = Reporter({**job.labels, "stage": job.name} if job.labels else {})
         self._clock = clock
@@ -93,4 +92,4 @@ def training_report(job: Job, engine: "Engine") -> TrainingReport | None:
     shape = attention_shape(engine.engine.module.config)
     each = flops_per_token(count_parameters(job.start), *shape, job.mixture.seq_len)
     peak = settings.peak_flops or peak_flops(engine.place.device, settings.precision != "fp32")
-    return TrainingReport(job, engine.place.world_size, each / (peak * engine.place.world_size))
+    return TrainingReport(job, each / (peak * engine.place.world_size))

@@ -1,0 +1,109 @@
+"""Every query of the dashboard, and every alert's, asked of a real Prometheus that scraped real updates."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from monitoring_queries import asked, metrics_in, panel_queries, rules
+from prometheus import Prometheus, prometheus, ray_with_metrics, wait_for
+from small_lineage import Lineage, command
+
+from pipeline.monitoring.files import content
+from stages.metrics import METRICS
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None, reason="prometheus (Debian and Ubuntu: apt-get install prometheus) is missing"
+)
+# A lease by file lock has no expiry to report.
+UNKNOWN = {"rewarm_lease_expires_in_seconds"}
+SMALL = ("--set", "evaluate.task_documents=0", "--set", "train.num_workers=1")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A base and an update, and the Prometheus that watched."""
+
+    prometheus: Prometheus
+    workspace: Path
+
+    def record(self, name: str) -> Any:
+        return json.loads((self.workspace / name).read_text())
+
+    def last(self, metric: str, **labels: str) -> dict[tuple[str, ...], float]:
+        """The last value of every series of a metric that has these labels, by its other labels."""
+        chosen = ", ".join(f'{name}="{value}"' for name, value in labels.items())
+        rest = [label for label in METRICS[metric].labels if label not in labels]
+        query = f"max by ({', '.join(rest)}) (ray_{metric}{{{chosen}}})"
+        return {tuple(found[name] for name in rest): values[-1] for found, values in self.prometheus.series(query)}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    root = tmp_path_factory.mktemp("watched")
+    lineage, edited = Lineage(root), yaml.safe_load(content("alerts.yaml"))
+    [group] = edited["groups"]
+    group["interval"] = "1s"
+    for rule in group["rules"]:
+        if rule["alert"] == "RewarmArrivalLate":
+            rule["expr"] = rule["expr"].replace("8 * 86400", "1")
+    with ray_with_metrics(root) as (environment, discovery), prometheus(root, discovery, edited) as found:
+        for arguments in (lineage.init(lineage.workspace), lineage.update(lineage.workspace)):
+            done = subprocess.run(
+                command(*arguments, *SMALL), env=environment, capture_output=True, text=True, check=False, timeout=400
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+        finished = 'count(ray_rewarm_update_finished_timestamp_seconds{update="0001-code"})'
+        wait_for("the end of the update", lambda: found.series(finished), 20)
+        yield Watched(found, lineage.workspace)
+
+
+def test_every_query_of_the_dashboard_returns_data(watched: Watched) -> None:
+    for title, query in panel_queries():
+        found = watched.prometheus.series(asked(query))
+        assert found or metrics_in(query) <= UNKNOWN, f"{title}: nothing for {query}"
+
+
+def test_every_metric_of_the_alerts_is_there_and_prometheus_runs_them(watched: Watched) -> None:
+    for name in set().union(*(metrics_in(rule["expr"]) for rule in rules())) - UNKNOWN:
+        assert watched.prometheus.series(f"count(ray_{name})"), name
+    found = watched.prometheus.rules()
+    assert found.keys() == {rule["alert"] for rule in rules()}
+    assert {rule["health"] for rule in found.values()} == {"ok"}, found
+
+
+def test_an_alert_fires(watched: Watched) -> None:
+    """With a threshold of a second, the next arrival is late at once."""
+    wait_for("the alert", lambda: watched.prometheus.rules()["RewarmArrivalLate"]["state"] == "firing", 20)
+
+
+def test_the_figures_are_those_of_the_records(watched: Watched) -> None:
+    update, code = watched.record("updates/0001-code/update.json"), {"update": "0001-code"}
+    assert watched.last("rewarm_forgetting_nats", workspace="work space", **code) == pytest.approx(
+        {(name,): value for name, value in update["forgetting"].items()}
+    )
+    losses = watched.last("rewarm_release_loss_nats", workspace="work space", **code)
+    assert losses == pytest.approx({(name,): value for name, value in update["losses"]["release"].items()})
+    assert watched.last("rewarm_gate_accepted", workspace="work space") == {("0000-docs",): 1, ("0001-code",): 1}
+    assert watched.last("rewarm_training_step", workspace="work space", stage="train", **code) == {
+        (): update["train"]["steps"]
+    }
+    assert watched.last("rewarm_replay_share_ratio", workspace="work space", stage="train", **code) == pytest.approx(
+        {(): update["replay"]["achieved"]}
+    )
+    steps = watched.record("datasets/docs/account.json")["steps"]
+    out = watched.last("rewarm_step_documents_out", workspace="work space", update="0000-docs", dataset="docs")
+    assert out == {(step["name"],): step["documents_out"] for step in steps}
+    refused = watched.last("rewarm_documents_refused", workspace="work space", dataset="docs", update="0000-docs")
+    assert refused["read", "invalid JSON"] == 1, refused
+
+
+def test_the_utilisation_is_plausible(watched: Watched) -> None:
+    """Measured against a timed matrix product, a small model on CPUs is somewhere between nothing and all of it."""
+    for utilization in watched.last("rewarm_model_flops_utilization_ratio").values():
+        assert 1e-4 < utilization < 1

@@ -1,0 +1,100 @@
+"""What training reports: the utilisation's formula, the share so far, and how often."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from transformers import GPTNeoXConfig, LlamaConfig
+
+from stages.mixture import Mixture, Source
+from stages.storage import Folder
+from stages.train import Job, ScheduleSettings, TrainSettings, schedule_for
+from stages.train.flops import attention_shape, flops_per_token, measured_flops
+from stages.train.reporting import TrainingReport, share_achieved, share_requested
+
+
+class Clock:
+    """Time as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Noted(TrainingReport):
+    """Notes what is reported instead of sending it."""
+
+    def __init__(self, job: Job, utilization: float, clock: Clock) -> None:
+        super().__init__(job, utilization, clock)
+        self.reports: list[tuple[int, int, float]] = []
+
+    def _report(self, step: int, rate: float, norm: float, now: float) -> None:
+        self.reports.append((step, self._tokens, self._seconds))
+
+
+def job(share: str = "1/4", steps: int = 40, first: int = 0, replayed: bool = True) -> Job:
+    old = (Source("old", 1000, 1),) if replayed else ()
+    mixture = Mixture((Source("new", 1000, 1),), old, share, 8, 6, steps + first)
+    schedule = schedule_for(ScheduleSettings(kind="cosine"), 0, steps * mixture.tokens_per_step, None)
+    here = Folder("nowhere")
+    settings = TrainSettings(seq_len=8, global_batch=6)
+    labels = {"workspace": "lm", "update": "0001-new"}
+    return Job("train", mixture, first, steps, 0, schedule, here, None, {}, {}, here, here, settings, 0, labels=labels)
+
+
+def test_flops_are_those_of_palm() -> None:
+    """PaLM 540B: 118 layers, 48 heads of 256, 2,048 tokens; its table 3 gives 46.2 % MFU, without rematerialisation.
+
+    Chowdhery et al. 2022, appendix B: 238.3 thousand tokens a second on 6,144 chips of 275 TFLOP/s.
+    """
+    each = flops_per_token(540_350_000_000, 118, 48 * 256, 2048)
+    assert 238_300 * each / (6144 * 275e12) == pytest.approx(0.462, abs=0.003)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (GPTNeoXConfig(hidden_size=128, num_hidden_layers=3, num_attention_heads=4), (3, 128)),
+        (LlamaConfig(hidden_size=96, num_hidden_layers=2, num_attention_heads=4, head_dim=64), (2, 256)),
+        (LlamaConfig(hidden_size=96, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2), (2, 96)),
+    ],
+)
+def test_the_shape_of_attention_is_read_off_the_configuration(config: object, expected: tuple[int, int]) -> None:
+    assert attention_shape(config) == expected
+
+
+def test_a_matrix_product_is_timed_without_drawing_random_numbers() -> None:
+    before = torch.get_rng_state()
+    assert 1e8 < measured_flops(torch.device("cpu"), torch.float32) < 1e14
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_the_share_is_that_of_the_sequences_so_far(step: int) -> None:
+    assert share_requested(job()) == 0.25
+    assert share_achieved(job(), step) == pytest.approx(0.25, abs=1 / (6 * step))
+    assert share_achieved(job(replayed=False, share="0"), step) == share_requested(job(replayed=False, share="0")) == 0
+
+
+def test_a_branch_counts_its_own_sequences() -> None:
+    """It reads the tail of the mixture: the whole mixture's count is not its own."""
+    tail = job(first=13, steps=3)
+    exact = [step * 6 * Fraction(1, 4) for step in (13, 16)]
+    assert share_achieved(tail, 3) == (int(exact[1]) - int(exact[0])) / 18
+
+
+def test_at_most_one_report_a_second_and_none_of_a_pause() -> None:
+    clock = Clock()
+    report = Noted(job(), 1.0, clock)
+    for step in range(1, 41):
+        if step == 20:
+            clock.now += 60
+            report.go_on()
+        clock.now += 0.25
+        report.step(step, 1e-3, 1.0)
+    steps, tokens, seconds = zip(*report.reports, strict=True)
+    assert steps == (1, 5, 9, 13, 17, 20, 24, 28, 32, 36, 40)
+    assert sum(tokens) == 40 * 48
+    assert sum(seconds) == pytest.approx(40 * 0.25)
