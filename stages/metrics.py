@@ -1,12 +1,13 @@
 """What rewarm tells Prometheus through Ray: every metric's name, unit, labels and meaning, and the way to report it.
 
 Ray exports each metric of any of its processes as ``ray_<name>`` on the node's metrics port, with labels of its own
-beside ours (``WorkerId``, ``NodeAddress``, ``SessionName``). A gauge whose process has ended is gone two of Ray's
-report intervals later, and a restarted worker reports under another ``WorkerId``: a query aggregates over Ray's labels
-(``max by (workspace, update, …)``), as those in ``pipeline/monitoring`` do.
+beside ours (``WorkerId``, ``NodeAddress``, ``SessionName``). A restarted worker reports under another ``WorkerId``: a
+query aggregates over Ray's labels (``max by (workspace, update, …)``), as those in ``pipeline/monitoring`` do.
 """
 
 import sys
+import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,7 @@ UPDATE = ("workspace", "update")
 STAGE = (*UPDATE, "stage")
 STEP_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 LABEL_LENGTH = 80  # characters; what is longer is cut
+REFRESH = 1.0  # seconds, the shortest of Ray's report intervals: so often gauges are set again
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ METRICS = {
         # The workspace, from whoever holds it.
         gauge("disk_free_bytes", ("workspace",), "Free on the filesystem that the workspace lies on."),
         gauge("disk_used_bytes", ("workspace",), "Used on the filesystem that the workspace lies on, by anything."),
-        gauge("lease_age_seconds", ("workspace",), "How long ago the workspace's lease was taken or last renewed."),
+        gauge("lease_age_seconds", ("workspace",), "How long ago the workspace's lease was taken."),
         gauge("lease_expires_in_seconds", ("workspace",), "Until others may take the lease over; below 0: it is lost."),
     )
 }
@@ -82,17 +84,33 @@ class Reporter:
     """Reports metrics under fixed labels; does nothing without labels, or where Ray is not initialised.
 
     Instruments are made in the process that reports, when it first does. Reporting costs microseconds: Ray sends what
-    its processes have once in a report interval (10 s by default).
+    its processes have once in a report interval (10 s by default). It forgets a gauge two intervals after it was set,
+    so a thread sets all of a reporter's gauges again, as long as there is the reporter and its Ray.
     """
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = dict(labels)
         self._instruments: dict[str, Any] = {}
+        self._gauges: dict[tuple[str, tuple[str, ...]], float] = {}  # by name and values of the labels
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """A gauge's value."""
         if (instrument := self._instrument(name)) is not None:
-            instrument.set(float(value), tags=self._tags(name, labels))
+            tags = self._tags(name, labels)
+            if not self._gauges:
+                keep_alive(self)
+            self._gauges[name, tuple(tags.values())] = float(value)
+            instrument.set(float(value), tags=tags)
+
+    def drop(self, name: str) -> None:
+        """Report a gauge no more: Ray forgets it."""
+        for key in [key for key in self._gauges if key[0] == name]:
+            del self._gauges[key]
+
+    def refresh(self) -> None:
+        """Set all gauges to what they are."""
+        for (name, values), value in list(self._gauges.items()):
+            self._instruments[name].set(value, tags=dict(zip(METRICS[name].labels, values, strict=True)))
 
     def count(self, name: str, by: float, **labels: str) -> None:
         """Count a counter up; by 0 does nothing."""
@@ -114,6 +132,20 @@ class Reporter:
         if name not in self._instruments:
             self._instruments[name] = make(METRICS[name])
         return self._instruments[name]
+
+
+def keep_alive(reporter: Reporter) -> None:
+    """Refresh a reporter in a thread, until it is gone, or Ray is, or the process ends."""
+    known, stop = weakref.ref(reporter), threading.Event()
+
+    def work() -> None:
+        while not stop.wait(REFRESH) and ray_is_initialized() and (found := known()) is not None:
+            found.refresh()
+            del found
+
+    thread = threading.Thread(target=work, name="rewarm-metrics", daemon=True)
+    weakref.finalize(reporter, stop.set)  # also when the process ends: nothing is reported while it is taken down
+    thread.start()
 
 
 def ray_is_initialized() -> bool:

@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -56,21 +56,31 @@ class WorkspaceReport:
         self.workspace = workspace
         self.lease = lease
         self.metrics = Reporter({"workspace": workspace.folder.name})
+        self._seen: Mapping[str, Any] | None = None
+        self._at = time.monotonic()
 
     def surroundings(self) -> None:
-        """Disk and lease, now. What cannot be read is not reported: its series ends."""
-        try:
-            found = self.lease()
-            usage = shutil.disk_usage(self.workspace.folder.path) if self.workspace.folder.is_local else None
-        except OSError:
-            return
-        if usage is not None:
-            self.metrics.set("rewarm_disk_free_bytes", usage.free)
-            self.metrics.set("rewarm_disk_used_bytes", usage.used)
-        if found is not None:
-            self.metrics.set("rewarm_lease_age_seconds", found["age_s"])
-            if found.get("expires_in_s") is not None:
-                self.metrics.set("rewarm_lease_expires_in_seconds", found["expires_in_s"])
+        """Disk and lease, now."""
+        if self.workspace.folder.is_local:
+            with suppress(OSError):
+                usage = shutil.disk_usage(self.workspace.folder.path)
+                self.metrics.set("rewarm_disk_free_bytes", usage.free)
+                self.metrics.set("rewarm_disk_used_bytes", usage.used)
+        with suppress(OSError):
+            self._seen, self._at = self.lease(), time.monotonic()
+        self._lease(self._seen, time.monotonic() - self._at)
+
+    def _lease(self, seen: Mapping[str, Any] | None, ago: float) -> None:
+        """The lease as it was seen some seconds ago: where the storage does not answer, time goes on."""
+        expires = seen.get("expires_in_s") if seen else None
+        for name, value in (
+            ("rewarm_lease_age_seconds", seen["age_s"] + ago if seen else None),
+            ("rewarm_lease_expires_in_seconds", None if expires is None else expires - ago),
+        ):
+            if value is None:
+                self.metrics.drop(name)
+            else:
+                self.metrics.set(name, value)
 
     def lineage(self) -> None:
         """The last updates' records."""

@@ -107,3 +107,10 @@ def test_the_utilisation_is_plausible(watched: Watched) -> None:
     """Measured against a timed matrix product, a small model on CPUs is somewhere between nothing and all of it."""
     for utilization in watched.last("rewarm_model_flops_utilization_ratio").values():
         assert 1e-4 < utilization < 1
+
+
+def test_what_is_set_once_stays_as_long_as_its_process(watched: Watched) -> None:
+    """Ray by itself would forget a gauge two report intervals after it was set."""
+    [(_, started)] = watched.prometheus.series('max(ray_rewarm_update_started_timestamp_seconds{update="0001-code"})')
+    took = sum(watched.record("updates/0001-code/update.json")["seconds"].values())
+    assert len(started) > 0.8 * took

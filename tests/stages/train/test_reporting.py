@@ -1,5 +1,6 @@
 """What training reports: the utilisation's formula, the share so far, and how often."""
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -98,3 +99,13 @@ def test_at_most_one_report_a_second_and_none_of_a_pause() -> None:
     assert steps == (1, 5, 9, 13, 17, 20, 24, 28, 32, 36, 40)
     assert sum(tokens) == 40 * 48
     assert sum(seconds) == pytest.approx(40 * 0.25)
+
+
+def test_a_step_is_reported_in_less_than_a_millisecond(ray_cluster: None) -> None:
+    report = TrainingReport(job(steps=2000), 1.0)
+    start = time.perf_counter()
+    for step in range(1, 2001):
+        report.step(step, 1e-3, 1.0)
+        if step % 10 == 0:
+            report.losses({"loss": 2.0})
+    assert (time.perf_counter() - start) / 2000 < 1e-3

@@ -1,0 +1,90 @@
+"""What a workspace reports of itself: the lease as time goes on, the disk, and gauges that stay as long as they are."""
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.monitoring.workspace import WorkspaceReport, held_since
+from pipeline.workspace import Workspace
+from stages.metrics import METRICS, REFRESH
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def report(folder: Path, lease: Callable[[], Mapping[str, Any] | None]) -> WorkspaceReport:
+    return WorkspaceReport(Workspace(str(folder)), lease)
+
+
+def gauges(of: WorkspaceReport) -> dict[str, float]:
+    return {name.removeprefix("rewarm_"): value for (name, _), value in of.metrics._gauges.items()}
+
+
+def test_disk_and_lease(tmp_path: Path) -> None:
+    of = report(tmp_path, lambda: {"holder": "host, process 7", "age_s": 30.0, "expires_in_s": 45.0})
+    of.surroundings()
+    found = gauges(of)
+    assert found["lease_age_seconds"] == pytest.approx(30, abs=1)
+    assert found["lease_expires_in_seconds"] == pytest.approx(45, abs=1)
+    assert found["disk_free_bytes"] > 0 and found["disk_used_bytes"] > 0
+
+
+def test_a_lease_without_expiry_has_an_age_alone(tmp_path: Path) -> None:
+    of = report(tmp_path, held_since(time.monotonic() - 100))
+    of.surroundings()
+    assert gauges(of)["lease_age_seconds"] == pytest.approx(100, abs=1)
+    assert "lease_expires_in_seconds" not in gauges(of)
+
+
+def test_a_lease_runs_out_also_where_its_storage_does_not_answer(tmp_path: Path) -> None:
+    answers: list[Mapping[str, Any] | None] = [{"age_s": 1.0, "expires_in_s": 0.2}]
+
+    def look() -> Mapping[str, Any] | None:
+        if not answers:
+            raise OSError("the storage does not answer")
+        return answers.pop()
+
+    of = report(tmp_path / "not there", look)
+    of.surroundings()
+    assert gauges(of)["lease_expires_in_seconds"] > 0
+    time.sleep(0.3)
+    of.surroundings()
+    assert gauges(of)["lease_expires_in_seconds"] < 0 and gauges(of)["lease_age_seconds"] > 1.2
+    assert "disk_free_bytes" not in gauges(of)
+    answers.append(None)
+    of.surroundings()
+    assert gauges(of) == {}
+
+
+def test_gauges_are_refreshed_until_their_reporter_is_gone(tmp_path: Path) -> None:
+    def refreshers() -> int:
+        return sum(thread.name == "rewarm-metrics" for thread in threading.enumerate())
+
+    before = refreshers()
+    of = report(tmp_path, lambda: None)
+    assert refreshers() == before
+    of.surroundings()
+    assert refreshers() == before + 1
+    instrument, seen = of.metrics._instruments["rewarm_disk_free_bytes"], list[float]()
+    of.metrics._instruments["rewarm_disk_free_bytes"] = Witness(seen)
+    time.sleep(2.5 * REFRESH)
+    assert 1 <= len(seen) <= 3 and instrument.info["tag_keys"] == METRICS["rewarm_disk_free_bytes"].labels
+    del of
+    gc.collect()
+    time.sleep(0.2)
+    assert refreshers() == before
+
+
+class Witness:
+    """Stands where an instrument does, and keeps what is set."""
+
+    def __init__(self, seen: list[float]) -> None:
+        self.seen = seen
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        assert tags.keys() == {"workspace"}
+        self.seen.append(value)
