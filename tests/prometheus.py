@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from small_lineage import wait_gone
 DISCOVERY = "prom_metrics_service_discovery.json"
 CLUSTER = """
 import sys, time, ray
-ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", _temp_dir=sys.argv[1],
-         log_to_driver=False)
-print("address", ray.get_runtime_context().gcs_address, flush=True)
+context = ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1",
+                   _temp_dir=sys.argv[1], log_to_driver=False)
+print("address", ray.get_runtime_context().gcs_address, context.dashboard_url, flush=True)
 time.sleep(3600)
 """
 
@@ -66,9 +67,26 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
                     child.kill()
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster with token authentication."""
+
+    environment: dict[str, str]  # of commands that use it
+    discovery: Path  # the file that lists its metrics ports
+    dashboard: str
+
+    def ask(self, path: str) -> Any:
+        """What the dashboard shows, as JSON."""
+        token = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{self.dashboard}{path}", headers=token), timeout=60
+        ) as answer:
+            return json.load(answer)
+
+
 @contextmanager
-def ray_with_metrics(root: Path) -> Iterator[tuple[dict[str, str], Path]]:
-    """A cluster with token authentication: the environment of its commands, and the file that lists its ports."""
+def ray_with_metrics(root: Path) -> Iterator[Cluster]:
+    """A cluster whose processes report every second."""
     folder = Path(tempfile.mkdtemp(prefix="rw-", dir="/tmp"))  # a socket's path must be short
     environment = {
         **os.environ,
@@ -80,10 +98,10 @@ def ray_with_metrics(root: Path) -> Iterator[tuple[dict[str, str], Path]]:
     try:
         with running([sys.executable, "-c", CLUSTER, str(folder)], environment, root / "ray.log") as process:
             assert process.stdout is not None
-            address = next((line.split()[1] for line in process.stdout if line.startswith("address ")), None)
-            assert address, (root / "ray.log").read_text()[-3000:]
+            said = next((line.split()[1:] for line in process.stdout if line.startswith("address ")), None)
+            assert said, (root / "ray.log").read_text()[-3000:]
             wait_for("the list of metrics ports", (folder / DISCOVERY).exists)
-            yield {**environment, "RAY_ADDRESS": address}, folder / DISCOVERY
+            yield Cluster({**environment, "RAY_ADDRESS": said[0]}, folder / DISCOVERY, f"http://{said[1]}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from monitoring_queries import asked, metrics_in, panel_queries, rules
-from prometheus import Prometheus, prometheus, ray_with_metrics, wait_for
+from prometheus import Cluster, Prometheus, prometheus, ray_with_metrics, wait_for
 from small_lineage import Lineage, command
 
 from pipeline.monitoring.files import content
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 # A lease by file lock has no expiry to report.
 UNKNOWN = {"rewarm_lease_expires_in_seconds"}
-SMALL = ("--set", "evaluate.task_documents=0", "--set", "train.num_workers=1")
+SMALL = ("evaluate.task_documents=0", "train.num_workers=1", "budget.base_tokens=16000", "budget.update_tokens=8000")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Watched:
     """A base and an update, and the Prometheus that watched."""
 
     prometheus: Prometheus
+    cluster: Cluster
     workspace: Path
 
     def record(self, name: str) -> Any:
@@ -47,20 +48,26 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     root = tmp_path_factory.mktemp("watched")
     lineage, edited = Lineage(root), yaml.safe_load(content("alerts.yaml"))
+    sets = [word for setting in SMALL for word in ("--set", setting)]
     [group] = edited["groups"]
     group["interval"] = "1s"
     for rule in group["rules"]:
         if rule["alert"] == "RewarmArrivalLate":
             rule["expr"] = rule["expr"].replace("8 * 86400", "1")
-    with ray_with_metrics(root) as (environment, discovery), prometheus(root, discovery, edited) as found:
+    with ray_with_metrics(root) as cluster, prometheus(root, cluster.discovery, edited) as found:
         for arguments in (lineage.init(lineage.workspace), lineage.update(lineage.workspace)):
             done = subprocess.run(
-                command(*arguments, *SMALL), env=environment, capture_output=True, text=True, check=False, timeout=400
+                command(*arguments, *sets),
+                env=cluster.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=400,
             )
             assert done.returncode == 0, done.stderr[-3000:]
         finished = 'count(ray_rewarm_update_finished_timestamp_seconds{update="0001-code"})'
         wait_for("the end of the update", lambda: found.series(finished), 20)
-        yield Watched(found, lineage.workspace)
+        yield Watched(found, cluster, lineage.workspace)
 
 
 def test_every_query_of_the_dashboard_returns_data(watched: Watched) -> None:
@@ -114,3 +121,21 @@ def test_what_is_set_once_stays_as_long_as_its_process(watched: Watched) -> None
     [(_, started)] = watched.prometheus.series('max(ray_rewarm_update_started_timestamp_seconds{update="0001-code"})')
     took = sum(watched.record("updates/0001-code/update.json")["seconds"].values())
     assert len(started) > 0.8 * took
+
+
+def test_the_train_page_says_what_a_run_is_of(watched: Watched) -> None:
+    runs = [
+        run["run_settings"]["train_loop_config"] for run in watched.cluster.ask("/api/train/v2/runs/v1")["train_runs"]
+    ]
+    found = {(run["workspace"], run["update"], run["stage"]): run["datasets"] for run in runs}
+    assert found.keys() == {
+        ("work space", update, stage) for update in ("0000-docs", "0001-code") for stage in ("train", "anneal")
+    }
+    assert found["work space", "0001-code", "train"] == ["code", "docs"]
+
+
+def test_the_data_page_names_the_jobs(watched: Watched) -> None:
+    """The cluster's second driver is the base's, the third the update's."""
+    for driver in ("02000000", "03000000"):
+        names = [one["dataset"] for one in watched.cluster.ask(f"/api/data/datasets/{driver}")["datasets"]]
+        assert {"reading", "writing", "tokenizing"} <= {name.split("_")[0] for name in names}, names
