@@ -20,7 +20,7 @@ PEAKS = {
     "A10G": 70e12,
     "A10": 125e12,
 }
-MATRIX = {"cuda": 8192, "cpu": 768}  # rows of the matrices whose product is timed where no data sheet is known
+MATRIX = {"cuda": 4096, "cpu": 768}  # rows of the matrices whose product is timed where no data sheet is known
 TRIES = 4  # the first of them warms up
 
 
@@ -35,10 +35,12 @@ def flops_per_token(parameters: int, layers: int, attention_width: int, seq_len:
 
 
 def attention_shape(config: Any) -> tuple[int, int]:
-    """Layers, and heads times their dimensions, of a transformers configuration."""
-    heads = int(config.num_attention_heads)
+    """Layers, and heads times their dimensions, of a transformers configuration; 0 where it has no attention heads."""
+    layers, heads = int(getattr(config, "num_hidden_layers", 0)), int(getattr(config, "num_attention_heads", 0))
+    if not heads:
+        return layers, 0
     width = getattr(config, "head_dim", None) or int(config.hidden_size) // heads
-    return int(config.num_hidden_layers), heads * int(width)
+    return layers, heads * int(width)
 
 
 def peak_flops(device: torch.device, low_precision: bool) -> float:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from transformers import GPTNeoXConfig, LlamaConfig
+from transformers import GPTNeoXConfig, LlamaConfig, MambaConfig
 
 from stages.mixture import Mixture, Source
 from stages.storage import Folder
@@ -60,6 +60,7 @@ def test_flops_are_those_of_palm() -> None:
         (GPTNeoXConfig(hidden_size=128, num_hidden_layers=3, num_attention_heads=4), (3, 128)),
         (LlamaConfig(hidden_size=96, num_hidden_layers=2, num_attention_heads=4, head_dim=64), (2, 256)),
         (LlamaConfig(hidden_size=96, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2), (2, 96)),
+        (MambaConfig(hidden_size=96, num_hidden_layers=2), (2, 0)),
     ],
 )
 def test_the_shape_of_attention_is_read_off_the_configuration(config: object, expected: tuple[int, int]) -> None:
