@@ -92,13 +92,14 @@ class Reporter:
         self.labels = dict(labels)
         self._instruments: dict[str, Any] = {}
         self._gauges: dict[tuple[str, tuple[str, ...]], float] = {}  # by name and values of the labels
+        self._keeper: threading.Thread | None = None
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """A gauge's value."""
         if (instrument := self._instrument(name)) is not None:
             tags = self._tags(name, labels)
-            if not self._gauges:
-                keep_alive(self)
+            if self._keeper is None or not self._keeper.is_alive():
+                self._keeper = keep_alive(self)
             self._gauges[name, tuple(tags.values())] = float(value)
             instrument.set(float(value), tags=tags)
 
@@ -134,7 +135,7 @@ class Reporter:
         return self._instruments[name]
 
 
-def keep_alive(reporter: Reporter) -> None:
+def keep_alive(reporter: Reporter) -> threading.Thread:
     """Refresh a reporter in a thread, until it is gone, or Ray is, or the process ends."""
     known, stop = weakref.ref(reporter), threading.Event()
 
@@ -146,6 +147,7 @@ def keep_alive(reporter: Reporter) -> None:
     thread = threading.Thread(target=work, name="rewarm-metrics", daemon=True)
     weakref.finalize(reporter, stop.set)  # also when the process ends: nothing is reported while it is taken down
     thread.start()
+    return thread
 
 
 def ray_is_initialized() -> bool:
