@@ -19,6 +19,7 @@ from pipeline.base import create
 from pipeline.card.write import write_card
 from pipeline.config import Recipe, load_recipe
 from pipeline.gathering import run_ingest, run_replay, run_tokenize, run_tokenizer
+from pipeline.handover import drop_optimizers
 from pipeline.learning import run_start
 from pipeline.lineage import Lineage, Update
 from pipeline.making import Making, Start
@@ -111,6 +112,7 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
     done = Update(**{**done.__dict__, **changed})
     write_card(making, done)
     making.lineage.record(done)
+    drop_optimizers(making.lineage)
     return done
 
 
