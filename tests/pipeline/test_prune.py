@@ -113,6 +113,7 @@ def test_leftovers_go_and_what_is_not_ours_stays(lm: Workspace, rewarm: Command)
     root = lm.folder.path
     gone = ["datasets/dropped/tokens/train/0.arrow", "updates/0009-torn/x", "updates/.releases.json.0f.tmp"]
     kept = ["datasets/dropped/quarantine/0.parquet", "notes.txt"]
+    (lm.update("0002-code") / "trunk" / "optimizer").write("progress.json", b"{}")
     for place in [*gone, *kept]:
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(b"1")
