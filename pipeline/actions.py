@@ -16,6 +16,7 @@ from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
 from pipeline.planner.plan import make_plan, require_base
 from pipeline.report import render
+from pipeline.running import run_of
 from pipeline.schedule_preview import Preview, preview_schedule
 from pipeline.terminal import Terminal
 from pipeline.trace import COVERS, trace_documents
@@ -107,7 +108,7 @@ def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, te
 
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> dict[str, Any]:
     """Run one update on the cluster and write the report; the lineage's status after it."""
-    terminal.update(f"{workspace.folder}: {arrival.name}")
+    terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected():
         run_update(workspace, arrival, recipe, terminal)
     path = write_report(workspace)

@@ -2,12 +2,18 @@
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+import orjson
+
+from stages.errors import UsageError
 from stages.operators import environment
+from stages.train.placement import find_room
 from stages.train.run import RAY_TRAIN_DEFAULTS
 
 # What would otherwise print into the progress.
@@ -19,9 +25,12 @@ SOURCE = Path(__file__).resolve().parent.parent
 def connected(num_cpus: int | None = None) -> Iterator[None]:
     """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start a local Ray and end it.
 
-    A local Ray dies with its driver, also by ``kill -9``. Its dashboard listens on the loopback address only.
+    A local Ray dies with its driver, also by ``kill -9``; on a cluster, all that the driver started does. A local
+    Ray's dashboard listens on the loopback address only. Raises ``UsageError`` where the entrypoints of submitted jobs
+    hold every CPU that the cluster has.
     """
-    for name, value in {**RAY_TRAIN_DEFAULTS, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", **QUIET, **environment()}.items():
+    hush()
+    for name, value in {**RAY_TRAIN_DEFAULTS, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", **environment()}.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -29,13 +38,47 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         yield
         return
     with redirect_stdout(sys.stderr):  # what raylets have to say, to the last moment, is no part of a command's result
-        start(num_cpus)
+        with signals_kept():
+            start(num_cpus)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
+            refuse_full()
             yield
         finally:
             ray.shutdown()
+
+
+def hush() -> None:
+    """Keep libraries from printing into the progress; they read this when they are imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """``ray.init`` takes SIGTERM for itself; give it back to who had it."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def refuse_full() -> None:
+    """``UsageError`` where the entrypoints of jobs leave less than one CPU to work on: it would wait for ever."""
+    room = find_room()
+    if room.held and max(room.cpus, default=0.0) < 1:
+        raise UsageError(
+            f"the entrypoints of jobs hold {room.held:g} CPUs of this cluster (--entrypoint-num-cpus) and leave none "
+            "to work on: submit without, or add a node"
+        )
+
+
+def job_variables() -> dict[str, str]:
+    """The environment variables that this job was submitted with (``--runtime-env-json``); none outside of a job."""
+    config = orjson.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    found: dict[str, str] = (config.get("runtime_env") or {}).get("env_vars") or {}
+    return found
 
 
 def start(num_cpus: int | None) -> None:
@@ -46,8 +89,11 @@ def start(num_cpus: int | None) -> None:
     alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes a local Ray's one node back
     runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}}
     if address:
-        variables = {"env_vars": {**QUIET, **RAY_TRAIN_DEFAULTS}}  # a trial of a study starts Ray Train by itself
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=variables)
+        given = (
+            job_variables()
+        )  # Ray refuses a variable that is given twice; a trial of a study starts Ray Train itself
+        variables = {name: value for name, value in {**QUIET, **RAY_TRAIN_DEFAULTS}.items() if name not in given}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": variables})
         return
     os.environ.update(alone)
     ray.init(

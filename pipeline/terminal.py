@@ -1,21 +1,30 @@
 """What a person sees in the terminal: progress over stages, tables, and plain lines where nobody watches."""
 
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any
 
+import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal
+from pipeline.journal import Standing
+from pipeline.pace import Work, duration
+from pipeline.running import Run
+
+PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
+STANDING_INTERVAL = 2.0  # seconds between two records of where a run stands
+TICK = 0.5  # seconds between two looks at what is to be shown
 
 
 class Terminal:
-    """Progress of stages: a live bar on a terminal, else a line at each stage and one a minute within it.
+    """Progress of stages: live bars on a terminal, else a line at each stage and one a minute within it.
 
-    Progress goes to stderr, so that stdout holds a command's result alone.
+    Progress goes to stderr, so that stdout holds a command's result alone. What is shown of an update is also kept with
+    its workspace (``pipeline.journal``), for ``rewarm status`` and ``rewarm logs``.
     """
 
     def __init__(self, quiet: bool = False) -> None:
@@ -28,63 +37,132 @@ class Terminal:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self.console,
             transient=True,
         )
+        self._whole: TaskID | None = None
         self._task: TaskID | None = None
-        self._label, self._unit, self._total, self._done = "", "", 0.0, 0.0
-        self._began = self._said = time.monotonic()
-        self._update = ""
+        self._work: Work | None = None
+        self._run: Run | None = None
+        self._said = self._stood = time.monotonic()
+        self._lock = threading.RLock()  # stages tell of themselves from threads of their own
+        self._end = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> "Terminal":
         if self.live:
             self._bars.start()
+        self._ticker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end.set()
+        self._ticker.join()
+        self._close(None if isinstance(error, typer.Exit) else error)
         if self.live:
             self._bars.stop()
 
-    def update(self, name: str) -> None:
-        """An update begins; its name stands before its stages."""
-        self._update = name
+    def _close(self, error: BaseException | None) -> None:
+        with self._lock:
+            if self._run is not None:
+                self._run.close(self._work, error)
+            self._drop()
+            if self._whole is not None:
+                self._bars.remove_task(self._whole)
+            self._run = self._whole = None
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._work = self._task = None
+
+    def update(self, name: str, run: Run | None = None) -> None:
+        """An update begins; its name stands before its stages, and ``run`` keeps what is shown of it."""
+        with self._lock:
+            self._close(None)
+            self._run = run
+            if self.live and run is not None:
+                self._whole = self._bars.add_task(run.journal.update, total=None, figures="", left="")
         self.console.print(f"\n[bold]{name}[/bold]" if self.live else name)
 
     def stage(self, name: str, skipped: bool) -> None:
         """A stage begins, or is skipped."""
         self.console.print(f"  {name}: done before" if skipped else f"  {name}")
+        with self._lock:
+            self._drop()
+            if self._run is not None:
+                self._run.enter(name, skipped)
 
     def begin(self, label: str, total: float, unit: str) -> None:
         """Open a line of work."""
-        self._label, self._total, self._unit, self._done = label, total, unit, 0.0
-        self._began = self._said = time.monotonic()
-        if not self.live:
-            return
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(label, total=total or None, figures="")
+        with self._lock:
+            self._drop()
+            self._work, self._said = Work(label, total, unit), time.monotonic()
+            if self.live:
+                self._task = self._bars.add_task(label, total=total or None, figures="", left="")
 
     def advance(self, by: float = 1, **figures: float) -> None:
         """Move the open line on."""
-        self._done += by
-        if self.live and self._task is not None:
-            self._bars.update(self._task, advance=by, figures=self._figures(figures))
-        elif not self.live and time.monotonic() - self._said > PLAIN_INTERVAL:
-            self._said = time.monotonic()
-            part = self._done / self._total if self._total else 0.0
-            self.console.print(f"    {self._label}: {part:.0%}  {self._figures(figures)}")
-
-    def _figures(self, figures: dict[str, float]) -> str:
-        rate = self._done / max(time.monotonic() - self._began, 1e-3)
-        amount = f"{short(self._done)}/{short(self._total)} {self._unit}, {short(rate)}/s"
-        return "  ".join([amount, *(f"{name} {value:.4g}" for name, value in figures.items())])
+        with self._lock:
+            if self._work is not None:
+                self._work.advance(by, figures, time.monotonic())
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
         self.console.print(f"    {text}", markup=False)
+        with self._lock:
+            if self._run is not None:
+                self._run.journal.line(f"    {text}")
+
+    def _tick(self) -> None:
+        """Show what moved: the bars twice a second, the standing every two seconds, a plain line once a minute."""
+        while not self._end.wait(TICK):
+            with self._lock:
+                at = time.monotonic()
+                standing = self._run.standing(self._work) if self._run else None
+                if self.live:
+                    self._draw(standing, at)
+                if self._run and standing and at - self._stood >= STANDING_INTERVAL:
+                    self._stood = at
+                    self._run.journal.stand(standing)
+                if self._work is not None and at - self._said >= PLAIN_INTERVAL:
+                    self._said = at
+                    self._say(self._work, at)
+
+    def _draw(self, standing: Standing | None, at: float) -> None:
+        work = self._work
+        if self._task is not None and work is not None:
+            left = work.left(at)
+            shown = f"{duration(left)} left" if left is not None else ""
+            self._bars.update(self._task, completed=work.done, figures=amounts(work, at), left=shown)
+        if self._whole is not None and standing is not None and standing.stages:
+            left = standing.run_left
+            self._bars.update(
+                self._whole,
+                total=standing.stages,
+                completed=standing.number - 1 + (work.part if work else 0.0),
+                figures=f"stage {standing.number} of {standing.stages}, {standing.stage}",
+                left="" if left is None else f"about {duration(left)} left",
+            )
+
+    def _say(self, work: Work, at: float) -> None:
+        left = work.left(at)
+        line = f"{work.label}: {work.part:.0%}  {amounts(work, at)}"
+        line += "" if left is None else f"  {duration(left)} left"
+        if not self.live:
+            self.console.print(f"    {line}", markup=False)
+        if self._run is not None:
+            self._run.journal.line(f"    {line}")
+
+
+def amounts(work: Work, at: float) -> str:
+    """What is done of a line of work, how fast, and its figures."""
+    rate, total = work.rate(at), f"/{short(work.total)}" if work.total else ""
+    amount = f"{short(work.done)}{total} {work.unit}" + (f", {short(rate)}/s" if rate is not None else "")
+    return "  ".join([amount, *(f"{name} {value:.4g}" for name, value in work.figures.items())])
 
 
 def short(value: float) -> str:

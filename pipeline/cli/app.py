@@ -1,13 +1,17 @@
 """The application object, errors as exit codes, and how results are printed."""
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
 
+from pipeline.cluster import hush
 from pipeline.terminal import lineage_table, result_console, seconds_table
 from stages.errors import StageError, UsageError
 
@@ -49,12 +53,37 @@ def exits() -> Iterator[None]:
     except StageError as error:
         typer.echo(f"rewarm: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("rewarm: interrupted; the same command goes on from here", err=True)
-        sys.exit(130)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM (``ray job stop``, a node that goes) end the command in order: 130 or 143.
+
+    Both arrive as ``KeyboardInterrupt``, the one exception that waiting for Ray lets through.
+    """
+    caught: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    mine = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM) if mine}
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if not caught or (isinstance(ended, SystemExit) and not ended.code):
+            raise  # a view that lasts until Ctrl-C ends well
+        name = signal.Signals(caught[0]).name
+        typer.echo(f"rewarm: stopped by {name}; an update that was under way goes on with the same command", err=True)
+        sys.exit(128 + caught[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main() -> None:
     """Run the command line."""
-    with exits():
+    hush()
+    with stoppable(), exits():
         app()

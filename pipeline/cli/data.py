@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.app import app, print_json
+from pipeline.cli.completion import dataset_names
 from pipeline.cli.options import JsonOption, WorkspaceArgument
 from pipeline.dataset_view import account_view, dataset_account, quarantine, quarantine_view
 from pipeline.terminal import Terminal, result_console
@@ -15,7 +16,7 @@ from stages.errors import UsageError
 
 PANEL = "Data"
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The dataset's name.", autocompletion=dataset_names)]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -47,7 +48,10 @@ def show_quarantine(
 @app.command(rich_help_panel=PANEL)
 def tokenize(
     workspace: WorkspaceArgument,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A dataset; by default all of them.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A dataset; by default all of them.", autocompletion=dataset_names),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Encode texts again with Hugging Face's tokenizer and compare all ids.")
     ] = False,

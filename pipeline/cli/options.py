@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.completion import setting_keys
+
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace's folder.")]
 DataOption = Annotated[
     list[str] | None,
@@ -19,6 +21,7 @@ SetOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="A setting, for example replay.share=0.25. Repeatable; `rewarm settings` lists all.",
+        autocompletion=setting_keys,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

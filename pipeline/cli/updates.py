@@ -7,6 +7,7 @@ import typer
 
 from pipeline import actions
 from pipeline.cli.app import app, print_json, show
+from pipeline.cli.completion import recipe_names
 from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
 from pipeline.planner.view import plan_view
 from pipeline.study import BASELINES, EARLY_STOP, Options
@@ -21,7 +22,13 @@ PANEL = "Updates"
 def init(
     workspace: WorkspaceArgument,
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME|FILE", help="A preset's name (`rewarm recipes`) or a YAML file.")
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="A preset's name (`rewarm recipes`) or a YAML file.",
+            autocompletion=recipe_names,
+        ),
     ],
     data: DataOption = None,
     source: Annotated[

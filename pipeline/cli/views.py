@@ -1,30 +1,69 @@
 """The commands that show what is there, and write none of it."""
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline import actions, doctor
+from pipeline import actions, doctor, run_view
 from pipeline.cli.app import app, print_json, show
+from pipeline.cli.completion import log_names, recipe_names, update_names
 from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
 from pipeline.config import load_recipe, presets, settings
+from pipeline.journal import DONE, read_standing
 from pipeline.schedule_plot import phases_table, terminal_chart
 from pipeline.terminal import Terminal, ledger_table, result_console
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
 
 PANEL = "Looking"
 SHOWN_STEPS = 12  # of a document's reads
 
 
 @app.command(rich_help_panel=PANEL)
-def status(workspace: WorkspaceArgument, as_json: JsonOption = False) -> None:
-    """Show the lineage: losses, forgetting, tokens and releases."""
-    found = actions.status(workspace)
+def status(
+    workspace: WorkspaceArgument,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it live, with the run that is under way, until Ctrl-C.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the lineage: losses, forgetting, tokens and releases; and where a run of an update stands."""
+    opened = Workspace.open(workspace)
+    if watch:
+        if as_json:
+            raise UsageError("--watch shows, --json prints once: give one of them")
+        run_view.watch(opened, lambda: actions.status(workspace), result_console())
+        return
+    found, standing, at = actions.status(workspace), read_standing(opened.folder), time.time()
     if as_json:
-        print_json(found)
-    else:
-        show(found, dry_run=False)
+        print_json({**found, "run": run_view.run_record(standing, at)})
+        return
+    show(found, dry_run=False)
+    if standing is not None and standing.state != DONE:
+        result_console().print(run_view.run_line(standing, at), markup=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def logs(
+    workspace: WorkspaceArgument,
+    update: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[UPDATE]", help="An update's id or number; the last run's by default.", autocompletion=log_names
+        ),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends, or Ctrl-C.")] = False,
+) -> None:
+    """Show what the runs of an update said: stages, notes, a line a minute, errors; with the time (UTC)."""
+    home = Workspace.open(workspace).folder
+    try:
+        for text in run_view.follow(home, run_view.chosen_log(home, update), follow):
+            typer.echo(text)
+    except KeyboardInterrupt:
+        return
 
 
 @app.command(rich_help_panel=PANEL)
@@ -38,7 +77,12 @@ def export(
     workspace: WorkspaceArgument,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to make; it must be empty or not there.")],
     update: Annotated[
-        str | None, typer.Argument(metavar="[UPDATE]", help="An update's id or number; the current release by default.")
+        str | None,
+        typer.Argument(
+            metavar="[UPDATE]",
+            help="An update's id or number; the current release by default.",
+            autocompletion=update_names,
+        ),
     ] = None,
 ) -> None:
     """Write a release as a plain Hugging Face folder, for AutoModelForCausalLM.from_pretrained."""
@@ -47,7 +91,12 @@ def export(
 
 @app.command(rich_help_panel=PANEL)
 def schedule(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A preset's name (`rewarm recipes`) or a YAML file.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A preset's name (`rewarm recipes`) or a YAML file.", autocompletion=recipe_names
+        ),
+    ],
     arrivals: Annotated[
         int | None, typer.Option("--arrivals", metavar="N", min=0, help="How many updates follow the base (3).")
     ] = None,
@@ -87,7 +136,10 @@ def trace(
     documents: Annotated[
         list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or their first digits.")
     ] = None,
-    update: Annotated[str | None, typer.Option("--update", metavar="U", help="Only this update: id or number.")] = None,
+    update: Annotated[
+        str | None,
+        typer.Option("--update", metavar="U", help="Only this update: id or number.", autocompletion=update_names),
+    ] = None,
     text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Documents that hold this text.")] = None,
     to: Annotated[
         Path | None,

@@ -11,6 +11,7 @@ from stages.errors import StageError, UsageError
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.train.job import Job
+from stages.train.placement import cpus_each, find_room, fits
 from stages.train.settings import TrainSettings
 
 # Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that
@@ -95,6 +96,8 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
             logging_config=version2.LoggingConfig(log_level="ERROR"),
         ),
     )
+    # Ray Train takes Ctrl-C for itself, also when it is done, and then ends the process with success.
+    trainer._register_sigint_handler = lambda controller: None  # type: ignore[attr-defined]
     try:
         return trainer.fit()
     except version2.TrainingFailedError as error:
@@ -130,16 +133,21 @@ def led(job: Job, work: Callable[[], Any], tracker: Any, progress: Progress) -> 
 
 def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bool]:
     """The settings with the CPUs of a worker filled in, a worker's resources, and whether it gets a GPU."""
-    import ray
-
-    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus, cpus = available.get("GPU", 0), available.get("CPU", 1)
-    on_gpu = settings.device == "gpu" or (settings.device == "auto" and gpus >= settings.num_workers)
-    each = settings.cpus_per_worker or max(1, int(cpus // settings.num_workers))
-    if not on_gpu and settings.num_workers > cpus and settings.device != "auto":
-        raise UsageError(f"train.num_workers {settings.num_workers} asks for as many CPUs; the cluster has {cpus:g}")
-    resources: dict[str, float] = {"CPU": each, **({"GPU": 1} if on_gpu else {})}
-    return settings.model_copy(update={"cpus_per_worker": each}), resources, on_gpu
+    room = find_room()
+    workers = settings.num_workers
+    if settings.device == "gpu" or (settings.device == "auto" and room.gpus >= workers):
+        each = settings.cpus_per_worker or max(1, int(sum(room.cpus) // workers))
+        return settings.model_copy(update={"cpus_per_worker": each}), {"CPU": each, "GPU": 1}, True
+    each = settings.cpus_per_worker or cpus_each(room.cpus, workers) or 1
+    if not fits(room.cpus, workers, each) and (settings.device == "cpu" or room.held):
+        held = (
+            f", and {room.held:g} more that the entrypoints of jobs hold (--entrypoint-num-cpus)" if room.held else ""
+        )
+        raise UsageError(
+            f"train.num_workers {workers} asks for {each} CPU{'s' * (each > 1)} each; the cluster's nodes have "
+            f"{' + '.join(f'{cpus:g}' for cpus in room.cpus)} free for work{held}"
+        )
+    return settings.model_copy(update={"cpus_per_worker": each}), {"CPU": each}, False
 
 
 def checkpoint_uri(checkpoints: Folder, root: str, path: str) -> str:

@@ -1,0 +1,51 @@
+"""What the shell offers after a tab: names that the workspace on the command line has, recipes, settings.
+
+A completion says nothing where it finds nothing: a message would land in the middle of someone's typing.
+"""
+
+from collections.abc import Callable, Iterable
+
+import typer
+
+from pipeline.config import presets, settings
+from pipeline.journal import logged_updates
+from pipeline.lineage import Lineage
+from pipeline.workspace import Workspace
+from stages.errors import UsageError
+
+
+def update_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Ids of finished updates."""
+    return _of_workspace(context, incomplete, lambda found: [update.id for update in Lineage(found).updates])
+
+
+def dataset_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Datasets of the lineage."""
+    return _of_workspace(context, incomplete, lambda found: Lineage(found).datasets())
+
+
+def log_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Updates that have a log."""
+    return _of_workspace(context, incomplete, lambda found: logged_updates(found.folder))
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """Recipes that come with rewarm."""
+    return [name for name in presets() if name.startswith(incomplete)]
+
+
+def setting_keys(incomplete: str) -> list[tuple[str, str]]:
+    """Keys of settings, with what they mean."""
+    return [
+        (f"{name}=", " ".join((field.description or "").split()))
+        for name, field, _ in settings()
+        if f"{name}=".startswith(incomplete)
+    ]
+
+
+def _of_workspace(context: typer.Context, incomplete: str, names: Callable[[Workspace], Iterable[str]]) -> list[str]:
+    try:
+        workspace = Workspace.open(str(context.params.get("workspace") or ""))
+    except (UsageError, OSError):
+        return []
+    return [name for name in names(workspace) if name.startswith(incomplete)]

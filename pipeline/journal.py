@@ -1,0 +1,104 @@
+"""What a run leaves for those who are not at its terminal: a log of its lines, and where it stands right now.
+
+Both lie in ``WORKSPACE/logs/``: ``<update>.txt`` has a line for every stage and note and one a minute in between, of
+all runs of that update; ``progress.json`` is the last run's standing, written anew every two seconds. Neither is part
+of a result: nothing reads them but people, and what cannot be written is left out rather than ending a run.
+"""
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from pipeline.steps import now
+from stages.errors import StageError
+from stages.storage import Folder
+
+LOGS = "logs"
+PROGRESS = "progress.json"
+SUFFIX = ".txt"
+QUIET_AFTER = 60.0  # seconds without a sign of life after which a run is taken for dead
+RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a run stands. Times are seconds since the epoch, by the clock of the run's machine."""
+
+    update: str
+    state: str  # running, done, failed or stopped
+    time: float  # when this was written
+    began: float  # of the run
+    stage: str = ""
+    number: int = 0  # of the stage, from 1
+    stages: int = 0  # as many as are known
+    label: str = ""  # of the line of work inside the stage
+    unit: str = ""
+    done: float = 0.0
+    total: float = 0.0  # 0: not known
+    rate: float | None = None  # units a second, of late
+    left: float | None = None  # seconds of the line of work
+    run_left: float | None = None  # seconds of the whole run, where every stage's can be told
+    figures: dict[str, float] = field(default_factory=dict)
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+
+    def alive(self, at: float) -> bool:
+        """Whether the run gave a sign of life of late."""
+        return self.state == RUNNING and at - self.time < QUIET_AFTER
+
+
+class Journal:
+    """One update's log and standing, as its run writes them."""
+
+    def __init__(self, home: Folder, update: str) -> None:
+        self.folder, self.update = home / LOGS, update
+        self._kept: str | None = None  # the whole log, where a file cannot be appended to
+
+    def line(self, text: str) -> None:
+        """Append one line, with the time."""
+        name, line = f"{self.update}{SUFFIX}", f"{now()}  {text}\n"
+        with suppress(OSError, StageError):
+            if self.folder.is_local:
+                self.folder.path.mkdir(parents=True, exist_ok=True)
+                with (self.folder.path / name).open("a", encoding="utf-8") as log:
+                    log.write(line)
+                return
+            if self._kept is None:
+                self._kept = self.folder.read(name).decode() if self.folder.exists(name) else ""
+            self._kept += line
+            self.folder.write(name, self._kept.encode())
+
+    def stand(self, standing: Standing) -> None:
+        """Say where the run stands. It need not survive a power cut, so nothing waits for the disk here."""
+        data = orjson.dumps(asdict(standing))
+        with suppress(OSError, StageError):
+            if self.folder.is_local:
+                self.folder.path.mkdir(parents=True, exist_ok=True)
+                scratch = self.folder.path / f".{PROGRESS}.tmp"
+                scratch.write_bytes(data)
+                scratch.replace(self.folder.path / PROGRESS)
+            else:
+                self.folder.write(PROGRESS, data)
+
+
+def read_standing(home: Folder) -> Standing | None:
+    """Where the last run on a workspace stands or ended; None where none has left a word."""
+    folder = home / LOGS
+    if not folder.exists(PROGRESS):
+        return None
+    found: dict[str, Any] = folder.read_json(PROGRESS)
+    return Standing(**found)
+
+
+def logged_updates(home: Folder) -> list[str]:
+    """The updates that have a log, by name."""
+    return [name.removesuffix(SUFFIX) for name in (home / LOGS).files(SUFFIX)]
+
+
+def read_log(home: Folder, update: str) -> str:
+    """An update's log so far."""
+    return (home / LOGS).read(f"{update}{SUFFIX}").decode("utf-8", "replace")
