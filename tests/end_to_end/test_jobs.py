@@ -1,0 +1,208 @@
+"""``ray job submit`` against a real Ray cluster with token authentication, from an empty folder on another machine."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from job_cluster import Cluster, Machine
+from small_lineage import Lineage, rewarm
+
+VARIABLES = json.dumps({"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2", "REWARM_TEST": "1"}})
+RUNTIME = ("--runtime-env-json", VARIABLES)
+TRAINING = ("TrainController", "RayTrainWorker", "Tracker", "LossWorker")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    return Machine(tmp_path_factory.mktemp("machine"))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, machine: Machine) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        machine.wait_ready(made)
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.fixture(scope="module")
+def workspace(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the workspace as the base left it, where no node's working directory lies."""
+    copy = tmp_path_factory.mktemp("shared") / "lm"
+    shutil.copytree(base.workspace, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def refused(base: Lineage, workspace: Path, machine: Machine, cluster: Cluster) -> str:
+    """What a job said whose entrypoint takes one of the two CPUs that training's two workers need."""
+    done = machine.submit(
+        cluster, "greedy", *base.update(workspace), options=("--entrypoint-num-cpus", "1"), check=False
+    )
+    assert done.returncode != 0
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def updated(base: Lineage, workspace: Path, machine: Machine, cluster: Cluster, refused: str) -> dict[str, Any]:
+    """The update that a job made, after the one that was refused."""
+    assert refused
+    machine.submit(cluster, "code", *base.update(workspace), options=RUNTIME)
+    return status(workspace)
+
+
+def status(workspace: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(rewarm("status", workspace, "--json").stdout)
+    return found
+
+
+def job_status(machine: Machine, cluster: Cluster, name: str) -> str:
+    return machine.ray(cluster, "job", "status", name).stdout
+
+
+def wait_until(what: str, holds: Any, seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.2)
+
+
+def test_an_entrypoint_that_leaves_too_few_cpus_is_refused_clearly(refused: str, workspace: Path) -> None:
+    assert "train.num_workers 2 asks for 1 CPU each" in refused
+    assert "entrypoints of jobs hold 1 more (--entrypoint-num-cpus)" in refused
+    assert workspace.exists()
+
+
+def test_an_entrypoint_that_takes_every_cpu_is_refused_before_anything(
+    workspace: Path, machine: Machine, cluster: Cluster, base: Lineage, updated: dict[str, Any]
+) -> None:
+    assert updated["release"] == "0001-code"
+    more = ["update", str(workspace), "--data", f"more={base.docs}"]
+    done = machine.submit(cluster, "all", *more, options=("--entrypoint-num-cpus", "2"), check=False)
+    assert done.returncode != 0
+    assert "leave none to work on" in done.stdout
+    assert status(workspace)["updates"][-1]["id"] == "0001-code"
+
+
+def test_a_job_from_an_empty_folder_runs_an_update_to_the_end(
+    updated: dict[str, Any], workspace: Path, machine: Machine, cluster: Cluster
+) -> None:
+    assert updated["release"] == "0001-code"
+    assert [update["state"] for update in updated["updates"]] == ["released", "released"]
+    assert "SUCCEEDED" in job_status(machine, cluster, "code")
+    uploaded = list(cluster.temp.glob("session_*/runtime_resources/working_dir_files/_ray_pkg_*"))
+    assert uploaded, "the working directory was sent"
+    assert [path for folder in uploaded for path in folder.rglob("*") if path.is_file()] == []
+    assert list(machine.folder.iterdir()) == [], "and nothing was left in it"
+    assert {path.name for path in machine.home.iterdir()} <= {".ray", ".cache"}
+    assert updated["run"]["state"] == "done"
+
+
+@pytest.mark.usefixtures("updated")
+def test_its_log_is_there_by_job_and_by_workspace(workspace: Path, machine: Machine, cluster: Cluster) -> None:
+    said = machine.ray(cluster, "job", "logs", "code").stdout
+    kept = rewarm("logs", workspace).stdout
+    for text in ("ingest", "train", "anneal", "evaluate", "validation loss", "report: "):
+        assert text in said
+        assert text in kept
+    assert "RayTrainWorker" not in said, "one line of ours at a time, no worker's"
+    assert "\x1b[" not in said
+    assert "model shards" not in said
+    assert len(said.splitlines()) < 120
+    assert "asks for 1 CPU each" in kept, "the run that was refused"
+
+
+@pytest.mark.usefixtures("updated")
+def test_a_submission_id_is_taken_once(base: Lineage, workspace: Path, machine: Machine, cluster: Cluster) -> None:
+    again = machine.submit(cluster, "code", *base.update(workspace), check=False)
+    assert again.returncode != 0
+    assert "already exists" in again.stdout + again.stderr
+    assert status(workspace)["release"] == "0001-code"
+
+
+def test_a_folder_with_a_recipe_is_all_that_a_base_needs(
+    base: Lineage, machine: Machine, cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(base.recipe, folder / "mine.yaml")
+    words = ["init", str(tmp_path / "made"), "--recipe", "mine.yaml", "--data", f"docs={base.docs}", "--dry-run"]
+    done = machine.submit(cluster, "recipe", *words, folder=folder)
+    assert '"update": "0000-docs"' in done.stdout
+    assert not (tmp_path / "made").exists()
+
+
+def test_nobody_submits_without_the_token(machine: Machine, cluster: Cluster, tmp_path: Path) -> None:
+    stranger = Machine(tmp_path)
+    known, cluster.token = cluster.token, "0" * 64
+    try:
+        done = stranger.submit(cluster, "stranger", "recipes", check=False)
+    finally:
+        cluster.token = known
+    assert done.returncode != 0
+    assert "stranger" not in machine.ray(cluster, "job", "list").stdout
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(2400)
+def test_stopped_and_without_its_head_an_update_goes_on(
+    base: Lineage, updated: dict[str, Any], machine: Machine, cluster: Cluster, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "lm"
+    shutil.copytree(base.workspace, workspace)
+    update, checkpoints = base.update(workspace), workspace / "updates" / "0001-code" / "checkpoints" / "train"
+
+    def saved() -> int:
+        return len(list(checkpoints.glob("checkpoint_*/progress.json")))
+
+    machine.submit(cluster, "first", *update, options=("--no-wait",))
+    wait_until("a first checkpoint", saved)
+    again = machine.submit(cluster, "first", *update, check=False)
+    assert "already exists" in again.stdout + again.stderr, "while it runs, too"
+    machine.ray(cluster, "job", "stop", "first")
+    assert "STOPPED" in job_status(machine, cluster, "first")
+    assert "stopped by SIGTERM" in machine.ray(cluster, "job", "logs", "first").stdout
+    left = status(workspace)
+    assert (left["release"], left["updates"][-1]["state"]) == ("0000-docs", "unfinished")
+    assert left["run"]["state"] == "stopped"
+    wait_until("no training process is left", lambda: not training(cluster), 60)
+    actors = json.loads(machine.ray(cluster, "list", "actors", "--format", "json").stdout)
+    assert [one for one in actors if one["state"] == "ALIVE" and one["class_name"] in TRAINING] == []
+
+    other = Cluster(tmp_path / "other")
+    try:
+        machine.wait_ready(other)
+        before = saved()
+        machine.submit(other, "first", *update, options=("--no-wait",))
+        wait_until("it trains again", lambda: training(other))
+        wait_until("a checkpoint more", lambda: saved() > before or not checkpoints.exists())
+    finally:
+        other.kill()
+    assert status(workspace)["updates"][-1]["state"] == "unfinished"
+
+    machine.submit(cluster, "second", *update)
+    found = status(workspace)
+    assert found["release"] == "0001-code"
+    ours, undisturbed = found["updates"][1], updated["updates"][1]
+    assert ours["train"]["resumed_from"], "it went on where it was"
+    for field in ("weights", "losses", "forgetting", "tokens", "replay"):
+        assert ours[field] == undisturbed[field], field
+
+
+def training(cluster: Cluster) -> list[psutil.Process]:
+    """The training workers among a cluster's processes."""
+    found = []
+    for process in psutil.Process(cluster.process.pid).children(recursive=True):
+        try:
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
