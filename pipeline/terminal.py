@@ -45,7 +45,8 @@ class Terminal:
         self._task: TaskID | None = None
         self._work: Work | None = None
         self._run: Run | None = None
-        self._said = self._stood = time.monotonic()
+        self._stage = ""
+        self._entered = self._said = self._stood = time.monotonic()
         self._lock = threading.RLock()  # stages tell of themselves from threads of their own
         self._end = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
@@ -72,7 +73,7 @@ class Terminal:
             self._drop()
             if self._whole is not None:
                 self._bars.remove_task(self._whole)
-            self._run = self._whole = None
+            self._run, self._whole, self._stage = None, None, ""
 
     def _drop(self) -> None:
         if self._task is not None:
@@ -93,6 +94,8 @@ class Terminal:
         self.console.print(f"  {name}: done before" if skipped else f"  {name}")
         with self._lock:
             self._drop()
+            self._stage, self._entered = "" if skipped else name, time.monotonic()
+            self._said = self._entered
             if self._run is not None:
                 self._run.enter(name, skipped)
 
@@ -100,7 +103,7 @@ class Terminal:
         """Open a line of work."""
         with self._lock:
             self._drop()
-            self._work, self._said = Work(label, total, unit), time.monotonic()
+            self._work = Work(label, total, unit)
             if self.live:
                 self._task = self._bars.add_task(label, total=total or None, figures="", left="")
 
@@ -128,7 +131,7 @@ class Terminal:
                 if self._run and standing and at - self._stood >= STANDING_INTERVAL:
                     self._stood = at
                     self._run.journal.stand(standing)
-                if self._work is not None and at - self._said >= PLAIN_INTERVAL:
+                if (self._work is not None or self._stage) and at - self._said >= PLAIN_INTERVAL:
                     self._said = at
                     self._say(self._work, at)
 
@@ -148,10 +151,13 @@ class Terminal:
                 left="" if left is None else f"about {duration(left)} left",
             )
 
-    def _say(self, work: Work, at: float) -> None:
-        left = work.left(at)
-        line = f"{work.label}: {work.part:.0%}  {amounts(work, at)}"
-        line += "" if left is None else f"  {duration(left)} left"
+    def _say(self, work: Work | None, at: float) -> None:
+        if work is None:
+            line = f"{self._stage}: for {duration(at - self._entered)}"
+        else:
+            left = work.left(at)
+            line = f"{work.label}: {work.part:.0%}  {amounts(work, at)}"
+            line += "" if left is None else f"  {duration(left)} left"
         if not self.live:
             self.console.print(f"    {line}", markup=False)
         if self._run is not None:

@@ -85,6 +85,20 @@ def test_lines_without_a_terminal_come_in_intervals_also_while_nothing_moves(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_stage_that_counts_nothing_gives_a_sign_of_life(capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal() as shown:
+        shown.stage("initial weights", skipped=False)
+        time.sleep(0.5)
+        shown.stage("train", skipped=True)
+        time.sleep(0.3)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "  initial weights"
+    assert set(said[1:-1]) <= {"    initial weights: for 0 s", "    initial weights: for 1 s"}
+    assert 1 <= len(said[1:-1]) <= 2
+    assert said[-1] == "  train: done before"
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_run_says_where_it_stands_and_keeps_a_log(tmp_path: Path) -> None:
     with Terminal(quiet=True) as shown:
         shown.update("lm: news", run(tmp_path))
