@@ -15,6 +15,8 @@ from pipeline.cluster import hush
 from pipeline.terminal import lineage_table, result_console, seconds_table
 from stages.errors import StageError, UsageError
 
+INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
+
 app = typer.Typer(
     name="rewarm",
     help="Keeps a language model up to date: each arrival of data becomes one safe, repeatable update.",
@@ -72,8 +74,8 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as ended:
-        if not caught or (isinstance(ended, SystemExit) and not ended.code):
-            raise  # a view that lasts until Ctrl-C ends well
+        if not caught or (isinstance(ended, SystemExit) and ended.code != INTERRUPTED):
+            raise  # what was interrupted ended in its own way: well, as a view that is watched, or with an error
         name = signal.Signals(caught[0]).name
         typer.echo(f"rewarm: stopped by {name}; an update that was under way goes on with the same command", err=True)
         sys.exit(128 + caught[0])

@@ -100,6 +100,15 @@ def test_a_signal_ends_a_command_in_order(
     assert signal.getsignal(number) == before
 
 
+def test_an_error_that_an_interruption_led_to_keeps_its_code() -> None:
+    with pytest.raises(SystemExit) as ended, stoppable():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            sys.exit(1)
+    assert ended.value.code == 1
+
+
 def test_an_exit_without_a_signal_stays_what_it_is() -> None:
     for code in (0, 1, 2):
         with pytest.raises(SystemExit) as ended, stoppable():
