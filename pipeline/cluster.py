@@ -13,7 +13,7 @@ import orjson
 
 from stages.errors import UsageError
 from stages.operators import environment
-from stages.train.placement import find_room
+from stages.room import find_room
 from stages.train.run import RAY_TRAIN_DEFAULTS
 
 # What would otherwise print into the progress.

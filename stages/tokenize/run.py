@@ -9,6 +9,7 @@ import xxhash
 
 from stages.errors import UsageError
 from stages.progress import Progress
+from stages.room import find_room
 from stages.shards import map_shards
 from stages.storage import Folder
 from stages.tokenize.backends import choose_backend
@@ -75,11 +76,8 @@ def threads_for(shards: list[dict[str, Any]], cpus: float, largest_node: float) 
 
 
 def cluster_cpus() -> tuple[float, float]:
-    """CPUs of the Ray cluster, and of its largest node, beyond which no task can ask."""
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    cpus = [node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]]
+    """CPUs of the Ray cluster that can be had, and of its largest node, beyond which no task can ask."""
+    cpus = find_room().cpus
     return sum(cpus), max(cpus, default=0.0)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from stages.errors import StageError, UsageError
 from stages.progress import Progress
+from stages.room import cpus_each, find_room, fits
 from stages.storage import Folder
 from stages.train.job import Job
-from stages.train.placement import cpus_each, find_room, fits
 from stages.train.settings import TrainSettings
 
 # Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that

@@ -1,10 +1,10 @@
-"""Where training workers fit among the nodes of a cluster."""
+"""Where workers fit among the nodes of a cluster."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.train.placement import cpus_each, fits
+from stages.room import cpus_each, fits
 
 
 @pytest.mark.parametrize(

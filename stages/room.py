@@ -1,4 +1,4 @@
-"""Where training workers fit: the CPUs of every node, less what the entrypoints of submitted jobs hold."""
+"""Where work fits on the cluster: the CPUs of every node, less what the entrypoints of submitted jobs hold."""
 
 import os
 from collections import Counter
