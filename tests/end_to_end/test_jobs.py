@@ -76,7 +76,7 @@ def wait_until(what: str, holds: Any, seconds: float = 240) -> None:
 
 def test_an_entrypoint_that_leaves_too_few_cpus_is_refused_clearly(refused: str, workspace: Path) -> None:
     assert "train.num_workers 2 asks for 1 CPU each" in refused
-    assert "entrypoints of jobs hold 1 more (--entrypoint-num-cpus)" in refused
+    assert "and 1 more that the entrypoints of jobs hold (--entrypoint-num-cpus)" in refused
     assert workspace.exists()
 
 
