@@ -56,6 +56,7 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
             "HF_HUB_OFFLINE": "1",
             "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+            "RAY_JOB_STOP_WAIT_TIME_S": "30",
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
