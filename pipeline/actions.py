@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import base, demo_corpus, summary
 from pipeline import study as studies
-from pipeline.arrival import Arrival, find, look, parse_data
+from pipeline.arrival import Arrival, find, look, parse_data, taken_in
 from pipeline.cluster import connected
 from pipeline.config import Recipe, apply_settings, load_recipe
 from pipeline.handover import start_optimizer
@@ -100,9 +100,13 @@ def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
 
 
 def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal) -> dict[str, Any]:
-    """Take in one arrival."""
+    """Take in one arrival; what was taken in already is not taken in again."""
     workspace, recipe = opened(uri, sets)
-    arrival = look(given(data, "an update"), Lineage(workspace, recipe.gate.trunk), recipe.ingest, terminal)
+    paths, lineage = given(data, "an update"), Lineage(workspace, recipe.gate.trunk)
+    if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
+        terminal.note(f"{before.id}: took in these files already; nothing is left to do")
+        return summary.status(lineage)
+    arrival = look(paths, lineage, recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)
     with workspace.lease(note=terminal.note):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline import actions
+from pipeline.arrival import parse_data
 from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import recipe_names
 from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
@@ -55,15 +56,16 @@ def update(
 ) -> None:
     """Take in one arrival: ingest, tokenize, replay, train, anneal, evaluate, release.
 
-    Killed at any moment, the same command goes on where it stood, with the same result. Exits with 3 where the gate
-    refuses the release.
+    Killed at any moment, the same command goes on where it stood, with the same result; after the end it does
+    nothing. Exits with 3 where the gate refuses the release.
     """
     with Terminal() as terminal:
         found = actions.update(workspace, data or [], sets or [], dry_run, terminal)
     show(found, dry_run)
     if dry_run:
         return
-    done = found["updates"][-1]
+    name = "+".join(parse_data(data or []))
+    done = next(one for one in found["updates"] if one["arrival"] == name)
     for line in verdict_lines(done["gate"]):
         typer.echo(line)
     if done["state"] == REFUSED:

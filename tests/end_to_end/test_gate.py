@@ -77,7 +77,7 @@ def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, har
     }
     assert update["seconds"]["gate"] > 0
     assert (workspace / "updates" / "0001-harm" / "release" / "model" / "model.safetensors").exists(), "to be looked at"
-    assert rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM)).returncode == 2, "it was taken in"
+    assert rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM)).returncode == 3, "it was taken in"
 
 
 def test_a_good_arrival_then_starts_from_the_trunk_before(workspace: Path, base: Lineage) -> None:

@@ -154,6 +154,17 @@ def test_an_exported_release_loads_and_generates(updated: Path, tmp_path: Path) 
     assert rewarm("export", updated, "0000-docs", "--to", tmp_path / "release").returncode == 2
 
 
+def test_what_was_taken_in_is_not_taken_in_again(base: Lineage, updated: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (updated / "updates").rglob("*") if path.is_file()}
+    again = rewarm(*base.update(updated))
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "took in these files already" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (updated / "updates").rglob("*") if path.is_file()} == before
+    other = rewarm("update", updated, "--data", f"code={base.docs}")
+    assert other.returncode == 2, "other files under a name that is taken"
+    assert "already ingested" in other.stderr
+
+
 @pytest.mark.parametrize(
     "stages", [("train",), pytest.param(("ingest", "tokenize", "train", "evaluate"), marks=pytest.mark.faults)]
 )
