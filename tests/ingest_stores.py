@@ -24,12 +24,14 @@ time.sleep(600)
 
 @contextmanager
 def amazon() -> Iterator[str]:
-    """Host and port of an S3 server; ``boto`` makes a client of it."""
+    """Host and port of an empty S3 server; ``boto`` makes a client of it."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()  # buckets belong to the process, not to a server
     try:
         yield f"{host}:{port}"
     finally:

@@ -42,6 +42,7 @@ def test_every_release_carries_its_card(workspace: Path) -> None:
         assert record["weights"]["release"] in card.text
 
 
+@pytest.mark.faults
 def test_a_pruned_lineage_goes_on(base: Lineage, workspace: Path, tmp_path: Path) -> None:
     assert rewarm("promote", workspace, "0001-code", "--because", "for the test").returncode == 0
     assert rewarm("rollback", workspace).returncode in (0, 2), "2: the gate had refused it, so nothing was before"
