@@ -22,14 +22,14 @@ from stages.storage import Folder
 
 source, out, workers = sys.argv[1:]
 ray.init(address="local", num_cpus=int(workers), include_dashboard=False, log_to_driver=False)
-settings = IngestSettings(shard_bytes=300_000, rules={"apply": ["gopher-quality"]}, clean={"mask": ["email"]})
+settings = IngestSettings(shard_bytes=300_000, clean={"mask": ["email"]})
 run(find_inputs([source], settings), Folder(out), settings, [], Folder(out + "-index"), Silent())
 """
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Source files, cut into texts of some kilobytes: a few shards, with duplicates and refusals."""
+    """Source files, cut into texts of some kilobytes: a few shards, with duplicates and a broken file."""
     folder = tmp_path_factory.mktemp("text")
     for number, path in enumerate(stdlib()):
         text = path.read_text(encoding="utf-8")
@@ -37,6 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / f"{number:03d}-{start:07d}.txt").write_text(text[start : start + 6000], encoding="utf-8")
     for copied in sorted(folder.iterdir())[:40]:
         (folder / f"z-{copied.name}").write_bytes(copied.read_bytes())
+    (folder / "broken.jsonl").write_text('{"text": 7}\nnot json\n')
     return folder
 
 
