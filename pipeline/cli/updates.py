@@ -182,7 +182,7 @@ def demo(
     ] = Path("demo"),
     sets: SetOption = None,
 ) -> None:
-    """Pre-train a small model on real text and take in two arrivals: no download, no GPU, 8 minutes on two cores."""
+    """Pre-train a small model on real text and take in two arrivals: no download, no GPU, some minutes on two cores."""
     with Terminal() as terminal:
         found = actions.demo(directory, sets or [], terminal)
     show(found, dry_run=False)
