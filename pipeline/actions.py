@@ -1,4 +1,4 @@
-"""What the commands do, one function each; ``cli.py`` parses and prints around them."""
+"""What the commands do, one function each; ``cli/`` parses and prints around them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

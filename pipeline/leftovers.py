@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.handover import OPTIMIZER
-from pipeline.lineage import PLAN, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, UPDATE, Lineage, Update
 from pipeline.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 from stages import distill, train
@@ -84,7 +84,7 @@ def next_starts(lineage: Lineage) -> list[Update]:
     found = []
     for update in reversed(lineage.updates):
         found.append(update)
-        if update.state != "refused":
+        if update.state != REFUSED:
             break
     return found
 

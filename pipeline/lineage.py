@@ -102,7 +102,7 @@ class Lineage:
     def _last_standing(self) -> Update | None:
         """The last update that was released, by the gate or by hand."""
         for update in reversed(self.updates):
-            if update.state == RELEASED or update.id in self._promotions():
+            if update.state == RELEASED or update.id in self.standing():
                 return update
         return None
 
@@ -209,7 +209,7 @@ class Lineage:
 
         Raises ``UsageError`` where there is none, or it is gone. What the next update starts from does not change.
         """
-        standing = self._promotions()
+        standing = self.standing()
         if len(standing) < 2:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
         left, back = standing[-1], standing[-2]
@@ -217,8 +217,8 @@ class Lineage:
         self._make_current(back, because or f"rolled back from {left}", rolled_back=left)
         return back
 
-    def _promotions(self) -> list[str]:
-        """The releases up to the current one, without those that were rolled back."""
+    def standing(self) -> list[str]:
+        """The releases up to the current one, in their order, without those that were rolled back."""
         standing: list[str] = []
         for entry in self.history:
             if "rolled_back" in entry:

@@ -107,21 +107,10 @@ def needed(lineage: Lineage, keep: int) -> dict[str, str]:
     if lineage.head is not None:
         started = lineage.trunk().path.parent.parent.name
         found.setdefault(f"{started}/trunk", "the next update starts from it")
-    for name in list(dict.fromkeys(reversed(standing(lineage))))[:keep]:
+    for name in list(dict.fromkeys(reversed(lineage.standing())))[:keep]:
         found[f"{name}/release"] = f"one of the last {keep} releases"
     if lineage.release is not None:
         found[f"{lineage.release}/release"] = "the current release"
-    return found
-
-
-def standing(lineage: Lineage) -> list[str]:
-    """The releases that were current one after the other, without those that were rolled back; the last one is now."""
-    found: list[str] = []
-    for entry in lineage.history:
-        if "rolled_back" in entry:
-            found.pop()
-        else:
-            found.append(entry["update"])
     return found
 
 

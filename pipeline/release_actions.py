@@ -8,8 +8,8 @@ from pipeline.actions import write_report
 from pipeline.base import recipe_of
 from pipeline.card.write import CARD, make_card
 from pipeline.leftovers import find_leftovers
-from pipeline.lineage import Lineage, Update
-from pipeline.prune import find_prunable, refuse_damaged_records, standing
+from pipeline.lineage import REFUSED, Lineage, Update
+from pipeline.prune import find_prunable, refuse_damaged_records
 from pipeline.prune import prune as run_prune
 from pipeline.pruned import require_weights
 from pipeline.push import pack, parse_target
@@ -39,7 +39,7 @@ def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[
     workspace = Workspace.open(uri)
     with nullcontext() if dry_run else workspace.lease():
         lineage = Lineage(workspace)
-        releases, before = standing(lineage), lineage.release
+        releases, before = lineage.standing(), lineage.release
         if len(releases) < 2:
             raise UsageError(f"{uri}: there is no release before {before or 'the first'}, so there is nothing to go to")
         target = lineage.find(releases[-2])
@@ -59,8 +59,8 @@ def check_release(workspace: Workspace, update: Update, terminal: Terminal) -> N
 
 def why(update: Update) -> str:
     """Why the gate refused an update; empty where it did not."""
-    reasons: list[str] = (getattr(update, "gate", None) or {}).get("because", [])
-    return "; ".join(reasons) or "it gave no reason" if update.state == "refused" else ""
+    reasons: list[str] = update.gate.get("because", [])
+    return "; ".join(reasons) or "it gave no reason" if update.state == REFUSED else ""
 
 
 def moved(before: str | None, now: str, because: str, dry_run: bool, warning: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from pipeline import report, summary
-from pipeline.lineage import PLAN, RELEASES, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, RELEASES, Lineage, Update
 from pipeline.steps import now
 from pipeline.workspace import Workspace
 from stages import ingest
@@ -56,10 +56,10 @@ def report_update(lineage: Lineage, update: Update) -> report.UpdateRecord:
     return report.UpdateRecord(
         id=update.id,
         arrival=update.arrival,
-        state="refused" if update.state == "refused" else "released",
+        state="refused" if update.state == REFUSED else "released",
         datasets=update.datasets,
         start=started_from(lineage, update),
-        gate=report_gate(asdict(update).get("gate") or {}),
+        gate=report_gate(update.gate),
         finished=update.finished,
         parameters=update.parameters,
         tokens=report.TokenRecord(**update.tokens) if update.schedule else None,

@@ -158,7 +158,7 @@ def tasks_text(update: Update) -> str:
 
 def gate_text(update: Update) -> str:
     """The gate's verdict, where there was one."""
-    gate: dict[str, Any] = getattr(update, "gate", None) or {}
+    gate = update.gate
     if not gate:
         return "There was no earlier release to compare with." if update.number == 0 else ""
     passed = "passed" if gate.get("passed") else "did not pass"

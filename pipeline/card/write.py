@@ -58,8 +58,7 @@ def parents(updates: Sequence[Update], update: Update) -> list[Update]:
     """The updates whose trunks led to this one, the base first."""
     found: list[Update] = []
     while updates := [one for one in updates if one.number < update.number]:
-        named = getattr(update, "follows", None)
-        update = next((one for one in updates if one.id == named), updates[-1])
+        update = next((one for one in updates if one.id == update.follows), updates[-1])
         found.append(update)
     return found[::-1]
 

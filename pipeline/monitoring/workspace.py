@@ -5,11 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import RELEASED, Lineage, Update
 from pipeline.workspace import Workspace
 from stages.errors import StageError, UsageError
 from stages.metrics import Reporter
@@ -21,12 +20,12 @@ Lease = Callable[[], Mapping[str, Any] | None]  # {"age_s", "expires_in_s"}, or 
 
 
 @contextmanager
-def observed(workspace: Workspace, lease: Lease | None = None) -> Iterator[None]:
+def observed(workspace: Workspace, lease: Lease) -> Iterator[None]:
     """Report the workspace's metrics while the block runs: its record before and after, disk and lease all along.
 
-    ``lease`` looks the lease up; without it, it is as old as the block and its expiry is not known.
+    ``lease`` looks the lease up.
     """
-    report = WorkspaceReport(workspace, lease or held_since(time.monotonic()))
+    report = WorkspaceReport(workspace, lease)
     stop = threading.Event()
 
     def watch() -> None:
@@ -43,11 +42,6 @@ def observed(workspace: Workspace, lease: Lease | None = None) -> Iterator[None]
         stop.set()
         thread.join()
         report.lineage()
-
-
-def held_since(start: float) -> Lease:
-    """A lease that was taken at ``start`` (``time.monotonic``) and does not say when it expires."""
-    return lambda: {"age_s": time.monotonic() - start}
 
 
 class WorkspaceReport:
@@ -93,8 +87,8 @@ class WorkspaceReport:
         finished = datetime.fromisoformat(update.finished).timestamp()
         self.metrics.set("rewarm_update_finished_timestamp_seconds", finished, update=update.id)
         self.metrics.set("rewarm_release_current", current, update=update.id)
-        self.metrics.set("rewarm_gate_accepted", update.state == "released", update=update.id)
-        verdict = asdict(update).get("gate") or {"checks": []}
+        self.metrics.set("rewarm_gate_accepted", update.state == RELEASED, update=update.id)
+        verdict = update.gate or {"checks": []}
         failed = sum(not check["passed"] for check in verdict["checks"])
         self.metrics.set("rewarm_gate_failed_checks", failed, update=update.id)
         for dataset, loss in update.losses.get("release", {}).items():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.lineage import PLAN, RELEASES, UPDATE, Update
+from pipeline.lineage import PLAN, REFUSED, RELEASES, UPDATE, Update
 from pipeline.verify.data import RESTORE, checked_manifest
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -18,7 +18,6 @@ from stages.mixture import Mixture
 from stages.storage import Folder
 from stages.tokens import SELECTION, read_selection
 
-REFUSED = "refused"
 PROMOTE = "rewarm promote WORKSPACE UPDATE makes a release current"
 
 
@@ -131,8 +130,8 @@ class ChainCheck:
             possible.append(before)
             if before.state != REFUSED:
                 break
-        if (named := getattr(update, "follows", None)) is not None:
-            possible = [before for before in earlier if before.id == named]
+        if update.follows is not None:
+            possible = [before for before in earlier if before.id == update.follows]
         start = trunk["identity"]["inputs"].get("start")
         found = next((before for before in possible if before.weights["trunk"] == start), None)
         if found is None:

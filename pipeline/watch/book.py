@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from pipeline.lineage import REFUSED, RELEASED
 from pipeline.watch.journal import Event
 
 ARRIVING, COMPLETE, STARTED, FAILED, HELD = "arriving", "complete", "started", "failed", "held"
-RELEASED, REFUSED = "released", "refused"
 DONE = (RELEASED, REFUSED)
 # Why an arrival is held.
 BROKEN, COST, CHANGED, NAME, EXHAUSTED, VANISHED = "broken", "cost", "changed", "name", "exhausted", "vanished"

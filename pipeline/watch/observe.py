@@ -1,10 +1,10 @@
 """What a look at the inbox and at the lineage means for the book: pure functions that give drafts of events."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipeline.lineage import Update
+from pipeline.lineage import REFUSED, Update
 from pipeline.watch.book import CHANGED, COST, HELD, NAME, VANISHED, Arrival, Book
 from pipeline.watch.inbox import Found, Listing
 from pipeline.watch.journal import Draft, read_stamp
@@ -65,16 +65,16 @@ def settle(book: Book, updates: list[Update]) -> Iterator[Draft]:
         update = finished.get(one.name)
         if update is None or one.done or one.why == NAME:
             continue
-        yield Draft("refused" if update.state == "refused" else "released", one.path, account(update, one))
+        yield Draft(update.state, one.path, account(update, one))
 
 
 def account(update: Update, arrival: Arrival) -> dict[str, Any]:
     """What the journal keeps of a finished update."""
-    verdict: Mapping[str, Any] = getattr(update, "gate", None) or {}
+    verdict = update.gate
     if not arrival.attempts:
         because = f"the lineage has a dataset of this name, from {update.id}; nothing was done. Rename other data"
     else:
-        because = "; ".join(verdict.get("because", [])) if update.state == "refused" else ""
+        because = "; ".join(verdict.get("because", [])) if update.state == REFUSED else ""
     if arrival.begun and arrival.begun != arrival.fingerprint:
         because += " (its files changed while it was taken in; what came late is not in it)"
     return {

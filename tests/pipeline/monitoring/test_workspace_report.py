@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.monitoring.workspace import WorkspaceReport, held_since
+from pipeline.monitoring.workspace import WorkspaceReport
 from pipeline.workspace import Workspace
 from stages.metrics import METRICS, REFRESH
 
@@ -34,7 +34,7 @@ def test_disk_and_lease(tmp_path: Path) -> None:
 
 
 def test_a_lease_without_expiry_has_an_age_alone(tmp_path: Path) -> None:
-    of = report(tmp_path, held_since(time.monotonic() - 100))
+    of = report(tmp_path, lambda: {"age_s": 100.0})
     of.surroundings()
     assert gauges(of)["lease_age_seconds"] == pytest.approx(100, abs=1)
     assert "lease_expires_in_seconds" not in gauges(of)
