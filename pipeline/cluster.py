@@ -23,11 +23,18 @@ SOURCE = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def connected(num_cpus: int | None = None) -> Iterator[None]:
+    """A cluster to work on. Raises ``UsageError`` where the entrypoints of submitted jobs hold every CPU it has."""
+    with joined(num_cpus):
+        refuse_full()
+        yield
+
+
+@contextmanager
+def joined(num_cpus: int | None = None) -> Iterator[None]:
     """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start a local Ray and end it.
 
     A local Ray dies with its driver, also by ``kill -9``; on a cluster, all that the driver started does. A local
-    Ray's dashboard listens on the loopback address only. Raises ``UsageError`` where the entrypoints of submitted jobs
-    hold every CPU that the cluster has.
+    Ray's dashboard listens on the loopback address only.
     """
     hush()
     for name, value in {**RAY_TRAIN_DEFAULTS, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", **environment()}.items():
@@ -43,7 +50,6 @@ def connected(num_cpus: int | None = None) -> Iterator[None]:
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
-            refuse_full()
             yield
         finally:
             ray.shutdown()

@@ -71,6 +71,12 @@ METRICS = {
         gauge("gate_accepted", UPDATE, "1: the update's release was let through, as a base's is; 0: the gate refused."),
         gauge("gate_failed_checks", UPDATE, "How many of the gate's checks the release failed."),
         gauge("release_current", UPDATE, "1: the current release; 0: any other."),
+        # What a watch has seen, from whoever holds the workspace, and from the watch.
+        gauge("arrivals", ("workspace", "state"), "Arrivals that a watch has seen, by what became of them."),
+        gauge("arrivals_longest_wait_seconds", ("workspace",), "How long the first complete arrival has waited."),
+        gauge("watch_running", ("workspace",), "1: `rewarm watch` runs; 0: it does not."),
+        gauge("watch_paused", ("workspace",), "1: the watch is paused, and takes nothing in."),
+        gauge("watch_blocked", ("workspace",), "1: the watch can take nothing in until somebody looks at it."),
         # The workspace, from whoever holds it.
         gauge("disk_free_bytes", ("workspace",), "Free on the filesystem that the workspace lies on."),
         gauge("disk_used_bytes", ("workspace",), "Used on the filesystem that the workspace lies on, by anything."),

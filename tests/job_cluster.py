@@ -44,6 +44,7 @@ class Cluster:
         self.log = root / "head.log"
         dashboard, *others = free_ports(5)
         self.address = f"http://127.0.0.1:{dashboard}"
+        self.metrics = f"http://127.0.0.1:{others[-1]}/metrics"
         names = ("ray-client-server", "dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export")
         command = [
             *(BIN / "ray", "start", "--head", "--block", "--port=0", "--temp-dir", self.temp, "--disable-usage-stats"),
@@ -56,6 +57,7 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
             "HF_HUB_OFFLINE": "1",
             "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+            "RAY_metrics_report_interval_ms": "1000",
             "RAY_JOB_STOP_WAIT_TIME_S": "30",
         }
         with self.log.open("w") as log:

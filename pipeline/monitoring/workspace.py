@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.lineage import RELEASED, Lineage, Update
+from pipeline.monitoring.arrivals import ArrivalReport
 from pipeline.workspace import Workspace
 from stages.errors import StageError, UsageError
 from stages.metrics import Reporter
@@ -45,17 +46,18 @@ def observed(workspace: Workspace, lease: Lease) -> Iterator[None]:
 
 
 class WorkspaceReport:
-    """Reports what a workspace holds and what it lies on. A long-running watcher calls both methods at each look."""
+    """Reports what a workspace holds and what it lies on."""
 
     def __init__(self, workspace: Workspace, lease: Lease) -> None:
         self.workspace = workspace
         self.lease = lease
         self.metrics = Reporter({"workspace": workspace.folder.name})
+        self.arrivals = ArrivalReport(workspace, self.metrics)
         self._seen: Mapping[str, Any] | None = None
         self._at = time.monotonic()
 
     def surroundings(self) -> None:
-        """Disk and lease, now."""
+        """Disk, lease and arrivals, now."""
         if self.workspace.folder.is_local:
             with suppress(OSError):
                 usage = shutil.disk_usage(self.workspace.folder.path)
@@ -64,6 +66,8 @@ class WorkspaceReport:
         with suppress(OSError, UsageError, StageError):
             self._seen, self._at = self.lease(), time.monotonic()
         self._lease(self._seen, time.monotonic() - self._at)
+        with suppress(OSError, UsageError):
+            self.arrivals.report()
 
     def _lease(self, seen: Mapping[str, Any] | None, ago: float) -> None:
         """The lease as it was seen some seconds ago: where the storage does not answer, time goes on."""

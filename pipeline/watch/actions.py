@@ -15,15 +15,13 @@ from pipeline.lineage import Lineage
 from pipeline.planner.plan import require_base
 from pipeline.watch.book import HELD, Book
 from pipeline.watch.inbox import look, place_of
-from pipeline.watch.journal import Draft, Journal, is_watched, only_watch
+from pipeline.watch.journal import FOLDER, Draft, Journal, is_watched, only_watch
 from pipeline.watch.outlook import envisage
 from pipeline.watch.records import now
 from pipeline.watch.run import Watch
 from pipeline.watch.settings import WatchSettings
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
-
-FOLDER = "watch"
 
 
 def settings_of(values: dict[str, Any]) -> WatchSettings:

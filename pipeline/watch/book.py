@@ -78,6 +78,10 @@ class Book:
             self.arrivals[path], **{name: value for name, value in values.items() if name in FIELDS}
         )
 
+    def shown(self) -> list[Arrival]:
+        """The arrivals that are there, were begun or were taken in."""
+        return [one for one in self.arrivals.values() if one.present or one.done or one.begun]
+
     def named(self, name: str) -> Arrival | None:
         """The arrival that a dataset's name belongs to: the first that had it and is there, or was begun."""
         owners = [one for one in self.arrivals.values() if one.name == name and one.why != NAME]

@@ -19,6 +19,7 @@ import orjson
 from stages.errors import UsageError
 from stages.storage import sync
 
+FOLDER = "watch"  # of the workspace
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
 

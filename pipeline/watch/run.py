@@ -13,7 +13,8 @@ from pipeline.watch import observe
 from pipeline.watch.book import BROKEN, CHANGED, COST, HELD, Arrival
 from pipeline.watch.child import Child
 from pipeline.watch.inbox import look, place_of
-from pipeline.watch.journal import Draft, read_stamp, stamp
+from pipeline.watch.journal import FOLDER, Draft, read_stamp, stamp
+from pipeline.watch.observer import Observer
 from pipeline.watch.policy import (
     BUSY,
     OK,
@@ -46,7 +47,7 @@ class Watch:
         self, workspace: Workspace, recipe: Recipe, settings: WatchSettings, say: Callable[[str], None]
     ) -> None:
         self.workspace, self.settings, self.say = workspace, settings, say
-        self.folder = workspace.folder / "watch"
+        self.folder = workspace.folder / FOLDER
         self.place, self.format = place_of(settings.inbox, recipe.ingest), recipe.ingest.format
         self.records = Records(self.folder, settings, say)
         self.book = self.records.book
@@ -55,6 +56,7 @@ class Watch:
         self.busy_until: datetime | None = None
         self.failed = False  # an update failed in this process
         self._said_at = 0.0
+        self.observer = Observer(workspace.folder.uri, self.folder.path / "logs" / "observer.log")
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -68,8 +70,11 @@ class Watch:
                 self.look()
             self._deliver_all()
             return
-        while not self.stopping:
-            self.step()
+        try:
+            while not self.stopping:
+                self.step()
+        finally:
+            self.observer.end()
 
     def stop(self) -> None:
         """End soon: a running update is asked to end, and goes on when the next watch begins."""
@@ -89,6 +94,7 @@ class Watch:
 
     def look(self) -> None:
         """List the inbox and note what is new, changed, gone or complete."""
+        self.observer.keep()
         self.looked, self._unlisted = now(), ""
         try:
             found = look(self.place, self.format, self.settings.marker)

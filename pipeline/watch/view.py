@@ -21,8 +21,7 @@ def as_json(book: Book, watched: bool) -> dict[str, Any]:
 
 def ordered(book: Book) -> list[Arrival]:
     """Arrivals that are there or were taken in, in the order of their completion, then name."""
-    shown = [one for one in book.arrivals.values() if one.present or one.done or one.begun]
-    return sorted(shown, key=lambda one: (one.spent or one.completed or "9", one.name))
+    return sorted(book.shown(), key=lambda one: (one.spent or one.completed or "9", one.name))
 
 
 def table(workspace: str, book: Book, watched: bool) -> Table:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,51 @@ def test_stopped_and_without_its_head_an_update_goes_on(
     steps = found["updates"][1]["train"]["resumed_from"]
     assert len(steps) == 2, "it was taken up twice"
     assert 10 <= steps[0] <= steps[1], "each time where it was"
+
+
+@pytest.mark.timeout(2400)
+def test_a_watch_is_a_job_and_its_arrival_survives_the_loss_of_the_head(
+    base: Lineage, machine: Machine, cluster: Cluster, tmp_path: Path
+) -> None:
+    workspace, inbox = tmp_path / "watched", tmp_path / "inbox"
+    shutil.copytree(base.workspace, workspace)
+    shutil.copytree(base.code, inbox / "code")
+    (inbox / "code" / "_SUCCESS").touch()
+    watch = ["watch", str(workspace), "--inbox", str(inbox), "--every", "1", "--set", "evaluate.task_documents=0"]
+    checkpoints = workspace / "updates" / "0001-code" / "checkpoints" / "train"
+
+    first = Cluster(tmp_path / "first")
+    try:
+        machine.wait_ready(first)
+        machine.submit(first, "watch", *watch, options=("--no-wait",))
+        wait_until("a checkpoint", lambda: any(checkpoints.glob("checkpoint_*/progress.json")))
+    finally:
+        first.kill()
+    machine.submit(cluster, "watch", *watch, options=("--no-wait",))
+    wait_until("the release", lambda: status(workspace)["release"] == "0001-code")
+    wait_until("its metrics", lambda: metric(cluster, "arrivals", state="released") == 1, 60)
+    assert metric(cluster, "watch_running") == 1
+    assert metric(cluster, "arrivals", state="held") == 0
+    found = status(workspace)
+    assert [update["id"] for update in found["updates"]] == ["0000-docs", "0001-code"]
+    assert found["updates"][1]["train"]["resumed_from"][0] >= 10
+    journal = [json.loads(line) for line in (workspace / "watch" / "journal.jsonl").read_text().splitlines()]
+    kinds = [event["kind"] for event in journal]
+    assert (kinds.count("started"), kinds.count("released")) == (2, 1)
+    assert job_status(machine, cluster, "watch").count("RUNNING") == 1
+    machine.ray(cluster, "job", "stop", "watch")
+    assert "Job 'watch' was stopped" in job_status(machine, cluster, "watch")
+    assert "stopped; the next watch goes on from here" in machine.ray(cluster, "job", "logs", "watch").stdout
+    assert not json.loads(rewarm("watch", workspace, "--status", "--json").stdout)["watched"]
+
+
+def metric(cluster: Cluster, name: str, **labels: str) -> float | None:
+    """The newest value of a metric of ours that the cluster exports, with these labels."""
+    with urllib.request.urlopen(cluster.metrics, timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    found = [line for line in lines if line.startswith(f"ray_rewarm_{name}{{") and all(one in line for one in wanted)]
+    return max((float(line.rpartition(" ")[2]) for line in found), default=None)
 
 
 def training(cluster: Cluster) -> list[psutil.Process]:

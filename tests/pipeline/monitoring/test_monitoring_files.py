@@ -42,6 +42,7 @@ def test_the_names_say_the_unit() -> None:
     units = ("_seconds", "_ratio", "_nats", "_bytes", "_total", "_per_second")
     plain = {"learning_rate", "gradient_norm", "training_step", "training_steps", "stage_active", "step_documents_in"}
     plain |= {"step_documents_out", "documents_refused", "gate_accepted", "gate_failed_checks", "release_current"}
+    plain |= {"arrivals", "watch_running", "watch_paused", "watch_blocked"}
     for metric in METRICS.values():
         assert metric.name.endswith(units) or metric.name.removeprefix("rewarm_") in plain, metric.name
         assert (metric.kind == "counter") == metric.name.endswith("_total")
@@ -138,6 +139,14 @@ CASES: list[tuple[str, str, list[dict[str, str]], bool]] = [
     ("RewarmLeaseLost", "5m", [series("lease_expires_in_seconds", "60x9")], False),
     ("RewarmArrivalLate", "9m", [series("update_finished_timestamp_seconds", "-691000x2 stale")], True),
     ("RewarmArrivalLate", "2m", [series("update_finished_timestamp_seconds", "-691000x2 stale")], False),
+    ("RewarmArrivalHeld", "5m", [series("arrivals", "1x9", 'state="held"')], True),
+    ("RewarmArrivalHeld", "5m", [series("arrivals", "1x9", 'state="failed"')], False),
+    ("RewarmWatchBlocked", "15m", [series("watch_blocked", "1x20")], True),
+    ("RewarmWatchBlocked", "15m", [series("watch_blocked", "1x4 0x5 1x9")], False),
+    ("RewarmWatchDown", "30m", [series("watch_running", "1x5 stale")], True),
+    ("RewarmWatchDown", "30m", [series("watch_running", "1x5 0x30")], True),
+    ("RewarmWatchDown", "30m", [series("watch_running", "0x40")], False),
+    ("RewarmWatchDown", "30m", [series("watch_running", "1x5 0x5 1x30")], False),
     ("RewarmDiskLow", "5m", [series("disk_free_bytes", "9x9"), series("disk_used_bytes", "91x9")], True),
     ("RewarmDiskLow", "5m", [series("disk_free_bytes", "11x9"), series("disk_used_bytes", "89x9")], False),
 ]

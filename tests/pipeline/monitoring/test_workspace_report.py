@@ -4,12 +4,15 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.monitoring.arrivals import STATES
 from pipeline.monitoring.workspace import WorkspaceReport
+from pipeline.watch.journal import Draft, Journal, only_watch
 from pipeline.workspace import Workspace
 from stages.metrics import METRICS, REFRESH
 
@@ -57,7 +60,33 @@ def test_a_lease_runs_out_also_where_its_storage_does_not_answer(tmp_path: Path)
     assert "disk_free_bytes" not in gauges(of)
     answers.append(None)
     of.surroundings()
-    assert gauges(of) == {}
+    left = gauges(of)
+    assert not any(name.startswith(("lease", "disk")) for name in left), left
+
+
+def test_arrivals_by_what_became_of_them(tmp_path: Path) -> None:
+    of = report(tmp_path, lambda: None)
+    of.surroundings()
+    assert arrivals(of) == dict.fromkeys(STATES, 0)
+    assert gauges(of)["watch_running"] == gauges(of)["watch_paused"] == gauges(of)["watch_blocked"] == 0
+    journal, early = Journal(tmp_path / "watch"), datetime.now(UTC) - timedelta(hours=2)
+    for name in ("waits", "broken", "comes"):
+        journal.append(Draft("seen", name, {"name": name, "fingerprint": "a", "files": 1, "bytes": 1}), early)
+    for name in ("waits", "broken"):
+        journal.append(Draft("complete", name, {"by": "_SUCCESS", "marker": "1"}), early)
+    journal.append(Draft("held", "broken", {"why": "broken", "because": "no document"}), early)
+    journal.append(Draft("trouble", details={"because": "the inbox is gone"}), early)
+    journal.append(Draft("paused"), early)
+    with only_watch(tmp_path / "watch"):
+        of.surroundings()
+    assert {state: count for state, count in arrivals(of).items() if count} == {"arriving": 1, "complete": 1, "held": 1}
+    assert gauges(of)["watch_running"] == gauges(of)["watch_paused"] == gauges(of)["watch_blocked"] == 1
+    assert gauges(of)["arrivals_longest_wait_seconds"] == pytest.approx(7200, abs=60)
+
+
+def arrivals(of: WorkspaceReport) -> dict[str, float]:
+    """Arrivals by state."""
+    return {tags[1]: value for (name, tags), value in of.metrics._gauges.items() if name == "rewarm_arrivals"}
 
 
 def test_gauges_are_refreshed_until_their_reporter_is_gone(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""The metrics of a workspace's arrivals, from the journal of its watch."""
+
+from pipeline.watch.book import ARRIVING, COMPLETE, DONE, FAILED, HELD, STARTED, Arrival, Book
+from pipeline.watch.journal import FOLDER, Journal, is_watched, read_stamp
+from pipeline.watch.records import now
+from pipeline.workspace import Workspace
+from stages.metrics import Reporter
+
+WAITING = (COMPLETE, STARTED, FAILED, HELD)
+STATES = (ARRIVING, *WAITING, *DONE)
+
+
+class ArrivalReport:
+    """Reports what a watch has seen; of a workspace that was never watched, that there is nothing."""
+
+    def __init__(self, workspace: Workspace, metrics: Reporter) -> None:
+        self.folder = workspace.folder.path / FOLDER
+        self.metrics = metrics
+        self.journal, self.book = Journal(self.folder), Book()
+
+    def report(self) -> None:
+        """What stands in the journal now. Raises ``UsageError`` where that cannot be read."""
+        self.book.turn(self.journal.read())
+        shown = self.book.shown()
+        for state in STATES:
+            self.metrics.set("rewarm_arrivals", sum(one.state == state for one in shown), state=state)
+        self.metrics.set("rewarm_arrivals_longest_wait_seconds", max(map(waited, shown), default=0.0))
+        self.metrics.set("rewarm_watch_running", is_watched(self.folder))
+        self.metrics.set("rewarm_watch_paused", self.book.paused)
+        self.metrics.set("rewarm_watch_blocked", bool(self.book.trouble))
+
+
+def waited(arrival: Arrival) -> float:
+    """Seconds since an arrival that is not finished was complete."""
+    if arrival.state not in WAITING or not arrival.completed:
+        return 0.0
+    return (now() - read_stamp(arrival.completed)).total_seconds()

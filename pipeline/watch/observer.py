@@ -1,0 +1,45 @@
+"""The metrics of a watched workspace between its updates, from a process that belongs to the cluster.
+
+The watch itself stays out of Ray, so that it outlives a cluster that goes down; the process does not, and is started
+anew. Where every update runs on a local Ray of its own there is nobody to report to in between.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+PAUSE = 60.0  # seconds between two starts: a cluster that is not there yet is asked again
+
+
+class Observer:
+    """Keeps that process, where ``RAY_ADDRESS`` names a cluster, as in a submitted job; it ends with this one."""
+
+    def __init__(self, workspace: str, log: Path) -> None:
+        self.workspace, self.log = workspace, log
+        self.process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+
+    def keep(self) -> None:
+        """Start the process where it does not run; at most once a minute."""
+        if not os.environ.get("RAY_ADDRESS") or (self.process is not None and self.process.poll() is None):
+            return
+        if self.process is not None and time.monotonic() - self._started < PAUSE:
+            return
+        self._started = time.monotonic()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.watch.reporting", str(os.getpid()), self.workspace],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                process_group=0,  # Ctrl-C is for the watch
+            )
+
+    def end(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
