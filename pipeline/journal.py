@@ -51,26 +51,38 @@ class Standing:
         return self.state == RUNNING and at - self.time < QUIET_AFTER
 
 
-class Journal:
-    """One update's log and standing, as its run writes them."""
+class TextLog:
+    """A log that grows by lines, each with the time."""
 
-    def __init__(self, home: Folder, update: str) -> None:
-        self.folder, self.update = home / LOGS, update
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder, self.name = folder, name
         self._kept: str | None = None  # the whole log, where a file cannot be appended to
 
     def line(self, text: str) -> None:
+        """Append one line."""
+        line = f"{now()}  {text}\n"
+        if self.folder.is_local:
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            with (self.folder.path / self.name).open("a", encoding="utf-8") as log:
+                log.write(line)
+            return
+        if self._kept is None:
+            self._kept = self.folder.read(self.name).decode() if self.folder.exists(self.name) else ""
+        self._kept += line
+        self.folder.write(self.name, self._kept.encode())
+
+
+class Journal:
+    """One update's log and standing, as its run writes them; where they cannot be written, the run goes on."""
+
+    def __init__(self, home: Folder, update: str) -> None:
+        self.folder, self.update = home / LOGS, update
+        self._log = TextLog(self.folder, f"{update}{SUFFIX}")
+
+    def line(self, text: str) -> None:
         """Append one line, with the time."""
-        name, line = f"{self.update}{SUFFIX}", f"{now()}  {text}\n"
         with suppress(OSError, StageError):
-            if self.folder.is_local:
-                self.folder.path.mkdir(parents=True, exist_ok=True)
-                with (self.folder.path / name).open("a", encoding="utf-8") as log:
-                    log.write(line)
-                return
-            if self._kept is None:
-                self._kept = self.folder.read(name).decode() if self.folder.exists(name) else ""
-            self._kept += line
-            self.folder.write(name, self._kept.encode())
+            self._log.line(text)
 
     def stand(self, standing: Standing) -> None:
         """Say where the run stands. It need not survive a power cut, so nothing waits for the disk here."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from pipeline.handover import OPTIMIZER
 from pipeline.lineage import PLAN, REFUSED, UPDATE, Lineage, Update
 from pipeline.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 from stages import distill, train
-from stages.storage import Folder
 
 KNOWN = {  # at a workspace's top; hidden files are the lease's and the system's
     *("workspace.json", "releases.json", "tokenizer", "datasets", "dedup", "updates", "studies", "report"),
@@ -23,7 +22,7 @@ UNKNOWN = "unknown"
 class Leftover:
     """A file or folder that no finished or unfinished update needs."""
 
-    path: Path
+    path: str  # relative to the workspace
     kind: str  # scratch, update, dataset, dedup, checkpoints, snapshots, optimizer, weights; unknown: not rewarm's
     bytes: int
     because: str
@@ -34,24 +33,19 @@ class Leftover:
         return self.kind != UNKNOWN
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
-    return sum(file.stat().st_size for file in files)
-
-
-def leftover(path: Path, kind: str, because: str) -> Leftover:
+def leftover(workspace: Workspace, path: str, kind: str, because: str) -> Leftover:
     """A leftover with its size."""
-    return Leftover(path, kind, size_of(path), because)
+    return Leftover(path, kind, workspace.folder.size(path), because)
 
 
 def find_leftovers(lineage: Lineage) -> list[Leftover]:
     """Everything in the workspace that nothing refers to, in the order of its path."""
     workspace = lineage.workspace
-    entries = [path for path in workspace.folder.path.iterdir() if not path.name.startswith(".")]
-    strange = [leftover(path, UNKNOWN, "not made by rewarm") for path in entries if path.name not in KNOWN]
+    names = [*workspace.folder.files(), *workspace.folder.folders()]
+    strange = [leftover(workspace, name, UNKNOWN, "not made by rewarm") for name in names if name not in KNOWN]
     found = {one.path: one for one in [*of_updates(lineage), *of_data(lineage), *scratch(workspace), *strange]}
-    return [found[path] for path in sorted(found) if not any(parent in found for parent in path.parents)]
+    inside = {path: {str(parent) for parent in PurePosixPath(path).parents} for path in found}
+    return [found[path] for path in sorted(found) if not inside[path] & found.keys()]
 
 
 def of_updates(lineage: Lineage) -> Iterator[Leftover]:
@@ -60,20 +54,23 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
     for name in (workspace.folder / "updates").folders():
         folder = workspace.update(name)
         if not folder.exists(UPDATE) and not folder.exists(PLAN):
-            yield leftover(folder.path, "update", "neither begun nor finished: what a dropped update left")
+            because = "neither begun nor finished: what a dropped update left"
+            yield leftover(workspace, f"updates/{name}", "update", because)
     starts = {update.id for update in next_starts(lineage)}
     for update in lineage.updates:
+        place, finished = f"updates/{update.id}", f"{update.id} is finished"
+        for path, kind, because in (
+            (f"{place}/checkpoints", "checkpoints", finished),
+            (f"{place}/trunk/{train.SNAPSHOTS}", "snapshots", finished),
+            (f"{place}/trunk/{OPTIMIZER}", "optimizer", "no update can start from it any more"),
+        ):
+            if workspace.folder.exists(path) and (kind != "optimizer" or update.id not in starts):
+                yield leftover(workspace, path, kind, because)
         folder = workspace.update(update.id)
-        if (folder / "checkpoints").exists():
-            yield leftover((folder / "checkpoints").path, "checkpoints", f"{update.id} is finished")
-        if (folder / "trunk" / train.SNAPSHOTS).exists():
-            yield leftover((folder / "trunk" / train.SNAPSHOTS).path, "snapshots", f"{update.id} is finished")
-        if update.id not in starts and (folder / "trunk" / OPTIMIZER).exists():
-            yield leftover((folder / "trunk" / OPTIMIZER).path, "optimizer", "no update can start from it any more")
         for part in ("trunk", "release"):
-            model = folder / part / "model"
             if is_pruned(folder, part):
-                yield from (leftover(file, "weights", "pruning was stopped here") for file in weight_files(model))
+                for name in weight_files(folder / part / "model"):
+                    yield leftover(workspace, f"{place}/{part}/model/{name}", "weights", "pruning was stopped here")
 
 
 def next_starts(lineage: Lineage) -> list[Update]:
@@ -94,11 +91,12 @@ def of_data(lineage: Lineage) -> Iterator[Leftover]:
     workspace = lineage.workspace
     needed = brought(workspace) | ({distill.NAME} if lineage.unfinished is not None else set())
     for name in sorted(set((workspace.folder / "datasets").folders()) - needed):
-        for entry in sorted(workspace.dataset(name).path.iterdir()):
-            if entry.name not in RECORDED:
-                yield leftover(entry, "dataset", f"{name} belongs to no update")
+        folder = workspace.dataset(name)
+        for entry in sorted([*folder.files(), *folder.folders()]):
+            if entry not in RECORDED:
+                yield leftover(workspace, f"datasets/{name}/{entry}", "dataset", f"{name} belongs to no update")
     for name in sorted(set((workspace.folder / "dedup").folders()) - needed):
-        yield leftover(workspace.dedup(name).path, "dedup", f"{name} belongs to no update")
+        yield leftover(workspace, f"dedup/{name}", "dedup", f"{name} belongs to no update")
 
 
 def brought(workspace: Workspace) -> set[str]:
@@ -113,13 +111,14 @@ def brought(workspace: Workspace) -> set[str]:
 
 
 def scratch(workspace: Workspace) -> Iterator[Leftover]:
-    """What killed writers left beside their files (``Folder.writing``). Studies have writers of their own."""
-    for path in sorted(workspace.folder.path.rglob(".*.tmp")):
-        inside = path.relative_to(workspace.folder.path).parts
-        if inside[0] not in ("studies", "watch") and not inside[0].startswith(".lease"):
-            yield leftover(path, "scratch", "a writer was killed")
+    """What killed writers left beside their files (``Folder.writing``), on a disk: in a store nothing is left.
 
-
-def delete(folder: Folder, path: Path) -> None:
-    """Remove a leftover of a folder below which it lies."""
-    folder.delete(str(path.relative_to(folder.path)))
+    Studies have writers of their own.
+    """
+    if not workspace.folder.is_local:
+        return
+    root = workspace.folder.path
+    for path in sorted(root.rglob(".*.tmp")):
+        inside = path.relative_to(root)
+        if inside.parts[0] not in ("studies", "watch") and not inside.parts[0].startswith(".lease"):
+            yield leftover(workspace, inside.as_posix(), "scratch", "a writer was killed")

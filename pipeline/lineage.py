@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.gate.settings import GateSettings, TrunkPolicy
+from pipeline.objects import rewrite_json
 from pipeline.steps import now
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import UsageError
@@ -13,6 +14,7 @@ from stages.train import Schedule
 UPDATE = "update.json"
 PLAN = "plan.json"
 RELEASES = "releases.json"
+NONE: dict[str, Any] = {"current": None, "history": []}  # what it says before the first release
 RELEASED, REFUSED = "released", "refused"
 
 
@@ -234,14 +236,16 @@ class Lineage:
 
     def _releases(self) -> dict[str, Any]:
         folder = self.workspace.folder
-        found: dict[str, Any] = (
-            folder.read_json(RELEASES) if folder.exists(RELEASES) else {"current": None, "history": []}
-        )
+        found: dict[str, Any] = folder.read_json(RELEASES) if folder.exists(RELEASES) else NONE
         return found
 
     def _make_current(self, name: str, because: str, **more: str) -> None:
         entry = {"update": name, "at": now(), "because": because, **more}
-        self.workspace.folder.write_json(RELEASES, {"current": name, "history": [*self.history, entry]})
+
+        def changed(before: Any) -> dict[str, Any]:
+            return {"current": name, "history": [*(before or NONE)["history"], entry]}
+
+        rewrite_json(self.workspace.folder, RELEASES, changed)
 
 
 def policy_of(workspace: Workspace) -> TrunkPolicy:

@@ -7,11 +7,10 @@ What stays, and why, is said as well.
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline.handover import OPTIMIZER
-from pipeline.leftovers import Leftover, delete, find_leftovers, leftover, next_starts
+from pipeline.leftovers import Leftover, find_leftovers, leftover, next_starts
 from pipeline.lineage import Lineage
 from pipeline.pruned import PRUNED, is_pruned, read_pruned, weight_files
 from pipeline.steps import now
@@ -34,7 +33,7 @@ class Weights:
 
     update: str
     part: str  # trunk or release
-    files: tuple[Path, ...]
+    files: tuple[str, ...]  # names, in the model's folder
     bytes: int
 
 
@@ -51,14 +50,13 @@ class Prunable:
         """All that would be freed."""
         return sum(one.bytes for one in self.weights) + sum(one.bytes for one in self.leftovers)
 
-    def to_json(self, root: Path) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As JSON types; paths relative to the workspace."""
-        leftovers = [{**asdict(one), "path": str(one.path.relative_to(root))} for one in self.leftovers]
         weights = [
             {"path": f"updates/{one.update}/{one.part}/model", "kind": f"{one.part} weights", "bytes": one.bytes}
             for one in self.weights
         ]
-        return {"bytes": self.bytes, "prune": [*weights, *leftovers], "keep": self.kept}
+        return {"bytes": self.bytes, "prune": [*weights, *map(asdict, self.leftovers)], "keep": self.kept}
 
 
 def refuse_damaged_records(workspace: Workspace) -> None:
@@ -82,15 +80,18 @@ def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
     for update in lineage.updates:
         folder = lineage.workspace.update(update.id)
         for part in ("trunk", "release"):
-            files = weight_files(folder / part / "model")
+            model = folder / part / "model"
+            files = weight_files(model)
             if files and f"{update.id}/{part}" not in found.kept and not is_pruned(folder, part):
-                size = sum(file.stat().st_size for file in files)
+                size = sum(map(model.size, files))
                 found.weights.append(Weights(update.id, part, tuple(files), size))
     found.leftovers = [one for one in find_leftovers(lineage) if one.prunable]
     if lineage.updates:
-        model = lineage.workspace.update(lineage.updates[0].id) / "initial" / "model"
-        if files := weight_files(model):
-            found.leftovers += [leftover(file, "initial weights", "the base is finished") for file in files]
+        place = f"updates/{lineage.updates[0].id}/initial/model"
+        found.leftovers += [
+            leftover(lineage.workspace, f"{place}/{name}", "initial weights", "the base is finished")
+            for name in weight_files(lineage.workspace.folder / place)
+        ]
     if studies:
         found.leftovers += list(study_weights(lineage.workspace))
     return found
@@ -105,7 +106,7 @@ def needed(lineage: Lineage, keep: int) -> dict[str, str]:
         found[f"{update.id}/trunk"] = "the next update can start from it, and is held to it (train.kl_weight)"
         found.setdefault(f"{update.id}/release", "the newest releases, promoted or refused")
     if lineage.head is not None:
-        started = lineage.trunk().path.parent.parent.name
+        started = lineage.trunk().at("../..").name
         found.setdefault(f"{started}/trunk", "the next update starts from it")
     for name in list(dict.fromkeys(reversed(lineage.standing())))[:keep]:
         found[f"{name}/release"] = f"one of the last {keep} releases"
@@ -121,10 +122,13 @@ def study_weights(workspace: Workspace) -> Iterator[Leftover]:
         for trial in (trials / name for name in trials.folders()):
             if trial.exists(RESULT):
                 because = f"trial {trial.name} of study {study} is finished"
-                parts = [trial / "checkpoints", trial / "trunk" / OPTIMIZER, trial / "trunk" / SNAPSHOTS]
-                yield from (leftover(part.path, "study", because) for part in parts if part.exists())
-                models = (trial / part / "model" for part in ("initial", "trunk", "release"))
-                yield from (leftover(file, "study", because) for model in models for file in weight_files(model))
+                parts = [
+                    part for part in ("checkpoints", f"trunk/{OPTIMIZER}", f"trunk/{SNAPSHOTS}") if trial.exists(part)
+                ]
+                for model in (f"{part}/model" for part in ("initial", "trunk", "release")):
+                    parts += [f"{model}/{name}" for name in weight_files(trial / model)]
+                place = trial.relative_to(workspace.folder)
+                yield from (leftover(workspace, f"{place}/{part}", "study", because) for part in parts)
 
 
 def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress) -> Prunable:
@@ -144,14 +148,14 @@ def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress) ->
             take_out(workspace.update(weights.update), weights)
             progress.advance(weights.bytes)
         for one in found.leftovers:
-            delete(workspace.folder, one.path)
+            workspace.folder.delete(one.path)
             progress.advance(one.bytes)
     return found
 
 
 def take_out(update: Folder, weights: Weights) -> None:
     """Delete a model's weights, and say so first."""
-    said = {"at": now(), "bytes": weights.bytes, "files": [file.name for file in weights.files]}
+    said = {"at": now(), "bytes": weights.bytes, "files": list(weights.files)}
     update.write_json(PRUNED, {**read_pruned(update), weights.part: said})
-    for file in weights.files:
-        delete(update, file)
+    for name in weights.files:
+        (update / weights.part / "model").delete(name)

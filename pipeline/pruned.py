@@ -1,6 +1,5 @@
 """What was taken out of an update to save space: ``pruned.json`` in its folder says which weights, and when."""
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.workspace import Workspace
@@ -8,12 +7,12 @@ from stages.errors import UsageError
 from stages.storage import Folder
 
 PRUNED = "pruned.json"
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
-def weight_files(model: Folder) -> list[Path]:
-    """The files of a model's folder that hold its weights; configuration, tokenizer and card are not among them."""
-    return sorted(file for pattern in WEIGHTS for file in model.path.glob(pattern))
+def weight_files(model: Folder) -> list[str]:
+    """Names of the files in a model's folder that hold its weights; configuration, tokenizer and card do not."""
+    return [name for name in model.files() if name.endswith(WEIGHTS)]
 
 
 def read_pruned(update: Folder) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Parcel:
 
     def bytes(self, name: str) -> int:
         """Size of a file."""
-        return len(self.card.encode()) if name == CARD else (self.release.path / name).stat().st_size
+        return len(self.card.encode()) if name == CARD else self.release.size(name)
 
 
 def parse_target(uri: str, revision: str | None, private: bool) -> Target:
@@ -109,7 +109,8 @@ def push_to_disk(parcel: Parcel, folder: Folder, progress: Progress) -> None:
             if name == CARD:
                 (scratch / name).write_text(parcel.card, encoding="utf-8")
             else:
-                copy(parcel.release.path / name, scratch / name)
+                with parcel.release.fetched(name) as file:
+                    copy(file, scratch / name)
             progress.advance(parcel.bytes(name))
 
 
@@ -127,7 +128,8 @@ def push_to_bucket(parcel: Parcel, folder: Folder, progress: Progress) -> None:
         if name == CARD:
             folder.write(CARD, parcel.card.encode())
         else:
-            folder.upload(parcel.release.path / name, name)
+            with parcel.release.fetched(name) as file:
+                folder.upload(file, name)
         progress.advance(parcel.bytes(name))
     for name in folder.files():
         if name not in parcel.files:
@@ -146,12 +148,12 @@ def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress
         api.create_repo(repository, private=target.private, exist_ok=True, repo_type="model")
         if target.revision is not None:
             api.create_branch(repository, branch=target.revision, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="rewarm-push-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="rewarm-push-") as scratch, parcel.release.fetched() as release:
             for name in parcel.files:
                 if name == CARD:
                     (Path(scratch) / name).write_text(parcel.card, encoding="utf-8")
                 else:
-                    (Path(scratch) / name).symlink_to(parcel.release.path / name)
+                    (Path(scratch) / name).symlink_to(release / name)
             return api.upload_folder(
                 repo_id=repository,
                 folder_path=scratch,

@@ -78,9 +78,7 @@ def verify(uri: str, quick: bool, terminal: Terminal) -> dict[str, Any]:
         lineage = Lineage(workspace)
         if lineage.unfinished is not None:
             findings.notes.append(f"{lineage.unfinished}: not finished, so it was not verified")
-        left = [
-            {**asdict(one), "path": str(one.path.relative_to(workspace.folder.path))} for one in find_leftovers(lineage)
-        ]
+        left = [asdict(one) for one in find_leftovers(lineage)]
     return {"workspace": str(workspace.folder), **findings.to_json(), "orphans": left}
 
 
@@ -93,7 +91,7 @@ def prune(uri: str, keep: int, studies: bool, yes: bool, terminal: Terminal) -> 
     else:
         refuse_damaged_records(workspace)
         found = find_prunable(Lineage(workspace), keep, studies)
-    return {"workspace": str(workspace.folder), "pruned": yes, **found.to_json(workspace.folder.path)}
+    return {"workspace": str(workspace.folder), "pruned": yes, **found.to_json()}
 
 
 def push(

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pyarrow.fs as pafs
+
 from pipeline.lease import Lease, hold
 from stages.errors import UsageError
 from stages.storage import REMOVED, Folder, remove
 
 FORMAT_VERSION = 1
+BUCKETS = ("s3", "gs", "gcs")
 RECORD = "workspace.json"
 LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # where folders are deleted
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -28,9 +31,11 @@ class Workspace:
     """
 
     def __init__(self, uri: str) -> None:
+        """Raises ``UsageError`` where there can be none: an address that is no bucket's, or that does not answer."""
         self.folder = Folder(uri)
-        if not self.folder.is_local:
-            raise UsageError(f"{uri}: a workspace lies on a disk that is mounted on every node, not in a bucket")
+        if "://" in uri and not uri.startswith("file://"):
+            refuse_address(uri)
+            refuse_unreachable(self.folder)
 
     @classmethod
     def open(cls, uri: str) -> "Workspace":
@@ -84,9 +89,39 @@ class Workspace:
 
     def sweep(self) -> None:
         """Remove what killed commands left of folders that they were deleting."""
+        if not self.folder.is_local:  # a store deletes object by object, and what is left is deleted again
+            return
         for level in ("", *LEVELS):
             for left in self.folder.path.glob(f"{level}.*{REMOVED}"):
                 remove(left)
+
+
+def refuse_address(uri: str) -> None:
+    """``UsageError`` for an address that names no bucket, or that holds keys."""
+    scheme, _, rest = uri.partition("://")
+    place = rest.partition("?")[0].partition("/")[0]
+    keys, _, bucket = place.rpartition("@")
+    if scheme not in BUCKETS or not bucket:
+        raise UsageError(f"{scheme}://{bucket}: a workspace is a folder, s3://BUCKET/PATH or gs://BUCKET/PATH")
+    if keys not in ("", "anonymous"):
+        raise UsageError(
+            f"{scheme}://…@{bucket}: keys in an address end up in logs and records; give them in the environment "
+            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or as the machine's role"
+        )
+
+
+def refuse_unreachable(folder: Folder) -> None:
+    """``UsageError`` where a bucket is not there, or does not let us look."""
+    filesystem, path = folder.filesystem()
+    bucket = path.partition("/")[0]
+    try:
+        there = filesystem.get_file_info(bucket).type != pafs.FileType.NotFound
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the bucket cannot be looked at: {error}. Check the address, the network and the credentials"
+        ) from error
+    if not there:
+        raise UsageError(f"{folder}: there is no bucket {bucket}; make it first")
 
 
 def check_name(name: str) -> str:

@@ -7,6 +7,7 @@ A folder may carry a guard, which is asked before every write and again at the m
 """
 
 import os
+import posixpath
 import shutil
 import tempfile
 import uuid
@@ -22,6 +23,7 @@ import xxhash
 from stages.errors import UsageError
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
+FLAT = ("gs://", "gcs://")  # Arrow shows no folders of a Google bucket (apache/arrow#35993), and deletes none
 REMOVED = ".removed"  # ends the names of folders that have been taken away and are being deleted
 
 
@@ -69,6 +71,17 @@ class Folder:
         head, mark, query = self.uri.partition("?")
         return Folder(f"{head}/{child}{mark}{query}", self.guard)
 
+    def at(self, relative: str) -> "Folder":
+        """The folder at a path relative to this one, which may lead up (``../other``)."""
+        head, mark, query = self.uri.partition("?")
+        scheme, separator, path = head.rpartition("://")
+        return Folder(f"{scheme}{separator}{posixpath.normpath(f'{path}/{relative}')}{mark}{query}", self.guard)
+
+    def relative_to(self, start: "Folder") -> str:
+        """The path from ``start`` to this folder; ``start.at`` leads back."""
+        here, there = (one.uri.partition("?")[0].rpartition("://")[2] for one in (self, start))
+        return posixpath.relpath(here, there)
+
     def guarded(self, guard: Guard | None) -> "Folder":
         """The same folder, whose writes (and its children's) ``guard`` is asked about; None: nobody is."""
         return Folder(self.uri, guard)
@@ -108,11 +121,23 @@ class Folder:
         if self.is_local:
             return (self.path / name).exists()
         filesystem, path = self.filesystem()
-        return bool(filesystem.get_file_info(f"{path}/{name}".rstrip("/")).type != pafs.FileType.NotFound)
+        target = f"{path}/{name}".rstrip("/")
+        if self.uri.startswith(FLAT):
+            return bool(files_below(filesystem, target))
+        return bool(filesystem.get_file_info(target).type != pafs.FileType.NotFound)
 
     def committed(self) -> bool:
         """Whether the folder is whole: its manifest, written last, is there."""
         return self.exists(MANIFEST)
+
+    def size(self, name: str = "") -> int:
+        """Bytes of a file in the folder, or of all files in a folder or below; links are not followed, and count 0."""
+        if self.is_local:
+            target = self.path / name
+            files = [target] if target.is_file() else [one for one in target.rglob("*") if one.is_file()]
+            return sum(file.stat().st_size for file in files if not file.is_symlink())
+        filesystem, path = self.filesystem()
+        return sum(info.size for info in files_below(filesystem, f"{path}/{name}".rstrip("/")))
 
     def files(self, suffix: str = "") -> list[str]:
         """Names of the files directly in the folder that end in ``suffix``, sorted; none where there is no folder."""
@@ -124,6 +149,11 @@ class Folder:
 
     def _children(self) -> list[tuple[str, pafs.FileType]]:
         filesystem, path = self.filesystem()
+        if self.uri.startswith(FLAT):
+            below = [info.path.removeprefix(path).lstrip("/") for info in files_below(filesystem, path)]
+            folders = {name.partition("/")[0] for name in below if "/" in name}
+            files = [(name, pafs.FileType.File) for name in below if "/" not in name]
+            return sorted(files + [(name, pafs.FileType.Directory) for name in folders])
         found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
         return sorted((info.base_name, info.type) for info in found if not info.base_name.startswith("."))
 
@@ -149,21 +179,42 @@ class Folder:
     def local(self, name: str = "") -> Path:
         """A local path to a file or folder: itself on a local disk, else a copy kept in this machine's cache.
 
-        Only for what is committed and never changes: the copy is not refreshed.
+        A copy is known by the sizes and times of what it was made of, so what is written anew is copied anew. Raises
+        ``FileNotFoundError`` where there is nothing.
         """
         if self.is_local:
             return self.path / name
         filesystem, path = self.filesystem()
         source = f"{path}/{name}".rstrip("/")
-        target = cache_root() / xxhash.xxh3_128_hexdigest(f"{self.uri}/{name}".encode())
+        found = files_below(filesystem, source)
+        if not found:
+            raise FileNotFoundError(f"{self.uri}: {name or 'the folder'} is not there")
+        versions = [f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in found]
+        target = cache_root() / xxhash.xxh3_128_hexdigest("\n".join([self.uri, name, *versions]).encode())
         if not target.exists():
             scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            scratch.parent.mkdir(parents=True, exist_ok=True)
-            pafs.copy_files(
-                source, str(scratch), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
-            )
-            scratch.replace(target)
+            download(filesystem, source, found, scratch)
+            try:
+                scratch.replace(target)
+            except OSError:
+                if not target.exists():  # else another process was faster
+                    raise
+            finally:
+                remove(scratch)
         return target
+
+    @contextmanager
+    def fetched(self, name: str = "") -> Iterator[Path]:
+        """The same without the cache: what lies in the store now, for as long as the block lasts."""
+        if self.is_local:
+            yield self.path / name
+            return
+        filesystem, path = self.filesystem()
+        source = f"{path}/{name}".rstrip("/")
+        with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
+            copy = Path(scratch) / source.rpartition("/")[2]
+            download(filesystem, source, files_below(filesystem, source), copy)
+            yield copy
 
     # -- writing ---------------------------------------------------------------------------------------------
 
@@ -227,7 +278,12 @@ class Folder:
                 sync(self.path)
         else:
             with self._committing():
-                pafs.copy_files(source.filesystem()[1], f"{path}/{name}", source_filesystem=filesystem)
+                pafs.copy_files(
+                    source.filesystem()[1],
+                    f"{path}/{name}",
+                    source_filesystem=filesystem,
+                    destination_filesystem=filesystem,
+                )
             source.delete()
 
     def sweep(self) -> None:
@@ -251,7 +307,10 @@ class Folder:
         target = f"{path}/{name}".rstrip("/")
         kind = filesystem.get_file_info(target).type
         with self._committing():
-            if kind == pafs.FileType.Directory:
+            if kind == pafs.FileType.Directory and self.uri.startswith(FLAT):
+                for info in files_below(filesystem, target):
+                    filesystem.delete_file(info.path)
+            elif kind == pafs.FileType.Directory:
                 filesystem.delete_dir(target)
             elif kind == pafs.FileType.File:
                 filesystem.delete_file(target)
@@ -271,6 +330,25 @@ class Folder:
 
     def _committing(self) -> AbstractContextManager[None]:
         return nullcontext() if self.guard is None else self.guard.committing()
+
+
+def files_below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
+    """A file, or all files below a folder, in the order of their paths; none where there is nothing."""
+    info = filesystem.get_file_info(path)
+    if info.type == pafs.FileType.File:
+        return [info]
+    found = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    return sorted((one for one in found if one.type == pafs.FileType.File), key=lambda one: str(one.path))
+
+
+def download(filesystem: pafs.FileSystem, source: str, files: list[pafs.FileInfo], to: Path) -> None:
+    """Copy ``files`` (``source`` itself, or all below it) to the disk."""
+    for info in files:
+        copy = to / info.path.removeprefix(source).lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        pafs.copy_files(
+            info.path, str(copy), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
+        )
 
 
 def cache_root() -> Path:

@@ -14,8 +14,8 @@ class ArrivalReport:
     """Reports what a watch has seen; of a workspace that was never watched, that there is nothing."""
 
     def __init__(self, workspace: Workspace, metrics: Reporter) -> None:
-        self.folder = workspace.folder.path / FOLDER
         self.metrics = metrics
+        self.folder = workspace.folder / FOLDER
         self.journal, self.book = Journal(self.folder), Book()
 
     def report(self) -> None:

@@ -5,10 +5,11 @@ rewarm plan WORKSPACE --data NAME=PATH
 
 import json
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import Recipe, apply_settings
@@ -64,8 +65,8 @@ def make_plan(
     """
     require_base(lineage)
     check_length(lineage.trunk().local(), recipe.train.seq_len)
-    with tempfile.TemporaryDirectory(prefix="rewarm-plan-", dir=shared_scratch(lineage)) as scratch:
-        found = survey(lineage, inputs, recipe, Path(scratch), progress)
+    with scratch_of(lineage) as scratch:
+        found = survey(lineage, inputs, recipe, scratch, progress)
     choices = choose(found.shift, situation(lineage, recipe))
     for name in choices if given is None else choices.keys() & set(given):
         choices[name] = kept(setting(recipe, name), choices[name])
@@ -85,12 +86,21 @@ def kept(value: Any, choice: Choice) -> Choice:
     return Choice(value, f"as given; the plan's own choice is {json.dumps(choice.value)}: {choice.because}")
 
 
-def shared_scratch(lineage: Lineage) -> str | None:
-    """Where scratch is put: on a cluster of several machines beside the workspace, which all of them see."""
+@contextmanager
+def scratch_of(lineage: Lineage) -> Iterator[Folder]:
+    """A folder for the block: on a cluster of several machines beside the workspace, which all of them see."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return str(lineage.workspace.folder.path.parent) if len(nodes) > 1 else None
+    if len(nodes) == 1:
+        with tempfile.TemporaryDirectory(prefix="rewarm-plan-") as scratch:
+            yield Folder(scratch)
+        return
+    beside = lineage.workspace.folder.at(f"../rewarm-plan-{uuid.uuid4().hex}")
+    try:
+        yield beside
+    finally:
+        beside.delete()
 
 
 def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, Choice]) -> Plan:

@@ -1,6 +1,7 @@
 """What an arrival holds and how it differs from earlier data: all that the planner does with text and model."""
 
 import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ class Survey:
 
 
 def survey(
-    lineage: Lineage, inputs: Mapping[str, Sequence[InputFile]], recipe: Recipe, scratch: Path, progress: Progress
+    lineage: Lineage, inputs: Mapping[str, Sequence[InputFile]], recipe: Recipe, scratch: Folder, progress: Progress
 ) -> Survey:
     """Sample the arrival into ``scratch`` and compare it with the lineage; Ray must be initialised.
 
@@ -60,17 +61,18 @@ def survey(
     """
     settings, workspace = recipe.plan, lineage.workspace
     files = [file for found in inputs.values() for file in found]
-    sample = take_sample(files, recipe.ingest, settings.read_bytes, settings.sample_bytes, scratch, progress)
+    with tempfile.TemporaryDirectory(prefix="rewarm-sample-") as own:
+        sample = take_sample(files, recipe.ingest, settings.read_bytes, settings.sample_bytes, Path(own), progress)
     known = known_documents(sample, [workspace.dedup(name) for name in lineage.datasets()])
     sample = without(sample, known)
-    stored = write_sample(sample, settings.loss_bytes, Folder(scratch / "dataset") / "documents")
-    tokens = Folder(scratch / "tokens")
-    tokenize.run(Folder(scratch / "dataset"), workspace.tokenizer, tokens, recipe.tokenize, progress)
+    stored = write_sample(sample, settings.loss_bytes, scratch / "dataset" / "documents")
+    tokens = scratch / "tokens"
+    tokenize.run(scratch / "dataset", workspace.tokenizer, tokens, recipe.tokenize, progress)
     stream = TokenStream(tokens / "train")
     held_out = overlap(sample, lineage) if recipe.ingest.decontaminate.enabled else 0.0
     file_bytes = sum(file.size for file in files)
     amount = account(sample, known, stream, stored, recipe.ingest.validation_share, held_out, file_bytes)
-    loss, bits, margin = run_trunk(lineage, recipe, tokens / "train", Folder(scratch), progress)
+    loss, bits, margin = run_trunk(lineage, recipe, tokens / "train", scratch, progress)
     return Survey(amount, compare(lineage, recipe, sample, known, stream, (loss, bits, margin), progress))
 
 

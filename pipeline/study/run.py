@@ -130,6 +130,7 @@ def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: 
         task = by_id[config["trial"]]
         run_trial(task, (watcher(task),))
 
+    filesystem, place = workspace.study.filesystem()
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(trainable, {"memory": 1}),  # its workers hold the CPUs; Tune wants something held
         param_space={"trial": ray_tune.grid_search(list(by_id))},
@@ -138,7 +139,8 @@ def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: 
         ),
         run_config=ray_tune.RunConfig(
             name="tune",
-            storage_path=workspace.study.uri,
+            storage_path=place,
+            storage_filesystem=None if workspace.study.is_local else filesystem,
             verbose=0,
             failure_config=ray_tune.FailureConfig(max_failures=1),
         ),

@@ -5,9 +5,10 @@ from typing import Any
 
 from pipeline.arrival import Arrival
 from pipeline.config import Recipe
+from pipeline.journal import TextLog
 from pipeline.lineage import Lineage
 from pipeline.making import Data, Making, Tokenizer
-from pipeline.steps import Runner, now
+from pipeline.steps import Runner
 from pipeline.study.grid import Trial
 from pipeline.study.places import Blank, StudyWorkspace, TrialWorkspace
 from pipeline.update import learn, put_in_order
@@ -37,13 +38,11 @@ class TrialLog:
     """A trial's progress as lines of a file."""
 
     def __init__(self, folder: Folder) -> None:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        self.path = folder.path / LOG
+        self.log = TextLog(folder, LOG)
 
     def note(self, text: str) -> None:
         """One line."""
-        with self.path.open("a", encoding="utf-8") as log:
-            log.write(f"{now()} {text}\n")
+        self.log.line(text)
 
     def stage(self, name: str, skipped: bool) -> None:
         """A stage begins, or is skipped."""

@@ -70,8 +70,7 @@ class DatasetCheck:
                 self.findings.name(self.folder), f"the dataset of update {update.id}", "no such folder", RESTORE
             )
             return
-        size = sum(file.stat().st_size for file in self.folder.path.rglob("*") if file.is_file())
-        progress.begin(f"verifying dataset {self.name}", size, "bytes")
+        progress.begin(f"verifying dataset {self.name}", self.folder.size(), "bytes")
         documents = self.check_documents(update.data.get(self.name, {}), progress)
         self.check_tokens(update.data.get(self.name, {}), documents, definition, progress)
         self.check_index()
@@ -129,7 +128,7 @@ class DatasetCheck:
                     )
             split.whole &= len(self.findings.problems) == problems
             split.names.append(name.removesuffix(".parquet"))
-            progress.advance((folder.path / name).stat().st_size)
+            progress.advance(folder.size(name))
         split.ids = np.concatenate(parts)
 
     def check_tokens(
@@ -161,7 +160,7 @@ class DatasetCheck:
                         account.add(batch)
                     lines.append(f"{split}/{name} {account.as_dict()['digest']}\n")
                     self.findings.checked["tokens"] += account.num_tokens
-                progress.advance((shards.path / f"{name}.arrow").stat().st_size)
+                progress.advance(shards.size(f"{name}.arrow"))
         if len(self.findings.problems) == problems:
             found = str(xxhash.xxh3_128_hexdigest("".join(lines).encode()))
             self.findings.compare(self.findings.name(folder), "tokens of digest", outcome["digest"], found, RESTORE)

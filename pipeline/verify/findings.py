@@ -30,7 +30,7 @@ class Findings:
 
     def name(self, folder: Folder, file: str = "") -> str:
         """A file's place in the workspace."""
-        return (folder.uri.removeprefix(self.root.uri).lstrip("/") + f"/{file}").strip("/")
+        return f"{folder.relative_to(self.root)}/{file}".removeprefix("./").rstrip("/")
 
     def add(self, file: str, expected: str, found: str, remedy: str) -> None:
         """Enter a problem."""

@@ -1,7 +1,6 @@
 """The weights of trunks and releases against the digests that were taken when they were made."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.lineage import Update
@@ -17,7 +16,7 @@ from stages.tokenizer_folder import Definition, tokenizer_digest
 PARTS = ("trunk", "release")
 
 
-def stored_digest(model: Path) -> str:
+def stored_digest(model: Folder) -> str:
     """The digest of a Hugging Face folder's weights: they are loaded, in fp32, as training loads them."""
     import transformers
 
@@ -26,7 +25,8 @@ def stored_digest(model: Path) -> str:
     said: Any = transformers.utils.logging
     said.set_verbosity_error()  # what is missing in a damaged file shows in the digest
     said.disable_progress_bar()
-    return digest(model_weights(load_model(model)))
+    with model.fetched() as path:
+        return digest(model_weights(load_model(path)))
 
 
 def check_weights(
@@ -39,7 +39,7 @@ def check_weights(
     """Every trunk and release that was not pruned, with its tokenizer."""
     places = [(update, part) for update in updates for part in PARTS]
     models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
-    sizes = {key: sum(file.stat().st_size for file in weight_files(model)) for key, model in models.items()}
+    sizes = {key: sum(map(model.size, weight_files(model))) for key, model in models.items()}
     progress.begin("verifying weights", sum(sizes.values()), "bytes")
     for update, part in places:
         check_model(workspace.update(update.id), update, part, definition, findings)
@@ -57,7 +57,7 @@ def check_model(folder: Folder, update: Update, part: str, definition: Definitio
         findings.add(name, "weights (*.safetensors)", "none", RESTORE)
         return
     with findings.reading(name, f"weights of digest {update.weights[part]}", RESTORE):
-        findings.compare(name, "weights of digest", update.weights[part], stored_digest(model.path), RESTORE)
+        findings.compare(name, "weights of digest", update.weights[part], stored_digest(model), RESTORE)
         findings.checked["models"] += 1
     if definition is not None:
         with findings.reading(name, "the lineage's tokenizer", RESTORE):
@@ -68,7 +68,7 @@ def refuse_damaged(workspace: Workspace, update: Update) -> None:
     """``StageError`` where a release's weights are not those of its record."""
     model = workspace.update(update.id) / "release" / "model"
     try:
-        found = stored_digest(model.path)
+        found = stored_digest(model)
     except Exception as error:  # whatever the library makes of damaged bytes
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if found != update.weights["release"]:

@@ -54,7 +54,7 @@ def watch(uri: str, settings: WatchSettings, once: bool) -> int:
     if once and settings.cron is not None:
         raise UsageError("--once is one tick by itself; leave out --cron, or --once")
     workspace, recipe = opened(uri, settings)
-    with only_watch(workspace.folder.path / FOLDER):
+    with only_watch(workspace.folder / FOLDER):
         made = Watch(workspace, recipe, settings, say)
         with stopped_by_signals(made):
             when = f"at {settings.cron} ({settings.timezone})" if settings.cron else f"every {settings.every:g} s"
@@ -88,7 +88,7 @@ def say(line: str) -> None:
 def read(uri: str) -> tuple[Workspace, Journal, Book]:
     """A workspace and the book of its watch."""
     workspace = Workspace.open(uri)
-    journal, book = Journal(workspace.folder.path / FOLDER), Book()
+    journal, book = Journal(workspace.folder / FOLDER), Book()
     book.turn(journal.read())
     return workspace, journal, book
 
@@ -118,7 +118,7 @@ def retry(uri: str, name: str) -> str:
 def status(uri: str) -> tuple[Book, bool]:
     """The book, and whether a watch runs."""
     workspace, _, book = read(uri)
-    return book, is_watched(workspace.folder.path / FOLDER)
+    return book, is_watched(workspace.folder / FOLDER)
 
 
 def outlook(uri: str, settings: WatchSettings) -> dict[str, Any]:

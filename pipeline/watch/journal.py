@@ -1,27 +1,29 @@
 """What a watch has seen and done: JSON lines in ``WORKSPACE/watch/journal.jsonl``, only ever added to.
 
-A line is on the disk before its event counts. What a kill leaves of a line was never reported, and is dropped by the
-next writer. Several processes may write (``--pause`` beside a running watch): each holds the file's lock meanwhile.
+A line is in the storage before its event counts. What a kill leaves of a line was never reported, and is dropped by the
+next writer. Several processes may write (``--pause`` beside a running watch), one after the other.
 """
 
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from pipeline.lease import hold, look
+from pipeline.objects import Objects
 from stages.errors import UsageError
-from stages.storage import sync
+from stages.storage import Folder, sync
 
 FOLDER = "watch"  # of the workspace
 JOURNAL = "journal.jsonl"
-LOCK = ".lock"
+GLANCE = 5.0  # seconds between two looks at a bucket for what others have written
 
 
 @dataclass(frozen=True)
@@ -44,32 +46,40 @@ class Event:
     details: Mapping[str, Any]
 
 
+class Lines(Protocol):
+    """A file of lines that several processes add to."""
+
+    place: str
+
+    def append(self, line: Callable[[int], bytes]) -> None:
+        """Add the line that ``line`` makes, given how many there are; what a kill left of one goes first."""
+
+    def read(self, offset: int) -> bytes:
+        """What follows the first ``offset`` bytes."""
+
+    def size(self) -> int:
+        """Bytes, 0 where nothing was written."""
+
+
 class Journal:
     """The journal's file; ``read`` gives what is new in it, whoever wrote it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / JOURNAL
+    def __init__(self, folder: Folder) -> None:
+        self.lines: Lines = LocalLines(folder.path / JOURNAL) if folder.is_local else StoredLines(folder)
         self._offset, self._seq, self._size = 0, 0, 0
 
     def append(self, draft: Draft, now: datetime) -> None:
         """Write an event down, after those that others wrote meanwhile; the next ``read`` gives it."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a+b") as stream, locked(stream):
-            whole = drop_torn(stream)
-            event = Event(count_lines(stream) + 1, stamp(now), draft.kind, draft.path, draft.details)
-            stream.write(orjson.dumps(asdict(event), option=orjson.OPT_APPEND_NEWLINE))
-            stream.flush()
-            os.fsync(stream.fileno())
-        if whole == 0:
-            sync(self.file.parent)
+
+        def line(before: int) -> bytes:
+            event = Event(before + 1, stamp(now), draft.kind, draft.path, draft.details)
+            return orjson.dumps(asdict(event), option=orjson.OPT_APPEND_NEWLINE)
+
+        self.lines.append(line)
 
     def read(self) -> list[Event]:
         """The events since the last call. Raises ``UsageError`` for a line that is none, with its number."""
-        if not self.file.exists():
-            return []
-        with self.file.open("rb") as stream:
-            stream.seek(self._offset)
-            data = stream.read()
+        data = self.lines.read(self._offset)
         whole = data[: data.rfind(b"\n") + 1]
         events = []
         for line in whole.splitlines():
@@ -77,8 +87,8 @@ class Journal:
                 events.append(Event(**orjson.loads(line)))
             except (orjson.JSONDecodeError, TypeError) as error:
                 raise UsageError(
-                    f"{self.file}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). Mend the "
-                    "line, or move the file away: what was taken in is known from the updates, what is held is not"
+                    f"{self.lines.place}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). Mend "
+                    "the line, or move the file away: what was taken in is known from the updates, what is held is not"
                 ) from error
         self._size = self._offset + len(data)
         self._offset += len(whole)
@@ -87,7 +97,63 @@ class Journal:
 
     def grown(self) -> bool:
         """Whether something was written that was not read."""
-        return self.file.exists() and self.file.stat().st_size != self._size
+        return self.lines.size() not in (0, self._size)
+
+
+class LocalLines:
+    """On a disk: appended to under a lock."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.place = file, str(file)
+
+    def append(self, line: Callable[[int], bytes]) -> None:
+        """Add a line; it is on the disk when this returns."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a+b") as stream, locked(stream):
+            whole = drop_torn(stream)
+            stream.write(line(count_lines(stream)))
+            stream.flush()
+            os.fsync(stream.fileno())
+        if whole == 0:
+            sync(self.file.parent)
+
+    def read(self, offset: int) -> bytes:
+        """What follows."""
+        if not self.file.exists():
+            return b""
+        with self.file.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+
+    def size(self) -> int:
+        """Bytes."""
+        return self.file.stat().st_size if self.file.exists() else 0
+
+
+class StoredLines:
+    """In a bucket: one object that is put anew with each line, if nobody else has meanwhile."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.objects, self.place = Objects(folder), str(folder)
+        self._seen, self._looked = 0, -GLANCE
+
+    def append(self, line: Callable[[int], bytes]) -> None:
+        """Add a line, after those of others."""
+        while True:
+            found, mark = self.objects.get(JOURNAL)
+            before = found or b""
+            if self.objects.put(JOURNAL, before + line(before.count(b"\n")), mark) is not None:
+                return
+
+    def read(self, offset: int) -> bytes:
+        """What follows."""
+        return (self.objects.get(JOURNAL)[0] or b"")[offset:]
+
+    def size(self) -> int:
+        """Bytes, as they were within the last seconds: a request is paid for, and this is asked all the time."""
+        if time.monotonic() - self._looked >= GLANCE:
+            self._seen, self._looked = self.objects.size(JOURNAL), time.monotonic()
+        return self._seen
 
 
 @contextmanager
@@ -101,34 +167,16 @@ def locked(stream: BinaryIO) -> Iterator[None]:
 
 
 @contextmanager
-def only_watch(folder: Path) -> Iterator[None]:
-    """Be the only watch of a workspace; ``UsageError`` where there is one. The lock dies with its process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as handle:
-        for _ in range(20):  # ``is_watched`` has the lock for a moment
-            if take_lock(handle.fileno()):
-                break
-            time.sleep(0.05)
-        else:
-            raise UsageError(f"{folder.parent}: is being watched already, by another process")
+def only_watch(folder: Folder) -> Iterator[None]:
+    """Be the only watch of a workspace; ``UsageError`` where there is one. Another machine's is known by its lease."""
+    with hold(folder):
         yield
 
 
-def is_watched(folder: Path) -> bool:
-    """Whether a watch runs."""
-    if not (folder / LOCK).exists():
-        return False
-    with (folder / LOCK).open("a") as handle:
-        return not take_lock(handle.fileno())
-
-
-def take_lock(handle: int) -> bool:
-    """Try to get a file's lock, which lasts until it is closed."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def is_watched(folder: Folder) -> bool:
+    """Whether a watch runs, as far as its lease tells."""
+    found = look(folder)
+    return found is not None and found["expires_in_s"] > 0
 
 
 def drop_torn(stream: BinaryIO) -> int:

@@ -15,8 +15,8 @@ class Records:
     """The journal, the book that it adds up to, and those who are told."""
 
     def __init__(self, folder: Folder, settings: WatchSettings, say: Callable[[str], None]) -> None:
-        self.journal, self.book = Journal(folder.path), Book()
-        self._workspace, self._inbox, self._say = str(folder.path.parent), settings.inbox, say
+        self.journal, self.book = Journal(folder), Book()
+        self._workspace, self._inbox, self._say = str(folder.at("..")), settings.inbox, say
         events = self.journal.read()
         targets: list[Target] = [
             *map(Webhook, settings.webhooks),

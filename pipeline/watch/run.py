@@ -14,6 +14,7 @@ from pipeline.watch.book import BROKEN, CHANGED, COST, HELD, Arrival
 from pipeline.watch.child import Child
 from pipeline.watch.inbox import look, place_of
 from pipeline.watch.journal import FOLDER, Draft, read_stamp, stamp
+from pipeline.watch.logs import Logs
 from pipeline.watch.observer import Observer
 from pipeline.watch.policy import (
     BUSY,
@@ -56,7 +57,8 @@ class Watch:
         self.busy_until: datetime | None = None
         self.failed = False  # an update failed in this process
         self._said_at = 0.0
-        self.observer = Observer(workspace.folder.uri, self.folder.path / "logs" / "observer.log")
+        self.logs = Logs(self.folder / "logs")
+        self.observer = Observer(workspace.folder.uri, self.logs.file("observer.log"))
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -202,8 +204,10 @@ class Watch:
         arguments += [word for one in sets for word in ("--set", one)]
         arguments += ["--json"] if output else []
         self.say(f"{arrival.name}: {command}")
-        child = Child(arguments, self.folder.path / "logs" / f"{arrival.name}-{label}.log", output)
+        log = f"{arrival.name}-{label}.log"
+        child = Child(arguments, self.logs.file(log), output)
         code = child.wait(self._meanwhile, lambda: self.stopping)
+        self.logs.keep(log)
         return code, child.printed()
 
     def _meanwhile(self) -> None:
@@ -233,8 +237,9 @@ class Watch:
         """Hold an arrival; where the settings say so, drop its unfinished update, so that the others do not wait."""
         self.records.write([draft])
         if self.settings.after_failure == "discard" and Lineage(self.workspace).unfinished is not None:
-            log = self.folder.path / "logs" / "discard.log"
-            Child(["discard", self.workspace.folder.uri], log).wait(self._meanwhile, lambda: False)
+            arguments = ["discard", self.workspace.folder.uri]
+            Child(arguments, self.logs.file("discard.log")).wait(self._meanwhile, lambda: False)
+            self.logs.keep("discard.log")
 
     def _busy(self, arrival: Arrival) -> bool:
         """Another command writes to the workspace: that is no fault of the arrival."""

@@ -1,10 +1,8 @@
 """Decide what an update trains on: the arrival's sequences, and among them those replayed from earlier datasets."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -134,7 +132,7 @@ def write_selections(
     places: dict[str, str] = {}
     for source in new:
         if (selection := arrivals[source.dataset].selection) is not None:
-            places[source.key] = os.path.relpath(selection.path, out.path)
+            places[source.key] = selection.relative_to(out)
     for number, part in enumerate(parts):
         if part.domains is not None:
             write_selection(out / DOMAINS / f"{number:03d}", part.domains.rows(part.domain))
@@ -148,7 +146,7 @@ def token_sets(folder: Folder, mixture: Mixture, shards: Callable[[str], Folder]
     return {
         source.key: TokenSet(
             shards(source.dataset),
-            Folder(Path(os.path.normpath(folder.path / places[source.key]))) if source.key in places else None,
+            folder.at(places[source.key]) if source.key in places else None,
         )
         for source in mixture.sources
     }

@@ -95,10 +95,21 @@ def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
         assert "no rewarm workspace" in error
 
 
-def test_a_bucket_is_no_workspace(rewarm: Command, data: Path) -> None:
-    code, _, error = rewarm("init", "s3://bucket/lm", "--recipe", "tiny", "--data", f"x={data}")
-    assert code == 2
-    assert "mounted on every node" in error
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("hdfs://node/lm", "a workspace is a folder, s3://BUCKET/PATH or gs://BUCKET/PATH"),
+        ("s3://", "a workspace is a folder, s3://BUCKET/PATH"),
+        ("s3:///lm", "a workspace is a folder, s3://BUCKET/PATH"),
+        ("s3://KEY:HIDDEN@bucket/lm", "give them in the environment"),
+        ("s3://bucket/lm?endpoint_override=127.0.0.1:9&scheme=http&region=x", "Check the address, the network"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(rewarm: Command, data: Path, address: str, message: str) -> None:
+    for words in (["status", address], ["init", address, "--recipe", "tiny", "--data", f"x={data}"]):
+        code, _, error = rewarm(*words)
+        assert (code, "HIDDEN" in error) == (2, False)
+        assert message in error
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(rewarm: Command, tmp_path: Path, data: Path) -> None:

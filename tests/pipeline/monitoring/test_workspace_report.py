@@ -15,6 +15,7 @@ from pipeline.monitoring.workspace import WorkspaceReport
 from pipeline.watch.journal import Draft, Journal, only_watch
 from pipeline.workspace import Workspace
 from stages.metrics import METRICS, REFRESH
+from stages.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -69,7 +70,7 @@ def test_arrivals_by_what_became_of_them(tmp_path: Path) -> None:
     of.surroundings()
     assert arrivals(of) == dict.fromkeys(STATES, 0)
     assert gauges(of)["watch_running"] == gauges(of)["watch_paused"] == gauges(of)["watch_blocked"] == 0
-    journal, early = Journal(tmp_path / "watch"), datetime.now(UTC) - timedelta(hours=2)
+    journal, early = Journal(Folder(tmp_path / "watch")), datetime.now(UTC) - timedelta(hours=2)
     for name in ("waits", "broken", "comes"):
         journal.append(Draft("seen", name, {"name": name, "fingerprint": "a", "files": 1, "bytes": 1}), early)
     for name in ("waits", "broken"):
@@ -77,7 +78,7 @@ def test_arrivals_by_what_became_of_them(tmp_path: Path) -> None:
     journal.append(Draft("held", "broken", {"why": "broken", "because": "no document"}), early)
     journal.append(Draft("trouble", details={"because": "the inbox is gone"}), early)
     journal.append(Draft("paused"), early)
-    with only_watch(tmp_path / "watch"):
+    with only_watch(Folder(tmp_path / "watch")):
         of.surroundings()
     assert {state: count for state, count in arrivals(of).items() if count} == {"arriving": 1, "complete": 1, "held": 1}
     assert gauges(of)["watch_running"] == gauges(of)["watch_paused"] == gauges(of)["watch_blocked"] == 1

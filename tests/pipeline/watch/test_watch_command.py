@@ -180,7 +180,7 @@ def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
 
     try:
         wait_for("watching")
-        assert "watched already" in rewarm("watch", workspace, "--inbox", inbox)[2]
+        assert "another rewarm command is writing" in rewarm("watch", workspace, "--inbox", inbox)[2]
         rewarm("watch", workspace, "--pause")
         wait_for("paused")
         drop(inbox, "bad", "{not json\n")

@@ -9,14 +9,19 @@ from watch_world import START, after
 
 from pipeline.watch.journal import Draft, Journal, is_watched, only_watch
 from stages.errors import UsageError
+from stages.storage import Folder
+
+
+def file(folder: Path) -> Path:
+    return folder / "journal.jsonl"
 
 
 def kinds(folder: Path) -> list[tuple[int, str]]:
-    return [(event.seq, event.kind) for event in Journal(folder).read()]
+    return [(event.seq, event.kind) for event in Journal(Folder(folder)).read()]
 
 
 def test_events_come_back_in_order_and_only_once(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "watch")
+    journal = Journal(Folder(tmp_path / "watch"))
     assert journal.read() == []
     journal.append(Draft("seen", "/in/a", {"files": 2}), START)
     journal.append(Draft("paused"), after(0.0015))
@@ -29,9 +34,9 @@ def test_events_come_back_in_order_and_only_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [b"{", b'{"seq":2,"at":"2026', b'{"seq":2,"at":"","kind":"x","path":"","details":{}}'])
 def test_a_torn_line_is_not_read_and_is_replaced(tmp_path: Path, torn: bytes) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal(Folder(tmp_path))
     journal.append(Draft("one"), START)
-    with journal.file.open("ab") as stream:
+    with file(tmp_path).open("ab") as stream:
         stream.write(torn)
     assert journal.grown()
     journal.read()
@@ -42,16 +47,16 @@ def test_a_torn_line_is_not_read_and_is_replaced(tmp_path: Path, torn: bytes) ->
 
 
 def test_a_broken_line_within_is_named(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = Journal(Folder(tmp_path))
     journal.append(Draft("one"), START)
-    with journal.file.open("ab") as stream:
+    with file(tmp_path).open("ab") as stream:
         stream.write(b"rubbish\n")
     with pytest.raises(UsageError, match="line 2: not an event"):
-        Journal(tmp_path).read()
+        Journal(Folder(tmp_path)).read()
 
 
 def test_what_others_write_is_seen_and_numbered_on(tmp_path: Path) -> None:
-    mine, other = Journal(tmp_path), Journal(tmp_path)
+    mine, other = Journal(Folder(tmp_path)), Journal(Folder(tmp_path))
     mine.append(Draft("one"), START)
     mine.read()
     other.append(Draft("two"), START)
@@ -62,10 +67,10 @@ def test_what_others_write_is_seen_and_numbered_on(tmp_path: Path) -> None:
 
 def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from pipeline.watch.journal import Draft, Journal\n"
+        "import sys; from datetime import datetime, UTC\n"
+        "from pipeline.watch.journal import Draft, Journal; from stages.storage import Folder\n"
         "for number in range(8):\n"
-        "    Journal(Path(sys.argv[1])).append(Draft(f'{sys.argv[2]}-{number}'), datetime.now(UTC))"
+        "    Journal(Folder(sys.argv[1])).append(Draft(f'{sys.argv[2]}-{number}'), datetime.now(UTC))"
     )
     writers = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), str(one)]) for one in range(3)]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
@@ -75,10 +80,10 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_there_is_one_watch_at_a_time(tmp_path: Path) -> None:
-    folder = tmp_path / "watch"
+    folder = Folder(tmp_path / "watch")
     assert not is_watched(folder)
     with only_watch(folder):
         assert is_watched(folder)
-        with pytest.raises(UsageError, match="watched already"), only_watch(folder):
+        with pytest.raises(UsageError, match="another rewarm command"), only_watch(folder):
             pass
     assert not is_watched(folder)

@@ -45,7 +45,7 @@ def watch(workspace: Workspace, tmp_path: Path) -> Maker:
 
 
 def kinds(watch: Watch) -> list[str]:
-    lines = watch.records.journal.file.read_text().splitlines()
+    lines = watch.folder.read("journal.jsonl").decode().splitlines()
     return [json.loads(line)["kind"] for line in lines]
 
 

@@ -1,0 +1,128 @@
+"""Objects that are written on condition: conditional puts of S3 (``If-None-Match``, ``If-Match``) and of Google's store
+(``x-goog-if-generation-match``), through obstore, because Arrow's filesystems know no conditions.
+
+Credentials are the environment's, as obstore reads them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` or the
+machine's role; ``GOOGLE_APPLICATION_CREDENTIALS`` or the machine's account. The URI's query is Arrow's:
+``s3://bucket/path?endpoint_override=host:port&scheme=http&region=…``.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import obstore
+import orjson
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import GCSStore, S3Store
+
+from stages.errors import StageError, UsageError
+from stages.storage import Folder
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
+    from obstore.store import ClientConfig, RetryConfig
+
+REQUEST = timedelta(seconds=5)  # an answer to some kilobytes takes milliseconds; a lost one must not eat a lease
+RETRIES: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}  # callers try again too
+NOBODY = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
+
+
+class Objects:
+    """The objects of one folder in a bucket; for small ones."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.uri = folder.uri
+        self.store, self.path = connect(folder.uri)
+
+    def get(self, name: str) -> "tuple[bytes | None, UpdateVersion | None]":
+        """An object and the store's mark of its state; none where there is no such object."""
+        try:
+            found = obstore.get(self.store, self._key(name))
+            data = bytes(found.bytes())
+        except FileNotFoundError:
+            return None, None
+        except (BaseError, OSError) as error:
+            raise self._unreachable(name, error) from error
+        return data, version(found.meta["e_tag"], found.meta["version"])
+
+    def put(self, name: str, data: bytes, before: "UpdateVersion | None") -> "UpdateVersion | None":
+        """Write an object if it is still in the state ``before`` (none: not there); None where it is not."""
+        try:
+            done = obstore.put(self.store, self._key(name), data, mode=before or "create")
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
+            if before is None and isinstance(error, FileNotFoundError):
+                raise self._unreachable(name, error) from error
+            # A put whose answer was lost is sent again and then meets itself.
+            found, mark = self.get(name)
+            return mark if found == data else None
+        except (BaseError, OSError) as error:
+            raise self._unreachable(name, error) from error
+        return version(done["e_tag"], done["version"])
+
+    def size(self, name: str) -> int:
+        """Bytes of an object; 0 where there is none."""
+        try:
+            return int(obstore.head(self.store, self._key(name))["size"])
+        except FileNotFoundError:
+            return 0
+        except (BaseError, OSError) as error:
+            raise self._unreachable(name, error) from error
+
+    def _key(self, name: str) -> str:
+        return f"{self.path}/{name}".lstrip("/")
+
+    def _unreachable(self, name: str, error: Exception) -> StageError:
+        return StageError(f"{self.uri}: {name} cannot be read or written there: {str(error).splitlines()[0]}")
+
+
+def rewrite_json(folder: Folder, name: str, change: Callable[[Any], Any]) -> None:
+    """Read a JSON file, change its value (None where there is none) and write that, in one step.
+
+    A guarded folder on a disk is locked meanwhile. In a bucket the write is refused with ``StageError`` where the
+    object is not the one that was read: a late writer never takes away what another has written.
+    """
+    if folder.is_local:
+        folder.write_json(name, change(folder.read_json(name) if folder.exists(name) else None))
+        return
+    objects = Objects(folder)
+    data, mark = objects.get(name)
+    changed = orjson.dumps(change(orjson.loads(data) if data else None), option=orjson.OPT_INDENT_2)
+    with folder.guard.committing() if folder.guard else nullcontext():
+        if objects.put(name, changed, mark) is None:
+            raise StageError(f"{folder}: {name} was changed by another command meanwhile; nothing was written")
+
+
+def connect(uri: str) -> tuple[S3Store | GCSStore, str]:
+    """The bucket that a URI names, and the path in it. Raises ``UsageError`` for what has no conditional put."""
+    scheme, _, rest = uri.partition("://")
+    place, _, query = rest.partition("?")
+    bucket, _, path = place.partition("/")
+    options = dict(parse_qsl(query))
+    plain = options.get("scheme") == "http"
+    client: ClientConfig = {"timeout": REQUEST, "connect_timeout": REQUEST, "allow_http": plain}
+    endpoint = (
+        f"{options.get('scheme', 'https')}://{options['endpoint_override']}" if "endpoint_override" in options else ""
+    )
+    config: Any
+    if scheme == "s3":
+        config = {name: options[name] for name in ("region",) if name in options}
+        config |= {"endpoint": endpoint} if endpoint else {}
+        return S3Store(bucket, config=config, client_options=client, retry_config=RETRIES), path
+    if scheme in ("gs", "gcs"):
+        config = {"base_url": endpoint} if endpoint else {}
+        if options.get("anonymous") == "true":  # a server of one's own that asks for no account
+            config = {"service_account_key": orjson.dumps({**NOBODY, "gcs_base_url": endpoint}).decode()}
+        return GCSStore(bucket, config=config, client_options=client, retry_config=RETRIES), path
+    raise UsageError(f"{uri}: a lease needs a disk, s3:// or gs://")
+
+
+def version(e_tag: str | None, generation: str | None) -> "UpdateVersion":
+    """What a put may be tied to: the store's marks that there are."""
+    marks: UpdateVersion = {}
+    if e_tag is not None:
+        marks["e_tag"] = e_tag
+    if generation is not None:
+        marks["version"] = generation
+    return marks
