@@ -141,3 +141,18 @@ def test_the_data_page_names_the_jobs(watched: Watched) -> None:
     for driver in ("02000000", "03000000"):
         names = [one["dataset"] for one in watched.cluster.ask(f"/api/data/datasets/{driver}")["datasets"]]
         assert {"reading", "writing", "tokenizing"} <= {name.split("_")[0] for name in names}, names
+
+
+@pytest.mark.timeout(1500)
+def test_every_query_of_the_dashboard_returns_data_during_a_demo(tmp_path: Path) -> None:
+    """The demo's own text and recipe, with smaller budgets."""
+    budgets = ("budget.base_tokens=120000", "budget.update_tokens=60000", "evaluate.task_documents=4")
+    arguments = ["demo", "--dir", str(tmp_path / "demo"), *(word for one in budgets for word in ("--set", one))]
+    alerts = yaml.safe_load(content("alerts.yaml"))
+    with ray_with_metrics(tmp_path) as cluster, prometheus(tmp_path, cluster.discovery, alerts) as found:
+        done = subprocess.run(
+            command(*arguments), env=cluster.environment, capture_output=True, text=True, check=False, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        for title, query in panel_queries():
+            assert found.series(asked(query)), f"{title}: nothing for {query}"
