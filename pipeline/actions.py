@@ -17,11 +17,11 @@ from pipeline.ledger import read_ledger
 from pipeline.lineage import Lineage
 from pipeline.monitoring.workspace import observed
 from pipeline.planner.plan import make_plan, require_base
-from pipeline.pruned import require_weights
+from pipeline.releases.pruned import require_weights
 from pipeline.report import INDEX, is_page, pages
 from pipeline.report_record import report_record
-from pipeline.running import run_of
-from pipeline.schedule_preview import Preview, preview_schedule
+from pipeline.runs.running import run_of
+from pipeline.schedule.preview import Preview, preview_schedule
 from pipeline.terminal import Terminal
 from pipeline.trace import COVERS, trace_documents
 from pipeline.update import discard as drop
@@ -303,7 +303,7 @@ def schedule(
         raise UsageError(f"--to {to}: the plot is written as a page, expected a name that ends in .html")
     found = preview_schedule(recipe_name, load_recipe(recipe_name, sets), arrivals, tokens, imported)
     if to is not None:
-        from pipeline.schedule_plot import page
+        from pipeline.schedule.plot import page
 
         Folder(to.absolute().parent).write(to.name, page(found).encode())
     return found

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import xxhash
 
 from pipeline.config import differences
 from pipeline.monitoring.stage import Metered, StageReport
+from pipeline.runs.announcer import Announcer
 from stages.errors import UsageError
-from stages.progress import Progress
 from stages.storage import MANIFEST, Folder
 
 STARTED = "started.json"
@@ -21,13 +21,6 @@ Outcome = TypeVar("Outcome")
 
 class ChangedError(UsageError):
     """What was begun with other settings or inputs cannot be gone on with."""
-
-
-class Announcer(Progress, Protocol):
-    """Progress that also knows of stages."""
-
-    def stage(self, name: str, skipped: bool) -> None:
-        """A stage begins, or is skipped because it was committed before."""
 
 
 class Runner:

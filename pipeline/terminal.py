@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.journal import Standing
-from pipeline.pace import Work, duration
-from pipeline.running import Run
+from pipeline.runs.journal import Standing
+from pipeline.runs.pace import Work, duration
+from pipeline.runs.running import Run
 
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
 STANDING_INTERVAL = 2.0  # seconds between two records of where a run stands
@@ -24,7 +24,7 @@ class Terminal:
     """Progress of stages: live bars on a terminal, else a line at each stage and one a minute within it.
 
     Progress goes to stderr, so that stdout holds a command's result alone. What is shown of an update is also kept with
-    its workspace (``pipeline.journal``), for ``rewarm status`` and ``rewarm logs``.
+    its workspace (``pipeline.runs.journal``), for ``rewarm status`` and ``rewarm logs``.
     """
 
     def __init__(self, quiet: bool = False) -> None:

@@ -20,8 +20,9 @@ from pipeline.making import Data, Making, Tokenizer, earlier_datasets
 from pipeline.monitoring.stage import update_labels
 from pipeline.planner.plan import settle
 from pipeline.recording import account, commit
+from pipeline.runs.announcer import Announcer
 from pipeline.selecting import find_reference
-from pipeline.steps import STARTED, Announcer, ChangedError, Runner, now, refuse_changes
+from pipeline.steps import STARTED, ChangedError, Runner, now, refuse_changes
 from pipeline.workspace import Workspace
 from stages import distill, evaluate, ingest, replay, tokenize
 from stages.errors import UsageError

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from pipeline.lease import Lease, hold
+from stages.disk import REMOVED, remove
 from stages.errors import UsageError
-from stages.storage import REMOVED, Folder, remove
+from stages.storage import Folder
 
 FORMAT_VERSION = 1
 BUCKETS = ("s3", "gs", "gcs")

@@ -8,7 +8,6 @@ A folder may carry a guard, which is asked before every write and again at the m
 
 import os
 import posixpath
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,11 +19,11 @@ import orjson
 import pyarrow.fs as pafs
 import xxhash
 
+from stages.buckets import FLAT, download, files_below
+from stages.disk import REMOVED, remove, set_aside, sync
 from stages.errors import UsageError
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
-FLAT = ("gs://", "gcs://")  # Arrow shows no folders of a Google bucket (apache/arrow#35993), and deletes none
-REMOVED = ".removed"  # ends the names of folders that have been taken away and are being deleted
 
 
 class Guard(Protocol):
@@ -332,47 +331,6 @@ class Folder:
         return nullcontext() if self.guard is None else self.guard.committing()
 
 
-def files_below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
-    """A file, or all files below a folder, in the order of their paths; none where there is nothing."""
-    info = filesystem.get_file_info(path)
-    if info.type == pafs.FileType.File:
-        return [info]
-    found = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-    return sorted((one for one in found if one.type == pafs.FileType.File), key=lambda one: str(one.path))
-
-
-def download(filesystem: pafs.FileSystem, source: str, files: list[pafs.FileInfo], to: Path) -> None:
-    """Copy ``files`` (``source`` itself, or all below it) to the disk."""
-    for info in files:
-        copy = to / info.path.removeprefix(source).lstrip("/")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        pafs.copy_files(
-            info.path, str(copy), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
-        )
-
-
 def cache_root() -> Path:
     """Where copies of remote files lie: ``REWARM_CACHE``, else ``~/.cache/rewarm``."""
     return Path(os.environ.get("REWARM_CACHE", "~/.cache/rewarm")).expanduser() / "files"
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def set_aside(path: Path) -> Path:
-    """Take a folder away from its name, in one step; where it lies now."""
-    return path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex}{REMOVED}"))
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk, so that a rename never outlives its bytes."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

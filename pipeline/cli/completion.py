@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 import typer
 
 from pipeline.config import presets, settings
-from pipeline.journal import logged_updates
 from pipeline.lineage import Lineage
+from pipeline.runs.journal import logged_updates
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 

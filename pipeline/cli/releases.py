@@ -6,10 +6,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import release_actions
 from pipeline.cli.app import app, print_json
 from pipeline.cli.options import DryRunOption, JsonOption, WorkspaceArgument
-from pipeline.prune import KEEP
+from pipeline.releases import actions as release_actions
+from pipeline.releases.prune import KEEP
 from pipeline.terminal import Terminal, result_console, short
 
 PANEL = "Releases"

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import actions, doctor, run_view
+from pipeline import actions, doctor
 from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import log_names, recipe_names, update_names
 from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
 from pipeline.config import load_recipe, presets, settings
-from pipeline.journal import DONE, read_standing
-from pipeline.schedule_plot import phases_table, terminal_chart
+from pipeline.runs import view as run_view
+from pipeline.runs.journal import DONE, read_standing
+from pipeline.schedule.plot import phases_table, terminal_chart
 from pipeline.terminal import Terminal, ledger_table, result_console
 from pipeline.workspace import Workspace
 from stages.errors import UsageError

@@ -14,8 +14,9 @@ import orjson
 
 from pipeline.lease.protocol import Record
 from pipeline.lease.store import RECORD, Seen, parse
+from stages.disk import sync
 from stages.errors import StageError, UsageError
-from stages.storage import Folder, sync
+from stages.storage import Folder
 
 LOCK = ".lease.lock"
 PATIENCE_S = 30.0  # far more than a slow shared disk takes for a rename

@@ -1,14 +1,12 @@
 """The metrics of an update's stages: which one runs, how far it is, what it took, what became of the documents."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.runs.announcer import Announcer
 from pipeline.workspace import Workspace
 from stages.metrics import Reporter
 from stages.storage import Folder
-
-if TYPE_CHECKING:
-    from pipeline.steps import Announcer
 
 ACCOUNT = "account.json"  # a stage that takes documents in leaves what became of them under this name
 REASONS = 20  # of a step's reasons, the most frequent ones get a series of their own
@@ -84,7 +82,7 @@ def bounded(reasons: dict[str, int]) -> dict[str, int]:
 class Metered:
     """Passes progress on to whoever shows it, and reports it as metrics."""
 
-    def __init__(self, shown: "Announcer", report: StageReport) -> None:
+    def __init__(self, shown: Announcer, report: StageReport) -> None:
         self.shown = shown
         self.report = report
         self._total, self._done = 0.0, 0.0

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.forecast import Forecast, forecast
-from pipeline.mixture_law import Observation
+from pipeline.study.forecast import Forecast, forecast
 from pipeline.study.grid import Trial
+from pipeline.study.mixture_law import Observation
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.results import Study
 from pipeline.study.trial import RESULT

@@ -18,7 +18,8 @@ from pipeline.gathering import run_ingest, run_tokenize, run_tokenizer
 from pipeline.lineage import Lineage
 from pipeline.making import Making
 from pipeline.planner.plan import settle
-from pipeline.steps import Announcer, Runner, now, refuse_changes
+from pipeline.runs.announcer import Announcer
+from pipeline.steps import Runner, now, refuse_changes
 from pipeline.study.grid import Trial
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.results import PLAN, Study, collect, score

@@ -5,9 +5,9 @@ from typing import Any
 
 from pipeline.arrival import Arrival
 from pipeline.config import Recipe
-from pipeline.journal import TextLog
 from pipeline.lineage import Lineage
 from pipeline.making import Data, Making, Tokenizer
+from pipeline.runs.journal import TextLog
 from pipeline.steps import Runner
 from pipeline.study.grid import Trial
 from pipeline.study.places import Blank, StudyWorkspace, TrialWorkspace

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.lineage import Update
-from pipeline.pruned import is_pruned, weight_files
+from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace

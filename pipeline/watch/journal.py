@@ -18,8 +18,9 @@ import orjson
 
 from pipeline.lease import hold, look
 from pipeline.objects import Objects
+from stages.disk import sync
 from stages.errors import UsageError
-from stages.storage import Folder, sync
+from stages.storage import Folder
 
 FOLDER = "watch"  # of the workspace
 JOURNAL = "journal.jsonl"

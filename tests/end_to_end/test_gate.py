@@ -80,6 +80,7 @@ def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, har
     assert rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM)).returncode == 3, "it was taken in"
 
 
+@pytest.mark.faults
 def test_a_good_arrival_then_starts_from_the_trunk_before(workspace: Path, base: Lineage) -> None:
     before = (workspace / "releases.json").read_bytes()
     good = ("update", workspace, "--data", f"code={base.code}", *sets("gate.trunk=before"))

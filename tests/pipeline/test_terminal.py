@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import terminal as terminal_module
-from pipeline.journal import Journal, Standing, logged_updates, read_log, read_standing
-from pipeline.pace import Itinerary
-from pipeline.running import Run
+from pipeline.runs.journal import Journal, Standing, logged_updates, read_log, read_standing
+from pipeline.runs.pace import Itinerary
+from pipeline.runs.running import Run
 from pipeline.terminal import Terminal
 from stages.errors import StageError
 from stages.storage import Folder
@@ -24,8 +24,8 @@ from stages.storage import Folder
 STAGES = ("ingest", "train")
 SHOWN = """
 import time
-from pipeline.pace import Itinerary
-from pipeline.running import Run
+from pipeline.runs.pace import Itinerary
+from pipeline.runs.running import Run
 from pipeline.terminal import Terminal
 from stages.storage import Folder
 with Terminal() as terminal:

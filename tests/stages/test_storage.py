@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.disk import REMOVED
 from stages.errors import StageError
-from stages.storage import REMOVED, Folder
+from stages.storage import Folder
 
 
 class Recorder:

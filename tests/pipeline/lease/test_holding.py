@@ -19,8 +19,9 @@ from pipeline.lease.holding import ttl
 from pipeline.lease.protocol import Record
 from pipeline.lease.store import RECORD
 from pipeline.workspace import Workspace
+from stages.disk import REMOVED
 from stages.errors import StageError, UsageError
-from stages.storage import REMOVED, Folder
+from stages.storage import Folder
 
 SHORT = 1.0
 LONG = 60.0

@@ -9,7 +9,7 @@ from stages import train
 from stages.progress import Silent
 from stages.train import Job, ScheduleSettings, TrainOutcome, schedule_for
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.faults]
 
 HALF = 6
 TOKENS = HALF * SEQ_LEN * BATCH

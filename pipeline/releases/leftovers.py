@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from pipeline.handover import OPTIMIZER
 from pipeline.lineage import PLAN, REFUSED, UPDATE, Lineage, Update
-from pipeline.pruned import is_pruned, weight_files
+from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 from stages import distill, train
 

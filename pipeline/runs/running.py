@@ -7,9 +7,9 @@ from dataclasses import replace
 from pipeline.arrival import Arrival
 from pipeline.base import distilled_tokens
 from pipeline.config import Recipe
-from pipeline.journal import DONE, FAILED, RUNNING, STOPPED, Journal, Standing
 from pipeline.lineage import PLAN, Lineage
-from pipeline.pace import Itinerary, Work, expected_seconds
+from pipeline.runs.journal import DONE, FAILED, RUNNING, STOPPED, Journal, Standing
+from pipeline.runs.pace import Itinerary, Work, expected_seconds
 from pipeline.workspace import Workspace
 from stages.storage import Folder
 

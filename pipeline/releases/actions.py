@@ -7,13 +7,13 @@ from typing import Any
 from pipeline.actions import write_report
 from pipeline.base import recipe_of
 from pipeline.card.write import CARD, make_card
-from pipeline.leftovers import find_leftovers
 from pipeline.lineage import REFUSED, Lineage, Update
-from pipeline.prune import find_prunable, refuse_damaged_records
-from pipeline.prune import prune as run_prune
-from pipeline.pruned import require_weights
-from pipeline.push import pack, parse_target
-from pipeline.push import push as send
+from pipeline.releases.leftovers import find_leftovers
+from pipeline.releases.prune import find_prunable, refuse_damaged_records
+from pipeline.releases.prune import prune as run_prune
+from pipeline.releases.pruned import require_weights
+from pipeline.releases.push import pack, parse_target
+from pipeline.releases.push import push as send
 from pipeline.terminal import Terminal
 from pipeline.verify import refuse_damaged
 from pipeline.verify import verify as run_verify

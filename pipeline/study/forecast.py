@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.mixture_law import FEWEST_SHARES, Form, Law, Observation, fit, form_for
+from pipeline.study.mixture_law import FEWEST_SHARES, Form, Law, Observation, fit, form_for
 from stages.errors import UsageError
 
 CANDIDATES = 201  # shares of the curve

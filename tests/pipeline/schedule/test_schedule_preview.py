@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pipeline.chart import BLANK, Curve, chart, dots
 from pipeline.config import Recipe, load_recipe, presets
-from pipeline.schedule_plot import page, phases_table, terminal_chart
-from pipeline.schedule_preview import ARRIVALS, ASSUMED_STEPS, Preview, parse_tokens, preview_schedule
+from pipeline.schedule.chart import BLANK, Curve, chart, dots
+from pipeline.schedule.plot import page, phases_table, terminal_chart
+from pipeline.schedule.preview import ARRIVALS, ASSUMED_STEPS, Preview, parse_tokens, preview_schedule
 from stages.errors import UsageError
 from stages.train import ScheduleSettings, schedule_for
 

@@ -8,8 +8,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.journal import DONE, RUNNING, Standing, logged_updates, read_log, read_standing
-from pipeline.pace import duration
+from pipeline.runs.journal import DONE, RUNNING, Standing, logged_updates, read_log, read_standing
+from pipeline.runs.pace import duration
 from pipeline.terminal import PLAIN_INTERVAL, lineage_table, short
 from pipeline.workspace import Workspace
 from stages.errors import UsageError

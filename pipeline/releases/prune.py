@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.handover import OPTIMIZER
-from pipeline.leftovers import Leftover, find_leftovers, leftover, next_starts
 from pipeline.lineage import Lineage
-from pipeline.pruned import PRUNED, is_pruned, read_pruned, weight_files
+from pipeline.releases.leftovers import Leftover, find_leftovers, leftover, next_starts
+from pipeline.releases.pruned import PRUNED, is_pruned, read_pruned, weight_files
 from pipeline.steps import now
 from pipeline.study.trial import RESULT
 from pipeline.verify.chain import check_numbers, check_records, check_releases, recorded

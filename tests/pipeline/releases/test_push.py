@@ -11,7 +11,7 @@ from hub_server import TOKEN, hub
 from ingest_stores import amazon, boto
 from small_lineage import command
 
-from pipeline.push import pack, parse_target
+from pipeline.releases.push import pack, parse_target
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.storage import Folder

@@ -3,8 +3,8 @@
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.chart import Curve, chart
-from pipeline.schedule_preview import Leg, Preview
+from pipeline.schedule.chart import Curve, chart
+from pipeline.schedule.preview import Leg, Preview
 from pipeline.terminal import short
 
 TRUNK, BRANCH = "cyan", "yellow"

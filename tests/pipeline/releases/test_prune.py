@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from release_world import begun, files_of
 
-from pipeline.leftovers import find_leftovers
 from pipeline.lineage import Lineage
-from pipeline.prune import find_prunable, take_out
-from pipeline.pruned import is_pruned, weight_files
+from pipeline.releases.leftovers import find_leftovers
+from pipeline.releases.prune import find_prunable, take_out
+from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]

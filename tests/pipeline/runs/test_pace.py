@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import load_recipe
-from pipeline.pace import Itinerary, Work, duration, expected_seconds
-from pipeline.running import stage_names
+from pipeline.runs.pace import Itinerary, Work, duration, expected_seconds
+from pipeline.runs.running import stage_names
 
 
 def moved(*steps: tuple[float, float], total: float = 100.0) -> Work:

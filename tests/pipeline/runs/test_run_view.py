@@ -16,8 +16,8 @@ from pipeline.base import create
 from pipeline.cli.app import stoppable
 from pipeline.cli.completion import dataset_names, log_names, recipe_names, setting_keys, update_names
 from pipeline.config import load_recipe
-from pipeline.journal import Journal, Standing
-from pipeline.run_view import run_line
+from pipeline.runs.journal import Journal, Standing
+from pipeline.runs.view import run_line
 from pipeline.workspace import Workspace
 from stages.storage import Folder
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.forecast import forecast
-from pipeline.mixture_law import Law, Observation
+from pipeline.study.forecast import forecast
+from pipeline.study.mixture_law import Law, Observation
 from stages.errors import UsageError
 
 # Ibrahim et al. 2024, 405M, final validation losses by replay share: on D0 (the Pile), and on D1.

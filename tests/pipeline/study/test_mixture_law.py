@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.mixture_law import FIXED_BETA, FIXED_GAMMA, Form, Law, Observation, fit, form_for
+from pipeline.study.mixture_law import FIXED_BETA, FIXED_GAMMA, Form, Law, Observation, fit, form_for
 from stages.errors import UsageError
 
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)

@@ -1,0 +1,1 @@
+"""What happens to releases after an update: promote, roll back, prune, push."""

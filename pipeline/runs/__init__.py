@@ -1,0 +1,1 @@
+"""One run as people follow it: its log, its pace, the bars, the view from another terminal."""

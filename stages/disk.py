@@ -1,0 +1,30 @@
+"""Deleting and flushing on a disk so that a kill or a power cut leaves nothing half done under a name."""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+REMOVED = ".removed"  # ends the names of folders that have been taken away and are being deleted
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Take a folder away from its name, in one step; where it lies now."""
+    return path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex}{REMOVED}"))
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk, so that a rename never outlives its bytes."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
