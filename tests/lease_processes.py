@@ -19,6 +19,7 @@ from stages.storage import Folder
 
 COMMAND = """
 import ctypes, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
 from pipeline.cli.app import exits
 from pipeline.workspace import Workspace
 

@@ -64,19 +64,22 @@ class Watch:
 
     def run(self, once: bool) -> None:
         """Watch until ``stop``; ``once``: one tick, and until everything that it calls is done or must wait."""
-        if once:
-            self.look()
-            self._reconcile()
-            self._call()
-            while self._take_next():
-                self.look()
-            self._deliver_all()
-            return
         try:
-            while not self.stopping:
+            if once:
+                self._tick()
+            while not (once or self.stopping):
                 self.step()
         finally:
             self.observer.end()
+
+    def _tick(self) -> None:
+        """One tick, to the end of what it calls."""
+        self.look()
+        self._reconcile()
+        self._call()
+        while self._take_next():
+            self.look()
+        self._deliver_all()
 
     def stop(self) -> None:
         """End soon: a running update is asked to end, and goes on when the next watch begins."""

@@ -63,13 +63,25 @@ def test_the_labels_are_the_workspaces_name_and_the_updates_id(tmp_path: Path) -
     assert update_labels(Workspace(str(tmp_path / "lm")), "0001-news") == {"workspace": "lm", "update": "0001-news"}
 
 
-def test_without_ray_or_labels_nothing_is_reported() -> None:
-    for reporter in (Reporter({}), Reporter({"workspace": "lm", "update": "0000-docs"})):
-        if reporter.labels and ray_is_initialized():
-            pytest.skip("another test's Ray runs in this process")
-        reporter.set("rewarm_stage_active", 1, stage="train")
-        reporter.count("rewarm_trained_tokens_total", 5, stage="train")
-        assert not reporter._instruments
+WITHOUT = """
+from stages.metrics import Reporter
+for labels in ({}, {"workspace": "lm", "update": "0000-docs"}):
+    reporter = Reporter(labels)
+    reporter.set("rewarm_stage_active", 1, stage="train")
+    reporter.count("rewarm_trained_tokens_total", 5, stage="train")
+    assert not reporter._instruments
+"""
+
+
+def test_without_ray_nothing_is_reported() -> None:
+    """In a process of its own: another test's Ray may run in this one."""
+    subprocess.run([sys.executable, "-c", WITHOUT], check=True, timeout=60)
+
+
+def test_without_labels_nothing_is_reported(ray_cluster: None) -> None:
+    reporter = Reporter({})
+    reporter.set("rewarm_stage_active", 1, stage="train")
+    assert not reporter._instruments
 
 
 def test_a_cluster_takes_every_metric(ray_cluster: None) -> None:
