@@ -146,7 +146,7 @@ def test_the_data_page_names_the_jobs(watched: Watched) -> None:
 @pytest.mark.timeout(1500)
 def test_every_query_of_the_dashboard_returns_data_during_a_demo(tmp_path: Path) -> None:
     """The demo's own text and recipe, with smaller budgets."""
-    budgets = ("budget.base_tokens=120000", "budget.update_tokens=60000", "evaluate.task_documents=4")
+    budgets = ("budget.base_tokens=120000", "budget.update_tokens=60000", "evaluate.task_documents=0")
     arguments = ["demo", "--dir", str(tmp_path / "demo"), *(word for one in budgets for word in ("--set", one))]
     alerts = yaml.safe_load(content("alerts.yaml"))
     with ray_with_metrics(tmp_path) as cluster, prometheus(tmp_path, cluster.discovery, alerts) as found:
