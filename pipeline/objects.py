@@ -78,10 +78,10 @@ class Objects:
 
 
 def rewrite_json(folder: Folder, name: str, change: Callable[[Any], Any]) -> None:
-    """Read a JSON file, change its value (None where there is none) and write that, in one step.
+    """Read a JSON file, change its value (None where there is none) and write that; a late writer is refused.
 
-    A guarded folder on a disk is locked meanwhile. In a bucket the write is refused with ``StageError`` where the
-    object is not the one that was read: a late writer never takes away what another has written.
+    On a disk the folder's guard refuses it, under a lock that it keeps until the write is done. In a bucket, which has
+    no locks, the write is refused with ``StageError`` where the object is not the one that was read.
     """
     if folder.is_local:
         folder.write_json(name, change(folder.read_json(name) if folder.exists(name) else None))

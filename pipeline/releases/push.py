@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.card.write import CARD
+from pipeline.releases.pruned import WEIGHTS
 from stages.errors import StageError, UsageError
 from stages.progress import Progress
 from stages.storage import Folder
@@ -18,10 +19,10 @@ from stages.storage import Folder
 HUB = "hf://"
 TAG = b"\n- rewarm\n"  # in the card of every release
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+PATTERNS = tuple(f"*{ending}" for ending in WEIGHTS)
 SENT = (  # in the order of sending: by its card a folder is known again, and with a configuration come its weights
     CARD,
-    *WEIGHTS,
+    *PATTERNS,
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "generation_config.json", "config.json"),
 )
@@ -159,7 +160,7 @@ def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress
                 folder_path=scratch,
                 revision=target.revision,
                 commit_message=message,
-                delete_patterns=list(WEIGHTS),
+                delete_patterns=list(PATTERNS),
             )
 
     try:
