@@ -1,9 +1,7 @@
 """The driver's side of training: start Ray Train's workers on a job, watch them, and say what came out."""
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from stages.room import cpus_each, find_room, fits
 from stages.storage import Folder
 from stages.train.job import Job
 from stages.train.settings import TrainSettings
+from stages.train.tracking import watched
 
 # Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that
 # scale up from nothing, a group of workers takes minutes to start, not one.
@@ -22,8 +21,6 @@ RAY_TRAIN_DEFAULTS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
 }
-
-SHOW_INTERVAL = 1.0  # seconds between two looks at what the workers have done
 
 
 @dataclass(frozen=True)
@@ -165,84 +162,3 @@ def resumed_from(job: Job) -> list[int]:
     """The steps at which restarted groups took up the run, in the order in which they did."""
     attempts = job.checkpoints / f"{job.name}-attempts"
     return [attempts.read_json(name)["step"] for name in attempts.files(".json")[1:]]
-
-
-@contextmanager
-def watched(job: Job, progress: Progress) -> Iterator[Any]:
-    """An actor that rank 0 tells its figures, and a thread that passes them on to ``progress``."""
-    import ray
-
-    tracker: Any = ray.remote(num_cpus=0)(Tracker).remote()
-    stop = threading.Event()
-    shown = {"step": 0}
-
-    def show() -> None:
-        while not stop.wait(SHOW_INTERVAL):
-            try:
-                for event in ray.get(tracker.drain.remote(), timeout=10):
-                    apply(event, shown, job, progress)
-            except Exception:
-                return
-
-    thread = threading.Thread(target=show, daemon=True)
-    thread.start()
-    try:
-        yield tracker
-    finally:
-        stop.set()
-        thread.join(timeout=15)
-        ray.kill(tracker)
-
-
-def apply(event: dict[str, Any], shown: dict[str, int], job: Job, progress: Progress) -> None:
-    """Show one event of the training."""
-    per_step = job.mixture.tokens_per_step
-    if event["kind"] == "begin":
-        if event["step"] > shown["step"]:
-            progress.advance((event["step"] - shown["step"]) * per_step)
-            progress.note(f"{job.name}: going on at step {event['step']} of {job.steps}")
-        elif event["step"] < shown["step"]:
-            progress.note(f"{job.name}: the workers were restarted, back to step {event['step']} of {job.steps}")
-            progress.advance((event["step"] - shown["step"]) * per_step)
-        shown["step"] = event["step"]
-    elif event["kind"] == "steps":
-        last = event["rows"][-1]
-        progress.advance((last["step"] - shown["step"]) * per_step, loss=last["loss"], lr=last["lr"])
-        shown["step"] = last["step"]
-    else:
-        losses = "  ".join(f"{name} {loss:.3f}" for name, loss in event["row"]["losses"].items())
-        progress.note(f"{job.name}: step {event['row']['step']} of {job.steps}, validation loss  {losses}")
-
-
-class Tracker:
-    """Holds rank 0's figures until the driver fetches them."""
-
-    def __init__(self) -> None:
-        self._events: list[dict[str, Any]] = []
-        self._groups: list[Any] = []
-
-    def group(self, placement_group: Any) -> None:
-        """A group of workers has this part of the cluster."""
-        self._groups.append(placement_group)
-
-    def groups(self) -> list[Any]:
-        """What groups of workers have had since the last call."""
-        groups, self._groups = self._groups, []
-        return groups
-
-    def begin(self, step: int, steps: int) -> None:
-        """A group of workers set out from ``step``."""
-        self._events.append({"kind": "begin", "step": step, "steps": steps})
-
-    def steps(self, rows: list[dict[str, Any]], rate: float) -> None:
-        """Steps were done."""
-        self._events.append({"kind": "steps", "rows": rows, "tokens_per_second": rate})
-
-    def validation(self, row: dict[str, Any]) -> None:
-        """Validation losses were taken."""
-        self._events.append({"kind": "validation", "row": row})
-
-    def drain(self) -> list[dict[str, Any]]:
-        """All events since the last call."""
-        events, self._events = self._events, []
-        return events
