@@ -6,7 +6,6 @@ renamed; on an object store a put is atomic by itself. Names that begin with a d
 A folder may carry a guard, which is asked before every write and again at the moment at which the write would count.
 """
 
-import os
 import posixpath
 import tempfile
 import uuid
@@ -20,6 +19,7 @@ import pyarrow.fs as pafs
 import xxhash
 
 from stages.buckets import FLAT, download, files_below
+from stages.copies import kept_copy
 from stages.disk import REMOVED, remove, set_aside, sync
 from stages.errors import UsageError
 
@@ -178,8 +178,8 @@ class Folder:
     def local(self, name: str = "") -> Path:
         """A local path to a file or folder: itself on a local disk, else a copy kept in this machine's cache.
 
-        A copy is known by the sizes and times of what it was made of, so what is written anew is copied anew. Raises
-        ``FileNotFoundError`` where there is nothing.
+        A copy is known by the sizes and times of what it was made of, so what is written anew is copied anew; one that
+        is not used goes after some days. Raises ``FileNotFoundError`` where there is nothing.
         """
         if self.is_local:
             return self.path / name
@@ -189,18 +189,8 @@ class Folder:
         if not found:
             raise FileNotFoundError(f"{self.uri}: {name or 'the folder'} is not there")
         versions = [f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in found]
-        target = cache_root() / xxhash.xxh3_128_hexdigest("\n".join([self.uri, name, *versions]).encode())
-        if not target.exists():
-            scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            download(filesystem, source, found, scratch)
-            try:
-                scratch.replace(target)
-            except OSError:
-                if not target.exists():  # else another process was faster
-                    raise
-            finally:
-                remove(scratch)
-        return target
+        name_of_copy = xxhash.xxh3_128_hexdigest("\n".join([self.uri, name, *versions]).encode())
+        return kept_copy(name_of_copy, lambda to: download(filesystem, source, found, to))
 
     @contextmanager
     def fetched(self, name: str = "") -> Iterator[Path]:
@@ -329,8 +319,3 @@ class Folder:
 
     def _committing(self) -> AbstractContextManager[None]:
         return nullcontext() if self.guard is None else self.guard.committing()
-
-
-def cache_root() -> Path:
-    """Where copies of remote files lie: ``REWARM_CACHE``, else ``~/.cache/rewarm``."""
-    return Path(os.environ.get("REWARM_CACHE", "~/.cache/rewarm")).expanduser() / "files"
