@@ -1,6 +1,7 @@
 """lm-eval on one model: a task in, plain metrics and compact samples out."""
 
 import logging
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,11 @@ def run_task(
     special, none is put before it), and the first token is predicted from end-of-text. A named task (None) is read as
     the tokenizer's own settings say, with the limit from ``settings``. ``shots`` examples come before each question;
     None leaves that to the task's definition.
+
+    ``simple_evaluate`` would also describe the machine in each result, by seconds of ``pip list`` and the like.
     """
     import datasets
-    from lm_eval import simple_evaluate
+    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
@@ -52,20 +55,34 @@ def run_task(
         prefix_token_id=end_of_text,
         add_bos_token=False if generated else None,
     )
-    results: dict[str, Any] = simple_evaluate(
-        model=wrapped,
-        tasks=[name],
-        task_manager=manager,
-        num_fewshot=shots,
+    loaded = manager.load([name])
+    for task in loaded["tasks"].values():
+        task.set_config(key="num_fewshot", value=fewshot(task.get_config("num_fewshot"), shots))
+        task.set_fewshot_seed(seed=settings.seed)
+    seed_everything(settings.seed)
+    results: dict[str, Any] = evaluate(
+        lm=wrapped,
+        task_dict=loaded,
         limit=None if generated else settings.limit,
         log_samples=True,
         bootstrap_iters=BOOTSTRAPS,
-        random_seed=settings.seed,
-        numpy_random_seed=settings.seed,
-        torch_random_seed=settings.seed,
-        fewshot_random_seed=settings.seed,
     )
     return results
+
+
+def fewshot(defined: int | None, asked: int | None) -> int:
+    """Examples before each question: a definition's 0 stands, as with lm-eval's own command line."""
+    return defined or 0 if asked is None or defined == 0 else asked
+
+
+def seed_everything(seed: int) -> None:
+    """The state of every generator that a task may draw from."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def plain_metrics(results: dict[str, Any]) -> dict[str, dict[str, float]]:
