@@ -2,18 +2,23 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from pipeline.config import differences
 from pipeline.gate.pairs import Sampled, alike, pair_losses, pair_samples, read_losses, read_samples
-from pipeline.gate.verdict import LOSS_METRIC, Comparison, Role, Verdict, decide
+from pipeline.gate.statistics import above_chance
+from pipeline.gate.verdict import LOSS_METRIC, ORDER_METRIC, Comparison, Role, Verdict, decide
 from pipeline.learning import conditions, measure
 from pipeline.lineage import Update
 from pipeline.making import Making
 from stages import evaluate
+from stages.evaluate.orders import NUM_ORDERS
 from stages.evaluate.run import RELEASE
 from stages.evaluate.tasks import task_name
 from stages.storage import Folder
 
-KINDS = ("rolling", "continuation")  # of the tasks that are generated from a dataset
+ORDER = "order"
+KINDS = ("rolling", "continuation", ORDER)  # of the tasks that are generated from a dataset
 
 
 def run_gate(making: Making) -> Verdict | None:
@@ -29,7 +34,7 @@ def run_gate(making: Making) -> Verdict | None:
         because = ["gate.enabled is false: nothing was compared"]
         return Verdict(True, current.id, settings.alpha, settings.correction, because, [])
     gate = Gate(making, current)
-    comparisons = [*gate.losses(), *gate.tasks()]
+    comparisons = [*gate.losses(), *gate.orders(), *gate.tasks()]
     return decide(comparisons, settings, current.id, gate.notes)
 
 
@@ -111,6 +116,18 @@ class Gate:
                 yield Comparison("loss", name, LOSS_METRIC, self.roles[name], pair_losses(mine, theirs))
             else:
                 self.notes.append(f"{name}: both models were not measured on the same documents; not compared")
+
+    def orders(self) -> Iterable[Comparison]:
+        """The candidate against chance on the order of the arrival's words."""
+        for name in self.making.arrival.inputs:
+            sampled = read_samples(self.candidate, task_name(name, ORDER))
+            if sampled is None:
+                self.notes.append(
+                    f"{name}: the order of its words was not asked for, as it has no lm-eval task of that"
+                )
+            else:
+                found = above_chance(np.array([*sampled.values.values()]), 1 / NUM_ORDERS)
+                yield Comparison("order", name, ORDER_METRIC, "new", found)
 
     def tasks(self) -> Iterable[Comparison]:
         """Both models on every task that has scores by question."""

@@ -1,6 +1,6 @@
 """Paired tests of two models on the same documents or questions, and the correction for many tests. Pure functions.
 
-All tests are two-sided and symmetric: with the models swapped, the change has the other sign and p stays.
+All paired tests are two-sided and symmetric: with the models swapped, the change has the other sign and p stays.
 """
 
 import math
@@ -77,6 +77,18 @@ def mcnemar(differences: Floats) -> float:
     """p of equal accuracy, from differences of −1, 0 and 1; 1 where the models never differ."""
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+
+
+def above_chance(scores: Floats, chance: float) -> Paired:
+    """One model's right (1) and wrong (0) answers against guessing, which is right with the probability ``chance``.
+
+    The exact binomial test, one-sided. ``current`` is ``chance``. Raises ``ValueError`` where there are no questions.
+    """
+    if not len(scores):
+        raise ValueError("no questions")
+    right, n = int(scores.sum()), len(scores)
+    p = float(stats.binomtest(right, n, chance, alternative="greater").pvalue)
+    return Paired(right / n, chance, right / n - chance, p, n)
 
 
 def sign_flip(differences: Floats) -> float:

@@ -7,15 +7,19 @@ from typing import Literal
 from pipeline.gate.settings import GateSettings
 from pipeline.gate.statistics import Paired, holm
 
-Kind = Literal["loss", "task"]
+Kind = Literal["loss", "order", "task"]
 Role = Literal["old", "new"]
 LOSS_METRIC = "nats/token"
+ORDER_METRIC = "word order, acc"
 FEWEST = 10  # documents from which on a test decides whether an arrival was learned; below, the estimate alone does
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate and current release on one dataset's validation split, or on one lm-eval task."""
+    """Candidate and current release on one dataset's validation split, or on one lm-eval task.
+
+    Of the kind ``order`` it is the candidate and chance, on the order of words of one arrival.
+    """
 
     kind: Kind
     name: str  # of the dataset or the task
@@ -34,8 +38,8 @@ class Check:
     role: Role
     candidate: float
     current: float
-    change: float  # candidate − current: a loss is better where it is negative, a task where it is positive
-    limit: float | None  # how much worse the candidate may be; None: as much as it likes
+    change: float  # candidate − current: a loss is better where it is negative, the others where it is positive
+    limit: float | None  # how much worse the candidate may be (order: the least it must reach); None: as it likes
     p: float | None
     p_adjusted: float | None  # None where the test does not decide
     n: int  # documents or questions
@@ -63,6 +67,9 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
       estimate decides alone.
     - *New data*, with ``require_learning``: refused unless the loss on the arrival's validation split fell, and the
       test says so. With fewer than ``FEWEST`` documents the estimate decides alone.
+    - *Order*, with ``min_order``: refused where the candidate prefers the arrival's own order of words to three
+      shuffles of it in less than that share of the documents, or in no more than chance would give: then the words
+      arrived in no order, or nothing of it was learned, whatever became of the loss. Few documents: as with new data.
     - *Tasks*: refused where a score fell by more than ``max_task_drop``, and the test says that it fell at all.
 
     p-values are adjusted (``correction``) over the tests that decide; comparisons without a limit are not counted.
@@ -91,9 +98,11 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
 
 
 def limit_of(one: Comparison, settings: GateSettings) -> float | None:
-    """How much worse the candidate may be; None: as much as it likes."""
+    """How much worse the candidate may be, or how well it must do on the order of words; None: as it likes."""
     if one.kind == "task":
         return settings.max_task_drop
+    if one.kind == "order":
+        return settings.min_order
     if one.role == "new":
         return 0.0 if settings.require_learning else None
     return settings.forgetting_limit(one.name)
@@ -113,6 +122,8 @@ def check(one: Comparison, limit: float | None, adjusted: float | None, alpha: f
         passed, because = True, f"{found.change:+.3f}; no limit is set"
     elif one.kind == "loss" and one.role == "new":
         passed, because = learned(found, significant, chance)
+    elif one.kind == "order":
+        passed, because = ordered(found, limit, significant, chance)
     else:
         worse = found.change if one.kind == "loss" else -found.change
         what = "forgets" if one.kind == "loss" else "falls by"
@@ -147,3 +158,11 @@ def learned(found: Paired, significant: bool, chance: str) -> tuple[bool, str]:
     if not significant:
         return False, f"was not learned: {found.change:+.3f}, which may be chance{chance}"
     return True, f"learned: {found.change:+.3f}{chance}"
+
+
+def ordered(found: Paired, limit: float, significant: bool, chance: str) -> tuple[bool, str]:
+    """Whether the order of an arrival's words was learned, and the reason."""
+    share = f"in {found.candidate:.2f} of {found.n} documents, {found.current:g} is chance{chance}"
+    if found.candidate < limit or not significant:
+        return False, f"its own order of words is preferred {share}, {limit:g} is asked for: the words may be shuffled"
+    return True, f"its own order of words is preferred {share}"

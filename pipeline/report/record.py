@@ -163,7 +163,7 @@ class CheckRecord:
     """One comparison of the gate: a candidate against the current release, on one dataset or task."""
 
     kind: str
-    """``loss`` or ``task``."""
+    """``loss``, ``task``, or ``order``: the candidate against chance on the order of the arrival's words."""
     name: str
     """The dataset's or the task's."""
     metric: str
@@ -174,7 +174,7 @@ class CheckRecord:
     change: float | None
     """Candidate minus current, in the metric's own unit."""
     limit: float | None
-    """How far it may go the wrong way; None where only a significant change counts."""
+    """How far it may go the wrong way (``order``: the least it must reach); None where nothing is asked."""
     p: float | None
     """Of the paired test; None where none was made."""
     p_adjusted: float | None

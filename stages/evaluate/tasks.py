@@ -1,7 +1,8 @@
 """Offline lm-eval tasks made from a dataset's validation documents.
 
 - ``rewarm_<dataset>_rolling``: log-likelihood of whole documents (word and byte perplexity, bits per byte);
-- ``rewarm_<dataset>_continuation``: given how a document begins, which of four continuations is its own.
+- ``rewarm_<dataset>_continuation``: given how a document begins, which of four continuations is its own;
+- ``rewarm_<dataset>_order``: which of four texts has its words in their own order (``orders.py``).
 
 Every choice is made by hashing, so the same documents and seed give the same task whatever the shards or workers.
 """
@@ -18,6 +19,8 @@ import xxhash
 import yaml
 
 from stages.documents import read_shards
+from stages.evaluate.orders import FEWEST_WORDS, order_question
+from stages.evaluate.ranks import rank
 from stages.evaluate.settings import EvaluateSettings
 from stages.storage import Folder
 
@@ -40,6 +43,12 @@ CONTINUATION = {
     "target_delimiter": "",
     "metric_list": [{"metric": name} for name in ("acc", "acc_norm")],
 }
+ORDER = {**CONTINUATION, "doc_to_text": "", "metric_list": [{"metric": "acc"}]}
+NEEDS = {
+    "rolling": "a document",
+    "continuation": f"{NUM_CHOICES} documents of {2 * FEWEST_CHARS} characters or more",
+    "order": f"a document that begins with {FEWEST_WORDS} words or more, with more than one order",
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,6 @@ def task_name(dataset: str, kind: str) -> str:
     if plain != dataset:
         plain = f"{plain}_{xxhash.xxh3_64_hexdigest(dataset.encode())[:8]}"
     return f"rewarm_{plain}_{kind}"
-
-
-def rank(*parts: object) -> str:
-    """A hash to order by: an even draw that anybody can repeat."""
-    return str(xxhash.xxh3_128_hexdigest("\0".join(map(str, parts)).encode()))
 
 
 def choose_documents(documents: Folder, count: int, seed: int) -> list[tuple[str, str]]:
@@ -121,21 +125,17 @@ def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings, 
     rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
     excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text, seq_len // 2))]
     questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
+    orders = [row for doc_id, text in chosen if (row := order_question(doc_id, text, seq_len - 1, settings.seed))]
     names, notes = [], []
-    for kind, rows, body in (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION)):
+    made = (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION), ("order", orders, ORDER))
+    for kind, rows, body in made:
         name = task_name(dataset, kind)
         if rows:
             write_task(out, name, rows, body)
             names.append(name)
         else:
-            need = (
-                f"{NUM_CHOICES} documents of {2 * FEWEST_CHARS} characters or more"
-                if kind == "continuation"
-                else "a document"
-            )
-            notes.append(
-                f"{name} is left out: it needs {need}, which {dataset}'s {len(chosen)} validation documents do not give"
-            )
+            given = f"which {dataset}'s {len(chosen)} validation documents do not give"
+            notes.append(f"{name} is left out: it needs {NEEDS[kind]}, {given}")
     out.write_json(done, {"tasks": names, "notes": notes})
     return {"tasks": names, "notes": notes}
 

@@ -25,6 +25,7 @@ from stages.storage import MANIFEST, Folder
 
 DOCUMENTS = 40
 QUESTIONS = task_name("docs", "continuation")
+ORDERS = {f"news{number}": 1.0 for number in range(30)}  # right on the order of the arrival's words
 
 
 def write_losses(evaluation: Folder, dataset: str, loss: float, ids: str = "d") -> None:
@@ -68,6 +69,8 @@ class World:
         write_losses(self.before, "docs", 4.0)
         write_losses(self.candidate, "docs", 4.1)
         write_losses(self.candidate, "news", 3.0)
+        for folder in (self.candidate, self.against):
+            write_samples(folder, task_name("news", "order"), ORDERS)
 
     def base(self) -> Update:
         nothing: dict[str, object] = {key: {} for key in Update.__dataclass_fields__}
@@ -93,7 +96,9 @@ class World:
 
 
 def by_name(verdict: Verdict) -> dict[str, Check]:
-    return {check.name: check for check in verdict.checks}
+    """The checks of losses and of tasks, but for the order of the arrival's words."""
+    apart = ("news", task_name("news", "order"))
+    return {check.name: check for check in verdict.checks if check.kind == "loss" or check.name not in apart}
 
 
 @pytest.fixture
@@ -118,6 +123,21 @@ def test_what_was_forgotten_or_not_learned_is_refused(world: World) -> None:
     write_losses(world.candidate, "docs", 4.0)
     write_losses(world.candidate, "news", 5.0)
     assert world.verdict().because == ["news: was not learned: +0.000 (p 1)"]
+
+
+def test_an_arrival_whose_words_are_in_no_order_is_refused_though_its_loss_fell(world: World) -> None:
+    (check,) = (check for check in world.verdict().checks if check.kind == "order")
+    assert (check.name, check.candidate, check.current, check.limit, check.passed) == ("news", 1.0, 0.25, 0.5, True)
+    assert check.p == pytest.approx(0.25**30)
+    for folder in (world.candidate, world.against):
+        write_samples(folder, task_name("news", "order"), {name: float(name < "news16") for name in ORDERS})
+    refused = world.verdict()
+    assert not refused.passed
+    assert refused.because[0].startswith("news: its own order of words is preferred in 0.27 of 30 documents")
+    (world.candidate / "samples").delete(f"{task_name('news', 'order')}.jsonl")
+    assert world.verdict().because[1:] == [
+        "news: the order of its words was not asked for, as it has no lm-eval task of that"
+    ]
 
 
 @pytest.mark.parametrize("reason", ["other documents", "other settings"])
@@ -147,6 +167,7 @@ def test_a_split_without_a_loss_and_a_limit_without_a_dataset_are_noted(tmp_path
     assert world.verdict().because[1:] == [
         "gate.max_forgetting_by_dataset: dcos is no earlier dataset",
         "news: has too few validation tokens for a loss; not compared",
+        "rewarm_news_order: 0000-docs was not asked the same questions; not compared",
     ]
 
 

@@ -18,6 +18,10 @@ def task(name: str, change: float, p: float) -> Comparison:
     return Comparison("task", name, "acc", "old", Paired(0.6 + change, 0.6, change, p, 100))
 
 
+def order(share: float, p: float, n: int = 48) -> Comparison:
+    return Comparison("order", "news", "acc", "new", Paired(share, 0.25, share - 0.25, p, n))
+
+
 LEARNED = loss("news", -0.8, 1e-9, "new")
 
 
@@ -47,6 +51,13 @@ def verdict(*comparisons: Comparison, **settings: object) -> Verdict:
         (task("piqa", -0.04, 1e-4), {}, True, "within the limit of 0.05"),
         (task("piqa", 0.2, 1e-9), {}, True, "+0.200, within"),
         (task("piqa", -0.5, 1e-9), {"max_task_drop": None}, True, "no limit is set"),
+        (order(0.94, 1e-9), {}, True, "preferred in 0.94 of 48 documents, 0.25 is chance"),
+        (order(0.27, 0.4), {}, False, "the words may be shuffled"),
+        (order(0.45, 1e-3), {}, False, "preferred in 0.45 of 48 documents, 0.25 is chance (p 0.001), 0.5 is asked for"),
+        (order(0.45, 1e-3), {"min_order": 0.4}, True, "preferred in 0.45"),
+        (order(0.6, 0.1, n=10), {}, False, "0.5 is asked for"),
+        (order(2 / 3, 0.16, n=3), {}, True, "preferred in 0.67"),
+        (order(0.25, 0.6), {"min_order": None}, True, "no limit is set"),
     ],
 )
 def test_the_rule(comparison: Comparison, settings: dict[str, object], passed: bool, because: str) -> None:

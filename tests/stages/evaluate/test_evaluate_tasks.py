@@ -32,7 +32,7 @@ def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_pa
     one, settings = world.sets[0], EvaluateSettings(task_documents=10, document_chars=300)
     record = {"dataset": one.name, "documents": str(one.documents)}
     assert make_tasks(record, Folder(tmp_path), settings, 256) == {
-        "tasks": ["rewarm_sci-docs_rolling", "rewarm_sci-docs_continuation"],
+        "tasks": [f"rewarm_sci-docs_{kind}" for kind in ("rolling", "continuation", "order")],
         "notes": [],
     }
     rolling, questions = (
@@ -55,7 +55,7 @@ def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_pa
 def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any) -> None:
     settings = EvaluateSettings(task_documents=3)
     account = make_tasks({"dataset": "few", "documents": str(world.sets[0].documents)}, Folder(tmp_path), settings, 256)
-    assert account["tasks"] == ["rewarm_few_rolling"]
+    assert account["tasks"] == ["rewarm_few_rolling", "rewarm_few_order"]
     assert "rewarm_few_continuation is left out" in account["notes"][0]
 
 
