@@ -122,9 +122,7 @@ class Gate:
         for name in self.making.arrival.inputs:
             sampled = read_samples(self.candidate, task_name(name, ORDER))
             if sampled is None:
-                self.notes.append(
-                    f"{name}: the order of its words was not asked for, as it has no lm-eval task of that"
-                )
+                self.notes.append(f"{name}: the order of its words was not asked for: it has no such task")
             else:
                 found = above_chance(np.array([*sampled.values.values()]), 1 / NUM_ORDERS)
                 yield Comparison("order", name, ORDER_METRIC, "new", found)

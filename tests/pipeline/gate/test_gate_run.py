@@ -135,9 +135,7 @@ def test_an_arrival_whose_words_are_in_no_order_is_refused_though_its_loss_fell(
     assert not refused.passed
     assert refused.because[0].startswith("news: its own order of words is preferred in 0.27 of 30 documents")
     (world.candidate / "samples").delete(f"{task_name('news', 'order')}.jsonl")
-    assert world.verdict().because[1:] == [
-        "news: the order of its words was not asked for, as it has no lm-eval task of that"
-    ]
+    assert world.verdict().because[1:] == ["news: the order of its words was not asked for: it has no such task"]
 
 
 @pytest.mark.parametrize("reason", ["other documents", "other settings"])
