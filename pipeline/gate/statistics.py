@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 RESAMPLES = 9999  # flips drawn where there are more: p is known to within 0.005 at 0.05, and is 0.0001 at least
 SEED = 20240313  # of the flips that are drawn
@@ -41,6 +40,8 @@ def compare_losses(candidate: Floats, current: Floats, tokens: npt.NDArray[np.in
     section 11.7): n where they are equally long, few where a few hold most of the tokens. Documents without target
     tokens do not count. Raises ``ValueError`` where no document has any.
     """
+    from scipy import stats  # takes a second to import, and every command imports this module
+
     counted = tokens > 0
     differences, sizes = (candidate - current)[counted], tokens[counted].astype(np.float64)
     total, n = float(sizes.sum()), int(counted.sum())
@@ -75,6 +76,8 @@ def compare_scores(candidate: Floats, current: Floats) -> Paired:
 
 def mcnemar(differences: Floats) -> float:
     """p of equal accuracy, from differences of −1, 0 and 1; 1 where the models never differ."""
+    from scipy import stats
+
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
@@ -84,6 +87,8 @@ def above_chance(scores: Floats, chance: float) -> Paired:
 
     The exact binomial test, one-sided. ``current`` is ``chance``. Raises ``ValueError`` where there are no questions.
     """
+    from scipy import stats
+
     if not len(scores):
         raise ValueError("no questions")
     right, n = int(scores.sum()), len(scores)
@@ -97,6 +102,8 @@ def sign_flip(differences: Floats) -> float:
     The one-sample permutation test (Fisher 1935, section 21), exact where all flips can be made, else by ``RESAMPLES``
     drawn with a fixed seed, the observed one among them (Phipson and Smyth 2010), so that p is never 0.
     """
+    from scipy import stats
+
     moved = differences[differences != 0]
     if not len(moved):
         return 1.0

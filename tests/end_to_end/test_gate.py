@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from small_lineage import Lineage, docstrings, rewarm
 
-HARM = ("replay.share=0", "schedule.kind=cosine", "schedule.peak_multiplier=2", "gate.max_forgetting=0.1")
 MENDED = 30  # files of the good arrival that came with the harmful one, too
 
 
@@ -47,16 +46,14 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def sets(*assignments: str) -> list[str]:
-    return [word for assignment in assignments for word in ("--set", assignment)]
-
-
 def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, harmful: Path) -> None:
+    """With the settings that any other arrival has."""
     release, current = digests(workspace / "updates" / "0000-docs"), (workspace / "releases.json").read_bytes()
-    done = rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM))
+    done = rewarm("update", workspace, "--data", f"harm={harmful}")
     assert done.returncode == 3, done.stderr[-3000:]
     assert "gate: REFUSED, against 0000-docs" in done.stdout
-    assert "docs: forgets" in done.stdout
+    assert "harm: its own order of words is preferred in 0." in done.stdout
+    assert "the words may be shuffled" in done.stdout
     assert "0001-harm refused" in done.stdout
     assert digests(workspace / "updates" / "0000-docs") == release
     assert (workspace / "releases.json").read_bytes() == current
@@ -64,26 +61,26 @@ def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, har
     update = found["updates"][1]
     assert (found["release"], update["state"], update["gate"]["passed"]) == ("0000-docs", "refused", False)
     docs, harm = (check for check in update["gate"]["checks"] if check["kind"] == "loss")
-    assert (docs["name"], docs["role"], docs["limit"], docs["passed"]) == ("docs", "old", 0.1, False)
+    assert (docs["name"], docs["role"], docs["limit"]) == ("docs", "old", 0.5)
     assert docs["change"] == pytest.approx(update["forgetting"]["docs"])
-    assert docs["change"] > docs["limit"]
-    assert docs["p_adjusted"] < 0.05
     assert (harm["name"], harm["role"], harm["passed"]) == ("harm", "new", True), "it learned what it was given"
     assert harm["candidate"] == pytest.approx(update["losses"]["release"]["harm"])
     assert harm["current"] > harm["candidate"]
+    (order,) = (check for check in update["gate"]["checks"] if check["kind"] == "order")
+    assert (order["name"], order["current"], order["limit"], order["passed"]) == ("harm", 0.25, 0.5, False)
+    assert order["candidate"] == update["lm_eval"]["rewarm_harm_order"]["acc"] < 0.5
     assert {check["name"] for check in update["gate"]["checks"] if check["kind"] == "task"} == {
-        "rewarm_docs_continuation",
-        "rewarm_harm_continuation",
+        f"rewarm_{name}_{kind}" for name in ("docs", "harm") for kind in ("continuation", "order")
     }
     assert update["seconds"]["gate"] > 0
     assert (workspace / "updates" / "0001-harm" / "release" / "model" / "model.safetensors").exists(), "to be looked at"
-    assert rewarm("update", workspace, "--data", f"harm={harmful}", *sets(*HARM)).returncode == 3, "it was taken in"
+    assert rewarm("update", workspace, "--data", f"harm={harmful}").returncode == 3, "it was taken in"
 
 
 @pytest.mark.faults
 def test_a_good_arrival_then_starts_from_the_trunk_before(workspace: Path, base: Lineage) -> None:
     before = (workspace / "releases.json").read_bytes()
-    good = ("update", workspace, "--data", f"code={base.code}", *sets("gate.trunk=before"))
+    good = ("update", workspace, "--data", f"code={base.code}", "--set", "gate.trunk=before")
     done = rewarm(*good)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "gate: passed, against 0000-docs" in done.stdout
