@@ -49,6 +49,7 @@ def test_rounds_that_other_work_has_decided_give_no_verdict(throughput: ModuleTy
     assert "median: cannot be told" in throughput.summary(rounds)
 
 
+@pytest.mark.faults
 def test_the_bare_loop_does_the_same_work(throughput: ModuleType, ray_cluster: None, tmp_path: Path) -> None:
     job = make_world(tmp_path).job("ours", steps=20, validate_every=0, checkpoint_every=20, cpus_per_worker=1)
     job = dataclasses.replace(job, validation={})

@@ -75,6 +75,7 @@ def test_an_average_is_the_mean_of_the_trunks_weights(trunk: tuple[Job, TrainOut
     assert digest(iter(sorted(weights(job.out).items()))) == trained.digest == read_snapshot(job.out, STEPS)[1]
 
 
+@pytest.mark.faults
 def test_an_average_is_the_same_after_an_interruption_and_whatever_the_checkpoints(
     world: World, trunk: tuple[Job, TrainOutcome], tmp_path: Path
 ) -> None:

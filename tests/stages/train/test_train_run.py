@@ -88,7 +88,10 @@ def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed
     assert written.shape[1] > words("Return the", return_tensors="pt").input_ids.shape[1]
 
 
-@pytest.mark.parametrize(("kind", "notice"), [("RayTrainWorker", "restarted"), ("TrainController", "leads")])
+@pytest.mark.parametrize(
+    ("kind", "notice"),
+    [("RayTrainWorker", "restarted"), pytest.param("TrainController", "leads", marks=pytest.mark.faults)],
+)
 def test_a_killed_process_changes_nothing(
     world: World, undisturbed: tuple[Job, TrainOutcome], kind: str, notice: str
 ) -> None:
