@@ -10,7 +10,7 @@ from pipeline.gate.statistics import Paired, holm
 Kind = Literal["loss", "order", "task"]
 Role = Literal["old", "new"]
 LOSS_METRIC = "nats/token"
-ORDER_METRIC = "word order, acc"
+ORDER_METRIC = "word order"
 FEWEST = 10  # documents from which on a test decides whether an arrival was learned; below, the estimate alone does
 
 

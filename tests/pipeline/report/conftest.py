@@ -199,7 +199,7 @@ def _gate(before: UpdateRecord, losses: dict[str, float], arrival: str) -> GateR
         "loss", arrival, "nats/token", "new", losses[arrival], 4.2, losses[arrival] - 4.2, 0.0, 0, 0, 96, True
     )
     task = CheckRecord("task", f"{arrival}-continuation", "acc", "new", 0.38, 0.31, 0.07, None, 0.21, 0.42, 64, True)
-    order = CheckRecord("order", arrival, "word order, acc", "new", 0.94, 0.25, 0.69, 0.5, 1e-20, 4e-20, 48, True)
+    order = CheckRecord("order", arrival, "word order", "new", 0.94, 0.25, 0.69, 0.5, 1e-20, 4e-20, 48, True)
     return GateRecord(True, before.id, 0.05, "holm", ["every check passed"], [*checks, new, order, task])
 
 
