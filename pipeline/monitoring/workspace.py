@@ -16,6 +16,7 @@ from stages.metrics import Reporter
 
 INTERVAL = 10.0  # seconds between two looks at disk and lease
 UPDATES = 20  # of the last ones, each is reported
+SILENT = (OSError, UsageError, StageError)  # of a store that does not answer: no reason to end what is being reported
 
 Lease = Callable[[], Mapping[str, Any] | None]  # {"age_s", "expires_in_s"}, or None where nobody holds the workspace
 
@@ -63,10 +64,10 @@ class WorkspaceReport:
                 usage = shutil.disk_usage(self.workspace.folder.path)
                 self.metrics.set("rewarm_disk_free_bytes", usage.free)
                 self.metrics.set("rewarm_disk_used_bytes", usage.used)
-        with suppress(OSError, UsageError, StageError):
+        with suppress(*SILENT):
             self._seen, self._at = self.lease(), time.monotonic()
         self._lease(self._seen, time.monotonic() - self._at)
-        with suppress(OSError, UsageError):
+        with suppress(*SILENT):
             self.arrivals.report()
 
     def _lease(self, seen: Mapping[str, Any] | None, ago: float) -> None:
@@ -83,9 +84,10 @@ class WorkspaceReport:
 
     def lineage(self) -> None:
         """The last updates' records."""
-        lineage = Lineage(self.workspace)
-        for update in lineage.updates[-UPDATES:]:
-            self._update(update, update.id == lineage.release)
+        with suppress(*SILENT):
+            lineage = Lineage(self.workspace)
+            for update in lineage.updates[-UPDATES:]:
+                self._update(update, update.id == lineage.release)
 
     def _update(self, update: Update, current: bool) -> None:
         finished = datetime.fromisoformat(update.finished).timestamp()

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,7 +228,8 @@ def shown(workspace: StudyWorkspace, names: list[str], progress: Announcer) -> I
 
     def watch() -> None:
         while not stop.wait(LOOK_INTERVAL):
-            look()
+            with suppress(OSError):  # a bucket that does not answer right now
+                look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

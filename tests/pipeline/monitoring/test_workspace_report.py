@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.lineage import Lineage
 from pipeline.monitoring.arrivals import STATES
-from pipeline.monitoring.workspace import WorkspaceReport
+from pipeline.monitoring.workspace import WorkspaceReport, observed
 from pipeline.watch.journal import Draft, Journal, only_watch
 from pipeline.workspace import Workspace
+from stages.errors import StageError
 from stages.metrics import METRICS, REFRESH
 from stages.storage import Folder
 
@@ -63,6 +65,18 @@ def test_a_lease_runs_out_also_where_its_storage_does_not_answer(tmp_path: Path)
     of.surroundings()
     left = gauges(of)
     assert not any(name.startswith(("lease", "disk")) for name in left), left
+
+
+def test_a_store_that_does_not_answer_ends_nothing(tmp_path: Path) -> None:
+    def silent() -> Mapping[str, Any] | None:
+        raise StageError("the storage does not answer")
+
+    (tmp_path / "watch" / "journal.jsonl").mkdir(parents=True)
+    (tmp_path / "releases.json").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        Lineage(Workspace(str(tmp_path)))
+    with observed(Workspace(str(tmp_path)), silent):
+        pass
 
 
 def test_arrivals_by_what_became_of_them(tmp_path: Path) -> None:
