@@ -8,12 +8,13 @@ INSTALLED := $(VENV)/.installed
 
 install: $(INSTALLED)
 
-# Everything pinned by requirements.lock; then DeepSpeed's operators, built once into the environment. Python compiles
-# a module when it is first imported: most of these packages' modules never are.
+# Everything pinned by requirements.lock; then DeepSpeed's operators, built once into the environment. Modules are
+# compiled on all cores, as pip would on one; some packages ship templates that do not compile.
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] < (3, 13) else "rewarm needs Python 3.11 or 3.12 (PYTHON=python3.12 make install)")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m stages.operators
 	touch $(INSTALLED)
