@@ -121,11 +121,11 @@ class Gate:
         """The candidate against chance on the order of the arrival's words."""
         for name in self.making.arrival.inputs:
             sampled = read_samples(self.candidate, task_name(name, ORDER))
-            if sampled is None:
-                self.notes.append(f"{name}: the order of its words was not asked for: it has no such task")
-            else:
+            if sampled is not None:
                 found = above_chance(np.array([*sampled.values.values()]), 1 / NUM_ORDERS)
                 yield Comparison("order", name, ORDER_METRIC, "new", found)
+            elif self.making.recipe.gate.min_order is not None:
+                self.notes.append(f"{name}: the order of its words was not asked for: it has no such task")
 
     def tasks(self) -> Iterable[Comparison]:
         """Both models on every task that has scores by question."""

@@ -68,8 +68,8 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
     - *New data*, with ``require_learning``: refused unless the loss on the arrival's validation split fell, and the
       test says so. With fewer than ``FEWEST`` documents the estimate decides alone.
     - *Order*, with ``min_order``: refused where the candidate prefers the arrival's own order of words to three
-      shuffles of it in less than that share of the documents, or in no more than chance would give: then the words
-      arrived in no order, or nothing of it was learned, whatever became of the loss. Few documents: as with new data.
+      shuffles of it in less than that share of the excerpts, or in no more than chance would give: then the words
+      arrived in no order, or nothing of it was learned, whatever became of the loss. Few excerpts: as with new data.
     - *Tasks*: refused where a score fell by more than ``max_task_drop``, and the test says that it fell at all.
 
     p-values are adjusted (``correction``) over the tests that decide; comparisons without a limit are not counted.
@@ -162,7 +162,7 @@ def learned(found: Paired, significant: bool, chance: str) -> tuple[bool, str]:
 
 def ordered(found: Paired, limit: float, significant: bool, chance: str) -> tuple[bool, str]:
     """Whether the order of an arrival's words was learned, and the reason."""
-    share = f"in {found.candidate:.2f} of {found.n} documents, {found.current:g} is chance{chance}"
+    share = f"in {found.candidate:.2f} of {found.n} excerpts, {found.current:g} is chance{chance}"
     if found.candidate < limit or not significant:
         return False, f"its own order of words is preferred {share}, {limit:g} is asked for: the words may be shuffled"
     return True, f"its own order of words is preferred {share}"

@@ -19,7 +19,7 @@ import xxhash
 import yaml
 
 from stages.documents import read_shards
-from stages.evaluate.orders import FEWEST_WORDS, order_question
+from stages.evaluate.orders import ENOUGH_QUESTIONS, FEWEST_WORDS, order_questions
 from stages.evaluate.ranks import rank
 from stages.evaluate.settings import EvaluateSettings
 from stages.storage import Folder
@@ -43,11 +43,11 @@ CONTINUATION = {
     "target_delimiter": "",
     "metric_list": [{"metric": name} for name in ("acc", "acc_norm")],
 }
-ORDER = {**CONTINUATION, "doc_to_text": "", "metric_list": [{"metric": "acc"}]}
+ORDER = {**CONTINUATION, "metric_list": [{"metric": "acc"}]}
 NEEDS = {
     "rolling": "a document",
     "continuation": f"{NUM_CHOICES} documents of {2 * FEWEST_CHARS} characters or more",
-    "order": f"a document that begins with {FEWEST_WORDS} words or more, with more than one order",
+    "order": f"a document with an excerpt of {FEWEST_WORDS} words or more, with more than one order",
 }
 
 
@@ -121,11 +121,13 @@ def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings, 
     dataset, done = record["dataset"], f"{task_name(record['dataset'], 'tasks')}.json"
     if out.exists(done):
         return dict(out.read_json(done))
-    chosen = choose_documents(Folder(record["documents"]), settings.task_documents, settings.seed)
+    count = settings.task_documents
+    ranked = choose_documents(Folder(record["documents"]), max(count, ENOUGH_QUESTIONS), settings.seed)
+    chosen = ranked[:count]
     rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
     excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text, seq_len // 2))]
     questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
-    orders = [row for doc_id, text in chosen if (row := order_question(doc_id, text, seq_len - 1, settings.seed))]
+    orders = order_questions(ranked, seq_len - 1, settings.seed)
     names, notes = [], []
     made = (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION), ("order", orders, ORDER))
     for kind, rows, body in made:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ def workspace(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def harmful(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Texts with their words shuffled, and some of the good arrival's as they are."""
+    """Texts with their words shuffled, every other one within its sentences only, and some good ones as they are."""
     rng, folder = random.Random(0), tmp_path_factory.mktemp("harmful")
     for number, text in enumerate(list(dict.fromkeys(docstrings()))[1500:2300]):
-        words = text.split()
-        rng.shuffle(words)
+        parts = [part.split() for part in (re.split(r"(?<=[.!?])\s+", text) if number % 2 else [text])]
+        words = [word for part in parts for word in rng.sample(part, len(part))]
         (folder / f"{number:04d}.txt").write_text(" ".join(words))
     for path in sorted(base.code.iterdir())[:MENDED]:
         shutil.copy(path, folder / path.name)

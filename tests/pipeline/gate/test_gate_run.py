@@ -1,6 +1,7 @@
 """The gate on an evaluation's own files: what is compared with what, and what is noted instead."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -133,9 +134,11 @@ def test_an_arrival_whose_words_are_in_no_order_is_refused_though_its_loss_fell(
         write_samples(folder, task_name("news", "order"), {name: float(name < "news16") for name in ORDERS})
     refused = world.verdict()
     assert not refused.passed
-    assert refused.because[0].startswith("news: its own order of words is preferred in 0.27 of 30 documents")
+    assert refused.because[0].startswith("news: its own order of words is preferred in 0.27 of 30 excerpts")
     (world.candidate / "samples").delete(f"{task_name('news', 'order')}.jsonl")
     assert world.verdict().because[1:] == ["news: the order of its words was not asked for: it has no such task"]
+    world.making = replace(world.making, recipe=apply_settings(world.recipe, ["gate.min_order=null"]))
+    assert world.verdict().because[1:] == []
 
 
 @pytest.mark.parametrize("reason", ["other documents", "other settings"])
