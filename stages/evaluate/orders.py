@@ -15,7 +15,7 @@ from stages.evaluate.ranks import rank
 
 NUM_ORDERS = 4  # choices of a question; by chance one in so many is right
 REACH = 8  # neighbouring words that change places with each other
-ENOUGH_QUESTIONS = 24  # to tell a model from chance; fewer documents than that give several excerpts each
+ENOUGH_QUESTIONS = 48  # to tell a weak model from chance; fewer documents than that give several excerpts each
 LONGEST_SPACE = 8  # characters of white space between an excerpt and its context; more of it tells nothing
 EXCERPT_CHARS = 400
 FEWEST_WORDS = 6  # of an excerpt; fewer have too few orders to tell

@@ -21,7 +21,7 @@ class EvaluateSettings(Settings):
 
     task_documents: int = Field(default=64, ge=0)
     """Validation documents that each dataset gives to each of its three generated tasks (to that on the order of words
-    24 or more, where it has them); 0 makes none."""
+    48 or more, where it has them); 0 makes none."""
 
     document_chars: int = Field(default=2000, ge=100)
     """Characters at which the rolling task cuts a document, so that a few long ones do not take all the time."""

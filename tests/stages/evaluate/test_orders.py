@@ -83,8 +83,8 @@ def test_excerpts_follow_each_other(text: str, longest: int, count: int) -> None
 
 def test_few_documents_give_several_excerpts_each() -> None:
     """Of many, every document asks once."""
-    long = " ".join(f"word{number}" for number in range(300))
-    for documents, each in ((1, ENOUGH_QUESTIONS), (8, ENOUGH_QUESTIONS // 8), (5, 5), (24, 1), (30, 1)):
+    long = " ".join(f"word{number}" for number in range(600))
+    for documents, each in ((1, ENOUGH_QUESTIONS), (8, ENOUGH_QUESTIONS // 8), (5, 10), (48, 1), (60, 1)):
         questions = order_questions([(str(number), long) for number in range(documents)], 63, 0)
         ids = [question["doc_id"] for question in questions]
         assert len(set(ids)) == len(ids) == documents * each

@@ -23,7 +23,7 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
         ("x.txt", b"", Reason.EMPTY_TEXT),
         ("x.txt", b"long" * 100, Reason.TOO_LONG),
         ("x.txt", b"PK\x03\x04\x14", Reason.OTHER_FORMAT),
-        ("x.txt.gz", gzip.compress(b"half a text is no document" * 9)[:-9], Reason.TRUNCATED),
+        ("x.txt.gz", gzip.compress(b"half a text is no document" * 9, mtime=0)[:-9], Reason.TRUNCATED),
         ("x.txt.bz2", b"BZh91AY&SY not really", Reason.CORRUPT),
     ],
 )
