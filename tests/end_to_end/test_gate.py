@@ -47,17 +47,22 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, harmful: Path) -> None:
-    """With the settings that any other arrival has."""
+@pytest.fixture(scope="module")
+def refused(workspace: Path, harmful: Path) -> str:
+    """What the update says that took the harmful arrival in, with the settings that any other has."""
     release, current = digests(workspace / "updates" / "0000-docs"), (workspace / "releases.json").read_bytes()
     done = rewarm("update", workspace, "--data", f"harm={harmful}")
     assert done.returncode == 3, done.stderr[-3000:]
-    assert "gate: REFUSED, against 0000-docs" in done.stdout
-    assert "harm: its own order of words is preferred in 0." in done.stdout
-    assert "the words may be shuffled" in done.stdout
-    assert "0001-harm refused" in done.stdout
     assert digests(workspace / "updates" / "0000-docs") == release
     assert (workspace / "releases.json").read_bytes() == current
+    return done.stdout
+
+
+def test_a_harmful_arrival_is_refused_and_the_release_stays(refused: str, workspace: Path, harmful: Path) -> None:
+    assert "gate: REFUSED, against 0000-docs" in refused
+    assert "harm: its own order of words is preferred in 0." in refused
+    assert "the words may be shuffled" in refused
+    assert "0001-harm refused" in refused
     found = status(workspace)
     update = found["updates"][1]
     assert (found["release"], update["state"], update["gate"]["passed"]) == ("0000-docs", "refused", False)
@@ -79,6 +84,7 @@ def test_a_harmful_arrival_is_refused_and_the_release_stays(workspace: Path, har
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("refused")
 def test_a_good_arrival_then_starts_from_the_trunk_before(workspace: Path, base: Lineage) -> None:
     before = (workspace / "releases.json").read_bytes()
     good = ("update", workspace, "--data", f"code={base.code}", "--set", "gate.trunk=before")
