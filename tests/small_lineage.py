@@ -85,10 +85,15 @@ def wait_gone(processes: list[psutil.Process], seconds: float = 60) -> None:
 
 
 def is_agent(process: psutil.Process) -> bool:
+    return any("Agent" in word or "agent" in word for word in words(process))
+
+
+def words(process: psutil.Process) -> list[str]:
+    """A process's command line; empty where it has just ended."""
     try:
-        return any("Agent" in word or "agent" in word for word in process.cmdline())
+        return process.cmdline()
     except psutil.Error:
-        return False
+        return []
 
 
 def alive(process: psutil.Process) -> bool:

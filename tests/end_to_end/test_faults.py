@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm, wait_gone
+from small_lineage import Lineage, command, rewarm, wait_gone, words
 
 pytestmark = pytest.mark.faults
 KILLS = 8
@@ -31,7 +31,7 @@ def kill_after(arguments: list[str], seconds: float, worker: bool) -> bool:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         family = psutil.Process(process.pid).children(recursive=True)
-        workers = [child for child in family if "RayTrainWorker" in " ".join(child.cmdline())]
+        workers = [child for child in family if "RayTrainWorker" in " ".join(words(child))]
         if worker and workers:
             workers[0].kill()
             process.wait(600)
