@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
+from small_lineage import words
 from training_world import BATCH, SEQ_LEN, STEPS, World
 
 from stages import anneal, train
@@ -36,7 +37,7 @@ def weights(folder: Folder) -> str:
 def actors(kind: str) -> list[psutil.Process]:
     """Actors of this session's cluster, by the names Ray gives its processes."""
     mine = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
-    return [child for child in mine if kind in " ".join(child.cmdline() or [child.name()])]
+    return [child for child in mine if kind in " ".join(words(child))]
 
 
 class Killer(Silent):
