@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.lineage import PLAN, REFUSED, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, UNDECIDED, Lineage, Update
 from pipeline.workspace import check_name
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
@@ -60,7 +60,9 @@ def find(
     known = lineage.ingested()
     for name in paths:
         if name in known:
-            refused = ", which the gate refused" if known[name].state == REFUSED else ""
+            refused = {REFUSED: ", which the gate refused", UNDECIDED: ", whose release is held, undecided"}.get(
+                known[name].state, ""
+            )
             raise UsageError(
                 f"dataset {name!r} was already ingested, by update {known[name].id}{refused}; "
                 "every arrival needs a name of its own"

@@ -15,7 +15,8 @@ UPDATE = "update.json"
 PLAN = "plan.json"
 RELEASES = "releases.json"
 NONE: dict[str, Any] = {"current": None, "history": []}  # what it says before the first release
-RELEASED, REFUSED = "released", "refused"
+RELEASED, REFUSED, UNDECIDED = "released", "refused", "undecided"
+HELD_BACK = (REFUSED, UNDECIDED)  # finished, and not promoted by the gate: a person can still promote the release
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Update:
     id: str
     arrival: str  # the datasets' names, joined by "+"
     datasets: list[str]
-    state: str  # "released", or "refused" by the gate
+    state: str  # "released"; "refused" by the gate, or "undecided": held for a person
     finished: str
     position: int  # tokens the trunk has trained in the lineage, after this update
     tokens: dict[str, int]  # planned, new, replayed, annealed
@@ -57,11 +58,12 @@ class Update:
 class Lineage:
     """All updates of a workspace, read from its files.
 
-    ``updates`` are those that are finished, the refused among them. What the next update builds on (``learned``, and
-    with it ``head``, ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is the line of updates that
-    ends with the last of them, or by the trunk policy ``before`` with the last that the gate did not refuse.
+    ``updates`` are those that are finished, the refused and the undecided among them. What the next update builds on
+    (``learned``, and with it ``head``, ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is a line
+    of updates: it ends with the last of them, or by the trunk policy ``before`` with the last that was released.
 
-    An update is finished in one step: when ``releases.json`` has its release, or its record says that it was refused.
+    An update is finished in one step: when ``releases.json`` has its release, or its record says that it was refused
+    or is undecided.
     """
 
     def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None) -> None:
@@ -79,7 +81,7 @@ class Lineage:
             for name in names
             if self.workspace.update(name).exists(UPDATE)
         ]
-        self.updates = [update for update in records if update.state == REFUSED or update.id in promoted]
+        self.updates = [update for update in records if update.state in HELD_BACK or update.id in promoted]
         finished = {update.id for update in self.updates}
         unfinished = [name for name in names if name not in finished and self.workspace.update(name).exists(PLAN)]
         self.unfinished = unfinished[0] if unfinished else None
@@ -196,7 +198,7 @@ class Lineage:
         """Make a finished update's release the current one, in one step; nothing where it is so already.
 
         Raises ``UsageError`` where there is no such update or its release is gone, and where the gate refused it and
-        no reason is given.
+        no reason is given. An undecided release waits for this very decision, and needs none.
         """
         update = self.find(update_id)
         if update.id == self.release:
@@ -204,7 +206,7 @@ class Lineage:
         if update.state == REFUSED and not because:
             raise UsageError(f"update {update.id}: the gate refused its release; say why it is promoted all the same")
         self._require_model(update.id)
-        self._make_current(update.id, because)
+        self._make_current(update.id, because or ("decided by a person" if update.state == UNDECIDED else ""))
 
     def rollback(self, because: str = "") -> str:
         """Go back to the release that was current before this one, in one step; its id.

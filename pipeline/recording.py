@@ -7,11 +7,13 @@ from pipeline.card.write import write_card
 from pipeline.gap import gaps
 from pipeline.gate.verdict import Verdict
 from pipeline.handover import drop_optimizers, keep_optimizer
-from pipeline.lineage import REFUSED, RELEASED, Update
+from pipeline.lineage import REFUSED, RELEASED, UNDECIDED, Update
 from pipeline.making import Making
 from pipeline.planner.cost import planned_and_actual
 from pipeline.steps import now
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
+
+STATES = {"passed": RELEASED, "refused": REFUSED, "held": UNDECIDED}  # of an update, by the gate's verdict
 
 
 def account(
@@ -86,7 +88,7 @@ def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
     Killed in between, the update counts as unfinished, and the same command ends it.
     """
     if verdict is not None:
-        state = RELEASED if verdict.passed else REFUSED
+        state = STATES[verdict.outcome]
         done = replace(done, state=state, gate=asdict(verdict), seconds=making.runner.seconds)
     trunk = (making.folder / "trunk").manifest()["outcome"]
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)

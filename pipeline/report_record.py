@@ -5,7 +5,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from pipeline import report, summary
-from pipeline.lineage import PLAN, REFUSED, RELEASES, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, RELEASES, UNDECIDED, Lineage, Update
+from pipeline.report.record import State
 from pipeline.steps import now
 from pipeline.workspace import Workspace
 from stages import ingest
@@ -56,7 +57,7 @@ def report_update(lineage: Lineage, update: Update) -> report.UpdateRecord:
     return report.UpdateRecord(
         id=update.id,
         arrival=update.arrival,
-        state="refused" if update.state == REFUSED else "released",
+        state=report_state(update.state),
         datasets=update.datasets,
         start=started_from(lineage, update),
         gate=report_gate(update.gate),
@@ -89,6 +90,11 @@ def report_update(lineage: Lineage, update: Update) -> report.UpdateRecord:
     )
 
 
+def report_state(state: str) -> State:
+    """The state of a finished update."""
+    return "refused" if state == REFUSED else "undecided" if state == UNDECIDED else "released"
+
+
 def unfinished_update(lineage: Lineage, update: Mapping[str, Any]) -> report.UpdateRecord:
     """The update that is under way or was left, as far as it is known."""
     tokens = update["tokens"]
@@ -109,11 +115,14 @@ def report_gate(gate: Mapping[str, Any]) -> report.GateRecord | None:
         return None
     names = [part.name for part in fields(report.CheckRecord)]
     checks = [
-        report.CheckRecord(**{**dict.fromkeys(names), "because": "", **{k: check[k] for k in names if k in check}})
+        report.CheckRecord(
+            **{**dict.fromkeys(names), "because": "", "outcome": "", **{k: check[k] for k in names if k in check}}
+        )
         for check in gate.get("checks", ())
     ]
     return report.GateRecord(
         passed=gate["passed"],
+        outcome=gate.get("outcome", ""),
         against=gate.get("against"),
         alpha=gate.get("alpha"),
         correction=gate.get("correction", "none"),

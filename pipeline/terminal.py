@@ -198,7 +198,7 @@ def lineage_table(status: dict[str, Any]) -> Table:
 def lineage_row(update: dict[str, Any], names: list[str], release: str | None) -> list[str]:
     """One update's cells."""
     losses, forgetting = update["losses"].get("release", {}), update["forgetting"]
-    refused = " refused" if update["state"] == "refused" else ""
+    refused = {"refused": " refused", "undecided": " held, undecided"}.get(update["state"], "")
     cells = [f"{update['id']}{refused}{' *' if update['id'] == release else ''}"]
     for name in names:
         change = f" ({forgetting[name]:+.3f})" if name in forgetting else ""

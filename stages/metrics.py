@@ -68,7 +68,7 @@ METRICS = {
         # The lineage's record, from the driver.
         gauge("release_loss_nats", (*UPDATE, "dataset"), "A release's loss on a whole validation split, nats a token."),
         gauge("forgetting_nats", (*UPDATE, "dataset"), "A release's loss minus that of the release before it."),
-        gauge("gate_accepted", UPDATE, "1: the update's release was let through, as a base's is; 0: the gate refused."),
+        gauge("gate_accepted", UPDATE, "1: the update's release was let through, as a base's is; 0: refused or held."),
         gauge("gate_failed_checks", UPDATE, "How many of the gate's checks the release failed."),
         gauge("release_current", UPDATE, "1: the current release; 0: any other."),
         # What a watch has seen, from whoever holds the workspace, and from the watch.

@@ -10,8 +10,8 @@ from pipeline.lineage import Update
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|~!$&])")
 VERSIONS = ("rewarm", "torch", "transformers", "deepspeed", "ray", "tokenizers")
-COMPARED = ("current", "candidate", "change", "limit", "p_adjusted")  # of a check of the gate
-GATE_COLUMNS = ("check", "metric", "before", "this", "change", "limit", "p adjusted", "verdict")
+COMPARED = ("current", "candidate", "change", "limit", "detectable", "p", "p_adjusted")  # of a check of the gate
+GATE_COLUMNS = ("check", "metric", "before", "this", "change", "limit", "detects", "p", "p adjusted", "verdict")
 LIMITS = """This is a base language model: it continues text. It was not tuned to follow instructions or to refuse, and
 nothing was done here to make its output true, safe or free of bias. It has learned what is in its data, mistakes and
 personal details included. Losses and scores below are measured on held-out parts of the same sources: they say how
@@ -161,7 +161,8 @@ def gate_text(update: Update) -> str:
     gate = update.gate
     if not gate:
         return "There was no earlier release to compare with." if update.number == 0 else ""
-    passed = "passed" if gate.get("passed") else "did not pass"
+    outcome = gate.get("outcome", "passed" if gate.get("passed") else "refused")
+    passed = {"passed": "passed", "held": "was held, undecided"}.get(outcome, "did not pass")
     because = "".join(f"\n- {escaped(reason)}" for reason in gate.get("because", []))
     rows = [
         (check.get("name", ""), check.get("metric", ""), *(figure(check.get(key)) for key in COMPARED), said(check))
@@ -179,8 +180,8 @@ def figure(value: float | None) -> str:
 
 
 def said(check: dict[str, Any]) -> str:
-    """Whether one check passed."""
-    return "passed" if check.get("passed") else "failed"
+    """The outcome of one check."""
+    return "passed" if check.get("passed") else "undecided" if check.get("outcome") == "undecided" else "failed"
 
 
 def lineage_text(earlier: Sequence[Update], update: Update) -> str:

@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed (the same command goes on from there), 2 wrong usage (nothing was spent), "
-    "3 done, but the gate refused the release.",
+    "3 done, but the gate refused the release, 4 done, but the release is held for a person (undecided).",
 )
 
 

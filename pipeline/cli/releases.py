@@ -28,7 +28,8 @@ def promote(
 ) -> None:
     """Make an update's release the current one, in one step, after a check of its weights.
 
-    A release that the gate refused can be promoted too. What the next update starts from does not change.
+    A release that the gate refused or holds, undecided, can be promoted too. What the next update starts from does
+    not change.
     """
     with Terminal(quiet=as_json) as terminal:
         show_move(release_actions.promote(workspace, update, because, dry_run, terminal), as_json)

@@ -11,7 +11,7 @@ from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import recipe_names
 from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
 from pipeline.gate.view import verdict_lines
-from pipeline.lineage import REFUSED
+from pipeline.lineage import REFUSED, UNDECIDED
 from pipeline.planner.view import plan_view
 from pipeline.study import BASELINES, EARLY_STOP, Options
 from pipeline.study import table as study_table
@@ -19,7 +19,7 @@ from pipeline.terminal import Terminal, result_console
 from stages.errors import UsageError
 
 PANEL = "Updates"
-REFUSAL = 3  # exit code of an update that is finished, but whose release the gate refused
+ENDS = {REFUSED: 3, UNDECIDED: 4}  # exit codes of an update that is finished, but whose release was not promoted
 
 
 @app.command(rich_help_panel=PANEL)
@@ -57,7 +57,8 @@ def update(
     """Take in one arrival: ingest, tokenize, replay, train, anneal, evaluate, release.
 
     Killed at any moment, the same command goes on where it stood, with the same result; after the end it does
-    nothing. Exits with 3 where the gate refuses the release.
+    nothing. Exits with 3 if the gate refuses the release, with 4 if it is held
+    because the gate could not decide: `rewarm promote` ends that.
     """
     with Terminal() as terminal:
         found = actions.update(workspace, data or [], sets or [], dry_run, terminal)
@@ -66,10 +67,10 @@ def update(
         return
     name = "+".join(parse_data(data or []))
     done = next(one for one in found["updates"] if one["arrival"] == name)
-    for line in verdict_lines(done["gate"]):
+    for line in verdict_lines(done["gate"], done["id"]):
         typer.echo(line)
-    if done["state"] == REFUSED:
-        raise typer.Exit(REFUSAL)
+    if done["state"] in ENDS:
+        raise typer.Exit(ENDS[done["state"]])
 
 
 @app.command(rich_help_panel=PANEL)

@@ -9,7 +9,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.gate.statistics import Paired, compare_losses, compare_scores
+from pipeline.gate.sites import group
+from pipeline.gate.statistics import Estimate, MeanChange, compare_losses, compare_scores
 from stages.evaluate.run import RELEASE, losses_file
 from stages.storage import Folder
 
@@ -35,10 +36,11 @@ def alike(candidate: pa.Table, current: pa.Table | None) -> bool:
     return current is not None and all(candidate[name].equals(current[name]) for name in ("doc_id", "num_tokens"))
 
 
-def pair_losses(candidate: pa.Table, current: pa.Table) -> Paired:
-    """Two models' losses on the same documents."""
+def pair_losses(candidate: pa.Table, current: pa.Table, sites: dict[str, str]) -> MeanChange:
+    """Two models' losses on the same documents; ``sites`` by document, empty if each counts by itself."""
     columns = [table["nats"].to_numpy() for table in (candidate, current)]
-    return compare_losses(columns[0], columns[1], candidate["num_tokens"].to_numpy())
+    groups = group(candidate["doc_id"].to_pylist(), sites) if sites else None
+    return compare_losses(columns[0], columns[1], candidate["num_tokens"].to_numpy(), groups)
 
 
 def read_samples(evaluation: Folder, task: str) -> Sampled | None:
@@ -57,7 +59,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float)
 
 
-def pair_samples(candidate: Sampled, current: Sampled) -> Paired | None:
+def pair_samples(candidate: Sampled, current: Sampled) -> Estimate | None:
     """Two models' scores on the same questions; None where the questions are not the same."""
     if candidate.metric != current.metric or candidate.values.keys() != current.values.keys():
         return None

@@ -1,122 +1,282 @@
-"""Paired tests of two models on the same documents or questions, and the correction for many tests. Pure functions.
+"""One-sided tests of two models on the same documents or questions, and what they can see. Pure functions.
 
-All paired tests are two-sided and symmetric: with the models swapped, the change has the other sign and p stays.
+An estimate answers three questions about a bound: is the true value above it, is it below it, and how far from it would
+the truth have to be to be found with a given power. The gate's rule (``verdict.py``) is made of these three.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-RESAMPLES = 9999  # flips drawn where there are more: p is known to within 0.005 at 0.05, and is 0.0001 at least
-SEED = 20240313  # of the flips that are drawn
-LEAST_FREEDOM = 1e-6  # degrees of freedom where one document holds nearly all tokens: p is about 1
-ROWS = 128  # flips that are made at once
+LEAST_FREEDOM = 1e-6  # degrees of freedom if one unit holds nearly all tokens: p is about 0.5
+FEWEST_FREEDOM = 0.2  # fewer detect nothing of any use: the quantiles are beyond 10,000 standard errors
 
 Floats = npt.NDArray[np.float64]
 
 
+class Estimate(Protocol):
+    """A change between two models, or one model's score against chance."""
+
+    @property
+    def candidate(self) -> float:
+        """The candidate's value."""
+
+    @property
+    def current(self) -> float:
+        """What it is compared with."""
+
+    @property
+    def change(self) -> float:
+        """Candidate − current."""
+
+    @property
+    def n(self) -> int:
+        """Documents or questions."""
+
+    @property
+    def units(self) -> int:
+        """Independent units behind ``n``: sites, documents or questions."""
+
+    @property
+    def worth(self) -> float:
+        """How many units of equal weight the ``units`` are worth (Kish 1965, section 11.7)."""
+
+    def p_above(self, bound: float) -> float | None:
+        """p of a true change of ``bound`` or less: small if it is above; None: too few units to say."""
+
+    def p_below(self, bound: float) -> float | None:
+        """p of a true change of ``bound`` or more: small if it is below; None: too few units to say."""
+
+    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+        """The distance from ``bound`` that a test of level ``alpha`` finds with ``power``; None: no finite one."""
+
+
 @dataclass(frozen=True)
-class Paired:
-    """Two models on the same ``n`` documents or questions."""
+class MeanChange:
+    """A change of means with a standard error; referred to Student's t."""
 
     candidate: float
     current: float
-    change: float  # candidate − current
-    p: float | None  # of no difference; None where ``n`` is too small to say
+    change: float
+    error: float | None  # standard error of ``change``; None for a single unit
+    freedom: float
     n: int
+    units: int
+    worth: float
+
+    def p_above(self, bound: float) -> float | None:
+        """By ``t = (change − bound) / error``."""
+        return self._tail(self.change - bound)
+
+    def p_below(self, bound: float) -> float | None:
+        """The other tail."""
+        return self._tail(bound - self.change)
+
+    def _tail(self, distance: float) -> float | None:
+        from scipy import stats  # takes a second to import, and every command imports this module
+
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return 0.0 if distance > 0 else 1.0
+        return float(stats.t.sf(distance / self.error, self.freedom))
+
+    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+        """``(t₁₋α + t_power) · error`` (Bloom 1995); the same at every bound."""
+        from scipy import stats
+
+        if self.error is None or self.freedom < FEWEST_FREEDOM:
+            return None
+        both = float(stats.t.isf(alpha, self.freedom) + stats.t.ppf(power, self.freedom))
+        return both * self.error
 
 
-def compare_losses(candidate: Floats, current: Floats, tokens: npt.NDArray[np.int64]) -> Paired:
+def compare_losses(
+    candidate: Floats, current: Floats, tokens: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None = None
+) -> MeanChange:
     """Nats per token of two models: arrays over documents, of each model's nats (sums) and the target tokens.
 
     The change is the ratio estimator ``D = Σ(candidate − current) / Σ tokens`` (Cochran 1977, section 6.2), so that it
-    is the difference of the two losses as reported. Documents are the units, not tokens: those of one document are not
-    independent. The variance is the jackknife's, ``(n − 1)/n · Σ(D₍ᵢ₎ − mean)²`` with ``D₍ᵢ₎`` without document i,
-    which errs on the safe side (Efron and Stein 1981); D over its root is referred to Student's t with m − 1 degrees of
-    freedom, where ``m = (Σ tokens)² / Σ tokens²`` is how many documents of equal length the n are worth (Kish 1965,
-    section 11.7): n where they are equally long, few where a few hold most of the tokens. Documents without target
-    tokens do not count. Raises ``ValueError`` where no document has any.
+    is the difference of the two losses as reported. Its units are the ``groups`` (numbers of the documents' sites from
+    0 on), else the documents: tokens of a document, and documents of a site, are not independent. The variance is the
+    jackknife's, ``(m − 1)/m · Σ(D₍ᵢ₎ − mean)²`` with ``D₍ᵢ₎`` without unit i, which errs on the safe side (Efron and
+    Stein 1981); D over its root is referred to Student's t with ``worth − 1`` degrees of freedom, where
+    ``worth = (Σ tokens)² / Σ tokens²`` over units: their number if they are equally large, few if a few hold most of
+    the tokens. Documents without target tokens do not count. Raises ``ValueError`` if no document has any.
     """
-    from scipy import stats  # takes a second to import, and every command imports this module
-
     counted = tokens > 0
-    differences, sizes = (candidate - current)[counted], tokens[counted].astype(np.float64)
-    total, n = float(sizes.sum()), int(counted.sum())
+    n = int(counted.sum())
     if not n:
         raise ValueError("no document has target tokens")
+    differences, sizes = (candidate - current)[counted], tokens[counted].astype(np.float64)
+    total = float(sizes.sum())
     change = math.fsum(differences) / total
     means = [math.fsum(nats[counted]) / total for nats in (candidate, current)]
-    if n < 2:
-        return Paired(means[0], means[1], change, None, n)
+    if groups is not None:
+        _, places = np.unique(groups[counted], return_inverse=True)
+        differences, sizes = (np.bincount(places, part).astype(np.float64) for part in (differences, sizes))
+    units, worth = len(sizes), total**2 / float((sizes**2).sum())
+    if units < 2:
+        return MeanChange(means[0], means[1], change, None, LEAST_FREEDOM, n, units, worth)
     without = (change * total - differences) / (total - sizes)
-    error = math.sqrt((n - 1) / n * float(((without - without.mean()) ** 2).sum()))
-    if not differences.any():
-        return Paired(means[0], means[1], change, 1.0, n)
-    freedom = max(total**2 / float((sizes**2).sum()) - 1, LEAST_FREEDOM)
-    p = 2 * float(stats.t.sf(abs(change) / error, freedom)) if error else 0.0
-    return Paired(means[0], means[1], change, p, n)
+    error = math.sqrt((units - 1) / units * float(((without - without.mean()) ** 2).sum()))
+    return MeanChange(means[0], means[1], change, error, max(worth - 1, LEAST_FREEDOM), n, units, worth)
 
 
-def compare_scores(candidate: Floats, current: Floats) -> Paired:
+@dataclass(frozen=True)
+class AccuracyChange:
+    """Right and wrong answers of two models to the same questions."""
+
+    candidate: float
+    current: float
+    gained: int  # questions that only the candidate got right
+    lost: int  # questions that only the current release got right
+    n: int
+
+    @property
+    def change(self) -> float:
+        """Candidate − current."""
+        return self.candidate - self.current
+
+    @property
+    def units(self) -> int:
+        """Questions."""
+        return self.n
+
+    @property
+    def worth(self) -> float:
+        """Questions count alike."""
+        return float(self.n)
+
+    def p_above(self, bound: float) -> float | None:
+        """Of a gain."""
+        return paired_p(self.gained, self.lost, self.n, bound) if bound >= 0 else 1 - self._p_fell(-bound)
+
+    def p_below(self, bound: float) -> float | None:
+        """Of a drop."""
+        return self._p_fell(-bound) if bound <= 0 else 1 - paired_p(self.gained, self.lost, self.n, bound)
+
+    def _p_fell(self, bound: float) -> float:
+        return paired_p(self.lost, self.gained, self.n, bound)
+
+    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+        """By the normal approximation, with the variance at a drop of ``-bound``; one question more if none differ."""
+        from scipy import stats
+
+        drop = max(-bound, 1 / self.n)
+        error = math.sqrt(paired_variance(self.lost, self.gained, self.n, min(drop, 1.0))) / self.n
+        return float(stats.norm.isf(alpha) + stats.norm.ppf(power)) * error
+
+
+def paired_p(first: int, second: int, n: int, bound: float) -> float:
+    """p of ``(first − second) / n`` being ``bound`` (0 to 1) or less in truth; of n pairs, discordant counts.
+
+    At 0 the exact binomial test on the discordant pairs (McNemar 1947); else the score test of Tango (1998).
+    """
+    from scipy import stats
+
+    if bound == 0:
+        discordant = first + second
+        return float(stats.binom.sf(first - 1, discordant, 0.5)) if discordant else 1.0
+    variance = paired_variance(first, second, n, bound)
+    distance = first - second - n * bound
+    return float(stats.norm.sf(distance / math.sqrt(variance))) if variance > 0 else float(distance <= 0)
+
+
+def paired_variance(first: int, second: int, n: int, bound: float) -> float:
+    """Variance of ``first − second`` where its expectation is ``n · bound``, by the constrained maximum likelihood.
+
+    ``n (2q + bound (1 − bound))`` with q, the probability of ``second``, the root of ``2n q² + B q + C`` (Tango 1998).
+    """
+    linear = -(first + second) + (2 * n - first + second) * bound
+    constant = -second * bound * (1 - bound)
+    q = (math.sqrt(linear**2 - 8 * n * constant) - linear) / (4 * n)
+    return n * (2 * q + bound * (1 - bound))
+
+
+def compare_scores(candidate: Floats, current: Floats) -> Estimate:
     """Mean scores of two models on the same questions: arrays over questions.
 
-    Right or wrong (0 and 1): McNemar's exact test, a binomial test on the questions that only one model got right
-    (McNemar 1947). Anything between: ``sign_flip``. Raises ``ValueError`` where there are no questions.
+    Right or wrong (0 and 1): ``AccuracyChange``. Anything between: a mean change with its standard error over
+    questions. Raises ``ValueError`` if there are no questions.
     """
     if not len(candidate):
         raise ValueError("no questions")
+    if not all(np.isin(scores, (0.0, 1.0)).all() for scores in (candidate, current)):
+        return compare_losses(candidate, current, np.ones(len(candidate), np.int64))
     differences = candidate - current
-    means = float(candidate.mean()), float(current.mean())
-    binary = bool(np.isin(candidate, (0.0, 1.0)).all() and np.isin(current, (0.0, 1.0)).all())
-    return Paired(*means, means[0] - means[1], mcnemar(differences) if binary else sign_flip(differences), len(current))
-
-
-def mcnemar(differences: Floats) -> float:
-    """p of equal accuracy, from differences of −1, 0 and 1; 1 where the models never differ."""
-    from scipy import stats
-
     gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
-    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return AccuracyChange(float(candidate.mean()), float(current.mean()), gained, lost, len(candidate))
 
 
-def above_chance(scores: Floats, chance: float) -> Paired:
-    """One model's right (1) and wrong (0) answers against guessing, which is right with the probability ``chance``.
+@dataclass(frozen=True)
+class AboveChance:
+    """One model's right answers among ``n``, against guessing. Bounds are distances from chance."""
 
-    The exact binomial test, one-sided. ``current`` is ``chance``. Raises ``ValueError`` where there are no questions.
+    right: int
+    n: int
+    chance: float
+
+    @property
+    def candidate(self) -> float:
+        """The share of right answers."""
+        return self.right / self.n
+
+    @property
+    def current(self) -> float:
+        """Chance."""
+        return self.chance
+
+    @property
+    def change(self) -> float:
+        """Above chance."""
+        return self.candidate - self.chance
+
+    @property
+    def units(self) -> int:
+        """Questions."""
+        return self.n
+
+    @property
+    def worth(self) -> float:
+        """Questions count alike."""
+        return float(self.n)
+
+    def p_above(self, bound: float) -> float | None:
+        """The exact binomial test."""
+        from scipy import stats
+
+        return float(stats.binom.sf(self.right - 1, self.n, self.chance + bound))
+
+    def p_below(self, bound: float) -> float | None:
+        """The other tail."""
+        from scipy import stats
+
+        return float(stats.binom.cdf(self.right, self.n, self.chance + bound))
+
+    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+        """The distance above ``chance + bound`` that the exact test finds with ``power``."""
+        from scipy import stats
+
+        least = int(stats.binom.isf(alpha, self.n, self.chance + bound)) + 1  # right answers that are significant
+        if least > self.n:
+            return None
+        needed = float(stats.beta.ppf(power, least, self.n - least + 1))  # P(X ≥ k; p) is Beta(k, n − k + 1)'s cdf at p
+        return needed - self.chance - bound
+
+
+def above_chance(scores: Floats, chance: float) -> AboveChance:
+    """Right (1) and wrong (0) answers against guessing, which is right with the probability ``chance``.
+
+    Raises ``ValueError`` if there are no questions.
     """
-    from scipy import stats
-
     if not len(scores):
         raise ValueError("no questions")
-    right, n = int(scores.sum()), len(scores)
-    p = float(stats.binomtest(right, n, chance, alternative="greater").pvalue)
-    return Paired(right / n, chance, right / n - chance, p, n)
-
-
-def sign_flip(differences: Floats) -> float:
-    """p of no difference: how often a sum as far from 0 comes about when every difference takes its sign by chance.
-
-    The one-sample permutation test (Fisher 1935, section 21), exact where all flips can be made, else by ``RESAMPLES``
-    drawn with a fixed seed, the observed one among them (Phipson and Smyth 2010), so that p is never 0.
-    """
-    from scipy import stats
-
-    moved = differences[differences != 0]
-    if not len(moved):
-        return 1.0
-    found = stats.permutation_test(
-        (moved,),
-        lambda sample, axis: np.sum(sample, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=ROWS,
-        rng=np.random.default_rng(SEED),
-    )
-    return min(1.0, float(found.pvalue))
+    return AboveChance(int(scores.sum()), len(scores), chance)
 
 
 def holm(values: Sequence[float]) -> list[float]:

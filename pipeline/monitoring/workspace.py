@@ -95,7 +95,7 @@ class WorkspaceReport:
         self.metrics.set("rewarm_release_current", current, update=update.id)
         self.metrics.set("rewarm_gate_accepted", update.state == RELEASED, update=update.id)
         verdict = update.gate or {"checks": []}
-        failed = sum(not check["passed"] for check in verdict["checks"])
+        failed = sum(not check["passed"] and check.get("outcome") != "undecided" for check in verdict["checks"])
         self.metrics.set("rewarm_gate_failed_checks", failed, update=update.id)
         for dataset, loss in update.losses.get("release", {}).items():
             self.metrics.set("rewarm_release_loss_nats", loss, update=update.id, dataset=dataset)

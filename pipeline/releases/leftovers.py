@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.handover import OPTIMIZER
-from pipeline.lineage import PLAN, REFUSED, UPDATE, Lineage, Update
+from pipeline.lineage import HELD_BACK, PLAN, UPDATE, Lineage, Update
 from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 from stages import distill, train
@@ -76,12 +76,12 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
 def next_starts(lineage: Lineage) -> list[Update]:
     """The updates whose trunk the next one can start from, whatever the trunk policy says by then.
 
-    The last update; and where that one was refused, also those before it, up to one that was released.
+    The last update; and where that one was refused or is undecided, also those before it, up to one that was released.
     """
     found = []
     for update in reversed(lineage.updates):
         found.append(update)
-        if update.state != REFUSED:
+        if update.state not in HELD_BACK:
             break
     return found
 

@@ -20,7 +20,7 @@ BRANCH, SHORT, BACK = 44, 22, 20
 TURN = 14
 """Height of a turn from one lane to another."""
 
-Mark = Literal["current", "promoted", "kept", "refused", ""]
+Mark = Literal["current", "promoted", "kept", "refused", "undecided", ""]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def graph(record: WorkspaceRecord) -> Graph:
     rows = []
     for number, update in enumerate(updates):
         mark, node = _mark(record, update, number in promoted), FIRST + LANE * lanes[number]
-        end = rail - SHORT if mark == "refused" else rail
+        end = rail - SHORT if mark in ("refused", "undecided") else rail
         if mark:
             strokes[number].append(Stroke("branch", path=f"M{node} {NODE}H{end}"))
         rows.append(Row(update, strokes[number], node, mark, end, _summary(update, mark)))
@@ -146,7 +146,9 @@ def _mark(record: WorkspaceRecord, update: UpdateRecord, promoted: bool) -> Mark
         return ""
     if promoted:
         return "promoted"
-    return "refused" if update.state == "refused" else "kept"
+    if update.state == "refused":
+        return "refused"
+    return "undecided" if update.state == "undecided" else "kept"
 
 
 def _summary(update: UpdateRecord, mark: Mark) -> str:
@@ -156,6 +158,7 @@ def _summary(update: UpdateRecord, mark: Mark) -> str:
         "promoted": "Its release was current once.",
         "kept": "Its release was never current.",
         "refused": "Its release was refused by the gate.",
+        "undecided": "Its release is held, undecided.",
         "": "It has no release yet.",
     }
     return f"{begun} {became[mark]}"

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-State = Literal["released", "refused", "unfinished"]
-"""``refused``: finished, but its release did not pass the gate; it is kept to be looked at."""
+State = Literal["released", "refused", "undecided", "unfinished"]
+"""``refused``: finished, but its release did not pass the gate; it is kept to be looked at. ``undecided``: finished,
+and the gate could not see enough to decide; its release is held for a person."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class CheckRecord:
     """One comparison of the gate: a candidate against the current release, on one dataset or task."""
 
     kind: str
-    """``loss``, ``task``, or ``order``: the candidate against chance on the order of the arrival's words."""
+    """``loss``, ``task``; ``best``: a loss against the best release so far; ``order``: the candidate against chance on
+    the order of the arrival's words."""
     name: str
     """The dataset's or the task's."""
     metric: str
@@ -183,6 +185,17 @@ class CheckRecord:
     """Pairs: documents or samples."""
     passed: bool
     because: str = ""
+    outcome: str = ""
+    """``passed``, ``refused`` or ``undecided``; empty in records made before a check could be undecided."""
+    detectable: float | None = None
+    """The minimum detectable effect, in the unit of the change; None where it was not recorded, or is not finite."""
+    units: int | None = None
+    """Independent units among the pairs: sites, documents or questions."""
+
+    @property
+    def result(self) -> str:
+        """``passed``, ``failed`` or ``undecided``."""
+        return "undecided" if self.outcome == "undecided" else "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,13 @@ class GateRecord:
     correction: str
     because: Sequence[str] = ()
     checks: Sequence[CheckRecord] = ()
+    outcome: str = ""
+    """``passed``, ``refused`` or ``held``; empty in records made before a release could be held."""
+
+    @property
+    def ruling(self) -> str:
+        """The outcome, also of such a record."""
+        return self.outcome or ("passed" if self.passed else "refused")
 
 
 @dataclass(frozen=True)

@@ -101,13 +101,18 @@ def _worst(pair: tuple[str, float]) -> float:
 
 
 def notices(record: WorkspaceRecord) -> list[str]:
-    """What is unusual: no release yet; refused, unfinished or newer updates after the current release."""
+    """What is unusual: no release yet; refused, undecided, unfinished or newer updates after the current release."""
     places = [number for number, update in enumerate(record.updates) if update.id == record.release]
     said = [] if places else ["There is no release yet."]
     for update in record.updates[places[0] + 1 if places else 0 :]:
         match update.state:
             case "refused":
                 said.append(f"The gate refused the release of {update.id}; {record.release} stays the current one.")
+            case "undecided":
+                said.append(
+                    f"The release of {update.id} is held, undecided: the gate could not see enough. Promote it with "
+                    f"`rewarm promote`, or leave it; {record.release} stays the current one until then."
+                )
             case "unfinished":
                 said.append(f"Update {update.id} is not finished.")
             case "released":

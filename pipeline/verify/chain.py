@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.lineage import PLAN, REFUSED, RELEASES, UPDATE, Update
+from pipeline.lineage import HELD_BACK, PLAN, RELEASES, UPDATE, Update
 from pipeline.verify.data import RESTORE, checked_manifest
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -83,7 +83,7 @@ def check_releases(workspace: Workspace, updates: Sequence[Update], findings: Fi
         findings.add(RELEASES, f"a history that ends in {value['current']}", f"{promoted[-1:]}", PROMOTE)
     for name in sorted(set(promoted) - known - {value["current"]}):
         findings.add(RELEASES, "promotions of finished updates", f"one of {name}", RESTORE)
-    missed = [update.id for update in updates if update.state != REFUSED and update.id not in promoted]
+    missed = [update.id for update in updates if update.state not in HELD_BACK and update.id not in promoted]
     for name in missed:
         if name == updates[-1].id:
             findings.notes.append(f"{name}: stopped just before its promotion; the same command ends it")
@@ -128,7 +128,7 @@ class ChainCheck:
         possible = []
         for before in reversed(earlier):
             possible.append(before)
-            if before.state != REFUSED:
+            if before.state not in HELD_BACK:
                 break
         if update.follows is not None:
             possible = [before for before in earlier if before.id == update.follows]

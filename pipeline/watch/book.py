@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from pipeline.lineage import REFUSED, RELEASED
+from pipeline.lineage import REFUSED, RELEASED, UNDECIDED
 from pipeline.watch.journal import Event
 
 ARRIVING, COMPLETE, STARTED, FAILED, HELD = "arriving", "complete", "started", "failed", "held"
-DONE = (RELEASED, REFUSED)
+DONE = (RELEASED, REFUSED, UNDECIDED)
 # Why an arrival is held.
 BROKEN, COST, CHANGED, NAME, EXHAUSTED, VANISHED = "broken", "cost", "changed", "name", "exhausted", "vanished"
 
@@ -113,6 +113,6 @@ def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
         case "lifted" | "retry":  # the reason why it was held is gone, or a person says so
             asked = {"called": arrival.called or bool(arrival.completed), "failures": 0, "approved": True}
             changed = {**clean, "state": back, **(asked if event.kind == "retry" else {})}
-        case "released" | "refused":
+        case "released" | "refused" | "undecided":
             changed = {"state": event.kind, "why": "", "retry_at": ""}
     return {**details, **changed}

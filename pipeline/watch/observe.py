@@ -1,10 +1,10 @@
 """What a look at the inbox and at the lineage means for the book: pure functions that give drafts of events."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipeline.lineage import REFUSED, Update
+from pipeline.lineage import HELD_BACK, RELEASED, UNDECIDED, Update
 from pipeline.watch.book import CHANGED, COST, HELD, NAME, VANISHED, Arrival, Book
 from pipeline.watch.inbox import Found, Listing
 from pipeline.watch.journal import Draft, read_stamp
@@ -58,23 +58,29 @@ def still(known: Arrival, one: Found, settings: WatchSettings, now: datetime) ->
     return now - read_stamp(known.since) >= timedelta(seconds=settings.quiet)
 
 
-def settle(book: Book, updates: list[Update]) -> Iterator[Draft]:
-    """Arrivals whose update is finished: the lineage is the truth, whatever became of the watch that began it."""
+def settle(book: Book, updates: list[Update], promoted: Collection[str] = ()) -> Iterator[Draft]:
+    """Arrivals whose update is finished: the lineage is the truth, whatever became of the watch that began it.
+
+    An undecided release that a person ``promoted`` is released from then on.
+    """
     finished = {name: update for update in updates for name in update.datasets}
     for one in list(book.arrivals.values()):
         update = finished.get(one.name)
-        if update is None or one.done or one.why == NAME:
+        if update is None or one.why == NAME:
             continue
-        yield Draft(update.state, one.path, account(update, one))
+        decided = update.state == UNDECIDED and update.id in promoted
+        if not one.done or (decided and one.state == UNDECIDED):
+            yield Draft(RELEASED if decided else update.state, one.path, account(update, one, decided))
 
 
-def account(update: Update, arrival: Arrival) -> dict[str, Any]:
+def account(update: Update, arrival: Arrival, decided: bool = False) -> dict[str, Any]:
     """What the journal keeps of a finished update."""
     verdict = update.gate
     if not arrival.attempts:
         because = f"the lineage has a dataset of this name, from {update.id}; nothing was done. Rename other data"
     else:
-        because = "; ".join(verdict.get("because", [])) if update.state == REFUSED else ""
+        because = "; ".join(verdict.get("because", [])) if update.state in HELD_BACK else ""
+        because = "promoted by a person; the gate could not decide" if decided else because
     if arrival.begun and arrival.begun != arrival.fingerprint:
         because += " (its files changed while it was taken in; what came late is not in it)"
     return {

@@ -12,7 +12,8 @@ from pipeline.watch.settings import WatchSettings
 LONGEST = 3600.0  # seconds between two attempts, at most
 JITTER = 0.2  # of the wait, up or down: watches that failed together do not come back together
 READY = (COMPLETE, STARTED, FAILED)  # a state "started" without an update that is begun was killed before that
-OK, FAILURE, USAGE, REFUSAL = 0, 1, 2, 3  # exit codes of ``rewarm update``
+OK, FAILURE, USAGE, REFUSAL, UNDECIDED = 0, 1, 2, 3, 4  # exit codes of ``rewarm update``
+FINISHED = (OK, REFUSAL, UNDECIDED)  # the update has its record
 BUSY = "another rewarm command is writing"  # a refusal that is no fault of the arrival
 OUT_OF_REACH = "check the address, the network and the credentials"  # nor is this: a store that does not answer
 

@@ -18,10 +18,10 @@ from pipeline.watch.logs import Logs
 from pipeline.watch.observer import Observer
 from pipeline.watch.policy import (
     BUSY,
+    FINISHED,
     OK,
     OUT_OF_REACH,
     READY,
-    REFUSAL,
     USAGE,
     after_failure,
     begun_by,
@@ -112,7 +112,8 @@ class Watch:
     def _reconcile(self) -> None:
         """Note what the lineage says: updates that are finished, and reasons to hold that are gone."""
         lineage = Lineage(self.workspace)
-        self.records.write(observe.settle(self.book, lineage.updates))
+        promoted = {entry["update"] for entry in lineage.history}
+        self.records.write(observe.settle(self.book, lineage.updates, promoted))
         self.records.write(observe.lift(self.book, lineage.unfinished, self.settings, now()))
 
     def _answer_schedule(self) -> None:
@@ -170,7 +171,7 @@ class Watch:
         begun = {"attempts": arrival.attempts + 1, "begun": arrival.fingerprint, "sets": list(sets)}
         self.records.write([Draft("started", arrival.path, begun)])
         code, log = self._child("update", arrival, f"{arrival.attempts + 1}", sets)
-        if self.stopping and code not in (OK, REFUSAL):
+        if self.stopping and code not in FINISHED:
             self.records.write([Draft("interrupted", arrival.path)])
             return False
         self._reconcile()
@@ -228,7 +229,7 @@ class Watch:
             return
         self.failed = True
         ended = f"killed by signal {-code}" if code < 0 else reason(log)
-        if code in (OK, REFUSAL):
+        if code in FINISHED:
             ended = f"it ended with {code}, but the lineage has no finished update of {arrival.name}"
         draft = after_failure(arrival, ended, self.settings, now())
         if draft.kind == HELD:

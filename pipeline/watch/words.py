@@ -7,7 +7,7 @@ from pipeline.watch.book import Arrival
 from pipeline.watch.journal import Event
 
 # The events that people are told of; of all others there is only a line.
-TAKING = ("started", "failed", "released", "refused")
+TAKING = ("started", "failed", "released", "refused", "undecided")
 ASKING = ("held", "lifted", "altered", "trouble", "recovered", "paused", "resumed")
 NOTABLE = (*TAKING, *ASKING)
 OWN = ("fingerprint", "begun", "sets", "planned")  # of the journal, and no news to anybody
@@ -46,6 +46,7 @@ def told(event: Event, arrival: Arrival | None) -> str:
         "lifted": f"not held any more (it was{colon})",
         "released": f"released as {details.get('update')}{colon}",
         "refused": f"REFUSED by the gate, {details.get('update')}{colon}",
+        "undecided": f"HELD, UNDECIDED by the gate, {details.get('update')}{colon}; `rewarm promote` ends it",
         "altered": f"changed after {update} took it in; new data needs a name of its own",
         "busy": "not begun, as another rewarm command is writing to the workspace; again later",
         "gone": "gone from the inbox",

@@ -9,7 +9,7 @@ import pytest
 from pipeline.arrival import find
 from pipeline.base import create
 from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, REFUSED, RELEASED, RELEASES, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, RELEASED, RELEASES, UNDECIDED, UPDATE, Lineage, Update
 from pipeline.making import earlier_datasets
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
@@ -138,6 +138,18 @@ def test_a_release_says_why_and_a_refusal_changes_none(refused: Workspace) -> No
         ("0000-base", ""),
         ("0003-good", "judged 0003-good"),
     ]
+
+
+def test_an_undecided_release_waits_for_a_person_who_needs_no_reason(workspace: Workspace) -> None:
+    record(workspace, update("0000-base"))
+    record(workspace, update("0001-doubt", UNDECIDED, "0000-base"))
+    held = Lineage(workspace)
+    assert (held.release, held.unfinished) == ("0000-base", None)
+    assert (line(workspace, "before"), line(workspace, "continue")) == (["0000-base"], ["0000-base", "0001-doubt"])
+    held.promote("0001-doubt")
+    promoted = Lineage(workspace)
+    assert (promoted.release, promoted.history[-1]["because"]) == ("0001-doubt", "decided by a person")
+    assert line(workspace, "before") == ["0000-base", "0001-doubt"], "it counts as learned from then on"
 
 
 def test_killed_between_record_and_release_it_is_unfinished_and_ends_by_the_same_call(refused: Workspace) -> None:

@@ -114,6 +114,9 @@ def test_a_verdict_is_read_as_it_was_recorded() -> None:
         "n": 40,
         "passed": False,
         "because": "forgets 0.100, more than 0.05",
+        "outcome": "refused",
+        "detectable": 0.02,
+        "units": 12,
     }
     verdict = {
         "passed": False,
@@ -122,10 +125,19 @@ def test_a_verdict_is_read_as_it_was_recorded() -> None:
         "correction": "holm",
         "because": ["base: forgets 0.100, more than 0.05"],
         "checks": [check],
+        "outcome": "refused",
     }
     gate = report_gate(verdict)
     assert gate is not None
     assert {**asdict(gate), "checks": [asdict(one) for one in gate.checks]} == verdict
+    assert (gate.ruling, gate.checks[0].result) == ("refused", "failed")
+    held = report_gate(verdict | {"outcome": "held", "checks": [check | {"outcome": "undecided"}]})
+    assert held is not None
+    assert (held.ruling, held.checks[0].result) == ("held", "undecided")
+    old = {name: value for name, value in check.items() if name not in ("outcome", "detectable", "units")}
+    before = report_gate({**{name: verdict[name] for name in verdict if name != "outcome"}, "checks": [old]})
+    assert before is not None
+    assert (before.ruling, before.checks[0].result) == ("refused", "failed"), "a record made before there were any"
     assert report_gate({}) is None
 
 

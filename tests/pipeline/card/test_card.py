@@ -70,7 +70,7 @@ def test_the_gates_verdict_is_told(lm: Workspace) -> None:
     text = gate_text(judged)
     assert "Compared with release 0000-docs, it did not pass." in text
     assert "- docs: forgot 0.2 nats" in text
-    assert "| docs | nats/token | 5 | 5.2 | 0.2 | 0.1 | 0.002 | failed |" in text
+    assert "| docs | nats/token | 5 | 5.2 | 0.2 | 0.1 |  | 0.001 | 0.002 | failed |" in text
     bare = {"passed": True, "against": "0000-docs"}
     object.__setattr__(judged, "gate", bare)
     assert gate_text(judged) == "Compared with release 0000-docs, it passed."

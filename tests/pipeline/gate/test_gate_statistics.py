@@ -8,136 +8,198 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.gate.statistics import compare_losses, compare_scores, holm, mcnemar, sign_flip
+from pipeline.gate.sites import group, site_of
+from pipeline.gate.statistics import (
+    AboveChance,
+    AccuracyChange,
+    above_chance,
+    compare_losses,
+    compare_scores,
+    holm,
+    paired_p,
+)
 
 ALPHA, TRIALS = 0.05, 2000
 MARGIN = 3 * math.sqrt(ALPHA * (1 - ALPHA) / TRIALS)  # of a rejection rate, at three standard errors
+LIMIT = 0.2
 
 
-def world(rng: np.random.Generator, documents: int, change: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def world(rng: np.random.Generator, documents: int, change: float, site_noise: float = 0.0, sites: int = 10):
     """Losses of two models on documents of very different lengths; what one document costs is not even in its text."""
     tokens = np.maximum(1, rng.lognormal(5, 1, documents)).astype(np.int64)
+    groups = rng.integers(0, sites, documents)
     current = tokens * rng.normal(3, 0.5, documents)
-    differences = tokens * (change + rng.normal(0, 0.1, documents)) + np.sqrt(tokens) * rng.normal(0, 1, documents)
-    return current + differences, current, tokens
+    of_site = rng.normal(0, site_noise, sites)[groups]
+    noise = rng.normal(0, 0.1, documents) + of_site
+    differences = tokens * (change + noise) + np.sqrt(tokens) * rng.normal(0, 1, documents)
+    return current + differences, current, tokens, groups
+
+
+def above(bound: float, *columns: np.ndarray) -> bool:
+    p = compare_losses(*columns).p_above(bound)
+    return p is not None and p <= ALPHA
 
 
 @pytest.mark.parametrize("documents", [10, 40, 300])
-def test_losses_without_a_difference_are_called_different_as_rarely_as_said(documents: int) -> None:
+def test_a_loss_at_the_limit_is_called_above_it_as_rarely_as_said(documents: int) -> None:
     rng = np.random.default_rng(documents)
-    found = [compare_losses(*world(rng, documents, 0.0)).p for _ in range(TRIALS)]
-    rate = np.mean([p is not None and p <= ALPHA for p in found])
-    assert rate <= ALPHA + MARGIN
-    assert rate > ALPHA / 3, "a test that never rejects would pass anything"
+    rate = np.mean([above(LIMIT, *world(rng, documents, LIMIT)[:3]) for _ in range(TRIALS)])
+    assert ALPHA / 3 < rate <= ALPHA + MARGIN, "a test that never rejects would pass anything"
 
 
-def test_a_difference_in_losses_is_found() -> None:
+def test_documents_of_ten_sites_are_counted_by_site() -> None:
+    """Type I error by site is the level; by document it is many times that."""
+    rng = np.random.default_rng(10)
+    draws = [world(rng, 200, LIMIT, site_noise=0.1) for _ in range(TRIALS)]
+    by_site = np.mean([above(LIMIT, *one) for one in draws])
+    by_document = np.mean([above(LIMIT, *one[:3]) for one in draws])
+    assert by_site <= ALPHA + MARGIN
+    assert by_document > 3 * ALPHA
+
+
+def test_what_is_said_to_be_detectable_is_detected_with_the_power_that_is_said() -> None:
     rng = np.random.default_rng(1)
-    found = [compare_losses(*world(rng, 100, 0.1)) for _ in range(200)]
-    assert np.mean([one.p is not None and one.p <= ALPHA for one in found]) > 0.95
-    assert np.mean([one.change for one in found]) == pytest.approx(0.1, abs=0.01)
+    effects = [compare_losses(*world(rng, 60, 0.0)[:3]).detectable(ALPHA, 0.8) for _ in range(500)]
+    effect = float(np.median([one for one in effects if one is not None]))
+    found = np.mean([above(LIMIT, *world(rng, 60, LIMIT + effect)[:3]) for _ in range(TRIALS)])
+    assert found == pytest.approx(0.8, abs=0.08)
 
 
 def test_losses_by_hand() -> None:
     """Three documents of equal length: the ratio's jackknife is the mean's own variance, and t the paired t-test."""
     candidate, current = np.array([30.0, 44.0, 52.0]), np.array([20.0, 40.0, 50.0])
     found = compare_losses(candidate, current, np.array([10, 10, 10]))
-    expected = stats.ttest_rel(candidate / 10, current / 10)
+    expected = stats.ttest_rel(candidate / 10, current / 10, alternative="greater")
     assert (found.candidate, found.current, found.n) == (pytest.approx(4.2), pytest.approx(11 / 3), 3)
+    assert (found.units, found.worth) == (3, pytest.approx(3))
     assert found.change == pytest.approx(16 / 30)
-    assert found.p == pytest.approx(float(expected.pvalue))
+    assert found.p_above(0) == pytest.approx(float(expected.pvalue))
+    assert found.p_below(0) == pytest.approx(1 - float(expected.pvalue))
+    assert found.detectable(0.05, 0.8) == pytest.approx((stats.t.ppf(0.95, 2) + stats.t.ppf(0.8, 2)) * found.error)
+
+
+def test_sites_by_hand() -> None:
+    """Four documents of two sites are two units: the same as two documents that hold each site's sums."""
+    candidate, current, tokens = np.array([30.0, 44.0, 52.0, 9.0]), np.array([20.0, 40.0, 50.0, 8.0]), np.full(4, 10)
+    found = compare_losses(candidate, current, tokens, np.array([5, 5, 7, 7]))
+    sums = compare_losses(np.array([74.0, 61.0]), np.array([60.0, 58.0]), np.array([20, 20]))
+    assert (found.n, found.units, found.worth) == (4, 2, 2)
+    assert (found.change, found.error, found.freedom) == pytest.approx((sums.change, sums.error, sums.freedom))
 
 
 def test_losses_with_nothing_to_say() -> None:
     same = np.array([3.0, 4.0])
-    assert compare_losses(same, same, np.array([2, 2])).p == 1.0
-    assert compare_losses(same + 1, same, np.array([2, 0])).p is None, "one document shows nothing"
-    assert compare_losses(same, same, np.array([2, 0])).n == 1
+    equal = compare_losses(same, same, np.array([2, 2]))
+    assert (equal.p_above(0.0), equal.p_below(0.0), equal.detectable(ALPHA, 0.8)) == (1.0, 1.0, 0.0)
+    assert (equal.p_above(-0.1), equal.p_below(0.1)) == (0.0, 0.0)
+    one = compare_losses(same + 1, same, np.array([2, 0]))
+    assert (one.n, one.p_above(0), one.detectable(ALPHA, 0.8)) == (1, None, None), "one document shows nothing"
     with pytest.raises(ValueError, match="no document"):
         compare_losses(same, same, np.array([0, 0]))
 
 
+def test_a_split_that_one_document_fills_can_show_nothing_finite() -> None:
+    tokens = np.array([10**9, 1, 1])
+    found = compare_losses(np.array([2e9, 1.0, 2.0]), np.array([1e9, 1.0, 1.0]), tokens)
+    assert found.worth == pytest.approx(1)
+    assert found.detectable(ALPHA, 0.8) is None
+    p = found.p_above(0.0)
+    assert p is not None and p > 0.3
+
+
 @given(st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4), st.integers(1, 10**5)), min_size=2, max_size=30))
-def test_losses_swapped_change_the_sign_alone(rows: list[tuple[float, float, int]]) -> None:
+def test_losses_swapped_change_sides(rows: list[tuple[float, float, int]]) -> None:
     first, second, tokens = (np.array(column) for column in zip(*rows, strict=True))
     there, back = compare_losses(first, second, tokens), compare_losses(second, first, tokens)
     assert there.change == pytest.approx(-back.change)
-    assert there.p == pytest.approx(back.p)
-    assert there.p is not None
-    assert 0 <= there.p <= 1
+    for bound in (0.0, 0.3):
+        assert there.p_above(bound) == pytest.approx(back.p_below(-bound))
+        assert 0 <= (there.p_above(bound) or 0) <= 1
 
 
-def test_mcnemar_by_hand() -> None:
-    """Nine questions that only one model got right, and one that only the other did: 2 · (1 + 10) / 2¹⁰."""
-    differences = np.array([1.0] * 9 + [-1.0] + [0.0] * 50)
-    assert mcnemar(differences) == pytest.approx(22 / 1024) == mcnemar(-differences)
-    assert mcnemar(np.zeros(7)) == 1.0
-    assert mcnemar(np.array([1.0, -1.0])) == 1.0
+def test_answers_by_hand() -> None:
+    """Nine questions that only one model got right, and one that only the other did: (1 + 10) / 2¹⁰, one-sided."""
+    assert paired_p(9, 1, 60, 0) == pytest.approx(11 / 1024)
+    assert paired_p(0, 0, 7, 0) == 1.0
+    assert paired_p(1, 1, 7, 0) == pytest.approx(0.75)
+    found = compare_scores(np.array([1.0] * 9 + [0.0] + [1.0] * 50), np.array([0.0] * 9 + [1.0] + [1.0] * 50))
+    assert isinstance(found, AccuracyChange)
+    assert (found.gained, found.lost, found.n) == (9, 1, 60)
+    assert found.p_above(0) == pytest.approx(11 / 1024)
 
 
-def test_sign_flips_by_hand() -> None:
-    """Of the 16 flips of 1, 2, 3, 4 only two are as far from 0 as their sum; of 1, 2, 3, −1 four are as 5."""
-    assert sign_flip(np.array([1.0, 2.0, 3.0, 4.0, 0.0])) == pytest.approx(2 / 16)
-    assert sign_flip(np.array([1.0, 2.0, 3.0, -1.0])) == pytest.approx(6 / 16)
-    assert sign_flip(np.zeros(5)) == 1.0
+def test_the_score_test_is_mcnemar_at_a_limit_of_nearly_nothing() -> None:
+    """Tango's statistic at Δ = 0 is (b − c) / √(b + c)."""
+    assert paired_p(30, 12, 200, 1e-9) == pytest.approx(float(stats.norm.sf(18 / math.sqrt(42))), rel=1e-4)
 
 
-def test_drawn_flips_repeat_and_are_symmetric() -> None:
-    differences = np.random.default_rng(5).normal(0.3, 1, 60)
-    assert sign_flip(differences) == sign_flip(differences)
-    assert sign_flip(differences) == pytest.approx(sign_flip(-differences), abs=0.01)
-    assert sign_flip(differences) == pytest.approx(float(stats.ttest_1samp(differences, 0).pvalue), abs=0.02)
-    assert 0 < sign_flip(differences + 50) <= 0.001
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_scores_without_a_difference_are_called_different_as_rarely_as_said(binary: bool) -> None:
-    rng, trials = np.random.default_rng(binary), 300
+@pytest.mark.parametrize("questions", [48, 500])
+def test_scores_at_the_limit_are_called_below_it_as_rarely_as_said(questions: int) -> None:
+    rng, drop = np.random.default_rng(questions), 0.05
     rejected = 0
-    for _ in range(trials):
-        scores = rng.random((2, 12))
-        mine, theirs = (scores < 0.5).astype(float) if binary else scores
-        rejected += compare_scores(mine, theirs).p <= ALPHA  # type: ignore[operator]
-    assert rejected / trials <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / trials)
+    for _ in range(TRIALS):
+        kind = rng.choice(3, questions, p=[0.1 + drop, 0.1, 0.8 - drop])  # lost, gained, alike
+        current, candidate = (kind != 1).astype(float), (kind != 0).astype(float)
+        rejected += (compare_scores(candidate, current).p_below(-drop) or 0) <= ALPHA
+    assert rejected / TRIALS <= ALPHA + 0.015 + MARGIN
+    assert rejected / TRIALS > ALPHA / 3
 
 
-def test_scores_that_fell_are_found_by_either_test() -> None:
+def test_few_questions_that_no_model_answers_otherwise_still_see_little() -> None:
+    same = np.array([1.0, 0.0] * 4)
+    few, many = compare_scores(same, same), compare_scores(np.tile(same, 500), np.tile(same, 500))
+    assert (few.detectable(ALPHA, 0.8, -0.05) or 0) > 0.05 > (many.detectable(ALPHA, 0.8, -0.05) or 1)
+
+
+def test_scores_between_right_and_wrong_are_means_with_an_error() -> None:
     rng = np.random.default_rng(3)
-    right = (rng.random(200) < 0.7).astype(float)
-    worse = right * (rng.random(200) < 0.7)
-    found = compare_scores(worse, right)
-    assert found.change == pytest.approx(worse.mean() - right.mean())
-    assert found.p == mcnemar(worse - right)
-    assert found.p < 1e-6
-    assert compare_scores(worse * 0.9, right).p <= 0.001  # type: ignore[operator]
-    with pytest.raises(ValueError, match="no questions"):
-        compare_scores(np.array([]), np.array([]))
+    current = rng.random(200)
+    found = compare_scores(current - 0.1 + rng.normal(0, 0.05, 200), current)
+    assert (found.p_below(-0.05) or 1) < 1e-6
+    assert (found.p_below(-0.15) or 0) > 0.99
+
+
+def test_word_order_against_chance() -> None:
+    found = above_chance(np.array([1.0] * 20 + [0.0] * 10), 0.25)
+    assert found.p_above(0) == pytest.approx(float(stats.binomtest(20, 30, 0.25, alternative="greater").pvalue))
+    effect = AboveChance(0, 48, 0.25).detectable(ALPHA, 0.8)
+    assert effect is not None
+    least = next(k for k in range(49) if stats.binom.sf(k - 1, 48, 0.25) <= ALPHA)
+    assert stats.binom.sf(least - 1, 48, 0.25 + effect) == pytest.approx(0.8)
+    assert AboveChance(2, 2, 0.25).detectable(ALPHA, 0.8) is None, "two right answers of two are no proof"
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_the_textbook_procedure(values: list[float]) -> None:
+    adjusted = holm(values)
+    ordered = sorted(range(len(values)), key=lambda place: values[place])
+    rejects = True
+    for rank, place in enumerate(ordered):
+        rejects = rejects and values[place] <= ALPHA / (len(values) - rank)
+        assert (adjusted[place] <= ALPHA) == pytest.approx(rejects) or math.isclose(adjusted[place], ALPHA)
+    assert all(after >= before for before, after in zip(values, adjusted, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("values", "adjusted"),
+    ("url", "source", "site"),
     [
-        ([], []),
-        ([0.03], [0.03]),
-        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # Holm 1979's form of a table: 4·5, 3·10, 2·30, 1·40
-        ([0.5, 0.6], [1.0, 1.0]),
-        ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
+        ("https://www.bbc.co.uk/news/1", "crawl", "bbc.co.uk"),
+        ("http://a.b.example.com/", None, "example.com"),
+        ("https://someone.github.io/x", None, "someone.github.io"),
+        ("http://192.168.0.1:80/x", None, "192.168.0.1"),
+        ("http://[broken/x", "s", "s"),
+        ("http://localhost/x", None, "localhost"),
+        ("numpy.linalg.norm", "numpy", "numpy"),
+        (None, None, None),
+        ("", "", None),
     ],
 )
-def test_holm_by_hand(values: list[float], adjusted: list[float]) -> None:
-    assert holm(values) == pytest.approx(adjusted)
+def test_sites(url: str | None, source: str | None, site: str | None) -> None:
+    assert site_of(url, source) == site
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_keeps_the_order_and_never_helps(values: list[float]) -> None:
-    found = holm(values)
-    assert all(value <= corrected <= 1 for value, corrected in zip(values, found, strict=True))
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    assert [found[place] for place in order] == sorted(found)
-    assert min(found) == pytest.approx(min(1.0, len(values) * min(values)))
-
-
-def test_holm_keeps_the_level_of_a_whole_verdict() -> None:
-    rng = np.random.default_rng(11)
-    rejected = [min(holm(rng.random(7).tolist())) <= ALPHA for _ in range(TRIALS)]
-    assert np.mean(rejected) <= ALPHA + MARGIN
+def test_documents_without_a_site_count_by_themselves() -> None:
+    found = group(["a", "b", "c", "d"], {"a": "x.com", "c": "x.com"})
+    assert found is not None
+    assert found.tolist() == [0, 1, 0, 2]
+    assert group(["a", "b"], {"a": "x.com", "b": "x.com"}) is None, "one site: its documents are what there is"

@@ -186,3 +186,17 @@ def test_a_new_month_has_its_own_money(book: Book) -> None:
 def test_a_limit_below_another_is_refused() -> None:
     with pytest.raises(ValueError, match="max_cost 5 is above max_total_cost 4"):
         WatchSettings(inbox="/in", max_cost=5, max_total_cost=4)
+
+
+def test_an_undecided_release_is_told_and_is_released_when_a_person_promotes_it(book: Book) -> None:
+    happen(book, after(0), *ready("a", after(0)), began("a"))
+    held = update(1, "a", "undecided", gate={"because": ["docs: 3 documents can show nothing: undecided"]})
+    (draft,) = observe.settle(book, [held])
+    assert (draft.kind, draft.details["because"]) == ("undecided", held.gate["because"][0])
+    happen(book, after(1), draft)
+    assert (state(book, "a"), book.arrivals["/in/a"].done) == (("undecided", ""), True)
+    assert list(observe.settle(book, [held])) == []
+    (draft,) = observe.settle(book, [held], {"0001-a"})
+    assert (draft.kind, draft.details["because"]) == ("released", "promoted by a person; the gate could not decide")
+    happen(book, after(2), draft)
+    assert list(observe.settle(book, [held], {"0001-a"})) == []
