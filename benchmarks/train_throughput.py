@@ -251,8 +251,8 @@ def bare_rank(rank: int, job: "Job", folder: Path) -> None:
             started = time.perf_counter()
         for group in engine.optimizer.param_groups:
             group["lr"] = rate
-        logits = engine(input_ids=batch.tokens[:, :-1], position_ids=batch.positions, use_cache=False).logits
-        loss = functional.cross_entropy(logits.flatten(0, 1), batch.tokens[:, 1:].flatten())
+        logits = engine(input_ids=batch.inputs, position_ids=batch.positions, use_cache=False).logits
+        loss = functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
         engine.backward(loss)
         engine.step()
         losses.append(loss.detach())

@@ -7,6 +7,7 @@ from pipeline.handover import TRUNK_RUN, start_optimizer
 from pipeline.making import Making, Start, Tokenizer, evaluation_places
 from pipeline.selecting import run_choose
 from stages import anneal, evaluate, replay, tokenize, train
+from stages.losses import VERSION as READING
 from stages.storage import Folder
 from stages.tokens import TokenSet
 
@@ -142,7 +143,6 @@ def measure(
         out,
         settings,
         seq_len=train_settings.seq_len,
-        document_mask=train_settings.document_mask,
         num_actors=actors,
         gpus=gpus,
         progress=making.runner.progress,
@@ -151,9 +151,4 @@ def measure(
 
 def conditions(making: Making, settings: evaluate.EvaluateSettings) -> dict[str, Any]:
     """The settings that decide what ``measure`` finds."""
-    train_settings = making.recipe.train
-    return {
-        **settings.identity(),
-        "seq_len": train_settings.seq_len,
-        "document_mask": train_settings.document_mask,
-    }
+    return {**settings.identity(), "seq_len": making.recipe.train.seq_len, "reading": READING}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.lineage import Lineage
 from stages import ingest, select, tokenize
 from stages.errors import UsageError
+from stages.losses import VERSION as READING
 from stages.pool import Reading
 from stages.storage import Folder
 
@@ -68,9 +69,9 @@ def run_score(making: "Making", name: str, tokens: tokenize.TokenizeOutcome, out
     if settings.by == "perplexity":
         model, inputs["model"] = judging_model(making.lineage, settings)
         gpus, actors = making.places()
-        reading = Reading(recipe.train.seq_len, recipe.train.document_mask, settings.batch_size, gpus)
+        reading = Reading(recipe.train.seq_len, settings.batch_size, gpus)
         judge = select.Judge(model, reading, actors)
-        decides |= {"seq_len": reading.seq_len, "document_mask": reading.document_mask}
+        decides |= {"seq_len": reading.seq_len, "reading": READING}
     return making.runner.run(
         f"score {name}" if len(making.arrival.inputs) > 1 else "score",
         lambda: select.score(

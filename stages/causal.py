@@ -4,7 +4,7 @@ The mask between packed documents is not built by hand: without an attention mas
 position ids that restart (``masking_utils.find_packed_sequence_indices``), for every attention implementation.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,36 +14,46 @@ if TYPE_CHECKING:
     from stages.tokens import Window
 
 
-def collate(windows: "list[Window]", device: torch.device, document_mask: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens ``[batch, seq_len + 1]`` and position ids ``[batch, seq_len]`` (both int64) of a list of windows.
+class Packed(NamedTuple):
+    """A batch of packed sequences, each tensor int64 ``[batch, seq_len]`` on the model's device."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    positions: torch.Tensor
+
+
+def collate(windows: "list[Window]", device: torch.device, document_mask: bool) -> Packed:
+    """Inputs, targets and position ids of a list of windows.
 
     Without ``document_mask`` positions run through and a sequence attends across its documents (plain packing, as in
     the papers' code).
     """
-    tokens = torch.from_numpy(np.stack([window.tokens for window in windows]))
+    inputs = torch.from_numpy(np.stack([window.inputs for window in windows]))
+    targets = torch.from_numpy(np.stack([window.targets for window in windows]))
     if document_mask:
         positions = torch.from_numpy(np.stack([window.position_ids() for window in windows]))
     else:
-        positions = torch.arange(tokens.shape[1] - 1).expand(len(windows), -1)
-    return tokens.to(device, non_blocking=True), positions.to(device, non_blocking=True)
+        positions = torch.arange(inputs.shape[1]).expand(len(windows), -1)
+    return Packed(*(tensor.to(device, non_blocking=True) for tensor in (inputs, targets, positions)))
 
 
-def token_logits(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Logits of every target token, float32 ``[batch, seq_len, vocabulary]``."""
-    logits: torch.Tensor = model(input_ids=tokens[:, :-1], position_ids=positions, use_cache=False).logits
+def token_logits(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits of what follows every input, float32 ``[batch, seq_len, vocabulary]``."""
+    logits: torch.Tensor = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
     return logits.float()
 
 
-def losses_of(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Loss of every target token in nats, float32 ``[batch, seq_len]``: ``-log p(tokens[:, i + 1] | its document)``."""
-    targets = tokens[:, 1:]
+def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Loss of every target in nats, float32 ``[batch, seq_len]``: ``-log p(targets[:, i] | its document so far)``."""
     flat = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     return flat.view(targets.shape)
 
 
-def token_losses(model: torch.nn.Module, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def token_losses(
+    model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
     """``losses_of`` the model's ``token_logits``."""
-    return losses_of(token_logits(model, tokens, positions), tokens)
+    return losses_of(token_logits(model, inputs, positions), targets)
 
 
 def divergences(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,19 @@
-"""Loss of a causal model on a whole token stream, document by document: evaluation and selection both ask for it.
+"""Losses of a causal model by document, each document read by itself: evaluation and selection both ask for them.
 
-The stream of ``n`` tokens has ``n - 1`` targets (its very first token is only context). They are cut into windows of
-``seq_len`` from the beginning on, as in training, and the tail makes one shorter window, so every target counts once.
-A document that does not end in the window where it begins goes on in the next one without the context it had.
+A document's first token is predicted from what opens it (BOS, or end-of-text: ``TokenFormat.opening``), and its last
+target is the end-of-text that closes it. No other document is in its context, so neither the order of the documents nor
+the kind of model (one that sees through a document mask, say) changes its loss. A document of more than ``seq_len``
+tokens is read in windows of its own, as lm-eval's rolling likelihood does: each predicts ``seq_len`` tokens, the last
+one those that are left, with as many of the tokens before them as fit.
+
+Rows of similar length run together, filled up on the right. In a causal model nothing after a token changes its
+prediction, so this needs no attention mask.
 """
 
 import io
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,80 +23,121 @@ from stages.storage import Folder
 if TYPE_CHECKING:
     import torch
 
-    from stages.tokens import TokenStream, Window
+    from stages.tokens import TokenStream
 
+VERSION = 2  # of how documents are read; losses of different versions do not compare (1: windows across documents)
 # The work of one piece, in tokens. Fixed, so that sums do not depend on how many machines share them.
 PIECE_TOKENS = 1 << 18
+ROW_STEP = 64  # rows are filled up to a multiple of so many tokens: a function of the document alone, not of its batch
+IGNORED = -100  # targets that fill a row up: cross_entropy's ignore_index
 
 
-def plan_pieces(num_tokens: int, seq_len: int, piece_tokens: int = PIECE_TOKENS) -> list[tuple[int, int]]:
-    """Spans of inputs ``[start, stop)`` that cover a stream, each a whole number of windows but for the tail."""
-    step = max(1, piece_tokens // seq_len) * seq_len
-    return [(start, min(start + step, num_tokens - 1)) for start in range(0, num_tokens - 1, step)]
+@dataclass(frozen=True)
+class Row:
+    """One window of a document: ``length`` inputs, of whose targets the last ``counted`` ones count.
+
+    ``first`` is the number of the first target that counts, among the document's targets (its tokens, from 0).
+    """
+
+    document: int
+    first: int
+    counted: int
+    length: int
+
+    def padded(self, seq_len: int) -> int:
+        """The length to which the row is filled up."""
+        return min(seq_len, -(-self.length // ROW_STEP) * ROW_STEP)
 
 
-def target_losses(
-    model: "torch.nn.Module",
-    stream: "TokenStream",
-    span: tuple[int, int],
-    *,
-    seq_len: int,
-    document_mask: bool,
-    batch_size: int,
-) -> np.ndarray:
-    """Nats of each target of the inputs ``[start, stop)``, that is of the tokens ``start + 1 .. stop``; float64."""
+def plan_pieces(ends: np.ndarray, piece_tokens: int = PIECE_TOKENS) -> list[tuple[int, int]]:
+    """Runs of documents ``[first, last)`` of about ``piece_tokens`` tokens each; ``ends`` as of ``document_spans``."""
+    owners = np.concatenate([[0], ends[:-1]])[: len(ends)] // piece_tokens
+    cuts = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(ends)] if len(ends) else []
+    return list(pairwise(cuts))
+
+
+def rows_of(document: int, num_tokens: int, seq_len: int) -> list[Row]:
+    """The windows of a document of ``num_tokens`` tokens, its end-of-text among them."""
+    rows = []
+    for first in range(0, num_tokens, seq_len):
+        counted = min(seq_len, num_tokens - first)
+        rows.append(Row(document, first, counted, seq_len if first else counted))
+    return rows
+
+
+def document_losses(
+    model: "torch.nn.Module", stream: "TokenStream", documents: tuple[int, int], *, seq_len: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nats (float64) and targets (int64) of each of the documents ``[first, last)`` of a stream.
+
+    A forward pass takes ``batch_size`` rows of ``seq_len`` tokens, or as many tokens in shorter rows.
+    """
+    first, last = documents
+    ends = stream.document_spans()[0][:last]
+    starts = np.concatenate([[0], ends[:-1]])[first:]
+    counts = (ends[first:] - starts).astype(np.int64)
+    rows = [row for number, count in enumerate(counts.tolist()) for row in rows_of(number, count, seq_len)]
+    losses = np.empty(int(counts.sum()), dtype=np.float64)
+    offsets = np.cumsum(counts) - counts
+    for batch, length in _batches(rows, seq_len, batch_size):
+        inputs, targets = _filled(stream, starts, batch, length)
+        values = _forward(model, inputs, targets)
+        for row, found in zip(batch, values, strict=True):
+            place = int(offsets[row.document]) + row.first
+            losses[place : place + row.counted] = found[row.length - row.counted : row.length]
+    owners = np.repeat(np.arange(len(counts)), counts)
+    return np.bincount(owners, weights=losses, minlength=len(counts)), counts
+
+
+def _batches(rows: list[Row], seq_len: int, batch_size: int) -> Iterator[tuple[list[Row], int]]:
+    """Rows of one length at a time, in the order of the documents, and that length."""
+    ordered = sorted(rows, key=lambda row: row.padded(seq_len))
+    for length, group in groupby(ordered, key=lambda row: row.padded(seq_len)):
+        members, size = list(group), max(1, batch_size * seq_len // length)
+        for at in range(0, len(members), size):
+            yield members[at : at + size], length
+
+
+def _filled(stream: "TokenStream", starts: np.ndarray, rows: list[Row], length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of rows (int64 ``[rows, length]``), filled up on the right."""
+    assert stream.format is not None, "a stream of documents has a format"
+    inputs = np.full((len(rows), length), stream.format.opening, dtype=np.int64)
+    targets = np.full((len(rows), length), IGNORED, dtype=np.int64)
+    for place, row in enumerate(rows):
+        begin = row.first + row.counted - row.length  # the number of the row's first target; its input is one before
+        before = min(begin, 1)  # the document's own token, or what opens it
+        tokens = stream.read(int(starts[row.document]) + begin - before, row.length + before)
+        targets[place, : row.length] = tokens[before:]
+        inputs[place, 1 - before : row.length] = tokens[:-1]
+    return inputs, targets
+
+
+def _forward(model: "torch.nn.Module", inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Loss of every target in nats, float64 ``[rows, length]``; 0 where a row is filled up."""
     import torch
 
-    from stages.causal import collate, token_losses
+    from stages.causal import losses_of
 
     device = next(model.parameters()).device
-    losses = np.empty(span[1] - span[0], dtype=np.float64)
-    filled = 0
     with torch.inference_mode():
-        for batch in _batches(stream, span, seq_len, batch_size):
-            tokens, positions = collate(batch, device, document_mask)
-            values = token_losses(model, tokens, positions).flatten().double().cpu().numpy()
-            losses[filled : filled + len(values)] = values
-            filled += len(values)
-    return losses
-
-
-def _batches(stream: "TokenStream", span: tuple[int, int], seq_len: int, size: int) -> "Iterator[list[Window]]":
-    """The windows of a span, ``size`` at a time; a shorter last window goes alone."""
-    start, stop = span
-    whole = (stop - start) // seq_len
-    windows = (stream.window(start + index * seq_len, seq_len) for index in range(whole))
-    while batch := list(islice(windows, size)):
-        yield batch
-    tail = start + whole * seq_len
-    if tail < stop:
-        yield [stream.window(tail, stop - tail)]
-
-
-def sum_documents(losses: np.ndarray, start: int, ends: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    """Sum the losses of the targets ``start + 1 …`` by document.
-
-    ``ends`` are the documents' ends in the stream (exclusive). Returns the first document's number, and for it and
-    those that follow the nats (float64, added in the order of the stream) and the count of targets (int64).
-    """
-    documents = np.searchsorted(ends, np.arange(start + 1, start + 1 + len(losses)), side="right")
-    first = int(documents[0])
-    return first, np.bincount(documents - first, weights=losses), np.bincount(documents - first).astype(np.int64)
+        logits = model(input_ids=torch.from_numpy(inputs).to(device), use_cache=False).logits
+        values: np.ndarray = losses_of(logits.float(), torch.from_numpy(targets).to(device)).double().cpu().numpy()
+    return values
 
 
 def write_piece(folder: Folder, name: str, first: int, nats: np.ndarray, counts: np.ndarray) -> None:
-    """Keep what ``sum_documents`` gave for one piece."""
+    """Keep what ``document_losses`` gave for one piece, whose first document is number ``first``."""
     buffer = io.BytesIO()
     np.savez(buffer, first=np.int64(first), nats=nats, counts=counts)
     folder.write(name, buffer.getvalue())
 
 
-def add_pieces(pieces: Folder, names: list[str], num_documents: int) -> tuple[np.ndarray, np.ndarray]:
-    """Add pieces up, in their order: nats (float64) and counted targets (int64) of each document of the stream."""
+def join_pieces(pieces: Folder, names: list[str], num_documents: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nats (float64) and counted targets (int64) of each document of the stream, from all pieces."""
     nats, counts = np.zeros(num_documents), np.zeros(num_documents, dtype=np.int64)
     for name in names:
         with np.load(io.BytesIO(pieces.read(name))) as arrays:
             span = slice(int(arrays["first"]), int(arrays["first"]) + len(arrays["nats"]))
-            nats[span] += arrays["nats"]
-            counts[span] += arrays["counts"]
+            nats[span] = arrays["nats"]
+            counts[span] = arrays["counts"]
     return nats, counts

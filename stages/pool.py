@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stages.errors import StageError
-from stages.losses import sum_documents, target_losses, write_piece
+from stages.losses import document_losses, write_piece
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.tokens import TokenStream
@@ -28,16 +28,16 @@ Piece = TypeVar("Piece")
 
 @dataclass(frozen=True)
 class LossPiece:
-    """The losses of one model over one span of one token stream; the sums are written to ``pieces/name``."""
+    """The losses of one model on a run of documents of one token stream, written to ``pieces/name``."""
 
     model: Folder
     tokens: Folder
-    span: tuple[int, int]
+    documents: tuple[int, int]  # first, and the one after the last
     pieces: Folder
     name: str
 
     def __str__(self) -> str:
-        return f"the losses of {self.model} on {self.tokens}, tokens {self.span[0]} to {self.span[1]}"
+        return f"the losses of {self.model} on {self.tokens}, documents {self.documents[0]} to {self.documents[1]}"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Reading:
     """How a model reads a token stream."""
 
     seq_len: int
-    document_mask: bool
-    batch_size: int  # sequences of one forward pass
+    batch_size: int  # rows of seq_len tokens in one forward pass, or as many tokens in shorter rows
     gpus: bool  # each actor has one; without, a GPU that the machine has is left alone
 
 
@@ -62,16 +61,9 @@ class LossWorker:
 
     def work(self, piece: LossPiece) -> None:
         """Do one piece and write its result."""
-        stream, reading = TokenStream(piece.tokens), self.reading
-        losses = target_losses(
-            self.model(piece.model),
-            stream,
-            piece.span,
-            seq_len=reading.seq_len,
-            document_mask=reading.document_mask,
-            batch_size=reading.batch_size,
-        )
-        write_piece(piece.pieces, piece.name, *sum_documents(losses, piece.span[0], stream.document_spans()[0]))
+        stream, model, reading = TokenStream(piece.tokens), self.model(piece.model), self.reading
+        found = document_losses(model, stream, piece.documents, seq_len=reading.seq_len, batch_size=reading.batch_size)
+        write_piece(piece.pieces, piece.name, piece.documents[0], *found)
 
     def model(self, folder: Folder) -> "PreTrainedModel":
         """The model of a folder; the one held before is let go."""

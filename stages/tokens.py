@@ -4,9 +4,11 @@ A row is a document: its id, its tokens with end-of-text as the last one, and th
 shards, in order, make one stream of tokens. Sequence ``i`` of ``seq_len`` tokens has inputs ``stream[i*seq_len :
 (i+1)*seq_len]`` and the same shifted by one as targets, so the length is chosen when training, not when writing.
 
-Where documents meet in a sequence, the end-of-text token that closes one document opens the next: as a target it is
-the last thing to predict of the old one, as an input it is the first context of the new one. Every token is thus
-predicted once, from its own document alone, and the first one from end-of-text, as lm-eval's rolling likelihood does.
+Where documents meet in a sequence, one position does two things: as a target it is end-of-text, the last thing to
+predict of the old document; as an input it is what opens the new one. That is the first id that the tokenizer itself
+puts before a text (BOS), and end-of-text for a tokenizer that puts nothing there. Every token of a document is thus
+predicted once, from its own document alone, and BOS takes no position: which token opens documents is metadata of the
+shards, and their tokens, and the grid of sequences, are the same with it and without.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,6 +22,7 @@ from stages.errors import UsageError
 from stages.storage import Folder
 
 FORMAT_VERSION = 1
+PREFIX_VERSION = 2  # of shards whose documents open with BOS: a reader that knows version 1 alone must refuse them
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class TokenFormat:
     tokenizer: str  # digest of the tokenizer
     end_of_text: int  # token id
     dtype: str  # "uint16" or "uint32"
+    prefix: tuple[int, ...] = ()  # ids that the tokenizer puts before a text; all but the first are in the rows
+
+    @property
+    def opening(self) -> int:
+        """The id that every document's first token is predicted from: BOS, or end-of-text without a prefix."""
+        return self.prefix[0] if self.prefix else self.end_of_text
 
     def schema(self) -> pa.Schema:
         """The Arrow schema with the metadata."""
@@ -39,21 +48,25 @@ class TokenFormat:
             pa.field("num_bytes", pa.int64(), nullable=False),
         ]
         metadata = {
-            "rewarm.format": str(FORMAT_VERSION),
+            "rewarm.format": str(PREFIX_VERSION if self.prefix else FORMAT_VERSION),
             "rewarm.tokenizer": self.tokenizer,
             "rewarm.end_of_text": str(self.end_of_text),
         }
+        if self.prefix:
+            metadata["rewarm.prefix"] = ",".join(map(str, self.prefix))
         return pa.schema(fields, metadata=metadata)
 
     @classmethod
     def of(cls, schema: pa.Schema, file: str) -> "TokenFormat":
         """Read the metadata of a shard; ``UsageError`` where it is not a shard of this format."""
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        if metadata.get("rewarm.format") != str(FORMAT_VERSION):
-            found = metadata.get("rewarm.format", "none")
-            raise UsageError(f"{file}: token shard of format {FORMAT_VERSION} expected, found {found}")
+        if (found := metadata.get("rewarm.format", "none")) not in {str(FORMAT_VERSION), str(PREFIX_VERSION)}:
+            raise UsageError(
+                f"{file}: token shard of format {FORMAT_VERSION} or {PREFIX_VERSION} expected, found {found}"
+            )
         values = schema.field("tokens").type.value_type
-        return cls(metadata["rewarm.tokenizer"], int(metadata["rewarm.end_of_text"]), str(values))
+        prefix = tuple(int(token) for token in metadata.get("rewarm.prefix", "").split(",") if token)
+        return cls(metadata["rewarm.tokenizer"], int(metadata["rewarm.end_of_text"]), str(values), prefix)
 
 
 def write_shard(path: Path, token_format: TokenFormat, batches: Iterable[pa.RecordBatch]) -> None:
@@ -66,13 +79,14 @@ def write_shard(path: Path, token_format: TokenFormat, batches: Iterable[pa.Reco
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of the stream: ``tokens`` (int64, length ``n + 1``) and ``starts`` (bool, length ``n``).
+    """A piece of the stream: ``inputs`` and ``targets`` (int64) and ``starts`` (bool), each of length ``n``.
 
-    ``starts[p]`` says that input ``p`` opens a document: it is the first input of the window, or the end-of-text
-    token that closed the document before.
+    Target ``p`` is predicted from the inputs up to ``p`` of its own document. ``starts[p]`` says that input ``p`` opens
+    a document (``TokenFormat.opening``), or is the first input of the window.
     """
 
-    tokens: np.ndarray
+    inputs: np.ndarray
+    targets: np.ndarray
     starts: np.ndarray
 
     def position_ids(self) -> np.ndarray:
@@ -165,24 +179,32 @@ class TokenStream:
 
     def window(self, start: int, length: int) -> Window:
         """``length`` inputs from position ``start``, and their targets; raises ``IndexError`` past the end."""
-        if start < 0 or start + length + 1 > self.num_tokens:
-            raise IndexError(f"{self.folder}: tokens {start}..{start + length} asked for, {self.num_tokens} there")
-        tokens = np.empty(length + 1, dtype=np.int64)
-        starts = np.zeros(length, dtype=bool)
+        tokens = self.read(start, length + 1)
+        inputs, starts = tokens[:-1].copy(), np.zeros(length, dtype=bool)
+        low, high = np.searchsorted(self._ends, [start + 1, start + length + 1])
+        opens = self._ends[low:high] - 1 - start  # where a document is closed, the next one is opened
+        starts[opens] = True
         starts[0] = True
+        if self.format is not None and self.format.prefix:
+            inputs[opens] = self.format.opening
+        return Window(inputs, tokens[1:], starts)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """The ``count`` tokens (int64) from position ``start`` as they are stored; ``IndexError`` past the end."""
+        if start < 0 or start + count > self.num_tokens:
+            raise IndexError(f"{self.folder}: tokens {start}..{start + count - 1} asked for, {self.num_tokens} there")
+        tokens = np.empty(count, dtype=np.int64)
         piece = int(np.searchsorted(self._starts, start, side="right")) - 1
         filled = 0
-        while filled <= length:
+        while filled < count:
             inside = start + filled - int(self._starts[piece])
             stop = self._starts[piece + 1] if piece + 1 < len(self._starts) else self.num_tokens
-            count = min(length + 1 - filled, int(stop) - start - filled)
+            taken = min(count - filled, int(stop) - start - filled)
             offset = int(self._offsets[piece]) + inside
-            tokens[filled : filled + count] = self._values[self._places[piece]][offset : offset + count]
-            filled += count
+            tokens[filled : filled + taken] = self._values[self._places[piece]][offset : offset + taken]
+            filled += taken
             piece += 1
-        low, high = np.searchsorted(self._ends, [start + 1, start + length + 1])
-        starts[self._ends[low:high] - 1 - start] = True  # the end-of-text that closes a document opens the next
-        return Window(tokens, starts)
+        return tokens
 
     def document_spans(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of all documents in positions of the stream (int64), and the bytes of each one's text (int64)."""

@@ -141,7 +141,6 @@ def run_trunk(
         out,
         recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0}),
         seq_len=recipe.train.seq_len,
-        document_mask=recipe.train.document_mask,
         num_actors=actors,
         gpus=gpus,
         progress=progress,
@@ -246,4 +245,4 @@ def spread_documents(stream: TokenStream, limit: int) -> Iterator[npt.NDArray[np
     for row in np.unique(np.linspace(0, len(ends) - 1, max(1, count)).round().astype(int)):
         length = min(int(ends[row] - starts[row]), DOCUMENT_TOKENS)
         if length > 1:
-            yield stream.window(int(starts[row]), length - 1).tokens
+            yield stream.read(int(starts[row]), length)

@@ -25,15 +25,17 @@ def run_task(
     manager: "TaskManager",
     settings: EvaluateSettings,
     *,
-    end_of_text: int | None,
+    seq_len: int,
+    generated: bool = False,
+    prefix: int | None = None,
     shots: int | None = None,
 ) -> dict[str, Any]:
-    """Run one task with ``HFLM`` and return lm-eval's results.
+    """Run one task with ``HFLM`` in windows of ``seq_len`` tokens, and return lm-eval's results.
 
-    ``end_of_text`` is given for the generated tasks: their text is then read as in training (no marker in it counts as
-    special, none is put before it), and the first token is predicted from end-of-text. A named task (None) is read as
-    the tokenizer's own settings say, with the limit from ``settings``. ``shots`` examples come before each question;
-    None leaves that to the task's definition.
+    Text is read as lm-eval's command line reads it: with BOS if the tokenizer itself adds it. With ``prefix``, for a
+    tokenizer whose documents have no BOS, nothing is put before a text and a first token is predicted from that id.
+    A task that is not ``generated`` has the limit of ``settings``. ``shots`` examples come before each question; None
+    leaves that to the task's definition. The result has ``notes`` on what was done otherwise than the task says.
 
     ``simple_evaluate`` would also describe the machine in each result, by seconds of ``pip list`` and the like.
     """
@@ -44,21 +46,23 @@ def run_task(
 
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     datasets.disable_progress_bars()
-    generated = end_of_text is not None
-    words = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, split_special_tokens=generated)
     wrapped = HFLM(
         pretrained=model,
-        tokenizer=words,
+        tokenizer=AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
         backend="causal",
+        max_length=seq_len,
         batch_size=settings.batch_size,
         softmax_dtype="float32",
-        prefix_token_id=end_of_text,
-        add_bos_token=False if generated else None,
+        prefix_token_id=prefix,
+        add_bos_token=None if prefix is None else False,
     )
     loaded = manager.load([name])
-    for task in loaded["tasks"].values():
+    notes = []
+    for task_name, task in loaded["tasks"].items():
         task.set_config(key="num_fewshot", value=fewshot(task.get_config("num_fewshot"), shots))
         task.set_fewshot_seed(seed=settings.seed)
+        if note := shorten_answers(task, seq_len, wrapped.max_gen_toks):
+            notes.append(f"{task_name}: {note}")
     seed_everything(settings.seed)
     results: dict[str, Any] = evaluate(
         lm=wrapped,
@@ -67,7 +71,18 @@ def run_task(
         log_samples=True,
         bootstrap_iters=BOOTSTRAPS,
     )
-    return results
+    return {**results, "notes": notes}
+
+
+def shorten_answers(task: Any, seq_len: int, default: int) -> str | None:
+    """Let a task that has the model write leave half a window for its question; says so if that changes the task."""
+    if task.get_config("output_type") != "generate_until":
+        return None
+    asked = dict(task.get_config("generation_kwargs") or {}).get("max_gen_toks", default)
+    if asked < seq_len:
+        return None
+    task.set_config(key="generation_kwargs", value={"max_gen_toks": seq_len // 2}, update=True)
+    return f"answers end after {seq_len // 2} tokens, not {asked}: train.seq_len is {seq_len}"
 
 
 def fewshot(defined: int | None, asked: int | None) -> int:

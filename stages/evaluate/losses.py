@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.losses import add_pieces
+from stages.losses import join_pieces
 from stages.storage import Folder
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LOSS_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("nats", pa.float64(), nullable=False),  # sum over the document's targets, its end-of-text included
-        pa.field("num_tokens", pa.int64(), nullable=False),  # targets counted: all, but the stream's very first token
+        pa.field("num_tokens", pa.int64(), nullable=False),  # targets: the document's tokens and its end-of-text
         pa.field("num_bytes", pa.int64(), nullable=False),  # of the document's text in UTF-8
     ]
 )
@@ -43,9 +43,9 @@ class Totals:
 
 
 def write_losses(out: Folder, name: str, stream: "TokenStream", pieces: Folder, names: list[str]) -> None:
-    """Add the pieces up, in their order, to one row a document."""
+    """Put the pieces together: one row a document."""
     ends, sizes = stream.document_spans()
-    nats, counts = add_pieces(pieces, names, len(ends))
+    nats, counts = join_pieces(pieces, names, len(ends))
     table = pa.table([stream.document_ids(), nats, counts, sizes], schema=LOSS_SCHEMA)
     with out.writing(name) as scratch:
         pq.write_table(table, scratch, compression="zstd")

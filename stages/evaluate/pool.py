@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskPiece:
-    """One lm-eval task on the release; ``end_of_text`` is None for a task named by the recipe, which may have shots."""
+    """One lm-eval task on the release: one of those made from a dataset, or one named by the recipe.
+
+    ``prefix`` and ``shots`` are as for ``run_task``.
+    """
 
     model: Folder
     task: str
-    end_of_text: int | None
     out: Folder
+    generated: bool
+    prefix: int | None = None
     shots: int | None = None
 
     def __str__(self) -> str:
@@ -57,14 +61,24 @@ class Evaluator(LossWorker):
     def _task(self, piece: TaskPiece) -> None:
         model, tokenizer, settings = self.model(piece.model), piece.model.local(), self.settings
         with tempfile.TemporaryDirectory(prefix="rewarm-task-") as scratch:
-            if piece.end_of_text is None:
-                self._named = manager = self._named or named_tasks(settings)
-            else:
+            if piece.generated:
                 manager = generated_task(piece.out / "tasks", piece.task, Path(scratch))
+            else:
+                self._named = manager = self._named or named_tasks(settings)
             results = run_task(
-                model, tokenizer, piece.task, manager, settings, end_of_text=piece.end_of_text, shots=piece.shots
+                model,
+                tokenizer,
+                piece.task,
+                manager,
+                settings,
+                seq_len=self.reading.seq_len,
+                generated=piece.generated,
+                prefix=piece.prefix,
+                shots=piece.shots,
             )
         write_samples(piece.out / "samples", results)
+        if results["notes"]:
+            (piece.out / "notes").write_json(f"{piece.task}.json", results["notes"])
         (piece.out / "scores").write_json(f"{piece.task}.json", plain_metrics(results))
 
 

@@ -15,9 +15,11 @@ from stages.pool import LossPiece, Reading, work_through
 from stages.progress import Progress
 from stages.shards import map_shards
 from stages.storage import Folder
+from stages.tokenizer_folder import load_definition
 from stages.tokens import TokenStream
 
 RELEASE = "release"  # the model that lm-eval runs on
+READ_ME = "README.md"  # beside the generated tasks
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ def run(
     settings: EvaluateSettings,
     *,
     seq_len: int,
-    document_mask: bool,
     num_actors: int,
     gpus: bool,
     progress: Progress,
@@ -64,35 +65,39 @@ def run(
     one CPU, and one GPU with ``gpus``. What an earlier call finished in ``out`` is not done again. Left in ``out``:
 
     - ``losses/<model>-<dataset>.parquet``: per document ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes``;
-    - ``tasks/``: the generated tasks, ``samples/<task>.jsonl``: per sample, ``scores/<task>.json``: lm-eval's metrics.
+    - ``tasks/``: the generated tasks and a command that runs them; ``samples/<task>.jsonl``: per sample;
+      ``scores/<task>.json``: lm-eval's metrics; ``notes/<task>.json``, if a task was not run as it is defined.
 
     Raises:
         StageError: a piece of the work failed, or a loss is not a number.
     """
     streams = {one.name: TokenStream(one.tokens) for one in sets}
     notes = [
-        f"{name}: its validation split has {stream.num_tokens} tokens, too few for a loss"
+        f"{name}: its validation split holds no documents, so it has no loss"
         for name, stream in streams.items()
-        if stream.num_tokens < 2
+        if not stream.num_documents
     ]
-    measured = [one for one in sets if streams[one.name].num_tokens >= 2]
-    generated = _generate(measured, out / "tasks", settings, seq_len, progress)
+    measured = [one for one in sets if streams[one.name].num_documents]
+    generated = _generate(measured, out / "tasks", models[RELEASE], settings, seq_len, progress)
     owners = _owners(models)
     pieces: list[LossPiece | TaskPiece] = []
     for owner in sorted(
         set(owners.values()), key=lambda name: name == owners[RELEASE]
     ):  # the release stays for lm-eval
         for one in measured:
-            pieces += _loss_pieces(owner, models[owner], one, streams[one.name], out / "losses", seq_len=seq_len)
+            pieces += _loss_pieces(owner, models[owner], one, streams[one.name], out / "losses")
     named = expand(settings.tasks, settings.num_fewshot)
-    tasks = [TaskPiece(models[RELEASE], task, end, out) for task, end in _prefixes(generated, streams).items()]
-    tasks += [TaskPiece(models[RELEASE], task, None, out, shots) for task, shots in named.items()]
+    prefixes = _prefixes(generated, streams)
+    tasks = [TaskPiece(models[RELEASE], task, out, True, prefix) for task, prefix in prefixes.items()]
+    tasks += [TaskPiece(models[RELEASE], task, out, False, shots=shots) for task, shots in named.items()]
+    if prefixes and not (out / "tasks").exists(READ_ME):
+        (out / "tasks").write(READ_ME, command_line(prefixes, seq_len, gpus).encode())
     finished = set((out / "scores").files(".json"))
     pieces += [piece for piece in tasks if f"{piece.task}.json" not in finished]
     if pieces:
         work_through(
             Evaluator,
-            Conditions(settings, Reading(seq_len, document_mask, settings.batch_size, gpus)),
+            Conditions(settings, Reading(seq_len, settings.batch_size, gpus)),
             pieces,
             label="evaluate",
             num_actors=num_actors,
@@ -100,8 +105,9 @@ def run(
             progress=progress,
             environment=worker_environment(settings),
         )
-    totals = _totals(owners, measured, streams, out / "losses", seq_len)
+    totals = _totals(owners, measured, streams, out / "losses")
     notes += [note for _, more in generated.values() for note in more]
+    notes += [note for name in (out / "notes").files(".json") for note in (out / "notes").read_json(name)]
     wanted = [piece.task for piece in tasks if piece.task not in named] + list(settings.tasks)
     scores = chosen(wanted, {piece.task: (out / "scores").read_json(f"{piece.task}.json") for piece in tasks})
     means, remarks = averages(settings.tasks, scores)
@@ -109,14 +115,24 @@ def run(
 
 
 def _generate(
-    sets: list[EvaluationSet], out: Folder, settings: EvaluateSettings, seq_len: int, progress: Progress
+    sets: list[EvaluationSet],
+    out: Folder,
+    release: Folder,
+    settings: EvaluateSettings,
+    seq_len: int,
+    progress: Progress,
 ) -> dict[str, tuple[list[str], list[str]]]:
     """Make the offline tasks: by dataset, their names and the notes on what was left out."""
     if not settings.task_documents or not sets:
         return {}
+    special = tuple(load_definition(release).special_tokens())
     records = [{"dataset": one.name, "documents": str(one.documents), "datasets": 1} for one in sets]
     made = map_shards(
-        partial(make_tasks, out=out, settings=settings, seq_len=seq_len), records, progress, "making tasks", "datasets"
+        partial(make_tasks, out=out, settings=settings, seq_len=seq_len, special=special),
+        records,
+        progress,
+        "making tasks",
+        "datasets",
     )
     return {one.name: (account["tasks"], account["notes"]) for one, account in zip(sets, made, strict=True)}
 
@@ -124,9 +140,27 @@ def _generate(
 def _prefixes(
     generated: dict[str, tuple[list[str], list[str]]], streams: dict[str, TokenStream]
 ) -> dict[str, int | None]:
-    """For each generated task its dataset's end-of-text, the token that its documents are predicted from."""
+    """For each generated task the end-of-text that its first token is predicted from; None: the tokenizer adds BOS."""
     formats = {name: stream.format for name, stream in streams.items()}
-    return {task: one.end_of_text for name, (tasks, _) in generated.items() if (one := formats[name]) for task in tasks}
+    return {
+        task: None if one.prefix else one.end_of_text
+        for name, (tasks, _) in generated.items()
+        if (one := formats[name])
+        for task in tasks
+    }
+
+
+def command_line(prefixes: dict[str, int | None], seq_len: int, gpus: bool) -> str:
+    """How lm-eval's own command line runs the generated tasks with the same result, as Markdown."""
+    prefix = next(iter(prefixes.values()))
+    options = f"pretrained=MODEL,max_length={seq_len},dtype={'bfloat16' if gpus else 'float32'},softmax_dtype=float32"
+    if prefix is not None:
+        options += f",prefix_token_id={prefix},add_bos_token=False"
+    return (
+        "lm-eval gives these tasks the scores that rewarm recorded, run in this folder with a release as MODEL:\n\n"
+        f"    lm_eval --model hf --model_args {options} \\\n"
+        f"        --include_path . --tasks {','.join(prefixes)}\n"
+    )
 
 
 def _owners(models: dict[str, Folder]) -> dict[str, str]:
@@ -139,28 +173,28 @@ def losses_file(model: str, dataset: str) -> str:
     return f"{model}-{dataset}.parquet"
 
 
-def _piece_names(model: str, dataset: str, spans: list[tuple[int, int]]) -> list[str]:
-    return [f"{model}-{dataset}-{number:05d}.npz" for number in range(len(spans))]
+def _piece_names(model: str, dataset: str, runs: list[tuple[int, int]]) -> list[str]:
+    return [f"{model}-{dataset}-{number:05d}.npz" for number in range(len(runs))]
 
 
 def _loss_pieces(
-    name: str, model: Folder, one: EvaluationSet, stream: TokenStream, out: Folder, *, seq_len: int
+    name: str, model: Folder, one: EvaluationSet, stream: TokenStream, out: Folder
 ) -> list[LossPiece | TaskPiece]:
-    """The spans of one model and dataset that no earlier call has finished."""
+    """The runs of documents of one model and dataset that no earlier call has finished."""
     if out.exists(losses_file(name, one.name)):
         return []
-    spans, pieces = plan_pieces(stream.num_tokens, seq_len), out / "pieces"
+    runs, pieces = plan_pieces(stream.document_spans()[0]), out / "pieces"
     finished = set(pieces.files(".npz"))
-    names = _piece_names(name, one.name, spans)
+    names = _piece_names(name, one.name, runs)
     return [
-        LossPiece(model, one.tokens, span, pieces, file)
-        for span, file in zip(spans, names, strict=True)
+        LossPiece(model, one.tokens, documents, pieces, file)
+        for documents, file in zip(runs, names, strict=True)
         if file not in finished
     ]
 
 
 def _totals(
-    owners: dict[str, str], sets: list[EvaluationSet], streams: dict[str, TokenStream], out: Folder, seq_len: int
+    owners: dict[str, str], sets: list[EvaluationSet], streams: dict[str, TokenStream], out: Folder
 ) -> dict[str, dict[str, Totals]]:
     """Put the pieces together where that is not done, and sum every file: by model and dataset."""
     totals: dict[str, dict[str, Totals]] = {}
@@ -170,7 +204,7 @@ def _totals(
             file, stream = losses_file(model, one.name), streams[one.name]
             if not out.exists(file):
                 if model == owner:
-                    names = _piece_names(owner, one.name, plan_pieces(stream.num_tokens, seq_len))
+                    names = _piece_names(owner, one.name, plan_pieces(stream.document_spans()[0]))
                     write_losses(out, file, stream, out / "pieces", names)
                 else:
                     out.write(file, out.read(losses_file(owner, one.name)))

@@ -27,7 +27,7 @@ class EvaluateSettings(Settings):
     """Characters at which the rolling task cuts a document, so that a few long ones do not take all the time."""
 
     batch_size: int = Field(default=8, ge=1, json_schema_extra=PLACEMENT)
-    """Sequences in one forward pass."""
+    """Sequences of ``train.seq_len`` in one forward pass, or as many tokens of shorter documents."""
 
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples shown before each question of the named tasks; none: what the set, else the task's definition says."""

@@ -9,7 +9,6 @@ Every choice is made by hashing, so the same documents and seed give the same ta
 
 import heapq
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +67,29 @@ def task_name(dataset: str, kind: str) -> str:
     return f"rewarm_{plain}_{kind}"
 
 
-def choose_documents(documents: Folder, count: int, seed: int) -> list[tuple[str, str]]:
-    """``count`` documents (id, text) that are not blank: those of lowest rank, in that order."""
-    ranked = heapq.nsmallest(count, _ranked(documents, seed))
-    return [(doc_id, text) for _, doc_id, text in ranked]
+@dataclass(frozen=True)
+class Choice:
+    """Documents (id, text) for the tasks, and how many were passed over because they hold a special token's text."""
+
+    documents: list[tuple[str, str]]
+    passed_over: int
 
 
-def _ranked(documents: Folder, seed: int) -> Iterator[tuple[str, str, str]]:
+def choose_documents(documents: Folder, count: int, seed: int, special: tuple[str, ...] = ()) -> Choice:
+    """``count`` documents that are not blank: those of lowest rank, in that order.
+
+    ``special`` are the tokenizer's special tokens. lm-eval reads their text as the tokens, training reads it as text;
+    a document with such text would be another one there.
+    """
+    found: list[tuple[str, str, str]] = []
+    passed_over = 0
     for batch in read_shards(documents, ["doc_id", "text"]):
-        for doc_id, text in zip(batch.column("doc_id").to_pylist(), batch.column("text").to_pylist(), strict=True):
-            if text.strip():
-                yield rank(seed, doc_id), doc_id, text
+        ids, texts = batch.column("doc_id").to_pylist(), batch.column("text").to_pylist()
+        written = [(rank(seed, doc_id), doc_id, text) for doc_id, text in zip(ids, texts, strict=True) if text.strip()]
+        plain = [row for row in written if not any(token in row[2] for token in special)]
+        passed_over += len(written) - len(plain)
+        found = heapq.nsmallest(count, [*found, *plain])
+    return Choice([(doc_id, text) for _, doc_id, text in found], passed_over)
 
 
 def excerpt(doc_id: str, text: str, longest: int) -> Excerpt | None:
@@ -113,22 +124,29 @@ def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] |
     return {"doc_id": own.doc_id, "context": own.context, "choices": choices, "label": choices.index(own.continuation)}
 
 
-def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings, seq_len: int) -> dict[str, Any]:
+def make_tasks(
+    record: dict[str, Any], out: Folder, settings: EvaluateSettings, seq_len: int, special: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they are there.
 
-    Returns the names of the tasks and notes on what was left out.
+    ``special`` is as for ``choose_documents``. Returns the names of the tasks and notes on what was left out.
     """
     dataset, done = record["dataset"], f"{task_name(record['dataset'], 'tasks')}.json"
     if out.exists(done):
         return dict(out.read_json(done))
     count = settings.task_documents
-    ranked = choose_documents(Folder(record["documents"]), max(count, ENOUGH_QUESTIONS), settings.seed)
-    chosen = ranked[:count]
+    choice = choose_documents(Folder(record["documents"]), max(count, ENOUGH_QUESTIONS), settings.seed, special)
+    ranked, chosen = choice.documents, choice.documents[:count]
     rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
     excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text, seq_len // 2))]
     questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
     orders = order_questions(ranked, seq_len - 1, settings.seed)
     names, notes = [], []
+    if choice.passed_over:
+        notes.append(
+            f"{dataset}: {choice.passed_over} validation documents hold the text of a special token, which lm-eval "
+            "reads as the token; the tasks made from it ask about others"
+        )
     made = (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION), ("order", orders, ORDER))
     for kind, rows, body in made:
         name = task_name(dataset, kind)
@@ -143,7 +161,7 @@ def make_tasks(record: dict[str, Any], out: Folder, settings: EvaluateSettings, 
 
 
 def write_task(out: Folder, name: str, rows: list[dict[str, Any]], body: dict[str, Any]) -> None:
-    """Write a task's data and definition; with ``cd`` into the folder, lm-eval's own command line runs it too."""
+    """Write a task's data and definition, to be run in the folder that holds them."""
     out.write(f"{name}.jsonl", b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
     data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}}, "test_split": "test"}
     definition = {"task": name, **data, **body, "num_fewshot": 0, "metadata": {"version": 1}}

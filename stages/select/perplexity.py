@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.losses import PIECE_TOKENS, add_pieces, plan_pieces
+from stages.losses import PIECE_TOKENS, join_pieces, plan_pieces
 from stages.pool import OFFLINE, QUIET, LossPiece, LossWorker, Reading, work_through
 from stages.progress import Progress
 from stages.storage import Folder
@@ -20,17 +20,16 @@ def perplexities(
 ) -> np.ndarray:
     """Mean nats per token (float64) of each document of a token folder, end-of-text included.
 
-    Spans of the stream go to a pool of Ray actors; each leaves its sums in ``out/pieces``, and what lies there is not
-    done again. A document that is nothing but the stream's very first token has no target; it gets the highest mean of
-    all, so that it ranks last.
+    Runs of documents go to a pool of Ray actors; each leaves its sums in ``out/pieces``, and what is there already is
+    not done again.
     """
     stream, pieces = TokenStream(tokens), out / "pieces"
-    spans = plan_pieces(stream.num_tokens, reading.seq_len, piece_tokens)
-    names = [f"{number:06d}.npz" for number in range(len(spans))]
+    runs = plan_pieces(stream.document_spans()[0], piece_tokens)
+    names = [f"{number:06d}.npz" for number in range(len(runs))]
     finished = set(pieces.files(".npz"))
     left = [
-        LossPiece(model, tokens, span, pieces, name)
-        for span, name in zip(spans, names, strict=True)
+        LossPiece(model, tokens, documents, pieces, name)
+        for documents, name in zip(runs, names, strict=True)
         if name not in finished
     ]
     if left:
@@ -44,7 +43,6 @@ def perplexities(
             progress=progress,
             environment=QUIET | OFFLINE,
         )
-    nats, counts = add_pieces(pieces, names, stream.num_documents)
-    means: np.ndarray = nats / np.maximum(counts, 1)
-    means[counts == 0] = means.max(initial=0.0)
+    nats, counts = join_pieces(pieces, names, stream.num_documents)
+    means: np.ndarray = nats / counts
     return means

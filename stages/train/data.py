@@ -17,7 +17,8 @@ from stages.tokens import TokenSet, TokenStream, Window
 class MicroBatch:
     """Sequences that a rank runs at once."""
 
-    tokens: torch.Tensor  # int64 [sequences, seq_len + 1]
+    inputs: torch.Tensor  # int64 [sequences, seq_len]
+    targets: torch.Tensor  # what follows each of them, int64 [sequences, seq_len]
     positions: torch.Tensor  # position ids, int64 [sequences, seq_len]
     replayed: list[int]  # which of them are replayed
     replayed_share: float  # of all sequences of the step, over all ranks

@@ -136,8 +136,8 @@ class Engine:
             group["lr"] = rate
         losses, divergences = [], []
         for batch in micro_batches:
-            logits = token_logits(self.engine, batch.tokens, batch.positions)
-            loss = losses_of(logits, batch.tokens).mean()
+            logits = token_logits(self.engine, batch.inputs, batch.positions)
+            loss = losses_of(logits, batch.targets).mean()
             losses.append(loss.detach())
             if self.teacher is not None and batch.replayed_share:
                 divergence = self._divergence_of(self.teacher, batch, logits)
@@ -159,7 +159,7 @@ class Engine:
         if not batch.replayed:
             return logits.new_zeros(())
         with torch.no_grad():
-            given = token_logits(teacher, batch.tokens[batch.replayed], batch.positions[batch.replayed])
+            given = token_logits(teacher, batch.inputs[batch.replayed], batch.positions[batch.replayed])
         return divergences(given, logits[batch.replayed]).sum() / batch.positions.numel() / batch.replayed_share
 
     def divergence(self) -> torch.Tensor | None:

@@ -133,8 +133,8 @@ def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> 
     engine.engine.eval()
     for first in range(0, len(windows), engine.micro_batch):
         piece = windows[first : first + engine.micro_batch]
-        tokens, positions = collate([window or filler for window in piece], place.device, settings.document_mask)
-        losses = token_losses(engine.engine, tokens, positions).double().sum(dim=1).cpu()
+        batch = collate([window or filler for window in piece], place.device, settings.document_mask)
+        losses = token_losses(engine.engine, *batch).double().sum(dim=1).cpu()
         real = torch.tensor([window is not None for window in piece])
         total += torch.stack([losses[real].sum(), real.sum().double() * look.seq_len])
     engine.engine.train()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages.errors import UsageError
 from stages.storage import Folder
-from stages.tokens import TokenFormat, TokenSet, TokenStream, write_selection, write_shard
+from stages.tokens import TokenFormat, TokenSet, TokenStream, Window, write_selection, write_shard
 
 END = 0
 FORMAT = TokenFormat("digest-of-a-tokenizer", END, "uint16")
@@ -41,6 +41,12 @@ def write(folder: Folder, shards: Sequence[Sequence[Documents]], token_format: T
         write_shard(folder.path / f"{number:05d}.arrow", token_format, made)
 
 
+def tokens_of(window: Window) -> list[int]:
+    """The stream's tokens behind a window of documents without BOS: each input is the target before it."""
+    assert window.inputs[1:].tolist() == window.targets[:-1].tolist()
+    return [int(window.inputs[0]), *window.targets.tolist()]
+
+
 def flat(shards: Sequence[Sequence[Documents]]) -> tuple[np.ndarray, np.ndarray, Documents]:
     """The stream, which positions open a document as an input, and the documents."""
     documents = [document for batches in shards for batch in batches for document in batch]
@@ -65,8 +71,8 @@ def test_windows_are_slices_of_the_concatenation(shards: list[list[Documents]], 
             length = data.draw(st.integers(1, len(expected) - 1))
             start = data.draw(st.integers(0, len(expected) - length - 1))
             window = stream.window(start, length)
-            assert window.tokens.dtype == np.int64
-            assert window.tokens.tolist() == expected[start : start + length + 1].tolist()
+            assert window.inputs.dtype == window.targets.dtype == np.int64
+            assert tokens_of(window) == expected[start : start + length + 1].tolist()
             wanted = opens[start : start + length].copy()
             wanted[0] = True
             assert window.starts.tolist() == wanted.tolist()
@@ -80,7 +86,7 @@ def test_sequences_cover_the_stream_once(shards: list[list[Documents]], seq_len:
         write(Folder(scratch), shards)
         stream = TokenStream(Folder(scratch))
         windows = [stream.sequence(index, seq_len) for index in range(stream.num_sequences(seq_len))]
-        targets = [token for window in windows for token in window.tokens[1:].tolist()]
+        targets = [token for window in windows for token in window.targets.tolist()]
         assert targets == expected[1 : 1 + len(targets)].tolist()
         assert len(expected) - 1 - len(targets) < seq_len
         with pytest.raises(IndexError):
@@ -118,7 +124,7 @@ def test_windows_by_hand(
 ) -> None:
     write(Folder(tmp_path), [[[[1, 2]], [[3]]], [], [[], [[4, 5, 6], [], [7]]]])
     window = TokenStream(Folder(tmp_path)).window(*place)
-    assert window.tokens.tolist() == tokens
+    assert tokens_of(window) == tokens
     assert window.starts.astype(int).tolist() == starts
     assert window.position_ids().tolist() == positions
 
@@ -141,7 +147,7 @@ def test_sliced_batches_are_read_right(tmp_path: Path) -> None:
     with Folder(tmp_path).writing("00000.arrow") as scratch:
         write_shard(scratch, FORMAT, [batch])
     stream = TokenStream(Folder(tmp_path))
-    assert stream.window(0, 4).tokens.tolist() == [3, 0, 4, 5, 0]
+    assert tokens_of(stream.window(0, 4)) == [3, 0, 4, 5, 0]
     assert stream.document_spans()[0].tolist() == [2, 5]
 
 
@@ -151,7 +157,7 @@ def test_both_widths(tmp_path: Path, dtype: str, token: int) -> None:
     write(Folder(tmp_path), [[[[token, 1]]]], wide)
     stream = TokenStream(Folder(tmp_path))
     assert stream.format == wide
-    assert stream.window(0, 2).tokens.tolist() == [token, 1, END]
+    assert tokens_of(stream.window(0, 2)) == [token, 1, END]
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ def test_formats_are_checked(tmp_path: Path) -> None:
     for metadata, found in ((None, "none"), ({"rewarm.format": "99"}, "99")):
         with pa.ipc.new_file(str(tmp_path / "00000.arrow"), table.schema.with_metadata(metadata)) as writer:
             writer.write_table(table.replace_schema_metadata(metadata))
-        with pytest.raises(UsageError, match=rf"00000\.arrow: token shard of format 1 expected, found {found}"):
+        with pytest.raises(UsageError, match=rf"00000\.arrow: token shard of format 1 or 2 expected, found {found}"):
             TokenStream(Folder(tmp_path))
 
 
@@ -199,5 +205,33 @@ def test_a_selection_reads_as_if_there_were_no_other_documents(
         assert stream.num_bytes == sum(10 * len(documents[row]) for row in rows)
         if len(expected) > 1:
             window = stream.window(0, len(expected) - 1)
-            assert window.tokens.tolist() == expected.tolist()
+            assert tokens_of(window) == expected.tolist()
             assert window.starts[1:].tolist() == opens[1:-1].tolist()
+
+
+def test_bos_is_what_a_document_is_predicted_from_and_takes_no_position(tmp_path: Path) -> None:
+    documents: list[list[Documents]] = [[[[3, 4], [5]], [[6, 7, 8]]]]
+    plain, opened = Folder(tmp_path / "plain"), Folder(tmp_path / "opened")
+    write(plain, documents)
+    write(opened, documents, TokenFormat("digest-of-a-tokenizer", END, "uint16", (9,)))
+    before, after = TokenStream(plain), TokenStream(opened)
+    assert after.format is not None
+    assert (after.format.prefix, after.format.opening) == ((9,), 9)
+    assert (before.num_tokens, before.num_sequences(4)) == (after.num_tokens, after.num_sequences(4))
+    window = after.window(0, 8)
+    assert window.inputs.tolist() == [3, 4, 9, 5, 9, 6, 7, 8]
+    assert window.targets.tolist() == [4, END, 5, END, 6, 7, 8, END] == before.window(0, 8).targets.tolist()
+    assert window.position_ids().tolist() == [0, 1, 0, 1, 0, 1, 2, 3]
+    cut = after.window(2, 2)  # its first input closes a document, so it opens the next
+    assert (cut.inputs.tolist(), cut.targets.tolist()) == ([9, 5], [5, END])
+    inside = after.window(1, 2)  # its first input is inside a document: only that is known of it
+    assert (inside.inputs.tolist(), inside.starts.tolist()) == ([4, 9], [True, True])
+
+
+def test_shards_without_bos_are_as_they_were(tmp_path: Path) -> None:
+    metadata = {key.decode(): value.decode() for key, value in FORMAT.schema().metadata.items()}
+    assert metadata == {"rewarm.format": "1", "rewarm.tokenizer": FORMAT.tokenizer, "rewarm.end_of_text": "0"}
+    assert TokenFormat.of(FORMAT.schema(), "x") == FORMAT
+    opened = TokenFormat("t", 0, "uint16", (9, 11))
+    assert opened.schema().metadata[b"rewarm.format"] == b"2", "a reader of format 1 refuses it"
+    assert TokenFormat.of(opened.schema(), "x") == opened

@@ -27,10 +27,13 @@ def writer(world: World) -> Folder:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(120):
         picked = torch.randint(stream.num_sequences(SEQ_LEN), (16,)).tolist()
-        tokens, positions = collate([stream.sequence(index, SEQ_LEN) for index in picked], torch.device("cpu"), False)
-        tokens[torch.rand(tokens.shape) < 1 / 60] = 0  # documents that end: real ones are longer than the tests'
+        batch = collate([stream.sequence(index, SEQ_LEN) for index in picked], torch.device("cpu"), False)
+        ended = torch.rand(batch.targets.shape) < 1 / 60
+        batch.targets[ended] = batch.inputs[:, 1:][ended[:, :-1]] = (
+            0  # documents that end: real ones are longer than the tests'
+        )
         optimizer.zero_grad()
-        token_losses(model, tokens, positions).mean().backward()
+        token_losses(model, *batch).mean().backward()
         optimizer.step()
     folder = Path(world.root / "writer")
     model.save_pretrained(folder)

@@ -17,7 +17,7 @@ from stages.errors import StageError
 from stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
 from stages.evaluate.harness import run_task
 from stages.evaluate.task_sets import expand
-from stages.losses import target_losses
+from stages.losses import document_losses
 from stages.pool import load_model
 from stages.progress import Silent
 from stages.storage import Folder
@@ -32,7 +32,7 @@ def evaluate(
     settings = SETTINGS.model_copy(update=changes)
     return run(
         models, sets, Folder(out), settings,
-        seq_len=64, document_mask=True, num_actors=num_actors, gpus=False, progress=Silent(),
+        seq_len=64, num_actors=num_actors, gpus=False, progress=Silent(),
     )  # fmt: skip
 
 
@@ -44,14 +44,14 @@ def test_every_model_dataset_and_task_is_measured_and_kept(world: Any, tmp_path:
         model = load_model(folder, gpu=False)
         for one in world.sets:
             stream = TokenStream(one.tokens)
-            span = (0, stream.num_tokens - 1)
-            losses = target_losses(model, stream, span, seq_len=64, document_mask=True, batch_size=3)
+            everything = (0, stream.num_documents)
+            nats, counts = document_losses(model, stream, everything, seq_len=64, batch_size=3)
             table = pq.read_table(tmp_path / "losses" / f"{name}-{one.name}.parquet").to_pydict()
             assert table["doc_id"] == stream.document_ids()
-            assert sum(table["num_tokens"]) == outcome.tokens[one.name] == stream.num_tokens - 1
-            assert sum(table["nats"]) == pytest.approx(losses.sum(), rel=1e-6)
-            assert outcome.losses[name][one.name] == pytest.approx(losses.mean(), rel=1e-6)
-            bits = losses.sum() / math.log(2) / sum(len(text.encode()) for text in world.texts[one.name])
+            assert sum(table["num_tokens"]) == outcome.tokens[one.name] == stream.num_tokens
+            assert table["nats"] == pytest.approx(nats.tolist(), rel=1e-6)
+            assert outcome.losses[name][one.name] == pytest.approx(nats.sum() / counts.sum(), rel=1e-6)
+            bits = nats.sum() / math.log(2) / sum(len(text.encode()) for text in world.texts[one.name])
             assert outcome.bits_per_byte[name][one.name] == pytest.approx(bits, rel=1e-6)
     assert outcome.losses["trunk"] != outcome.losses["release"]
     assert sorted(outcome.lm_eval) == sorted(
@@ -83,7 +83,7 @@ def test_one_folder_under_two_names_is_evaluated_once(world: Any, tmp_path: Path
     files = [tmp_path / "losses" / f"{name}-code.parquet" for name in both]
     assert files[0].read_bytes() == files[1].read_bytes()
     empty = EvaluationSet("empty", Folder(tmp_path / "none"), Folder(tmp_path / "none"))
-    assert "empty: its validation split has 0 tokens" in evaluate(both, [empty], tmp_path / "empty", 1).notes[0]
+    assert "empty: its validation split holds no documents" in evaluate(both, [empty], tmp_path / "empty", 1).notes[0]
 
 
 def stand_ins(root: Path) -> Path:
@@ -125,7 +125,7 @@ def test_a_set_runs_each_task_at_its_shots_and_has_a_mean_without_mmlu(world: An
     model, manager = load_model(world.release, gpu=False), TaskManager(include_path=str(folder), include_defaults=False)
     found: dict[tuple[str, int], list[list[float]]] = {}
     for task, shots in (("arc_de", 0), ("m_mmlu_de", 0), ("m_mmlu_de", 5)):
-        results = run_task(model, world.release.local(), task, manager, SETTINGS, end_of_text=None, shots=shots)
+        results = run_task(model, world.release.local(), task, manager, SETTINGS, seq_len=64, shots=shots)
         assert results["n-shot"][task] == shots
         found[task, shots] = [[answer[0][0] for answer in sample["resps"]] for sample in results["samples"][task]]
     for task, shots, same in (("arc_de", 0, True), ("m_mmlu_de", 5, True), ("m_mmlu_de", 0, False)):
@@ -151,7 +151,7 @@ def test_killed_actors_come_back_and_change_nothing(world: Any, tmp_path: Path) 
     settings = SETTINGS.model_copy()
     disturbed = run(
         models, world.sets, Folder(tmp_path / "disturbed"), settings,
-        seq_len=64, document_mask=True, num_actors=2, gpus=False, progress=killer,
+        seq_len=64, num_actors=2, gpus=False, progress=killer,
     )  # fmt: skip
     assert len(killer.killed) == 2
     assert disturbed == undisturbed

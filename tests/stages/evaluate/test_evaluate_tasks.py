@@ -39,7 +39,7 @@ def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_pa
         [orjson.loads(line) for line in (tmp_path / f"rewarm_sci-docs_{kind}.jsonl").read_bytes().splitlines()]
         for kind in ("rolling", "continuation")
     )
-    chosen = choose_documents(one.documents, 10, settings.seed)
+    chosen = choose_documents(one.documents, 10, settings.seed).documents
     assert [(row["doc_id"], row["text"]) for row in rolling] == [(doc_id, text[:300]) for doc_id, text in chosen]
     texts = dict(chosen)
     for row in questions:
@@ -48,8 +48,18 @@ def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_pa
         assert whole.index(True) == row["label"]
         assert all(any(choice in text for text in texts.values()) for choice in row["choices"])
     assert len({row["label"] for row in questions}) > 1
-    other = {text for _, text in choose_documents(one.documents, 10, settings.seed + 1)}
+    other = {text for _, text in choose_documents(one.documents, 10, settings.seed + 1).documents}
     assert other != set(texts.values())
+
+
+def test_a_document_with_a_special_tokens_text_is_passed_over_and_counted(world: Any, tmp_path: Any) -> None:
+    one, special = world.sets[0], ("<|endoftext|>",)
+    chosen = choose_documents(one.documents, 100, 0, special)
+    assert {text for _, text in chosen.documents} == set(world.texts["sci-docs"][:-1])
+    assert chosen.passed_over == 1
+    record = {"dataset": one.name, "documents": str(one.documents)}
+    notes = make_tasks(record, Folder(tmp_path), EvaluateSettings(), 256, special)["notes"]
+    assert "sci-docs: 1 validation documents hold the text of a special token" in notes[0]
 
 
 def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any) -> None:

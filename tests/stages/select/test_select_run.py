@@ -15,7 +15,7 @@ from training_world import World, make_world
 
 from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
 from stages.errors import StageError, UsageError
-from stages.losses import sum_documents, target_losses
+from stages.losses import document_losses
 from stages.pool import Reading, load_model
 from stages.progress import Silent
 from stages.select import Judge, SelectSettings, run, score
@@ -26,7 +26,7 @@ from stages.storage import Folder
 from stages.tokens import TokenFormat, TokenSet, TokenStream, write_shard
 
 MODULES = (inspect, textwrap, np, pa, pytest)
-READING = Reading(seq_len=32, document_mask=True, batch_size=5, gpus=False)
+READING = Reading(seq_len=32, batch_size=5, gpus=False)
 
 
 def docstrings() -> list[str]:
@@ -163,9 +163,7 @@ def test_perplexity_is_each_documents_mean_loss(world: World, tmp_path: Path) ->
     judge = Judge(world.start, READING, num_actors=2)
     outcome = score(Folder(tmp_path), world.train, out, settings, 0, Silent(), judge=judge)
     stream, model = TokenStream(world.train), load_model(world.start, gpu=False)
-    span = (0, stream.num_tokens - 1)
-    losses = target_losses(model, stream, span, seq_len=32, document_mask=True, batch_size=3)
-    _, nats, counts = sum_documents(losses, 0, stream.document_spans()[0])
+    nats, counts = document_losses(model, stream, (0, stream.num_documents), seq_len=32, batch_size=3)
     table = pq.read_table(tmp_path / "scores" / "scores.parquet").to_pydict()
     assert table["doc_id"] == stream.document_ids()
     assert table["score"] == pytest.approx(nats / counts, rel=1e-5)
@@ -174,7 +172,7 @@ def test_perplexity_is_each_documents_mean_loss(world: World, tmp_path: Path) ->
     ranking = pq.read_table(tmp_path / "out" / "ranking.parquet").to_pandas()
     assert ranking.score[ranking.chosen].max() <= ranking.score[~ranking.chosen].min()
 
-    # Spans that an earlier call left are not read again, and any cut into spans gives the same.
+    # Pieces that an earlier call left are not read again, and any cut into pieces gives the same.
     def cut() -> np.ndarray:
         return perplexities(world.train, world.start, Folder(tmp_path / "cut"), READING, 1, Silent(), 4096)
 

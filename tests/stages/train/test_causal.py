@@ -14,7 +14,7 @@ def packed(documents: list[list[int]]) -> Window:
     """Documents that begin with end-of-text (0), closed by one more."""
     tokens = np.array([token for document in documents for token in [0, *document]] + [0])
     starts = tokens[:-1] == 0
-    return Window(tokens, starts)
+    return Window(tokens[:-1], tokens[1:], starts)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
