@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pipeline.gate.sizing import documents_needed
 from pipeline.making import Making, Tokenizer, earlier_datasets
 from pipeline.selecting import run_choose
 from stages import evaluate, ingest, replay, select, tokenize
@@ -40,6 +41,8 @@ def run_ingest(making: Making, name: str) -> ingest.IngestOutcome:
     earlier = [*making.lineage.datasets(), *_new_before(making, name)]
     before = [making.workspace.dedup(other) for other in earlier]
     folder, settings, tasks = making.workspace.dataset(name), making.recipe.ingest, run_guards(making)
+    guarded = len(making.lineage.datasets()) + len(making.arrival.inputs)  # once this arrival is an earlier dataset
+    worth = documents_needed(making.recipe.gate, guarded)
     return making.runner.run(
         making.named("ingest", name),
         lambda: ingest.run(
@@ -50,10 +53,11 @@ def run_ingest(making: Making, name: str) -> ingest.IngestOutcome:
             making.workspace.dedup(name),
             making.runner.progress,
             tasks,
+            worth,
         ),
         ingest.IngestOutcome,
         folder,
-        settings.identity(),
+        {**settings.identity(), "validation_worth": worth},
         {"data": making.arrival.digests[name], "earlier": earlier, "tasks": sorted(tasks)},
         version=ingest.VERSION,
     )

@@ -74,6 +74,46 @@ def training_bound(parts: Iterable[Hashes], validation_share: float) -> np.bytes
     return np.bytes_(bound[0])
 
 
+@dataclass(frozen=True)
+class SplitSize:
+    """How large a validation split is to be."""
+
+    share: float  # of the documents, by their hashes alone
+    worth: int = 0  # documents of equal length that it is worth at least …
+    cap: float = 0.0  # … if that takes no more than this share of the documents
+
+
+def worth_of(sizes: npt.NDArray[np.int64]) -> float:
+    """How many documents of equal length these are worth, ``(Σ size)² / Σ size²`` (Kish 1965, section 11.7)."""
+    squares = float((sizes.astype(np.float64) ** 2).sum())
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0
+
+
+def grown_bound(
+    bound: np.bytes_, parts: Iterable[tuple[Hashes, npt.NDArray[np.int64]]], total: int, size: SplitSize
+) -> np.bytes_:
+    """The bound of a split (``training_bound``), raised until the documents below it are worth ``size.worth``.
+
+    ``parts`` are hashes and sizes of all ``total`` documents, none twice. Documents join in the order of their hashes,
+    until the worth is reached or the cap is: so the same documents validate whatever their order, and growing a split
+    moves none of it back into training. The bound stays if it is wide enough, or already at the cap.
+    """
+    most = min(int(total * size.cap), total - 1)
+    hashes, sizes = np.empty(0, "S16"), np.empty(0, np.int64)  # of the smallest hashes
+    for some, their in parts:
+        hashes, sizes = np.concatenate([hashes, some]), np.concatenate([sizes, their])
+        order = np.argsort(hashes, kind="stable")[: most + 1]
+        hashes, sizes = hashes[order], sizes[order]
+    below = int(np.searchsorted(hashes, bound))
+    if below >= most or not size.worth:
+        return bound
+    weights = sizes[:most].astype(np.float64)
+    worths = np.cumsum(weights) ** 2 / np.maximum(np.cumsum(weights**2), 1.0)
+    reached = np.flatnonzero(worths[max(below, 1) - 1 :] >= size.worth)
+    count = max(below, 1) + int(reached[0]) if len(reached) else most
+    return np.bytes_(hashes[count]) if count > below else bound
+
+
 def threshold(share: float) -> np.bytes_:
     """The smallest hash that does not validate."""
     return np.bytes_(math.ceil(Fraction(share) * 2**128).to_bytes(16, "big"))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.documents import document_id
 from stages.ingest.dedup.decide import Decision, decide
@@ -15,8 +17,10 @@ from stages.ingest.dedup.index import index_documents, read_fates
 from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.dedup.staged import SignatureSink
 from stages.progress import Silent
+from stages.split import SplitSize
 from stages.storage import Folder
 
+SIZES = pa.schema([pa.field("num_bytes", pa.int64())])
 WORDS = [f"w{number}" for number in range(5000)]
 
 
@@ -78,19 +82,33 @@ class Home:
                     [None] * len(part) if times is None else times[start:stop],  # type: ignore[arg-type]
                     part,
                 )
+            write_sizes(staging, f"{number:05d}", [len(text.encode()) for text in part])
             shards.append((f"{number:05d}", len(part)))
         return staging, shards
 
     def decide(
-        self, name: str, texts: Sequence[str], earlier: Sequence[str] = (), share: float = 0.1, **given: object
+        self,
+        name: str,
+        texts: Sequence[str],
+        earlier: Sequence[str] = (),
+        share: float = 0.1,
+        worth: int = 0,
+        cap: float = 0.0,
+        **given: object,
     ) -> tuple[list[Fate], Decision]:
         """Stage, decide, index; the fates in input order."""
         staging, shards = self.stage(name, texts, **given)  # type: ignore[arg-type]
         known = [self.index(other) for other in earlier]
-        decision = decide(staging, shards, known, self.settings, share, Silent())
+        decision = decide(staging, shards, known, self.settings, SplitSize(share, worth, cap), Silent())
         index_documents(self.index(name), staging, shards, self.settings, Silent())
         fates = np.concatenate([np.empty(0, np.uint8), *(read_fates(staging, shard) for shard, _ in shards)])
         return [Fate(fate) for fate in fates.tolist()], decision
+
+
+def write_sizes(staging: Folder, name: str, sizes: Sequence[int]) -> None:
+    """What the decision reads of a shard's staged documents."""
+    with staging.writing(f"{name}.parquet") as scratch:
+        pq.write_table(pa.table({"num_bytes": sizes}, SIZES), scratch)
 
 
 def document(rng: random.Random, words: int = 200) -> str:

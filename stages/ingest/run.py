@@ -30,6 +30,7 @@ from stages.ingest.settings import IngestSettings
 from stages.ingest.settling import CONTAMINATED, OVERLAP, settle_training, settle_validation
 from stages.progress import Progress
 from stages.shards import map_shards
+from stages.split import SplitSize
 from stages.storage import Folder
 
 VERSION = 2  # of what ingest makes of the same files and settings: part of a step's fingerprint
@@ -70,13 +71,15 @@ def run(
     index: Folder,
     progress: Progress,
     tasks: Mapping[str, Folder] | None = None,
+    validation_worth: int = 0,
 ) -> IngestOutcome:
     """Read ``inputs`` into ``out/{documents,validation,quarantine}/NNNNN.parquet``; Ray must be initialised.
 
     ``index`` receives what later arrivals must know of this dataset; ``earlier`` are the index folders of earlier
     datasets, whose documents (validation included) are dropped here, exact or nearly the same. Training text that
     overlaps with the validation split of any of them, or with the texts of ``tasks`` (guards by task), is removed. The
-    caller writes the manifest that makes ``out`` whole.
+    validation split is grown until it is worth ``validation_worth`` documents of equal length, up to
+    ``settings.validation_cap`` of the documents. The caller writes the manifest that makes ``out`` whole.
 
     Raises:
         UsageError: no document remains.
@@ -87,7 +90,8 @@ def run(
     prepare(shards, out, settings, [*earlier, *(folder for _, folder in guarded)])
     read, lost = read_shards(shards, out, settings, progress)
     names = [(f"{made['number']:05d}", made["documents"]) for made in read]
-    decision = decide(staging, names, earlier, settings.duplicates, settings.validation_share, progress)
+    held_out = SplitSize(settings.validation_share, validation_worth, settings.validation_cap)
+    decision = decide(staging, names, earlier, settings.duplicates, held_out, progress)
     account = sum_up(read, settings)
     numbers = [{"number": made["number"], "documents": made["documents"]} for made in read]
     counted = map_shards(

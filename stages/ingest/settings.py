@@ -33,6 +33,10 @@ class IngestSettings(InputSettings):
     validation_share: float = Field(default=0.02, ge=0, le=0.5)
     """Share of the documents held out, chosen by content hash: a document is validation or not wherever it turns up."""
 
+    validation_cap: float = Field(default=0.1, ge=0, le=0.5)
+    """Share of the documents up to which the validation split is grown if ``validation_share`` of them are too few for
+    the gate to see its limits; not above ``validation_share``: it is not grown."""
+
     lost_shards: int = Field(default=0, ge=0)
     """Shards that may be missing, as their files could not be read in three attempts; an arrival with more is refused
     as a whole."""

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 from small_lineage import Lineage, rewarm, stdlib
 
-FINISHED = (0, 3)  # 3: finished too, but the gate refused the release
+FINISHED = (0, 3, 4)  # 3, 4: finished too, but the gate refused the release, or holds it
 
 
 def verified(workspace: Path) -> None:

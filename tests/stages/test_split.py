@@ -13,10 +13,14 @@ from stages.split import (
     DROP,
     TRAIN,
     VALIDATE,
+    SplitSize,
     content_digest,
+    grown_bound,
     read_index,
     split_documents,
     threshold,
+    training_bound,
+    worth_of,
     write_index,
 )
 from stages.storage import Folder
@@ -86,3 +90,35 @@ def test_the_digest_tells_order_and_sides_apart() -> None:
         ([one, two], [1, 0]),
     ]
     assert len({content_digest(hashes(rows), np.array(fates, np.uint8)) for rows, fates in cases}) == len(cases)
+
+
+@given(
+    st.lists(st.tuples(IDS, st.integers(1, 10_000)), min_size=2, max_size=60, unique_by=lambda row: row[0]),
+    st.sampled_from([0.02, 0.1]),
+    st.integers(1, 20),
+    st.sampled_from([0.1, 0.5]),
+)
+def test_a_grown_split_is_the_least_that_is_worth_enough(
+    rows: list[tuple[bytes, int]], share: float, wanted: int, cap: float
+) -> None:
+    ids, sizes = hashes([row for row, _ in rows]), np.array([size for _, size in rows])
+    bound = training_bound([ids], share)
+    parts = [(ids[part], sizes[part]) for part in (slice(0, 7), slice(7, None))]
+    grown = grown_bound(bound, parts, len(ids), SplitSize(share, wanted, cap))
+    order = np.argsort(ids)
+    ranked, ordered = ids[order], sizes[order]
+    before, count = (int(np.searchsorted(ranked, one)) for one in (bound, grown))
+    assert count >= before, "growing moves nothing back into training"
+    assert count < len(ids)
+    if count > before:
+        assert count <= int(len(ids) * cap)
+        assert worth_of(ordered[: count - 1]) < wanted or count - 1 < before or count == before
+        assert worth_of(ordered[:count]) >= wanted - 1e-6 or count == min(int(len(ids) * cap), len(ids) - 1)
+    elif before < min(int(len(ids) * cap), len(ids) - 1):
+        assert worth_of(ordered[:before]) >= wanted - 1e-6
+
+
+def test_worth_by_hand() -> None:
+    assert worth_of(np.array([5, 5, 5, 5])) == 4
+    assert worth_of(np.array([1000, 1, 1])) == pytest.approx(1.004, abs=1e-3)
+    assert worth_of(np.array([], np.int64)) == 0

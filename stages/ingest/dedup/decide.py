@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.ingest.dedup.columns import read_columns, write_columns
 from stages.ingest.dedup.fates import ORDER, REASONS, Fate
@@ -30,7 +31,16 @@ from stages.ingest.dedup.search import EDGES, INSIDE, edges_file, find_edges
 from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.dedup.staged import Staged, write_dropped
 from stages.progress import Progress
-from stages.split import TRAIN, VALIDATE, Hashes, digest_parts, training_bound
+from stages.split import (
+    TRAIN,
+    VALIDATE,
+    Hashes,
+    SplitSize,
+    digest_parts,
+    grown_bound,
+    training_bound,
+    worth_of,
+)
 from stages.storage import Folder
 
 REPEATS_SCHEMA = pa.schema(
@@ -74,7 +84,7 @@ def decide(
     shards: Sequence[tuple[str, int]],
     earlier: Sequence[Folder],
     settings: DuplicateSettings,
-    validation_share: float,
+    validation: SplitSize,
     progress: Progress,
 ) -> Decision:
     """Write ``NAME.fates`` and ``NAME.repeats`` for every shard (name, documents), from their signature files.
@@ -91,8 +101,10 @@ def decide(
         if (kind == "url" and not settings.latest_url) or (kind == "near" and not settings.near):
             continue
         drops = merged(drops, search(kind, staged, earlier, drops, settings, progress))
-    write_fates(staged, drops, validation_share, progress)
-    return account(staged, drops, len(earlier))
+    write_fates(staged, drops, validation, progress)
+    decision = account(staged, drops, len(earlier))
+    progress.note(held_out(decision, validation, worth_of(validation_sizes(staged))))
+    return decision
 
 
 def check_indices(earlier: Sequence[Folder], settings: DuplicateSettings, progress: Progress) -> None:
@@ -199,18 +211,49 @@ def merged(some: Drops, others: Drops) -> Drops:
 # -- fates -------------------------------------------------------------------------------------------------------
 
 
-def write_fates(staged: Staged, drops: Drops, validation_share: float, progress: Progress) -> None:
+def held_out(decision: Decision, wanted: SplitSize, worth: float) -> str:
+    """The size of the validation split, in words, and whether it is what was wanted."""
+    share = decision.validate / max(1, decision.kept)
+    text = f"{decision.validate:,} of {decision.kept:,} documents are held out for validation ({share:.1%})"
+    text += f", worth {worth:.1f} of equal length"
+    if worth >= wanted.worth:
+        return text
+    return (
+        f"{text}; the gate wants {wanted.worth}, and takes no more than ingest.validation_cap = {wanted.cap:g} of them"
+    )
+
+
+def sizes_of(staged: Staged, shard: int) -> npt.NDArray[np.int64]:
+    """Bytes of text of every staged document of a shard."""
+    filesystem, place = staged.staging.filesystem()
+    with filesystem.open_input_file(f"{place}/{staged.names[shard]}.parquet") as source:
+        found: npt.NDArray[np.int64] = pq.read_table(source, columns=["num_bytes"]).column(0).to_numpy()
+    return found
+
+
+def validation_sizes(staged: Staged) -> npt.NDArray[np.int64]:
+    """Bytes of text of every document that validates."""
+    parts = [
+        sizes_of(staged, shard)[read_fates(staged.staging, name) == VALIDATE] for shard, name in enumerate(staged.names)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def write_fates(staged: Staged, drops: Drops, validation: SplitSize, progress: Progress) -> None:
     """Split what stays and leave every row's fate, and what the dropped ones repeat, in staging."""
     places = np.searchsorted(drops["row"], staged.offsets)
     parts = [slice(first, last) for first, last in zip(places[:-1].tolist(), places[1:].tolist(), strict=True)]
 
-    def kept() -> Iterator[Hashes]:
-        for shard, part in enumerate(parts):
-            stays = np.ones(staged.documents[shard], bool)
-            stays[drops["row"][part] - staged.offsets[shard]] = False
-            yield staged.hashes(shard)[stays]
+    def staying(shard: int) -> npt.NDArray[np.bool_]:
+        stays = np.ones(staged.documents[shard], bool)
+        stays[drops["row"][parts[shard]] - staged.offsets[shard]] = False
+        return stays
 
-    bound = training_bound(kept(), validation_share)
+    shards = range(len(parts))
+    bound = training_bound((staged.hashes(shard)[staying(shard)] for shard in shards), validation.share)
+    if validation.share and validation.cap > validation.share:
+        sized = ((staged.hashes(shard)[staying(shard)], sizes_of(staged, shard)[staying(shard)]) for shard in shards)
+        bound = grown_bound(bound, sized, staged.num_rows - len(drops), validation)
     progress.begin("deciding", len(parts), "files")
     for shard, part in enumerate(parts):
         mine = drops[part]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from planted_duplicates import Home, document, edited, jaccard
+from planted_duplicates import Home, document, edited, jaccard, write_sizes
 
 from stages.documents import document_id
 from stages.errors import UsageError
@@ -24,7 +24,7 @@ from stages.ingest.dedup.search import find_edges
 from stages.ingest.dedup.signatures import Signatures
 from stages.ingest.dedup.staged import Staged, write_signatures
 from stages.progress import Silent
-from stages.split import TRAIN, VALIDATE, content_digest, read_index
+from stages.split import TRAIN, VALIDATE, SplitSize, content_digest, read_index, worth_of
 from stages.storage import Folder
 
 Homes = Callable[..., Home]
@@ -75,6 +75,20 @@ def test_the_split_is_that_of_the_hashes_and_the_digest_that_of_the_split(home: 
     assert (decision.train, decision.validate) == (fates.count(Fate.TRAIN), fates.count(Fate.VALIDATE))
 
 
+def test_a_split_that_is_worth_too_little_grows_up_to_its_cap(home: Homes, planted: list[str]) -> None:
+    small, _ = home().decide("a", planted, share=0.02)
+    fates, decision = home().decide("a", planted, share=0.02, worth=12, cap=0.5)
+    sizes = np.array([len(text.encode()) for text in planted])
+    assert 12 <= worth_of(sizes[np.array(fates) == Fate.VALIDATE]) < 13
+    order = sorted((document_id(text), fate) for text, fate in zip(planted, fates, strict=True) if fate in KEPT)
+    assert [fate for _, fate in order] == [Fate.VALIDATE] * decision.validate + [Fate.TRAIN] * decision.train
+    assert all(now == Fate.VALIDATE for now, then in zip(fates, small, strict=True) if then == Fate.VALIDATE)
+    _, decision = home().decide("a", planted, share=0.02, worth=1000, cap=0.1)
+    assert decision.validate == int(decision.kept * 0.1)
+    assert home().decide("a", planted, share=0.2, worth=1000, cap=0.1)[0] == home().decide("a", planted, share=0.2)[0]
+    assert fates == home().decide("a", planted, share=0.02, worth=12, cap=0.5, cuts=(1, 1, 100, 237))[0]
+
+
 def test_nothing_depends_on_how_the_work_is_cut(
     home: Homes, planted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,10 +123,10 @@ def test_a_run_that_was_killed_goes_on(home: Homes, planted: list[str], monkeypa
 
     monkeypatch.setattr("stages.ingest.dedup.decide.find_edges", stops)
     with pytest.raises(KeyboardInterrupt):
-        decide(staging, shards, [], place.settings, 0.1, Silent())
+        decide(staging, shards, [], place.settings, SplitSize(0.1), Silent())
     monkeypatch.undo()
     times = {name: (staging.path / name).stat().st_ino for name in done}
-    assert decide(staging, shards, [], place.settings, 0.1, Silent()) == decision
+    assert decide(staging, shards, [], place.settings, SplitSize(0.1), Silent()) == decision
     assert {name: (staging.path / name).stat().st_ino for name in done} == times
     assert read_fates(staging, "00000").tolist() == expected
 
@@ -207,11 +221,11 @@ def test_without_near_only_equal_texts_go_and_the_index_holds_ids_alone(home: Ho
 
     near = Home(place.root)
     staging, shards = near.stage("b", [planted[0], planted[1] + " end", "one two three"])
-    decision = decide(staging, shards, [near.index("a")], near.settings, 0.1, Listening())
+    decision = decide(staging, shards, [near.index("a")], near.settings, SplitSize(0.1), Listening())
     assert decision.overlaps[0].exact == 1
     assert decision.kept == 2
-    assert len(notes) == 1
     assert "near-duplicates of a are not looked for" in notes[0]
+    assert notes[1:] == ["1 of 2 documents are held out for validation (50.0%), worth 1.0 of equal length"]
 
 
 def test_an_index_of_other_settings_is_refused(home: Homes, planted: list[str]) -> None:
@@ -259,6 +273,7 @@ def random_arrival(folder: Path, rows: int, home: Home) -> tuple[Folder, list[tu
     none = np.zeros(rows, np.int64)
     staging = Folder(folder)
     write_signatures(staging, "00000", ids, none.astype(np.uint64), none, Signatures(keys, sketches), home.settings)
+    write_sizes(staging, "00000", [100] * rows)
     return staging, [("00000", rows)]
 
 
@@ -266,7 +281,7 @@ def test_a_hundred_thousand_rows_take_seconds_and_at_most_200_bytes_each(home: H
     place = home()
     for rows in (10_000, 100_000):
         staging, shards = random_arrival(place.root / f"{rows}", rows, place)
-        decision = decide(staging, shards, [], place.settings, 0.02, Silent())
+        decision = decide(staging, shards, [], place.settings, SplitSize(0.02), Silent())
         index_documents(place.index(f"{rows}"), staging, shards, place.settings, Silent())
         assert decision.drops["near-duplicate inside"] == rows // 10
         size = sum((place.index(f"{rows}").path / name).stat().st_size for name in (NEAR_FILE, "doc_ids.arrow"))
