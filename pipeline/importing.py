@@ -1,22 +1,34 @@
 """A base that someone else trained: taken over as it is, with the text that it writes itself where D0 is not there."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pipeline.config import Recipe
-from pipeline.gathering import run_tokenize
+from pipeline.gathering import run_tokenize, run_tokenizer
 from pipeline.learning import run_evaluate
 from pipeline.lineage import Update
-from pipeline.making import Data, Making, Start
+from pipeline.making import Data, Making, Start, Tokenizer
 from pipeline.recording import account
 from stages import anneal, distill, evaluate, ingest, replay, train
 from stages.storage import Folder
 
 
-def take_over(making: Making, data: Data) -> Update:
+@dataclass(frozen=True)
+class Imported:
+    """A base that was trained elsewhere, as the lineage's tokenizer and first trunk."""
+
+    tokenizer: Tokenizer
+    start: Start
+
+
+def import_base(making: Making) -> Imported:
+    """Tokenizer and weights, before any document: ``UsageError`` where they are no whole model."""
+    return Imported(run_tokenizer(making), run_import(making))
+
+
+def take_over(making: Making, data: Data, start: Start) -> Update:
     """Trunk and release as the model is. Datasets that come with it are D0's, or stand for them, or it writes one."""
     documents, tokens = data.documents, data.tokens
-    start = run_import(making)
     trained = train.TrainOutcome(0, 0, 0.0, start.digest, "", 0, 0.0, [])
     release = anneal.AnnealOutcome(False, "the model was imported as it is", 0, 0, start.digest, 0.0, 0.0, [])
     anneal.copy_model(making.folder / "trunk", making.folder / "release")
@@ -34,7 +46,7 @@ def run_import(making: Making) -> Start:
     source, trunk = Path(str(making.recipe.model.path)), making.folder / "trunk"
     return making.runner.run(
         "import",
-        lambda: Start(**train.import_model(source, trunk)),
+        lambda: Start(**train.import_model(source, trunk, making.workspace.tokenizer)),
         Start,
         trunk,
         {},

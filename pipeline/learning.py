@@ -85,6 +85,7 @@ def run_anneal(
 ) -> anneal.AnnealOutcome:
     """A release, on a branch off the trunk."""
     settings, minimum, job = making.anneal_settings, making.recipe.schedule.minimum, trunk_job(making)
+    dtype = making.lineage.release_dtype()
     inputs: dict[str, Any] = {"trunk": trunk.digest, "training": making.runner.digests["train"]}
     best: dict[str, TokenSet] = {}
     if settings.data == anneal.BEST and not job.schedule.decayed:
@@ -95,10 +96,12 @@ def run_anneal(
             best[name] = TokenSet(making.train_tokens(name), place)
     return making.runner.run(
         "anneal",
-        lambda: anneal.run(job, trunk, making.folder / "release", settings, minimum, making.runner.progress, best),
+        lambda: anneal.run(
+            job, trunk, making.folder / "release", settings, minimum, making.runner.progress, best, dtype
+        ),
         anneal.AnnealOutcome,
         making.folder / "release",
-        {**settings.identity(), "minimum": minimum},
+        {**settings.identity(), "minimum": minimum, **({} if dtype == "float32" else {"dtype": dtype})},
         inputs,
     )
 

@@ -8,6 +8,7 @@ from pipeline.objects import rewrite_json
 from pipeline.steps import now
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import UsageError
+from stages.model_folder import dtype_of
 from stages.storage import Folder
 from stages.train import Schedule
 
@@ -133,6 +134,12 @@ class Lineage:
     def datasets(self) -> dict[str, Update]:
         """Every dataset that the trunk has learned, and the update in which it was new."""
         return {name: update for update in self.learned for name in update.datasets}
+
+    def release_dtype(self) -> str:
+        """The dtype of the lineage's releases: that of the imported base, or float32 after random weights."""
+        if not self.updates:
+            return "float32"
+        return dtype_of(self.workspace.update(self.updates[0].id) / "release" / "model")
 
     def replayed(self) -> dict[str, int]:
         """By the key of what was replayed (a dataset, or ``dataset@domain``): where in its own order replay stopped.

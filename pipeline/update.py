@@ -13,7 +13,7 @@ from pipeline.config import Recipe
 from pipeline.gate.run import run_gate
 from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize, run_tokenizer
 from pipeline.handover import start_optimizer
-from pipeline.importing import take_over
+from pipeline.importing import import_base, take_over
 from pipeline.learning import run_anneal, run_evaluate, run_start, run_train
 from pipeline.lineage import PLAN, Lineage, Update
 from pipeline.making import Data, Making, Tokenizer, earlier_datasets
@@ -35,8 +35,9 @@ def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Ann
     lineage = Lineage(workspace, recipe.gate.trunk)
     making = begin(workspace, lineage, arrival, recipe, progress)
     try:
-        data = prepare(making)
-        imported = take_over(making, data) if making.imports else None
+        base = import_base(making) if making.imports else None  # what cannot be imported is refused before ingest
+        data = prepare(making, base.tokenizer if base else None)
+        imported = take_over(making, data, base.start) if base else None
     except ChangedError:
         raise
     except UsageError:
@@ -47,11 +48,14 @@ def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Ann
     return commit(making, done, verdict)
 
 
-def prepare(making: Making) -> Data:
-    """From the arrival's files to the order in which they will be read; what cannot be trained is refused here."""
+def prepare(making: Making, imported: Tokenizer | None) -> Data:
+    """From the arrival's files to the order in which they will be read; what cannot be trained is refused here.
+
+    ``imported`` is the tokenizer that came with a model; null: the lineage's, which a base trains on its documents.
+    """
     names = list(making.arrival.inputs)
     documents = {name: run_ingest(making, name) for name in names}
-    tokenizer = run_tokenizer(making)
+    tokenizer = imported or run_tokenizer(making)
     tokens = {name: run_tokenize(making, name, documents[name], tokenizer) for name in names}
     return put_in_order(making, documents, tokenizer, tokens)
 

@@ -28,3 +28,20 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def share(path: Path) -> None:
+    """Give a file that only its owner can open the mode that a new file has here (0666 less the umask).
+
+    Some libraries (safetensors) make their files 0600, whatever the umask says.
+    """
+    if not path.is_file() or path.is_symlink() or path.stat().st_mode & 0o077:
+        return
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}.mode")
+    handle = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        mode = os.fstat(handle).st_mode
+    finally:
+        os.close(handle)
+        fresh.unlink()
+    path.chmod(mode & 0o777 | path.stat().st_mode & 0o700)

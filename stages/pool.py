@@ -77,16 +77,15 @@ class LossWorker:
 def load_model(folder: Folder, gpu: bool) -> "PreTrainedModel":
     """A release for inference: float32 on a CPU; on this actor's GPU bfloat16, or as saved where it has no bfloat16."""
     import torch
-    from transformers import AutoModelForCausalLM
+
+    from stages.model_folder import load_causal_model
 
     if gpu:
         dtype: torch.dtype | str = torch.bfloat16 if torch.cuda.is_bf16_supported() else "auto"
     else:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # Ray sets it to the actor's CPUs
         dtype = torch.float32
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder.local(), dtype=dtype, trust_remote_code=False, use_safetensors=True
-    )
+    model = load_causal_model(folder.local(), dtype)
     model.to(torch.device("cuda" if gpu else "cpu"))  # type: ignore[arg-type]
     model.train(False)
     return model

@@ -20,7 +20,7 @@ import xxhash
 
 from stages.buckets import FLAT, download, files_below
 from stages.copies import kept_copy
-from stages.disk import REMOVED, remove, set_aside, sync
+from stages.disk import REMOVED, remove, set_aside, share, sync
 from stages.errors import UsageError
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
@@ -218,6 +218,7 @@ class Folder:
             try:
                 yield scratch
                 for entry in [*scratch.rglob("*"), scratch]:
+                    share(entry)
                     sync(entry)
                 with self._committing():
                     before = set_aside(target) if scratch.is_dir() and target.exists() else None

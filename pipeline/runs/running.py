@@ -110,9 +110,11 @@ def stage_names(recipe: Recipe, datasets: Sequence[str], base: bool) -> list[str
     def each(stage: str, named: bool = several) -> list[str]:
         return [f"{stage} {name}" if named else stage for name in datasets]
 
-    first = [*(["guards"] if guarded and datasets else []), *each("ingest"), *(["tokenizer"] if base else [])]
+    guards = ["guards"] if guarded and datasets else []
     if imports:
-        return [*first, *each("tokenize"), "import", *(["distill"] if written else []), "evaluate"]
+        begun = ["tokenizer", "import", *guards, *each("ingest"), *each("tokenize")]
+        return [*begun, *(["distill"] if written else []), "evaluate"]
+    first = [*guards, *each("ingest"), *(["tokenizer"] if base else [])]
     chosen = each("select", len(datasets) > 1) if recipe.select.chooses and not base else []
     made = ["initial weights"] if base else []
     return [*first, *each("tokenize"), *chosen, "replay", *made, "train", "anneal", "evaluate"]

@@ -28,7 +28,7 @@ def snapshot_steps(settings: AnnealSettings, schedule: train.Schedule, steps: in
     return tuple(steps - back * length // count for back in reversed(range(count)))
 
 
-def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder) -> str:
+def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
     """Write ``out/model``, the mean of the trunk's snapshots, summed in fp64 in their order; returns its digest.
 
     Raises ``StageError`` where a snapshot is missing or damaged, or the last one is not the trunk's end.
@@ -48,4 +48,4 @@ def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder) -> str:
             "they are not of one run"
         )
     mean = {name: (summed / len(trunk.snapshots)).float() for name, summed in total.items()}
-    return write_model(trunk.start.local(), mean, out)
+    return write_model(trunk.start.local(), mean, out, dtype)

@@ -41,8 +41,9 @@ def run(
     minimum: float,
     progress: Progress,
     best: Mapping[str, TokenSet] | None = None,
+    dtype: str = "float32",
 ) -> AnnealOutcome:
-    """Leave a release in ``out/model``: ``trunk``, the finished job, annealed as ``settings`` say.
+    """Leave a release in ``out/model``, stored in ``dtype``: ``trunk``, the finished job, annealed as ``settings`` say.
 
     ``minimum`` is η_min. ``best`` gives the best documents of each new dataset, by its name; only ``settings.data``
     ``best`` reads them. ``average`` needs the trunk to have kept its weights: ``trunk.snapshots`` must be what
@@ -56,11 +57,11 @@ def run(
             decayed if trunk.schedule.decayed else f"anneal.share {settings.share:g} of {trunk.steps} steps is none"
         )
         progress.note(f"anneal: nothing to do, {because}; the release is the trunk")
-        copy_model(trunk.out, out)
-        return AnnealOutcome(False, because, 0, 0, trained.digest, trained.final_rate, 0.0, [])
+        digest = as_release(trunk, trained, out, dtype)
+        return AnnealOutcome(False, because, 0, 0, digest, trained.final_rate, 0.0, [])
     if settings.shape == "average":
-        return averaged(trunk, trained, out, progress)
-    job, what = branch(trunk, trained, out, settings, minimum, best or {})
+        return averaged(trunk, trained, out, progress, dtype)
+    job, what = branch(trunk, trained, out, settings, minimum, best or {}, dtype)
     done = train.run(job, progress)
     return AnnealOutcome(
         branched=True,
@@ -82,6 +83,7 @@ def branch(
     settings: AnnealSettings,
     minimum: float,
     best: Mapping[str, TokenSet],
+    dtype: str,
 ) -> tuple[train.Job, str]:
     """The training of the branch, and what it reads in words."""
     sources = best_sources(trunk.mixture, best) if settings.data == BEST else ()
@@ -104,20 +106,34 @@ def branch(
         settings=trunk.settings.model_copy(update={"validate_first": False}),  # the branch has no stability gap
         seed=trunk.seed + 1,
         snapshots=(),
+        dtype=dtype,
     )
     return job, read.what
 
 
-def averaged(trunk: train.Job, trained: train.TrainOutcome, out: Folder, progress: Progress) -> AnnealOutcome:
+def averaged(
+    trunk: train.Job, trained: train.TrainOutcome, out: Folder, progress: Progress, dtype: str
+) -> AnnealOutcome:
     """The release as the mean of the trunk's snapshots."""
     steps = list(trunk.snapshots)
     assert steps, "the trunk was to keep its weights: Job.snapshots comes from snapshot_steps"
     because = (
         f"the mean of the trunk's weights after {len(steps)} of its steps, {steps[0]} to {steps[-1]}; nothing trained"
     )
-    digest = average(trunk, trained, out)
+    digest = average(trunk, trained, out, dtype)
     progress.note(f"anneal: the release is {because}")
     return AnnealOutcome(False, because, 0, 0, digest, trained.final_rate, 0.0, [], steps)
+
+
+def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
+    """Write the trunk's model as the release, in ``dtype``; the digest of what is stored."""
+    if dtype == "float32":
+        copy_model(trunk.out, out)
+        return trained.digest
+    from stages.train.weights import load_model, model_weights, write_model
+
+    model = (trunk.out / "model").local()
+    return write_model(model, dict(model_weights(load_model(model))), out, dtype)
 
 
 def copy_model(trunk: Folder, out: Folder) -> None:

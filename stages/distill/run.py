@@ -39,6 +39,7 @@ from stages.distill.prompts import Prompts
 from stages.distill.settings import DistillSettings
 from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, shard_writer
 from stages.errors import StageError, UsageError
+from stages.model_folder import longest_sequence
 from stages.progress import Progress
 from stages.split import DROP, TRAIN, VALIDATE, content_digest, read_index, split_documents, write_index
 from stages.storage import Folder
@@ -75,9 +76,9 @@ class DistillOutcome:
 def check_model(model: Path, settings: DistillSettings, seq_len: int) -> None:
     """Refuse, before anything is spent, lengths that the settings or the model do not allow."""
     length = settings.length(seq_len)
-    longest = orjson.loads((model / "config.json").read_bytes()).get("max_position_embeddings")
-    if longest is not None and length > longest:
-        raise UsageError(f"distill.max_tokens {length} is more than the model's max_position_embeddings {longest}")
+    bound = longest_sequence(model)
+    if bound is not None and length > bound[0]:
+        raise UsageError(f"distill.max_tokens {length} is more than the model's {bound[1]} {bound[0]}")
     if settings.min_tokens > length:
         raise UsageError(f"distill.min_tokens {settings.min_tokens} is more than a document's {length} (max_tokens)")
     if settings.prompts is not None and settings.prompt_tokens + settings.min_tokens > length:

@@ -1,4 +1,4 @@
-"""How a tokenizer that was made elsewhere is taken over: its data files only, never code."""
+"""A tokenizer that was made elsewhere, taken over: its data files only, never code."""
 
 import shutil
 import tempfile
@@ -6,26 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import UsageError
+from stages.model_folder import PORTABLE_CLASS, TOKENIZER_FILES, portable_tokenizer
 from stages.storage import Folder
-from stages.tokenizer_folder import (
-    CONFIG,
-    SPECIAL_TOKENS,
-    TOKENIZER,
-    Definition,
-    load_definition,
-    named_end_of_text,
-    read_object,
-)
+from stages.tokenizer_folder import CONFIG, TOKENIZER, Definition, load_definition, named_end_of_text, read_object
 
-SAFE_FILES = (TOKENIZER, CONFIG, SPECIAL_TOKENS, "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
-FAST_CLASS = "PreTrainedTokenizerFast"  # takes tokenizer.json as it is
+FAST_CLASS = PORTABLE_CLASS
+NOT_TAKEN = ("auto_map", "fast_tokenizer_files")
+"""Fields that name the folder's own code, or another tokenizer than the ``tokenizer.json`` that is taken."""
 
 
 def import_tokenizer(source: Path, out: Folder) -> None:
-    """Take over an existing Hugging Face tokenizer: its data files only, never code.
+    """Take over an existing Hugging Face tokenizer: its data files byte for byte, never code.
 
-    The copy loads with ``AutoTokenizer`` and gives the ids of ``tokenizer.json``, which is checked. Raises
-    ``UsageError`` where the tokenizer is not a fast one, needs its own code, or has no end-of-text token.
+    ``tokenizer_config.json`` is written anew only if it must change: it names code, no class or no end-of-text token,
+    what only transformers 5 knows, or a class that gives other ids than ``tokenizer.json``. The copy loads with
+    ``AutoTokenizer`` and gives the ids of ``tokenizer.json``, which is checked. Raises ``UsageError`` if the tokenizer
+    is not a fast one, needs its own code, or has no end-of-text token.
     """
     from stages.tokenize.backends import special_cases
 
@@ -37,15 +33,16 @@ def import_tokenizer(source: Path, out: Folder) -> None:
     original = _load_auto(source)
     with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
         copy = Folder(scratch)
-        for name in SAFE_FILES:
+        for name in TOKENIZER_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, copy.path / name)
-        config: dict[str, Any] = read_object(copy, CONFIG) if copy.exists(CONFIG) else {}
-        config.pop("auto_map", None)
+        given: dict[str, Any] = read_object(copy, CONFIG) if copy.exists(CONFIG) else {}
+        config = {name: value for name, value in portable_tokenizer(given).items() if name not in NOT_TAKEN}
         if named_end_of_text(copy) is None:
             config["eos_token"] = original.eos_token
         config.setdefault("tokenizer_class", FAST_CLASS)
-        copy.write_json(CONFIG, config)
+        if config != given:
+            copy.write_json(CONFIG, config)
         definition = load_definition(copy)
         texts = special_cases(definition)
         if not same_ids(copy.path, definition, texts):  # a class that builds its own tokenizer over the file's

@@ -1,15 +1,7 @@
 """Training: DeepSpeed ZeRO on Ray Train workers, in our own data order, under our own schedule."""
 
-from stages.train.initial import (
-    ModelSettings,
-    check_importable,
-    check_length,
-    count_parameters,
-    digest_folder,
-    import_model,
-    initial_model,
-    model_config,
-)
+from stages.train.importing import check_importable, check_length, digest_folder, import_model
+from stages.train.initial import ModelSettings, count_parameters, initial_model, model_config
 from stages.train.job import CURVE, SNAPSHOTS, Job
 from stages.train.run import TrainOutcome, placed, run
 from stages.train.schedule import Phase, Schedule

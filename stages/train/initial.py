@@ -1,16 +1,27 @@
-"""The model a lineage begins with: random weights of an architecture, or someone's Hugging Face folder."""
+"""The model a lineage begins with, and random weights for it; ``importing.py`` is for one trained elsewhere."""
 
+import dataclasses
+import difflib
 import math
-from pathlib import Path
 from typing import Any
 
-import orjson
-import xxhash
 from pydantic import Field
 
 from stages.errors import UsageError
+from stages.model_folder import bound_of
 from stages.settings import PLACEMENT, Settings
 from stages.storage import Folder
+
+OLDER_ROPE = {"rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
+"""Names that transformers 4 had for parts of ``rope_parameters``, still taken."""
+TAKEN = {
+    "vocab_size": "the vocabulary is the tokenizer's (tokenizer.vocab_size sets its size)",
+    "bos_token_id": "special tokens come from the tokenizer",
+    "eos_token_id": "special tokens come from the tokenizer",
+    "dtype": "the trunk is float32 (train.precision sets the arithmetic)",
+    "model_type": "model.type sets it",
+}
+"""Fields of a configuration that other settings decide."""
 
 
 class ModelSettings(Settings):
@@ -21,7 +32,7 @@ class ModelSettings(Settings):
     type: str = "gpt_neox"
     """Model type, as in transformers' ``AutoConfig.for_model``."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Fields of that type's configuration; the vocabulary and the special tokens come from the tokenizer."""
+    """Fields of that type's configuration class; the vocabulary and the special tokens come from the tokenizer."""
 
 
 def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed: int, out: Folder) -> dict[str, Any]:
@@ -29,42 +40,80 @@ def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed
     import torch
     import transformers
 
-    from stages.train.weights import digest, model_weights
+    from stages.train.weights import digest, model_weights, write_folder
 
     words = transformers.AutoTokenizer.from_pretrained(tokenizer.local(), trust_remote_code=False)
     config = model_config(settings, len(words), words.eos_token_id, seq_len)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-    with out.writing("model") as folder:
-        model.save_pretrained(folder)
-        words.save_pretrained(folder)
+    found = digest(model_weights(model))
+    write_folder(out, tokenizer.local(), model.save_pretrained, found)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"digest": digest(model_weights(model)), "parameters": parameters}
+    return {"digest": found, "parameters": parameters}
 
 
 def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq_len: int) -> Any:
     """The configuration of the model; ``UsageError`` names a type or a field that transformers does not know."""
     import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     special = {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
-    try:
-        known = transformers.AutoConfig.for_model(settings.type)
-    except ValueError as error:
-        raise UsageError(f"model.type: transformers knows no model type {settings.type!r}") from error
-    unknown = sorted(set(settings.config) - set(known.to_dict()))
-    if unknown:
+    if settings.type not in transformers.CONFIG_MAPPING:
+        close = difflib.get_close_matches(settings.type, list(transformers.CONFIG_MAPPING), n=1)
         raise UsageError(
-            f"model.config: {settings.type} has no {', '.join(unknown)}; see its configuration in transformers"
+            f"model.type: transformers knows no model type {settings.type!r}"
+            + (f"; did you mean {close[0]!r}?" if close else "")
         )
-    fields = {**settings.config, **special, "vocab_size": vocab_size}
+    kind = transformers.CONFIG_MAPPING[settings.type]
+    refuse_unknown(kind, settings)
+    refuse_taken(kind, settings)
+    fields = {**no_padding(kind), **settings.config, **special, "vocab_size": vocab_size}
     try:
         config = transformers.AutoConfig.for_model(settings.type, **fields)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"model.config: not a {settings.type} model: {error}") from error
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and longest < seq_len:
-        raise UsageError(f"train.seq_len {seq_len} is longer than model.config.max_position_embeddings {longest}")
+        raise UsageError(f"model.config: not a {settings.type} model: {' '.join(str(error).split())}") from error
+    if settings.type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UsageError(f"model.type: {settings.type} is no causal language model of transformers'")
+    bound = bound_of(config.to_dict())
+    if bound is not None and bound[0] < seq_len:
+        raise UsageError(f"train.seq_len {seq_len} is longer than model.config.{bound[1]} {bound[0]}")
     return config
+
+
+def no_padding(kind: Any) -> dict[str, None]:
+    """No padding token, for classes that can be without: the embedding of one is never trained, and nothing is padded.
+
+    Classes have ids of their own vocabulary as a default; in ours that id is an ordinary token.
+    """
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    return {"pad_token_id": None} if "None" in types.get("pad_token_id", "") else {}
+
+
+def known_fields(kind: Any) -> set[str]:
+    """Fields that a configuration class takes: its own, those it inherits, and other names it has for them."""
+    names = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
+    return names | (OLDER_ROPE if "rope_parameters" in names else set())
+
+
+def refuse_unknown(kind: Any, settings: ModelSettings) -> None:
+    """``UsageError`` names the fields that the class does not have, each with the nearest that it has."""
+    known = known_fields(kind)
+    unknown = sorted(set(settings.config) - known)
+    if unknown:
+        nearest = {name: difflib.get_close_matches(name, sorted(known), n=1) for name in unknown}
+        listed = ", ".join(f"{name} (nearest: {close[0]})" if close else name for name, close in nearest.items())
+        raise UsageError(
+            f"model.config: {settings.type} has no {listed}; see {kind.__name__} in transformers for its fields"
+        )
+
+
+def refuse_taken(kind: Any, settings: ModelSettings) -> None:
+    """``UsageError`` for fields that other settings decide: what was given for them would have no effect."""
+    aliases = kind.attribute_map
+    for name, value in settings.config.items():
+        for field, decided in TAKEN.items():
+            if field in (name, aliases.get(name)) or aliases.get(field) == name:
+                raise UsageError(f"model.config.{name} {value!r}: {decided}; leave it out")
 
 
 def count_parameters(model: Folder) -> int:
@@ -76,54 +125,3 @@ def count_parameters(model: Folder) -> int:
         with safe_open(model.local(name), framework="np") as stored:
             total += sum(math.prod(stored.get_slice(key).get_shape()) for key in stored.keys())  # noqa: SIM118
     return total
-
-
-def import_model(source: Path, out: Folder) -> dict[str, Any]:
-    """Write ``out/model`` from a Hugging Face folder: safetensors and a fast tokenizer only, no code, no pickle."""
-    import transformers
-
-    from stages.train.weights import digest, load_model, model_weights
-
-    check_importable(source)
-    model = load_model(source)
-    words = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    if words.eos_token_id is None or not words.is_fast:
-        raise UsageError(f"{source}: the tokenizer needs an end-of-text token and a tokenizer.json (a fast tokenizer)")
-    with out.writing("model") as folder:
-        model.save_pretrained(folder)
-        words.save_pretrained(folder)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"digest": digest(model_weights(model)), "parameters": parameters}
-
-
-def digest_folder(source: Path) -> str:
-    """32 hex digits over the names and bytes of the files that are taken over."""
-    state = xxhash.xxh3_128()
-    for file in sorted([*source.glob("*.safetensors"), source / "config.json", source / "tokenizer.json"]):
-        state.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                state.update(block)
-    return str(state.hexdigest())
-
-
-def check_length(model: Path, seq_len: int) -> None:
-    """Refuse sequences longer than a Hugging Face folder's model has positions for."""
-    config = model / "config.json"
-    longest = orjson.loads(config.read_bytes()).get("max_position_embeddings") if config.is_file() else None
-    if longest is not None and seq_len > longest:
-        raise UsageError(f"train.seq_len {seq_len} is longer than the model's max_position_embeddings {longest}")
-
-
-def check_importable(source: Path) -> None:
-    """Refuse, before anything is spent, what cannot be imported."""
-    needed = {"config.json": source / "config.json", "tokenizer.json": source / "tokenizer.json"}
-    missing = [name for name, path in needed.items() if not path.is_file()]
-    if not source.is_dir() or missing:
-        raise UsageError(
-            f"{source}: a Hugging Face folder is expected; missing {', '.join(missing) or 'the folder itself'}"
-        )
-    if not list(source.glob("*.safetensors")):
-        raise UsageError(
-            f"{source}: no *.safetensors; pickled weights are not loaded, convert them to safetensors first"
-        )

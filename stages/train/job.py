@@ -33,6 +33,7 @@ class Job:
     seed: int
     snapshots: tuple[int, ...] = ()  # steps after which the whole weights are kept, in ``out``
     teacher: Folder | None = None  # what ``settings.kl_weight`` holds replayed sequences to; null: ``start``
+    dtype: str = "float32"  # of the stored weights: a trunk's masters are whole, a release has its lineage's dtype
     labels: dict[str, str] = field(default_factory=dict)  # of its metrics: workspace, update; empty: none are reported
 
     @property

@@ -1,14 +1,14 @@
 """Weights as the optimizer sees them: whole, fp32, by name; and their digest, checked after every load."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
-from safetensors import safe_open
 
 from stages.errors import StageError
+from stages.model_folder import carry_over, load_causal_model, make_portable
 from stages.storage import Folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def set_weights(engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
         safe_set_full_fp32_param(parameter, weights[name].to(parameter.device))
 
 
-def digest(weights: Iterator[tuple[str, torch.Tensor]]) -> str:
+def digest(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
     """32 hex digits over names, shapes and fp32 bytes; the same on any number of workers, at any ZeRO stage."""
     state = xxhash.xxh3_128()
     for name, weight in weights:
@@ -56,51 +56,53 @@ def model_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def load_model(folder: Path) -> "transformers.PreTrainedModel":
-    """A Hugging Face folder's causal model in fp32: safetensors only, and no code from the folder."""
-    import transformers
-
-    if not list(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"{folder}: no *.safetensors; pickled weights are not loaded, convert them first")
-    model: transformers.PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-    )
-    return model
+    """A Hugging Face folder's causal model in fp32 (see ``load_causal_model``)."""
+    return load_causal_model(folder, torch.float32)
 
 
 def save_model(model: "transformers.PreTrainedModel", weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Write a Hugging Face folder with the given fp32 weights (safetensors), whatever the model itself holds."""
-    state = {name: weights[name] for name in weights}
+    """Write a Hugging Face folder with the given weights (safetensors), whatever the model itself holds."""
+    state = dict(weights)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name not in state:  # a tied weight: the same tensor under its other name
             twin = next(other for other, shared in model.named_parameters() if shared is parameter)
-            state[name] = weights[twin]
+            state[name] = state[twin]
     for name, buffer in model.named_buffers():
         if name in model.state_dict():
             state[name] = buffer.detach().cpu()
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
 
 
-def write_model(start: Path, weights: Mapping[str, torch.Tensor], out: Folder) -> str:
-    """Write ``out/model``, a Hugging Face folder of ``start``'s kind with these fp32 weights and ``start``'s tokenizer.
+def write_model(start: Path, weights: Mapping[str, torch.Tensor], out: Folder, dtype: str = "float32") -> str:
+    """Write ``out/model``, a Hugging Face folder of ``start``'s kind with these fp32 weights, in ``dtype``.
 
-    Returns the weights' digest. Raises ``StageError`` where what was written does not load as what was given.
+    A trunk is float32, since the next update starts from it; a release is what its lineage began with. The tokenizer
+    and the licence are ``start``'s. Returns the digest of what was stored, which in a narrower dtype is of the rounded
+    weights. Raises ``StageError`` where what was written does not load as what was given, or a weight does not fit.
     """
-    import transformers
-
-    found = digest(iter(sorted(weights.items())))
-    with out.writing("model") as folder:
-        save_model(load_model(start), weights, folder)
-        transformers.AutoTokenizer.from_pretrained(start, trust_remote_code=False).save_pretrained(folder)
-        stored = digest(model_weights(load_model(folder)))
-        if stored != found:
-            raise StageError(f"{out}: the written model has weights digest {stored}, given were {found}")
+    model = load_causal_model(start, getattr(torch, dtype))
+    kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}  # some types keep parts in fp32
+    rounded = {name: weight.to(kinds[name]) for name, weight in weights.items()}
+    overflown = [name for name, weight in rounded.items() if not torch.isfinite(weight).all()]
+    if overflown:
+        raise StageError(f"{out}: {len(overflown)} weights are not finite in {dtype}: {', '.join(overflown[:4])}")
+    found = digest((name, weight.float()) for name, weight in sorted(rounded.items()))
+    write_folder(out, start, lambda folder: save_model(model, rounded, folder), found)
     return found
 
 
-def stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a folder's safetensors files as they are stored."""
-    tensors = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as stored:
-            tensors.update({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
-    return tensors
+def write_folder(
+    out: Folder, source: Path, save: Callable[[Path], None], expected: str, tokenizer: Folder | None = None
+) -> None:
+    """Write ``out/model``: what ``save`` leaves of a model, with ``source``'s tokenizer and licence.
+
+    ``tokenizer`` is a folder whose files replace those of ``source``'s tokenizer. Raises ``StageError`` where the
+    weights do not load as those of digest ``expected``.
+    """
+    with out.writing("model") as folder:
+        save(folder)
+        carry_over(source, folder, None if tokenizer is None else tokenizer.local())
+        make_portable(folder)
+        stored = digest(model_weights(load_model(folder)))
+        if stored != expected:
+            raise StageError(f"{out}: the written model has weights digest {stored}, given were {expected}")

@@ -1,0 +1,166 @@
+"""A base model that was trained elsewhere: what is refused of it, and how it becomes a lineage's first trunk.
+
+Everything that is wrong with a folder is found before a document is ingested: from the files' names and headers first,
+then from the tensors themselves.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xxhash
+
+from stages.errors import StageError, UsageError
+from stages.model_folder import (
+    CONFIG,
+    INDEX,
+    companions,
+    longest_sequence,
+    read_config,
+    stored_dtype,
+    weight_files,
+)
+from stages.storage import Folder
+from stages.tokenizer_folder import TOKENIZER, load_definition
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+CARD = "README.md"
+ALSO_READ = (CONFIG, "generation_config.json", INDEX, CARD)
+BLOCK = 1 << 24  # bytes
+
+
+def check_importable(source: Path) -> None:
+    """Refuse what a folder's names and headers show to be no whole causal model: ``UsageError`` says what."""
+    needed = (CONFIG, TOKENIZER)
+    missing = [name for name in needed if not (source / name).is_file()]
+    if not source.is_dir() or missing:
+        raise UsageError(
+            f"{source}: a Hugging Face folder is expected; missing {', '.join(missing) or 'the folder itself'}"
+        )
+    adapters = [name for name in ADAPTERS if (source / name).is_file()]
+    if adapters:
+        raise UsageError(
+            f"{source}: holds an adapter ({', '.join(adapters)}), which is no model of its own and would be loaded "
+            "into the one beside it; merge it first (peft: merge_and_unload, save_pretrained), or remove the files"
+        )
+    weight_files(source)
+    check_config(source)
+    check_vocabulary(source)
+
+
+def check_config(source: Path) -> None:
+    """Refuse a configuration of no causal model that transformers has, or one that names other files to be read."""
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = read_config(source)
+    elsewhere = [name for name in ("configuration_files", "transformers_weights") if name in config]
+    if elsewhere:
+        raise UsageError(
+            f"{source / CONFIG}: {', '.join(elsewhere)} names other files to be read instead of the usual ones; save "
+            "the model with save_pretrained first"
+        )
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UsageError(
+            f"{source / CONFIG}: model_type {kind!r} is no causal language model of transformers' own; models that "
+            "bring their own code are not loaded"
+        )
+
+
+def check_vocabulary(source: Path) -> None:
+    """Refuse a tokenizer that has ids beyond the rows of the model's embedding."""
+    config = read_config(source)
+    sizes = [part.get("vocab_size") for part in (config, config.get("text_config") or {})]
+    rows = next((size for size in sizes if isinstance(size, int)), None)
+    ids = load_definition(Folder(source)).num_ids
+    if rows is not None and ids > rows:
+        raise UsageError(
+            f"{source}: the tokenizer has ids up to {ids - 1:,}, but the model's embedding has {rows:,} rows "
+            f"(vocab_size): they are not of one model, or tokens were added without resize_token_embeddings"
+        )
+
+
+def check_length(model: Path, seq_len: int) -> None:
+    """Refuse sequences longer than a Hugging Face folder's model has positions for."""
+    found = longest_sequence(model)
+    if found is not None and seq_len > found[0]:
+        raise UsageError(f"train.seq_len {seq_len} is longer than the model's {found[1]} {found[0]}")
+
+
+def digest_folder(source: Path) -> str:
+    """32 hex digits over the names and bytes of every file of a folder that an import reads or carries over."""
+    names = {*weight_files(source), *companions(source), *ALSO_READ}
+    state = xxhash.xxh3_128()
+    for name in sorted(names):
+        if not (source / name).is_file():
+            continue
+        state.update(name.encode())
+        with (source / name).open("rb") as stream:
+            while block := stream.read(BLOCK):
+                state.update(block)
+    return str(state.hexdigest())
+
+
+def import_model(source: Path, out: Folder, tokenizer: Folder | None = None) -> dict[str, Any]:
+    """Write ``out/model`` from a Hugging Face folder: safetensors and a fast tokenizer only, no code, no pickle.
+
+    The weights keep the dtype of the files, the licence and the card go with them, and the tokenizer is
+    ``tokenizer``'s files (null: the source's). Returns the weights' digest and the number of parameters. Raises
+    ``UsageError``, with nothing written, where the folder does not hold a whole model of finite weights.
+    """
+    from stages.train.weights import digest, load_model, model_weights, save_model, write_folder
+
+    check_importable(source)
+    check_end_of_text(source)
+    try:
+        model = load_model(source)
+    except StageError as error:
+        raise UsageError(str(error)) from error
+    check_finite(source, model)
+    found, dtype = digest(model_weights(model)), stored_dtype(source)
+    weights = {name: narrowed(weight, dtype) for name, weight in model_weights(model)}
+
+    def save(folder: Path) -> None:
+        save_model(model, weights, folder)
+        if (source / CARD).is_file():
+            shutil.copyfile(source / CARD, folder / CARD)
+
+    write_folder(out, source, save, found, tokenizer)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"digest": found, "parameters": parameters}
+
+
+def check_end_of_text(source: Path) -> None:
+    """Refuse a tokenizer that is not a fast one, or that names no token to end a document with."""
+    from transformers import AutoTokenizer
+
+    words = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if words.eos_token_id is None or not words.is_fast:
+        raise UsageError(f"{source}: the tokenizer needs an end-of-text token and a tokenizer.json (a fast tokenizer)")
+
+
+def check_finite(source: Path, model: "torch.nn.Module") -> None:
+    """Refuse weights that are not numbers, or infinite: ``UsageError`` names their tensors."""
+    import torch
+
+    broken = {
+        name: int((~torch.isfinite(weight)).sum())
+        for name, weight in model.state_dict().items()
+        if weight.is_floating_point() and not torch.isfinite(weight).all()
+    }
+    if broken:
+        names = ", ".join(f"{name} ({count:,} values)" for name, count in list(broken.items())[:4])
+        raise UsageError(
+            f"{source}: {len(broken)} tensors hold NaN or infinite values: {names}. Nothing trained from them would be "
+            "a number; copy the folder again, or take an earlier checkpoint"
+        )
+
+
+def narrowed(weight: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
+    """A weight in ``dtype`` where that holds every value exactly; else as it is."""
+    made = weight.to(dtype)
+    return made if bool((made.float() == weight).all()) else weight
