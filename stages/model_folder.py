@@ -5,6 +5,7 @@ scrolls by; a folder that transformers 5 writes names its rotary frequencies in 
 converters do not know. Both are settled here, for everyone who loads or writes a model.
 """
 
+import dataclasses
 import json
 import re
 import shutil
@@ -101,7 +102,6 @@ def load_causal_model(folder: Path, dtype: "torch.dtype | str") -> "PreTrainedMo
     the files lack or hold in another shape, or the files hold some that the model has no place for. Excepted are tied
     weights, which are stored once, and constants that older libraries stored (masks, rotary frequencies).
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -122,7 +122,7 @@ def load_causal_model(folder: Path, dtype: "torch.dtype | str") -> "PreTrainedMo
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (SafetensorError, OSError, RuntimeError, ValueError, ImportError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever the library makes of files that it cannot read
         raise StageError(f"{folder}: transformers cannot load the model: {_line(error)}") from error
     finally:
         logging.set_verbosity(before)
@@ -209,11 +209,12 @@ def bound_of(config: dict[str, Any]) -> tuple[int, str] | None:
 
 
 def _default_bound(config: dict[str, Any]) -> tuple[int, str] | None:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
     try:
         known = CONFIG_MAPPING[config["model_type"]](**config)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, StrictDataclassError):
         return None  # refused elsewhere: transformers cannot load it
     found = bound_of(known.to_dict())
     return found and (found[0], f"{found[1]} ({known.model_type}'s default)")
@@ -272,6 +273,7 @@ def with_older_names(config: dict[str, Any]) -> dict[str, Any]:
     ``dtype`` is ``torch_dtype``; ``rope_parameters`` is ``rope_theta``, ``rope_scaling`` and
     ``partial_rotary_factor`` (GPT-NeoX: ``rotary_emb_base``, ``rotary_pct``). Where it differs by kind of layer, the
     fields are those of full attention, and ``rope_local_base_freq`` (or ``local_rope_theta``) that of sliding windows.
+    Fields that a class stores under another of its names (Qwen3-MoE's ``num_experts``) are there under both.
     """
     made = {
         name: with_older_names(value) if isinstance(value, dict) and name != "rope_parameters" else value
@@ -279,10 +281,22 @@ def with_older_names(config: dict[str, Any]) -> dict[str, Any]:
     }
     if "dtype" in made:
         made["torch_dtype"] = made["dtype"]
+    made |= older_fields(made)
     parameters = made.get("rope_parameters")
     if isinstance(parameters, dict) and parameters:
         made |= older_rope(parameters, str(made.get("model_type", "")))
     return made
+
+
+def older_fields(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration's class that it stores under another name, by their own."""
+    from transformers import CONFIG_MAPPING
+
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return {}
+    kind = CONFIG_MAPPING[config["model_type"]]
+    own = {field.name for field in dataclasses.fields(kind)}
+    return {name: config[stored] for name, stored in kind.attribute_map.items() if name in own and stored in config}
 
 
 def older_rope(parameters: dict[str, Any], model_type: str) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def digest_folder(source: Path) -> str:
     for name in sorted(names):
         if not (source / name).is_file():
             continue
-        state.update(name.encode())
+        state.update(f"{name} {(source / name).stat().st_size}\n".encode())
         with (source / name).open("rb") as stream:
             while block := stream.read(BLOCK):
                 state.update(block)

@@ -55,6 +55,7 @@ def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed
 def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq_len: int) -> Any:
     """The configuration of the model; ``UsageError`` names a type or a field that transformers does not know."""
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     special = {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
@@ -70,7 +71,7 @@ def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq
     fields = {**no_padding(kind), **settings.config, **special, "vocab_size": vocab_size}
     try:
         config = transformers.AutoConfig.for_model(settings.type, **fields)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, StrictDataclassError) as error:
         raise UsageError(f"model.config: not a {settings.type} model: {' '.join(str(error).split())}") from error
     if settings.type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(f"model.type: {settings.type} is no causal language model of transformers'")
