@@ -163,7 +163,7 @@ def study(
     if apply:
         with home.lease():
             chosen = studies.apply_best(home, found)
-        terminal.note(f"the recipe of {uri} now has {chosen}")
+        terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
     made = write_study(workspace, tried, found, forecast_tokens)
     for line in made["forecast"]["lines"]:
         terminal.note(line)

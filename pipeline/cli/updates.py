@@ -109,8 +109,11 @@ def study(
         str, typer.Option("--baselines", metavar="NAME,…", help=f"Rows to compare with: {', '.join(BASELINES)}.")
     ] = "",
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="How often each row is run, each time in another order.")
+        int, typer.Option("--seeds", min=1, help="How often each row is run, each time in another order and replay.")
     ] = 1,
+    from_base: Annotated[
+        bool, typer.Option("--from-base", help="Train a base anew for each further seed: its spread counts too.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--name", help="The study's name; by default the arrival's. The same name adds to it.")
     ] = None,
@@ -145,7 +148,7 @@ def study(
     """
     if early_stop not in EARLY_STOP:
         raise UsageError(f"--early-stop {early_stop}: expected one of {', '.join(EARLY_STOP)}")
-    options = Options(concurrent, early_stop, old_weight)
+    options = Options(concurrent, early_stop, old_weight, from_base)
     names = [one.strip() for one in baselines.split(",") if one.strip()]
     with Terminal() as terminal:
         found, made = actions.study(

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.planner.shift import Shift
+from stages.train import CARRIED_ON
 
 WEAK_SHARE, STRONG_SHARE = 0.05, 0.25
-CARRIED_ON = ("infinite", "warmup-stable-decay")  # kinds that stay constant until a branch anneals
 REPEATED = ("cosine", "linear", "autoregressive")  # kinds that decay in every update
 
 

@@ -7,7 +7,7 @@ runs are left out of the fit and predicted.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import inf, isfinite, log
 from statistics import fmean
 from typing import Any
 
@@ -60,8 +60,12 @@ class Forecast:
     weights: dict[str, float]  # they sum to 1
     best: Point
     alike: tuple[float, float]
-    """The shares around the best whose mean is within the law's error (``errors``: shares, else runs, else fitted) of
-    it: those that the forecast cannot tell apart."""
+    """The shares around the best whose mean is within ``error`` of it: those that the forecast cannot tell apart; all
+    that were tried if the error is not known."""
+    error: float | None
+    """To be expected at ``tokens``, in nats: ``expected_error``; None if the runs say nothing of such a length."""
+    distance: float
+    """How far ``tokens`` is beyond the longest run, in the steps of length that the runs made; 0 within their range."""
     curve: list[Point]
     laws: dict[str, Law]
     errors: Errors
@@ -69,7 +73,8 @@ class Forecast:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return {**asdict(self), "alike": list(self.alike)}
+        distance = self.distance if isfinite(self.distance) else None
+        return {**asdict(self), "alike": list(self.alike), "distance": distance}
 
 
 def forecast(
@@ -105,10 +110,39 @@ def forecast(
     best = min(curve, key=lambda point: point.mean)
     if shares is None:
         best = _refined(laws, scaled, tokens, best, tried)
-    doubt = (errors.shares or errors.runs or errors.fitted).mean
-    near = [point.share for point in [*curve, best] if point.mean <= best.mean + doubt]
+    distance = steps_beyond(tokens, [one.tokens for one in used])
+    doubt = expected_error(errors, distance)
+    near = [point.share for point in [*curve, best] if doubt is None or point.mean <= best.mean + doubt]
     notes = _notes(observations, used, form, tokens, best, tried)
-    return Forecast(tokens, scaled, best, (min(near), max(near)), curve, laws, errors, notes)
+    return Forecast(tokens, scaled, best, (min(near), max(near)), doubt, distance, curve, laws, errors, notes)
+
+
+def steps_beyond(tokens: float, lengths: Sequence[float]) -> float:
+    """How far a length is outside those observed, in steps of their logarithm; 0 inside, infinite for a single one."""
+    known = sorted(set(lengths))
+    ratio = max(tokens / known[-1], known[0] / tokens)
+    if ratio <= 1 + 1e-9:
+        return 0.0
+    if len(known) < 2:
+        return inf
+    step = log(known[-1] / known[-2]) if tokens > known[-1] else log(known[1] / known[0])
+    return log(ratio) / step
+
+
+def expected_error(errors: Errors, distance: float) -> float | None:
+    """The law's error in nats, so many steps of length outside the observed range; None where nothing was measured.
+
+    Inside: the mean on what was left out of the fit (shares, else runs, else the fit itself). One step outside: what
+    the longest runs were missed by when predicted from the shorter ones, and not less than twice the error inside.
+    Further out it grows in proportion, as errors of a slope do.
+    """
+    inside = (errors.shares or errors.runs or errors.fitted).mean
+    if distance == 0:
+        return inside
+    if not isfinite(distance):
+        return None
+    one_step = max(2 * inside, errors.longest.mean if errors.longest else 0.0)
+    return inside + (one_step - inside) * distance
 
 
 def _scaled(weights: Mapping[str, float], observations: Sequence[Observation]) -> dict[str, float]:

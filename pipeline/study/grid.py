@@ -11,10 +11,13 @@ import xxhash
 
 from pipeline.config import Recipe, apply_values, as_number, read_value, settings, unknown_key
 from stages.errors import UsageError
+from stages.train import CARRIED_ON, Schedule
 
 # What a trial may change. The model, the tokenizer and the documents are the same in all of them.
 TRIED = ("replay", "schedule", "train", "anneal", "budget", "select")
 LABEL_CHARS = 80
+BASE = "base"  # a trial that trains a base for the trials of its seed to start from
+DRAWS = {"replay.order": "reshuffled"}  # by the seed, in place of the lineage's own order
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ BASELINES = {
     for one in (
         Baseline("joint", "from scratch on all data so far and the arrival: the cost that an update saves", {}, True),
         Baseline("arrival-only", "from scratch on the arrival alone", {}, True),
+        Baseline("d0-only", "from scratch on the earlier data alone: what the model has before the update", {}, True),
         Baseline(
             "constant-min", "no re-warming: constant at η_min (section 6.1.2)", {**CONSTANT, "schedule.level": "min"}
         ),
@@ -49,6 +53,19 @@ BASELINES = {
 }
 
 
+def meaning(kind: str, recipe: Recipe, followed: Schedule | None, position: int) -> str:
+    """What a baseline really is on this trunk, if that is not what the papers call by its name; else empty.
+
+    The papers' trunk ended at η_min. One that follows a schedule with a constant phase is still at a higher rate.
+    """
+    if kind not in ("constant-min", "no-rewarm") or followed is None or followed.kind not in CARRIED_ON:
+        return ""
+    rate, minimum = followed.rate(position), recipe.schedule.minimum
+    if kind == "constant-min":
+        return f"not the papers': the trunk is at {rate:.3g}, so this drops to η_min = {minimum:.3g} at once and stays"
+    return f"not the papers': the trunk is at {rate:.3g} and not at η_min, so this anneals over the whole update"
+
+
 @dataclass(frozen=True)
 class Trial:
     """One training run of a study."""
@@ -57,22 +74,25 @@ class Trial:
     kind: str  # "grid", "row", or a baseline's name
     settings: dict[str, Any]  # on top of the study's recipe
     seed: int
+    draws: dict[str, Any] = field(default_factory=dict)  # settings by which a further seed draws what it replays
+    meaning: str = ""  # of a baseline that is not what the papers call by its name
 
     @property
     def scratch(self) -> bool:
         """Whether it starts from random weights."""
-        return self.kind in BASELINES and BASELINES[self.kind].scratch
+        return self.kind == BASE or (self.kind in BASELINES and BASELINES[self.kind].scratch)
 
     @property
     def id(self) -> str:
         """The name of its folder: its label made plain, what tells long or odd labels apart, and the seed."""
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.label).strip("-.")[:LABEL_CHARS]
-        told = xxhash.xxh3_64_hexdigest(f"{self.kind}{sorted(self.settings.items())}".encode())[:6]
+        drawn = sorted(self.draws.items()) if self.draws else ""
+        told = xxhash.xxh3_64_hexdigest(f"{self.kind}{sorted(self.settings.items())}{drawn}".encode())[:6]
         return f"{plain}-{told}-s{self.seed}"
 
     def recipe(self, base: Recipe) -> Recipe:
         """The study's recipe under this trial's settings."""
-        return apply_values(base, {**self.settings, "seed": self.seed}, f"trial {self.label}")
+        return apply_values(base, {**self.draws, **self.settings, "seed": self.seed}, f"trial {self.label}")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -132,7 +152,8 @@ def trials(
 ) -> list[Trial]:
     """Every run of the study, all rows of one seed before the next: an unfinished study has whole columns.
 
-    Without a grid, rows or baselines it is one row, the recipe as it is.
+    Without a grid, rows or baselines it is one row, the recipe as it is. The first seed replays what an update would;
+    each further one draws its replay too (``DRAWS``), so that the spread over seeds is not that of the new data alone.
     """
     unknown = [name for name in baselines if name not in BASELINES]
     if unknown:
@@ -145,7 +166,11 @@ def trials(
     labels = [label for _, label, _ in found]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"two rows of the study are named {', '.join(twice)}; give them names of their own")
-    return [Trial(label, kind, chosen, seed) for seed in seeds for kind, label, chosen in found]
+    return [
+        Trial(label, kind, chosen, seed, dict(DRAWS) if number else {})
+        for number, seed in enumerate(seeds)
+        for kind, label, chosen in found
+    ]
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """What a study's runs foretell: the best replay share at full length, by a mixture law fitted to them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 from pipeline.study.forecast import Forecast, forecast
@@ -11,6 +13,7 @@ from pipeline.study.results import Study
 from pipeline.study.trial import RESULT
 from stages.errors import UsageError
 
+ROUNDING, LEAST_APART = 0.05, 0.0005  # of a share, and of all tokens: less is rounding to whole sequences
 SHARE, LENGTH = "replay.share", "budget.update_tokens"
 
 
@@ -45,12 +48,35 @@ def observations(workspace: StudyWorkspace, trials: Sequence[Trial]) -> list[Obs
         result = folder.read_json(RESULT)
         if rest == others and result["state"] == "done":
             update = result["update"]
+            achieved = update.get("replay", {}).get("achieved", trial.settings[SHARE])
             found.append(
-                Observation(
-                    trial.id, float(trial.settings[SHARE]), update["tokens"]["planned"], update["losses"]["release"]
-                )
+                Observation(trial.id, float(achieved), update["tokens"]["planned"], update["losses"]["release"])
             )
-    return found
+    return snapped(found)
+
+
+def snapped(found: Sequence[Observation]) -> list[Observation]:
+    """Observations whose shares were the same but for rounding have one share: their mean.
+
+    The share is the one achieved, since a law fitted to 0.5 % where 1 % was replayed (``replay.floor``) is wrong.
+    """
+    made: list[Observation] = []
+    for group in groups(sorted(found, key=lambda one: one.share)):
+        mean = sum(one.share for one in group) / len(group)
+        made += [replace(one, share=mean) for one in group]
+    places = {one.run: number for number, one in enumerate(found)}
+    return sorted(made, key=lambda one: places[one.run])
+
+
+def groups(ordered: Sequence[Observation]) -> list[list[Observation]]:
+    """Observations in the order of their shares, cut where two shares in a row are further apart than rounding."""
+    parts: list[list[Observation]] = []
+    for one in ordered:
+        if parts and one.share - parts[-1][-1].share <= max(ROUNDING * one.share, LEAST_APART):
+            parts[-1].append(one)
+        else:
+            parts.append([one])
+    return parts
 
 
 def outlook_lines(made: Forecast | None, why: str) -> list[str]:
@@ -62,6 +88,12 @@ def outlook_lines(made: Forecast | None, why: str) -> list[str]:
     error = (
         f"{held.mean:.3f} nats on average, {held.max:.3f} at most" if held else "not known: too few runs to leave out"
     )
+    if made.distance > 0:
+        error += (
+            f"; {made.tokens:,.0f} tokens are outside the lengths that were run"
+            f"{f' by {made.distance:.1f} of their steps' if isfinite(made.distance) else ''}, where an error "
+            + (f"of {made.error:.3f} nats is to be expected" if made.error is not None else "is not known")
+        )
     return [
         f"Forecast at {made.tokens:,.0f} tokens: the weighted loss is least at a replay share of {made.best.share:.3f} "
         f"({losses}); from {made.alike[0]:.3f} to {made.alike[1]:.3f} it is the same within the law's error.",

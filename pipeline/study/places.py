@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.lease import Lease, hold
-from pipeline.lineage import Lineage
+from pipeline.lineage import Lineage, Update
 from pipeline.workspace import Workspace, check_name
 from stages.storage import Folder
 
@@ -48,10 +48,19 @@ class TrialWorkspace(StudyWorkspace):
     def __init__(self, uri: str, study: str, arrivals: list[str], trial: str) -> None:
         super().__init__(uri, study, arrivals)
         self.made = trial
+        self.others: dict[str, str] = {}
+
+    def stand_in(self, update: str, trial: str) -> None:
+        """Let another trial's folder stand for an update of the lineage."""
+        self.others[update] = trial
 
     def update(self, update: str) -> Folder:
-        """The folder of an update: the trial's own, or one of the lineage."""
-        return self.trial(update) if update == self.made else super().update(update)
+        """The folder of an update: the trial's own, another trial's, or one of the lineage."""
+        return (
+            self.trial(self.others.get(update, update))
+            if update in (self.made, *self.others)
+            else super().update(update)
+        )
 
 
 class Blank(Lineage):
@@ -60,4 +69,13 @@ class Blank(Lineage):
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
         self.updates = []
+        self.unfinished = None
+
+
+class Rebased(Lineage):
+    """The lineage with one update alone: a base of another seed."""
+
+    def __init__(self, workspace: Workspace, base: Update) -> None:
+        super().__init__(workspace)
+        self.updates = [base]
         self.unfinished = None

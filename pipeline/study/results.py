@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.gate.pairs import SCORES
 from pipeline.study.grid import BASELINES, Trial
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.trial import RESULT
 
 PLAN = "study.json"
 RESULTS = "results.json"
+GENERATED = "rewarm_"  # how the names of tasks begin that evaluation makes from validation splits
+ALIKE = 0.02  # of the compute of two rows that are compared: whole steps make them differ by less
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Row:
     tokens: int  # trained by one run, the anneal included
     flops: float  # of one run, 6 × parameters × tokens
     seconds: float  # of one run's training, mean
+    share: Spread | None = None  # of replay, as it was achieved; None: nothing was there to replay
+    lm_eval: dict[str, Spread] = field(default_factory=dict)  # score by named task, in its first metric
+    meaning: str = ""  # of a baseline that is not what the papers call by its name
     stopped: int = 0  # runs that ended early
 
     def to_json(self) -> dict[str, Any]:
@@ -59,10 +65,37 @@ class Study:
     unfinished: list[str] = field(default_factory=list)
 
     @property
+    def fit(self) -> list[Row]:
+        """The rows that an update of the lineage could follow."""
+        return [row for row in self.rows if not (row.kind in BASELINES and BASELINES[row.kind].scratch)]
+
+    @property
     def best(self) -> Row | None:
         """The row of lowest score that an update of the lineage could follow; none where nothing is finished."""
-        fit = [row for row in self.rows if not (row.kind in BASELINES and BASELINES[row.kind].scratch)]
-        return min(fit, key=lambda row: row.score, default=None)
+        return min(self.fit, key=lambda row: row.score, default=None)
+
+    @property
+    def compute(self) -> str:
+        """How far the best row's compute is from the others', and which is best at equal compute; empty: it is equal.
+
+        Compute is counted in FLOPs; rows within ``ALIKE`` of each other are equal.
+        """
+        best = self.best
+        if best is None:
+            return ""
+        others = [row.flops / best.flops for row in self.fit if abs(row.flops / best.flops - 1) > ALIKE]
+        if not others:
+            return ""
+        groups = [
+            min((row for row in self.fit if abs(row.flops / one.flops - 1) <= ALIKE), key=lambda row: row.score)
+            for one in self.fit
+        ]
+        each = dict.fromkeys((row.name, row.flops / best.flops) for row in groups if row.name != best.name)
+        listed = "; ".join(f"with {part:.2f} times its compute the lowest is {name}" for name, part in each)
+        spread = f"{min(others):.2f}" if len(set(others)) == 1 else f"{min(others):.2f} to {max(others):.2f}"
+        return f"★ is not at equal compute: other rows took {spread} times the compute of {best.name}" + (
+            f" ({listed})" if listed else ""
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types: what ``rewarm study --json`` prints."""
@@ -73,6 +106,7 @@ class Study:
             "old_weight": self.old_weight,
             "rows": [row.to_json() for row in self.rows],
             "best": self.best.to_json() if self.best else None,
+            "compute": self.compute,
             "unfinished": self.unfinished,
         }
 
@@ -100,13 +134,14 @@ def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: floa
         else:
             unfinished.append(trial.id)
     arrivals = workspace.arrivals
-    rows = [row for results in found.values() if (row := row_of(results, arrivals, old_weight))]
+    meanings = {trial.label: trial.meaning for trial in trials}
+    rows = [row for label, results in found.items() if (row := row_of(results, arrivals, old_weight, meanings[label]))]
     names = dict.fromkeys(name for row in rows for name in row.losses)
     earlier = [name for name in names if name not in arrivals]
     return Study(workspace.study.name, earlier, arrivals, rows, old_weight, unfinished)
 
 
-def row_of(results: list[dict[str, Any]], arrivals: Sequence[str], old_weight: float) -> Row | None:
+def row_of(results: list[dict[str, Any]], arrivals: Sequence[str], old_weight: float, meaning: str = "") -> Row | None:
     """One row from the results of its seeds; none where every run was stopped early."""
     updates = [result["update"] for result in results if result["state"] == "done"]
     if not updates:
@@ -132,8 +167,26 @@ def row_of(results: list[dict[str, Any]], arrivals: Sequence[str], old_weight: f
         tokens=trained,
         flops=6.0 * updates[0]["parameters"] * trained,
         seconds=statistics.fmean(trained_seconds(update) for update in updates),
+        share=spread(shares) if (shares := achieved(updates)) else None,
+        lm_eval=spreads([scores(update) for update in updates]),
+        meaning=meaning,
         stopped=len(results) - len(updates),
     )
+
+
+def achieved(updates: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The shares of replay that runs really had, of those with something to replay."""
+    return [update["replay"]["achieved"] for update in updates if update.get("replay", {}).get("by_dataset")]
+
+
+def scores(update: Mapping[str, Any]) -> dict[str, float]:
+    """lm-eval's score of each named task, in the first of the metrics that it has; generated tasks are left out."""
+    found = {}
+    for task, metrics in update.get("lm_eval", {}).items():
+        metric = next((name for name in SCORES if isinstance(metrics.get(name), int | float)), None)
+        if metric is not None and not task.startswith(GENERATED):
+            found[task] = float(metrics[metric])
+    return found
 
 
 def trained_seconds(update: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.arrival import Arrival
@@ -20,7 +20,7 @@ from pipeline.making import Making
 from pipeline.planner.plan import settle
 from pipeline.runs.announcer import Announcer
 from pipeline.steps import Runner, now, refuse_changes
-from pipeline.study.grid import Trial
+from pipeline.study.grid import BASE, Trial, meaning
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.results import PLAN, Study, collect, score
 from pipeline.study.trial import RESULT, Task, run_trial
@@ -41,6 +41,7 @@ class Options:
     concurrent: int | None = None  # trials side by side; None: as many as the cluster's CPUs or GPUs hold
     early_stop: str = "none"  # "asha", "median": trials whose score lags behind are ended
     old_weight: float = 0.5  # of the earlier datasets' mean loss in the score; the arrival's has the rest
+    from_base: bool = False  # whether each further seed also trains a base of its own
 
 
 def run(
@@ -59,18 +60,50 @@ def run(
     """
     begin(workspace, arrival, recipe, trials, options)
     lineage = Lineage(workspace, recipe.gate.trunk)
+    trials = with_meanings(trials, recipe, lineage)
+    for trial in trials:
+        if trial.meaning and trial.seed == trials[0].seed:
+            progress.note(f"{trial.label}: {trial.meaning}")
+    if options.from_base:
+        require_only_base(workspace, lineage)
     recipe, _ = settle(lineage, arrival.inputs, recipe, None, progress)
     making = Making(workspace, lineage, arrival, recipe, "data", Runner(progress))
     tokenizer = run_tokenizer(making)
     for name in arrival.inputs:
         run_tokenize(making, name, run_ingest(making, name), tokenizer)
-    pending = [trial for trial in trials if not workspace.trial(trial.id).exists(RESULT)]
-    if len(pending) < len(trials):
-        progress.note(f"{len(trials) - len(pending)} of {len(trials)} trials were done before")
-    if pending:
-        tasks = [task_of(workspace, arrival, recipe, trial, options) for trial in pending]
-        tune(workspace, tasks, recipe, options, progress)
+    bases = base_trials(trials) if options.from_base else []
+    for wanted in (bases, trials):
+        pending = [trial for trial in wanted if not workspace.trial(trial.id).exists(RESULT)]
+        if len(pending) < len(wanted):
+            progress.note(f"{len(wanted) - len(pending)} of {len(wanted)} trials were done before")
+        if pending:
+            tasks = [task_of(workspace, arrival, recipe, trial, options) for trial in pending]
+            tune(workspace, tasks, recipe, options, progress)
     return collect(workspace, trials, options.old_weight)
+
+
+def with_meanings(trials: list[Trial], recipe: Recipe, lineage: Lineage) -> list[Trial]:
+    """The trials, with what the baselines among them really are on this trunk."""
+    followed = lineage.followed()
+    return [
+        replace(trial, meaning=meaning(trial.kind, trial.recipe(recipe), followed, lineage.position))
+        for trial in trials
+    ]
+
+
+def base_trials(trials: list[Trial]) -> list[Trial]:
+    """The bases that further seeds start from: trained as the lineage's was, from weights and an order of their own."""
+    seeds = dict.fromkeys(trial.seed for trial in trials)
+    return [Trial(BASE, BASE, {}, seed) for seed in list(seeds)[1:]]
+
+
+def require_only_base(workspace: StudyWorkspace, lineage: Lineage) -> None:
+    """``UsageError`` if a base of another seed cannot stand for what the lineage has trained."""
+    if len(lineage.learned) != 1 or not lineage.learned[0].schedule:
+        raise UsageError(
+            f"{workspace.folder}: --from-base trains the base anew for each further seed, and this lineage has "
+            f"{'an imported base' if not lineage.learned[0].schedule else 'updates after it'}; leave it out"
+        )
 
 
 def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: list[Trial], options: Options) -> None:
@@ -108,7 +141,13 @@ def task_of(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trial: 
         recipe.model_dump(mode="json"),
         trial,
         options.old_weight,
+        Trial(BASE, BASE, {}, trial.seed).id if options.from_base and starts_anew(trial, recipe) else "",
     )
+
+
+def starts_anew(trial: Trial, recipe: Recipe) -> bool:
+    """Whether a trial starts from a base of its seed, with ``--from-base``: all but those of the first seed."""
+    return trial.kind != BASE and not trial.scratch and trial.seed != recipe.seed
 
 
 def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: Options, progress: Announcer) -> None:

@@ -19,10 +19,30 @@ def head(study: Study) -> list[str]:
         *(f"L({name})" for name in [*study.earlier, *study.arrivals]),
         "mean",
         *(["score"] if study.old_weight != 0.5 else []),
+        *tasks(study),
+        "share",
         "tokens",
         "FLOPs",
         "seconds",
     ]
+
+
+def tasks(study: Study) -> list[str]:
+    """The named lm-eval tasks that any row was asked."""
+    return list(dict.fromkeys(task for row in study.rows for task in row.lm_eval))
+
+
+def notes(study: Study) -> list[str]:
+    """What a reader of the table must know: rows that are not what their names say, and compute that is not equal."""
+    named = [f"{row.name}: {row.meaning}" for row in study.rows if row.meaning]
+    lifted = [
+        f"{row.name}: {row.share.mean:.2%} of the tokens were replayed, not {asked:.2%} (replay.floor, or rounding)"
+        for row in study.rows
+        if row.share is not None
+        and isinstance(asked := row.settings.get("replay.share"), int | float)
+        and abs(row.share.mean - asked) > max(0.1 * asked, 0.001)
+    ]
+    return [*named, *lifted, *([study.compute] if study.compute else [])]
 
 
 def body(study: Study) -> list[list[str]]:
@@ -35,12 +55,17 @@ def cells(study: Study, row: Row) -> list[str]:
     losses = [row.losses.get(name) for name in [*study.earlier, *study.arrivals]]
     scored = [f"{row.score:.3f}"] if study.old_weight != 0.5 else []
     best = study.best is not None and row.name == study.best.name
+    marks = [" ★"] if best else []
+    marks += [" †"] if row.meaning else []
+    marks += [f" ({row.stopped} stopped early)"] if row.stopped else []
     return [
-        f"{row.name}{' ★' if best else ''}{f' ({row.stopped} stopped early)' if row.stopped else ''}",
+        f"{row.name}{''.join(marks)}",
         str(len(row.seeds)),
         *(shown(loss) for loss in losses),
         shown(Spread(row.mean, row.mean_spread)),
         *scored,
+        *(shown(row.lm_eval.get(task)) for task in tasks(study)),
+        "" if row.share is None else f"{row.share.mean:.2%}",
         short(row.tokens),
         f"{row.flops:.2e}",
         f"{row.seconds:.0f}",
@@ -57,12 +82,20 @@ def shown(value: Spread | None) -> str:
 def table(study: Study) -> Table:
     """The table for a terminal."""
     caption = "Loss of the release, nats per token of the full validation split; mean ± standard deviation over seeds"
+    caption = "\n".join(
+        [caption, *(f"† {note}" if note.split(":")[0] in marked(study) else note for note in notes(study))]
+    )
     made = Table(title=f"Study {study.name}", caption=caption, title_justify="left", caption_justify="left")
     for number, title in enumerate(head(study)):
         made.add_column(title, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for line in body(study):
         made.add_row(*line)
     return made
+
+
+def marked(study: Study) -> set[str]:
+    """The rows that are not what the papers call by their names."""
+    return {row.name for row in study.rows if row.meaning}
 
 
 def page(study: Study, forecast: list[str]) -> str:
@@ -85,6 +118,7 @@ def page(study: Study, forecast: list[str]) -> str:
         head=head(study),
         body=body(study),
         best=study.best.name if study.best else None,
+        notes=notes(study),
         forecast=forecast,
         style=Markup((folder.parent / "report" / "page.css").read_text("utf-8")),
         plotly=Markup(get_plotlyjs()),

@@ -1,6 +1,6 @@
 """One trial, in a process of its own: an update of the lineage that nobody promotes, or a model from scratch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.arrival import Arrival
@@ -9,8 +9,8 @@ from pipeline.lineage import Lineage
 from pipeline.making import Data, Making, Tokenizer
 from pipeline.runs.journal import TextLog
 from pipeline.steps import Runner
-from pipeline.study.grid import Trial
-from pipeline.study.places import Blank, StudyWorkspace, TrialWorkspace
+from pipeline.study.grid import BASE, Trial
+from pipeline.study.places import Blank, Rebased, StudyWorkspace, TrialWorkspace
 from pipeline.update import learn, put_in_order
 from pipeline.workspace import Workspace
 from stages import ingest, replay, tokenize
@@ -20,6 +20,7 @@ from stages.tokens import TokenSet
 
 RESULT = "trial.json"
 LOG = "log.txt"
+ON_OLD, ON_NEW = ("joint", "d0-only"), ("joint", "arrival-only")  # baselines from scratch, by the data they train on
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Task:
     recipe: dict[str, Any]  # the study's, before the trial's settings
     trial: Trial
     old_weight: float  # of the earlier datasets' loss in the score
+    base: str = ""  # the trial whose model it starts from, in place of the lineage's base
 
 
 class TrialLog:
@@ -71,11 +73,14 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
     weights: dict[str, int] = {}
     unseen: tuple[str, ...] = ()
     if task.trial.scratch:
-        earlier = trained_tokens(workspace, lineage) if task.trial.kind == "joint" else {}
-        weights = {**earlier, **{name: arrival_tokens(workspace, name, recipe) for name in task.digests}}
+        old, new = task.trial.kind in (BASE, *ON_OLD), task.trial.kind in ON_NEW
+        weights = trained_tokens(workspace, lineage) if old else {}
+        weights |= {name: arrival_tokens(workspace, name, recipe) for name in task.digests} if new else {}
         recipe = with_budget(recipe, sum(weights.values()))
-        unseen = tuple(name for name in lineage.datasets() if name not in weights)
+        unseen = tuple(name for name in [*lineage.datasets(), *task.digests] if name not in weights)
         lineage = Blank(workspace)
+    elif task.base:
+        lineage = rebased(workspace, lineage, task.base)
     names = list(weights or task.digests)
     arrival = Arrival({name: [] for name in names}, task.digests)
     making = Making(
@@ -92,6 +97,17 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
     update = learn(making, data_of(making))
     (folder / "checkpoints").delete()
     folder.write_json(RESULT, {"state": "done", "trial": task.trial.to_json(), "update": asdict(update)})
+
+
+def rebased(workspace: TrialWorkspace, lineage: Lineage, base: str) -> Lineage:
+    """The lineage with another model as its base: one that a trial trained on the same data from another seed."""
+    record = workspace.trial(base).read_json(RESULT)["update"]
+    begun = lineage.updates[0]
+    workspace.stand_in(begun.id, base)
+    changed = {
+        name: record[name] for name in ("losses", "bits_per_byte", "weights", "schedule", "position", "order_seed")
+    }
+    return Rebased(workspace, replace(begun, **changed))
 
 
 def trained_tokens(workspace: Workspace, lineage: Lineage) -> dict[str, int]:

@@ -5,10 +5,11 @@ from stages.train.initial import ModelSettings, count_parameters, initial_model,
 from stages.train.job import CURVE, SNAPSHOTS, Job
 from stages.train.run import TrainOutcome, placed, run
 from stages.train.schedule import Phase, Schedule
-from stages.train.schedule_kinds import ScheduleSettings, schedule_for
+from stages.train.schedule_kinds import CARRIED_ON, ScheduleSettings, schedule_for
 from stages.train.settings import TrainSettings
 
 __all__ = [
+    "CARRIED_ON",
     "CURVE",
     "SNAPSHOTS",
     "Job",

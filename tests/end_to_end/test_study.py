@@ -52,6 +52,32 @@ def test_a_study_compares_and_its_winner_becomes_the_recipe(base: Lineage, works
     assert (workspace / "studies" / "code" / "index.html").exists()
 
 
+@pytest.mark.faults
+def test_further_seeds_draw_replay_and_base_and_baselines_say_what_they_are(base: Lineage, tmp_path: Path) -> None:
+    shutil.copytree(base.workspace, tmp_path / "workspace")
+    rows = ("--grid", "replay.share=0.5", "--baselines", "d0-only,constant-min", "--seeds", "2", "--from-base")
+    done = rewarm(*study(base, tmp_path / "workspace", *rows, "--json", "--set", "budget.base_tokens=6000"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
+    row = found["replay.share=0.5"]
+    assert row["seeds"] == [0, 1]
+    assert row["share"]["mean"] == pytest.approx(0.5, abs=0.02)
+    assert found["d0-only"]["share"] is None
+    assert set(found["d0-only"]["losses"]) == {"docs", "code"}, "measured on what it never saw"
+    assert found["d0-only"]["losses"]["code"]["mean"] > row["losses"]["code"]["mean"]
+    assert "drops to η_min" in found["constant-min"]["meaning"]
+    trials = tmp_path / "workspace" / "studies" / "code" / "trials"
+    starts, orders = {}, {}
+    for path in trials.glob("replay.share-0.5-*"):
+        seed = path.name[-1]
+        starts[seed] = json.loads((path / "trunk" / "manifest.json").read_text())["identity"]["inputs"]["start"]
+        update = json.loads((path / "trial.json").read_text())["update"]
+        orders[seed] = {part.get("order") for part in update["replay"]["by_dataset"].values()}
+    (own,) = trials.glob("base-*-s1")
+    assert starts["1"] == json.loads((own / "trial.json").read_text())["update"]["weights"]["trunk"] != starts["0"]
+    assert orders == {"0": {"original"}, "1": {"reshuffled"}}
+
+
 def test_a_dry_run_says_what_would_be_tried(base: Lineage) -> None:
     shown = rewarm(
         "study",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.study.forecast import forecast
+from pipeline.study.forecast import expected_error, forecast, steps_beyond
 from pipeline.study.mixture_law import Law, Observation
 from stages.errors import UsageError
 
@@ -141,3 +141,32 @@ def test_what_cannot_be_forecast_is_refused(
         forecast(table(GERMAN), ["D1"], weights, 2e11, shares)
     with pytest.raises(UsageError, match="3 replay shares"):
         forecast(table(GERMAN)[:3], ["D1"], {"D0": 1}, 2e11)
+
+
+def test_the_error_grows_with_the_distance_from_what_was_observed() -> None:
+    shares, lengths = (0.0, 0.02, 0.1, 0.25, 0.5), (5e5, 1e6, 2e6, 4e6)
+    made = [forecast(planted(shares, lengths), ["D1"], {"D0": 1, "D1": 3}, tokens) for tokens in (4e6, 8e6, 32e6)]
+    errors = [one.error or math.nan for one in made]
+    assert errors[0] < errors[1] < errors[2]
+    assert [one.distance for one in made] == pytest.approx([0, 1, 3])
+    assert errors[2] - errors[1] == pytest.approx(2 * (errors[1] - errors[0]))
+    widths = [one.alike[1] - one.alike[0] for one in made]
+    assert widths[0] <= widths[1] <= widths[2], "fewer shares can be told apart"
+
+
+def test_a_length_of_which_the_runs_say_nothing_has_no_error() -> None:
+    observations = planted((0.0, 0.05, 0.25, 0.5, 0.6), (1e6,))
+    found = forecast(observations, ["D1"], {"D0": 1, "D1": 1}, 5e6)
+    assert (found.error, found.alike) == (None, (0.0, 0.6))
+    assert json.loads(json.dumps(found.to_json()))["distance"] is None
+    assert forecast(observations, ["D1"], {"D0": 1, "D1": 1}, 1e6).error is not None
+
+
+def test_steps_are_counted_from_either_end() -> None:
+    assert steps_beyond(4e6, [1e6, 2e6]) == pytest.approx(1)
+    assert steps_beyond(25e4, [1e6, 2e6]) == pytest.approx(2)
+    assert steps_beyond(1.5e6, [1e6, 2e6]) == 0
+    assert steps_beyond(2e6, [1e6]) == math.inf
+    observations = planted((0.0, 0.05, 0.25, 0.5), (1e6, 2e6))
+    errors = forecast(observations, ["D1"], {"D0": 1}, 2e6).errors
+    assert expected_error(errors, 1.0) == pytest.approx(2 * (expected_error(errors, 0.0) or 0))

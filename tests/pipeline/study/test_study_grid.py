@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import load_recipe
 from pipeline.study import BASELINES, Trial, parse_grid, parse_row, trials
+from pipeline.study.grid import meaning
 from stages.errors import UsageError
+from stages.train import ScheduleSettings, schedule_for
 
 
 def test_a_grid_is_every_combination_under_every_seed() -> None:
@@ -77,3 +79,24 @@ def test_odd_labels_make_plain_folders() -> None:
     one, other = Trial("a/b: c" * 50, "row", {}, 0), Trial("a/b; c" * 50, "row", {"train.clip": 2.0}, 0)
     assert one.id != other.id
     assert all(set(trial.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._") for trial in (one, other))
+
+
+def test_further_seeds_draw_their_replay_too() -> None:
+    first, second = trials({"replay.share": [0.1]}, {}, [], [5, 6])
+    assert (first.draws, second.draws) == ({}, {"replay.order": "reshuffled"})
+    recipe = load_recipe("tiny")
+    assert (first.recipe(recipe).replay.order, second.recipe(recipe).replay.order) == ("original", "reshuffled")
+    assert second.settings == {"replay.share": 0.1}, "what --apply writes"
+    given = trials({"replay.order": ["original"]}, {}, [], [5, 6])[1]
+    assert given.recipe(recipe).replay.order == "original", "what the grid says holds"
+
+
+def test_baselines_say_what_they_are_on_a_trunk_that_is_not_decayed() -> None:
+    recipe = load_recipe("tiny")
+    infinite = schedule_for(recipe.schedule, 0, 1000, None)
+    cosine = schedule_for(ScheduleSettings(kind="cosine"), 0, 1000, None)
+    assert "the trunk is at 0.0011, so this drops to η_min = 0.0002" in meaning("constant-min", recipe, infinite, 1000)
+    assert "this anneals over the whole update" in meaning("no-rewarm", recipe, infinite, 1000)
+    assert meaning("constant-min", recipe, cosine, 1000) == ""
+    assert meaning("no-rewarm", recipe, None, 0) == ""
+    assert meaning("joint", recipe, infinite, 1000) == ""

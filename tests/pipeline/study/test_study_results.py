@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline.study import StudyWorkspace, Trial, page
+from pipeline.study.outlook import observations
 from pipeline.study.results import collect, score
-from pipeline.study.table import body, numbers
+from pipeline.study.table import body, head, notes, numbers, table
 from pipeline.study.trial import RESULT
 
 
@@ -95,3 +96,68 @@ def test_the_page_is_one_file_with_the_plots(workspace: StudyWorkspace) -> None:
     assert "Loss against replay.share" in html
     assert "a &lt;forecast&gt;" in html
     assert "<script src" not in html
+
+
+def rewrite(workspace: StudyWorkspace, trial: Trial, losses: dict[str, float], **more: Any) -> None:
+    workspace.trial(trial.id).write_json(RESULT, result(trial, losses, **more))
+
+
+def test_rows_record_the_share_that_was_achieved_and_the_forecast_reads_that(tmp_path: Path) -> None:
+    """0.5 % is lifted to the floor of 1 %: the two rows are one share, and the law is not told that they are two."""
+    workspace, asked = StudyWorkspace(str(tmp_path), "s", ["new"]), (0.0, 0.005, 0.01, 0.25)
+    tried = [Trial(f"replay.share={share:g}", "grid", {"replay.share": share}, 0) for share in asked]
+    for trial, real in zip(tried, (0.0, 0.0101, 0.0099, 0.25), strict=True):
+        replay = {"achieved": real, "by_dataset": {"old": {}} if real else {}}
+        rewrite(workspace, trial, {"old": 4.0, "new": 3.0}, replay=replay)
+    study = collect(workspace, tried, 0.5)
+    assert [row.share.mean if row.share else None for row in study.rows] == [None, 0.0101, 0.0099, 0.25]
+    assert "1.01%" in body(study)[1]
+    assert notes(study) == [
+        "replay.share=0.005: 1.01% of the tokens were replayed, not 0.50% (replay.floor, or rounding)"
+    ]
+    shares = [one.share for one in observations(workspace, tried)]
+    assert shares == pytest.approx([0.0, 0.01, 0.01, 0.25])
+    assert len(set(shares)) == 3
+
+
+def test_the_star_says_when_it_is_not_at_equal_compute(tmp_path: Path) -> None:
+    workspace = StudyWorkspace(str(tmp_path), "s", ["new"])
+    tried = [
+        Trial(f"{share:g} {length}", "grid", {"replay.share": share, "budget.update_tokens": length}, 0)
+        for share in (0.0, 0.5)
+        for length in (1000, 2000)
+    ]
+    losses = (3.0, 2.0, 2.5, 2.2)
+    for trial, loss in zip(tried, losses, strict=True):
+        tokens = {"planned": trial.settings["budget.update_tokens"], "new": 0, "replayed": 0, "annealed": 0}
+        rewrite(workspace, trial, {"old": loss, "new": loss}, tokens=tokens)
+    study = collect(workspace, tried, 0.5)
+    assert study.best is not None
+    assert study.best.name == "0 2000"
+    assert study.compute == (
+        "★ is not at equal compute: other rows took 0.50 times the compute of 0 2000 "
+        "(with 0.50 times its compute the lowest is 0.5 1000)"
+    )
+    assert study.compute in notes(study)
+    assert study.to_json()["compute"] == study.compute
+    equal = collect(workspace, [trial for trial in tried if trial.settings["budget.update_tokens"] == 1000], 0.5)
+    assert equal.compute == ""
+
+
+def test_named_tasks_have_columns_and_generated_ones_have_not(workspace: StudyWorkspace) -> None:
+    tasks = {"piqa": {"acc": 0.5, "acc_norm": 0.6, "acc_stderr": 0.1}, "rewarm_old_order": {"acc": 0.9}}
+    rewrite(workspace, GRID[0], {"old": 4.0, "new": 3.0}, lm_eval=tasks)
+    study = collect(workspace, TRIALS, 0.5)
+    column = head(study).index("piqa")
+    assert "rewarm_old_order" not in head(study)
+    assert [line[column] for line in body(study)] == ["0.600", "", ""]
+
+
+def test_a_baseline_that_is_not_the_papers_says_so(workspace: StudyWorkspace) -> None:
+    odd = Trial("constant-min", "constant-min", {}, 0, meaning="not the papers': it drops")
+    rewrite(workspace, odd, {"old": 4.0, "new": 3.0})
+    study = collect(workspace, [*TRIALS, odd], 0.5)
+    assert body(study)[3][0].startswith("constant-min")
+    assert body(study)[3][0].endswith(" †")
+    assert "† constant-min: not the papers': it drops" in str(table(study).caption)
+    assert "not the papers&#39;: it drops" in page(study, [])
