@@ -1,18 +1,16 @@
-"""How far an arrival lies from what the model knows: measures of it, and when they add up to a strong shift."""
+"""Measures of how far an arrival is from what the model knows; ``judgement.py`` says when they make a strong shift."""
 
 import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.planner.settings import PlanSettings
+from pipeline.planner.judgement import Measure, Strength
 
-Strength = Literal["weak", "strong"]
 UNKNOWN = "unknown"
 LANGUAGE_CHARACTERS = 4000  # of a document, to tell its language by
 MIN_LETTERS = 40  # fewer say nothing of a language
@@ -21,6 +19,11 @@ KNOWN_SHARE = 0.02  # of earlier text: a language below it is new
 PUNCTUATION = ".,;:!?()\"'«»“”"
 FREQUENT = 500  # types of token, among which frequencies are compared
 SHINGLE = 13  # tokens, as in GPT-3's overlap analysis (Brown et al. 2020, appendix C)
+DRAWS = 40  # of earlier documents, to see what as few documents diverge by from their own kind
+MOST_DRAWN = 300  # documents of a draw: more diverge by nothing that matters
+MOST_HELD = 3000  # earlier documents that draws are made from
+TYPES = 2000  # commonest tokens that are counted by document; the measure looks at ``FREQUENT`` of them
+SEED = 11  # of the draws
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -32,6 +35,7 @@ class Reference:
     divergence: float  # of its token frequencies and the arrival's, nats
     loss: float | None  # the trunk's on its validation split, nats per token
     bits_per_byte: float | None
+    parts: tuple[str, ...] = ()  # the datasets it is made of
 
 
 @dataclass(frozen=True)
@@ -53,36 +57,9 @@ class Shift:
     new_languages: float | None = None  # share of the arrival in languages that earlier data hardly holds
     overlap: float = 0.0  # share of the arrival's documents that are in earlier data
     shingle_overlap: float | None = None  # share of its runs of 13 tokens that a sample of earlier data holds
-
-
-def judge(
-    references: Sequence[Reference],
-    arrival_bits: float | None,
-    new_languages: float | None,
-    settings: PlanSettings,
-) -> tuple[Strength, Reference | None, list[str]]:
-    """Weak or strong, the nearest earlier data, and every figure beside its threshold.
-
-    The nearest is the reference of the least divergence. One measure at or above its threshold makes a shift strong.
-    Without anything to compare with, the shift counts as strong: too much replay costs the new data little (German
-    at 405M parameters: 1.13 nats at 5 %, 1.16 at 25 %), too little costs the old much (2.57 against 2.33; Ibrahim et
-    al. 2024, section 6.2).
-    """
-    nearest = min(references, key=lambda one: one.divergence, default=None)
-    if nearest is None:
-        return "strong", None, ["there is no earlier data to compare with, so the cautious choice is made"]
-    figures = [(nearest.divergence, settings.strong_divergence, f"token divergence from {nearest.name}", "nats")]
-    if arrival_bits is not None and nearest.bits_per_byte:
-        ratio = arrival_bits / nearest.bits_per_byte
-        figures.append((ratio, settings.strong_loss, f"the trunk's bits per byte over those on {nearest.name}", "×"))
-    if new_languages is not None:
-        figures.append((new_languages, settings.new_languages, "text in new languages", ""))
-    over = [figure for figure in figures if figure[0] >= figure[1]]
-    because = [
-        f"{what} {value:.3g}{' ' + unit if unit else ''}, {'at or above' if value >= limit else 'below'} {limit:g}"
-        for value, limit, what, unit in (over or figures)
-    ]
-    return ("strong" if over else "weak"), nearest, because
+    measures: list[Measure] = field(default_factory=list)  # what the verdict rests on
+    documents: int = 0  # that were compared
+    worth: float = 0.0  # how many of equal length those are worth
 
 
 # -- token frequencies -------------------------------------------------------------------------------------------
@@ -123,6 +100,47 @@ def entropy(distribution: npt.NDArray[np.float64]) -> float:
     """Nats."""
     positive = distribution[distribution > 0]
     return float(-(positive * np.log(positive)).sum())
+
+
+def divergence_beyond_chance(
+    arrival: Sequence[npt.NDArray[np.int64]],
+    earlier: Sequence[npt.NDArray[np.int64]],
+    weights: npt.NDArray[np.float64],
+    size: int,
+) -> tuple[float, float]:
+    """The divergence of an arrival's documents from earlier ones beyond that of as many earlier ones, and its error.
+
+    ``weights`` are the probabilities of the earlier documents, ``size`` the vocabulary's. Few documents diverge from
+    any corpus, their own too, as words of a topic come in bursts: what ``DRAWS`` draws of earlier documents diverge by
+    from the rest is taken off. The standard error is made of theirs and of the arrival's own documents, resampled.
+    """
+    rng = np.random.default_rng(SEED)
+    compared = [arrival[place] for place in rng.permutation(len(arrival))[:MOST_DRAWN]]
+    kept = rng.choice(len(earlier), min(len(earlier), MOST_HELD), replace=False, p=weights)
+    classes = token_classes(frequencies(compared, size) + frequencies((earlier[place] for place in kept), size))
+    ours, theirs = (
+        np.stack([np.bincount(classes[tokens], minlength=TYPES + 1) for tokens in documents]).astype(np.float64)
+        for documents in (compared, [earlier[place] for place in kept])
+    )
+    theirs *= (weights[kept] / np.maximum(theirs.sum(axis=1), 1.0))[:, None]  # each by its own weight
+    whole = theirs.sum(axis=0)
+    number, most = len(ours), max(1, len(theirs) // 2)
+    chance, again = [], []
+    for _ in range(DRAWS):
+        part = theirs[rng.choice(len(theirs), min(number, most), replace=False)].sum(axis=0)
+        chance.append(divergence(*merged(np.maximum(whole - part, 0.0), part)))
+        again.append(divergence(*merged(whole, ours[rng.integers(0, number, number)].sum(axis=0))))
+    found, by_chance = divergence(*merged(whole, ours.sum(axis=0))), float(np.std(chance))
+    own = float(np.std(again)) if number > 1 else 0.0
+    return max(0.0, found - float(np.mean(chance))), math.hypot(by_chance, max(own, by_chance))
+
+
+def token_classes(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The class of every token id: a number of its own for the ``TYPES`` commonest, one more for all others."""
+    classes = np.full(len(counts), TYPES, np.int64)
+    top = np.argsort(-counts, kind="stable")[:TYPES]
+    classes[top] = np.arange(len(top))
+    return classes
 
 
 def sampling_bias(types: int, first: int, second: int) -> float:

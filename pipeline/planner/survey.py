@@ -15,14 +15,24 @@ from pipeline.config import Recipe
 from pipeline.lineage import Lineage
 from pipeline.making import evaluation_places
 from pipeline.planner.amount import NORMAL_95, Amount, account, first_of_each, ratio
+from pipeline.planner.judgement import (
+    Measure,
+    interval,
+    judge,
+    loss_ratio,
+    measure,
+    share_interval,
+    spread_of,
+    worth_of,
+)
 from pipeline.planner.sample import Sample, take_sample
 from pipeline.planner.shift import (
     Reference,
     Shift,
     contained,
     divergence,
+    divergence_beyond_chance,
     frequencies,
-    judge,
     languages,
     merged,
     new_share,
@@ -41,6 +51,7 @@ from stages.tokens import TokenStream
 
 EMPTY = ("url", "timestamp", "language", "source", "quality")  # columns that nothing here reads
 MEASURED = "arrival"  # the sample's name as an evaluation set
+UNKNOWN_SPREAD = 0.2  # of the loss: between documents, if no losses by document are there to tell
 DOCUMENT_TOKENS = 1 << 15  # of one earlier document that are looked at
 
 
@@ -72,8 +83,8 @@ def survey(
     held_out = overlap(sample, lineage) if recipe.ingest.decontaminate.enabled else 0.0
     file_bytes = sum(file.size for file in files)
     amount = account(sample, known, stream, stored, recipe.ingest.validation_share, held_out, file_bytes)
-    loss, bits, margin = run_trunk(lineage, recipe, tokens / "train", scratch, progress)
-    return Survey(amount, compare(lineage, recipe, sample, known, stream, (loss, bits, margin), progress))
+    measured = run_trunk(lineage, recipe, tokens / "train", scratch, progress)
+    return Survey(amount, compare(lineage, recipe, sample, known, stream, measured, progress))
 
 
 # -- the sample --------------------------------------------------------------------------------------------------
@@ -127,10 +138,8 @@ def write_sample(sample: Sample, loss_bytes: int, out: Folder) -> float:
 # -- comparisons -------------------------------------------------------------------------------------------------
 
 
-def run_trunk(
-    lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder, progress: Progress
-) -> tuple[float, float, float]:
-    """The trunk's nats per token and bits per byte on the sample's first shard, and half the former's 95 % interval."""
+def run_trunk(lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder, progress: Progress) -> "Measured":
+    """The trunk's losses on the sample's first shard."""
     shard = scratch / "measured"
     shard.write(f"{0:05d}.arrow", tokens.read(f"{0:05d}.arrow"))
     gpus, actors = evaluation_places(recipe)
@@ -146,8 +155,7 @@ def run_trunk(
         progress=progress,
     )
     table = pq.read_table(out.local("losses") / losses_file(RELEASE, MEASURED))
-    loss, error = ratio(*(table.column(name).to_numpy().astype(np.float64) for name in ("nats", "num_tokens")))
-    return loss, found.bits_per_byte[RELEASE][MEASURED], NORMAL_95 * (error or 0.0) * loss
+    return Measured.of(table, found.bits_per_byte[RELEASE][MEASURED])
 
 
 def compare(
@@ -156,7 +164,7 @@ def compare(
     sample: Sample,
     known: npt.NDArray[np.bool_],
     stream: TokenStream,
-    measured: tuple[float, float, float],
+    measured: "Measured",
     progress: Progress,
 ) -> Shift:
     """The arrival's sample against samples of the earlier datasets' training tokens."""
@@ -167,12 +175,14 @@ def compare(
     arrival_counts = frequencies(documents, len(words))
     progress.begin("comparing with earlier data", len(lineage.datasets()), "datasets")
     counts: dict[str, npt.NDArray[np.int64]] = {}
+    held_documents: dict[str, list[npt.NDArray[np.int64]]] = {}
     weights: dict[str, int] = {}
     texts: list[str] = []
     seen: list[npt.NDArray[np.uint64]] = []
     for name in lineage.datasets():
         held = TokenStream(lineage.workspace.dataset(name) / "tokens" / "train")
         earlier = list(spread_documents(held, int(arrival_counts.sum())))
+        held_documents[name] = earlier
         counts[name], weights[name] = frequencies(earlier, len(words)), held.num_tokens
         texts += [str(words.decode(tokens[:-1][:1024])) for tokens in earlier]
         seen.append(shingles(earlier))
@@ -180,16 +190,27 @@ def compare(
     found = references(lineage, arrival_counts, counts, weights)
     arriving, before = languages(sample.texts.values()), languages(texts)
     new = new_share(arriving, before) if texts else None
-    loss, bits, margin = measured
-    strength, nearest, because = judge(found, bits, new, recipe.plan)
+    nearest = min(found, key=lambda one: one.divergence, default=None)
+    worth = worth_of(np.array([len(tokens) for tokens in documents], np.float64))
+    measures: list[Measure] = []
+    if nearest is not None:
+        parts = {name: held_documents[name] for name in nearest.parts}
+        measures.append(frequency_measure(documents, parts, weights, nearest.name, len(words), recipe))
+        if nearest.bits_per_byte:
+            earlier_losses = [trunk_losses(lineage, name) for name in nearest.parts]
+            measures.append(loss_measure(measured, nearest, earlier_losses, recipe))
+    if new is not None:
+        limits = share_interval(min(new, 1.0), worth)
+        measures.append(measure("text in new languages", new, *limits, recipe.plan.new_languages))
+    strength, because = judge(measures, len(documents), worth)
     return Shift(
         strength=strength,
         because=because,
-        arrival_loss=loss,
+        arrival_loss=measured.loss,
         base_loss=nearest.loss if nearest else None,
-        arrival_bits_per_byte=bits,
+        arrival_bits_per_byte=measured.bits,
         base_bits_per_byte=nearest.bits_per_byte if nearest else None,
-        loss_margin=margin,
+        loss_margin=measured.margin,
         divergence=nearest.divergence if nearest else None,
         nearest=nearest.name if nearest else None,
         divergences={one.name: one.divergence for one in found},
@@ -198,6 +219,81 @@ def compare(
         new_languages=new,
         overlap=float(known[first_of_each(sample.hashes)].mean()),
         shingle_overlap=contained(shingles(documents), np.unique(np.concatenate(seen))) if seen else None,
+        measures=measures,
+        documents=len(documents),
+        worth=worth,
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The trunk's losses on a part of the arrival's sample."""
+
+    loss: float  # nats per token
+    margin: float | None  # half the 95 % interval of ``loss``; None for a single document
+    bits: float  # per byte
+    bits_error: float  # standard error of ``bits``, from the documents measured; 0 for a single one
+    worth: float  # documents of equal bytes that were measured
+
+    @classmethod
+    def of(cls, table: pa.Table, bits: float) -> "Measured":
+        """From a table of losses by document."""
+        nats, tokens, sizes = (
+            table.column(name).to_numpy().astype(np.float64) for name in ("nats", "num_tokens", "num_bytes")
+        )
+        loss, error = ratio(nats, tokens)
+        _, by_byte = ratio(nats, sizes)
+        margin = None if error is None else NORMAL_95 * error * loss
+        return cls(loss, margin, bits, (by_byte or 0.0) * bits, worth_of(sizes))
+
+
+def trunk_losses(lineage: Lineage, dataset: str) -> pa.Table | None:
+    """The trunk's losses by document of an earlier dataset's validation split; None if they are not there."""
+    assert lineage.head is not None
+    folder, name = lineage.workspace.update(lineage.head.id) / "evaluation" / "losses", losses_file("trunk", dataset)
+    return pq.read_table(folder.local(name)) if folder.exists(name) else None
+
+
+def loss_measure(measured: Measured, nearest: Reference, earlier: Sequence[pa.Table | None], recipe: Recipe) -> Measure:
+    """The loss on the arrival beside that on the nearest earlier data.
+
+    The error of a few documents cannot be told from themselves, so it is at least that of as many earlier ones.
+    """
+    assert nearest.bits_per_byte
+    tables = [table for table in earlier if table is not None]
+    nats, sizes = (
+        np.concatenate([np.empty(0), *(table.column(name).to_numpy().astype(np.float64) for table in tables)])
+        for name in ("nats", "num_bytes")
+    )
+    counted = sizes > 0
+    spread, worth = UNKNOWN_SPREAD * nearest.bits_per_byte, 1.0
+    if counted.sum() > 1:
+        bits = nats[counted] / math.log(2) / sizes[counted]
+        spread, worth = spread_of(bits, sizes[counted]), worth_of(sizes[counted])
+    error = max(measured.bits_error, spread / math.sqrt(measured.worth))
+    return loss_ratio(measured.bits, error, nearest.bits_per_byte, spread / math.sqrt(worth), nearest.name, recipe.plan)
+
+
+def frequency_measure(
+    documents: Sequence[npt.NDArray[np.int64]],
+    earlier: Mapping[str, Sequence[npt.NDArray[np.int64]]],
+    sizes: Mapping[str, int],
+    name: str,
+    words: int,
+    recipe: Recipe,
+) -> Measure:
+    """The token frequencies of the arrival beside those of the nearest earlier data."""
+    weights = np.concatenate(
+        [
+            np.array([len(one) for one in held], np.float64) / sum(map(len, held)) * sizes[part]
+            for part, held in earlier.items()
+        ]
+    )
+    value, error = divergence_beyond_chance(
+        documents, [one for held in earlier.values() for one in held], weights / weights.sum(), words
+    )
+    return measure(
+        f"token divergence from {name}", value, *interval(value, error), recipe.plan.strong_divergence, "nats"
     )
 
 
@@ -230,6 +326,7 @@ def references(
                 max(0.0, divergence(first, second) - bias),
                 sum(losses[part] * weight for part, weight in parts.items()) / total if known else None,
                 sum(bits[part] * weight for part, weight in parts.items()) / total if known else None,
+                tuple(parts),
             )
         )
     return found

@@ -15,7 +15,8 @@ SHOWN_LANGUAGES = 4
 def plan_view(plan: dict[str, Any]) -> Group:
     """Three tables, from the object that ``plan --json`` prints."""
     shift = plan["shift"]
-    title = f"{'+'.join(plan['datasets'])}: a {shift['strength']} shift, measured on {plan['starts_from']}"
+    named = {"weak": "a weak shift", "strong": "a strong shift"}.get(shift["strength"], "an unclear shift")
+    title = f"{'+'.join(plan['datasets'])}: {named}, measured on {plan['starts_from']}"
     notes = [Text(note) for note in plan["notes"]]
     return Group(
         table(title, ("measure", "value"), shift_rows(shift, plan["arrival"])),
@@ -50,6 +51,7 @@ def shift_rows(shift: dict[str, Any], arrival: dict[str, Any]) -> list[tuple[str
         ),
         ("token divergence, nats", ", ".join(f"{name} {value:.3f}" for name, value in shift["divergences"].items())),
         ("languages", f"{spoken(shift['languages'])}; earlier: {spoken(shift['earlier_languages'])}"),
+        ("documents compared", f"{shift['documents']}, worth {shift['worth']:.1f} of equal length"),
         ("documents already there", f"{shift['overlap']:.2%}"),
         ("runs of 13 tokens seen in a sample of earlier data", share(shift["shingle_overlap"])),
         ("training tokens", f"{short(arrival['tokens'])}{margin}, from {read}"),

@@ -9,7 +9,12 @@ import pytest
 from small_lineage import Lineage, rewarm
 
 LOW = 0.02  # a threshold that docstrings against source code are far above, and halves of one corpus far below
-GIVEN = ("cost.per_worker_hour=2", "cost.per_gb_month=0.1", f"plan.strong_divergence={LOW}")
+GIVEN = (
+    "cost.per_worker_hour=2",
+    "cost.per_gb_month=0.1",
+    f"plan.strong_divergence={LOW}",
+    "plan.strong_loss=1.01",  # of a model of two layers: two measures must agree on a strong shift
+)
 SETS = [part for assignment in GIVEN for part in ("--set", assignment)]
 
 

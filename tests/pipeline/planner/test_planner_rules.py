@@ -53,6 +53,7 @@ def shift(strength: str) -> Shift:
         ("weak", Situation(True, "infinite", None, 0.15), (0.05, "earlier", "infinite", 0.15, None)),
         ("strong", Situation(True, "cosine", 1000, 0.15), (0.25, "earlier", "cosine", 0.0, 1000)),
         ("strong", Situation(False, None, None, 0.15), (0.25, "distilled", "cosine", 0.0, None)),
+        ("unclear", Situation(True, "infinite", None, 0.15), (0.25, "earlier", "infinite", 0.15, None)),
         (
             "weak",
             Situation(True, "warmup-stable-decay", None, 0.1),

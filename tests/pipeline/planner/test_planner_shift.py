@@ -1,4 +1,4 @@
-"""Measures of a shift, and the rule that names it."""
+"""Measures of a shift, and what of them is chance."""
 
 import math
 
@@ -7,27 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.planner.settings import PlanSettings
 from pipeline.planner.shift import (
     UNKNOWN,
-    Reference,
     contained,
     divergence,
+    divergence_beyond_chance,
     frequencies,
-    judge,
     language,
     languages,
     merged,
     new_share,
     sampling_bias,
     shingles,
+    token_classes,
 )
 
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=2, max_size=40).filter(any)
 GERMAN = "Der Bericht beschreibt, wie sich das Klima in den letzten hundert Jahren verändert hat, und nennt die Gründe."
 ENGLISH = "The report describes how the climate has changed over the last hundred years, and names the reasons for it."
 CODE = "def f(x, *, y=3):\n    return [g(z)[0] for z in x if z.a > y and z.b != x[-1]]\n\nself.q = {k: v + 1}\n" * 3
-SETTINGS = PlanSettings()
 
 
 @settings(deadline=None, max_examples=50)
@@ -126,27 +124,45 @@ def test_new_languages(arrival: dict[str, float], earlier: dict[str, float], sha
     assert new_share(arrival, earlier) == pytest.approx(share)
 
 
-NEAR, FAR = Reference("near", 0.02, 3.0, 1.0), Reference("far", 0.5, 1.0, 0.4)
+def zipf(rng: np.random.Generator, size: int, shift: int = 0) -> np.ndarray:
+    """A document of ``size`` tokens: of a topic of its own, in a language that ``shift`` makes another."""
+    common = 1 / np.arange(1, 301)
+    topic = np.zeros(300)
+    topic[rng.integers(0, 300, 8)] = 0.05
+    weights = common / common.sum() + topic
+    return (rng.choice(300, size, p=weights / weights.sum()) + shift) % 300
 
 
-@pytest.mark.parametrize(
-    ("references", "bits", "new", "strength", "said"),
-    [
-        ([NEAR], 1.1, 0.0, "weak", "below"),
-        ([NEAR, FAR], 1.1, 0.0, "weak", "near"),
-        ([NEAR], SETTINGS.strong_loss, 0.0, "strong", "bits per byte"),
-        ([NEAR], 1.0, SETTINGS.new_languages, "strong", "languages"),
-        ([Reference("x", SETTINGS.strong_divergence, 3.0, 1.0)], 1.0, 0.0, "strong", "divergence"),
-        ([FAR], 0.1, 0.0, "strong", "divergence"),
-        ([Reference("x", 0.02, None, None)], 9.0, None, "weak", "divergence"),
-        ([], 1.0, None, "strong", "no earlier data"),
-    ],
-)
-def test_the_rule(references: list[Reference], bits: float, new: float | None, strength: str, said: str) -> None:
-    found, nearest, because = judge(references, bits, new, SETTINGS)
-    assert found == strength
-    assert (nearest.name if nearest else None) == (
-        min(references, key=lambda one: one.divergence).name if references else None
-    )
-    assert any(said in reason for reason in because)
-    assert all("below" not in reason for reason in because) or strength == "weak"
+@pytest.mark.parametrize("number", [1, 2, 3, 50])
+def test_few_documents_of_the_same_kind_diverge_by_no_more_than_chance(number: int) -> None:
+    rng = np.random.default_rng(number)
+    earlier = [zipf(rng, 200) for _ in range(400)]
+    equal = np.full(400, 1 / 400)
+    beyond = 0
+    for _ in range(20):
+        value, error = divergence_beyond_chance([zipf(rng, 200) for _ in range(number)], earlier, equal, 300)
+        assert error > 0
+        beyond += value - 1.96 * error > 0.02
+    assert beyond <= 2
+    plain = frequencies([zipf(rng, 200) for _ in range(number)], 300).astype(float)
+    raw = divergence(*merged(plain, frequencies(earlier, 300).astype(float)))
+    assert raw > 0.05 or number == 50, "the plain measure calls a few of them far"
+
+
+def test_another_kind_is_found_beyond_chance_and_more_documents_say_it_more_surely() -> None:
+    rng = np.random.default_rng(0)
+    earlier = [zipf(rng, 200) for _ in range(400)]
+    errors = []
+    for number in (3, 30, 300):
+        arrival = [zipf(rng, 200, shift=40) for _ in range(number)]
+        value, error = divergence_beyond_chance(arrival, earlier, np.full(400, 1 / 400), 300)
+        assert value - 1.96 * error > 0.05
+        errors.append(error)
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_the_commonest_tokens_have_classes_of_their_own() -> None:
+    classes = token_classes(np.arange(3000))
+    assert len(set(classes.tolist())) == 2001
+    assert (classes[:1000] == 2000).all()
+    assert classes[2999] == 0
