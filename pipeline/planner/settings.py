@@ -21,8 +21,9 @@ class PlanSettings(Settings):
     2.1 and more on seven other languages; a base of more training gives more."""
     strong_divergence: float = Field(default=0.09, gt=0, lt=0.6931, json_schema_extra=PLACEMENT)
     """Jensen–Shannon divergence (nats, at most ln 2) of the frequencies of the 500 commonest tokens against the nearest
-    earlier dataset, beyond what as few of its own documents diverge by: from here on it says strong. Against scientific docstrings, with vocabularies of 1,024 to 32,768:
-    other docstrings 0.04 to 0.07, code 0.11 to 0.18, German 0.21 to 0.32, their own other half 0.001."""
+    earlier dataset, beyond what as few of its own documents diverge by: from here on it says strong. Against scientific
+    docstrings, with vocabularies of 1,024 to 32,768: other docstrings 0.04 to 0.07, code 0.11 to 0.18, German 0.21 to
+    0.32, their own other half 0.001."""
     new_languages: float = Field(default=0.25, gt=0, le=1, json_schema_extra=PLACEMENT)
     """Share of the arrival's text in languages that earlier data hardly holds: from here on it says strong."""
 
