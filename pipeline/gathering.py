@@ -6,7 +6,9 @@ from pipeline.gate.sizing import documents_needed
 from pipeline.making import Making, Tokenizer, earlier_datasets
 from pipeline.selecting import run_choose
 from stages import evaluate, ingest, replay, select, tokenize
+from stages.errors import UsageError
 from stages.storage import Folder
+from stages.tokenizer_folder import load_definition
 
 
 @dataclass(frozen=True)
@@ -72,24 +74,37 @@ def run_tokenizer(making: Making) -> Tokenizer:
     """The lineage's tokenizer: made with the base, the same ever after."""
     folder, settings = making.workspace.tokenizer, making.recipe.tokenizer
     if making.lineage.updates:
-        return Tokenizer(tokenize.tokenizer_digest(folder))
+        return lineage_tokenizer(making)
     path = making.recipe.model.path or settings.path
-    source = None if path is None else Folder(path)
+    source = None if path is None else Folder(path).local()
 
     def make() -> Tokenizer:
+        form = ""
         if source is not None:
-            tokenize.import_tokenizer(source.local(), folder)
+            form = tokenize.import_tokenizer(source, folder, settings.end_of_text).note
+            making.runner.progress.note(f"the imported tokenizer: {form}")
         else:
             first = making.workspace.dataset(next(iter(making.arrival.inputs)))
             tokenize.train_tokenizer(first / "documents", folder, settings, making.runner.progress)
-        return Tokenizer(tokenize.tokenizer_digest(folder))
+        return Tokenizer(tokenize.tokenizer_digest(folder), form)
 
     decides = (
-        {"imported": tokenize.tokenizer_digest(source)}
+        {"imported": tokenize.source_digest(source, settings.end_of_text)}
         if source
         else {**settings.identity(), "data": making.arrival.digests}
     )
     return making.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
+
+
+def lineage_tokenizer(making: Making) -> Tokenizer:
+    """The tokenizer that the lineage began with; ``UsageError`` if the recipe asks for another end of documents."""
+    definition, asked = load_definition(making.workspace.tokenizer), making.recipe.tokenizer.end_of_text
+    if asked not in (None, definition.end_of_text):
+        raise UsageError(
+            f"tokenizer.end_of_text: {asked!r} asked for, but documents of this lineage end with "
+            f"{definition.end_of_text!r}; that is fixed when a lineage begins"
+        )
+    return Tokenizer(definition.digest)
 
 
 def run_tokenize(

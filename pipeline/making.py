@@ -20,6 +20,7 @@ class Tokenizer:
     """What the tokenizer step leaves."""
 
     digest: str
+    form: str = ""  # of an imported one: how documents begin and end, in words
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-    *("chat_template.jinja", "chat_template.json"),
+    *("chat_template.jinja", "chat_template.json", "document_form.json"),
 )
-"""Data files of a tokenizer, for whoever reads it: the fast tokenizer, SentencePiece's own model (GGUF converters)."""
+"""Data files of a tokenizer, for whoever reads it: the fast tokenizer, SentencePiece's own model (GGUF converters), and
+what a lineage puts around its documents' texts."""
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "COPYRIGHT*", "USE_POLICY*", "*_LICENSE*")
 """Terms that go wherever the weights go."""
 PORTABLE_CLASS = "PreTrainedTokenizerFast"

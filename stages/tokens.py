@@ -22,7 +22,7 @@ from stages.errors import UsageError
 from stages.storage import Folder
 
 FORMAT_VERSION = 1
-PREFIX_VERSION = 2  # of shards whose documents open with BOS: a reader that knows version 1 alone must refuse them
+FRAMED_VERSION = 2  # of shards with BOS around their documents, say: a reader that knows version 1 alone must refuse
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,16 @@ class TokenFormat:
     end_of_text: int  # token id
     dtype: str  # "uint16" or "uint32"
     prefix: tuple[int, ...] = ()  # ids that the tokenizer puts before a text; all but the first are in the rows
+    suffix: tuple[int, ...] = ()  # ids that it puts after a text, before end-of-text
 
     @property
     def opening(self) -> int:
         """The id that every document's first token is predicted from: BOS, or end-of-text without a prefix."""
         return self.prefix[0] if self.prefix else self.end_of_text
+
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids before and after those of the text in every row."""
+        return self.prefix[1:], (*self.suffix, self.end_of_text)
 
     def schema(self) -> pa.Schema:
         """The Arrow schema with the metadata."""
@@ -48,25 +53,28 @@ class TokenFormat:
             pa.field("num_bytes", pa.int64(), nullable=False),
         ]
         metadata = {
-            "rewarm.format": str(PREFIX_VERSION if self.prefix else FORMAT_VERSION),
+            "rewarm.format": str(FRAMED_VERSION if self.prefix or self.suffix else FORMAT_VERSION),
             "rewarm.tokenizer": self.tokenizer,
             "rewarm.end_of_text": str(self.end_of_text),
         }
-        if self.prefix:
-            metadata["rewarm.prefix"] = ",".join(map(str, self.prefix))
+        around = {"rewarm.prefix": self.prefix, "rewarm.suffix": self.suffix}
+        metadata |= {name: ",".join(map(str, tokens)) for name, tokens in around.items() if tokens}
         return pa.schema(fields, metadata=metadata)
 
     @classmethod
     def of(cls, schema: pa.Schema, file: str) -> "TokenFormat":
         """Read the metadata of a shard; ``UsageError`` where it is not a shard of this format."""
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-        if (found := metadata.get("rewarm.format", "none")) not in {str(FORMAT_VERSION), str(PREFIX_VERSION)}:
+        if (found := metadata.get("rewarm.format", "none")) not in {str(FORMAT_VERSION), str(FRAMED_VERSION)}:
             raise UsageError(
-                f"{file}: token shard of format {FORMAT_VERSION} or {PREFIX_VERSION} expected, found {found}"
+                f"{file}: token shard of format {FORMAT_VERSION} or {FRAMED_VERSION} expected, found {found}"
             )
         values = schema.field("tokens").type.value_type
-        prefix = tuple(int(token) for token in metadata.get("rewarm.prefix", "").split(",") if token)
-        return cls(metadata["rewarm.tokenizer"], int(metadata["rewarm.end_of_text"]), str(values), prefix)
+        prefix, suffix = (
+            tuple(int(token) for token in metadata.get(name, "").split(",") if token)
+            for name in ("rewarm.prefix", "rewarm.suffix")
+        )
+        return cls(metadata["rewarm.tokenizer"], int(metadata["rewarm.end_of_text"]), str(values), prefix, suffix)
 
 
 def write_shard(path: Path, token_format: TokenFormat, batches: Iterable[pa.RecordBatch]) -> None:

@@ -11,7 +11,7 @@ from pipeline.workspace import Workspace
 from stages.errors import StageError
 from stages.progress import Progress
 from stages.storage import Folder
-from stages.tokenizer_folder import Definition, tokenizer_digest
+from stages.tokenizer_folder import Definition, load_definition
 
 PARTS = ("trunk", "release")
 
@@ -61,7 +61,8 @@ def check_model(folder: Folder, update: Update, part: str, definition: Definitio
         findings.checked["models"] += 1
     if definition is not None:
         with findings.reading(name, "the lineage's tokenizer", RESTORE):
-            findings.compare(name, "a tokenizer of digest", definition.digest, tokenizer_digest(model), RESTORE)
+            found = load_definition(model, definition.form)
+            findings.compare(name, "a tokenizer of digest", definition.digest, found.digest, RESTORE)
 
 
 def refuse_damaged(workspace: Workspace, update: Update) -> None:

@@ -1,7 +1,7 @@
 """Text to tokens: the lineage's tokenizer, and the Arrow token shards of every dataset."""
 
 from stages.tokenize.export import ExportOutcome, export_megatron
-from stages.tokenize.importing import import_tokenizer
+from stages.tokenize.importing import import_tokenizer, source_digest
 from stages.tokenize.run import TokenizeOutcome, run
 from stages.tokenize.settings import TokenizerSettings, TokenizeSettings
 from stages.tokenize.training import train_tokenizer
@@ -18,6 +18,7 @@ __all__ = [
     "export_megatron",
     "import_tokenizer",
     "run",
+    "source_digest",
     "tokenizer_digest",
     "train_tokenizer",
     "verify",

@@ -74,7 +74,7 @@ class Fast:
         os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
         import fastokens
 
-        self._tokenizer = fastokens.Tokenizer.from_json_str(definition.json)
+        self._tokenizer = fastokens.Tokenizer.from_json_str(definition.encoding)
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """See ``Encoder``."""

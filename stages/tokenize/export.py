@@ -36,9 +36,10 @@ class ExportOutcome:
 def export_megatron(tokens: Folder, out: Path, progress: Progress, end_of_text: bool = True) -> ExportOutcome:
     """Write ``<out>_train.bin`` and ``.idx``, and the same of ``validation``, from a dataset's token shards.
 
-    One sequence a document, in the order of the shards; ``end_of_text`` says whether each is closed by that token, as
-    Megatron's ``--append-eod`` does. Ids are uint16, or int32 where the tokenizer has more than 65,536. A split
-    without shards gives no files. Raises ``UsageError`` where files of that name exist or there are no token shards.
+    One sequence a document, in the order of the shards, with BOS if the lineage's documents begin with it;
+    ``end_of_text`` says whether each is closed by that token, as Megatron's ``--append-eod`` does. Ids are uint16, or
+    int32 where the tokenizer has more than 65,536. A split without shards gives no files. Raises ``UsageError`` where
+    files of that name exist or there are no token shards.
     """
     shards = {split: tokens / split for split in SPLITS if (tokens / split).files(".arrow")}
     if not shards:
@@ -53,7 +54,8 @@ def export_megatron(tokens: Folder, out: Path, progress: Progress, end_of_text: 
     written = {}
     for split, folder in shards.items():
         progress.begin(f"exporting {split}", len(folder.files(".arrow")), "shards")
-        documents, count = write_megatron(prefixes[split], dtype, _batches(folder, progress, end_of_text))
+        batches = _batches(folder, progress, end_of_text, found.prefix[:1])
+        documents, count = write_megatron(prefixes[split], dtype, batches)
         written[split] = ExportedSplit(str(prefixes[split]), documents, count)
     return ExportOutcome(written, dtype.name, found.tokenizer)
 
@@ -69,7 +71,10 @@ def _format(shards: dict[str, Folder]) -> TokenFormat:
     return next(iter(formats))
 
 
-def _batches(folder: Folder, progress: Progress, end_of_text: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    folder: Folder, progress: Progress, end_of_text: bool, opening: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Ids and lengths of the documents of each batch; ``opening`` is BOS, which the shards do not hold, or nothing."""
     for name in folder.files(".arrow"):
         with _opened(folder, name) as source, pa.ipc.open_file(source) as shard:
             for number in range(shard.num_record_batches):
@@ -79,9 +84,12 @@ def _batches(folder: Folder, progress: Progress, end_of_text: bool) -> Iterator[
                 lists = batch.column("tokens")
                 offsets = lists.offsets.to_numpy()
                 values = lists.values.to_numpy()[offsets[0] : offsets[-1]]
+                starts, closing = offsets[:-1] - offsets[0], offsets[1:] - offsets[0] - 1
+                if opening:
+                    values, closing = np.insert(values, starts, opening[0]), closing + np.arange(1, len(starts) + 1)
                 if not end_of_text:
-                    values = np.delete(values, offsets[1:] - offsets[0] - 1)
-                yield values, np.diff(offsets) - (not end_of_text)
+                    values = np.delete(values, closing)
+                yield values, np.diff(offsets) - (not end_of_text) + len(opening)
         progress.advance(1)
 
 

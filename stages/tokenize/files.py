@@ -9,10 +9,17 @@ import pyarrow.parquet as pq
 
 from stages.errors import StageError, UsageError
 from stages.storage import Folder
+from stages.tokenizer_folder import Definition
 from stages.tokens import TokenFormat
 
 COLUMNS = ["doc_id", "text", "num_bytes"]
 SPLITS = {"train": "documents", "validation": "validation"}  # token folder: document folder
+
+
+def format_of(definition: Definition) -> TokenFormat:
+    """The format of the token shards that a tokenizer makes."""
+    form = definition.form
+    return TokenFormat(definition.digest, definition.end_of_text_id, definition.dtype, form.prefix, form.suffix)
 
 
 def shards_of(dataset: Folder, out: Folder, split: str) -> list[dict[str, Any]]:

@@ -13,11 +13,10 @@ from stages.room import find_room
 from stages.shards import map_shards
 from stages.storage import Folder
 from stages.tokenize.backends import choose_backend
-from stages.tokenize.files import SPLITS, DocumentShard, shards_of
+from stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of
 from stages.tokenize.settings import TokenizeSettings
 from stages.tokenize.shard import TokenizeShard
 from stages.tokenizer_folder import load_definition
-from stages.tokens import TokenFormat
 
 SAMPLED_SHARDS = 16  # the sample for the comparison of backends is spread over so many shards
 # The reference takes some forty times as long for a text as the fast encoder, and documents compress to a fourth: at
@@ -47,12 +46,13 @@ def run(
 ) -> TokenizeOutcome:
     """Write ``out/train`` and ``out/validation`` from ``dataset/documents`` and ``dataset/validation``.
 
-    Every document is closed by end-of-text; a special token in a text stays text. A shard already there is kept: it is
+    Every document is encoded as the tokenizer itself does (BOS, if it adds one, is kept in the shards' metadata) and
+    closed by end-of-text; a special token in a text stays text. A shard already there is kept: it is
     complete, since it appeared in one step. Raises ``UsageError`` for input or output that cannot be right, and
     ``StageError`` for a shard that cannot be read.
     """
     definition = load_definition(tokenizer)
-    token_format = TokenFormat(definition.digest, definition.end_of_text_id, definition.dtype)
+    token_format = format_of(definition)
     shards = [shard for split in SPLITS for shard in shards_of(dataset, out, split)]
     if not any(shard["split"] == "train" for shard in shards):
         raise UsageError(f"{dataset / SPLITS['train']}: no document shards (*.parquet) in it; ingest the dataset first")

@@ -21,6 +21,11 @@ class TokenizerSettings(Settings):
     Text too small or too uniform to give that many gives fewer.
     """
 
+    end_of_text: str | None = Field(default=None, min_length=1)
+    """The token that ends a document. Null: of an imported tokenizer its ``eos_token``, or, if that ends a turn of a
+    chat (``<|im_end|>``, ``<|eot_id|>``), the token of its vocabulary that ends a text; which one it is, is said when
+    the lineage begins. A trained tokenizer names its token so; null: ``<|endoftext|>``."""
+
     sample_bytes: int = Field(default=500_000_000, gt=0)
     """About how many bytes of text a tokenizer is trained on; of more, a sample chosen by content hash is taken."""
 

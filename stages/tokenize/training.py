@@ -23,7 +23,7 @@ SAMPLE_SEED = 0x70CE  # apart from the hash that chose the validation split
 def train_tokenizer(documents: Folder, out: Folder, settings: TokenizerSettings, progress: Progress) -> None:
     """Train on the document shards (contract 1) directly in ``documents`` and write the tokenizer's files into ``out``.
 
-    Like GPT-2 and GPT-NeoX: byte-level BPE, no prefix space, every byte in the alphabet, ``<|endoftext|>`` as id 0 and
+    Like GPT-2 and GPT-NeoX: byte-level BPE, no prefix space, every byte in the alphabet, end-of-text as id 0 and
     the only special token; without GPT-NeoX's NFC, so that decoding gives the text back exactly. Merges follow from
     counts of words, with ties broken by id, so neither the order of documents nor threads change the result. Raises
     ``UsageError`` where there is no text.
@@ -31,6 +31,7 @@ def train_tokenizer(documents: Folder, out: Folder, settings: TokenizerSettings,
     total = _total_bytes(documents)
     if not total:
         raise UsageError(f"{documents}: no text to train a tokenizer on; expected document shards (*.parquet)")
+    end_of_text = settings.end_of_text or END_OF_TEXT
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -38,7 +39,7 @@ def train_tokenizer(documents: Folder, out: Folder, settings: TokenizerSettings,
         vocab_size=settings.vocab_size,
         min_frequency=2,
         show_progress=False,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=[end_of_text],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     progress.begin("training the tokenizer", min(total, settings.sample_bytes), "bytes")
@@ -50,9 +51,9 @@ def train_tokenizer(documents: Folder, out: Folder, settings: TokenizerSettings,
     out.write(TOKENIZER, tokenizer.to_str(pretty=True).encode())
     config = {
         "tokenizer_class": FAST_CLASS,
-        "bos_token": END_OF_TEXT,
-        "eos_token": END_OF_TEXT,
-        "pad_token": END_OF_TEXT,  # generation in batches pads; the mask hides it
+        "bos_token": end_of_text,
+        "eos_token": end_of_text,
+        "pad_token": end_of_text,  # generation in batches pads; the mask hides it
         "clean_up_tokenization_spaces": False,
     }
     out.write(CONFIG, orjson.dumps(config, option=orjson.OPT_INDENT_2))

@@ -20,7 +20,7 @@ from stages.progress import Progress
 from stages.shards import map_shards
 from stages.storage import Folder
 from stages.tokenize.backends import Encoder, encoder_of, special_cases
-from stages.tokenize.files import SPLITS, DocumentShard, shards_of, token_batches
+from stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of, token_batches
 from stages.tokenize.importing import same_ids
 from stages.tokenizer_folder import load_definition
 from stages.tokens import TokenFormat
@@ -76,7 +76,7 @@ def verify(
         raise UsageError(f"{dataset}: no documents in it, so there is nothing to verify")
     for shard, chosen in zip(shards, choose(rows, documents), strict=True):
         shard["chosen"] = chosen
-    work = VerifyShard(tokenizer.uri, TokenFormat(definition.digest, definition.end_of_text_id, definition.dtype))
+    work = VerifyShard(tokenizer.uri, format_of(definition))
     found = map_shards(work, shards, progress, "verifying tokens", advance="bytes")
     first = [TokenMismatch(**mismatch) for account in found for mismatch in account["first"]]
     counts = {name: sum(account[name] for account in found) for name in ("documents", "tokens", "rows", "mismatches")}
@@ -148,7 +148,8 @@ class VerifyShard:
         last = int(stored[-1]) if len(stored) else None
         if last != self.token_format.end_of_text:
             return "end-of-text", max(0, len(stored) - 1), self.token_format.end_of_text, last
-        found = stored[:-1]
+        before, after = self.token_format.around()
+        expected, found = np.array([*before, *expected, *after[:-1]], dtype=np.uint32), stored[:-1]
         if np.array_equal(expected, found):
             return None
         both = min(len(expected), len(found))

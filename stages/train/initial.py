@@ -11,6 +11,7 @@ from stages.errors import UsageError
 from stages.model_folder import bound_of
 from stages.settings import PLACEMENT, Settings
 from stages.storage import Folder
+from stages.tokenizer_folder import load_definition
 
 OLDER_ROPE = {"rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
 """Names that transformers 4 had for parts of ``rope_parameters``, still taken."""
@@ -43,7 +44,7 @@ def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed
     from stages.train.weights import digest, model_weights, write_folder
 
     words = transformers.AutoTokenizer.from_pretrained(tokenizer.local(), trust_remote_code=False)
-    config = model_config(settings, len(words), words.eos_token_id, seq_len)
+    config = model_config(settings, len(words), load_definition(tokenizer).end_of_text_id, seq_len)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     found = digest(model_weights(model))

@@ -3,7 +3,7 @@
 They are taken in as text, so that duplicates, decontamination, the validation split and quarantine hold for them as
 for any other document; tokenize encodes them again. That the ids are the same in the end is checked document by
 document: ids that their own text does not give back (cut inside a character, special tokens, another tokenizer) are
-refused. End-of-text closes a document and is no part of it.
+refused. End-of-text closes a document and is no part of it; nor is what the lineage's tokenizer puts around a text.
 """
 
 from collections.abc import Iterator
@@ -100,6 +100,7 @@ class Decoder:
     def __init__(self, definition: Definition, settings: IngestSettings, choices: TokenInputSettings) -> None:
         self.tokenizer = definition.tokenizer
         self.end_of_text, self.num_ids = definition.end_of_text_id, definition.num_ids
+        self.prefix, self.suffix = (np.array(ids, np.int64) for ids in (definition.form.prefix, definition.form.suffix))
         self.settings, self.choices = settings, choices
 
     def documents(self, place: str, ids: np.ndarray | None, fields: dict[str, Any]) -> Iterator[Document | Refusal]:
@@ -108,10 +109,20 @@ class Decoder:
             yield Refusal(place, NOT_IDS, "a list of whole numbers expected, found null, or null in it", b"")
             return
         cuts = [-1, *np.flatnonzero(ids == self.end_of_text).tolist(), len(ids)]
-        parts = [part for low, high in pairwise(cuts) if len(part := ids[low + 1 : high])]
+        parts = [part for low, high in pairwise(cuts) if len(part := self._text(ids[low + 1 : high]))]
         for number, part in enumerate(parts):
             where = f"{place}, part {number}" if len(parts) > 1 else place
             yield self._refusal(where, part) or self._document(where, part.tolist(), fields)
+
+    def _text(self, ids: np.ndarray) -> np.ndarray:
+        """A document's ids without those that the tokenizer puts around a text: all of them, or all but BOS (which our
+        own shards keep apart)."""
+        for before in (self.prefix, self.prefix[1:]):
+            if len(before) and np.array_equal(ids[: len(before)], before):
+                ids = ids[len(before) :]
+                break
+        after = self.suffix
+        return ids[: len(ids) - len(after)] if len(after) and np.array_equal(ids[-len(after) :], after) else ids
 
     def _refusal(self, place: str, ids: np.ndarray) -> Refusal | None:
         wrong = np.flatnonzero((ids < 0) | (ids >= self.num_ids))

@@ -33,7 +33,7 @@ def test_copy_loads_and_has_the_same_digest(source: Path, tmp_path: Path) -> Non
     (source / "model.safetensors").write_bytes(b"weights")
     out = Folder(tmp_path / "out")
     import_tokenizer(source, out)
-    assert out.files() == ["tokenizer.json", "tokenizer_config.json"]
+    assert out.files() == ["document_form.json", "tokenizer.json", "tokenizer_config.json"]
     assert tokenizer_digest(out) == tokenizer_digest(Folder(source))
     assert AutoTokenizer.from_pretrained(str(out.path)).eos_token == "<|endoftext|>"
 
@@ -104,7 +104,7 @@ def test_refusals(source: Path, tmp_path: Path) -> None:
     assert out.files() == []
 
 
-def test_tokenizer_whose_words_are_special_tokens_is_refused(tmp_path: Path) -> None:
+def test_a_special_token_that_is_a_word_of_the_model_stays_out_of_text(tmp_path: Path) -> None:
     """A word-level model holds ``</s>`` as a word: switching special tokens off does not keep it from a page."""
     raw = Tokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1, "a": 2}, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -113,8 +113,12 @@ def test_tokenizer_whose_words_are_special_tokens_is_refused(tmp_path: Path) -> 
     (tmp_path / "tokenizer_config.json").write_text(
         '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}'
     )
-    with pytest.raises(UsageError, match="'</s>' in a page would become"):
-        import_tokenizer(tmp_path, Folder(tmp_path / "out"))
+    out = Folder(tmp_path / "out")
+    import_tokenizer(tmp_path, out)
+    definition = load_definition(out)
+    assert definition.as_saved.encode("a </s> a", add_special_tokens=False).ids == [2, 1, 2]
+    assert definition.tokenizer.encode("a </s> a", add_special_tokens=False).ids == [2, 0, 2]
+    assert (definition.end_of_text_id, definition.num_ids) == (1, 3)
 
 
 def test_llama_like_tokenizer(tmp_path: Path) -> None:
