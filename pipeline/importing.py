@@ -65,6 +65,7 @@ def run_distill(making: Making, start: Start, documents: dict[str, ingest.Ingest
         lambda: distill.run(
             making.folder / "trunk" / "model",
             start.digest,
+            making.workspace.tokenizer,
             prompts,
             folder,
             recipe.distill,

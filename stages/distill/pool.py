@@ -15,6 +15,7 @@ from stages.distill.settings import DistillSettings
 from stages.documents import document_id, shard_writer
 from stages.errors import StageError, UsageError
 from stages.storage import Folder
+from stages.tokenizer_folder import load_definition
 
 RESTARTS = 3  # of one actor, before its machine is given up
 AHEAD = 2  # shards for each actor that may be written before the next one in order is there
@@ -42,6 +43,7 @@ class Writing:
     """What all shards of one distillation share."""
 
     model: Folder
+    tokenizer: Folder  # the lineage's
     prompts: Prompts | None
     staging: Folder
     settings: DistillSettings
@@ -68,8 +70,10 @@ class Writer:
         if work.gpus:
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.work = work
-        self.words = AutoTokenizer.from_pretrained(work.model.local(), trust_remote_code=False)
-        self.sampler = Sampler(load_model(work.model, work.gpus), self.words, work.settings, work.max_tokens)
+        self.words = AutoTokenizer.from_pretrained(work.tokenizer.local(), trust_remote_code=False)
+        self.definition = load_definition(work.tokenizer)
+        model = load_model(work.model, work.gpus)
+        self.sampler = Sampler(model, self.words, self.definition, work.settings, work.max_tokens)
 
     def ready(self) -> None:
         """Nothing: an answer says that the actor has its place on the cluster, and the model."""
@@ -114,7 +118,8 @@ class Writer:
         if prompts is None:
             return [[] for _ in documents]
         texts = prompts.texts(prompts.rows(documents[0], len(documents), self.work.seed), length)
-        return [self.words.encode(text, add_special_tokens=False, split_special_tokens=True)[:length] for text in texts]
+        encode = self.definition.tokenizer.encode
+        return [encode(text, add_special_tokens=False).ids[:length] for text in texts]
 
 
 def read_drafts(staging: Folder, number: int) -> Drafts:

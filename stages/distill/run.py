@@ -44,7 +44,7 @@ from stages.progress import Progress
 from stages.split import DROP, TRAIN, VALIDATE, content_digest, read_index, split_documents, write_index
 from stages.storage import Folder
 
-VERSION = 1  # of what distill makes of the same model and settings: part of a step's fingerprint
+VERSION = 2  # of what distill makes of the same model and settings: part of a step's fingerprint
 NAME = "distilled"  # of the dataset, and of the source of its documents
 STAGING = ".staging"
 PLAN = "plan.json"
@@ -91,6 +91,7 @@ def check_model(model: Path, settings: DistillSettings, seq_len: int) -> None:
 def run(
     model: Folder,
     weights: str,
+    tokenizer: Folder,
     prompts: Folder | None,
     out: Folder,
     settings: DistillSettings,
@@ -107,18 +108,19 @@ def run(
 ) -> DistillOutcome:
     """Have ``model`` write ``out/{documents,validation,quarantine}/NNNNN.parquet``; Ray must be initialised.
 
-    ``model`` is a Hugging Face folder with its tokenizer, ``weights`` its digest; ``prompts`` document shards to
-    continue the documents of. At least ``tokens`` tokens that the model wrote are kept, in whole documents. ``index``
-    receives the content hashes; ``earlier`` are the index folders of earlier datasets, whose documents are dropped
-    here. Each of ``num_actors`` actors takes one CPU, and one GPU with ``gpus``. The caller writes the manifest, then
-    calls ``discard_drafts``: until that is there, hours of writing hang on the drafts.
+    ``model`` is a Hugging Face folder, ``weights`` its digest, ``tokenizer`` the lineage's: its documents begin and end
+    as those that are tokenized do. ``prompts`` are document shards to continue the documents of. At least ``tokens``
+    tokens that the model wrote are kept, in whole documents. ``index`` receives the content hashes; ``earlier`` are the
+    index folders of earlier datasets, whose documents are dropped here. Each of ``num_actors`` actors takes one CPU,
+    and one GPU with ``gpus``. The caller writes the manifest, then calls ``discard_drafts``: until that is there, hours
+    of writing hang on the drafts.
 
     Raises ``UsageError`` where the model or the prompts cannot be used, ``StageError`` where too little of what the
     model writes can be kept, or the actors failed.
     """
     staging = prepare(out, settings, weights, prompts, seq_len, seed)
     chosen = None if prompts is None else Prompts.of(prompts)
-    work = Writing(model, chosen, staging, settings, settings.length(seq_len), seed, gpus)
+    work = Writing(model, tokenizer, chosen, staging, settings, settings.length(seq_len), seed, gpus)
     known = [read_index(folder) for folder in earlier]
     drafts, decision, shards = Drafts.none(), None, 0
     progress.begin("distilling", tokens, "tokens")

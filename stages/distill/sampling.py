@@ -19,6 +19,8 @@ from stages.errors import StageError, UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from stages.tokenizer_folder import Definition
+
 RESOLUTION = 2.0**40  # of a probability when drawing
 
 
@@ -65,14 +67,21 @@ class Sampler:
     """Draws batches of documents from a model with a key-value cache."""
 
     def __init__(
-        self, model: "PreTrainedModel", words: "PreTrainedTokenizerBase", settings: DistillSettings, max_tokens: int
+        self,
+        model: "PreTrainedModel",
+        words: "PreTrainedTokenizerBase",
+        definition: "Definition",
+        settings: DistillSettings,
+        max_tokens: int,
     ) -> None:
+        """``words`` and ``definition`` are the lineage's tokenizer: documents begin and end as in training."""
         self.model = model
         self.max_tokens = max_tokens
         self.device = next(model.parameters()).device
-        self.end = int(words.eos_token_id)
-        self.start = self.end if words.bos_token_id is None else int(words.bos_token_id)
-        self.forbidden = forbidden_tokens(words, model.config.get_text_config().vocab_size, self.end).to(self.device)
+        self.end = next(iter(definition.form.suffix), definition.end_of_text_id)
+        self.opening = definition.form.prefix or (definition.end_of_text_id,)
+        rows = model.config.get_text_config().vocab_size
+        self.forbidden = forbidden_tokens(words, definition, rows, self.end).to(self.device)
         self.warpers = warpers(settings)
 
     @torch.inference_mode()
@@ -90,9 +99,9 @@ class Sampler:
         lengths = torch.full((len(prompts),), self.max_tokens, device=self.device)
         rows = torch.arange(len(prompts), device=self.device)  # those in the batch
         going = torch.ones_like(rows, dtype=torch.bool)  # and not ended
-        current, cache = torch.full_like(rows, self.start), None
+        read, cache = torch.tensor(self.opening, device=self.device).repeat(len(prompts), 1), None
         for step in range(self.max_tokens):
-            logits, cache = self._next(current, cache)
+            logits, cache = self._next(read, cache)
             free = going & (forced[rows, step] < 0)
             current = torch.where(free, self._choose(logits, chances[rows, step]), forced[rows, step].clamp(min=0))
             surprise = -logits.log_softmax(dim=-1).gather(1, current.unsqueeze(1)).squeeze(1)
@@ -107,11 +116,13 @@ class Sampler:
                 kept = going.nonzero().squeeze(1)
                 cache.batch_select_indices(kept)
                 rows, current, going = rows[kept], current[kept], going[kept]
+            read = current.unsqueeze(1)
         return drafts(prompts, tokens, lengths, nats)
 
-    def _next(self, current: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
-        """Logits (float32 ``[batch, vocabulary]``) after one more token, and the cache that holds it."""
-        output = self.model(input_ids=current.unsqueeze(1), past_key_values=cache, use_cache=True)
+    def _next(self, read: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
+        """Logits (float32 ``[batch, vocabulary]``) after more tokens (``[batch, 1]`` but for the first ones, which open
+        a document), and the cache that holds them."""
+        output = self.model(input_ids=read, past_key_values=cache, use_cache=True)
         found = getattr(output, "past_key_values", None)
         if found is None:
             raise UsageError(
@@ -137,10 +148,13 @@ def drafts(prompts: list[list[int]], tokens: torch.Tensor, lengths: torch.Tensor
     ]
 
 
-def forbidden_tokens(words: "PreTrainedTokenizerBase", vocab_size: int, end: int) -> torch.Tensor:
-    """Ids that are no text: special tokens but end-of-text, and rows of the embedding that pad the vocabulary."""
-    special = {int(token) for token in words.all_special_ids} - {end}
-    return torch.tensor(sorted(special | set(range(len(words), vocab_size))), dtype=torch.long)
+def forbidden_tokens(
+    words: "PreTrainedTokenizerBase", definition: "Definition", vocab_size: int, end: int
+) -> torch.Tensor:
+    """Ids that are no text: special tokens but ``end``, and rows of the embedding that pad the vocabulary."""
+    marked = [definition.as_saved.token_to_id(token) for token in definition.special_tokens()]
+    special = {*map(int, words.all_special_ids), *marked, definition.end_of_text_id} - {end, None}
+    return torch.tensor(sorted(special | set(range(definition.num_ids, vocab_size))), dtype=torch.long)
 
 
 def warpers(settings: DistillSettings) -> list[Any]:

@@ -29,9 +29,8 @@ def writer(world: World) -> Folder:
         picked = torch.randint(stream.num_sequences(SEQ_LEN), (16,)).tolist()
         batch = collate([stream.sequence(index, SEQ_LEN) for index in picked], torch.device("cpu"), False)
         ended = torch.rand(batch.targets.shape) < 1 / 60
-        batch.targets[ended] = batch.inputs[:, 1:][ended[:, :-1]] = (
-            0  # documents that end: real ones are longer than the tests'
-        )
+        batch.targets[ended] = 0  # documents that end: real ones are longer than the tests'
+        batch.inputs[:, 1:][ended[:, :-1]] = 0
         optimizer.zero_grad()
         token_losses(model, *batch).mean().backward()
         optimizer.step()

@@ -32,6 +32,7 @@ def write(model: Folder, out: Folder, actors: int = 1, prompts: Folder | None = 
     return distill.run(
         model,
         "weights",
+        model,
         prompts,
         out,
         DistillSettings.model_validate({**SETTINGS, **more}),

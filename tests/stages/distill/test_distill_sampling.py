@@ -1,29 +1,39 @@
 """Sampling: the distribution that is drawn from, the probabilities that are kept, and what a batch must not change."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import transformers
+from foreign_tokenizers import byte_level
 from training_world import World
 
 from stages.distill.sampling import Draft, Sampler, draw, forbidden_tokens, uniforms
 from stages.distill.settings import DistillSettings
 from stages.errors import StageError, UsageError
 from stages.storage import Folder
+from stages.tokenize import import_tokenizer
+from stages.tokenizer_folder import Definition, load_definition
 
 LENGTH = 48
+BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 
 
 @pytest.fixture(scope="module")
 def words(writer: Folder) -> "object":
-    import transformers
-
     return transformers.AutoTokenizer.from_pretrained(writer.path)
+
+
+def definition_of(words: "object") -> Definition:
+    return load_definition(Folder(words.name_or_path))
 
 
 def sampler(folder: Folder, words: "object", **settings: object) -> Sampler:
     from stages.pool import load_model
 
-    return Sampler(load_model(folder, gpu=False), words, DistillSettings.model_validate(settings), LENGTH)
+    given = DistillSettings.model_validate(settings)
+    return Sampler(load_model(folder, gpu=False), words, definition_of(words), given, LENGTH)
 
 
 def surprises(model: "object", draft: Draft) -> np.ndarray:
@@ -82,7 +92,9 @@ def test_other_caches_hold_the_same_context(kind: str, words: "object") -> None:
     model = random_model(kind, words, num_key_value_heads=2, **({} if kind == "llama" else {"sliding_window": 8}))
     with torch.no_grad():
         model.get_output_embeddings().weight[words.eos_token_id] *= 10  # so that some end early
-    drafts = Sampler(model, words, DistillSettings(), LENGTH).sample([[], [5, 9, 77]] * 8, numbers(range(16)))
+    drafts = Sampler(model, words, definition_of(words), DistillSettings(), LENGTH).sample(
+        [[], [5, 9, 77]] * 8, numbers(range(16))
+    )
     assert len({draft.ended for draft in drafts}) == 2
     for draft in drafts:
         assert draft.nats == pytest.approx(surprises(model, draft).sum(), rel=1e-5)
@@ -90,7 +102,7 @@ def test_other_caches_hold_the_same_context(kind: str, words: "object") -> None:
 
 
 def test_a_model_without_a_key_value_cache_is_refused(words: "object") -> None:
-    made = Sampler(random_model("mamba", words, state_size=4), words, DistillSettings(), LENGTH)
+    made = Sampler(random_model("mamba", words, state_size=4), words, definition_of(words), DistillSettings(), LENGTH)
     with pytest.raises(UsageError, match="a mamba model cannot be distilled"):
         made.sample([[]], numbers(range(1)))
 
@@ -112,9 +124,32 @@ def test_the_likeliest_token_is_what_transformers_generates(writer: Folder, word
     assert draft.tokens == expected[: len(draft.tokens)]
 
 
+@pytest.mark.parametrize("special", [(BOS, EOS), (BOS, "[gMASK]", "<sop>", EOS)])
+def test_a_model_with_bos_writes_from_bos_and_never_writes_it(special: tuple[str, ...], tmp_path: Path) -> None:
+    """Documents are drawn from what the tokenizer puts before a text: one token, or two (GLM)."""
+    opening = special[1:-1] or special[:1]
+    import_tokenizer(byte_level(tmp_path / "source", special, " ".join((*opening, "$A"))), Folder(tmp_path / "lineage"))
+    words = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "lineage"))
+    model, end = random_model("llama", words), words.convert_tokens_to_ids(EOS)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[end] *= 10
+    made = Sampler(model, words, definition_of(words), DistillSettings(), LENGTH)
+    drafts = made.sample([[], [20, 21, 22]] * 4, numbers(range(8)))
+    assert any(draft.ended for draft in drafts)
+    begin = words("")["input_ids"]
+    assert begin == words.convert_tokens_to_ids(list(opening))
+    for draft in drafts:
+        whole = torch.tensor([[*begin, *draft.tokens, *([end] if draft.ended else [])]])
+        with torch.no_grad():
+            found = model(input_ids=whole[:, :-1]).logits.log_softmax(dim=-1)
+        chosen = -found[0].gather(1, whole[0, 1:, None])[len(begin) - 1 + draft.prompt_tokens :].double()
+        assert draft.nats == pytest.approx(float(chosen.sum()), rel=1e-5)
+        assert not set(words.convert_tokens_to_ids(list(special))) & set(draft.tokens)
+
+
 def test_what_is_no_text_is_never_drawn(words: "object") -> None:
     special = set(words.all_special_ids)
-    assert forbidden_tokens(words, len(words) + 3, words.eos_token_id).tolist() == [
+    assert forbidden_tokens(words, definition_of(words), len(words) + 3, words.eos_token_id).tolist() == [
         *sorted(special - {words.eos_token_id}),
         *range(len(words), len(words) + 3),
     ]
