@@ -6,9 +6,7 @@ from pipeline.gate.sizing import documents_needed
 from pipeline.making import Making, Tokenizer, earlier_datasets
 from pipeline.selecting import run_choose
 from stages import evaluate, ingest, replay, select, tokenize
-from stages.errors import UsageError
 from stages.storage import Folder
-from stages.tokenizer_folder import load_definition
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def run_tokenizer(making: Making) -> Tokenizer:
     """The lineage's tokenizer: made with the base, the same ever after."""
     folder, settings = making.workspace.tokenizer, making.recipe.tokenizer
     if making.lineage.updates:
-        return lineage_tokenizer(making)
+        return Tokenizer(tokenize.tokenizer_digest(folder))
     path = making.recipe.model.path or settings.path
     source = None if path is None else Folder(path).local()
 
@@ -94,17 +92,6 @@ def run_tokenizer(making: Making) -> Tokenizer:
         else {**settings.identity(), "data": making.arrival.digests}
     )
     return making.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
-
-
-def lineage_tokenizer(making: Making) -> Tokenizer:
-    """The tokenizer that the lineage began with; ``UsageError`` if the recipe asks for another end of documents."""
-    definition, asked = load_definition(making.workspace.tokenizer), making.recipe.tokenizer.end_of_text
-    if asked not in (None, definition.end_of_text):
-        raise UsageError(
-            f"tokenizer.end_of_text: {asked!r} asked for, but documents of this lineage end with "
-            f"{definition.end_of_text!r}; that is fixed when a lineage begins"
-        )
-    return Tokenizer(definition.digest)
 
 
 def run_tokenize(

@@ -1,6 +1,6 @@
 """A base that someone else trained: taken over as it is, with the text that it writes itself where D0 is not there."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pipeline.config import Recipe
@@ -38,7 +38,8 @@ def take_over(making: Making, data: Data, start: Start) -> Update:
         tokens = {**tokens, distill.NAME: run_tokenize(making, distill.NAME, documents[distill.NAME], data.tokenizer)}
     scores = run_evaluate(making, trained, release, tokens) if tokens else evaluate.EvaluateOutcome()
     nothing = replay.ReplayOutcome(0, 0, 0, 0.0, 0.0, "none", 0.0, {})
-    return account(making, documents, tokens, {}, nothing, trained, release, scores, written)
+    made = account(making, documents, tokens, {}, nothing, trained, release, scores, written)
+    return replace(made, notes=[*made.notes, f"tokenizer: {data.tokenizer.form}"])
 
 
 def run_import(making: Making) -> Start:

@@ -1,9 +1,11 @@
 """How an update came about, as its record keeps it; and the end of it, with a release or without one."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.card.write import write_card
+from pipeline.config import differences
 from pipeline.gap import gaps
 from pipeline.gate.verdict import Verdict
 from pipeline.handover import drop_optimizers, keep_optimizer
@@ -14,6 +16,23 @@ from pipeline.steps import now
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
 
 STATES = {"passed": RELEASED, "refused": REFUSED, "held": UNDECIDED}  # of an update, by the gate's verdict
+
+
+def losses_before(making: Making) -> tuple[Mapping[str, float], list[str]]:
+    """The current release's losses as it was recorded, and notes; none if they were measured in another way.
+
+    Losses in windows of another length, or of documents that were read otherwise, differ without any forgetting.
+    """
+    current = making.lineage.current()
+    if current is None:
+        return {}, []
+    folders = (making.workspace.update(current.id) / "evaluation", making.folder / "evaluation")
+    ways = [folder.manifest()["identity"]["settings"] for folder in folders if folder.committed()]
+    measured = [{name: way.get(name) for name in ("seq_len", "reading")} for way in ways]
+    if measured and measured[0] != measured[-1]:
+        changed = "; ".join(differences(measured[0], measured[-1]))
+        return {}, [f"forgetting is left out: {current.id} was measured otherwise ({changed}); the gate says more"]
+    return current.losses.get("release", {}), []
 
 
 def account(
@@ -35,8 +54,7 @@ def account(
         data[name]["select"] = asdict(chosen)
     if written is not None:
         data[distill.NAME]["distill"] = asdict(written)
-    current = making.lineage.current()
-    before = current.losses.get("release", {}) if current else {}
+    before, remarks = losses_before(making)
     after = scores.losses.get("release", {})
     return Update(
         id=making.id,
@@ -78,7 +96,7 @@ def account(
         parameters=train.count_parameters(making.folder / "release" / "model"),
         gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
-        notes=[f"anneal: {release.because}", *scores.notes],
+        notes=[f"anneal: {release.because}", *scores.notes, *remarks],
     )
 
 

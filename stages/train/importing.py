@@ -21,7 +21,7 @@ from stages.model_folder import (
     weight_files,
 )
 from stages.storage import Folder
-from stages.tokenizer_folder import TOKENIZER, load_definition
+from stages.tokenizer_folder import TOKENIZER
 
 if TYPE_CHECKING:
     import torch
@@ -76,12 +76,23 @@ def check_vocabulary(source: Path) -> None:
     config = read_config(source)
     sizes = [part.get("vocab_size") for part in (config, config.get("text_config") or {})]
     rows = next((size for size in sizes if isinstance(size, int)), None)
-    ids = load_definition(Folder(source)).num_ids
+    ids = num_ids(source)
     if rows is not None and ids > rows:
         raise UsageError(
             f"{source}: the tokenizer has ids up to {ids - 1:,}, but the model's embedding has {rows:,} rows "
             f"(vocab_size): they are not of one model, or tokens were added without resize_token_embeddings"
         )
+
+
+def num_ids(source: Path) -> int:
+    """One more than the greatest id of a folder's tokenizer, whatever token ends its documents."""
+    from tokenizers import Tokenizer
+
+    try:
+        words = Tokenizer.from_file(str(source / TOKENIZER))
+    except Exception as error:  # the library raises a bare Exception
+        raise UsageError(f"{source / TOKENIZER}: not a tokenizer that tokenizers can load: {error}") from error
+    return max(words.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def check_length(model: Path, seq_len: int) -> None:
@@ -115,7 +126,8 @@ def import_model(source: Path, out: Folder, tokenizer: Folder | None = None) -> 
     from stages.train.weights import digest, load_model, model_weights, save_model, write_folder
 
     check_importable(source)
-    check_end_of_text(source)
+    if tokenizer is None:
+        check_end_of_text(source)
     try:
         model = load_model(source)
     except StageError as error:
