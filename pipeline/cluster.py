@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from stages import warm
 from stages.errors import UsageError
 from stages.operators import environment
 from stages.room import find_room
@@ -22,15 +23,18 @@ SOURCE = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def connected(num_cpus: int | None = None) -> Iterator[None]:
-    """A cluster to work on. Raises ``UsageError`` where the entrypoints of submitted jobs hold every CPU it has."""
-    with joined(num_cpus):
+def connected(num_cpus: int | None = None, models: bool = True) -> Iterator[None]:
+    """A cluster to work on; ``models`` says whether models will run on it, whose workers are then forked warm.
+
+    Raises ``UsageError`` if the entrypoints of submitted jobs hold every CPU it has.
+    """
+    with joined(num_cpus, models):
         refuse_full()
         yield
 
 
 @contextmanager
-def joined(num_cpus: int | None = None) -> Iterator[None]:
+def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
     """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start a local Ray and end it.
 
     A local Ray dies with its driver, also by ``kill -9``; on a cluster, all that the driver started does. A local
@@ -46,7 +50,7 @@ def joined(num_cpus: int | None = None) -> Iterator[None]:
         return
     with redirect_stdout(sys.stderr):  # what raylets have to say, to the last moment, is no part of a command's result
         with signals_kept():
-            start(num_cpus)
+            start(num_cpus, models)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
@@ -87,19 +91,21 @@ def job_variables() -> dict[str, str]:
     return found
 
 
-def start(num_cpus: int | None) -> None:
+def start(num_cpus: int | None, models: bool) -> None:
     """``ray.init`` on the cluster that is named, or on this machine alone."""
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
     alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes a local Ray's one node back
-    runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}}
+    workers = warm.runtime_env(joined=bool(address)) if models else {}
+    runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}, **workers}
     if address:
         given = (
             job_variables()
         )  # Ray refuses a variable that is given twice; a trial of a study starts Ray Train itself
         variables = {name: value for name, value in {**QUIET, **RAY_TRAIN_DEFAULTS}.items() if name not in given}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env={"env_vars": variables})
+        runtime_env = {"env_vars": variables, **workers}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
         return
     os.environ.update(alone)
     ray.init(

@@ -19,7 +19,7 @@ def verify_tokens(uri: str, name: str | None, documents: int | None, progress: P
     """
     workspace = Workspace.open(uri)
     found = {}
-    with connected():
+    with connected(models=False):
         for dataset in datasets_of(workspace, name):
             folder = workspace.dataset(dataset)
             outcome = tokenize.verify(folder, workspace.tokenizer, folder / "tokens", documents, progress)

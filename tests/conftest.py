@@ -8,6 +8,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("REWARM_WARM_WORKERS", "1")  # commands that join the tests' Ray fork their workers too
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +16,9 @@ def ray_cluster() -> Iterator[None]:
     """A real local Ray with two CPUs, shared by every test that needs one."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    from stages import warm
+
+    forked = warm.runtime_env(joined=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=forked)
     yield
     ray.shutdown()

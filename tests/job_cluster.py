@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import psutil
-from small_lineage import wait_gone
+from small_lineage import started_by, wait_gone
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -67,7 +67,7 @@ class Cluster:
 
     def kill(self) -> None:
         """Take the whole cluster away at once, as when a head's machine is gone."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
+        family = started_by(psutil.Process(self.process.pid))
         self.process.send_signal(signal.SIGKILL)
         for child in family:
             try:

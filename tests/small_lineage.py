@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -85,6 +86,25 @@ def wait_gone(processes: list[psutil.Process], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def started_by(process: psutil.Process) -> list[psutil.Process]:
+    """All processes that a command has started, the forks of a warm server of its Ray included."""
+    found = process.children(recursive=True)
+    started = {child.pid for child in found}
+    for other in psutil.process_iter():
+        if "stages.warm.server" in words(other) and raylet_of(other) in started:
+            with suppress(psutil.NoSuchProcess):
+                found += [other, *other.children(recursive=True)]
+    return found
+
+
+def raylet_of(process: psutil.Process) -> int:
+    """The raylet that a process belongs to; 0 if it has just ended."""
+    try:
+        return int(process.environ().get("RAY_RAYLET_PID", 0))
+    except psutil.Error:
+        return 0
+
+
 def is_agent(process: psutil.Process) -> bool:
     return any("Agent" in word or "agent" in word for word in words(process))
 
@@ -107,14 +127,14 @@ def alive(process: psutil.Process) -> bool:
 def kill_when(command: list[str], marker: Callable[[], bool]) -> bool:
     """Start a command and kill its process with signal 9 as soon as ``marker`` holds; whether it came to that."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    family = psutil.Process(process.pid)
+    driver = psutil.Process(process.pid)
     deadline = time.monotonic() + 600
     while process.poll() is None and not marker():
         assert time.monotonic() < deadline, "the marker never came"
         time.sleep(0.02)
     if process.poll() is not None:
         return False
-    children = family.children(recursive=True)
+    children = started_by(driver)
     process.send_signal(signal.SIGKILL)
     process.wait()
     wait_gone(children)

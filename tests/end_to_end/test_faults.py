@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm, wait_gone, words
+from small_lineage import Lineage, command, rewarm, started_by, wait_gone, words
 
 pytestmark = pytest.mark.faults
 KILLS = 8
@@ -30,7 +30,7 @@ def kill_after(arguments: list[str], seconds: float, worker: bool) -> bool:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = started_by(psutil.Process(process.pid))
         workers = [child for child in family if "RayTrainWorker" in " ".join(words(child))]
         if worker and workers:
             workers[0].kill()
@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_with_one_worker(base: Lineage, undisturbed: dict[s
     while not list(checkpoints.glob("checkpoint_*/progress.json")):
         time.sleep(0.05)
         assert process.poll() is None
-    family = psutil.Process(process.pid).children(recursive=True)
+    family = started_by(psutil.Process(process.pid))
     process.kill()
     wait_gone(family)
     done = rewarm(*update, "--set", "train.num_workers=1")

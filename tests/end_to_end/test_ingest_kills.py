@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_lineage import stdlib, wait_gone
+from small_lineage import started_by, stdlib, wait_gone
 
 pytestmark = pytest.mark.faults
 
@@ -82,7 +82,7 @@ def test_kills_at_random_moments_change_nothing(source: Path, undisturbed: dict[
             process.wait(dice.uniform(4, 16))
             break
         except subprocess.TimeoutExpired:
-            family = psutil.Process(process.pid).children(recursive=True)
+            family = started_by(psutil.Process(process.pid))
             process.kill()
             process.wait()
             wait_gone(family)

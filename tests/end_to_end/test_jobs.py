@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from job_cluster import Cluster, Machine
-from small_lineage import Lineage, rewarm
+from small_lineage import Lineage, rewarm, started_by
 
 pytestmark = pytest.mark.faults
 
@@ -255,7 +255,7 @@ def metric(cluster: Cluster, name: str, **labels: str) -> float | None:
 def training(cluster: Cluster) -> list[psutil.Process]:
     """The training workers among a cluster's processes."""
     found = []
-    for process in psutil.Process(cluster.process.pid).children(recursive=True):
+    for process in started_by(psutil.Process(cluster.process.pid)):
         try:
             if "RayTrainWorker" in " ".join(process.cmdline()):
                 found.append(process)

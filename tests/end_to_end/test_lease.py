@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm, wait_gone
+from small_lineage import Lineage, command, rewarm, started_by, wait_gone
 
 from pipeline.lease import look
 from stages.storage import Folder
@@ -40,7 +40,7 @@ def test_a_command_that_slept_through_a_take_over_commits_nothing(tmp_path: Path
         assert second.returncode == 2
         assert "another rewarm command is writing to this workspace: `rewarm init " in second.stderr
 
-        family = psutil.Process(first.pid).children(recursive=True)
+        family = started_by(psutil.Process(first.pid))
         first.send_signal(signal.SIGSTOP)
         time.sleep(TTL)
         third = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment, timeout=400)

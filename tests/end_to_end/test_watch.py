@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from small_lineage import Lineage, command, rewarm, wait_gone
+from small_lineage import Lineage, command, rewarm, started_by, wait_gone
 from watch_webhook import webhook
 
 SLOW = 400
@@ -101,7 +101,7 @@ class Running:
             time.sleep(0.05)
 
     def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return started_by(psutil.Process(self.process.pid))
 
     def trains(self) -> bool:
         """Whether its update has workers that train."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_lineage import wait_gone
+from small_lineage import started_by, wait_gone
 from watch_webhook import webhook
 from watch_world import with_base
 
@@ -43,7 +43,7 @@ def start(workspace: Path, inbox: Path, url: str, log: Path) -> subprocess.Popen
 
 def end(watch: subprocess.Popen[bytes], how: str) -> None:
     """Kill a watch alone, its update alone, both, or ask it to end."""
-    family = psutil.Process(watch.pid).children(recursive=True)
+    family = started_by(psutil.Process(watch.pid))
     if how in ("update", "both"):
         for process in family:
             with suppress(psutil.NoSuchProcess):

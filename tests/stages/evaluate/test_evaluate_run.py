@@ -11,7 +11,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from small_lineage import words
+from small_lineage import started_by, words
 
 from stages.errors import StageError
 from stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
@@ -172,7 +172,7 @@ class KillsEachActorOnce(Silent):
 
         if self.label != "evaluate" or self.killed:
             return
-        own = psutil.Process().children(recursive=True)  # a local Ray's workers are this process's descendants
+        own = started_by(psutil.Process())  # a local Ray's workers are this process's descendants
         self.killed = [one.pid for one in own if "ray::Evaluator" in " ".join(words(one))]
         for pid in self.killed:
             os.kill(pid, signal.SIGKILL)

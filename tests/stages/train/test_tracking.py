@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from small_lineage import words
+from small_lineage import started_by, words
 from training_world import BATCH, SEQ_LEN, World
 
 from stages.progress import Silent
@@ -47,9 +47,7 @@ def test_progress_outlives_a_late_answer_and_a_death(world: World, monkeypatch: 
     with watched(world.job("watched"), shown) as tracker:
         tell(tracker, 3)
         wait_for(lambda: shown.tokens == 3 * per_step)
-        process = next(
-            child for child in psutil.Process().children(recursive=True) if "Tracker" in " ".join(words(child))
-        )
+        process = next(child for child in started_by(psutil.Process()) if "Tracker" in " ".join(words(child)))
         process.suspend()
         time.sleep(1)
         process.resume()

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
-from small_lineage import words
+from small_lineage import started_by, words
 from training_world import BATCH, SEQ_LEN, STEPS, World
 
 from stages import anneal, train
@@ -36,7 +36,7 @@ def weights(folder: Folder) -> str:
 
 def actors(kind: str) -> list[psutil.Process]:
     """Actors of this session's cluster, by the names Ray gives its processes."""
-    mine = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
+    mine = [child for child in started_by(psutil.Process()) if child.is_running()]
     return [child for child in mine if kind in " ".join(words(child))]
 
 

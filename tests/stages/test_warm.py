@@ -1,0 +1,125 @@
+"""Forked workers: arguments, environment and exit codes pass through; kills on either side end both."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from small_lineage import alive, words
+
+import stages.warm
+from stages.warm.client import address
+
+CLIENT = Path(stages.warm.__file__).with_name("client.py")
+SERVE = "import sys; from pathlib import Path; from stages.warm.server import Server; Server(Path(sys.argv[1])).serve()"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stand-in for a raylet, the server of one of its jobs, and how a worker is started."""
+
+    raylet: subprocess.Popen[bytes]
+    server: subprocess.Popen[bytes]
+    environment: dict[str, str]
+
+    def worker(self, script: Path, *arguments: str, **more: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-ISE", str(CLIENT), str(script), *arguments]
+        environment = {**self.environment, **more}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    raylet = subprocess.Popen(["sleep", "600"])
+    environment = {
+        **os.environ, "TMPDIR": str(tmp_path), "RAY_JOB_ID": "01000000", "RAY_RAYLET_PID": str(raylet.pid),
+    }  # fmt: skip
+    place = address(environment)
+    place.parent.mkdir(mode=0o700)
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(place)], env=environment)
+    wait_for(place.exists)
+    yield Node(raylet, server, environment)
+    for process in (raylet, server):
+        process.kill()
+        process.wait()
+
+
+def test_a_fork_has_its_clients_arguments_environment_and_streams(node: Node, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("import os, sys; print(sys.argv, os.environ['MINE'], os.getcwd()); print('no', file=sys.stderr)")
+    worker = node.worker(script, "--id", "a b", MINE="ü")
+    out, err = worker.communicate(timeout=30)
+    assert out == f"{[str(script), '--id', 'a b']} ü {Path.cwd()}\n"
+    assert err == "no\n"
+    assert worker.returncode == 0
+
+
+@pytest.mark.parametrize(("end", "code"), [("sys.exit(7)", 7), ("1 / 0", 1), ("sys.exit('no')", 1)])
+def test_a_worker_ends_with_its_own_exit_code(node: Node, tmp_path: Path, end: str, code: int) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(f"import sys\n{end}\n")
+    worker = node.worker(script)
+    worker.communicate(timeout=30)
+    assert worker.returncode == code
+
+
+def test_a_killed_client_takes_its_fork_along_and_the_server_serves_on(node: Node, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    worker = node.worker(script)
+    assert worker.stdout is not None
+    fork = psutil.Process(int(worker.stdout.readline()))
+    assert fork.ppid() == node.server.pid
+    worker.send_signal(signal.SIGKILL)
+    wait_for(lambda: not alive(fork))
+    script.write_text("print('again')")
+    assert node.worker(script).communicate(timeout=30)[0] == "again\n"
+
+
+def test_a_signal_reaches_the_fork_and_a_killed_fork_ends_its_client(node: Node, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    for give in (lambda client, fork: client.terminate(), lambda client, fork: os.kill(fork, signal.SIGKILL)):
+        client = node.worker(script)
+        assert client.stdout is not None
+        fork = int(client.stdout.readline())
+        give(client, fork)
+        assert client.wait(timeout=30) != 0
+        wait_for(lambda fork=fork: not psutil.pid_exists(fork))  # type: ignore[misc]
+
+
+def test_the_server_ends_with_its_raylet(node: Node) -> None:
+    node.raylet.kill()
+    node.raylet.wait()
+    assert node.server.wait(timeout=10) == 0
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_rays_workers_are_forked_once_the_server_runs() -> None:
+    import ray
+
+    @ray.remote(num_cpus=0)
+    class Worker:
+        def parent(self) -> int:
+            return os.getppid()
+
+    def parent() -> list[str]:
+        worker = Worker.remote()
+        found: int = ray.get(worker.parent.remote())
+        ray.kill(worker)
+        return words(psutil.Process(found))
+
+    wait_for(lambda: "stages.warm.server" in parent(), 60)
