@@ -113,3 +113,28 @@ def test_a_good_arrival_then_starts_from_the_trunk_before(workspace: Path, base:
     healed = status(workspace)
     assert (healed["release"], healed["updates"][2]["weights"]) == ("0002-code", update["weights"])
     assert healed["updates"][2]["gate"] == update["gate"]
+
+
+@pytest.mark.faults
+def test_an_arrival_without_a_validation_split_is_held_until_a_person_promotes_it(
+    base: Lineage, tmp_path: Path
+) -> None:
+    """One document: nothing of it is held out, so nothing shows whether it was learned."""
+    workspace = tmp_path / "workspace"
+    shutil.copytree(base.workspace, workspace)
+    (tmp_path / "solo").mkdir()
+    shutil.copy(sorted(base.code.iterdir())[3], tmp_path / "solo" / "one.txt")
+    solo = ("update", workspace, "--data", f"solo={tmp_path / 'solo'}", "--set", "budget.update_tokens=1024")
+    done = rewarm(*solo)
+    assert done.returncode == 4, done.stderr[-3000:]
+    assert "gate: HELD, undecided, against 0000-docs" in done.stdout
+    assert "solo: its validation split has too few tokens for a loss" in done.stdout
+    assert "`rewarm promote WORKSPACE 0001-solo`" in done.stdout
+    assert "0001-solo held, undecided" in done.stdout
+    found = status(workspace)
+    assert (found["release"], found["updates"][1]["state"]) == ("0000-docs", "undecided")
+    assert found["updates"][1]["gate"]["undecided"][0] == "loss solo"
+    assert rewarm(*solo).returncode == 4, "it was taken in"
+    promoted = rewarm("promote", workspace, "1")
+    assert promoted.returncode == 0, promoted.stderr
+    assert status(workspace)["release"] == "0001-solo"
