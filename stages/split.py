@@ -83,6 +83,13 @@ class SplitSize:
     cap: float = 0.0  # … if that takes no more than this share of the documents
 
 
+def expected_share(size: SplitSize, documents: float, worth_each: float) -> float:
+    """The share of so many documents that a split will take, each worth ``worth_each`` of equal length on average."""
+    if not size.share or size.cap <= size.share or documents <= 0 or worth_each <= 0:
+        return size.share
+    return max(size.share, min(size.cap, size.worth / worth_each / documents))
+
+
 def worth_of(sizes: npt.NDArray[np.int64]) -> float:
     """How many documents of equal length these are worth, ``(Σ size)² / Σ size²`` (Kish 1965, section 11.7)."""
     squares = float((sizes.astype(np.float64) ** 2).sum())

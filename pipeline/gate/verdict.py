@@ -127,6 +127,8 @@ def conclude(checks: list[Check], settings: GateSettings, against: str, notes: S
     else:
         decided = sum(one.outcome == "passed" for one in checks)
         summary = f"{decided} of {len(checks)} checks passed" if checks else "there was nothing to compare"
+        if covered := sum(one.outcome == "undecided" and not one.counts for one in checks):
+            summary += f"; {covered} generated tasks saw too little, and the losses on their documents decide"
         outcome, because = "passed", [summary, *undecided]
     return Verdict(
         passed=outcome == "passed",
@@ -243,7 +245,8 @@ def guard(one: Comparison, limit: float, test: Test, settings: GateSettings) -> 
         if worse > limit:
             return "passed", f"{what} {worse:.3f}{since}, more than {limit:g}, which may be chance{chance}"
         return "passed", f"{found.change:+.3f}{since}, within the limit of {limit:g}"
-    return "undecided", f"{what} {worse:.3f}{since}, the limit is {limit:g}: {blind(found, test)}"
+    moved = f"{what} {worse:.3f}" if worse > 0 else f"{found.change:+.3f}"
+    return "undecided", f"{moved}{since}, the limit is {limit:g}: {blind(found, test)}"
 
 
 def learned(found: Estimate, test: Test, settings: GateSettings) -> tuple[Outcome, str]:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.planner.sample import Sample
+from stages.split import SplitSize, expected_share, worth_of
 from stages.tokens import TokenStream
 
 NORMAL_95 = 1.96  # standard errors either side that hold 95 % of a normal distribution
@@ -38,7 +39,7 @@ def account(
     known: npt.NDArray[np.bool_],
     stream: TokenStream,
     stored: float,
-    validation_share: float,
+    validation: SplitSize,
     held_out: float,
     file_bytes: int,
 ) -> Amount:
@@ -58,6 +59,8 @@ def account(
     scale = file_bytes / sample.pieces.sum()
     text_bytes = density * file_bytes
     tokens = text_bytes * per_byte
+    worth_each = worth_of(sample.sizes[new]) / max(1, int(new.sum()))
+    validation_share = expected_share(validation, float(new.sum() * scale), worth_each)
     trained = (1 - validation_share) * (1 - held_out)
     error = None if density_error is None else math.hypot(density_error, per_byte_error or 0.0)
     return Amount(

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Recipe
+from pipeline.gate.sizing import documents_needed
 from pipeline.lineage import Lineage
 from pipeline.making import evaluation_places
 from pipeline.planner.amount import NORMAL_95, Amount, account, first_of_each, ratio
@@ -45,7 +46,7 @@ from stages.errors import UsageError
 from stages.evaluate.run import RELEASE, losses_file
 from stages.ingest import InputFile
 from stages.progress import Progress
-from stages.split import contains, read_index
+from stages.split import SplitSize, contains, read_index
 from stages.storage import Folder
 from stages.tokens import TokenStream
 
@@ -82,7 +83,9 @@ def survey(
     stream = TokenStream(tokens / "train")
     held_out = overlap(sample, lineage) if recipe.ingest.decontaminate.enabled else 0.0
     file_bytes = sum(file.size for file in files)
-    amount = account(sample, known, stream, stored, recipe.ingest.validation_share, held_out, file_bytes)
+    needed = documents_needed(recipe.gate, len(lineage.datasets()) + len(inputs))
+    validation = SplitSize(recipe.ingest.validation_share, needed, recipe.ingest.validation_cap)
+    amount = account(sample, known, stream, stored, validation, held_out, file_bytes)
     measured = run_trunk(lineage, recipe, tokens / "train", scratch, progress)
     return Survey(amount, compare(lineage, recipe, sample, known, stream, measured, progress))
 

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.actions import write_report
 from pipeline.base import recipe_of
 from pipeline.card.write import CARD, make_card
-from pipeline.lineage import REFUSED, Lineage, Update
+from pipeline.lineage import REFUSED, UNDECIDED, Lineage, Update
 from pipeline.releases.leftovers import find_leftovers
 from pipeline.releases.prune import find_prunable, refuse_damaged_records
 from pipeline.releases.prune import prune as run_prune
@@ -20,6 +20,8 @@ from pipeline.verify import verify as run_verify
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 
+STATES = {REFUSED: "refused by the gate", UNDECIDED: "held by the gate, undecided"}
+
 
 def promote(uri: str, name: str, because: str, dry_run: bool, terminal: Terminal) -> dict[str, Any]:
     """Make an update's release the current one, in one step; its weights are checked first."""
@@ -31,7 +33,8 @@ def promote(uri: str, name: str, because: str, dry_run: bool, terminal: Terminal
         if not dry_run:
             lineage.promote(update.id, because)
             write_report(workspace)
-        return moved(before, update.id, because, dry_run, f"refused by the gate: {why(update)}" if why(update) else "")
+        warning = f"{STATES[update.state]}: {why(update)}" if update.state in STATES else ""
+        return moved(before, update.id, because, dry_run, warning)
 
 
 def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[str, Any]:
@@ -58,9 +61,9 @@ def check_release(workspace: Workspace, update: Update, terminal: Terminal) -> N
 
 
 def why(update: Update) -> str:
-    """Why the gate refused an update; empty where it did not."""
+    """Why the gate refused or held an update; empty if it did not."""
     reasons: list[str] = update.gate.get("because", [])
-    return "; ".join(reasons) or "it gave no reason" if update.state == REFUSED else ""
+    return "; ".join(reasons) or "it gave no reason" if update.state in STATES else ""
 
 
 def moved(before: str | None, now: str, because: str, dry_run: bool, warning: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from stages.split import (
     VALIDATE,
     SplitSize,
     content_digest,
+    expected_share,
     grown_bound,
     read_index,
     split_documents,
@@ -122,3 +123,17 @@ def test_worth_by_hand() -> None:
     assert worth_of(np.array([5, 5, 5, 5])) == 4
     assert worth_of(np.array([1000, 1, 1])) == pytest.approx(1.004, abs=1e-3)
     assert worth_of(np.array([], np.int64)) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "documents", "each", "share"),
+    [
+        (SplitSize(0.02, 10, 0.1), 10_000, 0.5, 0.02),
+        (SplitSize(0.02, 10, 0.1), 400, 0.5, 0.05),
+        (SplitSize(0.02, 10, 0.1), 50, 0.5, 0.1),
+        (SplitSize(0.2, 10, 0.1), 50, 0.5, 0.2),
+        (SplitSize(0.0, 10, 0.1), 50, 0.5, 0.0),
+    ],
+)
+def test_the_share_that_a_plan_expects(size: SplitSize, documents: int, each: float, share: float) -> None:
+    assert expected_share(size, documents, each) == pytest.approx(share)

@@ -129,7 +129,9 @@ def test_a_generated_task_holds_nothing_up_as_the_loss_on_its_documents_sees_mor
     few = task("rewarm_docs_continuation", 4, 1, n=48, generated=True)
     found = verdict(LEARNED, loss("docs", 0.1, 0.01), few)
     assert (found.outcome, found.checks[2].outcome, found.checks[2].counts) == ("passed", "undecided", False)
-    assert found.because == ["2 of 3 checks passed"]
+    assert found.because == [
+        "2 of 3 checks passed; 1 generated tasks saw too little, and the losses on their documents decide"
+    ]
     assert found.checks[2].because.endswith("; the loss on the same documents decides")
     assert verdict(LEARNED, loss("docs", 0.1, 0.4), few).undecided == ["loss docs"]
     harmed = task("rewarm_docs_continuation", 40, 1, n=48, generated=True)
