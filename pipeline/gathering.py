@@ -129,34 +129,33 @@ def run_select(making: Making, tokens: dict[str, tokenize.TokenizeOutcome]) -> d
     }
 
 
-def update_budget(making: Making, selected: dict[str, select.SelectOutcome]) -> int | None:
-    """Tokens to train: what the budget says, else so many epochs of what is selected, else (null) one."""
+def update_budget(making: Making) -> tuple[int | None, int]:
+    """Tokens to train (null: all that the arrival holds), and how many passes over the arrival that is."""
     recipe, epochs = making.recipe, making.recipe.select.epochs
     if not making.lineage.updates:
-        return recipe.budget.base_tokens
-    if recipe.budget.update_tokens is not None and epochs is not None:
-        making.runner.progress.note(f"select.epochs {epochs} is not applied: budget.update_tokens says what is trained")
-    if recipe.budget.update_tokens is not None or epochs is None:
-        return recipe.budget.update_tokens
-    streams = [making.new_tokens(name, selected).open() for name in making.arrival.inputs]
-    length = recipe.train.seq_len
-    return epochs * length * sum(stream.num_sequences(length) for stream in streams)
+        return recipe.budget.base_tokens, 1
+    budget = recipe.budget.update_tokens
+    if budget is not None and epochs is not None:
+        making.runner.progress.note(
+            f"select.epochs {epochs} is not applied: budget.update_tokens {budget:,} says what is trained"
+        )
+    return budget, epochs or 1
 
 
 def run_replay(
     making: Making, tokens: dict[str, tokenize.TokenizeOutcome], selected: dict[str, select.SelectOutcome]
 ) -> replay.ReplayOutcome:
     """Which sequences are trained, new and replayed, and in which order."""
-    recipe, positions = making.recipe, making.lineage.replayed()
+    recipe, carried = making.recipe, making.lineage.replayed()
     earlier = earlier_datasets(making.workspace, making.lineage)
-    budget = update_budget(making, selected)
+    budget, passes = update_budget(making)
     settings = recipe.replay if making.lineage.updates else replay.ReplaySettings(share=0)
     return making.runner.run(
         "replay",
         lambda: replay.run(
             {name: making.new_tokens(name, selected) for name in tokens},
             earlier,
-            positions,
+            carried,
             making.folder / "mixture",
             settings,
             recipe.train.seq_len,
@@ -167,6 +166,7 @@ def run_replay(
             making.runner.progress,
             view=select.SELECTED,
             weights=making.weights,
+            passes=passes,
         ),
         replay.ReplayOutcome,
         making.folder / "mixture",
@@ -175,12 +175,13 @@ def run_replay(
             "seq_len": recipe.train.seq_len,
             "global_batch": recipe.train.global_batch,
             "budget": budget,
+            "passes": passes,
             "seed": recipe.seed,
         },
         {
             "new": {name: (selected if name in selected else tokens)[name].digest for name in tokens},
             "earlier": {one.name: one.order_seed for one in earlier},
-            "positions": positions,
+            "carried": carried.to_json(),
             "weights": making.weights,
         },
     )

@@ -91,12 +91,12 @@ def count_documents(
     domains = replay.read_domains(documents, TokenStream(stream.folder))
     codes = domains.codes if rows is None else domains.codes[rows]
     names = pa.array(domains.names, pa.string())
-    reads = replay.sequence_reads(source, count, progress)
+    reads = replay.source_reads(source, count, run.mixture.seq_len, progress)
     ends, _ = stream.document_spans()
     sums = np.zeros((4, len(domains.names)), dtype=np.int64)
     first = 0
     for ids in stream.id_batches():
-        part = replay.document_reads(reads, ends, run.mixture.seq_len, first, first + len(ids))
+        part = replay.document_reads(reads, ends, first, first + len(ids))
         code = codes[first : first + len(ids)]
         figures = (np.ones(len(ids)), part.times > 0, part.times, part.tokens)
         sums += np.stack([np.bincount(code, figure, len(domains.names)) for figure in figures]).astype(np.int64)

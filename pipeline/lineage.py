@@ -9,6 +9,7 @@ from pipeline.steps import now
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import UsageError
 from stages.model_folder import dtype_of
+from stages.replay import Carried, carried
 from stages.storage import Folder
 from stages.train import Schedule
 
@@ -31,7 +32,7 @@ class Update:
     finished: str
     position: int  # tokens the trunk has trained in the lineage, after this update
     tokens: dict[str, int]  # planned, new, replayed, annealed
-    replay: dict[str, Any]  # requested, achieved, source, by_dataset
+    replay: dict[str, Any]  # requested, achieved, source, by_dataset, arrivals, version
     schedule: dict[str, Any]  # the phases, and the settings they come from
     losses: dict[str, dict[str, float]]  # trunk / release → dataset → nats
     bits_per_byte: dict[str, dict[str, float]]
@@ -54,6 +55,11 @@ class Update:
     def number(self) -> int:
         """Its place in the lineage."""
         return int(self.id.partition("-")[0])
+
+    def trained(self, dataset: str) -> bool:
+        """Whether any of a new dataset was trained; so it is where the record does not say, as that of an import."""
+        part = self.replay.get("arrivals", {}).get(dataset)
+        return part is None or part["sequences"] > 0
 
 
 class Lineage:
@@ -132,8 +138,11 @@ class Lineage:
         return self.head.position if self.head else 0
 
     def datasets(self) -> dict[str, Update]:
-        """Every dataset that the trunk has learned, and the update in which it was new."""
-        return {name: update for update in self.learned for name in update.datasets}
+        """Every dataset that the trunk has learned, and the update in which it was new.
+
+        A dataset of which no sequence was trained is not learned, though its name is taken (``ingested``).
+        """
+        return {name: update for update in self.learned for name in update.datasets if update.trained(name)}
 
     def release_dtype(self) -> str:
         """The dtype of the lineage's releases: that of the imported base, or float32 after random weights."""
@@ -141,13 +150,9 @@ class Lineage:
             return "float32"
         return dtype_of(self.workspace.update(self.updates[0].id) / "release" / "model")
 
-    def replayed(self) -> dict[str, int]:
-        """By the key of what was replayed (a dataset, or ``dataset@domain``): where in its own order replay stopped.
-
-        Reshuffled replay reads in orders of its own and moves nothing here.
-        """
-        parts = [part for update in self.learned for part in update.replay["by_dataset"].items()]
-        return {key: part["to"] for key, part in parts if part.get("order") != "reshuffled"}
+    def replayed(self) -> Carried:
+        """What the updates so far replayed of each dataset, and what they owe it."""
+        return carried(update.replay["by_dataset"] for update in self.learned)
 
     def followed(self) -> Schedule | None:
         """The schedule that the trunk was last trained under; None where nothing was trained (no base, or imported)."""

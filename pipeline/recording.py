@@ -74,6 +74,8 @@ def account(
             "achieved": mixture.achieved,
             "source": mixture.source,
             "by_dataset": mixture.by_dataset,
+            "arrivals": mixture.arrivals,
+            "version": mixture.version,
         },
         schedule={}
         if making.imports
@@ -96,7 +98,12 @@ def account(
         parameters=train.count_parameters(making.folder / "release" / "model"),
         gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
-        notes=[f"anneal: {release.because}", *scores.notes, *remarks],
+        notes=[
+            *(f"replay: {note}" for note in mixture.notes),
+            f"anneal: {release.because}",
+            *scores.notes,
+            *remarks,
+        ],
     )
 
 

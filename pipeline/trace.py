@@ -136,7 +136,7 @@ def wanted_of(run: Trunk, documents: Sequence[Traced]) -> tuple[dict[int, replay
                 inside = [one for one, hit in zip(inside, rows[at] == places, strict=True) if hit]
                 places = at[rows[at] == places]
             members[number] = inside
-            wanted[number] = replay.Wanted.of(stream.document_spans()[0], places, run.mixture.seq_len)
+            wanted[number] = replay.Wanted.of(stream.document_spans()[0], places)
     return wanted, members
 
 

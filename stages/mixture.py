@@ -1,50 +1,74 @@
-"""Contract 3: the mixture. Which sequence of which dataset stands at which place of a training run: a pure function.
+"""Contract 3, the mixture: which sequence of which dataset is read at each place of a training run, as a pure function.
 
 Nothing here holds a position: a run that resumes, on however many workers, asks for the next step and gets the
 sequences that an undisturbed run would have got. Replay writes a mixture, training and annealing read it.
+
+The order has a version, and each mixture carries it. Version 2: weights are kept exactly, however large; every second
+pass cuts a dataset at other places; a pass is continued after ``train.seq_len`` changed. Mixtures without a version
+were made by version 1 and are read as they were then.
 """
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import xxhash
 
-FEISTEL_ROUNDS = 6
+from stages.errors import StageError
+from stages.order import Grid, Order, Pass, Read, order_key
+
+ORDER_VERSION = 2
 MAX_DENOMINATOR = 1_000_000  # of the share of replay: products with a position stay far inside 64 bits
-PERIOD = 100_000  # turns after which sources of one group repeat their order: weights are kept to 0.001 % of the group
+PERIOD = 100_000  # most turns that are laid out at a time
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset's own order of sequences, and where in it this mixture begins to read."""
+    """What a mixture reads of a dataset: its own order of sequences, from a position on."""
 
     dataset: str
     num_sequences: int  # of ``seq_len`` tokens, in its training shards
     order_seed: int  # decides the order; kept from the update in which the dataset was new
-    start: int = 0  # position in that order; past ``num_sequences`` a next epoch begins, in another order
+    start: int = 0  # sequences of this length that were read before; past the end of a pass the next one begins
     weight: int = 1  # its part among the new (or the replayed) sources, relative to the other weights; at least 1
     view: str = ""  # the selection of its documents that is read, by name; "": all of them
+    num_tokens: int = 0  # in its training shards; 0 (version 1): all passes cut them at the same places
+    passes: int = 0  # whole passes before the one that ``start`` counts from
+    read: Read = ()  # of that pass, what was read before ``start`` in sequences of other lengths
 
     @property
     def key(self) -> str:
         """Names what is read: the dataset, or a selection of it."""
         return f"{self.dataset}@{self.view}" if self.view else self.dataset
 
-    def sequences(self, positions: np.ndarray) -> np.ndarray:
-        """Indices of sequences (int64) at the given positions, counted from ``start``."""
-        epochs, places = np.divmod(positions + self.start, self.num_sequences)
+    def begun(self, seq_len: int, later: int = 0) -> Pass:
+        """The pass that ``start`` counts from, as far as ``read`` left it; or one that is so many passes later."""
+        number, read = self.passes + later, () if later else self.read
+        if not self.num_tokens:
+            return Grid(seq_len, self.num_sequences, order_key(self.order_seed, self.key, number))
+        return Order(self.num_tokens, self.order_seed, self.key).begun(number, read, seq_len)
+
+    def locate(self, positions: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
+        """Passes after the one that ``start`` counts from, and places in that pass (int64 both), of positions."""
+        places = positions + self.start
+        left = self.begun(seq_len).count
+        later, inside = np.divmod(places - left, self.num_sequences)
+        return np.where(places < left, 0, later + 1), np.where(places < left, places, inside)
+
+    def starts(self, positions: np.ndarray, seq_len: int) -> np.ndarray:
+        """First tokens (int64, places in the dataset's stream) of the sequences at positions, counted from ``start``.
+
+        A sequence is ``seq_len`` inputs and their targets, so ``seq_len + 1`` tokens from there on.
+        """
+        later, places = self.locate(positions, seq_len)
         found = np.empty_like(places)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            found[chosen] = permute(
-                places[chosen], self.num_sequences, order_key(self.order_seed, self.key, int(epoch))
-            )
+        for number in np.unique(later).tolist():
+            chosen = later == number
+            found[chosen] = self.begun(seq_len, number).starts(places[chosen])
         return found
 
 
@@ -58,6 +82,8 @@ class Mixture:
     seq_len: int
     global_batch: int
     steps: int
+    carried: int = 0  # what earlier updates owe of replay, in q-ths of a sequence
+    version: int = ORDER_VERSION
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -70,30 +96,29 @@ class Mixture:
         return self.seq_len * self.global_batch
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Source numbers and sequence indices (both int64 ``[global_batch]``) of a step, in the order of the batch."""
+        """Source numbers and first tokens of sequences (both int64 ``[global_batch]``) of a step, in order."""
         places = np.arange(step * self.global_batch, (step + 1) * self.global_batch, dtype=np.int64)
         numbers, positions = self.assign(places)
-        indices = np.empty_like(positions)
+        starts = np.empty_like(positions)
         for number in np.unique(numbers):
             chosen = numbers == number
-            indices[chosen] = self.sources[number].sequences(positions[chosen])
-        return numbers, indices
+            starts[chosen] = self.sources[number].starts(positions[chosen], self.seq_len)
+        return numbers, starts
 
     def assign(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Source number and position in that source's reading, places counted from the run's first.
 
-        The first ``n`` places hold ``floor(share * n)`` replayed sequences, so the share is exact to within one
-        sequence at every point. Within the new and within the replayed ones, the sources take turns, each exact to
-        within one sequence of its weight at every point. What the new ones read does not depend on the share.
+        The first ``n`` places hold ``floor(share * n + carried / q)`` replayed sequences, so the share is exact to
+        within one sequence at every point. Within the new and within the replayed ones, the sources take turns, each
+        exact to within one sequence of its weight at every point (for more than ``PERIOD`` turns see ``Cycle``). What
+        the new ones read does not depend on the share.
         """
-        replayed, positions = split(places, Fraction(self.share))
+        replayed, positions = split(places, Fraction(self.share), self.carried)
         numbers = np.zeros_like(places)
         for group, members, first in ((self.new, ~replayed, 0), (self.replayed, replayed, len(self.new))):
-            if group:
-                weights, order, ranks = turns(tuple(source.weight for source in group))
-                periods, slots = np.divmod(positions[members], len(order))
-                numbers[members] = order[slots] + first
-                positions[members] = periods * weights[order[slots]] + ranks[slots]
+            if group and members.any():
+                turn, positions[members] = self._cycle(group).assign(positions[members])
+                numbers[members] = turn + first
         return numbers, positions
 
     def count(self, first: int, steps: int) -> list[int]:
@@ -104,15 +129,15 @@ class Mixture:
 
     def _taken(self, places: int) -> list[int]:
         share = Fraction(self.share)
-        replayed = places * share.numerator // share.denominator
+        replayed = (places * share.numerator + self.carried) // share.denominator
         taken: list[int] = []
         for group, total in ((self.new, places - replayed), (self.replayed, replayed)):
             if group:
-                weights, order, _ = turns(tuple(source.weight for source in group))
-                periods, slots = divmod(total, len(order))
-                rest = np.bincount(order[:slots], minlength=len(group))
-                taken += [periods * int(weight) + int(more) for weight, more in zip(weights, rest, strict=True)]
+                taken += self._cycle(group).taken(total)
         return taken
+
+    def _cycle(self, group: tuple[Source, ...]) -> "Cycle":
+        return cycle_of(tuple(source.weight for source in group), self.version)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -120,9 +145,108 @@ class Mixture:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Mixture":
-        """Read what ``to_json`` wrote."""
-        groups = {name: tuple(Source(**source) for source in value[name]) for name in ("new", "replayed")}
-        return cls(**{**value, **groups})
+        """Read what ``to_json`` wrote; ``StageError`` for an order that this program does not know."""
+        version = value.get("version", 1)
+        if version not in range(1, ORDER_VERSION + 1):
+            raise StageError(
+                f"mixture: its order has version {version}, this program knows those up to {ORDER_VERSION}; use the "
+                "version of rewarm that made it, or a later one"
+            )
+        groups = {name: tuple(read_source(source) for source in value[name]) for name in ("new", "replayed")}
+        return cls(**{**value, **groups, "version": version})
+
+
+def read_source(value: dict[str, Any]) -> Source:
+    """A source from JSON types."""
+    return Source(**{**value, "read": tuple((length, count) for length, count in value.get("read", ()))})
+
+
+# -- turns -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Sources that take turns, each ``weights[i]`` times before the same begins again; exact at its end.
+
+    A cycle of more than ``PERIOD`` turns is made of rounds: in the first ``b`` of ``r`` rounds source ``i`` has had
+    ``floor(b * weights[i] / r)`` turns. Only one round is laid out at a time. Between two ends of such a cycle a source
+    is less than two turns behind its weight, and ahead of it by at most one turn for each other source.
+    """
+
+    weights: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Turns."""
+        return sum(self.weights)
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds the cycle has."""
+        return 1 if self.length <= PERIOD else -(-2 * self.length // PERIOD)
+
+    def had(self, rounds: int) -> list[int]:
+        """Turns of each source in so many rounds."""
+        return [rounds * weight // self.rounds for weight in self.weights]
+
+    def assign(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whose turn each position is, and how many turns that source had before (int64 both)."""
+        cycles, slots = np.divmod(positions, self.length)
+        numbers, ranks = np.empty_like(slots), np.empty_like(slots)
+        for begin, end, number in self._rounds_of(slots):
+            chosen = (slots >= begin) & (slots < end)
+            before = np.array(self.had(number), dtype=np.int64)
+            members, table = self._round(number)
+            counts, order, earlier = table
+            periods, inside = np.divmod(slots[chosen] - begin, len(order))
+            turn = order[inside]
+            numbers[chosen] = members[turn]
+            ranks[chosen] = before[members[turn]] + periods * counts[turn] + earlier[inside]
+        return numbers, ranks + cycles * np.array(self.weights, dtype=np.int64)[numbers]
+
+    def taken(self, total: int) -> list[int]:
+        """Turns of each source in the first ``total`` positions."""
+        cycles, slots = divmod(total, self.length)
+        number = self._find(slots)
+        taken = [cycles * weight + had for weight, had in zip(self.weights, self.had(number), strict=True)]
+        members, (counts, order, _) = self._round(number)
+        periods, inside = divmod(slots - sum(self.had(number)), len(order))
+        rest = np.bincount(order[:inside], minlength=len(counts))
+        for member, count, more in zip(members.tolist(), counts.tolist(), rest.tolist(), strict=True):
+            taken[member] += periods * count + more
+        return taken
+
+    def _find(self, slot: int) -> int:
+        """The round of a slot."""
+        low, high = 0, self.rounds - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if sum(self.had(middle)) <= slot else (low, middle - 1)
+        return low
+
+    def _rounds_of(self, slots: np.ndarray) -> Iterator[tuple[int, int, int]]:
+        """First slot, end and number of each round that holds one of the slots."""
+        left = slots
+        while len(left):
+            number = self._find(int(left.min()))
+            begin, end = sum(self.had(number)), sum(self.had(number + 1))
+            yield begin, end, number
+            left = left[left >= end]
+
+    def _round(self, number: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The sources that have turns in a round, and how they take them."""
+        counts = [after - before for before, after in zip(self.had(number), self.had(number + 1), strict=True)]
+        members = [place for place, count in enumerate(counts) if count]
+        return np.array(members, dtype=np.int64), turns(tuple(counts[place] for place in members))
+
+
+@lru_cache(maxsize=16)
+def cycle_of(weights: tuple[int, ...], version: int) -> Cycle:
+    """The cycle of sources of these weights; version 1 rounded them to ``1 / PERIOD`` of the whole."""
+    if version == 1:
+        return Cycle(apportion([Fraction(weight) for weight in weights]))
+    divisor = math.gcd(*weights)
+    return Cycle(tuple(weight // divisor for weight in weights))
 
 
 def apportion(weights: Sequence[Fraction]) -> tuple[int, ...]:
@@ -175,51 +299,22 @@ def turns(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return np.array(counts, dtype=np.int64), order, ranks
 
 
-def split(places: np.ndarray, share: Fraction) -> tuple[np.ndarray, np.ndarray]:
+def split(places: np.ndarray, share: Fraction, carried: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Which places go to the second of two streams, holding ``share`` of them, and their positions there.
 
-    Place ``n`` goes to the second stream where ``floor(share * (n + 1)) > floor(share * n)`` (Bresenham's line).
+    Place ``n`` goes to the second stream if ``f(n + 1) > f(n)`` (Bresenham's line), where ``f(n)`` is
+    ``floor(share * n + carried / q)`` and ``q`` the share's denominator; ``carried`` is below ``q``.
     """
-    before = times(places, share)
-    second = times(places + 1, share) > before
+    before = times(places, share, carried)
+    second = times(places + 1, share, carried) > before
     return second, np.where(second, before, places - before)
 
 
-def times(places: np.ndarray, share: Fraction) -> np.ndarray:
-    """``floor(places * share)`` in integers, without overflow for denominators up to ``MAX_DENOMINATOR``."""
+def times(places: np.ndarray, share: Fraction, carried: int = 0) -> np.ndarray:
+    """``floor(places * share + carried / q)`` in integers, without overflow for ``q`` up to ``MAX_DENOMINATOR``."""
     whole, part = np.divmod(places, share.denominator)
-    found: np.ndarray = whole * share.numerator + part * share.numerator // share.denominator
+    found: np.ndarray = whole * share.numerator + (part * share.numerator + carried) // share.denominator
     return found
 
 
-def order_key(seed: int, dataset: str, epoch: int) -> int:
-    """The 64-bit key of a dataset's order in an epoch; independent of every other dataset and of the share."""
-    return int(xxhash.xxh3_64_intdigest(f"{seed}/{dataset}/{epoch}".encode()))
-
-
-def permute(places: np.ndarray, size: int, key: int) -> np.ndarray:
-    """A pseudo-random permutation of ``range(size)``, evaluated at ``places`` only: no table, whatever the size.
-
-    A Feistel network over the next power of four, walked on where it leaves the range (Black and Rogaway 2002,
-    "Ciphers with arbitrary finite domains", section 4).
-    """
-    half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
-    keys = [np.uint64(xxhash.xxh3_64_intdigest(f"{key}/{turn}".encode())) for turn in range(FEISTEL_ROUNDS)]
-    values = places.astype(np.uint64)
-    outside = np.ones(len(values), dtype=bool)
-    while outside.any():
-        left, right = values[outside] >> half, values[outside] & mask
-        for turn in keys:
-            left, right = right, left ^ (scramble(right ^ turn) & mask)
-        values[outside] = (left << half) | right
-        outside[outside] = values[outside] >= size
-    return values.astype(np.int64)
-
-
-def scramble(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele et al. 2014): every bit of the input reaches every bit of the result."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed
+__all__ = ["MAX_DENOMINATOR", "ORDER_VERSION", "PERIOD", "Cycle", "Mixture", "Source", "apportion", "split", "turns"]

@@ -14,7 +14,8 @@ from pipeline.workspace import Workspace
 from stages import replay, train
 from stages.evaluate.losses import read_totals
 from stages.evaluate.run import losses_file
-from stages.mixture import Mixture
+from stages.mixture import Mixture, Source
+from stages.order import Order, Position
 from stages.storage import Folder
 from stages.tokens import SELECTION, read_selection
 
@@ -97,7 +98,7 @@ class ChainCheck:
     def __init__(self, workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
         self.workspace, self.updates, self.findings = workspace, updates, findings
         self.positions: dict[str, int] = {}  # tokens of the trunk, by update
-        self.replayed: dict[str, dict[str, int]] = {}  # where replay stopped, by update and source
+        self.replayed: dict[str, list[dict[str, Any]]] = {}  # by update, the parts of all replay up to its end
 
     def run(self, update: Update) -> None:
         """Check one update against those before it."""
@@ -187,20 +188,17 @@ class ChainCheck:
     def check_mixture(self, update: Update, origin: Update | None) -> None:
         """Replay begins where it stopped on the way to this update, and takes what the record says."""
         folder = self.workspace.update(update.id)
-        before = dict(self.replayed.get(origin.id, {})) if origin else {}
+        before = self.replayed.get(origin.id, []) if origin else []
         if update.schedule:
             checked_manifest(folder / "mixture", self.findings)
             file = self.findings.name(folder / "mixture", replay.MIXTURE)
             with self.findings.reading(file, "the order of the training data", RESTORE):
                 mixture = Mixture.from_json((folder / "mixture").read_json(replay.MIXTURE))
                 self.check_sources(update, mixture, file)
-                self.check_replayed(update, mixture, before, file)
+                self.check_replayed(update, mixture, replay.carried(before), file)
             with self.findings.reading(self.findings.name(folder / "trunk", train.CURVE), "the curve", RESTORE):
                 (folder / "trunk").read_json(train.CURVE)
-        parts = update.replay["by_dataset"].items()
-        self.replayed[update.id] = before | {
-            key: part["to"] for key, part in parts if part.get("order") != "reshuffled"
-        }
+        self.replayed[update.id] = [*before, update.replay["by_dataset"]]
 
     def check_sources(self, update: Update, mixture: Mixture, file: str) -> None:
         """What the mixture reads is there, as long as it was when the mixture was made."""
@@ -211,22 +209,36 @@ class ChainCheck:
             what = f"sequences of {source.key}:"
             self.findings.compare(file, what, source.num_sequences, found, "restore the dataset's token shards")
 
-    def check_replayed(self, update: Update, mixture: Mixture, before: dict[str, int], file: str) -> None:
-        """The replayed parts: their counts, and where each begins."""
+    def check_replayed(self, update: Update, mixture: Mixture, before: replay.Carried, file: str) -> None:
+        """The replayed parts: their counts, and where each begins; records of order 1 count sequences, not tokens."""
         counts = mixture.count(0, mixture.steps)
         new = len(mixture.new)
         found = {"new": sum(counts[:new]) * mixture.seq_len, "replayed": sum(counts[new:]) * mixture.seq_len}
         for part, tokens in found.items():
             self.findings.compare(file, f"{part} tokens", update.tokens[part], tokens, RESTORE)
+        self.findings.compare(file, "an order of version", update.replay.get("version", 1), mixture.version, RESTORE)
         settings = self.workspace.update(update.id).read_json(PLAN).get("recipe", {}).get("replay", {})
+        unit, count_of = (mixture.seq_len, replay.tokens_of) if mixture.version > 1 else (1, replay.sequences_of)
         for source, count in zip(mixture.replayed, counts[new:], strict=True):
             part = update.replay["by_dataset"].get(source.key, {})
+            goes_on = part.get("order") != "reshuffled" and settings.get("position", "continue") == "continue"
+            first = count_of(before.read.get(source.key, ())) if goes_on else 0
             place = [part.get("from"), part.get("to")]
             what = f"{source.key} replayed from and to"
-            self.findings.compare(file, what, place, [source.start, source.start + count], RESTORE)
-            if part.get("order") != "reshuffled" and settings.get("position", "continue") == "continue":
-                stopped = before.get(source.key, 0)
-                self.findings.compare(file, f"{source.key} replayed from", stopped, source.start, RESTORE)
+            self.findings.compare(file, what, place, [first, first + count * unit], RESTORE)
+            self.check_order(source, mixture, before if goes_on else replay.Carried(), file)
+
+    def check_order(self, source: Source, mixture: Mixture, before: replay.Carried, file: str) -> None:
+        """A source begins where replay stopped in its own order."""
+        runs = before.read.get(source.key, ())
+        if mixture.version == 1:
+            stopped = replay.sequences_of(runs)
+            self.findings.compare(file, f"{source.key} replayed from", stopped, source.start, RESTORE)
+            return
+        order = Order(source.num_tokens, source.order_seed, source.key)
+        last = ((mixture.seq_len, source.start),) if source.start else ()
+        place = Position(source.passes, (*source.read, *last))
+        self.findings.compare(file, f"{source.key} replayed from", replay.locate(order, runs), place, RESTORE)
 
     def check_selections(self, update: Update) -> None:
         """The documents chosen of an arrival are those of the recorded digest."""

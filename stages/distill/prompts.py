@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from stages.errors import UsageError
-from stages.mixture import order_key, permute
+from stages.order import order_key, permute
 from stages.storage import Folder
 
 RUN = 16  # neighbouring documents are taken together: a random one each would read a whole row group each

@@ -4,13 +4,15 @@ The ledger reads off a mixture which documents it trains, when and how often: no
 """
 
 from stages.replay.domains import Domains, read_domains
-from stages.replay.ledger import Found, Reads, Wanted, document_reads, find_reads, sequence_reads
-from stages.replay.run import MIXTURE, ReplayOutcome, account, check, run, token_sets
+from stages.replay.ledger import Found, Reads, Wanted, document_reads, find_reads, source_reads
+from stages.replay.lineage import Carried, carried, locate, sequences_of, tokens_of
+from stages.replay.run import MIXTURE, ReplayOutcome, check, run, token_sets
 from stages.replay.settings import ReplaySettings
 from stages.replay.weights import Earlier
 
 __all__ = [
     "MIXTURE",
+    "Carried",
     "Domains",
     "Earlier",
     "Found",
@@ -18,12 +20,15 @@ __all__ = [
     "ReplayOutcome",
     "ReplaySettings",
     "Wanted",
-    "account",
+    "carried",
     "check",
     "document_reads",
     "find_reads",
+    "locate",
     "read_domains",
     "run",
-    "sequence_reads",
+    "sequences_of",
+    "source_reads",
     "token_sets",
+    "tokens_of",
 ]

@@ -1,22 +1,26 @@
 """Decide what an update trains on: the arrival's sequences, and among them those replayed from earlier datasets."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import xxhash
 
 from stages.errors import UsageError
-from stages.mixture import MAX_DENOMINATOR, Mixture, Source, apportion
+from stages.mixture import ORDER_VERSION, Mixture, Source
+from stages.order import Order
 from stages.progress import Progress
-from stages.replay.settings import ReplaySettings
-from stages.replay.weights import Division, Earlier, Part, check_names, divide
+from stages.replay.lineage import Carried, allot, locate, tokens_of, total_of
+from stages.replay.remarks import remarks
+from stages.replay.settings import ReplaySettings, exact_share
+from stages.replay.weights import Earlier, Part, check_names, divide
 from stages.storage import Folder
 from stages.tokens import TokenSet, write_selection
 
 MIXTURE = "mixture.json"
-SELECTIONS = "selections.json"  # where the selection of each source that has one lies, relative to the mixture
+SELECTIONS = "selections.json"  # where the selection of each source that has one is, relative to the mixture
 DOMAINS = "domains"  # folder of the domains' selections
 
 
@@ -29,9 +33,34 @@ class ReplayOutcome:
     replayed: int
     requested: float  # the share that the settings ask for: given, or left by the web's
     achieved: float
-    source: str  # "earlier datasets", or "none" where there is nothing to replay
+    source: str  # "earlier datasets", or "none" if there is nothing to replay
     epochs: float  # passes over the arrival
-    by_dataset: dict[str, dict[str, Any]]  # key of a source → dataset, sequences, tokens, share, order, from, to
+    by_dataset: dict[str, dict[str, Any]]  # key of a source → dataset, sequences, tokens, due, share, order, from, to
+    arrivals: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → tokens, sequences, trained, untrained
+    version: int = 1  # of the order: ``stages.mixture``
+    notes: list[str] = field(default_factory=list)  # what a reader of the settings would not expect
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one part of replay gets in an update."""
+
+    part: Part
+    due: Fraction  # tokens
+    count: int  # sequences
+
+    def to_json(self, seq_len: int, start: int, settings: ReplaySettings, total: int) -> dict[str, Any]:
+        """As the record keeps it; ``start`` is tokens of its order read before, ``total`` all sequences trained."""
+        return {
+            "dataset": self.part.dataset.name,
+            "sequences": self.count,
+            "tokens": self.count * seq_len,
+            "due": float(self.due),
+            "share": self.count / total,
+            "order": settings.order,
+            "from": start,
+            "to": start + self.count * seq_len,
+        }
 
 
 def check(settings: ReplaySettings, earlier: Sequence[Earlier], arrivals: Sequence[str], seq_len: int) -> None:
@@ -44,7 +73,7 @@ def check(settings: ReplaySettings, earlier: Sequence[Earlier], arrivals: Sequen
 def run(
     arrivals: Mapping[str, TokenSet],
     earlier: Sequence[Earlier],
-    positions: Mapping[str, int],
+    carried: Carried,
     out: Folder,
     settings: ReplaySettings,
     seq_len: int,
@@ -55,21 +84,24 @@ def run(
     progress: Progress,
     view: str = "",
     weights: Mapping[str, int] | None = None,
+    passes: int = 1,
 ) -> ReplayOutcome:
     """Write ``out/mixture.json`` for the arrivals (name → training shards; usually one).
 
-    ``budget`` is the tokens to train (null: all the arrivals hold), cut to whole global batches. ``positions`` say by
-    key of a source where its replay stopped in its own order; ``update`` (its id) and the seed decide a reshuffled
-    one. ``view`` names the selection of those arrivals that are one; several arrivals share the new part by
-    ``weights``, or by their tokens. Where domains are drawn, ``out`` also holds which documents they are. Raises
-    ``UsageError`` where the arrivals do not fill one global batch, and for settings that name what is not there.
+    ``budget`` is the tokens to train, cut to whole global batches; null: ``passes`` times all that the arrivals hold,
+    and what does not fill a batch is filled up from the next pass. ``carried`` is what earlier updates replayed and
+    owe; ``update`` (its id) and the seed decide a reshuffled order. ``view`` names the selection of those arrivals that
+    are one; several arrivals share the new part by ``weights``, or by the sequences they hold. If domains are drawn,
+    ``out`` also holds which documents they are. Raises ``UsageError`` if the arrivals do not fill one global batch, and
+    for settings that name what is not there.
     """
     assert settings.share != "auto", "the plan resolves it before replay"
     check_names(settings, [dataset.name for dataset in earlier], list(arrivals))
-    new = new_sources(arrivals, seq_len, seed, view, weights or {})
+    held = {name: tokens.open().num_tokens for name, tokens in arrivals.items()}
+    new = new_sources(arrivals, held, seq_len, seed, view, weights or {})
     available = sum(source.num_sequences for source in new)
-    wanted = available if budget is None else budget // seq_len
-    steps = wanted // global_batch
+    wanted = passes * available if budget is None else budget // seq_len
+    steps = wanted // global_batch if budget is not None or wanted < global_batch else -(-wanted // global_batch)
     if not steps or not available:
         raise UsageError(
             f"{', '.join(arrivals)}: the training split makes {available} sequences of {seq_len} tokens, and the "
@@ -77,58 +109,82 @@ def run(
         )
     progress.begin("dividing the replay", len(earlier), "datasets")
     division = divide(earlier, settings, seq_len)
-    requested = Fraction(settings.share) if division.share is None else division.share
-    share = share_of(requested, settings.floor) if division.parts else Fraction(0)
+    requested = Fraction(str(settings.share)) if division.share is None else division.share
+    share = exact_share(max(requested, Fraction(str(settings.floor)))) if requested and division.parts else Fraction(0)
+    if share == 1:
+        raise UsageError(f"replay: a share of {float(requested):.8f} leaves nothing to the arrival; give the web more")
+    shares, units = share_out(division.parts, carried, share, steps * global_batch, seq_len)
     draw = xxhash.xxh3_64_intdigest(f"{seed}/{update}".encode())
-    replayed = replayed_sources(division.parts, positions, settings, draw)
-    mixture = Mixture(new, replayed if share else (), str(share), seq_len, global_batch, steps)
-    write_selections(out, arrivals, new, division.parts)
+    replayed = tuple(replayed_source(one, carried, settings, draw, seq_len) for one in shares if one.count)
+    mixture = Mixture(new, replayed, str(share if replayed else 0), seq_len, global_batch, steps, units)
+    write_selections(out, arrivals, new, [one.part for one in shares if one.count])
     out.write_json(MIXTURE, mixture.to_json())
-    outcome = account(mixture, float(requested), settings.order)
-    for text in remarks(outcome, mixture, settings.floor, division):
+    outcome = account(mixture, float(requested), settings, shares, carried, held)
+    outcome = replace(outcome, notes=remarks(outcome, mixture, settings, division, budget, carried))
+    for text in outcome.notes:
         progress.note(f"replay: {text}")
     return outcome
 
 
 def new_sources(
-    arrivals: Mapping[str, TokenSet], seq_len: int, seed: int, view: str, weights: Mapping[str, int]
+    arrivals: Mapping[str, TokenSet],
+    held: Mapping[str, int],
+    seq_len: int,
+    seed: int,
+    view: str,
+    weights: Mapping[str, int],
 ) -> tuple[Source, ...]:
-    """The arrivals that hold at least one sequence, weighted as given, or by their tokens."""
+    """The arrivals that hold at least one sequence, weighted as given, or by their sequences: all end together."""
     sources = []
     for name, tokens in arrivals.items():
-        stream = tokens.open()
-        if count := stream.num_sequences(seq_len):
+        if count := max(0, (held[name] - 1) // seq_len):
             seen = view if tokens.selection is not None else ""
-            sources.append(Source(name, count, seed, weight=weights.get(name, stream.num_tokens), view=seen))
+            sources.append(Source(name, count, seed, weight=weights.get(name, count), view=seen, num_tokens=held[name]))
     return tuple(sources)
 
 
-def share_of(requested: Fraction, floor: float) -> Fraction:
-    """The share of replay, not below the floor unless it is 0; as a fraction that a mixture can count with."""
-    share = max(requested, Fraction(floor)) if requested else requested
-    return share.limit_denominator(MAX_DENOMINATOR)
+def share_out(
+    parts: Sequence[Part], carried: Carried, share: Fraction, places: int, seq_len: int
+) -> tuple[list[Share], int]:
+    """The sequences of each part, among ``places`` in all, and ``Mixture.carried``.
+
+    A part is due ``share * places`` by its weight, and what it is owed.
+    """
+    if not parts:
+        return [], 0
+    total, units = total_of(share, places, sum(carried.owed.values(), Fraction(0)) / seq_len)
+    whole = sum((part.weight for part in parts), Fraction(0))
+    dues = [share * places * part.weight / whole for part in parts]
+    owed = [carried.owed.get(part.key, Fraction(0)) / seq_len for part in parts]
+    counts = allot([due + more for due, more in zip(dues, owed, strict=True)], total)
+    return [Share(part, due * seq_len, count) for part, due, count in zip(parts, dues, counts, strict=True)], units
 
 
-def replayed_sources(
-    parts: Sequence[Part], positions: Mapping[str, int], settings: ReplaySettings, draw: int
-) -> tuple[Source, ...]:
-    """The parts as a mixture reads them: in their own order from where they stopped, or in the order ``draw``."""
-    weights = apportion([part.weight for part in parts]) if parts else ()
-    sources = []
-    for part, weight in zip(parts, weights, strict=True):
-        own = Source(part.dataset.name, part.num_sequences, part.dataset.order_seed, 0, weight, part.domain)
-        if settings.order == "reshuffled":
-            own = replace(own, order_seed=draw)
-        elif settings.position == "continue":
-            own = replace(own, start=positions.get(own.key, 0))
-        sources.append(own)
-    return tuple(sources)
+def replayed_source(share: Share, carried: Carried, settings: ReplaySettings, draw: int, seq_len: int) -> Source:
+    """A part as a mixture reads it: in its own order from where it stopped, or in the order ``draw``."""
+    part = share.part
+    own = Source(
+        part.dataset.name,
+        part.num_sequences,
+        part.dataset.order_seed,
+        weight=share.count,
+        view=part.domain,
+        num_tokens=part.num_tokens,
+    )
+    if settings.order == "reshuffled":
+        return replace(own, order_seed=draw)
+    if settings.position == "restart":
+        return own
+    place = locate(Order(own.num_tokens, own.order_seed, own.key), carried.read.get(own.key, ()))
+    if place.read and place.read[-1][0] == seq_len:
+        return replace(own, passes=place.passes, read=place.read[:-1], start=place.read[-1][1])
+    return replace(own, passes=place.passes, read=place.read)
 
 
 def write_selections(
     out: Folder, arrivals: Mapping[str, TokenSet], new: Sequence[Source], parts: Sequence[Part]
 ) -> None:
-    """Keep which documents the domains are, and where the selections of all sources lie."""
+    """Keep which documents the domains are, and where the selections of all sources are."""
     places: dict[str, str] = {}
     for source in new:
         if (selection := arrivals[source.dataset].selection) is not None:
@@ -136,7 +192,7 @@ def write_selections(
     for number, part in enumerate(parts):
         if part.domains is not None:
             write_selection(out / DOMAINS / f"{number:03d}", part.domains.rows(part.domain))
-            places[f"{part.dataset.name}@{part.domain}"] = f"{DOMAINS}/{number:03d}"
+            places[part.key] = f"{DOMAINS}/{number:03d}"
     out.write_json(SELECTIONS, places)
 
 
@@ -152,22 +208,23 @@ def token_sets(folder: Folder, mixture: Mixture, shards: Callable[[str], Folder]
     }
 
 
-def account(mixture: Mixture, requested: float, order: str = "original") -> ReplayOutcome:
+def account(
+    mixture: Mixture,
+    requested: float,
+    settings: ReplaySettings,
+    shares: Sequence[Share],
+    carried: Carried,
+    held: Mapping[str, int],
+) -> ReplayOutcome:
     """What the whole mixture takes from each source, and the share that this makes."""
     counts = mixture.count(0, mixture.steps)
     total, fresh = sum(counts), sum(counts[: len(mixture.new)])
-    by_dataset = {
-        source.key: {
-            "dataset": source.dataset,
-            "sequences": count,
-            "tokens": count * mixture.seq_len,
-            "share": count / total,
-            "order": order,
-            "from": source.start,
-            "to": source.start + count,
-        }
-        for source, count in zip(mixture.replayed, counts[len(mixture.new) :], strict=True)
-    }
+    by_dataset = {}
+    for share in shares:
+        goes_on = settings.order == "original" and settings.position == "continue"
+        start = tokens_of(carried.read.get(share.part.key, ())) if goes_on else 0
+        by_dataset[share.part.key] = share.to_json(mixture.seq_len, start, settings, total)
+    trained = {source.dataset: (source, count) for source, count in zip(mixture.new, counts, strict=False)}
     return ReplayOutcome(
         planned=total * mixture.seq_len,
         new=fresh * mixture.seq_len,
@@ -175,22 +232,33 @@ def account(mixture: Mixture, requested: float, order: str = "original") -> Repl
         requested=requested,
         achieved=(total - fresh) / total,
         source="earlier datasets" if mixture.replayed else "none",
-        epochs=max(count / source.num_sequences for source, count in zip(mixture.new, counts, strict=False)),
+        epochs=max(count / source.num_sequences for source, count in trained.values()),
         by_dataset=by_dataset,
+        arrivals={name: arrival(tokens, mixture, trained.get(name)) for name, tokens in held.items()},
+        version=ORDER_VERSION,
     )
 
 
-def remarks(outcome: ReplayOutcome, mixture: Mixture, floor: float, division: Division) -> list[str]:
-    """What is not as a reader of the settings would expect it."""
-    found = list(division.notes)
-    if outcome.requested and not mixture.replayed:
-        found.append(f"no earlier data to replay; the share of {outcome.requested:.0%} is not applied")
-    elif 0 < outcome.requested < floor:
-        found.append(f"the share of {outcome.requested:.2%} is lifted to the floor of {floor:.2%} (replay.floor)")
-    for source in mixture.replayed:
-        passes = outcome.by_dataset[source.key]["sequences"] / source.num_sequences
-        if passes > 1:
-            found.append(f"{source.key} is read {passes:.2f} times, each time in another order")
-    if outcome.epochs > 1:
-        found.append(f"the budget asks for {outcome.epochs:.2f} passes over the arrival, each in another order")
-    return found
+def arrival(tokens: int, mixture: Mixture, trained: tuple[Source, int] | None) -> dict[str, Any]:
+    """How much of an arrival of ``tokens`` tokens is trained: a source and its sequences, or none of it."""
+    if trained is None:
+        return {"tokens": tokens, "sequences": 0, "trained": 0, "untrained": tokens, "passes": 0.0}
+    source, count = trained
+    return {
+        "tokens": tokens,
+        "sequences": count,
+        "trained": count * mixture.seq_len,
+        "untrained": untrained(source, count, mixture.seq_len),
+        "passes": count / source.num_sequences,
+    }
+
+
+def untrained(source: Source, count: int, seq_len: int) -> int:
+    """Tokens of a new source that its first ``count`` sequences do not predict; the very first never can be."""
+    if count < source.num_sequences:
+        return source.num_tokens - count * seq_len
+    tail = source.num_tokens - 1 - source.num_sequences * seq_len
+    later = np.arange(source.num_sequences, min(count, 2 * source.num_sequences), dtype=np.int64)
+    if not tail or (source.starts(later, seq_len) == source.num_tokens - 1 - seq_len).any():
+        return 0
+    return tail

@@ -2,10 +2,12 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stages.mixture import MAX_DENOMINATOR
 from stages.settings import Settings
 
 Relative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -58,9 +60,18 @@ class ReplaySettings(Settings):
     @field_validator("share", mode="plain")
     @classmethod
     def _check_share(cls, value: Any) -> float | str:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value == "auto" or (number and 0 <= value < 1):
-            return value if value == "auto" else float(value)
+        if value == "auto":
+            return "auto"
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
+            if value and exact_share(Fraction(str(value))) not in (0, 1):
+                return float(value)
+            if value == 0:
+                return 0.0
+            raise ValueError(
+                f"a share is counted with to one in {MAX_DENOMINATOR:,}, and {value!r} would become "
+                f"{exact_share(Fraction(str(value)))}; expected 0, or {1 / MAX_DENOMINATOR:.6f} to "
+                f"{1 - 1 / MAX_DENOMINATOR:.6f}"
+            )
         raise ValueError("a share from 0 on and less than 1, or auto, is expected")
 
     @field_validator("domain_shares", mode="before")
@@ -93,6 +104,11 @@ class ReplaySettings(Settings):
         """Those domains of a table that stand for its web part."""
         names = WEB if self.web is None else dict.fromkeys(self.web)
         return [domain for domain in names if domain in table]
+
+
+def exact_share(share: Fraction) -> Fraction:
+    """A share as a mixture counts with it."""
+    return share.limit_denominator(MAX_DENOMINATOR)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

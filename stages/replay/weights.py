@@ -1,7 +1,7 @@
 """How the replayed part is divided: among earlier datasets, or among the domains of their documents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from stages.errors import UsageError
@@ -10,7 +10,7 @@ from stages.replay.settings import ReplaySettings, nearest
 from stages.storage import Folder
 from stages.tokens import TokenStream
 
-MAX_VIEWS = 256  # a domain is a part of the mixture, not a site: more of them are a mistake
+MAX_DOMAINS = 256  # a domain is a part of the mixture, not a site: more of them are a mistake
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,15 @@ class Part:
 
     dataset: Earlier
     num_sequences: int
+    num_tokens: int
     weight: Fraction  # above 0, relative to the other parts'
     domain: str = ""  # "": all of the dataset
-    domains: Domains | None = None  # the dataset's, where ``domain`` is one of them
+    domains: Domains | None = None  # the dataset's, if ``domain`` is one of them
+
+    @property
+    def key(self) -> str:
+        """As the key of a ``Source``."""
+        return f"{self.dataset.name}@{self.domain}" if self.domain else self.dataset.name
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,9 @@ class Division:
     """What replay consists of."""
 
     parts: list[Part]
-    share: Fraction | None = None  # of replay, where the domains' table decides it
+    share: Fraction | None = None  # of replay, if the domains' table decides it
     notes: tuple[str, ...] = ()
+    short: dict[str, int] = field(default_factory=dict)  # key of what holds no sequence → its tokens
 
 
 def divide(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -> Division:
@@ -80,13 +87,15 @@ def weigh(dataset: Earlier, tokens: int, settings: ReplaySettings) -> Fraction:
 
 def by_dataset(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -> Division:
     """Every dataset is a part."""
-    parts = []
+    parts, short = [], {}
     for dataset in earlier:
         stream = TokenStream(dataset.tokens)
-        count = stream.num_sequences(seq_len)
-        if count and (weight := weigh(dataset, stream.num_tokens, settings)):
-            parts.append(Part(dataset, count, weight))
-    return Division(parts, notes=faded(earlier, settings))
+        count, tokens = stream.num_sequences(seq_len), stream.num_tokens
+        if not count:
+            short[dataset.name] = tokens
+        elif weight := weigh(dataset, tokens, settings):
+            parts.append(Part(dataset, count, tokens, weight))
+    return Division(parts, notes=faded(earlier, settings), short=short)
 
 
 def faded(earlier: Sequence[Earlier], settings: ReplaySettings) -> tuple[str, ...]:
@@ -106,9 +115,9 @@ def by_domain(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int
     The web's share is the arrival's (Guo et al. 2024, strategy III). Raises ``UsageError`` for a domain that has a
     share and no sequence, and where the web is all there is.
     """
-    held = domain_parts(earlier, settings, seq_len)
+    held, short = domain_parts(earlier, settings, seq_len)
     if not held:
-        return Division([])
+        return Division([], short=short)
     together = {name: sum((part.weight for part in parts), Fraction(0)) for name, parts in held.items()}
     table = {name: Fraction(str(share)) for name, share in settings.domain_shares.items()} or together
     web = settings.web_of(table)
@@ -119,29 +128,37 @@ def by_domain(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int
         if share and name not in web
         for part in held[name]
     ]
-    if len(parts) > MAX_VIEWS:
+    if len(names := {part.domain for part in parts}) > MAX_DOMAINS:
         raise UsageError(
-            f"replay.mixture=domains: the earlier documents have {len(held)} sources, which make {len(parts)} parts "
-            f"of replay, at most {MAX_VIEWS} are expected; name the domains that matter in replay.domain_shares"
+            f"replay.mixture=domains: the earlier documents have {len(names)} sources that would be replayed, at most "
+            f"{MAX_DOMAINS} are expected; name the domains that matter in replay.domain_shares"
         )
     web_share = sum((table[name] for name in web), Fraction(0)) / sum(table.values(), Fraction(0))
     notes = [*faded(earlier, settings), *unread(held, table)]
     if web_share:
         notes.append(f"the arrival takes the web's place ({', '.join(web)}: {float(web_share):.1%} of the mixture)")
-    return Division(parts, 1 - web_share if web_share else None, tuple(notes))
+    return Division(parts, 1 - web_share if web_share else None, tuple(notes), short)
 
 
-def domain_parts(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -> dict[str, list[Part]]:
-    """The parts that hold a sequence, by domain; a dataset's weight is spread over its domains by their tokens."""
+def domain_parts(
+    earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int
+) -> tuple[dict[str, list[Part]], dict[str, int]]:
+    """The parts that hold a sequence, by domain, and the tokens of those that hold none, by key.
+
+    A dataset's weight is spread over its domains by their tokens.
+    """
     held: dict[str, list[Part]] = {}
+    short: dict[str, int] = {}
     for dataset in earlier:
         domains = read_domains(dataset.documents, TokenStream(dataset.tokens))
         total = int(domains.tokens.sum())
         for name, tokens in zip(domains.names, domains.tokens.tolist(), strict=True):
             count = max(0, (tokens - 1) // seq_len)
-            if count and (weight := weigh(dataset, total, settings) * Fraction(tokens, total)):
-                held.setdefault(name, []).append(Part(dataset, count, weight, name, domains))
-    return held
+            if not count:
+                short[f"{dataset.name}@{name}"] = tokens
+            elif weight := weigh(dataset, total, settings) * Fraction(tokens, total):
+                held.setdefault(name, []).append(Part(dataset, count, tokens, weight, name, domains))
+    return held, short
 
 
 def check_domains(

@@ -39,15 +39,20 @@ class Batches:
                     f"{stream.folder}: holds {found} sequences of {mixture.seq_len} tokens, the mixture was made for "
                     f"{source.num_sequences}. The token shards changed since; restore them."
                 )
+            if source.num_tokens not in (0, stream.num_tokens):  # 0: mixtures of version 1 do not say
+                raise StageError(
+                    f"{stream.folder}: holds {stream.num_tokens:,} tokens, the mixture was made for "
+                    f"{source.num_tokens:,}. The token shards changed since; restore them."
+                )
         self.document_mask = document_mask
         self.device = device
 
     def windows(self, step: int, rank: int = 0, world_size: int = 1) -> list[Window]:
         """A rank's part of a step's batch; by default the whole of it."""
-        numbers, indices = self.mixture.batch(step)
+        numbers, starts = self.mixture.batch(step)
         return [
-            self.streams[number].sequence(int(index), self.mixture.seq_len)
-            for number, index in zip(numbers[rank::world_size], indices[rank::world_size], strict=True)
+            self.streams[number].window(int(start), self.mixture.seq_len)
+            for number, start in zip(numbers[rank::world_size], starts[rank::world_size], strict=True)
         ]
 
     def part(self, step: int, rank: int, world_size: int, micro_batch: int) -> list[MicroBatch]:

@@ -1,5 +1,7 @@
 """The data order: a pure function of the step, exact in its share, the same on any number of workers."""
 
+import json
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.mixture import PERIOD, Mixture, Source, apportion, order_key, permute, turns
+import stages.mixture
+from stages.errors import StageError
+from stages.mixture import PERIOD, Cycle, Mixture, Source, apportion, turns
+from stages.order import order_key, permute
 
 SHARES = st.sampled_from(["0", "1/100", "1/20", "1/10", "1/4", "1/3", "1/2", "123457/1000000", "999999/1000000"])
 
@@ -21,7 +26,8 @@ def sequences(made: Mixture, first: int, last: int) -> list[tuple[str, int]]:
     """Dataset and sequence at every place of the steps."""
     places = []
     for step in range(first, last):
-        numbers, indices = made.batch(step)
+        numbers, starts = made.batch(step)
+        indices = starts // made.seq_len
         places += [(made.sources[number].dataset, int(index)) for number, index in zip(numbers, indices, strict=True)]
     return places
 
@@ -177,8 +183,8 @@ def test_billions_of_sequences_neither_overflow_nor_need_a_table() -> None:
         1104,
         10**8,
     )
-    numbers, indices = huge.batch(9 * 10**7)
-    assert ((indices >= 0) & (indices < 10**11)).all()
+    numbers, starts = huge.batch(9 * 10**7)
+    assert ((starts >= 0) & (starts < 10**11 * 2048)).all()
     assert 50 <= (numbers == 1).sum() <= 60
     counts = huge.count(0, 10**8)
     assert sum(counts) == 1104 * 10**8
@@ -187,3 +193,103 @@ def test_billions_of_sequences_neither_overflow_nor_need_a_table() -> None:
 
 def test_orders_of_datasets_differ() -> None:
     assert order_key(0, "a", 0) != order_key(0, "b", 0) != order_key(1, "a", 0)
+
+
+# -- versions ----------------------------------------------------------------------------------------------------
+
+STORED = {  # as version 1 wrote it
+    "new": [
+        {"dataset": "news", "num_sequences": 37, "order_seed": 7, "start": 0, "weight": 3, "view": ""},
+        {"dataset": "blogs", "num_sequences": 20, "order_seed": 8, "start": 0, "weight": 1, "view": ""},
+    ],
+    "replayed": [
+        {"dataset": "old", "num_sequences": 300, "order_seed": 3, "start": 290, "weight": 7, "view": ""},
+        {"dataset": "books", "num_sequences": 70, "order_seed": 5, "start": 11, "weight": 2, "view": "wiki"},
+    ],
+    "share": "1/3",
+    "seq_len": 16,
+    "global_batch": 6,
+    "steps": 12,
+}
+GOLDEN = {  # step → numbers of the sources, first tokens of the sequences
+    0: ([0, 0, 2, 0, 1, 2], [320, 528, 3664, 256, 288, 1872]),
+    5: ([0, 0, 2, 0, 1, 2], [272, 16, 2240, 512, 48, 64]),
+    11: ([0, 0, 2, 0, 1, 2], [240, 160, 928, 96, 256, 3248]),
+}
+
+
+def test_a_mixture_of_version_1_is_read_as_it_was() -> None:
+    made = Mixture.from_json(STORED)
+    assert made.version == 1
+    for step, expected in GOLDEN.items():
+        assert tuple(part.tolist() for part in made.batch(step)) == expected
+
+
+SECOND = Mixture(
+    new=(Source("news", 37, 7, 0, 37, num_tokens=600), Source("blogs", 20, 8, 0, 20, num_tokens=333)),
+    replayed=(
+        Source("old", 300, 3, 290, 15, num_tokens=4812),
+        Source("books", 70, 5, 2, 9, "wiki", num_tokens=1125, passes=1, read=((40, 3), (8, 11))),
+    ),
+    share="1/3",
+    seq_len=16,
+    global_batch=6,
+    steps=12,
+    carried=2,
+)
+SECOND_GOLDEN = {
+    0: ([2, 0, 1, 3, 0, 0], [3664, 320, 288, 700, 528, 256]),
+    5: ([2, 0, 1, 2, 0, 0], [3328, 480, 272, 2704, 224, 272]),
+    11: ([2, 1, 0, 3, 0, 1], [2715, 112, 304, 216, 112, 80]),
+}
+
+
+def test_version_2_reads_what_it_always_read() -> None:
+    """A refactoring must not change what a resumed run reads: these values change with ``ORDER_VERSION`` alone."""
+    made = Mixture.from_json(json.loads(json.dumps(SECOND.to_json())))
+    assert made == SECOND
+    for step, expected in SECOND_GOLDEN.items():
+        assert tuple(part.tolist() for part in made.batch(step)) == expected
+
+
+def test_a_later_version_is_refused() -> None:
+    with pytest.raises(StageError, match="version 3, this program knows those up to 2"):
+        Mixture.from_json({**SECOND.to_json(), "version": 3})
+
+
+# -- cycles ------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=50)
+@given(weights=st.lists(st.integers(1, 3000), min_size=2, max_size=8), first=st.floats(0, 1))
+def test_a_cycle_of_many_rounds_is_exact_at_its_end_and_near_it_everywhere(weights: list[int], first: float) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stages.mixture, "PERIOD", 1000)
+        cycle = Cycle(tuple(weights))
+        assert cycle.taken(cycle.length) == weights
+        begin = int(first * cycle.length)
+        before = np.array(cycle.taken(begin))
+        numbers, ranks = cycle.assign(np.arange(begin, begin + 500))
+        for number, weight in enumerate(weights):
+            mine = numbers == number
+            had = before[number] + np.cumsum(mine)
+            ahead = had - np.arange(begin + 1, begin + 501) * weight / cycle.length
+            assert (ahead > -2).all()
+            assert (ahead < len(weights) + 1).all()
+            assert ranks[mine].tolist() == list(range(before[number], had[-1]))
+        assert cycle.taken(begin + 500) == (before + np.bincount(numbers, minlength=len(weights))).tolist()
+
+
+def test_a_cycle_of_hundreds_of_thousands_of_turns_is_exact() -> None:
+    weights = [1, 7, 99_995, 120_001]
+    assert Cycle(tuple(weights)).taken(sum(weights)) == weights
+
+
+@settings(deadline=None)
+@given(share=SHARES, carried=st.integers(0, 10**6), places=st.integers(0, 3000))
+def test_what_is_carried_moves_replay_forward_by_less_than_a_sequence(share: str, carried: int, places: int) -> None:
+    exact = Fraction(share)
+    units = carried % exact.denominator
+    made = replace(mixture(share, steps=200), carried=units)
+    numbers, _ = made.assign(np.arange(places))
+    assert (numbers > 0).sum() == (places * exact.numerator + units) // exact.denominator

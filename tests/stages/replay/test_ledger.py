@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stages.mixture import Mixture, Source
 from stages.progress import Silent
-from stages.replay import Wanted, document_reads, find_reads, ledger, sequence_reads
+from stages.replay import Wanted, document_reads, find_reads, ledger, source_reads
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=2, max_size=30)
 
@@ -22,7 +22,8 @@ def world(lengths: list[int], seq_len: int, start: int, steps: int) -> tuple[Mix
     if not count:
         return None
     new = (Source("new", 50, 3),)
-    return Mixture(new, (Source("old", count, 5, start), Source("other", 9, 5)), "1/2", seq_len, 8, steps), ends
+    old = Source("old", count, 5, start, num_tokens=int(ends[-1]))
+    return Mixture(new, (old, Source("other", 9, 5)), "1/2", seq_len, 8, steps), ends
 
 
 def counted(mixture: Mixture, ends: np.ndarray) -> tuple[Counter[int], Counter[tuple[int, int]], dict[int, set[int]]]:
@@ -31,9 +32,9 @@ def counted(mixture: Mixture, ends: np.ndarray) -> tuple[Counter[int], Counter[t
     reads: Counter[tuple[int, int]] = Counter()
     steps: dict[int, set[int]] = {}
     for step in range(mixture.steps):
-        for number, index in zip(*mixture.batch(step), strict=True):
+        for number, start in zip(*mixture.batch(step), strict=True):
             if number == 1:
-                for position in range(index * mixture.seq_len + 1, (index + 1) * mixture.seq_len + 1):
+                for position in range(start + 1, start + mixture.seq_len + 1):
                     document = int(np.searchsorted(ends, position, side="right"))
                     tokens[document] += 1
                     reads[document, position] += 1
@@ -58,12 +59,12 @@ def test_documents_are_counted_as_every_token_of_every_batch_says(
     mixture, ends = made
     tokens, reads, when = counted(mixture, ends)
     times = {number: max((n for (d, _), n in reads.items() if d == number), default=0) for number in range(len(ends))}
-    of_sequences = sequence_reads(mixture.sources[1], mixture.count(0, steps)[1], Silent())
+    reads_of_it = source_reads(mixture.sources[1], mixture.count(0, steps)[1], seq_len, Silent())
     cuts = [0, min(cut, len(ends) - 1), len(ends)]
-    parts = [document_reads(of_sequences, ends, seq_len, low, high) for low, high in pairwise(cuts)]
+    parts = [document_reads(reads_of_it, ends, low, high) for low, high in pairwise(cuts)]
     assert np.concatenate([part.tokens for part in parts]).tolist() == [tokens[d] for d in range(len(ends))]
     assert np.concatenate([part.times for part in parts]).tolist() == list(times.values())
-    found = find_reads(mixture, {1: Wanted.of(ends, np.arange(len(ends)), seq_len)}, Silent())
+    found = find_reads(mixture, {1: Wanted.of(ends, np.arange(len(ends)))}, Silent())
     by_document = {one.place: one for one in found}
     assert {place: (one.times, set(one.steps)) for place, one in by_document.items()} == {
         document: (times[document], steps) for document, steps in when.items()
@@ -71,20 +72,32 @@ def test_documents_are_counted_as_every_token_of_every_batch_says(
 
 
 @settings(deadline=None)
-@given(size=st.integers(1, 60), start=st.integers(0, 200), count=st.integers(0, 300))
-def test_sequences_are_counted_pass_by_pass(size: int, start: int, count: int) -> None:
-    source = Source("old", size, 5, start)
-    plain = np.bincount(source.sequences(np.arange(count)), minlength=size)
-    assert sequence_reads(source, count, Silent()).tolist() == plain.tolist()
+@given(tokens=st.integers(4, 200), seq_len=st.integers(1, 40), start=st.integers(0, 200), count=st.integers(0, 300))
+def test_places_are_counted_pass_by_pass(tokens: int, seq_len: int, start: int, count: int) -> None:
+    size = (tokens - 1) // seq_len
+    if not size:
+        return
+    source = Source("old", size, 5, start, num_tokens=tokens)
+    plain = np.zeros(tokens, dtype=np.int64)
+    for first in source.starts(np.arange(count), seq_len):
+        plain[first : first + seq_len] += 1
+    found = source_reads(source, count, seq_len, Silent())
+    assert np.diff(found.below(np.arange(tokens + 1))).tolist() == plain.tolist()
 
 
 def test_chunks_leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     made = world([7, 30, 2, 1, 19, 40, 3], 5, 4, 11)
     assert made is not None
     mixture, ends = made
-    wanted = {1: Wanted.of(ends, np.array([1, 5]), 5), 2: Wanted.of(np.array([46]), np.array([0]), 5)}
-    whole = (list(find_reads(mixture, wanted, Silent())), sequence_reads(mixture.sources[1], 44, Silent()).tolist())
+    wanted = {1: Wanted.of(ends, np.array([1, 5])), 2: Wanted.of(np.array([46]), np.array([0]))}
+    whole = (
+        list(find_reads(mixture, wanted, Silent())),
+        source_reads(mixture.sources[1], 44, 5, Silent()).reads.tolist(),
+    )
     monkeypatch.setattr(ledger, "CHUNK", 3)
-    again = (list(find_reads(mixture, wanted, Silent())), sequence_reads(mixture.sources[1], 44, Silent()).tolist())
+    again = (
+        list(find_reads(mixture, wanted, Silent())),
+        source_reads(mixture.sources[1], 44, 5, Silent()).reads.tolist(),
+    )
     assert whole == again
     assert {one.source for one in whole[0]} == {1, 2}

@@ -14,7 +14,7 @@ from replay_world import write_dataset
 from stages.errors import UsageError
 from stages.mixture import Mixture
 from stages.progress import Silent
-from stages.replay import MIXTURE, Earlier, ReplayOutcome, ReplaySettings, check, run, token_sets
+from stages.replay import MIXTURE, Carried, Earlier, ReplayOutcome, ReplaySettings, check, run, token_sets
 from stages.replay.weights import weigh
 from stages.storage import Folder
 from stages.tokens import TokenSet, write_selection
@@ -58,7 +58,8 @@ def mix(root: Folder, tmp_path: Path) -> Mix:
         datasets = [datum(root, name, age) for name, age in ages.items()]
         arrivals = arrivals or {"new": TokenSet(root / "new" / "tokens" / "train")}
         chosen = ReplaySettings(share=share, **other)
-        outcome = run(arrivals, datasets, positions or {}, out, chosen, SEQ_LEN, BATCH, budget, 7, update, notes, view)
+        before = Carried(read={name: ((SEQ_LEN, count),) for name, count in (positions or {}).items()})
+        outcome = run(arrivals, datasets, before, out, chosen, SEQ_LEN, BATCH, budget, 7, update, notes, view)
         return outcome, Mixture.from_json(out.read_json(MIXTURE)), notes.said
 
     return made
@@ -72,9 +73,9 @@ def replayed(mixture: Mixture, dataset: str) -> list[int]:
     """The sequences of a dataset in the order in which they are replayed."""
     found: list[int] = []
     for step in range(mixture.steps):
-        numbers, indices = mixture.batch(step)
+        numbers, starts = mixture.batch(step)
         names = np.array([source.dataset for source in mixture.sources])[numbers]
-        found += indices[names == dataset].tolist()
+        found += (starts[names == dataset] // SEQ_LEN).tolist()
     return found
 
 
@@ -100,14 +101,15 @@ def test_a_budget_is_cut_to_whole_batches(mix: Mix) -> None:
 def test_a_budget_past_the_data_reads_it_again_and_says_so(mix: Mix) -> None:
     outcome, _, notes = mix(0, budget=1280)
     assert outcome.epochs == 2
-    assert "2.00 passes" in notes[0]
+    assert notes == ["replay: new is read 2.00 times, each time in another order"]
 
 
 def test_nothing_to_replay_is_said(mix: Mix) -> None:
     for earlier in ({}, {"short": 1}):
         outcome, mixture, notes = mix(0.25, earlier=earlier)
         assert (outcome.requested, outcome.achieved, outcome.source, mixture.share) == (0.25, 0, "none", "0")
-        assert "no earlier data" in notes[0]
+        assert any("no earlier data to replay; the share of 25.00% (10.0 sequences)" in note for note in notes)
+        assert bool(earlier) == any("do not fill a sequence of 16: short (5)" in note for note in notes)
 
 
 @pytest.mark.parametrize("budget", [None, 30])
@@ -138,11 +140,11 @@ def test_recency_halves_with_every_half_life_and_stops_at_the_floor(
 def test_recent_datasets_are_replayed_more_and_what_faded_to_the_floor_is_said(mix: Mix) -> None:
     outcome, _, notes = mix(0.5, by="recency", half_life=1.0, earlier={"old": 3, "older": 1})
     counts = {name: part["sequences"] for name, part in outcome.by_dataset.items()}
-    assert counts == {"old": 8, "older": 12}  # 481/8 to 161/2, of 20
+    assert counts == {"old": 9, "older": 11}  # 481/8 to 161/2, of 20: 8.55 and 11.45
     assert not [note for note in notes if "floor" in note]
     outcome, _, notes = mix(0.5, by="recency", half_life=0.25, floor=0.25, earlier={"old": 3, "older": 1})
     assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"old": 15, "older": 5}
-    assert "old, older: faded to the floor" in notes[0]
+    assert any("old, older: faded to the floor" in note for note in notes)
 
 
 def test_given_shares_are_relative_and_zero_leaves_out(mix: Mix) -> None:
@@ -150,7 +152,7 @@ def test_given_shares_are_relative_and_zero_leaves_out(mix: Mix) -> None:
     assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"old": 5, "older": 15}
     outcome, _, notes = mix(0.5, by="shares", shares={"old": 0, "older": 3, "new": 1})
     assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"older": 20}
-    assert "older is read 2.00 times" in notes[0]
+    assert any("older is read 2.00 times" in note for note in notes)
 
 
 def test_shares_that_name_what_is_not_there_are_refused_before_anything_is_read() -> None:
@@ -170,7 +172,7 @@ def test_shares_are_achieved_to_within_a_sequence(
     out = Folder(tmp_path_factory.mktemp("out"))
     datasets = [datum(root, name, 1) for name in ("old", "older")]
     arrivals = {"new": TokenSet(root / "new" / "tokens" / "train")}
-    outcome = run(arrivals, datasets, {}, out, chosen, SEQ_LEN, BATCH, 1600 * SEQ_LEN, 7, "0001-new", Silent())
+    outcome = run(arrivals, datasets, Carried(), out, chosen, SEQ_LEN, BATCH, 1600 * SEQ_LEN, 7, "0001-new", Silent())
     count = outcome.replayed // SEQ_LEN
     assert abs(count - 1600 * share) < 1.01
     for name, part in zip(("old", "older"), shares, strict=True):
@@ -185,7 +187,7 @@ def test_the_floor_lifts_a_small_share_and_says_so_but_leaves_none_alone(mix: Mi
     assert (outcome.requested, outcome.achieved, mixture.share) == (0.002, 0.01, "1/100")
     assert any("lifted to the floor of 1.00%" in note for note in notes)
     assert mix(0.0)[1].share == "0"
-    assert mix(0.002, floor=0.0)[1].share == "1/500"
+    assert mix(0.002, floor=0.0, budget=500 * SEQ_LEN)[1].share == "1/500"
     assert mix(0.05)[1].share == "1/20"
 
 
@@ -195,7 +197,7 @@ def test_the_floor_lifts_a_small_share_and_says_so_but_leaves_none_alone(mix: Mi
 def test_replay_begins_where_it_stopped_or_starts_over(mix: Mix) -> None:
     outcome, mixture, _ = mix(0.5, positions={"old": 12})
     assert mixture.replayed[0].start == 12
-    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (12, 27)
+    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (12 * 16, 27 * 16)
     whole = mix(0.9, earlier={"old": 1})[1]
     assert replayed(mixture, "old") == replayed(whole, "old")[12:27]
     again = mix(0.5, positions={"old": 12}, position="restart")[1]
@@ -210,7 +212,7 @@ def test_a_reshuffled_order_is_another_one_for_each_update(mix: Mix) -> None:
     other = replayed(mix(0.5, order="reshuffled", update="0003-next")[1], "old")
     assert len({tuple(own), tuple(one), tuple(other)}) == 3
     assert outcome.by_dataset["old"]["order"] == "reshuffled"
-    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (0, 15)
+    assert (outcome.by_dataset["old"]["from"], outcome.by_dataset["old"]["to"]) == (0, 15 * 16)
 
 
 def test_every_epoch_of_the_arrival_has_fresh_replay(mix: Mix) -> None:
