@@ -161,6 +161,18 @@ def read_source(value: dict[str, Any]) -> Source:
     return Source(**{**value, "read": tuple((length, count) for length, count in value.get("read", ()))})
 
 
+def steps_for(available: int, budget: int | None, global_batch: int, passes: int = 1) -> int:
+    """Steps of an update on ``available`` sequences: so many as the budget (sequences) fills, else that hold them all.
+
+    Without a budget the last batch is filled up from the next pass. 0 if there is less than one batch.
+    """
+    if not available:
+        return 0
+    if budget is not None:
+        return budget // global_batch
+    return -(-passes * available // global_batch) if passes * available >= global_batch else 0
+
+
 # -- turns -------------------------------------------------------------------------------------------------------
 
 
@@ -317,4 +329,15 @@ def times(places: np.ndarray, share: Fraction, carried: int = 0) -> np.ndarray:
     return found
 
 
-__all__ = ["MAX_DENOMINATOR", "ORDER_VERSION", "PERIOD", "Cycle", "Mixture", "Source", "apportion", "split", "turns"]
+__all__ = [
+    "MAX_DENOMINATOR",
+    "ORDER_VERSION",
+    "PERIOD",
+    "Cycle",
+    "Mixture",
+    "Source",
+    "apportion",
+    "split",
+    "steps_for",
+    "turns",
+]

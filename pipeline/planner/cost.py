@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.lineage import Update
 from pipeline.planner.settings import CostSettings
-from stages.mixture import MAX_DENOMINATOR
+from stages.mixture import MAX_DENOMINATOR, steps_for
 
 START_SECONDS = 60.0  # of what training takes beside its steps, so much is the start of workers; the rest grows
 CHECKPOINT_BYTES = 16  # a parameter: weights and their fp32 copy (4 + 4, at most), Adam's two moments (8)
@@ -89,11 +89,11 @@ def speed(history: History | None, workers: int, scales: bool, settings: CostSet
 def amounts(work: Work) -> tuple[int, dict[str, int]]:
     """Steps, and tokens: new, replayed and annealed; whole global batches, as replay makes them.
 
-    No step at all where the arrival or the budget do not fill one batch.
+    No step at all if the arrival or the budget does not fill one batch. What earlier updates owe of replay (less than
+    a sequence) is not counted.
     """
     sequences = max(0, (work.tokens - 1) // work.seq_len)
-    wanted = sequences if work.budget is None else work.budget // work.seq_len
-    steps = wanted // work.global_batch if sequences else 0
+    steps = steps_for(sequences, None if work.budget is None else work.budget // work.seq_len, work.global_batch)
     places = steps * work.global_batch
     share = Fraction(work.share).limit_denominator(MAX_DENOMINATOR)
     replayed = places * share.numerator // share.denominator

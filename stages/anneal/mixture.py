@@ -48,10 +48,10 @@ def reading(trunk: Mixture, settings: AnnealSettings, best: tuple[Source, ...] =
         for source, end in zip(trunk.replayed, ends[len(trunk.new) :], strict=True)
     )
     if settings.data == BEST:
-        mixture = dataclasses.replace(trunk, new=best, replayed=replayed, steps=steps)
+        mixture = dataclasses.replace(trunk, new=best, replayed=replayed, steps=steps, carried=0)
         return Reading(mixture, 0, steps, f"the best {settings.best_share:.0%} of the arrival")
     share = Fraction(settings.replay_share).limit_denominator(MAX_DENOMINATOR)
-    mixture = dataclasses.replace(trunk, replayed=replayed, share=str(share), steps=steps)
+    mixture = dataclasses.replace(trunk, replayed=replayed, share=str(share), steps=steps, carried=0)
     new = tuple(
         dataclasses.replace(source, start=max(source.start, end - count))
         for source, end, count in zip(trunk.new, ends, mixture.count(0, steps), strict=False)
@@ -61,7 +61,7 @@ def reading(trunk: Mixture, settings: AnnealSettings, best: tuple[Source, ...] =
 
 
 def best_sources(trunk: Mixture, best: Mapping[str, TokenSet]) -> tuple[Source, ...]:
-    """The best parts of the trunk's new datasets as sources, each in an order of its own, weighted by their tokens.
+    """The best parts of the trunk's new datasets as sources, each in an order of its own, weighted by their sequences.
 
     ``best`` gives every new dataset's best documents by the dataset's name. A dataset whose best part does not fill a
     sequence is left out. Raises ``UsageError`` where a dataset is missing, or none fills a sequence.
@@ -73,7 +73,7 @@ def best_sources(trunk: Mixture, best: Mapping[str, TokenSet]) -> tuple[Source, 
     for dataset, seed in seeds.items():
         stream = best[dataset].open()
         if count := stream.num_sequences(trunk.seq_len):
-            sources.append(Source(dataset, count, seed, weight=stream.num_tokens, view=BEST))
+            sources.append(Source(dataset, count, seed, weight=count, view=BEST, num_tokens=stream.num_tokens))
     if not sources:
         raise UsageError(
             f"anneal.data best: the best part of {', '.join(seeds)} fills no sequence of {trunk.seq_len} tokens; "

@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 
 from stages.errors import UsageError
-from stages.mixture import ORDER_VERSION, Mixture, Source
+from stages.mixture import ORDER_VERSION, Mixture, Source, steps_for
 from stages.order import Order
 from stages.progress import Progress
 from stages.replay.lineage import Carried, allot, locate, tokens_of, total_of
@@ -100,12 +100,13 @@ def run(
     held = {name: tokens.open().num_tokens for name, tokens in arrivals.items()}
     new = new_sources(arrivals, held, seq_len, seed, view, weights or {})
     available = sum(source.num_sequences for source in new)
-    wanted = passes * available if budget is None else budget // seq_len
-    steps = wanted // global_batch if budget is not None or wanted < global_batch else -(-wanted // global_batch)
-    if not steps or not available:
+    allowed = None if budget is None else budget // seq_len
+    steps = steps_for(available, allowed, global_batch, passes)
+    if not steps:
+        most = available if allowed is None else allowed
         raise UsageError(
             f"{', '.join(arrivals)}: the training split makes {available} sequences of {seq_len} tokens, and the "
-            f"budget allows {wanted}; one step takes {global_batch}. Add data, or lower train.global_batch."
+            f"budget allows {most}; one step takes {global_batch}. Add data, or lower train.global_batch."
         )
     progress.begin("dividing the replay", len(earlier), "datasets")
     division = divide(earlier, settings, seq_len)

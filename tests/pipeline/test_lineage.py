@@ -35,7 +35,7 @@ def update(name: str, state: str = RELEASED, follows: str | None = None, positio
         finished="2026-01-01T00:00:00+00:00",
         position=position,
         tokens={"planned": 100, "new": 50, "replayed": 50, "annealed": 0},
-        replay={"by_dataset": {"base": {"to": position}}},
+        replay={"by_dataset": {"base": {"sequences": 1, "tokens": 100, "due": 90.0, "from": position - 100}}},
         schedule=schedule_for(ScheduleSettings(), 0, position, None).to_json(),
         losses={},
         bits_per_byte={},
@@ -72,7 +72,7 @@ def refused(workspace: Workspace) -> Workspace:
 def test_before_a_refused_update_has_not_been(refused: Workspace) -> None:
     lineage = Lineage(refused, "before")
     assert lineage.head is not None
-    assert (lineage.head.id, lineage.position, lineage.replayed()) == ("0000-base", 100, {"base": 100})
+    assert (lineage.head.id, lineage.position, lineage.replayed().read) == ("0000-base", 100, {"base": ((100, 1),)})
     assert list(lineage.datasets()) == ["base"] == [one.name for one in earlier_datasets(refused, lineage)]
     assert lineage.trunk() == refused.update("0000-base") / "trunk" / "model"
     followed = lineage.followed()

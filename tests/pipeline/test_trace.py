@@ -35,6 +35,9 @@ CODE: list[Document] = [(None, 30)] * 30
 Call = Callable[..., tuple[int, str, str]]
 
 
+REPLAY = ("requested", "achieved", "source", "by_dataset", "arrivals", "version")  # of the outcome, in the record
+
+
 class Made:
     """A workspace of a base and two updates; the second draws domains."""
 
@@ -66,7 +69,7 @@ class Made:
             update,
             Silent(),
         )
-        account = {part: getattr(outcome, part) for part in ("requested", "achieved", "source", "by_dataset")}
+        account = {part: getattr(outcome, part) for part in REPLAY}
         lineage.record(
             Update(
                 id=update,
@@ -98,13 +101,13 @@ class Made:
         mixture, counts = self.mixture(update), Counter[tuple[str, int]]()
         documents = {"base": BASE, "news": NEWS, "code": CODE}
         for step in range(mixture.steps):
-            for number, index in zip(*mixture.batch(step), strict=True):
+            for number, start in zip(*mixture.batch(step), strict=True):
                 source = mixture.sources[number]
                 if number >= len(mixture.new):
                     of = documents[source.dataset]
                     rows = [row for row, (name, _) in enumerate(of) if source.view in ("", name)]
                     ends = np.cumsum([of[row][1] for row in rows])
-                    for position in range(index * SEQ_LEN + 1, (index + 1) * SEQ_LEN + 1):
+                    for position in range(start + 1, start + SEQ_LEN + 1):
                         counts[source.dataset, rows[int(np.searchsorted(ends, position, side="right"))]] += 1
         return counts
 
@@ -219,11 +222,11 @@ def test_a_ledger_is_not_overwritten(made: Made, rewarm: Call, tmp_path: Path) -
 
 
 def test_positions_of_every_view_go_on(made: Made) -> None:
-    positions = Lineage(made.workspace).replayed()
-    assert set(positions) == {"base", "base@wiki", "base@books", "news@news"}
+    read = Lineage(made.workspace).replayed().read
+    assert set(read) == {"base", "base@wiki", "base@books", "news@news"}
     for update in Lineage(made.workspace).updates:
         for key, part in update.replay["by_dataset"].items():
-            assert positions[key] == part["to"]
+            assert replay.tokens_of(read[key]) == part["to"]
 
 
 def test_the_report_counts_domains_with_their_dataset(made: Made) -> None:

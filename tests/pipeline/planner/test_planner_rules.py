@@ -109,6 +109,8 @@ def test_amounts_are_those_of_the_mixture(
 
         exact = str(Fraction(share).limit_denominator(1_000_000))
         mixture = Mixture((Source("new", sequences, 0),), (Source("old", 5, 0),), exact, seq_len, batch, steps)
+        missing = (sequences if budget is None else budget // seq_len) - steps * batch
+        assert 0 <= missing < batch if budget is not None else -batch < missing <= 0
         new, old = mixture.count(0, steps)
         assert found == {"new": new * seq_len, "replayed": old * seq_len, "annealed": 0}
 

@@ -33,8 +33,8 @@ def read(mixture: Mixture, first: int, steps: int) -> dict[str, list[int]]:
     """Sequences by the key of their source, in the order of their reading."""
     found: dict[str, list[int]] = {source.key: [] for source in mixture.sources}
     for step in range(first, first + steps):
-        for number, index in zip(*mixture.batch(step), strict=True):
-            found[mixture.sources[number].key].append(int(index))
+        for number, start in zip(*mixture.batch(step), strict=True):
+            found[mixture.sources[number].key].append(int(start) // mixture.seq_len)
     return found
 
 
@@ -108,7 +108,7 @@ def test_best_sources_count_what_was_selected(world: World, tmp_path: Path) -> N
     (source,) = best_sources(mixture, {"text": chosen})
     assert (source.key, source.order_seed, source.start) == ("text@best", mixture.new[0].order_seed, 0)
     assert source.num_sequences == chosen.open().num_sequences(mixture.seq_len) < mixture.new[0].num_sequences
-    assert source.weight == chosen.open().num_tokens
+    assert (source.weight, source.num_tokens) == (source.num_sequences, chosen.open().num_tokens)
 
 
 def test_a_best_part_that_is_missing_or_too_small_is_refused(world: World, tmp_path: Path) -> None:
