@@ -26,7 +26,7 @@ from pipeline.terminal import Terminal
 from pipeline.trace import COVERS, trace_documents
 from pipeline.update import discard as drop
 from pipeline.update import update as run_update
-from pipeline.workspace import RECORD, Workspace
+from pipeline.workspace import RECORD, Workspace, refuse_lineage
 from stages.errors import UsageError
 from stages.ingest import find_inputs
 from stages.storage import Folder
@@ -57,8 +57,12 @@ def init(
             "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR)"
         )
     workspace = Workspace(uri)
-    if workspace.folder.exists() and not workspace.folder.exists(RECORD) and workspace.folder.files():
-        raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
+    if workspace.folder.exists(RECORD):
+        workspace.check_format()
+    elif workspace.folder.exists():
+        refuse_lineage(workspace.folder)
+        if workspace.folder.files():
+            raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
     base.check_model(recipe)
     base.check_distill(recipe, paths)
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)

@@ -1,13 +1,30 @@
 """The record of a lineage: its updates in their order, what each left, and which release is current."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import orjson
+
+from pipeline.commits import (
+    COMMITS,
+    HELD_BACK,
+    REFUSED,
+    RELEASED,
+    UNDECIDED,
+    Commit,
+    Log,
+    State,
+    digest,
+    file_of,
+    number_of,
+    read_log,
+)
 from pipeline.gate.settings import GateSettings, TrunkPolicy
-from pipeline.objects import rewrite_json
 from pipeline.steps import now
 from pipeline.workspace import RECORD, Workspace
-from stages.errors import UsageError
+from stages.errors import DamagedError, UsageError
 from stages.model_folder import dtype_of
 from stages.replay import Carried, carried
 from stages.storage import Folder
@@ -15,10 +32,8 @@ from stages.train import Schedule
 
 UPDATE = "update.json"
 PLAN = "plan.json"
-RELEASES = "releases.json"
-NONE: dict[str, Any] = {"current": None, "history": []}  # what it says before the first release
-RELEASED, REFUSED, UNDECIDED = "released", "refused", "undecided"
-HELD_BACK = (REFUSED, UNDECIDED)  # finished, and not promoted by the gate: a person can still promote the release
+ID = re.compile(r"\d{4,}-.+")  # an update's: its number, and the arrival's name
+RELEASES = "releases.json"  # made from the log, for people and other programs; nothing here depends on it
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class Update:
     id: str
     arrival: str  # the datasets' names, joined by "+"
     datasets: list[str]
-    state: str  # "released"; "refused" by the gate, or "undecided": held for a person
+    state: State  # "released"; "refused" by the gate, or "undecided": held for a person
     finished: str
     position: int  # tokens the trunk has trained in the lineage, after this update
     tokens: dict[str, int]  # planned, new, replayed, annealed
@@ -54,7 +69,7 @@ class Update:
     @property
     def number(self) -> int:
         """Its place in the lineage."""
-        return int(self.id.partition("-")[0])
+        return number_of(self.id)
 
     def trained(self, dataset: str) -> bool:
         """Whether any of a new dataset was trained; so it is where the record does not say, as that of an import."""
@@ -63,35 +78,34 @@ class Update:
 
 
 class Lineage:
-    """All updates of a workspace, read from its files.
+    """All updates of a workspace, read from its log (``pipeline.commits``) and their records.
 
     ``updates`` are those that are finished, the refused and the undecided among them. What the next update builds on
     (``learned``, and with it ``head``, ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is a line
     of updates: it ends with the last of them, or by the trunk policy ``before`` with the last that was released.
 
-    An update is finished in one step: when ``releases.json`` has its release, or its record says that it was refused
-    or is undecided.
+    An update is finished in one step: when the log has its commit. A record without a commit is that of an update which
+    was stopped just before; the same command finishes it.
     """
 
     def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None) -> None:
-        """``trunk`` is the policy of the update in hand; None: that of the workspace's recipe."""
+        """``trunk`` is the policy of the update in hand; None: that of the workspace's recipe.
+
+        Raises ``DamagedError`` where the log or a record is missing, altered or unreadable.
+        """
         self.workspace = workspace
         self.policy: TrunkPolicy = trunk or policy_of(workspace)
-        self.updates: list[Update] = []
-        self.unfinished: str | None = None
+        self.log: Log
+        self.updates: list[Update]
+        self.unfinished: str | None
         self._read()
 
     def _read(self) -> None:
-        names, promoted = (self.workspace.folder / "updates").folders(), {entry["update"] for entry in self.history}
-        records = [
-            Update(**self.workspace.update(name).read_json(UPDATE))
-            for name in names
-            if self.workspace.update(name).exists(UPDATE)
-        ]
-        self.updates = [update for update in records if update.state in HELD_BACK or update.id in promoted]
-        finished = {update.id for update in self.updates}
-        unfinished = [name for name in names if name not in finished and self.workspace.update(name).exists(PLAN)]
-        self.unfinished = unfinished[0] if unfinished else None
+        self.log = read_log(self.workspace.folder)
+        finished = self.log.finished
+        self.updates = [read_update(self.workspace, name, commit) for name, commit in finished.items()]
+        begun = find_begun(self.workspace, finished)
+        self.unfinished = next(iter(begun), None)
 
     # -- what the next update builds on --------------------------------------------------------------------------
 
@@ -182,25 +196,22 @@ class Lineage:
         raise UsageError(f"no update {name!r}; there are {', '.join(update.id for update in self.updates) or 'none'}")
 
     def record(self, update: Update) -> None:
-        """Finish an update: its record first; then, where it is released, the one step that makes it so."""
-        self.workspace.update(update.id).write_json(UPDATE, asdict(update))
-        if update.state == RELEASED and self.release != update.id:
-            self._make_current(update.id, update.gate["because"][0] if update.gate else "")
-        self._read()
+        """Finish an update: its record first; then its commit, the one step that makes it so."""
+        assert update.id not in self.log.finished, update.id
+        self.workspace.update(update.id).write(UPDATE, data := encode(update))
+        self._commit(commit_of(update, digest(data)))
 
     # -- releases ------------------------------------------------------------------------------------------------
 
     @property
     def release(self) -> str | None:
         """The id of the current release."""
-        current: str | None = self._releases()["current"]
-        return current
+        return self.log.current
 
     @property
-    def history(self) -> list[dict[str, str]]:
-        """Every change of the current release: ``update``, ``at``, ``because``; and ``rolled_back``, what was left."""
-        history: list[dict[str, str]] = self._releases()["history"]
-        return history
+    def history(self) -> list[dict[str, Any]]:
+        """Every change of the current release: ``pipeline.commits.Log.history``."""
+        return self.log.history
 
     def current(self) -> Update | None:
         """The update that is the current release."""
@@ -218,7 +229,8 @@ class Lineage:
         if update.state == REFUSED and not because:
             raise UsageError(f"update {update.id}: the gate refused its release; say why it is promoted all the same")
         self._require_model(update.id)
-        self._make_current(update.id, because or ("decided by a person" if update.state == UNDECIDED else ""))
+        said = because or ("decided by a person" if update.state == UNDECIDED else "")
+        self._commit(Commit("release", now(), update.id, because=said))
 
     def rollback(self, because: str = "") -> str:
         """Go back to the release that was current before this one, in one step; its id.
@@ -230,39 +242,115 @@ class Lineage:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
         left, back = standing[-1], standing[-2]
         self._require_model(back)
-        self._make_current(back, because or f"rolled back from {left}", rolled_back=left)
+        self._commit(Commit("release", now(), back, because=because or f"rolled back from {left}", rolled_back=left))
         return back
 
     def standing(self) -> list[str]:
         """The releases up to the current one, in their order, without those that were rolled back."""
-        standing: list[str] = []
-        for entry in self.history:
-            if "rolled_back" in entry:
-                standing.pop()
-            else:
-                standing.append(entry["update"])
-        return standing
+        return self.log.standing
 
     def _require_model(self, name: str) -> None:
         model = self.workspace.update(name) / "release" / "model"
         if not model.exists():
             raise UsageError(f"update {name}: its release is not there any more ({model})")
 
-    def _releases(self) -> dict[str, Any]:
-        folder = self.workspace.folder
-        found: dict[str, Any] = folder.read_json(RELEASES) if folder.exists(RELEASES) else NONE
-        return found
+    def _commit(self, commit: Commit) -> None:
+        refuse_shorter(self.log)
+        self.log.append(commit)
+        self.workspace.folder.write_json(RELEASES, pointer(self.log))
+        self._read()
 
-    def _make_current(self, name: str, because: str, **more: str) -> None:
-        entry = {"update": name, "at": now(), "because": because, **more}
 
-        def changed(before: Any) -> dict[str, Any]:
-            return {"current": name, "history": [*(before or NONE)["history"], entry]}
+def encode(update: Update) -> bytes:
+    """An update's record as its file has it."""
+    return orjson.dumps(
+        asdict(update), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    )
 
-        rewrite_json(self.workspace.folder, RELEASES, changed)
+
+def read_update(workspace: Workspace, name: str, commit: Commit) -> Update:
+    """A finished update's record; ``DamagedError`` where it is not the one that was committed."""
+    folder = workspace.update(name)
+    try:
+        data = folder.read(UPDATE)
+    except FileNotFoundError as error:
+        raise DamagedError(
+            f"{folder}/{UPDATE}: the record of a finished update is missing; restore it from a copy of the workspace"
+        ) from error
+    if (found := digest(data)) != commit.record:
+        raise DamagedError(
+            f"{folder}/{UPDATE}: expected the record that was committed, of digest {commit.record}, found one of "
+            f"{found}; restore it from a copy of the workspace"
+        )
+    return Update(**orjson.loads(data))
+
+
+def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str]:
+    """The updates that were begun and are not finished, in the order of their numbers: one, or none.
+
+    Raises ``DamagedError`` where several have records, or one that is not the next: those were finished, and their
+    commits are lost. A folder whose number a finished update has is neither: a command that had lost the workspace made
+    it.
+    """
+    taken = {number_of(name) for name in finished}
+    folders = filter(ID.fullmatch, (workspace.folder / "updates").folders())
+    names = [name for name in folders if number_of(name) not in taken]
+    recorded = [name for name in names if workspace.update(name).exists(UPDATE)]
+    if len(recorded) > 1 or (recorded and number_of(recorded[0]) != len(finished)):
+        raise DamagedError(
+            f"{workspace.folder}/{COMMITS}: has no commit of {', '.join(recorded)}, whose records are there "
+            f"({UPDATE}); `rewarm verify --repair {workspace.folder}` commits them again"
+        )
+    begun = [name for name in names if name in recorded or workspace.update(name).exists(PLAN)]
+    return sorted(begun, key=number_of)
+
+
+def refuse_shorter(log: Log) -> None:
+    """``DamagedError`` where ``releases.json`` knows of commits that the log has not: nothing may take their place."""
+    known, following = known_commits(log.folder), file_of(len(log.commits))
+    if known > len(log.commits) and not (log.folder / COMMITS).exists(following):
+        raise DamagedError(
+            f"{log.folder}/{COMMITS}: ends with commit {len(log.commits) - 1}, but {RELEASES} knows of {known - 1}: "
+            f"the last ones are lost. Restore them, or rebuild them with `rewarm verify --repair {log.folder}`"
+        )
+
+
+def known_commits(folder: Folder) -> int:
+    """How many commits the log had when ``releases.json`` was written; 0 where that does not say."""
+    try:
+        found = folder.read_json(RELEASES)
+        return int(found["commits"])
+    except (OSError, ValueError, TypeError, KeyError, DamagedError):
+        return 0  # it is made from the log, which is what counts
+
+
+def pointer(log: Log) -> dict[str, Any]:
+    """What ``releases.json`` says: the current release, how many commits the log has, the history of promotions."""
+    return {"current": log.current, "commits": len(log.commits), "last": log.last, "history": log.history}
+
+
+def commit_of(update: Update, record: str) -> Commit:
+    """The commit of a finished update; ``record`` is the digest of its record's file. It follows from the record."""
+    said: list[str] = update.gate.get("because", [])
+    because = "; ".join(said) if update.state in HELD_BACK else "".join(said[:1])
+    return Commit("update", update.finished, update.id, update.state, because, record)
 
 
 def policy_of(workspace: Workspace) -> TrunkPolicy:
     """The trunk policy of a workspace's recipe; the default where it has none, or no record yet."""
     recipe = workspace.record().get("recipe", {}) if workspace.folder.exists(RECORD) else {}
     return GateSettings.model_validate(recipe.get("gate", {})).trunk
+
+
+__all__ = [
+    "HELD_BACK",
+    "PLAN",
+    "REFUSED",
+    "RELEASED",
+    "RELEASES",
+    "UNDECIDED",
+    "UPDATE",
+    "Lineage",
+    "Update",
+    "policy_of",
+]

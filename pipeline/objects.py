@@ -6,7 +6,6 @@ machine's role; ``GOOGLE_APPLICATION_CREDENTIALS`` or the machine's account. The
 ``s3://bucket/path?endpoint_override=host:port&scheme=http&region=…``.
 """
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -77,21 +76,19 @@ class Objects:
         return StageError(f"{self.uri}: {name} cannot be read or written there: {str(error).splitlines()[0]}")
 
 
-def rewrite_json(folder: Folder, name: str, change: Callable[[Any], Any]) -> None:
-    """Read a JSON file, change its value (None where there is none) and write that; a late writer is refused.
+def create(folder: Folder, name: str, data: bytes) -> None:
+    """Write a small file that is never written again: a disk or a bucket refuses it where one of its name is there.
 
-    On a disk the folder's guard refuses it, under a lock that it keeps until the write is done. In a bucket, which has
-    no locks, the write is refused with ``StageError`` where the object is not the one that was read.
+    A folder's guard refuses a late writer first. Raises ``StageError`` where the name holds other bytes; the same bytes
+    are those of an attempt whose answer was lost, or that was killed just after.
     """
     if folder.is_local:
-        folder.write_json(name, change(folder.read_json(name) if folder.exists(name) else None))
-        return
-    objects = Objects(folder)
-    data, mark = objects.get(name)
-    changed = orjson.dumps(change(orjson.loads(data) if data else None), option=orjson.OPT_INDENT_2)
-    with folder.guard.committing() if folder.guard else nullcontext():
-        if objects.put(name, changed, mark) is None:
-            raise StageError(f"{folder}: {name} was changed by another command meanwhile; nothing was written")
+        done = folder.create(name, data) or folder.read(name) == data
+    else:
+        with folder.guard.committing() if folder.guard else nullcontext():
+            done = Objects(folder).put(name, data, None) is not None
+    if not done:
+        raise StageError(f"{folder}/{name}: was written by another command meanwhile; nothing of this one was recorded")
 
 
 def connect(uri: str) -> tuple[S3Store | GCSStore, str]:

@@ -5,17 +5,19 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.card.write import write_card
+from pipeline.commits import State
 from pipeline.config import differences
 from pipeline.gap import gaps
 from pipeline.gate.verdict import Verdict
 from pipeline.handover import drop_optimizers, keep_optimizer
-from pipeline.lineage import REFUSED, RELEASED, UNDECIDED, Update
+from pipeline.lineage import Update
 from pipeline.making import Making
 from pipeline.planner.cost import planned_and_actual
 from pipeline.steps import now
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
 
-STATES = {"passed": RELEASED, "refused": REFUSED, "held": UNDECIDED}  # of an update, by the gate's verdict
+# An update's state, by the outcome of the gate's verdict.
+STATES: dict[str, State] = {"passed": "released", "refused": "refused", "held": "undecided"}
 
 
 def losses_before(making: Making) -> tuple[Mapping[str, float], list[str]]:
@@ -60,7 +62,7 @@ def account(
         id=making.id,
         arrival=making.arrival.name,
         datasets=list(documents),
-        state=RELEASED,
+        state="released",
         finished=now(),
         position=making.lineage.position + trunk.tokens,
         tokens={

@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from pipeline import report, summary
-from pipeline.lineage import PLAN, REFUSED, RELEASES, UNDECIDED, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, UNDECIDED, Lineage, Update
 from pipeline.report.record import State
 from pipeline.steps import now
 from pipeline.workspace import Workspace
@@ -26,16 +26,13 @@ def report_record(lineage: Lineage, versions: dict[str, str]) -> report.Workspac
         updates=[report_update(lineage, update) for update in lineage.updates]
         + [unfinished_update(lineage, update) for update in begun],
         versions=versions,
-        history=promotions(workspace),
+        history=promotions(lineage),
     )
 
 
-def promotions(workspace: Workspace) -> list[report.PromotionRecord]:
-    """The history of ``releases.json``; its entries may say why."""
-    if not workspace.folder.exists(RELEASES):
-        return []
-    history = workspace.folder.read_json(RELEASES)["history"]
-    return [report.PromotionRecord(entry["update"], entry["at"], entry.get("because") or "") for entry in history]
+def promotions(lineage: Lineage) -> list[report.PromotionRecord]:
+    """Every change of the current release, with the reason where one was given."""
+    return [report.PromotionRecord(entry["update"], entry["at"], entry["because"]) for entry in lineage.history]
 
 
 def report_dataset(workspace: Workspace, name: str, update: Update) -> report.DatasetRecord:

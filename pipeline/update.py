@@ -15,7 +15,7 @@ from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize,
 from pipeline.handover import start_optimizer
 from pipeline.importing import import_base, take_over
 from pipeline.learning import run_anneal, run_evaluate, run_start, run_train
-from pipeline.lineage import PLAN, Lineage, Update
+from pipeline.lineage import PLAN, UPDATE, Lineage, Update
 from pipeline.making import Data, Making, Tokenizer, earlier_datasets
 from pipeline.monitoring.stage import update_labels
 from pipeline.planner.plan import settle
@@ -41,7 +41,8 @@ def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Ann
     except ChangedError:
         raise
     except UsageError:
-        discard(workspace, lineage, making.id)  # nothing was spent on it: the same name can come again, mended
+        if not has_record(workspace, lineage, making.id):
+            discard(workspace, lineage, making.id)  # nothing was spent on it: the same name can come again, mended
         raise
     done = imported or learn(making, data)
     verdict = run_gate(making)
@@ -117,8 +118,21 @@ def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: R
         check_length(source, recipe.train.seq_len)
 
 
+def has_record(workspace: Workspace, lineage: Lineage, name: str) -> bool:
+    """Whether an update was finished, with a commit or stopped just before it."""
+    return name in lineage.log.finished or workspace.update(name).exists(UPDATE)
+
+
 def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
-    """Drop an unfinished update and the datasets that came with it; what was quarantined stays to be looked at."""
+    """Drop an unfinished update and the datasets that came with it; what was quarantined stays to be looked at.
+
+    Raises ``UsageError`` where the update has a finished record, with a commit or without one.
+    """
+    if has_record(workspace, lineage, name):
+        raise UsageError(
+            f"{workspace.update(name)}/{UPDATE}: update {name} has a finished record, so it is not discarded; the "
+            f"command that began it commits it, and so does `rewarm verify --repair {workspace.folder}`"
+        )
     known = lineage.ingested()
     if distill.NAME not in known:
         distill.discard_drafts(workspace.dataset(distill.NAME))

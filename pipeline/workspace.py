@@ -9,10 +9,11 @@ import pyarrow.fs as pafs
 
 from pipeline.lease import Lease, hold
 from stages.disk import REMOVED, remove
-from stages.errors import UsageError
+from stages.errors import DamagedError, UsageError
 from stages.storage import Folder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+CONVERTED_FORMAT = 1  # of workspaces without a log of commits: `rewarm convert`
 BUCKETS = ("s3", "gs", "gcs")
 RECORD = "workspace.json"
 LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # where folders are deleted
@@ -27,7 +28,8 @@ class Workspace:
     datasets/<name>/{documents,validation,quarantine,tokens}/ + manifest.json
     dedup/<name>/                                 what was ingested, for the arrivals after it
     updates/<id>/{plan.json,scores,selection,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
-    releases.json                                 which update is current, and the promotions before it
+    commits/00000000.json …                       the log: an immutable file for each update that finished
+    releases.json                                 which release is current, made from the log for other programs
     report/{index,<id>}.html                      a page for the workspace, and one for each update
     """
 
@@ -43,11 +45,21 @@ class Workspace:
         """An existing workspace; ``UsageError`` where there is none, or one of another format."""
         workspace = cls(uri)
         if not workspace.folder.exists(RECORD):
+            refuse_lineage(workspace.folder)
             raise UsageError(f"{uri}: no rewarm workspace there (no {RECORD}); make one with `rewarm init {uri} …`")
-        found = workspace.record().get("format")
-        if found != FORMAT_VERSION:
-            raise UsageError(f"{uri}: the workspace has format {found}, this rewarm reads format {FORMAT_VERSION}")
+        workspace.check_format()
         return workspace
+
+    def check_format(self) -> None:
+        """``UsageError`` for a workspace that another version of rewarm made, with what to do."""
+        found = self.record().get("format")
+        if found == CONVERTED_FORMAT:
+            raise UsageError(
+                f"{self.folder}: the workspace has format {found}; `rewarm convert {self.folder}` gives its records "
+                f"format {FORMAT_VERSION} (in seconds; data and weights stay as they are)"
+            )
+        if found != FORMAT_VERSION:
+            raise UsageError(f"{self.folder}: has format {found!r}, this rewarm reads format {FORMAT_VERSION}")
 
     def record(self) -> dict[str, Any]:
         """``workspace.json``."""
@@ -95,6 +107,15 @@ class Workspace:
         for level in ("", *LEVELS):
             for left in self.folder.path.glob(f"{level}.*{REMOVED}"):
                 remove(left)
+
+
+def refuse_lineage(folder: Folder) -> None:
+    """``DamagedError`` for a folder that holds updates and lacks the record of its workspace."""
+    if folder.exists("commits") or (folder / "updates").folders():
+        raise DamagedError(
+            f"{folder}/{RECORD}: missing, though the folder holds the updates of a lineage; restore it from a copy of "
+            "the workspace"
+        )
 
 
 def refuse_address(uri: str) -> None:

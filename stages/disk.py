@@ -45,3 +45,21 @@ def share(path: Path) -> None:
         os.close(handle)
         fresh.unlink()
     path.chmod(mode & 0o777 | path.stat().st_mode & 0o700)
+
+
+def claim(scratch: Path, target: Path) -> bool:
+    """Give a finished file its name if nothing has that name yet; whether it got it.
+
+    A hard link is created by the kernel or refused, whoever else tries. A disk without hard links (exFAT, some network
+    disks) has only the look before the rename: the caller's lock must keep others out.
+    """
+    try:
+        os.link(scratch, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        if target.exists():
+            return False
+        scratch.replace(target)
+    sync(target.parent)
+    return True

@@ -13,3 +13,10 @@ class StageError(RuntimeError):
 
     The command line exits with 1.
     """
+
+
+class DamagedError(StageError):
+    """A file of a workspace is missing, unreadable or not what its records say.
+
+    The message names the file, what was expected and found, and how to get it back. The command line exits with 1.
+    """

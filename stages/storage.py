@@ -20,7 +20,7 @@ import xxhash
 
 from stages.buckets import FLAT, download, files_below
 from stages.copies import kept_copy
-from stages.disk import REMOVED, remove, set_aside, share, sync
+from stages.disk import REMOVED, claim, remove, set_aside, share, sync
 from stages.errors import UsageError
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
@@ -256,6 +256,20 @@ class Folder:
             name,
             orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE),
         )
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file of a local folder atomically if there is none of its name; whether it was written."""
+        self._check()
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            scratch.write_bytes(data)
+            sync(scratch)
+            with self._committing():
+                return claim(scratch, target)
+        finally:
+            remove(scratch)
 
     def take(self, source: "Folder", name: str) -> None:
         """Move a folder of the same storage to ``name`` in here, in the place of what is there."""

@@ -1,13 +1,12 @@
 """A stand-in for ``rewarm plan`` and ``rewarm update`` that keeps their contract and trains nothing.
 
 As the real ones: it holds the lease, refuses an update beside an unfinished one, begins with ``plan.json``, goes on
-where it was killed, and ends with ``update.json`` and ``releases.json``. Each beginning and end goes into ``ran.txt``.
+where it was killed, and ends with its record and its commit. Each beginning and end goes into ``ran.txt``.
 """
 
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from watch_world import update
@@ -55,10 +54,7 @@ def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
     for step in range(len(folder.files(".step")), STEPS):
         time.sleep(STEP_SECONDS)
         folder.write(f"{step:02d}.step", b"")
-    folder.write_json("update.json", asdict(update(number, name)))
-    releases = workspace.folder.read_json("releases.json")
-    entry = {"update": wanted, "at": "2026-11-21T12:00:00+00:00", "because": ""}
-    workspace.folder.write_json("releases.json", {"current": wanted, "history": [*releases["history"], entry]})
+    lineage.record(update(number, name))
     note(workspace, f"end {name}")
 
 

@@ -1,10 +1,10 @@
 """Times, arrivals and finished updates for the tests of a watch."""
 
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_origin
 
-from pipeline.lineage import Update
+from pipeline.lineage import Lineage, Update
 from pipeline.watch.book import Book
 from pipeline.watch.inbox import Found, Listing
 from pipeline.watch.journal import Draft
@@ -50,12 +50,10 @@ def update(number: int, name: str, state: str = "released", **values: Any) -> Up
     """A finished update, empty but for what decides whether an arrival was taken in."""
     known = {"id": f"{number:04d}-{name}", "arrival": name, "datasets": [name], "state": state, "finished": ""}
     required = [one for one in fields(Update) if one.default is one.default_factory is MISSING]
-    blank = {one.name: (get_origin(one.type) or one.type)() for one in required}
+    blank = {one.name: (get_origin(one.type) or one.type)() for one in required if one.name not in known}
     return Update(**{**blank, **known, **values})
 
 
 def with_base(workspace: Workspace) -> None:
     """Give a workspace a base's records alone: enough for all that comes before training."""
-    workspace.update("0000-docs").write_json("update.json", asdict(update(0, "docs")))
-    promoted = {"update": "0000-docs", "at": "2026-11-21T12:00:00+00:00", "because": ""}
-    workspace.folder.write_json("releases.json", {"current": "0000-docs", "history": [promoted]})
+    Lineage(workspace).record(update(0, "docs"))

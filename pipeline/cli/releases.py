@@ -65,20 +65,32 @@ def show_move(found: dict[str, Any], as_json: bool) -> None:
 def verify(
     workspace: WorkspaceArgument,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the digests of the weights.")] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="First rebuild lost or damaged commits and releases.json from the records.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every document, token, weight and record against the digests of when it was made; writes nothing.
+    """Check every document, token, weight and record against the digests of when it was made.
+
+    Writes nothing, unless --repair is given: it rebuilds the log of commits and the pointer to the current release.
 
     Exit code 1 where something is wrong. Orphans, which nothing refers to, are listed and are no problem.
     """
     with Terminal(quiet=as_json) as terminal:
-        found = release_actions.verify(workspace, quick, terminal)
+        found = release_actions.verify(workspace, quick, mend, terminal)
     if as_json:
         print_json(found)
     else:
         show_verified(found)
     if not found["ok"]:
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=PANEL)
+def convert(workspace: WorkspaceArgument) -> None:
+    """Give a workspace that an earlier rewarm made today's format; only its records change."""
+    for line in release_actions.convert(workspace):
+        typer.echo(line)
 
 
 def show_verified(found: dict[str, Any]) -> None:

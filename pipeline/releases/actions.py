@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.actions import write_report
 from pipeline.base import recipe_of
 from pipeline.card.write import CARD, make_card
+from pipeline.convert import convert as run_convert
 from pipeline.lineage import REFUSED, UNDECIDED, Lineage, Update
 from pipeline.releases.leftovers import find_leftovers
 from pipeline.releases.prune import find_prunable, refuse_damaged_records
@@ -17,7 +18,8 @@ from pipeline.releases.push import push as send
 from pipeline.terminal import Terminal
 from pipeline.verify import refuse_damaged
 from pipeline.verify import verify as run_verify
-from pipeline.workspace import Workspace
+from pipeline.verify.repair import repair
+from pipeline.workspace import CONVERTED_FORMAT, RECORD, Workspace
 from stages.errors import UsageError
 
 STATES = {REFUSED: "refused by the gate", UNDECIDED: "held by the gate, undecided"}
@@ -72,9 +74,26 @@ def moved(before: str | None, now: str, because: str, dry_run: bool, warning: st
     return {**found, "warning": warning} if warning else found
 
 
-def verify(uri: str, quick: bool, terminal: Terminal) -> dict[str, Any]:
-    """Check everything in a workspace against its records, and name what nothing refers to."""
+def convert(uri: str) -> list[str]:
+    """Give a workspace of an earlier format today's; what was done, and what a person should know."""
+    workspace = Workspace(uri)
+    if not workspace.folder.exists(RECORD) or workspace.record().get("format") != CONVERTED_FORMAT:
+        Workspace.open(uri)
+        return [f"{uri}: has today's format already; nothing was changed"]
+    with workspace.lease():
+        return run_convert(workspace)
+
+
+def verify(uri: str, quick: bool, mend: bool, terminal: Terminal) -> dict[str, Any]:
+    """Check everything in a workspace against its records, and name what nothing refers to.
+
+    With ``mend``, the log of commits and ``releases.json`` are rebuilt first.
+    """
     workspace = Workspace.open(uri)
+    if mend:
+        with workspace.lease():
+            for line in repair(workspace):
+                terminal.note(f"repaired: {line}")
     findings = run_verify(workspace, quick, terminal)
     left = []
     if not any(note.startswith("records are damaged") for note in findings.notes):

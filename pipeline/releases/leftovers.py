@@ -11,7 +11,7 @@ from pipeline.workspace import Workspace
 from stages import distill, train
 
 KNOWN = {  # at a workspace's top; hidden files are the lease's and the system's
-    *("workspace.json", "releases.json", "tokenizer", "datasets", "dedup", "updates", "studies", "report"),
+    *("workspace.json", "releases.json", "commits", "tokenizer", "datasets", "dedup", "updates", "studies", "report"),
     *("watch", "logs"),
 }
 RECORDED = ("quarantine", "account.json")  # of an arrival that was dropped: they stay, to be looked at

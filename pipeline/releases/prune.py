@@ -15,8 +15,8 @@ from pipeline.releases.leftovers import Leftover, find_leftovers, leftover, next
 from pipeline.releases.pruned import PRUNED, is_pruned, read_pruned, weight_files
 from pipeline.steps import now
 from pipeline.study.trial import RESULT
-from pipeline.verify.chain import check_numbers, check_records, check_releases, recorded
 from pipeline.verify.findings import Findings
+from pipeline.verify.records import check_numbers, check_records, check_releases, recorded
 from pipeline.workspace import Workspace
 from stages.errors import StageError
 from stages.progress import Progress
@@ -62,10 +62,10 @@ class Prunable:
 def refuse_damaged_records(workspace: Workspace) -> None:
     """``StageError`` where the records do not hold together: what they do not name would look like left over."""
     findings = Findings(workspace.folder)
-    if check_records(workspace, findings):
+    if (log := check_records(workspace, findings)) is not None:
         updates = recorded(workspace)
         check_numbers(workspace, updates, findings)
-        check_releases(workspace, updates, findings)
+        check_releases(workspace, updates, log, findings)
     if findings.problems:
         first = findings.problems[0]
         raise StageError(

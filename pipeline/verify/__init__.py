@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from pipeline.lineage import Update
-from pipeline.verify.chain import ChainCheck, check_numbers, check_records, check_releases, recorded
+from pipeline.verify.chain import ChainCheck
 from pipeline.verify.data import RESTORE, DatasetCheck, check_apart, checked_manifest
 from pipeline.verify.findings import Findings, Problem
+from pipeline.verify.records import check_numbers, check_records, check_releases, recorded
 from pipeline.verify.weights import check_weights, refuse_damaged
 from pipeline.workspace import Workspace
 from stages.progress import Progress
@@ -15,12 +16,12 @@ from stages.tokenizer_folder import Definition, load_definition
 def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
     """Check records, chain, datasets and, unless ``quick``, the weights; see ``Findings``."""
     findings = Findings(workspace.folder)
-    if not check_records(workspace, findings):
+    if (log := check_records(workspace, findings)) is None:
         findings.notes.append("records are damaged: nothing else was looked at")
         return findings
     updates = recorded(workspace)
     check_numbers(workspace, updates, findings)
-    check_releases(workspace, updates, findings)
+    check_releases(workspace, updates, log, findings)
     definition = check_tokenizer(workspace, updates, findings)
     checks = {}
     for update in updates:

@@ -1,4 +1,4 @@
-"""The lineage as a chain: numbers, records, which trunk each update starts from, replay's positions, the promotions."""
+"""The lineage as a chain: which trunk each update starts from, its position, its release, its replay's positions."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from pipeline.lineage import HELD_BACK, PLAN, RELEASES, UPDATE, Update
+from pipeline.lineage import HELD_BACK, PLAN, UPDATE, Update
 from pipeline.verify.data import RESTORE, checked_manifest
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -18,78 +18,6 @@ from stages.mixture import Mixture, Source
 from stages.order import Order, Position
 from stages.storage import Folder
 from stages.tokens import SELECTION, read_selection
-
-PROMOTE = "rewarm promote WORKSPACE UPDATE makes a release current"
-
-
-def check_records(workspace: Workspace, findings: Findings) -> bool:
-    """Whether every update's record and plan can be read and stands in the folder of its name."""
-    before = len(findings.problems)
-    for name in (workspace.folder / "updates").folders():
-        folder = workspace.update(name)
-        if folder.exists(UPDATE):
-            file = findings.name(folder, UPDATE)
-            with findings.reading(file, "an update's record", RESTORE):
-                update = Update(**folder.read_json(UPDATE))
-                findings.compare(file, "the record of", name, update.id, RESTORE)
-                findings.compare(file, "an id that ends in", update.arrival, update.id.partition("-")[2], RESTORE)
-                findings.checked["updates"] += 1
-        if folder.exists(PLAN) or folder.exists(UPDATE):
-            with findings.reading(findings.name(folder, PLAN), "what the update was asked for", RESTORE):
-                folder.read_json(PLAN)
-    if workspace.folder.exists(RELEASES):
-        with findings.reading(RELEASES, "the current release and the promotions", PROMOTE):
-            value = workspace.folder.read_json(RELEASES)
-            [value["current"], *(entry["update"] for entry in value["history"])]
-    return len(findings.problems) == before
-
-
-def recorded(workspace: Workspace) -> list[Update]:
-    """Every update that left a record, in its order: also one that was stopped just before its promotion."""
-    names = (workspace.folder / "updates").folders()
-    return [
-        Update(**workspace.update(name).read_json(UPDATE)) for name in names if workspace.update(name).exists(UPDATE)
-    ]
-
-
-def check_numbers(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
-    """Updates are numbered without holes, and one at most is unfinished: the next."""
-    found = [update.number for update in updates]
-    wanted = list(range(len(found)))
-    findings.compare("updates", "the numbers", wanted, found, f"a folder is missing or was added by hand; {RESTORE}")
-    folders, known = (workspace.folder / "updates").folders(), {update.id for update in updates}
-    begun = [name for name in folders if name not in known and workspace.update(name).exists(PLAN)]
-    if len(begun) > 1:
-        findings.add("updates", "one unfinished update", ", ".join(begun), "rewarm discard WORKSPACE")
-    for name in begun[:1]:
-        number = name.partition("-")[0]
-        findings.compare(
-            f"updates/{name}", "an unfinished update of number", f"{len(found):04d}", number, "rewarm discard WORKSPACE"
-        )
-
-
-def check_releases(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
-    """``releases.json`` names finished updates; none that was released was left unpromoted."""
-    known = {update.id for update in updates}
-    if not known:
-        return
-    if not workspace.folder.exists(RELEASES):
-        findings.add(RELEASES, "the current release", "no such file", PROMOTE)
-        return
-    value: dict[str, Any] = workspace.folder.read_json(RELEASES)
-    promoted = [entry["update"] for entry in value["history"]]
-    if value["current"] not in known:
-        findings.add(RELEASES, f"one of {', '.join(sorted(known))}", str(value["current"]), PROMOTE)
-    elif promoted[-1:] != [value["current"]]:
-        findings.add(RELEASES, f"a history that ends in {value['current']}", f"{promoted[-1:]}", PROMOTE)
-    for name in sorted(set(promoted) - known - {value["current"]}):
-        findings.add(RELEASES, "promotions of finished updates", f"one of {name}", RESTORE)
-    missed = [update.id for update in updates if update.state not in HELD_BACK and update.id not in promoted]
-    for name in missed:
-        if name == updates[-1].id:
-            findings.notes.append(f"{name}: stopped just before its promotion; the same command ends it")
-        else:
-            findings.add(RELEASES, f"a promotion of {name}, which was released", "none", RESTORE)
 
 
 class ChainCheck:

@@ -1,15 +1,16 @@
 """The lineage's line: where the next update starts after a refusal; and releases, changed in one step."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from release_world import files_of
 
 from pipeline.arrival import find
 from pipeline.base import create
+from pipeline.commits import COMMITS
 from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, REFUSED, RELEASED, RELEASES, UNDECIDED, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, RELEASED, UNDECIDED, UPDATE, Lineage, Update, encode
 from pipeline.making import earlier_datasets
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
@@ -128,9 +129,9 @@ def test_the_name_of_a_refused_dataset_is_taken(refused: Workspace, tmp_path: Pa
 
 
 def test_a_release_says_why_and_a_refusal_changes_none(refused: Workspace) -> None:
-    before = refused.folder.read(RELEASES)
+    before = Lineage(refused).history
     record(refused, update("0002-worse", REFUSED, "0000-base"))
-    assert refused.folder.read(RELEASES) == before
+    assert Lineage(refused).history == before
     record(refused, update("0003-good", RELEASED, "0000-base"))
     lineage = Lineage(refused)
     assert lineage.release == "0003-good"
@@ -152,12 +153,10 @@ def test_an_undecided_release_waits_for_a_person_who_needs_no_reason(workspace: 
     assert line(workspace, "before") == ["0000-base", "0001-doubt"], "it counts as learned from then on"
 
 
-def test_killed_between_record_and_release_it_is_unfinished_and_ends_by_the_same_call(refused: Workspace) -> None:
-    """The two writes are the only ones that finish an update; what lies between them is the first alone."""
+def test_killed_between_record_and_commit_it_is_unfinished_and_ends_by_the_same_call(refused: Workspace) -> None:
+    """The commit is the only write that finishes an update; a record alone does not."""
     done = update("0002-good", RELEASED, "0000-base")
-    record(refused, done)
-    history = Lineage(refused).history
-    refused.folder.write_json(RELEASES, {"current": "0000-base", "history": history[:-1]})
+    refused.update(done.id).write(UPDATE, encode(done))
     torn = Lineage(refused)
     assert refused.update("0002-good").exists(UPDATE)
     assert (torn.unfinished, torn.release) == ("0002-good", "0000-base")
@@ -167,22 +166,17 @@ def test_killed_between_record_and_release_it_is_unfinished_and_ends_by_the_same
     assert len(torn.history) == 2
 
 
-def test_a_write_that_fails_leaves_the_releases_as_they_were(
-    refused: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk is full, or the process is killed, at the last moment before the new file takes its place."""
-    before = refused.folder.read(RELEASES)
+def test_a_commit_that_fails_leaves_the_lineage_as_it_was(refused: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full, or the process is killed, at the last moment before the commit has its name."""
+    before = files_of(refused.folder / COMMITS)
 
-    def fail(self: Path, target: Path) -> Path:
-        if target.name == RELEASES:
-            raise OSError("no space left on device")
-        return rename(self, target)
+    def fail(scratch: Path, target: Path) -> bool:
+        raise OSError("no space left on device")
 
-    rename = Path.replace
     with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
-        patched.setattr(Path, "replace", fail)
+        patched.setattr("stages.storage.claim", fail)
         record(refused, update("0002-good", RELEASED, "0000-base"))
-    assert refused.folder.read(RELEASES) == before
+    assert files_of(refused.folder / COMMITS) == before
     assert Lineage(refused).unfinished == "0002-good"
     record(refused, update("0002-good", RELEASED, "0000-base"))
     assert Lineage(refused).release == "0002-good"
@@ -194,7 +188,7 @@ def test_a_refused_release_is_promoted_by_hand_for_a_reason(refused: Workspace) 
         lineage.promote("0001-bad")
     lineage.promote("0001-bad", "the old data do not matter any more")
     assert lineage.release == "0001-bad"
-    assert json.loads(refused.folder.read(RELEASES))["history"][-1]["because"] == "the old data do not matter any more"
+    assert refused.folder.read_json("releases.json")["history"][-1]["because"] == "the old data do not matter any more"
     assert line(refused, "before") == ["0000-base", "0001-bad"], "what is used is built on"
     lineage.promote("0001-bad", "again")
     assert len(lineage.history) == 2, "nothing changed"

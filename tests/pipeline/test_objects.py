@@ -4,13 +4,17 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ingest_stores import amazon, boto
+from watch_world import update
 
+from pipeline.base import create as create_workspace
+from pipeline.commits import read_log
+from pipeline.config import load_recipe
 from pipeline.lease import hold
-from pipeline.objects import Objects, rewrite_json
+from pipeline.lineage import Lineage
+from pipeline.objects import Objects, create
 from pipeline.watch.journal import JOURNAL, Draft, Journal, is_watched, only_watch
 from pipeline.workspace import Workspace
 from stages.errors import StageError, UsageError
@@ -44,24 +48,49 @@ def test_a_put_needs_the_state_that_was_seen(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("local", [True, False])
-def test_a_json_file_is_changed_in_one_step(folder: Folder, tmp_path: Path, local: bool) -> None:
+def test_a_name_is_given_once(folder: Folder, tmp_path: Path, local: bool) -> None:
     place = Folder(tmp_path) if local else folder
-    rewrite_json(place, "x.json", lambda before: [before])
-    rewrite_json(place, "x.json", lambda before: [*before, 2])
-    assert place.read_json("x.json") == [None, 2]
+    create(place, "x.json", b"1")
+    create(place, "x.json", b"1")  # the same bytes: an attempt whose answer was lost
+    with pytest.raises(StageError, match="written by another command"):
+        create(place, "x.json", b"2")
+    assert (place.files(), place.read("x.json")) == (["x.json"], b"1")
 
 
 def test_a_late_writer_takes_nothing_away(folder: Folder) -> None:
-    """Suspended between its look and its put, while another command changes the file."""
-    rewrite_json(folder, "x.json", lambda before: 1)
+    """Suspended before its put, while another command takes the same place in the log."""
+    with hold(folder) as lease:
+        late = folder.guarded(lease)
+        create(folder, "00000001.json", b"other")
+        with pytest.raises(StageError, match="written by another command"):
+            create(late, "00000001.json", b"mine")
+    assert folder.read("00000001.json") == b"other"
 
-    def late(before: Any) -> Any:
-        rewrite_json(folder, "x.json", lambda other: other + 10)
-        return before + 1
 
-    with hold(folder) as lease, pytest.raises(StageError, match="changed by another command meanwhile"):
-        rewrite_json(folder.guarded(lease), "x.json", late)
-    assert folder.read_json("x.json") == 11
+def test_a_disk_without_hard_links_still_gives_a_name_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    place = Folder(tmp_path)
+    create(place, "x.json", b"1")
+    with pytest.raises(StageError, match="written by another command"):
+        create(place, "x.json", b"2")
+    assert (place.files(), place.read("x.json")) == (["x.json"], b"1")
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_lineage_is_committed_by_whoever_is_first(folder: Folder, tmp_path: Path, local: bool) -> None:
+    workspace = Workspace(str(tmp_path) if local else folder.uri)
+    create_workspace(workspace, load_recipe("tiny"))
+    first, second = Lineage(workspace), Lineage(workspace)
+    first.record(update(0, "docs"))
+    with pytest.raises(StageError, match="written by another command"):
+        second.record(update(0, "other"))
+    found = read_log(workspace.folder)
+    assert (list(found.finished), found.current) == (["0000-docs"], "0000-docs")
+    assert Lineage(workspace).unfinished is None, "what the late one left is no update"
+    assert workspace.folder.read_json("releases.json")["current"] == "0000-docs"
 
 
 def test_a_journal_in_a_bucket_is_read_on_and_numbered_on(folder: Folder) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edited_records import edit_record
 
 from pipeline.actions import write_report
 from pipeline.base import create
 from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, RELEASES, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, Lineage, Update
 from pipeline.report_record import report_gate, report_record
 from pipeline.workspace import Workspace
 from stages.storage import MANIFEST
@@ -67,10 +68,7 @@ def workspace(tmp_path: Path) -> Workspace:
         (folder / "trunk").write_json(MANIFEST, {**manifest, "finished": "2026-01-01T00:00:00+00:00"})
         folder.write_json(PLAN, {"arrival": name, "data": {name.partition("-")[2]: "0d"}})
         update = an_update(name, 200 * position)
-        if update.state == "refused":
-            folder.write_json(UPDATE, asdict(update))
-        else:
-            Lineage(made).record(update)
+        Lineage(made).record(update)
     return made
 
 
@@ -93,9 +91,9 @@ def test_the_record_tells_where_each_update_began_and_what_became_of_it(workspac
 
 
 def test_reasons_of_promotions_are_kept(workspace: Workspace) -> None:
-    releases = workspace.folder.read_json(RELEASES)
-    releases["history"][-1]["because"] = "all checks passed"
-    workspace.folder.write_json(RELEASES, releases)
+    edit_record(
+        workspace, "0003-code", lambda record: record.update(gate={"passed": True, "because": ["all checks passed"]})
+    )
     assert report_record(Lineage(workspace), {}).history[-1].because == "all checks passed"
 
 
@@ -158,7 +156,8 @@ def test_every_update_has_its_page_and_pages_of_updates_that_are_gone_are_remove
 def test_a_page_that_says_what_it_said_is_not_written_again(workspace: Workspace) -> None:
     folder = Path(write_report(workspace)).parent
     before = {name: (folder / f"{name}.html").stat().st_ino for name in TRUNKS}
-    workspace.folder.write_json(RELEASES, {**workspace.folder.read_json(RELEASES), "current": "0001-news"})
+    (workspace.update("0001-news") / "release" / "model").write("config.json", b"{}")
+    Lineage(workspace).promote("0001-news")
     write_report(workspace)
     after = {name: (folder / f"{name}.html").stat().st_ino for name in TRUNKS}
     assert {name for name in TRUNKS if before[name] != after[name]} == {"0001-news", "0003-code"}

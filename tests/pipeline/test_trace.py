@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from edited_records import edit_record
 from replay_world import Document, write_dataset
 
 from pipeline import trace
@@ -255,10 +256,7 @@ def test_an_update_is_refused_before_anything_is_spent(made: Made, chosen: dict[
 def test_what_a_refused_update_read_is_no_part_of_the_lineage(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.path, tmp_path / "copy")
     workspace = Workspace(str(tmp_path / "copy"))
-    update = workspace.update("0002-code")
-    update.write_json("update.json", {**update.read_json("update.json"), "state": "refused"})
-    history = workspace.folder.read_json("releases.json")["history"][:-1]
-    workspace.folder.write_json("releases.json", {"current": "0001-news", "history": history})
+    edit_record(workspace, "0002-code", lambda record: record.update(state="refused"))
     lineage = Lineage(workspace, "before")
     assert [run.update.id for run in trace.trunks(lineage, None)] == ["0000-base", "0001-news"]
     assert [run.update.id for run in trace.trunks(lineage, "0002-code")] == ["0002-code"]

@@ -77,6 +77,7 @@ class World:
     def base(self) -> Update:
         nothing: dict[str, object] = {key: {} for key in Update.__dataclass_fields__}
         plain = {"id": "0000-docs", "arrival": "docs", "datasets": ["docs"], "state": "released", "follows": None}
+        plain |= {"finished": "2026-01-01T00:00:00+00:00"}
         more = {"losses": {"release": {"docs": 4.0}}, "weights": {"release": "base"}}
         return Update(**(nothing | plain | more))  # type: ignore[arg-type]
 
@@ -262,5 +263,7 @@ def test_switched_off_or_for_a_base_nothing_is_compared(tmp_path: Path) -> None:
     world = World(tmp_path, "gate.enabled=false")
     found = world.verdict()
     assert (found.passed, found.checks, found.because) == (True, [], ["gate.enabled is false: nothing was compared"])
-    world.workspace.folder.delete("releases.json")
+    world.workspace.folder.delete("commits")
+    world.workspace.update("0000-docs").delete()
+    world.making.lineage = Lineage(world.workspace)
     assert run_gate(world.making) is None

@@ -15,7 +15,7 @@ from pipeline.monitoring.arrivals import STATES
 from pipeline.monitoring.workspace import WorkspaceReport, observed
 from pipeline.watch.journal import Draft, Journal, only_watch
 from pipeline.workspace import Workspace
-from stages.errors import StageError
+from stages.errors import DamagedError, StageError
 from stages.metrics import METRICS, REFRESH
 from stages.storage import Folder
 
@@ -72,8 +72,8 @@ def test_a_store_that_does_not_answer_ends_nothing(tmp_path: Path) -> None:
         raise StageError("the storage does not answer")
 
     (tmp_path / "watch" / "journal.jsonl").mkdir(parents=True)
-    (tmp_path / "releases.json").mkdir()
-    with pytest.raises(OSError, match="directory"):
+    (tmp_path / "commits" / "00000000.json").mkdir(parents=True)
+    with pytest.raises(DamagedError, match="found a folder"):
         Lineage(Workspace(str(tmp_path)))
     with observed(Workspace(str(tmp_path)), silent):
         pass

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edited_records import edit_record
 from release_world import begun, files_of
 
 from pipeline.lineage import Lineage
@@ -30,12 +31,7 @@ def weights(workspace: Workspace) -> set[str]:
 
 def refuse(workspace: Workspace, name: str) -> None:
     """Make a record say that the gate refused the update."""
-    file = workspace.update(name).path / "update.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"state": "refused"}))
-    releases = json.loads((workspace.folder.path / "releases.json").read_text())
-    history = [entry for entry in releases["history"] if entry["update"] != name]
-    current = history[-1]["update"]
-    (workspace.folder.path / "releases.json").write_text(json.dumps({"current": current, "history": history}))
+    edit_record(workspace, name, lambda record: record.update(state="refused"))
 
 
 def test_without_yes_it_only_says_what_would_go(lm: Workspace, rewarm: Command) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from edited_records import edit_record
 from release_world import files_of
 
 from pipeline.terminal import Terminal
@@ -87,11 +88,15 @@ def test_a_lineage_as_it_was_made_is_whole_and_stays_so(lm: Workspace, rewarm: C
         (lambda at: cut(at / "tokenizer/tokenizer.json"), "tokenizer", "tokenizer"),
         (lambda at: (at / "releases.json").unlink(), "releases.json", "current release"),
         (lambda at: (at / "releases.json").write_text("{"), "releases.json", "current release"),
-        (lambda at: edit(at / "releases.json", lambda v: v.update(current="0009-x")), "releases.json", "one of"),
-        (lambda at: edit(at / "releases.json", lambda v: v["history"].pop(1)), "releases.json", "0001-news"),
+        (lambda at: edit(at / "releases.json", lambda v: v.update(current="0009-x")), "releases.json", "the log"),
+        (lambda at: edit(at / "releases.json", lambda v: v["history"].pop(1)), "releases.json", "the log"),
+        (lambda at: shutil.rmtree(at / "commits"), "commits", "a commit of 0001-news"),
+        (lambda at: (at / "commits/00000001.json").unlink(), "commits", "log of commits"),
+        (lambda at: (at / "commits/00000003.json").unlink(), "releases.json", "the log"),
+        (lambda at: flip(at / "commits/00000001.json", 200), "commits", "log of commits"),
         (lambda at: (at / NEWS / "update.json").write_text("{"), f"{NEWS}/update.json", "record"),
         (lambda at: shutil.rmtree(at / NEWS), "updates", "numbers"),
-        (lambda at: edit(at / NEWS / "update.json", lambda v: v.update(position=7)), f"{NEWS}/update.json", "position"),
+        (lambda at: edit(at / NEWS / "update.json", lambda v: v.update(position=7)), NEWS, "committed"),
         (lambda at: (at / NEWS / "trunk/manifest.json").unlink(), f"{NEWS}/trunk/manifest.json", "manifest"),
         (
             lambda at: edit(at / NEWS / "trunk/manifest.json", lambda v: v["identity"]["inputs"].update(start="0")),
@@ -99,7 +104,9 @@ def test_a_lineage_as_it_was_made_is_whole_and_stays_so(lm: Workspace, rewarm: C
             "a start from the trunk of 0000-docs",
         ),
         (
-            lambda at: edit(at / "updates/0000-docs/update.json", lambda v: v["weights"].update(trunk="0" * 32)),
+            lambda at: edit_record(
+                Workspace(str(at)), "0000-docs", lambda v: v["weights"].update(trunk="0" * 32)
+            ),
             f"{NEWS}/trunk/manifest.json",
             "a start from the trunk of 0000-docs",
         ),
@@ -201,10 +208,9 @@ def test_an_update_under_way_is_left_out(lm: Workspace, rewarm: Command, tmp_pat
 
 def test_a_lineage_that_goes_round_a_refused_update_is_whole(lm: Workspace) -> None:
     """By the trunk policy ``before``, an update starts from the trunk before the one that was refused."""
-    edit(lm.update("0002-code").path / "update.json", lambda value: value.update(state="refused"))
-    edit(lm.folder.path / "releases.json", lambda value: value["history"].pop(2))
+    edit_record(lm, "0002-code", lambda value: value.update(state="refused"))
     assert not checked(lm).problems, "by the policy continue"
-    edit(lm.update("0003-more").path / "update.json", lambda value: value.pop("follows", None))
+    edit_record(lm, "0003-more", lambda value: value.pop("follows", None))
     first, last = (
         json.loads((lm.update(name).path / "update.json").read_text()) for name in ("0001-news", "0003-more")
     )
@@ -213,7 +219,7 @@ def test_a_lineage_that_goes_round_a_refused_update_is_whole(lm: Workspace) -> N
     around = {one.file for one in checked(lm).problems}
     assert "updates/0003-more/update.json" in around, "its position still counts the refused update"
     trained = json.loads(manifest.read_text())["outcome"]["tokens"]
-    edit(lm.update("0003-more").path / "update.json", lambda value: value.update(position=first["position"] + trained))
+    edit_record(lm, "0003-more", lambda value: value.update(position=first["position"] + trained))
     rest = {one.file for one in checked(lm).problems}
     assert "updates/0003-more/update.json" not in rest
     assert last["position"] > first["position"] + trained

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,7 +157,8 @@ def test_what_cannot_be_is_refused_before_anything(
 def test_an_inbox_and_a_base_are_needed(rewarm: Command, workspace: Path, inbox: Path, tmp_path: Path) -> None:
     assert "--inbox" in rewarm("watch", workspace)[2]
     assert "no such folder" in rewarm("watch", workspace, "--inbox", tmp_path / "none")[2]
-    (workspace / "updates" / "0000-docs" / "update.json").unlink()
+    for folder in ("commits", "updates"):
+        shutil.rmtree(workspace / folder)
     assert "no base yet" in rewarm("watch", workspace, "--inbox", inbox)[2]
 
 
