@@ -95,7 +95,7 @@ def test_a_lineage_as_it_was_made_is_whole_and_stays_so(lm: Workspace, rewarm: C
         (lambda at: (at / "commits/00000003.json").unlink(), "releases.json", "the log"),
         (lambda at: flip(at / "commits/00000001.json", 200), "commits", "log of commits"),
         (lambda at: (at / NEWS / "update.json").write_text("{"), f"{NEWS}/update.json", "record"),
-        (lambda at: shutil.rmtree(at / NEWS), "updates", "numbers"),
+        (lambda at: shutil.rmtree(at / NEWS), f"{NEWS}/update.json", "record of a finished"),
         (lambda at: edit(at / NEWS / "update.json", lambda v: v.update(position=7)), NEWS, "committed"),
         (lambda at: (at / NEWS / "trunk/manifest.json").unlink(), f"{NEWS}/trunk/manifest.json", "manifest"),
         (
