@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 VERSION = 2  # of how documents are read; losses of different versions do not compare (1: windows across documents)
 # The work of one piece, in tokens. Fixed, so that sums do not depend on how many machines share them.
 PIECE_TOKENS = 1 << 18
-ROW_STEP = 64  # rows are filled up to a multiple of so many tokens: a function of the document alone, not of its batch
+ROW_STEP = 16  # rows are filled up to a multiple of so many tokens: a function of the document alone, not of its batch
 IGNORED = -100  # targets that fill a row up: cross_entropy's ignore_index
 
 

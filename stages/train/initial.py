@@ -44,7 +44,10 @@ def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed
     from stages.train.weights import digest, model_weights, write_folder
 
     words = transformers.AutoTokenizer.from_pretrained(tokenizer.local(), trust_remote_code=False)
-    config = model_config(settings, len(words), load_definition(tokenizer).end_of_text_id, seq_len)
+    definition = load_definition(tokenizer)
+    config = model_config(settings, max(len(words), definition.num_ids), definition.end_of_text_id, seq_len)
+    if definition.form.prefix:
+        config.bos_token_id = definition.form.prefix[0]
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     found = digest(model_weights(model))
