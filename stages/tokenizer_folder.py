@@ -102,6 +102,13 @@ class Definition:
         return tokenizer
 
     @property
+    def affixes(self) -> tuple[list[int], list[int]]:
+        """The ids that the post-processor of ``tokenizer.json`` puts before and after a text, but for end-of-text."""
+        plain, whole = (self.as_saved.encode("a", add_special_tokens=around).ids for around in (False, True))
+        start = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
+        return whole[:start], [token for token in whole[start + len(plain) :] if token != self.end_of_text_id]
+
+    @property
     def end_of_text_id(self) -> int:
         """Id of the token that closes a document."""
         return int(self.as_saved.get_vocab(with_added_tokens=True)[self.end_of_text])

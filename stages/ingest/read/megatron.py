@@ -3,7 +3,7 @@
 They are taken in as text, so that duplicates, decontamination, the validation split and quarantine hold for them as
 for any other document; tokenize encodes them again. That the ids are the same in the end is checked document by
 document: ids that their own text does not give back (cut inside a character, special tokens, another tokenizer) are
-refused. End-of-text closes a document and is no part of it; nor is what the lineage's tokenizer puts around a text.
+refused. End-of-text closes a document and is no part of it; nor is what the tokenizer itself puts around a text (BOS).
 """
 
 from collections.abc import Iterator
@@ -100,7 +100,7 @@ class Decoder:
     def __init__(self, definition: Definition, settings: IngestSettings, choices: TokenInputSettings) -> None:
         self.tokenizer = definition.tokenizer
         self.end_of_text, self.num_ids = definition.end_of_text_id, definition.num_ids
-        self.prefix, self.suffix = (np.array(ids, np.int64) for ids in (definition.form.prefix, definition.form.suffix))
+        self.prefix, self.suffix = (np.array(ids, np.int64) for ids in definition.affixes)
         self.settings, self.choices = settings, choices
 
     def documents(self, place: str, ids: np.ndarray | None, fields: dict[str, Any]) -> Iterator[Document | Refusal]:
