@@ -11,6 +11,7 @@ from pipeline import study as studies
 from pipeline.arrival import Arrival, find, look, parse_data, taken_in
 from pipeline.cluster import connected
 from pipeline.config import Recipe, apply_settings, load_recipe
+from pipeline.effects import refuse_carried, refuse_without_effect
 from pipeline.handover import start_optimizer
 from pipeline.lease import look as look_lease
 from pipeline.ledger import read_ledger
@@ -48,6 +49,7 @@ def init(
     recipe = load_recipe(recipe_name, sets)
     if source is not None:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
+    refuse_without_effect(load_recipe(recipe_name), recipe, sets)
     paths = parse_data(data)
     recipe = base.with_prompts(recipe, paths)
     if (given_tokenizer := recipe.model.path or recipe.tokenizer.path) is not None:
@@ -110,6 +112,8 @@ def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, te
     if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
         terminal.note(f"{before.id}: took in these files already; nothing is left to do")
         return summary.status(lineage)
+    refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
+    refuse_carried(lineage, recipe)
     arrival = look(paths, lineage, recipe.ingest, terminal)
     if dry_run:
         return preview(workspace, arrival, recipe)
@@ -156,9 +160,12 @@ def study(
         range(recipe.seed, recipe.seed + seeds),
     )
     workspace = studies.StudyWorkspace(uri, name or "+".join(paths), list(paths))
-    arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    arrival = look(paths, lineage, recipe.ingest, terminal)
     for trial in tried:
-        trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
+        asked = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
+        if trial.kind in ("grid", "row"):
+            refuse_carried(lineage, asked)
     if dry_run:
         return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
     terminal.update(f"{workspace.study}: {len(tried)} trials")

@@ -117,6 +117,19 @@ def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
 
 
+def given_names(assignments: Sequence[str]) -> list[str]:
+    """The dotted names of ``key=value`` assignments, each once."""
+    return list(dict.fromkeys(assignment.partition("=")[0].strip() for assignment in assignments))
+
+
+def setting_of(recipe: Recipe, name: str) -> Any:
+    """The value of a setting by its dotted name; None for a key of ``model.config`` that is not given."""
+    value: Any = recipe
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+    return value
+
+
 def read_value(text: str, origin: str) -> Any:
     """A setting's value from the command line: YAML, with ``1e-3`` as the number that people mean."""
     try:

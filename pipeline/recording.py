@@ -101,8 +101,8 @@ def account(
         gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
         notes=[
-            *(f"replay: {note}" for note in mixture.notes),
             f"anneal: {release.because}",
+            *(f"replay: {note}" for note in mixture.notes),
             *scores.notes,
             *remarks,
         ],

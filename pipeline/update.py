@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.arrival import Arrival
 from pipeline.config import Recipe
+from pipeline.effects import refuse_carried
 from pipeline.gate.run import run_gate
 from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize, run_tokenizer
 from pipeline.handover import start_optimizer
@@ -96,6 +97,7 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
     before = workspace.update(wanted).read_json(PLAN) if lineage.unfinished else {}
     started, stored = before.pop("started", None), before.pop("plan", None)
     recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress)
+    refuse_carried(lineage, recipe)
     begun: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
     if lineage.unfinished is not None:
         refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or data")

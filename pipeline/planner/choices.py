@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.planner.shift import Shift
-from stages.train import CARRIED_ON
+from stages.train import CARRIED_ON, DECAYING
 
 WEAK_SHARE, STRONG_SHARE = 0.05, 0.25
-REPEATED = ("cosine", "linear", "autoregressive")  # kinds that decay in every update
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def schedule_kind(situation: Situation) -> Choice:
             "the trunk stands at a constant rate, so nothing is re-warmed and a release is annealed on a branch "
             "(Ibrahim et al. 2024, section 7.2)",
         )
-    if follows in REPEATED:
+    if follows in DECAYING:
         return Choice(follows, f"the lineage's own: re-warm and re-decay ({follows}) in every update, as before")
     state = "the model was decayed where it was trained" if follows is None else f"the trunk followed {follows}"
     return Choice(

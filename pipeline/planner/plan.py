@@ -15,14 +15,14 @@ from typing import Any
 from pipeline.config import Recipe, apply_settings
 from pipeline.lineage import Lineage, Update
 from pipeline.making import evaluation_places
-from pipeline.planner.choices import REPEATED, Choice, Situation, base_choices, choose
+from pipeline.planner.choices import Choice, Situation, base_choices, choose
 from pipeline.planner.cost import Forecast, History, Work, forecast, retraining, storage
 from pipeline.planner.survey import Survey, survey
 from stages.errors import UsageError
 from stages.ingest import InputFile
 from stages.progress import Progress
 from stages.storage import Folder
-from stages.train import check_length
+from stages.train import DECAYING, check_length
 
 AUTO = "auto"
 AUTOMATIC = ("replay.share", "schedule.kind")  # settings that take ``auto``
@@ -116,7 +116,7 @@ def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, 
         validation_tokens=validation + amount.validation_tokens,
         share=choices["replay.share"].value if lineage.datasets() else 0.0,
         budget=recipe.budget.update_tokens,
-        anneal_share=0.0 if choices["schedule.kind"].value in REPEATED else choices["anneal.share"].value,
+        anneal_share=0.0 if choices["schedule.kind"].value in DECAYING else choices["anneal.share"].value,
         seq_len=recipe.train.seq_len,
         global_batch=recipe.train.global_batch,
         workers=workers,

@@ -5,12 +5,13 @@ from stages.train.initial import ModelSettings, count_parameters, initial_model,
 from stages.train.job import CURVE, SNAPSHOTS, Job
 from stages.train.run import TrainOutcome, placed, run
 from stages.train.schedule import Phase, Schedule
-from stages.train.schedule_kinds import CARRIED_ON, ScheduleSettings, schedule_for
+from stages.train.schedule_kinds import CARRIED_ON, DECAYING, ScheduleSettings, carried_settings, schedule_for
 from stages.train.settings import TrainSettings
 
 __all__ = [
     "CARRIED_ON",
     "CURVE",
+    "DECAYING",
     "SNAPSHOTS",
     "Job",
     "ModelSettings",
@@ -19,6 +20,7 @@ __all__ = [
     "ScheduleSettings",
     "TrainOutcome",
     "TrainSettings",
+    "carried_settings",
     "check_importable",
     "check_length",
     "count_parameters",

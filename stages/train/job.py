@@ -42,8 +42,13 @@ class Job:
         return self.settings.kl_weight > 0 and bool(self.mixture.replayed)
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step: the schedule's, at the tokens trained when the step is done."""
-        return self.schedule.rate(self.position + (step + 1) * self.mixture.tokens_per_step)
+        """The learning rate of a step: the schedule's, at the tokens trained when the step is done.
+
+        If that is 0 (a decay to zero ends with the last step), the rate halfway through the step: each step trains.
+        """
+        per_step = self.mixture.tokens_per_step
+        done = self.position + (step + 1) * per_step
+        return self.schedule.rate(done) or self.schedule.rate(done - per_step / 2)
 
 
 @dataclass

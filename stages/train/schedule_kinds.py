@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from stages.settings import Settings
 from stages.train.schedule import Phase, Schedule, Shape
 
-CARRIED_ON = ("infinite", "warmup-stable-decay")  # kinds that an update goes on with where the trunk stands
+CARRIED_ON = ("infinite", "warmup-stable-decay")  # kinds that are laid out once, and that later updates continue
+DECAYING = ("cosine", "linear", "autoregressive")  # kinds that end low in every update: nothing is left to anneal
 
 Span = tuple[float, float, float]
 """Tokens of the lineage at which an update starts, at which its warmup ends, and at which it ends."""
@@ -92,6 +93,12 @@ class ScheduleSettings(Settings):
         if self.final_ratio is not None:
             return self.final_ratio
         return 0.0 if self.kind == "linear" else self.minimum_ratio
+
+
+def carried_settings(kind: str) -> tuple[str, ...]:
+    """The settings that lay out a schedule of ``CARRIED_ON``: later updates continue it whatever they say."""
+    common = ("peak", "peak_multiplier", "minimum_ratio", "warmup_share")
+    return (*common, "constant_rate", "cooldown", "cooldown_share", "alpha") if kind == "infinite" else common
 
 
 def schedule_for(

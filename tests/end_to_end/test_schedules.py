@@ -74,7 +74,7 @@ def test_an_update_keeps_the_optimizer_and_decays_to_zero(workspace: Path, data:
     assert "the linear schedule has already decayed" in record["notes"][0]
     rates = [row["lr"] for row in json.loads((update / "trunk" / "curve.json").read_text())["steps"]]
     assert rates == sorted(rates, reverse=True)
-    assert rates[-1] == 0
+    assert 0 < rates[-1] < rates[-2], "the last step ends at 0, and trains"
     kept = [torch.load(path, weights_only=False) for path in (update / "trunk" / "optimizer").rglob("*optim_states.pt")]
     total = sum(one["train"]["steps"] for one in before) + STEPS
     assert set(optimizer_steps(kept)) == {total}, "the moments have counted every step of the lineage's trunk"

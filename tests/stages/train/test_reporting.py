@@ -1,7 +1,9 @@
 """What training reports: the utilisation's formula, the share so far, and how often."""
 
 import time
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +45,18 @@ def job(share: str = "1/4", steps: int = 40, first: int = 0, replayed: bool = Tr
     settings = TrainSettings(seq_len=8, global_batch=6)
     labels = {"workspace": "lm", "update": "0001-new"}
     return Job("train", mixture, first, steps, 0, schedule, here, None, {}, {}, here, here, settings, 0, labels=labels)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "infinite", "constant", "autoregressive"])
+def test_each_step_trains_at_a_rate_above_0(kind: Any, steps: int) -> None:
+    made = job(steps=steps)
+    settings = ScheduleSettings(kind=kind, final_ratio=0 if kind in ("linear", "cosine") else None)
+    schedule = schedule_for(settings, 0, steps * made.mixture.tokens_per_step, None)
+    rates = [replace(made, schedule=schedule).rate(step) for step in range(steps)]
+    assert all(0 < rate <= settings.peak for rate in rates)
+    if (kind, steps) == ("linear", 1):
+        assert rates[0] == pytest.approx(settings.peak * 0.5 / 0.99)
 
 
 def test_flops_are_those_of_palm() -> None:
