@@ -65,7 +65,8 @@ def init(
         refuse_lineage(workspace.folder)
         if workspace.folder.files():
             raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
-    base.check_model(recipe)
+    for remark in base.check_model(recipe):
+        terminal.note(remark)
     base.check_distill(recipe, paths)
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:

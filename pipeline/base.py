@@ -10,7 +10,7 @@ from pipeline.workspace import FORMAT_VERSION, RECORD, Workspace
 from stages import distill
 from stages.errors import UsageError
 from stages.storage import Folder
-from stages.train import check_importable, check_length, model_config
+from stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on
 
 DISTILLED_TOKENS = 10_000_000  # where nothing says how much an update will replay
 DISTILLED_SHARE = 0.25  # of an update's budget: what it replays for a strong shift (Ibrahim et al. 2024, section 6.4)
@@ -32,13 +32,27 @@ def create(workspace: Workspace, recipe: Recipe) -> None:
     )
 
 
-def check_model(recipe: Recipe) -> None:
-    """Refuse a model that cannot be made, or imported, before anything is written."""
+def check_model(recipe: Recipe) -> list[str]:
+    """Refuse a model that cannot be made, or imported, or trained as asked, before anything is written.
+
+    Returns what its owner should know of it, in words.
+    """
+    length = recipe.train.seq_len
     if recipe.model.path is not None:
-        check_importable(Path(recipe.model.path))
-        check_length(Path(recipe.model.path), recipe.train.seq_len)
+        source = Path(recipe.model.path)
+        check_importable(source)
+        check_length(source, length)
+        config = read_model_config(source)
     else:
-        model_config(recipe.model, recipe.tokenizer.vocab_size, 0, recipe.train.seq_len)
+        config = model_config(recipe.model, recipe.tokenizer.vocab_size, 0, length)
+    check_kind(config, length, recipe.train.document_mask)
+    return remarks_on(config, recipe.model.path is not None)
+
+
+def check_masked(workspace: Workspace, trunk: Folder, recipe: Recipe) -> None:
+    """Refuse a document mask that the lineage began without, if its model does not keep documents apart."""
+    if recipe.train.document_mask and not recipe_of(workspace).train.document_mask:
+        check_kind(read_model_config(trunk.local()), recipe.train.seq_len, document_mask=True)
 
 
 def distilled_tokens(recipe: Recipe, datasets: Collection[str]) -> int:

@@ -47,7 +47,9 @@ def run_import(making: Making) -> Start:
     source, trunk = Path(str(making.recipe.model.path)), making.folder / "trunk"
     return making.runner.run(
         "import",
-        lambda: Start(**train.import_model(source, trunk, making.workspace.tokenizer)),
+        lambda: Start(
+            **train.import_model(source, trunk, making.workspace.tokenizer, making.recipe.train.document_mask)
+        ),
         Start,
         trunk,
         {},

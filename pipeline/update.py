@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.arrival import Arrival
+from pipeline.base import check_masked
 from pipeline.config import Recipe
 from pipeline.effects import refuse_carried
 from pipeline.gate.run import run_gate
@@ -118,6 +119,8 @@ def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: R
     source = lineage.trunk().local() if lineage.head else recipe.model.path and Path(recipe.model.path)
     if source:
         check_length(source, recipe.train.seq_len)
+    if lineage.head:
+        check_masked(workspace, lineage.trunk(), recipe)
 
 
 def has_record(workspace: Workspace, lineage: Lineage, name: str) -> bool:

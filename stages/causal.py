@@ -39,8 +39,36 @@ def collate(windows: "list[Window]", device: torch.device, document_mask: bool) 
 
 def token_logits(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Logits of what follows every input, float32 ``[batch, seq_len, vocabulary]``."""
-    logits: torch.Tensor = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
-    return logits.float()
+    return predict(model, inputs, positions).logits
+
+
+class Prediction(NamedTuple):
+    """A forward pass: float32 ``[batch, seq_len, vocabulary]``, and what its routers add to the loss (a scalar)."""
+
+    logits: torch.Tensor
+    router_loss: torch.Tensor | None
+
+
+def predict(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> Prediction:
+    """Logits of what follows every input, and the load-balancing loss of a mixture of experts.
+
+    The latter is the term that the model adds to its own loss when it is given labels: its coefficient times the
+    routers' auxiliary loss (Shazeer et al. 2017; Fedus et al. 2021). None without routers, or where the configuration
+    (``output_router_logits``) leaves it out.
+    """
+    output = model(input_ids=inputs, position_ids=positions, use_cache=False)
+    auxiliary = output.get("aux_loss")
+    coefficient = router_coefficient(model) if isinstance(auxiliary, torch.Tensor) else 0.0
+    return Prediction(output.logits.float(), coefficient * auxiliary.float() if coefficient else None)
+
+
+def router_coefficient(model: torch.nn.Module) -> float:
+    """The weight that a mixture of experts gives to its routers' auxiliary loss; 0 if it names none."""
+    model = getattr(model, "module", model)  # an engine's
+    config = getattr(model, "config", None)
+    places = (model, config, getattr(config, "text_config", None))
+    found = [getattr(place, name, None) for place in places for name in ("router_aux_loss_coef", "aux_loss_coef")]
+    return float(next((value for value in found if value is not None), 0.0))
 
 
 def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

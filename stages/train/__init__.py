@@ -1,6 +1,7 @@
 """Training: DeepSpeed ZeRO on Ray Train workers, in our own data order, under our own schedule."""
 
-from stages.train.importing import check_importable, check_length, digest_folder, import_model
+from stages.train.document_mask import check_kind, remarks_on
+from stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
 from stages.train.initial import ModelSettings, count_parameters, initial_model, model_config
 from stages.train.job import CURVE, SNAPSHOTS, Job
 from stages.train.run import TrainOutcome, placed, run
@@ -22,6 +23,7 @@ __all__ = [
     "TrainSettings",
     "carried_settings",
     "check_importable",
+    "check_kind",
     "check_length",
     "count_parameters",
     "digest_folder",
@@ -29,6 +31,8 @@ __all__ = [
     "initial_model",
     "model_config",
     "placed",
+    "read_model_config",
+    "remarks_on",
     "run",
     "schedule_for",
 ]

@@ -128,17 +128,20 @@ class Engine:
 
         What is minimised, over all ranks' B sequences of S tokens, R of them replayed, with λ = ``kl_weight``:
         ``1/(B·S) · Σ −log p(token) + λ/(R·S) · Σ_replayed KL(p_teacher ‖ p)``; where R is 0, or without a teacher, the
-        first term alone.
+        first term alone. A mixture of experts whose own loss has one adds its routers' load-balancing loss, the mean
+        over the micro batches.
         """
-        from stages.causal import losses_of, token_logits
+        from stages.causal import losses_of, predict
 
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         losses, divergences = [], []
         for batch in micro_batches:
-            logits = token_logits(self.engine, batch.inputs, batch.positions)
+            logits, router_loss = predict(self.engine, batch.inputs, batch.positions)
             loss = losses_of(logits, batch.targets).mean()
             losses.append(loss.detach())
+            if router_loss is not None:
+                loss = loss + router_loss
             if self.teacher is not None and batch.replayed_share:
                 divergence = self._divergence_of(self.teacher, batch, logits)
                 loss = loss + self.settings.kl_weight * divergence

@@ -22,6 +22,7 @@ from stages.model_folder import (
 )
 from stages.storage import Folder
 from stages.tokenizer_folder import TOKENIZER
+from stages.train.document_mask import WINDOW, refuse_leak
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +49,7 @@ def check_importable(source: Path) -> None:
         )
     weight_files(source)
     check_config(source)
+    read_model_config(source)
     check_vocabulary(source)
 
 
@@ -69,6 +71,16 @@ def check_config(source: Path) -> None:
             f"{source / CONFIG}: model_type {kind!r} is no causal language model of transformers' own; models that "
             "bring their own code are not loaded"
         )
+
+
+def read_model_config(folder: Path) -> Any:
+    """A folder's configuration as transformers reads it; ``UsageError`` where it does not."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # whatever the library makes of fields that it cannot read
+        raise UsageError(f"{folder / CONFIG}: transformers cannot read it: {' '.join(str(error).split())}") from error
 
 
 def check_vocabulary(source: Path) -> None:
@@ -116,12 +128,15 @@ def digest_folder(source: Path) -> str:
     return str(state.hexdigest())
 
 
-def import_model(source: Path, out: Folder, tokenizer: Folder | None = None) -> dict[str, Any]:
+def import_model(
+    source: Path, out: Folder, tokenizer: Folder | None = None, document_mask: bool = False
+) -> dict[str, Any]:
     """Write ``out/model`` from a Hugging Face folder: safetensors and a fast tokenizer only, no code, no pickle.
 
     The weights keep the dtype of the files, the licence and the card go with them, and the tokenizer is
     ``tokenizer``'s files (null: the source's). Returns the weights' digest and the number of parameters. Raises
-    ``UsageError``, with nothing written, where the folder does not hold a whole model of finite weights.
+    ``UsageError``, with nothing written, where the folder does not hold a whole model of finite weights, or, with
+    ``document_mask``, one whose packed documents see each other.
     """
     from stages.train.weights import digest, load_model, model_weights, save_model, write_folder
 
@@ -133,6 +148,9 @@ def import_model(source: Path, out: Folder, tokenizer: Folder | None = None) -> 
     except StageError as error:
         raise UsageError(str(error)) from error
     check_finite(source, model)
+    bound = longest_sequence(source)
+    if document_mask and (bound is None or bound[0] >= WINDOW):  # a shorter one was tried with longer positions
+        refuse_leak(model, str(source))
     found, dtype = digest(model_weights(model)), stored_dtype(source)
     weights = {name: narrowed(weight, dtype) for name, weight in model_weights(model)}
 
