@@ -65,8 +65,7 @@ def init(
         refuse_lineage(workspace.folder)
         if workspace.folder.files():
             raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
-    for remark in base.check_model(recipe):
-        terminal.note(remark)
+    check_model(recipe, terminal)
     base.check_distill(recipe, paths)
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
@@ -80,6 +79,12 @@ def init(
         except UsageError:
             forget_empty(workspace)
             raise
+
+
+def check_model(recipe: Recipe, terminal: Terminal) -> None:
+    """Refuse a model that cannot be the base, and say what its owner should know of it."""
+    for remark in base.check_model(recipe):
+        terminal.note(remark)
 
 
 def forget_empty(workspace: Workspace) -> None:
