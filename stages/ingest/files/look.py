@@ -42,11 +42,17 @@ def require_document(inputs: list[InputFile], settings: IngestSettings) -> None:
         complete = complete and (file not in remote or file.size <= REMOTE_BYTES)
     if not complete:
         return
-    counts = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or "all files are empty"
+    counts = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or nothing_in(inputs)
     names = ", ".join(file.path for file in inputs[:3]) + (" …" if len(inputs) > 3 else "")
     raise UsageError(
         f"{names}: holds no documents ({counts}{first}). Expected: a text under {settings.text!r} in each record"
     )
+
+
+def nothing_in(inputs: list[InputFile]) -> str:
+    """Why files gave neither a document nor a refusal."""
+    size = sum(file.size for file in inputs)
+    return f"no record in {size} bytes" if size else "all files are empty"
 
 
 def glance(file: InputFile, settings: IngestSettings) -> Iterator[Document | Refusal]:

@@ -21,6 +21,10 @@ from stages.ingest.records import EXCERPT, Reason
 BLOCKS = {"": 2**20, "gzip": 2**14, "zstd": 2**11, "bzip2": 2**16}
 BOUND = 2**20
 MAX_WINDOW = 2**31  # `zstd --long=31`, as large public dumps are made; the default refuses windows above 128 MiB
+SKIPPABLE = b"\x5d\x2a\x4d\x18"  # the frame that holds a .warc.zst's dictionary (iipc/warc-specifications, zstd draft)
+DICTIONARY = b"\x37\xa4\x30\xec"
+ZSTD = b"\x28\xb5\x2f\xfd"
+MAX_DICTIONARY = 64 * 2**20  # bytes; crawlers' dictionaries have 0.1 to 2 MiB
 BOMB_BYTES = 256 * 2**20  # what a stream may give before its ratio counts: small files of zeros pack without limit
 
 
@@ -49,9 +53,12 @@ def read_blocks(raw: BinaryIO, compression: str, settings: InputSettings) -> Ite
     if compression == "":
         yield from blocks
         return
+    new_decoder = DECODERS[compression]
+    if compression == "zstd":
+        new_decoder, blocks = with_dictionary(new_decoder, blocks)
     taken = Counted(blocks)
     given = 0
-    for block in decompress(taken, DECODERS[compression]):
+    for block in decompress(taken, new_decoder):
         given += len(block)
         if settings.max_file_bytes is not None and given > settings.max_file_bytes:
             limit = f"at most {settings.max_file_bytes} bytes of a file (max_file_bytes)"
@@ -104,6 +111,36 @@ DECODERS: dict[str, Callable[[], Any]] = {
 }
 
 
+def with_dictionary(
+    new_decoder: Callable[[], Any], blocks: Iterator[bytes]
+) -> tuple[Callable[[], Any], Iterator[bytes]]:
+    """The decoder with the dictionary that a file begins with, and all of the file's bytes.
+
+    It is a skippable frame whose content is a dictionary, or a compressed one. Raises ``BrokenStreamError``.
+    """
+    head = b""
+    while len(head) < 8 and (block := next(blocks, b"")):
+        head += block
+    size = int.from_bytes(head[4:8], "little")
+    if not head.startswith(SKIPPABLE) or size > MAX_DICTIONARY:
+        return new_decoder, chain([head], blocks)
+    while len(head) < 8 + size and (block := next(blocks, b"")):
+        head += block
+    content = head[8 : 8 + size]
+    if content.startswith(ZSTD):
+        try:
+            # A reader, as a frame need not state its size, and one that lies must not fill the memory.
+            content = zstandard.ZstdDecompressor().stream_reader(content).read(MAX_DICTIONARY)
+        except zstandard.ZstdError as error:
+            raise BrokenStreamError(
+                Reason.CORRUPT, f"the file's zstd dictionary cannot be unpacked: {error}"
+            ) from error
+    if not content.startswith(DICTIONARY):  # a skippable frame of another use
+        return new_decoder, chain([head], blocks)
+    decoder = zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(content), max_window_size=MAX_WINDOW)
+    return decoder.decompressobj, chain([head], blocks)
+
+
 def parts_of(decoder: Any, data: bytes) -> Iterator[bytes]:
     """What a decoder makes of the next bytes."""
     if isinstance(decoder, Bounded):
@@ -122,7 +159,7 @@ def decompress(raw: Iterable[bytes], new_decoder: Callable[[], Any]) -> Iterator
             try:
                 yield from filter(None, parts_of(decoder, rest))
             except (zlib.error, zstandard.ZstdError, OSError, EOFError) as error:
-                raise BrokenStreamError(Reason.CORRUPT, str(error)) from error
+                raise BrokenStreamError(Reason.CORRUPT, explain(error)) from error
             fresh, empty = decoder.eof, False
             rest = b""
             if fresh:
@@ -131,6 +168,13 @@ def decompress(raw: Iterable[bytes], new_decoder: Callable[[], Any]) -> Iterator
         raise BrokenStreamError(Reason.TRUNCATED, "the compressed file is empty")
     if not fresh:
         raise BrokenStreamError(Reason.TRUNCATED, "the compressed stream ends before its end mark")
+
+
+def explain(error: Exception) -> str:
+    """What a decoder says, and what to do about a dictionary that is not in the file."""
+    if "ictionary" in str(error):
+        return f"{error}: it was packed with a dictionary that it does not hold; unpack it with zstd -d -D DICTIONARY"
+    return str(error)
 
 
 def in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:

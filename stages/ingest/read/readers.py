@@ -81,4 +81,4 @@ def read_stream(stream: BinaryIO, piece: Piece, settings: IngestSettings) -> Ite
     else:
         from stages.ingest.read.warc import read_warc
 
-        yield from read_warc(stream, file.compression, file.format, settings)
+        yield from read_warc(stream, file.compression, settings)

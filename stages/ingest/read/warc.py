@@ -1,14 +1,18 @@
-"""Web archives: WARC (pages as fetched) and WET (their text) as documents, streaming, in bounded memory.
+"""Web archives (WARC, WET) as documents, streaming, in bounded memory.
 
 A WARC file is records laid end to end: a line ``WARC/1.0``, header fields, an empty line, a block of ``Content-Length``
 bytes, two line ends (ISO 28500). Records are framed here, and not by FastWARC's iterator, because a crawl has broken
 records: that iterator ends without a word at a torn gzip member, cannot go on after a record that it cannot read, and
 refuses zstd windows above 128 MiB. Here a broken record is one refusal, and reading goes on with the next one; only
 where the compressed stream itself is broken is the rest of the file lost, which is one refusal too.
+
+Documents are found by the records' types, whatever the file is called: ``response`` (pages as fetched), ``resource``
+(files as warcit and Browsertrix store them) and ``conversion`` (the text of WET files).
 """
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -18,12 +22,18 @@ from fastwarc.warc import HeaderMap
 from stages.ingest.clean.urls import host_of
 from stages.ingest.files.streams import BrokenStreamError, read_blocks
 from stages.ingest.read.http import read_response
+from stages.ingest.read.payload import PLAIN, media_type, parse_label, read_payload
 from stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document
 from stages.ingest.settings import IngestSettings
 from stages.ingest.timestamps import parse_timestamp
 
 BROKEN_RECORD = "broken record"
-DOCUMENTS = {"warc": "response", "wet": "conversion"}  # the type of the records that hold documents
+NO_DOCUMENTS = "no documents in archive"
+RECORD_TYPE = "record type"
+DOCUMENTS = ("response", "resource", "conversion")
+WITHOUT = ("warcinfo", "request", "metadata", "revisit")  # describe other records, so that they are not missed
+PREFIX = re.compile(r"urn:\w+:(?=https?:)")  # Browsertrix: urn:text:http://… is the text of that page
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_HEAD = 2**16  # bytes of a record's header fields; a URL of a record is seldom above 2 KiB
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 RECORD_START = re.compile(rb"(?<=\n)WARC/[01]\.")
@@ -40,31 +50,46 @@ class Record:
     block: bytes
 
 
-def read_warc(raw: BinaryIO, compression: str, kind: str, settings: IngestSettings) -> Iterator[Document | Refusal]:
+def read_warc(raw: BinaryIO, compression: str, settings: IngestSettings) -> Iterator[Document | Refusal]:
     """The documents of an archive in its order.
 
     ``raw`` gives the file's bytes as stored, compressed by "gzip", "zstd", "bzip2" or "" (record by record or as a
-    whole); ``kind`` is "warc" (documents are ``response`` records) or "wet" (``conversion`` records). Records of other
-    types hold no documents. No more than ``max_record_bytes`` of a record are held. A page that its crawler cut
-    (``WARC-Truncated``) is a document. Raises ``OSError`` only where reading ``raw`` fails.
+    whole). Records that only describe others (``WITHOUT``) count as none; an archive that holds nothing else is one
+    refusal that counts them, and a record of any other type is a refusal. No more than ``max_record_bytes`` of a record
+    are held. A page that its crawler cut (``WARC-Truncated``) is a document. Raises ``OSError`` only where reading
+    ``raw`` fails.
     """
+    passed: Counter[str] = Counter()
+    given = False
     for record in read_frames(Stream(read_blocks(raw, compression, settings)), settings.max_record_bytes):
-        if isinstance(record, Refusal):
-            yield record
-        elif record.headers.get("WARC-Type") == DOCUMENTS[kind]:
-            yield make_record(record, kind, settings)
+        kind = "" if isinstance(record, Refusal) else (record.headers.get("WARC-Type") or "").strip().lower()
+        if kind in WITHOUT:
+            passed[kind] += 1
+            continue
+        given = True
+        yield record if isinstance(record, Refusal) else make_record(record, kind, settings)
+    if passed and not given:
+        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(passed.items()))
+        yield Refusal("file", NO_DOCUMENTS, f"records of type {' or '.join(DOCUMENTS)} expected, found {counts}", b"")
 
 
 def make_record(record: Record, kind: str, settings: IngestSettings) -> Document | Refusal:
     """The document of a record: address and time are the archive's, the source is the host."""
-    url = (record.headers.get("WARC-Target-URI") or "").strip("<> ") or None
+    url = PREFIX.sub("", (record.headers.get("WARC-Target-URI") or "").strip("<> ")) or None
     timestamp = parse_timestamp(record.headers.get("WARC-Date"))
-    if kind == "warc":
-        found = read_response(record.block, url, timestamp, settings)
-    else:
+    label = parse_label(record.headers.get("Content-Type"))
+    if kind == "response" and (label.mime in (None, "application/http") or record.block.startswith(b"HTTP/")):
+        cut = "WARC-Truncated" in record.headers
+        found = read_response(record.block, url, timestamp, settings, cut)
+    elif kind == "conversion" and media_type(record.block, label.mime or PLAIN) == PLAIN and not label.charset:
         language = (record.headers.get("WARC-Identified-Content-Language") or "").split(",")[0]
         fields = {settings.url: url, settings.timestamp: timestamp, settings.language: language or None}
         found = make_document("", record.block, fields, settings, record.block)
+    elif kind in DOCUMENTS:
+        found = read_payload(record.block, label, url, timestamp, settings)
+    else:
+        detail = f"a record of type {' or '.join((*DOCUMENTS, *WITHOUT))} expected, found {kind or 'none'}"
+        found = Refusal("", RECORD_TYPE, detail, record.block[:EXCERPT])
     if isinstance(found, Refusal):
         detail = f"{found.detail} ({url})" if url else found.detail
         return replace(found, location=record.place, detail=detail)
@@ -77,6 +102,8 @@ def make_record(record: Record, kind: str, settings: IngestSettings) -> Document
 def read_frames(stream: "Stream", limit: int) -> Iterator[Record | Refusal]:
     """The records of a stream and what is broken between them; blocks of more than ``limit`` bytes are refused."""
     number = 0
+    if stream.peek(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK:
+        stream.take(len(BYTE_ORDER_MARK))
     while True:
         stream.pass_over(LINE_ENDS)
         place = f"record {number}, byte {stream.offset}"

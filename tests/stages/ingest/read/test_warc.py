@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import brotli
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.ingest.read.warc import read_warc
@@ -42,10 +42,8 @@ def page(number: int) -> bytes:
     return response(PAGE.replace("three", f"{number}"), number=number)
 
 
-def read(
-    data: bytes, compression: str = "", kind: str = "warc", settings: IngestSettings = SETTINGS
-) -> list[Document | Refusal]:
-    return list(read_warc(io.BytesIO(data), compression, kind, settings))
+def read(data: bytes, compression: str = "", settings: IngestSettings = SETTINGS) -> list[Document | Refusal]:
+    return list(read_warc(io.BytesIO(data), compression, settings))
 
 
 def short(found: list[Document | Refusal]) -> list[str]:
@@ -92,15 +90,114 @@ def test_records_are_read_however_they_are_packed(compression: str, pack: Callab
     )
 
 
-def test_wet_records_are_plain_documents() -> None:
+def test_conversion_records_are_plain_documents() -> None:
     wet = record("warcinfo", b"x") + record(
         "conversion", PROSE.encode(), WARC_Target_URI="http://a.example/x", WARC_Identified_Content_Language="eng,deu"
     )
-    (found,) = read(gzip.compress(wet), "gzip", kind="wet")
+    (found,) = read(gzip.compress(wet), "gzip")
     assert isinstance(found, Document)
     assert (found.text, found.url, found.source, found.language) == (PROSE, "http://a.example/x", "a.example", "eng")
-    assert short(read(record("conversion", b"\xff\xfe broken"), kind="wet")) == ["invalid UTF-8"]
-    assert read(page(0), kind="wet") == []
+    assert short(read(record("conversion", b"\xff\xfe broken"))) == ["invalid UTF-8"]
+    assert short(read(record("conversion", PAGE.encode(), WARC_Target_URI="http://a.example/7"))) == ["7"]
+
+
+# -- record types ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "block", "content_type", "expected"),
+    [
+        ("resource", PAGE.encode(), "text/html", PROSE),
+        ("resource", PAGE.encode(), "application/xhtml+xml; charset=utf-8", PROSE),
+        ("resource", PAGE.encode(), "", PROSE),
+        ("resource", PROSE.encode(), "text/plain", PROSE),
+        ("resource", PROSE.encode("utf-16"), "text/plain; charset=utf-16", PROSE),
+        ("resource", b"\x89PNG\r\n\x1a\n", "image/png", "content type"),
+        ("resource", b"\x89PNG\r\n\x1a\n\0\0", "", "content type"),
+        ("resource", b'{"urls": {}}', "application/json", "content type"),
+        ("resource", PAGE.encode(), "application/octet-stream", PROSE),
+        ("Resource", PAGE.encode(), "text/html", PROSE),
+        ("conversion", PROSE.encode("utf-8"), "text/plain; charset=UTF-8", PROSE),
+        ("conversion", PAGE.encode(), "text/html", PROSE),
+        ("conversion", b"<p> is the tag of a paragraph.", "text/plain", "<p> is the tag of a paragraph."),
+        ("response", PAGE.encode(), "text/html", PROSE),  # fetched by another protocol than HTTP
+        ("response", b"20260101 site.example 3600 A 192.0.2.1", "text/dns", "content type"),
+        ("continuation", PAGE.encode(), "text/html", "record type"),
+        ("", PAGE.encode(), "text/html", "record type"),
+    ],
+)
+def test_documents_are_found_by_type_and_content(kind: str, block: bytes, content_type: str, expected: str) -> None:
+    data = record(kind, block, Content_Type=content_type, WARC_Target_URI="http://www.a.example/x")
+    (found,) = read(data)
+    if isinstance(found, Document):
+        assert (found.text, found.url, found.source) == (expected, "http://www.a.example/x", "a.example")
+    else:
+        assert found.reason == expected
+        assert found.detail.endswith("(http://www.a.example/x)")
+        assert found.reason != "record type" or f"found {kind or 'none'} (" in found.detail
+
+
+def test_the_text_that_a_crawler_took_of_a_page_has_the_address_of_the_page() -> None:
+    (found,) = read(
+        record("resource", PROSE.encode(), WARC_Target_URI="urn:text:http://a.example/x", Content_Type="text/plain")
+    )
+    assert isinstance(found, Document)
+    assert (found.url, found.source) == ("http://a.example/x", "a.example")
+
+
+def test_an_archive_without_documents_says_what_it_holds() -> None:
+    others = (
+        record("warcinfo", b"x") + record("request", b"GET /") * 2 + record("revisit", b"") + record("metadata", b"")
+    )
+    (found,) = read(others)
+    assert isinstance(found, Refusal)
+    assert (found.reason, found.location) == ("no documents in archive", "file")
+    assert found.detail.endswith("found 1 × metadata, 2 × request, 1 × revisit, 1 × warcinfo")
+    assert short(read(others + page(3))) == ["3"]
+    assert read(b"") == []
+
+
+def test_a_byte_order_mark_before_the_first_record_is_passed_over() -> None:
+    assert short(read(b"\xef\xbb\xbf" + page(0) + page(1))) == ["0", "1"]
+
+
+# -- zstd with a dictionary --------------------------------------------------------------------------------------
+
+
+def with_dictionary(records: list[bytes], pack_dictionary: bool) -> bytes:
+    samples = [page(number) + str(number).encode() * 50 for number in range(200)]
+    dictionary = zstandard.train_dictionary(4096, samples)
+    content = dictionary.as_bytes()
+    if pack_dictionary:
+        content = zstandard.compress(content)
+    packer = zstandard.ZstdCompressor(dict_data=dictionary)
+    frame = b"\x5d\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+    return frame + b"".join(map(packer.compress, records))
+
+
+@pytest.mark.parametrize("pack_dictionary", [False, True])
+def test_an_archive_with_its_zstd_dictionary_opens(pack_dictionary: bool) -> None:
+    packed = with_dictionary([page(number) for number in range(5)], pack_dictionary)
+    assert short(read(packed, "zstd")) == [str(number) for number in range(5)]
+    assert short(read(packed[:-5], "zstd")) == ["0", "1", "2", "3", "truncated stream"]
+
+
+def test_a_dictionary_that_is_elsewhere_is_asked_for() -> None:
+    packed = with_dictionary([page(0)], pack_dictionary=False)
+    size = int.from_bytes(packed[4:8], "little")
+    (found,) = read(packed[8 + size :], "zstd")
+    assert isinstance(found, Refusal)
+    assert (found.reason, found.detail.split(": ")[-1]) == (
+        "corrupt stream",
+        "it was packed with a dictionary that it does not hold; unpack it with zstd -d -D DICTIONARY",
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"any bytes", zstandard.compress(b"x" * 100), b"\x28\xb5\x2f\xfd broken"])
+def test_skippable_frames_of_another_use_are_skipped(content: bytes) -> None:
+    frame = b"\x5d\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+    expected = ["corrupt stream"] if content.endswith(b"broken") else ["0"]
+    assert short(read(frame + zstandard.compress(page(0)), "zstd")) == expected
 
 
 # -- responses ---------------------------------------------------------------------------------------------------
@@ -169,6 +266,14 @@ BODIES = [
     ("Content-Encoding: deflate, gzip", gzip.compress(zlib.compress(BODY))),
     # Stored decoded under the server's head.
     ("Content-Encoding: gzip", BODY),
+    ("Content-Encoding: gzip, gzip", gzip.compress(BODY)),
+    ("Content-Encoding: deflate", gzip.compress(BODY)),
+    ("Content-Encoding: UTF-8", BODY),
+    ("Content-Encoding: ISO-8859-1", BODY),
+    ("Content-Encoding: binary", BODY),
+    ("Content-Encoding: aws-chunked", BODY),
+    ("Content-Encoding: compress", BODY),
+    ("Content-Encoding: utf-8, gzip", gzip.compress(BODY)),
     ("Content-Encoding: br", BODY),
     ("Content-Encoding: deflate", BODY),
     ("Transfer-Encoding: chunked", BODY),
@@ -190,7 +295,8 @@ NO_PAGES = [
     ({"head": "Content-Type: image/png"}, b"\x89PNG", "content type", None),
     ({"head": HTML + "Content-Encoding: gzip"}, gzip.compress(BODY)[:-20], "content encoding", None),
     ({"head": HTML + "Content-Encoding: br"}, brotli.compress(BODY * 9)[:-5], "content encoding", None),
-    ({"head": HTML + "Content-Encoding: compress"}, BODY, "content encoding", None),
+    ({"head": HTML + "Content-Encoding: compress"}, b"\x1f\x9d\x90\0" + bytes(range(99)), "content encoding", None),
+    ({"head": HTML + "Content-Encoding: zstd"}, zstandard.compress(BODY * 9)[:-5], "content encoding", None),
     ({"head": HTML + "Transfer-Encoding: chunked"}, chunked(BODY)[:60], "broken response", None),
     ({"head": HTML + "Content-Encoding: gzip"}, gzip.compress(BOMB), "decompression bomb", None),
     ({"head": HTML + "Content-Encoding: br"}, brotli.compress(BOMB), "decompression bomb", None),
@@ -211,9 +317,116 @@ def test_responses_that_are_no_documents(
     assert found.detail.endswith("(https://www.News.example/7)")
 
 
-def test_a_missing_content_type_is_guessed() -> None:
-    assert short(read(response("<!DOCTYPE html>" + PAGE, head="Server: x"))) == ["0"]
-    assert short(read(response(b"%PDF-1.7 \x00\x01", head="Server: x"))) == ["content type"]
+def test_a_body_may_grow_to_the_limit_of_its_decoder() -> None:
+    for encoding, pack in [("gzip", gzip.compress), ("br", brotli.compress), ("zstd", zstandard.compress)]:
+        body = PAGE.replace("three", "many " * 100_000).encode()
+        (found,) = read(response(pack(body), head=HTML + f"Content-Encoding: {encoding}"))
+        assert isinstance(found, Document), found
+        assert found.text.count("many") == 100_000
+
+
+LONG = (
+    f"<html><body><h1>Head</h1>{''.join(f'<p>{number}: {PROSE}</p>' for number in range(300))}</body></html>".encode()
+)
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Content-Encoding: gzip", gzip.compress(LONG)),
+        ("Content-Encoding: deflate", zlib.compress(LONG)),
+        ("Content-Encoding: br", brotli.compress(LONG, quality=1)),
+        ("Content-Encoding: zstd", b"".join(zstandard.compress(LONG) for _ in range(1))),
+        ("Transfer-Encoding: chunked", chunked(LONG)),
+        ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip", chunked(gzip.compress(LONG))),
+        ("Server: x", LONG),
+    ],
+)
+def test_a_page_that_its_crawler_cut_is_a_document(head: str, body: bytes) -> None:
+    cut = body[: len(body) * 2 // 3]
+    (found,) = read(response(cut, head=HTML + head, WARC_Truncated="length"))
+    if "zstd" in head:  # one block: nothing can be decoded
+        assert isinstance(found, Refusal)
+        return
+    assert isinstance(found, Document), found
+    assert found.text.startswith(f"Head\n\n0: {PROSE}\n\n1: {PROSE}")
+    if "Encoding" in head:
+        assert short(read(response(cut, head=HTML + head)))[0] in ("content encoding", "broken response")
+
+
+@pytest.mark.parametrize("first", ["2024\r\n", "Added\n", "Dad\n", "1\n", "F\r\n"])
+def test_a_body_stored_without_its_chunks_may_begin_like_one(first: str) -> None:
+    head = "Content-Type: text/plain\r\nTransfer-Encoding: chunked"
+    (found,) = read(response(first + PROSE, head=head))
+    assert isinstance(found, Document), found
+    assert found.text == first + PROSE
+
+
+@pytest.mark.parametrize("interim", ["100 Continue\r\n\r\n", "103 Early Hints\r\nLink: </a.css>\r\n\r\n"])
+def test_interim_responses_are_passed_over(interim: str) -> None:
+    block = f"HTTP/1.1 {interim}" * 2 + f"HTTP/1.1 200 OK\r\n{HTML}\r\n{PAGE}"
+    assert short(read(record("response", block.encode(), WARC_Target_URI="http://a.example/0"))) == ["0"]
+    (found,) = read(record("response", f"HTTP/1.1 {interim}".encode()))
+    assert isinstance(found, Refusal)
+    assert found.reason == "HTTP status"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "text/html, text/html; charset=utf-8",
+        "text/html,charset=utf-8",
+        "text/html charset=utf-8",
+        "text/html;;",
+        "TEXT/HTML",
+        "application/octet-stream, text/html",
+        "charset=utf-8",
+        "html",
+        "html; charset=utf-8",
+        "text",
+        "*/*",
+        "unknown/unknown",
+        "application/unknown",
+        "application/octet-stream",
+        "none",
+        "text/plain",
+        "",
+        None,
+    ],
+)
+@pytest.mark.parametrize(
+    "start", ["<html>", "<!DOCTYPE html>", "\n<!-- made by x -->\n<html>", "\ufeff<!doctype html><html>"]
+)
+def test_pages_with_a_missing_or_odd_type_are_pages(label: str | None, start: str) -> None:
+    head = "Server: x" if label is None else f"Content-Type: {label}"
+    (found,) = read(response(PAGE.replace("<html>", start), head=head))
+    assert isinstance(found, Document), found
+    assert (found.text, found.title) == (PROSE, "A page")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (f"<p>{PROSE}</p>", PROSE),
+        (f'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "x" "y"><html><body><p>{PROSE}</p></body></html>', PROSE),
+        (PROSE, PROSE),
+        (PROSE.encode("utf-16"), PROSE),
+        (PAGE.encode("utf-16"), PROSE),
+        (RUSSIAN.encode("windows-1251"), RUSSIAN),
+        (JAPANESE.encode("iso-2022-jp"), JAPANESE),
+        ('<?xml version="1.0"?><rss><channel></channel></rss>', "content type"),
+        ("<feed><entry>x</entry></feed>", "content type"),
+        (b"%PDF-1.7 \x00\x01", "content type"),
+        (b"\x00\x01\x02 anything", "content type"),
+    ],
+)
+def test_what_has_no_type_is_told_by_its_first_bytes(body: str | bytes, expected: str) -> None:
+    (found,) = read(response(body, head="Server: x"))
+    assert (found.text.strip() if isinstance(found, Document) else found.reason) == expected.strip()
+
+
+def test_a_page_without_a_head_is_a_page() -> None:
+    assert [x.text for x in read(record("response", PAGE.encode())) if isinstance(x, Document)] == [PROSE]
 
 
 def test_heads_with_bare_line_feeds_and_without_a_reason_are_read() -> None:
@@ -305,6 +518,7 @@ def test_long_records_are_passed_over() -> None:
     assert short(read(WHOLE[0] + long[:-1000], settings=settings)) == ["0", "truncated stream"]
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(b"".join(WHOLE))))
 def test_a_file_cut_anywhere_gives_the_records_before_the_cut(cut: int) -> None:
     data = b"".join(WHOLE)[:cut]
@@ -313,12 +527,14 @@ def test_a_file_cut_anywhere_gives_the_records_before_the_cut(cut: int) -> None:
     assert pages == [str(number) for number in range(4) if cut >= ends[number]]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 3))
 def test_no_bytes_between_records_cost_a_whole_record(noise: bytes, place: int) -> None:
     data = b"".join(WHOLE[:place]) + noise + b"\n" + b"".join(WHOLE[place:])
     assert [name for name in short(read(data)) if name.isdigit()] == ["0", "1", "2", "3"]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_read_without_an_error(noise: bytes) -> None:
     read(noise)

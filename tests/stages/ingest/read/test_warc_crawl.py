@@ -19,7 +19,7 @@ def test_pages_of_pydoc_come_back_as_documents(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(pages, "PREFERRED", ("json",))
     (path,) = pages.crawl(tmp_path / "crawl", 4).iterdir()
     with path.open("rb") as stream:
-        found = list(read_warc(stream, "gzip", "warc", IngestSettings()))
+        found = list(read_warc(stream, "gzip", IngestSettings()))
     documents = [page for page in found if isinstance(page, Document)]
     assert [page.url for page in documents] == [
         f"http://pydoc.localhost/{name}.html" for name in ("index", "topics", "keywords", "json")
