@@ -265,3 +265,14 @@ def test_data_without_a_document_is_refused_with_what_it_holds_instead(tmp_path:
     with pytest.raises(UsageError, match=expected):
         find_inputs([str(tmp_path)], SETTINGS)
     assert len(find_inputs([str(tmp_path)], IngestSettings(text="body"))) == 2
+
+
+def test_an_archive_of_other_records_is_not_called_empty(tmp_path: Path) -> None:
+    record = b"WARC/1.0\r\nWARC-Type: %s\r\nContent-Length: 1\r\n\r\nx\r\n\r\n"
+    (tmp_path / "a.warc").write_bytes(record % b"warcinfo" + record % b"request" * 2)
+    expected = r"\(1 × no documents in archive; the first: a.warc, file: .* found 2 × request, 1 × warcinfo\)"
+    with pytest.raises(UsageError, match=expected):
+        find_inputs([str(tmp_path)], SETTINGS)
+    (tmp_path / "a.warc").write_bytes(b"\r\n" * 10)
+    with pytest.raises(UsageError, match=r"\(no record in 20 bytes\)"):
+        find_inputs([str(tmp_path)], SETTINGS)
