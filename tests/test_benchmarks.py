@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from training_world import make_world
 
@@ -47,6 +48,17 @@ def test_the_ratio_is_taken_round_by_round(throughput: ModuleType) -> None:
 def test_rounds_that_other_work_has_decided_give_no_verdict(throughput: ModuleType) -> None:
     rounds = [throughput.Round(throughput.Run(ours, [2.0]), throughput.Run(1000, [2.0])) for ours in (990, 1000, 1450)]
     assert "median: cannot be told" in throughput.summary(rounds)
+
+
+def test_the_gates_rules_are_judged_on_the_same_draws() -> None:
+    rates = import_module("gate_error_rates")
+    settings, rng = rates.GateSettings(max_forgetting=0.2), np.random.default_rng(0)
+    parts = [rates.Part(200, -0.5, kind="new"), rates.Part(200, 0.4)]
+    drawn = [rates.Simulated().draw(rng, part.documents, part.change, part.sites) for part in parts]
+    assert (rates.judge_before(parts, drawn, settings), rates.judge(parts, drawn, settings)) == ("refused", "refused")
+    best = [parts[0], rates.Part(200, 0.9, kind="best")]
+    drawn = [rates.Simulated().draw(rng, part.documents, part.change, part.sites) for part in best]
+    assert (rates.judge_before(best, drawn, settings), rates.judge(best, drawn, settings)) == ("passed", "refused")
 
 
 @pytest.mark.faults

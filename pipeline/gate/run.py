@@ -20,6 +20,7 @@ from stages.evaluate.tasks import task_name
 from stages.storage import Folder
 
 ORDER = "order"
+LOSSES_DEPEND_ON = ("seq_len", "reading", "document_mask")  # of what an evaluation's manifest names
 KINDS = ("rolling", "continuation", ORDER)  # of the tasks that are generated from a dataset
 
 
@@ -73,6 +74,13 @@ class Gate:
             for folder in (evaluation, self.candidate)
         )
         return differences(before, after)
+
+    def _same_losses(self, evaluation: Folder) -> bool:
+        """Whether another release's losses were measured as the candidate's, whatever tasks each was asked."""
+        if not evaluation.committed():
+            return False
+        ways = [folder.manifest()["identity"]["settings"] for folder in (evaluation, self.candidate)]
+        return all(ways[0].get(name) == ways[1].get(name) for name in LOSSES_DEPEND_ON)
 
     def _sources(self) -> dict[str, Folder]:
         """By dataset, where the current release's measurements are; it is measured where there are none that fit."""
@@ -152,7 +160,7 @@ class Gate:
             if settings.max_forgetting_since_best is None or limit is None or best is None or mine is None:
                 continue
             evaluation = self.making.workspace.update(best.id) / "evaluation"
-            theirs = None if self._changed(evaluation) else read_losses(evaluation, name)
+            theirs = read_losses(evaluation, name) if self._same_losses(evaluation) else None
             if theirs is not None and alike(mine, theirs):
                 yield Comparison("best", name, LOSS_METRIC, "old", self._pair(name, mine, theirs), best=best.id)
             else:

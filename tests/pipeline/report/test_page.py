@@ -254,6 +254,25 @@ def test_the_final_losses_of_training_stand_beside_those_of_the_full_split(demo:
     assert f'<td class="plain">{losses:.3f}</td>' in pages(demo)["0000-sci-docs.html"]
 
 
+def test_a_held_release_says_what_could_not_be_decided(demo: WorkspaceRecord) -> None:
+    update = demo.updates[1]
+    assert update.gate is not None
+    because = "docs: 3 of them can show nothing: undecided"
+    check = replace(update.gate.checks[0], outcome="undecided", passed=False, detectable=0.7654)
+    gate = replace(update.gate, passed=False, outcome="held", because=[because], checks=[check])
+    held = replace(update, state="undecided", gate=gate)
+    history = [entry for entry in demo.history if entry.update != update.id]
+    record = replace(demo, updates=[demo.updates[0], held], release=demo.updates[0].id, history=history)
+    made = pages(record)
+    page, index = made[file_name(held.id)], made[INDEX]
+    assert "Held, undecided" in page
+    assert "Refused by the gate" not in page
+    assert because in page
+    assert "0.765" in page
+    assert "rewarm promote" in index
+    assert because in index
+
+
 def test_an_update_without_a_verdict_says_so(demo: WorkspaceRecord) -> None:
     before: UpdateRecord = replace(demo.updates[1], gate=None)
     record = replace(demo, updates=[demo.updates[0], before, demo.updates[2]])
