@@ -1,6 +1,7 @@
 """The gate's tests keep their level, find what is there, and give the figures that are worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,9 +74,34 @@ def test_losses_by_hand() -> None:
     assert (found.candidate, found.current, found.n) == (pytest.approx(4.2), pytest.approx(11 / 3), 3)
     assert (found.units, found.worth) == (3, pytest.approx(3))
     assert found.change == pytest.approx(16 / 30)
-    assert found.p_above(0) == pytest.approx(float(expected.pvalue))
-    assert found.p_below(0) == pytest.approx(1 - float(expected.pvalue))
-    assert found.detectable(0.05, 0.8) == pytest.approx((stats.t.ppf(0.95, 2) + stats.t.ppf(0.8, 2)) * found.error)
+    assert found.p_above(0) == pytest.approx(float(expected.pvalue)), "skewed to this side: t itself is the safer"
+    assert (found.p_below(0) or 0) >= 1 - float(expected.pvalue)
+    plain = (stats.t.ppf(0.95, 2) + stats.t.ppf(0.8, 2)) * (found.error or 0)
+    assert replace(found, skew=0.0).detectable(0.05, 0.8) == pytest.approx(plain)
+    needed = 3 / -abs(found.skew) * (np.cbrt(1 - abs(found.skew) * (stats.t.ppf(0.95, 2) + abs(found.skew) / 6)) - 1)
+    assert found.detectable(0.05, 0.8) == pytest.approx((needed + stats.t.ppf(0.8, 2)) * (found.error or 0))
+    p = replace(found, change=found.error * needed, skew=-abs(found.skew)).p_above(0.0)
+    assert p == pytest.approx(0.05), "what is just significant once skewness is taken off"
+
+
+def skewed(rng: np.random.Generator, documents: int, sign: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Documents of which most change alike and a few by much, on one side."""
+    tokens = np.full(documents, 300)
+    return tokens * (LIMIT + sign * 0.3 * (rng.lognormal(0, 1, documents) - math.exp(0.5))), np.zeros(documents), tokens
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_skewed_changes_are_not_refused_much_more_often_than_said_in_the_tail_that_a_correction_leaves(
+    sign: int,
+) -> None:
+    rng, level = np.random.default_rng(sign + 1), 0.05 / 10
+    found = [compare_losses(*skewed(rng, 100, sign)) for _ in range(TRIALS)]
+    plain = np.mean([stats.t.sf((one.change - LIMIT) / (one.error or 1), one.freedom) <= level for one in found])
+    rate = np.mean([(one.p_above(LIMIT) or 0) <= level for one in found])
+    assert rate <= plain
+    assert rate <= 4 * level
+    if sign < 0:
+        assert plain > 6 * level, "which t alone is"
 
 
 def test_sites_by_hand() -> None:
