@@ -23,7 +23,7 @@ TURN_ENDS = re.compile(
 """Names of tokens that end a turn of a chat: ChatML's, Llama 3's, Gemma's, Phi's, Command R's and their kin."""
 TEXT_ENDS = (
     *("<|endoftext|>", "<|end_of_text|>", "<|endofdocument|>", "<|end_of_document|>", "<|eod|>", "<eod>", "<EOD>"),
-    *("<|end▁of▁sentence|>", "<|END_OF_TEXT|>", "<|eos|>", "<eos>", "<EOS>", "[EOS]", "</s>"),
+    *("<｜end▁of▁sentence｜>", "<|END_OF_TEXT|>", "<EOS_TOKEN>", "<|eos|>", "<eos>", "<EOS>", "[EOS]", "</s>"),
 )
 """Names of tokens that end a text, the more telling ones first."""
 PROBE = "a"
