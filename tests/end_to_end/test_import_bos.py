@@ -41,8 +41,9 @@ def pretrained(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def updated(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def updated(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bos")
+    base = Lineage(root)
     source, workspace = pretrained(root / "model"), root / "workspace"
     given = ["--from", source, "--data", f"docs={base.docs}", "--set", "distill.tokens=0"]
     made = rewarm("init", workspace, "--recipe", base.recipe, *given)
