@@ -191,7 +191,10 @@ def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: 
     failed = []
     for number in range(len(results)):
         result = results[number]
-        name = (result.config or {})["trial"]
+        name = str((result.config or {}).get("trial", ""))
+        if not name:  # it ended before Tune had given it its settings: a node that went, no memory
+            failed.append(f"a trial that never began: {str(result.error).strip().splitlines()[-1]}")
+            continue
         folder = workspace.trial(name)
         if folder.exists(RESULT):
             continue
