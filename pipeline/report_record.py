@@ -176,9 +176,11 @@ def digests(workspace: Workspace, update: Update) -> dict[str, str]:
 
 
 def replayed_parts(by_source: dict[str, dict[str, Any]]) -> dict[str, report.ReplayPart]:
-    """What was replayed of each dataset, its domains together."""
+    """What was replayed of each dataset, its domains together; those whose turn it was not are left out."""
     sums: dict[str, dict[str, Any]] = {}
     for key, part in by_source.items():
+        if not part["sequences"]:
+            continue
         of = sums.setdefault(key.partition("@")[0], {"sequences": 0, "tokens": 0, "share": 0.0})
         for name in of:
             of[name] += part[name]

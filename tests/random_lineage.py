@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -65,17 +65,21 @@ class RandomLineage:
         share = exact_share(Fraction(f"{self.random.choice([0.05, 0.25, self.random.uniform(0.01, 0.9)]):.4f}"))
         places = int(self.random.choice([4, 64, self.random.integers(2, 3000)]))
         parts = self._parts(number, chosen)
-        shares, _ = share_out(parts, self.carried, share, places, self.seq_len)
+        counts = self.replay(parts, share, places, chosen)
         whole = sum((part.weight for part in parts), Fraction(0))
-        for part, one in zip(parts, shares, strict=True):
+        for part, count in zip(parts, counts, strict=True):
             self.due[part.key] += share * places * part.weight / whole
-            self.got[part.key] += one.count
-        record: dict[str, dict[str, Any]] = {
-            one.part.key: one.to_json(self.seq_len, 0, chosen, places) for one in shares
-        }
-        self.carried = self.carried.after(record)
-        assert abs(sum(one.count for one in shares) - share * places) <= 1, "the update's own share"
+            self.got[part.key] += count
+        assert abs(sum(counts) - share * places) <= 1, "the update's own share"
         self._arrive(number)
+
+    def replay(self, parts: list[Part], share: Fraction, places: int, chosen: ReplaySettings) -> list[int]:
+        """The sequences of each part in one update, as the product gives them."""
+        shares, _ = share_out(parts, self.carried, share, places, self.seq_len)
+        self.carried = self.carried.after(
+            {one.part.key: one.to_json(self.seq_len, 0, chosen, places) for one in shares}
+        )
+        return [one.count for one in shares]
 
     def deviation(self) -> float:
         """The largest difference between what a dataset was due and what was replayed of it, in sequences."""

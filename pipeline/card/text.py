@@ -95,7 +95,7 @@ def data_text(update: Update, imported: bool) -> str:
 
 def replay_text(update: Update) -> str:
     """What was replayed against forgetting."""
-    parts = update.replay.get("by_dataset", {})
+    parts = {key: part for key, part in update.replay.get("by_dataset", {}).items() if part["tokens"]}
     if not parts:
         return ""
     rows = [(key, f"{part['tokens']:,}", f"{part['share']:.2%}") for key, part in parts.items()]

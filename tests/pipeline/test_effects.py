@@ -1,5 +1,6 @@
 """Settings that nothing would read are refused, with the setting that overrules them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,14 @@ from pipeline.effects import refuse_carried, refuse_without_effect, without_effe
 from pipeline.lineage import Lineage, Update
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
-from stages.train import schedule_for
+from stages.train import Schedule, schedule_for
 
 TOKENS = 100_000
+Call = Callable[..., tuple[int, str, str]]
 
 
 def trained(number: int, name: str, *sets: str, before: Update | None = None) -> Update:
     """An update's record as training under the recipe would leave it."""
-    from stages.train import Schedule
-
     recipe = apply_settings(load_recipe("tiny"), sets)
     followed = Schedule.from_json(before.schedule) if before else None
     schedule = schedule_for(recipe.schedule, number * TOKENS, TOKENS, followed)
@@ -170,3 +170,22 @@ def test_no_preset_sets_what_it_does_not_use(name: str) -> None:
         if getattr(getattr(recipe, part), field) != getattr(getattr(plain, part), field)
     ]
     assert not list(without_effect(recipe, changed))
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [("schedule.peak=1e-4", "schedule.restart=true"), ("anneal.best_share=0.3", "anneal.data=tail")],
+)
+def test_the_command_refuses_before_anything_is_written(
+    lineage: Lineage, rewarm: Call, tmp_path: Path, asked: str, message: str, dry: bool
+) -> None:
+    (tmp_path / "more.jsonl").write_text('{"text": "The rain in Spain stays mainly in the plain."}\n')
+    here = tmp_path / "lm"
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    data = f"more={tmp_path / 'more.jsonl'}"
+    code, out, error = rewarm("update", here, "--data", data, "--set", asked, *(["--dry-run"] if dry else []))
+    assert (code, out) == (2, "")
+    assert asked.partition("=")[0] in error
+    assert message in error
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before

@@ -82,6 +82,16 @@ def test_before_a_refused_update_has_not_been(refused: Workspace) -> None:
     assert [one.id for one in lineage.updates] == ["0000-base", "0001-bad"], "it stays to be looked at, numbered"
 
 
+def test_a_dataset_of_which_nothing_was_trained_is_not_learned(workspace: Workspace) -> None:
+    record(workspace, update("0000-base"))
+    arrivals = {"docs": {"sequences": 4, "tokens": 300}, "tiny": {"sequences": 0, "tokens": 30}}
+    both = replace(update("0001-docs"), datasets=["docs", "tiny"], replay={"by_dataset": {}, "arrivals": arrivals})
+    record(workspace, both)
+    lineage = Lineage(workspace)
+    assert list(lineage.datasets()) == ["base", "docs"] == [one.name for one in earlier_datasets(workspace, lineage)]
+    assert list(lineage.ingested()) == ["base", "docs", "tiny"], "its name is taken"
+
+
 def test_continue_goes_on_from_what_was_refused(refused: Workspace) -> None:
     lineage = Lineage(refused, "continue")
     assert lineage.head is not None

@@ -1,5 +1,6 @@
 """Replay: the mixture that an update trains on, and the account of it."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,132 @@ def test_an_arrival_may_be_a_selection_and_is_found_again(mix: Mix, root: Folder
     found = token_sets(Folder(tmp_path) / "mixture", mixture, lambda name: root / name / "tokens" / "train")
     assert found["new@subset"] == arrivals["new"]
     assert found["old"] == TokenSet(root / "old" / "tokens" / "train")
+
+
+# -- what is left out, with its number (field cases of small arrivals) -------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """Datasets of these many tokens."""
+    folder = Folder(tmp_path_factory.mktemp("small"))
+    for tokens in (30, 1021, 4097, 10_000):
+        write_dataset(folder / f"t{tokens}", [(None, tokens)], shards=1)
+    return folder
+
+
+def mixed(
+    small: Folder, out: Path, arrivals: list[int], share: float = 0, seq_len: int = 64, batch: int = 8, **other: Any
+) -> tuple[ReplayOutcome, Mixture]:
+    carried_on = other.pop("carried", Carried())
+    budget, chosen = other.pop("budget", None), ReplaySettings(share=share, **other)
+    sets = {f"t{tokens}": TokenSet(small / f"t{tokens}" / "tokens" / "train") for tokens in arrivals}
+    earlier = [datum(small, "t10000", 1)]
+    made = run(sets, earlier, carried_on, Folder(out), chosen, seq_len, batch, budget, 7, "0001-t", Silent())
+    return made, Mixture.from_json(Folder(out).read_json(MIXTURE))
+
+
+def targets(mixture: Mixture, number: int) -> Counter[int]:
+    """How often each token of a source is a target."""
+    found: Counter[int] = Counter()
+    for step in range(mixture.steps):
+        for source, start in zip(*mixture.batch(step), strict=True):
+            if source == number:
+                found.update(range(start + 1, start + mixture.seq_len + 1))
+    return found
+
+
+def test_an_arrival_of_less_than_two_batches_is_trained_whole(small: Folder, tmp_path: Path) -> None:
+    """1,021 tokens, 512 a step: 15 sequences, of which a whole batch takes 8; half of the arrival was left out."""
+    outcome, mixture = mixed(small, tmp_path, [1021])
+    assert (mixture.steps, outcome.new) == (2, 1024)
+    trained = targets(mixture, 0)
+    part = outcome.arrivals["t1021"]
+    assert len(trained) == 1020 - (part["untrained"] and 60)
+    assert part["untrained"] in (0, 60)
+    assert "t1021 is read 1.07 times, each time in another order" in outcome.notes
+    assert bool(part["untrained"]) == any(
+        "60 tokens are not trained, of 1,021 (5.9%)" in note for note in outcome.notes
+    )
+
+
+def test_a_budget_below_the_arrival_says_what_is_not_trained(small: Folder, tmp_path: Path) -> None:
+    outcome, mixture = mixed(small, tmp_path, [1021], budget=1021)
+    assert (mixture.steps, outcome.arrivals["t1021"]["untrained"]) == (1, 509)
+    assert any("t1021: 509 tokens are not trained, of 1,021 (49.9%); the budget is 1,021" in n for n in outcome.notes)
+    assert any("509 tokens of the budget of 1,021 are less than a step of 512" in note for note in outcome.notes)
+
+
+def test_a_dataset_below_one_sequence_is_named(small: Folder, tmp_path: Path) -> None:
+    outcome, mixture = mixed(small, tmp_path, [4097, 30])
+    assert [source.dataset for source in mixture.new] == ["t4097"]
+    assert outcome.arrivals["t30"] == {"tokens": 30, "sequences": 0, "trained": 0, "untrained": 30, "passes": 0.0}
+    assert any("t30: its 30 training tokens do not fill a sequence of 64: nothing of it" in n for n in outcome.notes)
+
+
+@pytest.mark.parametrize(
+    ("share", "floor", "due"), [(0.05, 0.0, "5.00% of 16 sequences is 0.80"), (0.002, 0.01, "1.00% of 16")]
+)
+def test_a_share_that_gives_no_sequence_is_named_and_made_up_for(
+    small: Folder, tmp_path: Path, share: float, floor: float, due: str
+) -> None:
+    outcome, mixture = mixed(small, tmp_path / "one", [1021], share, floor=floor)
+    assert (outcome.replayed, mixture.replayed) == (0, ())
+    assert any(f"nothing is replayed in this update: the share of {due}" in note for note in outcome.notes)
+    asked = max(share, floor)
+    total, before = 0, Carried()
+    for number in range(40):
+        outcome, _ = mixed(small, tmp_path / str(number), [1021], share, floor=floor, carried=before)
+        total, before = total + outcome.replayed // 64, before.after(outcome.by_dataset)
+        assert abs(total - asked * 16 * (number + 1)) < 1.01
+
+
+def test_datasets_whose_turn_it_is_not_are_counted_and_some_named(mix: Mix) -> None:
+    outcome, _, notes = mix(0.05, by="shares", shares={"old": 1, "older": 1e-6})
+    assert outcome.by_dataset["older"]["sequences"] == 0
+    assert any(
+        "no sequence in this update for 1 of 2 parts of replay, whose turn it is not yet: older" in n for n in notes
+    )
+
+
+@pytest.mark.parametrize("share", [0.9999999, 1e-7])
+def test_a_share_that_rounding_would_make_all_or_nothing_is_refused(share: float) -> None:
+    with pytest.raises(ValidationError, match=r"would become [01]; expected 0, or 0\.000001 to 0\.999999"):
+        ReplaySettings(share=share)
+
+
+def test_the_largest_share_leaves_a_place_to_the_arrival(small: Folder, tmp_path: Path) -> None:
+    outcome, _ = mixed(small, tmp_path, [1021], 0.999999)
+    assert outcome.new == 64
+
+
+def test_two_passes_leave_no_tail_out(small: Folder, tmp_path: Path) -> None:
+    """1,021 tokens at 600: one sequence, and 420 of 1,020 targets would be left out of each of 20 passes."""
+    outcome, mixture = mixed(small, tmp_path, [1021], seq_len=600, batch=1, budget=20 * 600)
+    trained = targets(mixture, 0)
+    assert (len(trained), outcome.arrivals["t1021"]["untrained"]) == (1020, 0)
+    assert set(trained.values()) == {10, 20}
+
+
+@pytest.mark.parametrize("then", [16, 32, 48, 128, 100])
+def test_another_length_of_sequences_replays_nothing_twice(small: Folder, tmp_path: Path, then: int) -> None:
+    """10,000 tokens: 40 sequences of 64, then others, by ``then`` tokens, until the dataset is through."""
+    first, before = mixed(small, tmp_path / "one", [4097], 40 / 64)
+    assert first.by_dataset["t10000"]["sequences"] == 40
+    carried_on = Carried().after(first.by_dataset)
+    second, after = mixed(small, tmp_path / "two", [4097], 0.5, seq_len=then, batch=4, carried=carried_on)
+    part = second.by_dataset["t10000"]
+    assert (part["from"], part["to"]) == (2560, 2560 + part["tokens"])
+    assert any(
+        f"it goes on at token 2,560 of its order with what was not read yet, in sequences of {then}" in note
+        for note in second.notes
+    )
+    reads = targets(before, 1) + targets(after, 1)
+    assert max(reads.values()) == 1
+    _, last = mixed(
+        small, tmp_path / "three", [10_000], 0.95, seq_len=then, batch=4, carried=carried_on.after(second.by_dataset)
+    )
+    assert len(reads + targets(last, 1)) == 9999, "nothing is skipped"
 
 
 # -- settings ----------------------------------------------------------------------------------------------------
