@@ -4,13 +4,16 @@ from pydantic import Field, model_validator
 
 from stages.settings import PLACEMENT, Settings
 
+UNKNOWN = "unknown"
+
 
 class CardSettings(Settings):
     """What only people know about a release. Nothing here changes a model, and it may change at any time."""
 
-    license: str = Field(default="unknown", min_length=1, json_schema_extra=PLACEMENT)
+    license: str = Field(default=UNKNOWN, min_length=1, json_schema_extra=PLACEMENT)
     """Licence of the releases, as an identifier of Hugging Face's list (``apache-2.0``, ``cc-by-4.0``, ``other`` …).
-    It depends on the data and on the model that was imported, so nothing is assumed."""
+    It depends on the data and on the model that was imported, so nothing is assumed; ``unknown`` becomes the licence
+    that an imported model's card names."""
     license_name: str | None = Field(default=None, json_schema_extra=PLACEMENT)
     """Name of the licence, where ``license`` is ``other``."""
     license_link: str | None = Field(default=None, json_schema_extra=PLACEMENT)
@@ -18,7 +21,8 @@ class CardSettings(Settings):
     name: str | None = Field(default=None, min_length=1, json_schema_extra=PLACEMENT)
     """The model's name, in the card's title; null: the workspace's folder and the update."""
     base_model: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """Hub id (``ORG/NAME``) of the model that was imported with ``--from``; null: none is named."""
+    """Hub id (``ORG/NAME``) of the model that was imported with ``--from``; null: the one that its card
+    or its place in the hub's cache names, if any."""
     language: tuple[str, ...] = Field(default=(), json_schema_extra=PLACEMENT)
     """Languages by their ISO 639 codes; empty: those detected in 5 % of the documents or more."""
     tags: tuple[str, ...] = Field(default=(), json_schema_extra=PLACEMENT)

@@ -3,13 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from pipeline.card import text
-from pipeline.card.settings import CardSettings
+from pipeline.card.settings import UNKNOWN, CardSettings
 from pipeline.lineage import Update
 from pipeline.workspace import Workspace
 from stages import ingest
+from stages.storage import Folder
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 LANGUAGE_SHARE = 0.05  # of a lineage's documents: below it a detected language is as likely an error of the detector
 LANGUAGE = re.compile(r"[a-z]{2,3}")
+HUB_CACHE = re.compile(r"(^|/)models--(?P<org>[\w.-]+?)--(?P<name>[\w.-]+)(/|$)")
 
 
 def write_card(making: "Making", done: Update) -> None:
@@ -36,6 +40,8 @@ def make_card(
     from huggingface_hub import ModelCardData
 
     earlier = parents(updates, update)
+    if imported:
+        settings = with_origin(settings, workspace, [*earlier, update][0])
     name = settings.name or f"{workspace.folder.name} {update.id}"
     tags = ["rewarm", "continual-pretraining", *(["imported-base"] if imported else []), *settings.tags]
     data = ModelCardData(
@@ -52,6 +58,42 @@ def make_card(
     )
     parts = text.sections(name, earlier, update, settings.intended_use, imported)
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def with_origin(settings: CardSettings, workspace: Workspace, base: Update) -> CardSettings:
+    """The settings, with the licence and the name of the imported base where they leave them open.
+
+    Both come from the card that the base brought with it, the name also from the hub's cache that it was read from:
+    ``…/models--ORG--NAME/snapshots/…``.
+    """
+    found: dict[str, str] = {}
+    said = card_data(workspace.update(base.id) / "trunk" / "model")
+    if settings.license == UNKNOWN:
+        licence = {name: said.get(name) for name in ("license", "license_name", "license_link")}
+        found |= {name: value for name, value in licence.items() if isinstance(value, str)}
+    if settings.base_model is None and (base_model := hub_id(workspace) or said.get("base_model")):
+        found["base_model"] = base_model
+    return settings.model_copy(update=found)
+
+
+def card_data(model: Folder) -> dict[str, Any]:
+    """The front matter of the card in a model's folder; empty without one that can be read."""
+    from huggingface_hub import ModelCard
+
+    if not model.exists(CARD):
+        return {}
+    try:
+        card: Any = ModelCard(model.read(CARD).decode(), ignore_metadata_errors=True)
+    except (ValueError, yaml.YAMLError):
+        return {}
+    return dict(card.data.to_dict())
+
+
+def hub_id(workspace: Workspace) -> str | None:
+    """``ORG/NAME`` of an imported model that was read from the hub's cache."""
+    path = workspace.record().get("recipe", {}).get("model", {}).get("path") or ""
+    found = HUB_CACHE.search(path)
+    return f"{found['org']}/{found['name']}" if found else None
 
 
 def parents(updates: Sequence[Update], update: Update) -> list[Update]:

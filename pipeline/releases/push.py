@@ -1,6 +1,6 @@
 """``rewarm push``: a release to a repository of the hub, or to any folder, with its card.
 
-Only what ``from_pretrained`` needs is sent: safetensors, configuration, tokenizer, and the card.
+Only what a model's users need is sent: safetensors, configuration, tokenizer, the licence, and the card.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.card.write import CARD
 from pipeline.releases.pruned import WEIGHTS
 from stages.errors import StageError, UsageError
+from stages.model_folder import LICENCE_FILES, TOKENIZER_FILES
 from stages.progress import Progress
 from stages.storage import Folder
 
@@ -23,8 +24,9 @@ PATTERNS = tuple(f"*{ending}" for ending in WEIGHTS)
 SENT = (  # in the order of sending: by its card a folder is known again, and with a configuration come its weights
     CARD,
     *PATTERNS,
-    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "generation_config.json", "config.json"),
+    *LICENCE_FILES,
+    *TOKENIZER_FILES,
+    *("generation_config.json", "config.json"),
 )
 
 
@@ -67,7 +69,14 @@ def parse_target(uri: str, revision: str | None, private: bool) -> Target:
 def pack(release: Folder, card: str) -> Parcel:
     """What of a release's folder is sent."""
     names = sorted({*release.files(), CARD})
-    return Parcel(release, tuple(name for pattern in SENT for name in names if fnmatch(name, pattern)), card)
+    return Parcel(
+        release, tuple(dict.fromkeys(name for pattern in SENT for name in names if fits(name, pattern))), card
+    )
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a file is one of a kind that is sent; licences in capitals or not."""
+    return fnmatch(name.upper() if pattern in LICENCE_FILES else name, pattern)
 
 
 def push(parcel: Parcel, target: Target, message: str, progress: Progress) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def refuse_others(folder: Folder) -> None:
     if folder.is_local and folder.path.is_file():
         raise UsageError(f"--to {folder}: a file, and not a folder; name a new folder")
     names = folder.files()
-    strange = [*folder.folders(), *(name for name in names if not any(fnmatch(name, pattern) for pattern in SENT))]
+    strange = [*folder.folders(), *(name for name in names if not any(fits(name, pattern) for pattern in SENT))]
     if names and not strange and not (CARD in names and TAG in folder.read(CARD)):
         strange = names
     if strange:

@@ -144,3 +144,37 @@ def test_parents_go_round_what_was_refused(lm: Workspace) -> None:
     last = type("Follows", (Update,), {})(**updates[3].__dict__)
     object.__setattr__(last, "follows", "0001-news")
     assert [one.id for one in parents(updates, last)] == ["0000-docs", "0001-news"]
+
+
+BASE_CARD = """---
+license: other
+license_name: llama3
+license_link: LICENSE
+base_model: someone/smaller
+---
+# A model
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "card", "settings", "expected"),
+    [
+        ("/models/base", BASE_CARD, {}, ("other", "llama3", "someone/smaller")),
+        ("/c/models--some-org--A.Model-8B/snapshots/ab12", BASE_CARD, {}, ("other", "llama3", "some-org/A.Model-8B")),
+        ("/models/base", None, {}, ("unknown", None, None)),
+        ("/models/base", "---\n: [\n---\nno card", {}, ("unknown", None, None)),
+        ("/models/base", BASE_CARD, {"license": "mit", "base_model": "me/mine"}, ("mit", None, "me/mine")),
+    ],
+)
+def test_licence_and_name_of_an_imported_base_are_kept(
+    tmp_path: Path, lm: Workspace, path: str, card: str | None, settings: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    lineage = Lineage(lm)
+    workspace = Workspace(str(tmp_path))
+    workspace.folder.write_json("workspace.json", {"format": 1, "recipe": {"model": {"path": path}}})
+    if card is not None:
+        (workspace.update(lineage.updates[0].id) / "trunk" / "model").write("README.md", card.encode())
+    update = lineage.updates[-1]
+    made = make_card(workspace, lineage.updates, update, CardSettings.model_validate(settings), imported=True)
+    data = ModelCard(made).data
+    assert (data.license, data.license_name, data.base_model) == expected

@@ -1,0 +1,29 @@
+"""A release is stored in the dtype that its lineage's base came in; the trunk, which is trained on, stays whole."""
+
+import pytest
+from training_world import World
+
+from stages import anneal
+from stages.model_folder import dtype_of, stored_dtypes
+from stages.progress import Silent
+from stages.storage import Folder
+from stages.train import TrainOutcome
+from stages.train.weights import digest, load_model, model_weights
+
+
+def stored_digest(out: Folder) -> str:
+    return digest(model_weights(load_model((out / "model").path)))
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [("float32", "F32"), ("bfloat16", "BF16"), ("float16", "F16")])
+def test_a_decayed_trunk_is_released_in_the_lineages_dtype(world: World, dtype: str, stored: str) -> None:
+    trunk, out = world.job(f"decayed-{dtype}"), Folder(world.root / f"release-{dtype}")
+    anneal.copy_model(Folder(world.start.path.parent), trunk.out)
+    whole = stored_digest(trunk.out)
+    trained = TrainOutcome(1, 1, 0.0, whole, "", 1, 0.0, [])
+    found = anneal.run(trunk, trained, out, anneal.AnnealSettings(), 0.0, Silent(), dtype=dtype)
+    assert set(stored_dtypes((out / "model").path).values()) == {stored}
+    assert dtype_of(out / "model") == dtype
+    assert found.digest == stored_digest(out), "the record's digest is of what is stored"
+    assert (found.digest == whole) == (dtype == "float32")
+    assert set(stored_dtypes((trunk.out / "model").path).values()) == {"F32"}
