@@ -45,7 +45,9 @@ def account_view(found: dict[str, Any]) -> RenderableType:
     if found["earlier"]:
         parts.append(earlier_table(found["earlier"]))
     if found["decontaminated"]:
-        parts.append(counts_table("overlap with what is held out (13-grams)", "removed for", found["decontaminated"]))
+        parts.append(counts_table("overlap with what is held out (13-grams)", "cut for", found["decontaminated"]))
+        if cut := found.get("cut"):
+            parts.append(Text(cut_line(cut)))
     parts.append(counts_table("languages", "language", found["languages"]))
     if found["domains"]:
         parts.append(counts_table("domains", "host", found["domains"]))
@@ -54,6 +56,14 @@ def account_view(found: dict[str, Any]) -> RenderableType:
         parts.append(histogram("quality", {f"{int(k) / 20:.2f}": n for k, n in found["qualities"].items()}))
     parts.extend(Text(f"lost: {', '.join(lost['files'])} ({lost['error']})", style="red") for lost in found["lost"])
     return Group(*parts)
+
+
+def cut_line(cut: dict[str, Any]) -> str:
+    """What decontamination cut out of documents that stay."""
+    return (
+        f"{cut['documents']:,} documents lost {size(cut['bytes'])} in {cut['cuts']:,} passages that held-out text has "
+        f"too; a run of a validation split that more than {cut['holders']} documents hold is boilerplate and stays"
+    )
 
 
 def steps_table(steps: list[dict[str, Any]]) -> Table:

@@ -42,7 +42,8 @@ def report_dataset(workspace: Workspace, name: str, update: Update) -> report.Da
     folder, text = workspace.dataset(name), None
     if folder.exists(ingest.ACCOUNT):
         account = folder.read_json(ingest.ACCOUNT)
-        text = report.TextRecord(**{part.name: account[part.name] for part in fields(report.TextRecord)})
+        names = [part.name for part in fields(report.TextRecord)]
+        text = report.TextRecord(**{name: account[name] for name in names if name in account})
     return report.DatasetRecord(**{part: found[part] for part in shown}, text=text)
 
 

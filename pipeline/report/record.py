@@ -26,6 +26,8 @@ class TextRecord:
     """Documents that an earlier dataset has: ``{dataset: {exact, near}}``."""
     decontaminated: Mapping[str, int]
     """Documents that overlap with held-out text, by whose."""
+    cut: Mapping[str, Any] = field(default_factory=dict)
+    """What was cut out of those that stay: ``{documents, cuts, bytes, holders}``; empty in older accounts."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from stages.errors import StageError, UsageError
@@ -112,6 +115,19 @@ def in_batches(
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def staged_rows(
+    staging: Folder, name: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.uint8]]]:
+    """A shard's staged rows with their fates, some hundred at a time; of the columns all, or those that are named."""
+    fates = np.frombuffer(staging.read(f"{name}.fates"), np.uint8)
+    filesystem, path = staging.filesystem()
+    with filesystem.open_input_file(f"{path}/{name}.parquet") as stream, pq.ParquetFile(stream) as file:
+        row = 0
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
+            yield batch, fates[row : row + batch.num_rows]
+            row += batch.num_rows
 
 
 def add_rows(sink: ShardSink, rows: list[dict[str, Any]]) -> None:

@@ -19,21 +19,30 @@ import xxhash
 from stages.documents import read_shards as read_documents
 from stages.errors import StageError, UsageError
 from stages.ingest.account import DOMAINS_SHOWN, READ, Account, StepAccount
-from stages.ingest.decontaminate import write_guard
-from stages.ingest.dedup.decide import Decision, decide, staged_digest
+from stages.ingest.decontaminate import write_guard, write_holders
+from stages.ingest.decontaminate.counts import RunCounts
+from stages.ingest.dedup.decide import Decision, decide
 from stages.ingest.dedup.fates import ORDER, REASONS, Fate
 from stages.ingest.dedup.index import index_documents
 from stages.ingest.files.inputs import InputFile
 from stages.ingest.files.pieces import Shard, make_shards
+from stages.ingest.overlaps import Guarded, Kind, Rule, find_overlaps, make_rule
 from stages.ingest.reading import read_shard, steps_of
 from stages.ingest.settings import IngestSettings
-from stages.ingest.settling import CONTAMINATED, OVERLAP, settle_training, settle_validation
+from stages.ingest.settling import (
+    CONTAMINATED,
+    Decontamination,
+    renamed_ids,
+    settle_training,
+    settle_validation,
+    settled_digest,
+)
 from stages.progress import Progress
 from stages.shards import map_shards
 from stages.split import SplitSize
 from stages.storage import Folder
 
-VERSION = 2  # of what ingest makes of the same files and settings: part of a step's fingerprint
+VERSION = 3  # of what ingest makes of the same files and settings: part of a step's fingerprint
 STAGING = ".staging"
 PLAN = "plan.json"
 ACCOUNT = "account.json"
@@ -61,6 +70,19 @@ class IngestOutcome:
     duplicates_earlier: int  # documents left out as an earlier dataset has the same, or nearly so
     digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
     lost_shards: int = 0  # that could not be read, and were allowed to be missing
+    cut_documents: int = 0  # for training, without passages that held-out text has too
+    cut_bytes: int = 0  # of these passages and their surroundings
+
+
+@dataclass(frozen=True)
+class Decontaminated:
+    """What was taken out of training text as held-out text has it too."""
+
+    guards: dict[str, int]  # documents that were cut or removed, by what they share a passage with
+    documents: int  # that were cut
+    cuts: int  # in them
+    num_bytes: int
+    holders: int | None  # documents that may hold a run of a validation split before it is boilerplate
 
 
 def run(
@@ -85,9 +107,10 @@ def run(
         UsageError: no document remains.
         StageError: shards that cannot be read, more than ``lost_shards`` allows; a file or an index that changed.
     """
-    staging, guarded = out / STAGING, list((tasks or {}).items())
+    staging = out / STAGING
+    guarded = [Guarded(task, folder, Kind.TASK) for task, folder in (tasks or {}).items()]
     shards = make_shards(inputs, settings)
-    prepare(shards, out, settings, [*earlier, *(folder for _, folder in guarded)])
+    prepare(shards, out, settings, [*earlier, *(guard.folder for guard in guarded)])
     read, lost = read_shards(shards, out, settings, progress)
     names = [(f"{made['number']:05d}", made["documents"]) for made in read]
     held_out = SplitSize(settings.validation_share, validation_worth, settings.validation_cap)
@@ -98,27 +121,34 @@ def run(
         partial(settle_validation, out=out, staging=staging), numbers, progress, "writing validation", "documents"
     )
     validation = enter_decided(account, counted)
+    rule = None
     if settings.decontaminate.enabled:
-        guarded += [(f"validation of {folder.name}", folder / GUARD) for folder in earlier if folder.exists(GUARD)]
-        guarded.append((f"validation of {index.name}", guard_validation(out, index, settings)))
-    settled = map_shards(
-        partial(settle_training, out=out, staging=staging, guarded=guarded), numbers, progress, "writing", "documents"
-    )
-    overlaps = enter_settled(account, settled)
+        splits = [folder for folder in earlier if folder.exists(GUARD)]
+        guarded += [Guarded(f"validation of {folder.name}", folder / GUARD, Kind.EARLIER) for folder in splits]
+        guarded.append(Guarded(f"validation of {index.name}", guard_validation(out, index, settings), Kind.OWN))
+        rule = compare(staging, numbers, guarded, settings, progress)
+        write_holders(index / GUARD, RunCounts.open(staging, rule.counts))
+    decontamination = Decontamination(guarded, rule, settings.decontaminate) if rule else None
+    work = partial(settle_training, out=out, staging=staging, decontamination=decontamination)
+    settled = map_shards(work, numbers, progress, "writing", "documents")
+    taken = enter_settled(account, settled, rule)
     if not account.steps[CONTAMINATED].documents_out:
         refuse_empty(inputs, out, account)
     for name, _ in names:
         staging.write(f"{name}.fates", staging.read(f"{name}.settled"))
-    index_documents(index, staging, names, settings.duplicates, progress)
+    renamed = np.concatenate([renamed_ids(staging, name)[1] for name, _ in names])
+    index_documents(index, staging, names, settings.duplicates, progress, renamed)
     made = {
         **account.to_json(DOMAINS_SHOWN),
         "files": len(inputs),
         "earlier": {folder.name: asdict(one) for folder, one in zip(earlier, decision.overlaps, strict=True)},
-        "decontaminated": dict(overlaps.most_common()),
+        "decontaminated": taken.guards,
+        "cut": {"documents": taken.documents, "cuts": taken.cuts, "bytes": taken.num_bytes, "holders": taken.holders},
         "lost": lost,
     }
     out.write_json(ACCOUNT, made)
-    outcome = outcome_of(account, decision, validation, len(lost), staged_digest(staging, [name for name, _ in names]))
+    digest = settled_digest(staging, [name for name, _ in names])
+    outcome = outcome_of(account, decision, validation, taken, len(lost), digest)
     discard(staging)
     for part in ("documents", "validation", "quarantine"):
         (out / part).sweep()
@@ -171,6 +201,20 @@ def sum_up(read: list[dict[str, Any]], settings: IngestSettings) -> Account:
     return total
 
 
+def compare(
+    staging: Folder,
+    shards: list[dict[str, Any]],
+    guarded: list[Guarded],
+    settings: IngestSettings,
+    progress: Progress,
+) -> Rule:
+    """Look for all guarded text in the arrival, and decide which shared runs are boilerplate."""
+    work = partial(find_overlaps, staging=staging, guarded=guarded)
+    matched = map_shards(work, shards, progress, "comparing with held-out text", "documents")
+    num_words = sum(one["words"] for one in matched)
+    return make_rule(staging, shards, num_words, settings.decontaminate, progress)
+
+
 def guard_validation(out: Folder, index: Folder, settings: IngestSettings) -> Folder:
     """Keep the word sequences of the validation split, for this arrival's training text and for all to come."""
     texts = (text for batch in read_documents(out / "validation", ["text"]) for text in batch["text"].to_pylist())
@@ -193,17 +237,23 @@ def enter_decided(account: Account, counted: list[dict[str, Any]]) -> tuple[int,
     return int(documents[Fate.VALIDATE]), int(sizes[Fate.VALIDATE])
 
 
-def enter_settled(account: Account, settled: list[dict[str, Any]]) -> Counter[str]:
-    """Enter pass 3 into the account; the documents that were removed, by what they overlap with."""
-    clean, overlaps = StepAccount(), Counter[str]()
+def enter_settled(account: Account, settled: list[dict[str, Any]], rule: Rule | None) -> Decontaminated:
+    """Enter pass 3 into the account; what it took."""
+    clean, totals, guards = StepAccount(), Counter[str](), Counter[str]()
     for made in settled:
-        documents, size = made["documents"], made["bytes"]
-        clean.add(StepAccount(documents + made["removed"], documents, size + made["removed_bytes"], size))
-        overlaps.update(made["guards"])
+        clean.add(StepAccount(made["entered"], made["documents"], made["entered_bytes"], made["bytes"]))
+        clean.reasons.update(made["removed"])
+        totals.update({name: made[name] for name in ("cut", "cuts", "cut_bytes")})
+        guards.update(made["guards"])
         account.add(Account.from_json(made["account"]))
-    clean.reasons.update({f"{OVERLAP} {name}": count for name, count in overlaps.items()})
     account.steps[CONTAMINATED] = clean
-    return overlaps
+    return Decontaminated(
+        guards=dict(guards.most_common()),
+        documents=totals["cut"],
+        cuts=totals["cuts"],
+        num_bytes=totals["cut_bytes"],
+        holders=rule.split_holders if rule else None,
+    )
 
 
 def refuse_empty(inputs: list[InputFile], out: Folder, account: Account) -> NoReturn:
@@ -216,7 +266,12 @@ def refuse_empty(inputs: list[InputFile], out: Folder, account: Account) -> NoRe
 
 
 def outcome_of(
-    account: Account, decision: Decision, validation: tuple[int, int], lost: int, digest: str
+    account: Account,
+    decision: Decision,
+    validation: tuple[int, int],
+    taken: Decontaminated,
+    lost: int,
+    digest: str,
 ) -> IngestOutcome:
     """What the update's record keeps."""
     settled = account.steps[CONTAMINATED]
@@ -236,4 +291,6 @@ def outcome_of(
         duplicates_earlier=before,
         digest=digest,
         lost_shards=lost,
+        cut_documents=taken.documents,
+        cut_bytes=taken.num_bytes,
     )

@@ -1,29 +1,48 @@
 """Pass 3: by their fates, staged documents become validation and training documents.
 
-Validation is written first, since training text that overlaps with any of it goes to quarantine.
+Validation is written first, since passages that training text shares with any of it are cut out.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA
+from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
 from stages.ingest.account import Account
-from stages.ingest.decontaminate import Guards, Hit
+from stages.ingest.decontaminate import DecontaminateSettings, Guards
+from stages.ingest.decontaminate.grams import words_of
+from stages.ingest.decontaminate.passages import cut_text, plan_cuts
+from stages.ingest.dedup.columns import WIDE, read_columns, write_columns
 from stages.ingest.dedup.fates import Fate
-from stages.ingest.reading import BATCH_ROWS, add_rows
+from stages.ingest.dedup.index import read_fates
+from stages.ingest.dedup.staged import Staged
+from stages.ingest.overlaps import Guarded, Matches, Rule, cut_matches, opened
+from stages.ingest.reading import add_rows, staged_rows
 from stages.ingest.records import EXCERPT
 from stages.ingest.sink import ShardSink
-from stages.split import DROP, TRAIN, VALIDATE
+from stages.split import DROP, TRAIN, VALIDATE, Hashes, digest_parts
 from stages.storage import Folder
 
 OVERLAP = "overlaps with"
+CUT = "passage cut for"
 CONTAMINATED = "decontaminate"
+RENAMED = pa.schema(  # documents that lost a passage: their rows and the ids of what is left
+    [pa.field("row", pa.int64(), nullable=False), pa.field("id", WIDE, nullable=False)]
+)
+
+
+@dataclass(frozen=True)
+class Decontamination:
+    """What training documents are settled by: the guards, the rule, and how a passage is cut."""
+
+    guarded: Sequence[Guarded]
+    rule: Rule
+    settings: DecontaminateSettings
 
 
 def settle_validation(shard: dict[str, Any], out: Folder, staging: Folder) -> dict[str, Any]:
@@ -34,7 +53,7 @@ def settle_validation(shard: dict[str, Any], out: Folder, staging: Folder) -> di
         return done
     documents, num_bytes = np.zeros(len(Fate), np.int64), np.zeros(len(Fate), np.int64)
     with ShardSink(out / "validation", f"{name}.parquet", DOCUMENT_SCHEMA) as validation:
-        for batch, fates in staged(staging, name):
+        for batch, fates in staged_rows(staging, name):
             documents += np.bincount(fates, minlength=len(Fate))
             np.add.at(num_bytes, fates, batch["num_bytes"].to_numpy())
             chosen = batch.filter(pa.array(fates == VALIDATE)).select(DOCUMENT_SCHEMA.names)
@@ -45,56 +64,112 @@ def settle_validation(shard: dict[str, Any], out: Folder, staging: Folder) -> di
 
 
 def settle_training(
-    shard: dict[str, Any], out: Folder, staging: Folder, guarded: list[tuple[str, Folder]]
+    shard: dict[str, Any], out: Folder, staging: Folder, decontamination: Decontamination | None
 ) -> dict[str, Any]:
-    """Write one shard's training documents but those that overlap with guarded text; the account marks it done.
+    """Write one shard's training documents, without what they share with guarded text; the account marks it done.
 
-    The fates that came of it are left in ``NAME.settled``, beside those that were decided.
+    The fates that came of it are left in ``NAME.settled``, beside those that were decided; the ids of documents that
+    lost a passage in ``NAME.renamed``.
     """
     name = f"{shard['number']:05d}"
     if staging.exists(f"{name}.settled.json"):
         done: dict[str, Any] = staging.read_json(f"{name}.settled.json")
         return done
-    guards = Guards.open(guarded)
-    account, removed = Account.of([]), Counter[str]()
-    counts = Counter({"documents": 0, "bytes": 0, "removed": 0, "removed_bytes": 0})
-    settled = [np.empty(0, np.uint8)]
+    account, touched, removed = Account.of([]), Counter[str](), Counter[str]()
+    counts = Counter(dict.fromkeys(("entered", "entered_bytes", "documents", "bytes", "cut", "cuts", "cut_bytes"), 0))
+    settled, renamed = [np.empty(0, np.uint8)], dict[int, str]()
+    matches = cut_matches(name, staging, decontamination.rule) if decontamination else None
+    guards = opened(decontamination.guarded) if decontamination and matches and len(matches.row) else None
+    first = 0
     with (
         ShardSink(out / "documents", f"{name}.parquet", DOCUMENT_SCHEMA, always=True) as documents,
         ShardSink(out / "quarantine", f"{name}-overlap.parquet", QUARANTINE_SCHEMA) as quarantine,
     ):
-        for batch, fates in staged(staging, name):
-            chosen = batch.filter(pa.array(fates == TRAIN))
-            hits = guards.hits(chosen["text"].to_pylist())
-            clean = np.array([hit is None for hit in hits], bool)
-            sizes = chosen["num_bytes"].to_numpy()
-            counts.update(documents=int(clean.sum()), bytes=int(sizes[clean].sum()))
-            counts.update(removed=int((~clean).sum()), removed_bytes=int(sizes[~clean].sum()))
-            rows = chosen.filter(pa.array(~clean)).select(["text", "file", "location"]).to_pylist()
-            found = [hit for hit in hits if hit is not None]
-            removed.update(guard for hit in found for guard in hit.guards)
-            add_rows(quarantine, [overlap_row(row, hit) for row, hit in zip(rows, found, strict=True)])
-            kept = chosen.filter(pa.array(clean)).select(DOCUMENT_SCHEMA.names).cast(DOCUMENT_SCHEMA)
-            account.describe(described(kept))
-            documents.add(kept)
-            after = fates.copy()
-            after[fates == TRAIN] = np.where(clean, TRAIN, DROP)
-            settled.append(after)
+        for batch, decided in staged_rows(staging, name):
+            fates, rows = decided.copy(), list[dict[str, Any]]()
+            sizes = batch["num_bytes"].to_numpy()
+            counts.update(entered=int((fates == TRAIN).sum()), entered_bytes=int(sizes[fates == TRAIN].sum()))
+            changed: dict[int, dict[str, Any]] = {}
+            if decontamination is not None and matches is not None and guards is not None:
+                for row, shared in matches.rows(first, first + len(fates)):
+                    (document,) = batch.slice(row - first, 1).to_pylist()
+                    kept, note = cut_document(document, shared, guards, decontamination)
+                    if note is None:
+                        continue
+                    touched.update(note.guards)
+                    rows.append(note.row)
+                    counts.update(cut=kept is not None, cuts=note.cuts, cut_bytes=note.num_bytes)
+                    if kept is None:
+                        fates[row - first] = DROP
+                        removed[note.row["reason"]] += 1
+                    else:
+                        changed[row - first] = kept
+                        renamed[row] = kept["doc_id"]
+            add_rows(quarantine, rows)
+            kept_rows = with_changes(batch.select(DOCUMENT_SCHEMA.names), changed).filter(pa.array(fates == TRAIN))
+            written = kept_rows.cast(DOCUMENT_SCHEMA)
+            counts.update(documents=written.num_rows, bytes=int(written["num_bytes"].to_numpy().sum()))
+            account.describe(described(written))
+            documents.add(written)
+            settled.append(fates)
+            first += len(fates)
     staging.write(f"{name}.settled", np.concatenate(settled).tobytes())
-    made = {**counts, "guards": dict(removed), "account": account.to_json()}
+    ids = np.frombuffer(bytes.fromhex("".join(renamed.values())), "S16")
+    write_columns(staging, f"{name}.renamed", RENAMED, [np.array(list(renamed), np.int64), ids])
+    made = {**counts, "removed": dict(removed), "guards": dict(touched), "account": account.to_json()}
     staging.write_json(f"{name}.settled.json", made)
     return made
 
 
-def staged(staging: Folder, name: str) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.uint8]]]:
-    """A shard's staged rows with their fates, some hundred at a time."""
-    fates = np.frombuffer(staging.read(f"{name}.fates"), np.uint8)
-    filesystem, path = staging.filesystem()
-    with filesystem.open_input_file(f"{path}/{name}.parquet") as stream, pq.ParquetFile(stream) as file:
-        row = 0
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
-            yield batch, fates[row : row + batch.num_rows]
-            row += batch.num_rows
+@dataclass(frozen=True)
+class Note:
+    """What was done to a document that overlaps with guarded text."""
+
+    guards: tuple[str, ...]
+    cuts: int  # 0 where the whole document was removed
+    num_bytes: int  # cut out of a document that stays
+    row: dict[str, Any]  # of the quarantine
+
+
+def cut_document(
+    document: dict[str, Any], shared: Matches, guards: Guards, decontamination: Decontamination
+) -> tuple[dict[str, Any] | None, Note | None]:
+    """What is kept of a staged document, None if nothing is; and the note of it, None if nothing is taken."""
+    cut = decontamination.rule.cuts(shared)
+    num_words = int(shared.words[0])
+    plan = plan_cuts(shared.position, shared.length, ~cut, num_words, decontamination.settings)
+    if plan == []:
+        return document, None
+    text, runs = document["text"], shared.chosen(cut)
+    grams = np.unique(runs.gram)
+    names = guards.names_of(guards.holding(grams))
+    first = words_of(text)[int(runs.position[0]) :][: int(runs.length[0])]
+    such = f"{len(grams)} shared word sequences with {', '.join(names)}, such as: {' '.join(first)}"
+    row = {"file": document["file"], "location": document["location"], "step": CONTAMINATED}
+    if plan is None:
+        row |= {"reason": f"{OVERLAP} {names[0]}", "value": float(len(grams)), "detail": such}
+        return None, Note(names, 0, 0, {**row, "excerpt": text.encode()[:EXCERPT]})
+    left, shared_text = cut_text(text, plan)
+    lost = document["num_bytes"] - len(left.encode())
+    row |= {"reason": f"{CUT} {names[0]}", "value": float(lost), "detail": f"{lost} bytes in {len(plan)} cuts: {such}"}
+    kept = {**document, "text": left, "doc_id": document_id(left), "num_bytes": len(left.encode())}
+    return kept, Note(names, len(plan), lost, {**row, "excerpt": shared_text.encode()[:EXCERPT]})
+
+
+def with_changes(batch: pa.RecordBatch, changed: dict[int, dict[str, Any]]) -> pa.RecordBatch:
+    """A batch with other values in some rows."""
+    if not changed:
+        return batch
+    columns = [
+        pa.array(
+            [changed[row][name] if row in changed else value for row, value in enumerate(batch[name].to_pylist())],
+            batch.schema.field(name).type,
+        )
+        if name in ("doc_id", "text", "num_bytes")
+        else batch[name]
+        for name in batch.schema.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def described(batch: pa.RecordBatch) -> Iterator[tuple[str | None, str | None, int, float | None]]:
@@ -103,14 +178,20 @@ def described(batch: pa.RecordBatch) -> Iterator[tuple[str | None, str | None, i
     yield from zip(*columns, strict=True)
 
 
-def overlap_row(row: dict[str, Any], hit: Hit) -> dict[str, Any]:
-    """The quarantine's row of a document that overlaps with guarded text."""
-    return {
-        "file": row["file"],
-        "location": row["location"],
-        "step": CONTAMINATED,
-        "reason": f"{OVERLAP} {hit.guards[0]}",
-        "value": float(hit.grams),
-        "detail": f"{hit.grams} shared word sequences with {', '.join(hit.guards)}, such as: {hit.text}",
-        "excerpt": row["text"].encode()[:EXCERPT],
-    }
+def renamed_ids(staging: Folder, name: str) -> tuple[npt.NDArray[np.int64], Hashes]:
+    """The rows of a shard that lost a passage, and the ids of what is left of them."""
+    rows, ids = read_columns(staging, f"{name}.renamed", RENAMED)
+    return rows, ids
+
+
+def settled_digest(staging: Folder, names: Sequence[str]) -> str:
+    """The content digest of the documents as they were written."""
+
+    def parts() -> Iterator[tuple[Hashes, npt.NDArray[np.uint8]]]:
+        for number, name in enumerate(names):
+            hashes = Staged(staging, tuple(names), ()).hashes(number).copy()
+            rows, ids = renamed_ids(staging, name)
+            hashes[rows] = ids
+            yield hashes, read_fates(staging, name)
+
+    return digest_parts(parts)

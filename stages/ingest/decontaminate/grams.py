@@ -8,18 +8,21 @@ constant for each length. BASE is odd, so it has an inverse, and all runs follow
 runs meet with a chance of about 2**-64 a pair: ten million guarded runs against a trillion words, about one in two.
 """
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import xxhash
 
-from stages.ingest.words import bare_words
+from stages.ingest.words import bare_words, patterns
 
 GRAMS_VERSION = 1  # rises whenever the same text may give other numbers
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 2**64)
 LENGTH = 0xD6E8FEB86659FD93
+BLANKS = re.compile(r"\s+|\S+")
+JOINING = frozenset(map(chr, [*range(0x1160, 0x1200), 0xFF9E, 0xFF9F]))  # letters that compose with the one before
 
 
 class WordHashes(dict[str, int]):
@@ -33,7 +36,56 @@ class WordHashes(dict[str, int]):
 
 def words_of(text: str) -> list[str]:
     """The words of a text, folded."""
-    return bare_words(unicodedata.normalize("NFKC", text).casefold())
+    return bare_words(fold(text))
+
+
+def fold(text: str) -> str:
+    """A text in the form in which words are compared."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def word_spans(text: str) -> tuple[list[int], list[int]]:
+    """Where each of ``words_of(text)`` begins and ends in ``text``, in characters.
+
+    Folding can change the number of characters, so a word is placed by the letters that it came from, each with the
+    marks upon it. If they do not give the folded text one by one (some rare compositions), the words between two blanks
+    share one place, or all words of the text.
+    """
+    folded = fold(text)
+    if text.isascii():
+        spans = [match.span() for match in patterns().bare_word.finditer(folded)]
+        return [start for start, _ in spans], [end for _, end in spans]
+    starts, ends = (
+        folded_places(text, letters(text), folded)
+        or folded_places(text, (match.span() for match in BLANKS.finditer(text)), folded)
+        or ([0] * len(folded), [len(text)] * len(folded))
+    )
+    spans = [match.span() for match in patterns().bare_word.finditer(folded)]
+    return [starts[start] for start, _ in spans], [ends[end - 1] for _, end in spans]
+
+
+def letters(text: str) -> Iterator[tuple[int, int]]:
+    """Characters with the marks that compose with them."""
+    start = 0
+    for place in range(1, len(text)):
+        character = text[place]
+        if unicodedata.category(character)[0] != "M" and character not in JOINING:
+            yield start, place
+            start = place
+    if text:
+        yield start, len(text)
+
+
+def folded_places(text: str, parts: Iterable[tuple[int, int]], folded: str) -> tuple[list[int], list[int]] | None:
+    """For each character of the folded text where its part of ``text`` begins and ends; None if the parts differ."""
+    starts: list[int] = []
+    ends: list[int] = []
+    made = []
+    for start, end in parts:
+        made.append(fold(text[start:end]))
+        starts += [start] * len(made[-1])
+        ends += [end] * len(made[-1])
+    return (starts, ends) if "".join(made) == folded else None
 
 
 def word_hashes(words: list[str], table: WordHashes) -> np.ndarray:

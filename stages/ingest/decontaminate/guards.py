@@ -1,18 +1,23 @@
 """Guards: what training text must not overlap with, as sorted numbers on disk; and the search for overlaps.
 
-A guard is a folder: ``DIGEST.grams`` (sorted different uint64, little-endian, mapped into memory to be searched) and a
-manifest with its account, written last. The file is named by its content, so a copy in a cache is never an old one.
+A guard is a folder: ``DIGEST.grams`` (sorted different uint64, little-endian, mapped into memory to be searched), for a
+dataset's validation split also ``DIGEST.holders`` (for each of them how many of the dataset's documents hold it, one
+byte), and a manifest with its account, written last. A file is named by its content, so a copy in a cache is never an
+old one.
 """
 
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from stages.errors import StageError
+from stages.ingest.decontaminate.counts import RunCounts
 from stages.ingest.decontaminate.grams import GRAMS_VERSION, WordHashes, run_hashes, word_hashes, words_of
 from stages.ingest.decontaminate.settings import DecontaminateSettings
 from stages.ingest.decontaminate.sieve import Sieve
@@ -20,6 +25,8 @@ from stages.ingest.decontaminate.sorting import NUMBER, SortedSet, mapped
 from stages.storage import MANIFEST, Folder
 
 MOST_WORDS = 2**18  # different words whose numbers are kept while a guard is written
+CHUNK = 2**22  # numbers looked up at a time
+MOST_HOLDERS = 255  # documents that a run is counted in; more are as many
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,19 @@ class GuardAccount:
     lengths: tuple[int, ...]  # words in a run: those that occur, ascending
     digest: str  # of the file of runs: 32 hex digits of xxh3-128
     version: int = GRAMS_VERSION
+    holders: str = ""  # digest of the file of holders; none of a task's, nor of guards that are older than the counts
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The shared runs of a batch of texts, by text and place. Arrays of one length, but for the last two."""
+
+    text: np.ndarray  # int64: which text
+    position: np.ndarray  # int64: the run's first word
+    length: np.ndarray  # int64: its words
+    which: np.ndarray  # int64: its place among ``grams``
+    grams: np.ndarray  # uint64 [different]: the numbers, ascending
+    held: np.ndarray  # bool [guards, different]
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,7 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
         count, digest = grams.finish(Path(aside) / "grams")
         account = GuardAccount(name, given, too_short, whole, count, tuple(sorted(lengths)), digest)
         folder.delete(MANIFEST)
-        for old in folder.files(".grams"):
+        for old in [*folder.files(".grams"), *folder.files(".holders")]:
             folder.delete(old)
         with folder.writing(grams_file(account)) as scratch:
             shutil.copyfile(Path(aside) / "grams", scratch)
@@ -78,13 +98,43 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
     return account
 
 
+def write_holders(folder: Folder, counts: RunCounts) -> GuardAccount:
+    """Add to a guard how many documents hold each of its runs; ``counts`` are those of its whole dataset."""
+    account = read_account(folder)
+    grams = mapped(folder.local(grams_file(account)))
+    digest = xxhash.xxh3_128()
+    with tempfile.TemporaryDirectory(prefix="rewarm-") as aside:
+        path = Path(aside) / "holders"
+        with path.open("wb") as file:
+            for start in range(0, len(grams), CHUNK):
+                held = counts.of(grams[start : start + CHUNK])
+                content = np.minimum(held, MOST_HOLDERS).astype(np.uint8).tobytes()
+                file.write(content)
+                digest.update(content)
+        account = replace(account, holders=str(digest.hexdigest()))
+        folder.delete(MANIFEST)
+        for old in folder.files(".holders"):
+            folder.delete(old)
+        with folder.writing(holders_file(account)) as scratch:
+            shutil.copyfile(path, scratch)
+    folder.write_json(MANIFEST, asdict(account))
+    return account
+
+
 class Guards:
     """Guards opened to be searched. A text is held against all of them at once."""
 
-    def __init__(self, names: Sequence[str], lengths: Sequence[int], grams: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        lengths: Sequence[int],
+        grams: Sequence[np.ndarray],
+        holders: Sequence[np.ndarray | None],
+    ) -> None:
         self.names = tuple(names)
         self._lengths = lengths
         self._grams = grams
+        self._holders = holders
         self._sieve = Sieve(grams)
 
     @classmethod
@@ -103,38 +153,60 @@ class Guards:
                     f"{path.stat().st_size} found; delete it and its folder's {MANIFEST}, and write the guard again"
                 )
         lengths = {length for account in accounts for length in account.lengths}
-        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths])
+        holders = [read_holders(folder, account) for (_, folder), account in zip(guards, accounts, strict=True)]
+        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths], holders)
 
     def hits(self, texts: Sequence[str]) -> list[Hit | None]:
         """For each text its overlap with the guards, or nothing."""
-        table = WordHashes()
         words = [words_of(text) for text in texts]
-        runs = [run_hashes(word_hashes(of_text, table), self._lengths) for of_text in words]
+        matches = self.match(words)
         found: list[Hit | None] = [None] * len(texts)
-        if not self._lengths or not texts:
-            return found
-        numbers = np.concatenate([of_length for of_text in runs for of_length in of_text])
+        overlapping, starts = np.unique(matches.text, return_index=True)
+        for text, (start, stop) in zip(overlapping.tolist(), pairwise([*starts, len(matches.text)]), strict=True):
+            shared = np.unique(matches.which[start:stop])
+            place, length = int(matches.position[start]), int(matches.length[start])
+            names = self.names_of(matches.held[:, shared])
+            found[text] = Hit(names, len(shared), " ".join(words[text][place : place + length]))
+        return found
+
+    def names_of(self, held: np.ndarray) -> tuple[str, ...]:
+        """The guards that hold any of some runs; ``held`` is bool [guards, runs]."""
+        return tuple(np.array(self.names, object)[np.logical_or.reduce(held, axis=1)])
+
+    def match(self, words: Sequence[list[str]]) -> Matches:
+        """The runs that texts, given by their words, share with the guards."""
+        table = WordHashes()
+        runs = [run_hashes(word_hashes(of_text, table), self._lengths) for of_text in words]
+        numbers = np.concatenate([np.empty(0, np.uint64), *(of_length for of_text in runs for of_length in of_text)])
         places = np.flatnonzero(self._sieve.may_hold(numbers))
-        different, which = np.unique(numbers[places], return_inverse=True)
-        held = np.stack([holds(grams, different) for grams in self._grams])  # bool [guards, different]
-        caught = np.logical_or.reduce(held)[which]
-        places, which = places[caught], which[caught]
-        if not len(places):
-            return found
+        grams, which = np.unique(numbers[places], return_inverse=True)
+        held = self.holding(grams)
+        caught = np.logical_or.reduce(held, axis=0) if len(self._grams) else np.zeros(len(grams), bool)
+        places, which = places[caught[which]], (np.cumsum(caught) - 1)[which[caught[which]]]
         starts = np.cumsum([0, *(len(of_length) for of_text in runs for of_length in of_text)])
         parts = np.searchsorted(starts, places, side="right") - 1  # text times lengths, plus which length
-        begins = places - starts[parts]
-        overlapping, slices = np.unique(parts // len(self._lengths), return_index=True)
-        for text, mine in zip(overlapping.tolist(), np.split(np.arange(len(places)), slices[1:]), strict=True):
-            shared = np.unique(which[mine])
-            first = mine[np.argmin(begins[mine])]
-            length = self._lengths[int(parts[first]) % len(self._lengths)]
-            found[text] = Hit(
-                tuple(np.array(self.names, object)[np.logical_or.reduce(held[:, shared], axis=1)]),
-                len(shared),
-                " ".join(words[text][int(begins[first]) :][:length]),
-            )
-        return found
+        text, of_length = np.divmod(parts, max(1, len(self._lengths)))
+        position = places - starts[parts]
+        order = np.lexsort((position, text))
+        length = np.array([0, *self._lengths])[of_length + 1]
+        return Matches(text[order], position[order], length[order], which[order], grams[caught], held[:, caught])
+
+    def holding(self, grams: np.ndarray) -> np.ndarray:
+        """Which guards hold which runs; bool [guards, len(grams)]."""
+        held = [holds(own, grams) for own in self._grams]
+        return np.array(held, bool).reshape(len(self._grams), len(grams))
+
+    def holders(self, grams: np.ndarray, guards: Sequence[int]) -> np.ndarray:
+        """How many documents of earlier datasets hold each run, by the counts of some guards; int64 [len(grams)].
+
+        A guard without counts says of each of its runs that one document holds it.
+        """
+        total = np.zeros(len(grams), np.int64)
+        for guard in guards:
+            own, counts = self._grams[guard], self._holders[guard]
+            found = holds(own, grams)
+            total[found] += 1 if counts is None else counts[np.searchsorted(own, grams[found])]
+        return total
 
 
 def holds(sorted_numbers: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -158,6 +230,24 @@ def read_account(folder: Folder) -> GuardAccount:
             f"delete its {MANIFEST} and write it again from its texts"
         )
     return account
+
+
+def read_holders(folder: Folder, account: GuardAccount) -> np.ndarray | None:
+    """A guard's counts, mapped into memory; uint8 [grams], None where it has none."""
+    if not account.holders:
+        return None
+    path = folder.local(holders_file(account))
+    if path.stat().st_size != account.grams:
+        raise StageError(
+            f"{path}: {account.grams} bytes expected (one for each run of words), {path.stat().st_size} found; "
+            f"delete it and its folder's {MANIFEST}, and write the guard again"
+        )
+    return np.memmap(path, np.uint8, "r") if account.grams else np.empty(0, np.uint8)
+
+
+def holders_file(account: GuardAccount) -> str:
+    """The file of a guard's counts."""
+    return f"{account.holders}.holders"
 
 
 def grams_file(account: GuardAccount) -> str:

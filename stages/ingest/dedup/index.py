@@ -28,7 +28,7 @@ from stages.ingest.dedup.partition import Rows, in_range, num_partitions
 from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.dedup.staged import BAND, ID, SKETCH, SUFFIX, Staged
 from stages.progress import Progress
-from stages.split import TRAIN, VALIDATE, write_index
+from stages.split import TRAIN, VALIDATE, Hashes, write_index
 from stages.storage import Folder
 
 NEAR_FILE = "near.arrow"
@@ -121,8 +121,9 @@ def index_documents(
     shards: Sequence[tuple[str, int]],
     settings: DuplicateSettings,
     progress: Progress,
+    others: Hashes | None = None,
 ) -> None:
-    """Write the index of the documents that the ``.fates`` files keep (TRAIN or VALIDATE).
+    """Write the index of the documents that the ``.fates`` files keep (TRAIN or VALIDATE), and of ``others`` the ids.
 
     Runs as one Ray Data job over bands and key ranges; the driver streams its parts into the files and holds no more
     than one part. The fates must be final: sorted parts stay in staging for a run that goes on. The ids come last.
@@ -138,8 +139,12 @@ def index_documents(
     index.delete(NEAR_FILE)
     if settings.near:
         write_near(index, staged, documents, partitions, settings)
-    with scratch_array(staging, documents, "S16") as ids:
-        gather(ids, staging, IDS, partitions)
+    others = np.empty(0, "S16") if others is None else others
+    with scratch_array(staging, documents + len(others), "S16") as ids:
+        gather(ids[len(others) :], staging, IDS, partitions)
+        if len(others):
+            ids[: len(others)] = others
+            ids.sort()
         write_index(index, ids)
 
 

@@ -1,0 +1,227 @@
+"""Boilerplate stays, copies of held-out text go with their surroundings: whole arrivals on a real Ray."""
+
+import json
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from stages.documents import document_id
+from stages.ingest import IngestOutcome, IngestSettings, find_inputs, run, write_guard
+from stages.ingest.decontaminate.guards import read_account
+from stages.ingest.run import ACCOUNT, GUARD
+from stages.progress import Progress, Silent
+from stages.split import contains, read_index
+from stages.storage import Folder
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+SETTINGS = IngestSettings(validation_share=0.05)
+LICENCE = """\
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+"""
+GREETING = "这里记录每周值得分享的内容，每个周五发布。"
+
+
+def module(number: int) -> str:
+    """A source file of its own under a licence that all have."""
+    chance = random.Random(number)
+    names = [f"{one}{two}" for one in ("va", "ke", "mi", "lo", "sta") for two in ("rin", "dok", "tum", "bas")]
+    pick = chance.choice
+    lines = [
+        f"    {pick(names)}_{pick(names)} = {pick(names)}({pick(names)}, {chance.randrange(999)})" for _ in range(25)
+    ]
+    return LICENCE + f"def {pick(names)}_{number}({pick(names)}):\n" + "\n".join(lines) + "\n"
+
+
+def issue(number: int) -> str:
+    """A newsletter's issue in a script without spaces, under the greeting of all issues."""
+    chance = random.Random(number)
+    body = "".join(chance.choice("花风雪云牛棋金马面船果足星酒雨米茶月琴手") for _ in range(120))
+    return f"第{number}期。{GREETING}\n\n{body}。\n"
+
+
+def ingest(
+    home: Path,
+    name: str,
+    texts: list[str],
+    earlier: tuple[str, ...] = (),
+    tasks: dict[str, Folder] | None = None,
+    settings: IngestSettings = SETTINGS,
+    progress: Progress | None = None,
+) -> IngestOutcome:
+    home.mkdir(parents=True, exist_ok=True)
+    source = home / f"{name}.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    indexes = [Folder(home / "dedup" / one) for one in earlier]
+    inputs = find_inputs([str(source)], settings)
+    return run(
+        inputs, Folder(home / name), settings, indexes, Folder(home / "dedup" / name), progress or Silent(), tasks
+    )
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def held_out(home: Path, name: str) -> list[str]:
+    return [row["text"] for row in rows(home / name / "validation")]
+
+
+def own_words(text: str, count: int) -> str:
+    """So many words from the middle of a module's own lines."""
+    lines = text.removeprefix(LICENCE).splitlines()[10:]
+    words = " ".join(lines).replace("_", " ").replace("(", " ").replace(",", " ").replace(")", " ").replace("=", " ")
+    return " ".join(words.split()[:count])
+
+
+@pytest.mark.parametrize("make", [module, issue])
+def test_what_many_documents_begin_with_stays(tmp_path: Path, make: Any) -> None:
+    outcome = ingest(tmp_path, "set", [make(number) for number in range(200)])
+    assert outcome.documents + outcome.validation_documents == 200
+    assert outcome.validation_documents >= 3
+    assert (outcome.cut_documents, outcome.cut_bytes, outcome.quarantined) == (0, 0, 0)
+    assert not rows(tmp_path / "set" / "quarantine")
+    account = json.loads((tmp_path / "set" / ACCOUNT).read_text())
+    assert account["steps"][-1]["bytes_in"] == account["steps"][-1]["bytes_out"] == outcome.num_bytes
+    assert account["cut"] == {"documents": 0, "cuts": 0, "bytes": 0, "holders": 10}
+
+
+@pytest.mark.parametrize("count", [13, 40])
+def test_a_copied_run_under_the_same_licence_is_cut_and_the_rest_stays(tmp_path: Path, count: int) -> None:
+    texts = [module(number) for number in range(200)]
+    ingest(tmp_path, "before", texts)
+    copied = own_words(held_out(tmp_path, "before")[0], count)
+    before, after = module(900).splitlines(), module(901).removeprefix(LICENCE).splitlines()
+    guilty = "\n".join([*before, copied, *after])
+    outcome = ingest(tmp_path, "set", [*texts, guilty])
+    assert outcome.documents + outcome.validation_documents == 201
+    assert outcome.cut_documents == 1
+    documents = rows(tmp_path / "set" / "documents")
+    assert not any(copied in row["text"] for row in documents)
+    (left,) = [row for row in documents if row["text"].startswith("\n".join(before[:20]))]
+    assert "\n".join(after[-8:]) in left["text"]
+    assert left["doc_id"] == document_id(left["text"])
+    assert left["num_bytes"] == len(left["text"].encode()) == len(guilty.encode()) - outcome.cut_bytes
+    (note,) = rows(tmp_path / "set" / "quarantine")
+    assert (note["step"], note["value"]) == ("decontaminate", outcome.cut_bytes)
+    assert note["reason"] == "passage cut for validation of set"
+    assert copied[:40] in note["excerpt"].decode(errors="ignore")
+    steps = {step["name"]: step for step in json.loads((tmp_path / "set" / ACCOUNT).read_text())["steps"]}
+    step = steps["decontaminate"]
+    assert step["documents_in"] == step["documents_out"] == outcome.documents
+    assert step["bytes_in"] - step["bytes_out"] == outcome.cut_bytes
+    assert outcome.quarantined == 0 and outcome.reasons == {}
+
+    index = read_index(Folder(tmp_path / "dedup" / "set"))
+    ids = [bytes.fromhex(document_id(text)) for text in (guilty, left["text"])]
+    assert contains(index, np.array(ids, "S16")).all()
+    again = ingest(tmp_path, "again", [guilty, module(950), module(951)], ("set",))
+    assert again.duplicates_earlier == 1, "the document as it arrived is known"
+
+
+def test_an_earlier_datasets_boilerplate_is_known_in_a_small_arrival(tmp_path: Path) -> None:
+    ingest(tmp_path, "base", [module(number) for number in range(200)])
+    account = read_account(Folder(tmp_path / "dedup" / "base" / GUARD))
+    assert account.holders
+    outcome = ingest(tmp_path, "next", [module(number) for number in range(300, 304)], ("base",))
+    assert (outcome.documents + outcome.validation_documents, outcome.cut_documents) == (4, 0)
+    copied = own_words(held_out(tmp_path, "base")[0], 30)
+    texts = [module(400 + number) for number in range(20)]
+    guilty = ingest(tmp_path, "last", [*texts, module(500) + copied + "\n"], ("base", "next"))
+    assert (guilty.documents + guilty.validation_documents, guilty.cut_documents) == (21, 1)
+    assert not any(copied in row["text"] for row in rows(tmp_path / "last" / "documents"))
+
+
+def test_a_monthly_newsletter_of_four_issues_keeps_its_greeting(tmp_path: Path) -> None:
+    names = [f"month{month}" for month in range(4)]
+    for month, name in enumerate(names):
+        issues = [issue(4 * month + number) for number in range(4 if month < 3 else 2)]
+        outcome = ingest(tmp_path, name, issues, tuple(names[:month]))
+        assert (outcome.documents + outcome.validation_documents, outcome.cut_documents) == (len(issues), 0)
+
+
+def test_a_guard_from_before_the_counts_still_guards(tmp_path: Path) -> None:
+    ingest(tmp_path, "base", [module(number) for number in range(100)])
+    guard = Folder(tmp_path / "dedup" / "base" / GUARD)
+    manifest = guard.manifest()
+    guard.delete(f"{manifest.pop('holders')}.holders")
+    guard.write_json("manifest.json", manifest)
+    copied = own_words(held_out(tmp_path, "base")[0], 30)
+    texts = [module(300 + number) for number in range(40)]
+    outcome = ingest(tmp_path, "next", [*texts, module(500) + copied + "\n"], ("base",))
+    assert (outcome.cut_documents, outcome.documents + outcome.validation_documents) == (1, 41)
+
+
+def test_a_tasks_question_is_cut_unless_many_documents_have_it(tmp_path: Path) -> None:
+    question = "Which of the two ships that left the harbour in the morning came back before the market had closed"
+    write_guard(Folder(tmp_path / "guard"), "ships", [question, f"{GREETING}花风雪"], SETTINGS.decontaminate)
+    tasks = {"ships": Folder(tmp_path / "guard")}
+    texts = [issue(number) for number in range(100)]
+    leaked = [f"{issue(200 + number)}{question}? {issue(300 + number)}" for number in range(10)]
+    outcome = ingest(tmp_path, "ten", [*texts, *leaked], tasks=tasks)
+    assert outcome.cut_documents + outcome.quarantined >= 9, "one of them may be held out"
+    assert not any(question in row["text"] for row in rows(tmp_path / "ten" / "documents"))
+    more = [f"{issue(400 + number)}{question}? {issue(500 + number)}" for number in range(10)]
+    assert ingest(tmp_path, "twenty", [*texts, *leaked, *more], tasks=tasks).cut_documents == 0
+
+
+class Dying(Silent):
+    """Progress that ends the process's work at its n-th word."""
+
+    def __init__(self, words: int) -> None:
+        self.words = words
+
+    def begin(self, label: str, total: float, unit: str) -> None:
+        self.advance()
+
+    def advance(self, by: float = 1, **figures: float) -> None:
+        self.words -= 1
+        if self.words == 0:
+            raise InterruptedError
+
+
+def test_a_crash_at_any_point_changes_no_cut(tmp_path: Path) -> None:
+    texts = [module(number) for number in range(60)]
+    ingest(tmp_path, "before", texts)
+    texts += [module(900 + k) + own_words(text, 20 + k) for k, text in enumerate(held_out(tmp_path, "before"))]
+    settings = SETTINGS.model_copy(update={"shard_bytes": 20_000})
+    expected = ingest(tmp_path / "whole", "set", texts, settings=settings)
+    assert expected.cut_documents >= 1
+    for words in range(1, 400, 3):
+        with suppress(InterruptedError):
+            torn = ingest(tmp_path / "torn", "set", texts, settings=settings, progress=Dying(words))
+            assert torn == expected
+            break
+    assert words > 12, "it was interrupted all the way through"
+    for folder in ("set", "dedup"):
+        assert content(tmp_path / "torn" / folder) == content(tmp_path / "whole" / folder)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_shards_change_nothing(tmp_path: Path) -> None:
+    texts = [module(number) for number in range(120)]
+    ingest(tmp_path, "before", texts)
+    texts += [module(900 + k) + own_words(text, 20 + k) for k, text in enumerate(held_out(tmp_path, "before"))]
+    small = SETTINGS.model_copy(update={"shard_bytes": 9000})
+    one = ingest(tmp_path / "one", "set", texts)
+    many = ingest(tmp_path / "many", "set", texts, settings=small)
+    assert one == many
+    assert one.cut_documents == len(held_out(tmp_path, "before"))
+    assert len(list((tmp_path / "many" / "set" / "documents").iterdir())) > 3
+    guards = [read_account(Folder(tmp_path / home / "dedup" / "set" / GUARD)) for home in ("one", "many")]
+    assert guards[0] == guards[1]
