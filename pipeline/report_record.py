@@ -44,7 +44,8 @@ def report_dataset(workspace: Workspace, name: str, update: Update) -> report.Da
         account = folder.read_json(ingest.ACCOUNT)
         names = [part.name for part in fields(report.TextRecord)]
         text = report.TextRecord(**{name: account[name] for name in names if name in account})
-    return report.DatasetRecord(**{part: found[part] for part in shown}, text=text)
+    removals = [one["sentence"] for one in found["removals"]]
+    return report.DatasetRecord(**{part: found[part] for part in shown}, text=text, removals=removals)
 
 
 def report_update(lineage: Lineage, update: Update) -> report.UpdateRecord:

@@ -53,6 +53,8 @@ def dataset_summary(name: str, update: Update) -> dict[str, Any]:
         "duplicates": ingested["duplicates"] + ingested["duplicates_earlier"],
         "quarantined": ingested["quarantined"],
         "reasons": ingested["reasons"],
+        "cut": {part: ingested.get(f"cut_{part}", 0) for part in ("documents", "bytes")},
+        "removals": ingested.get("removals", []),
         "backend": tokenized["backend"],
         "selected": update.data[name].get("select"),
     }

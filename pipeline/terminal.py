@@ -195,6 +195,15 @@ def lineage_table(status: dict[str, Any]) -> Table:
     return table
 
 
+def removal_lines(status: dict[str, Any]) -> list[str]:
+    """What steps of ingest took much of, a line each."""
+    return [
+        f"{dataset['name']}: {removal['sentence']}"
+        for dataset in status["datasets"]
+        for removal in dataset.get("removals", ())
+    ]
+
+
 def lineage_row(update: dict[str, Any], names: list[str], release: str | None) -> list[str]:
     """One update's cells."""
     losses, forgetting = update["losses"].get("release", {}), update["forgetting"]

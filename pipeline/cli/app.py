@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from pipeline.cluster import hush
-from pipeline.terminal import lineage_table, result_console, seconds_table
+from pipeline.terminal import lineage_table, removal_lines, result_console, seconds_table
 from stages.errors import StageError, UsageError
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
@@ -38,6 +38,8 @@ def show(found: dict[str, Any] | None, dry_run: bool) -> None:
     console = result_console()
     console.print(lineage_table(found))
     console.print(seconds_table(found))
+    for line in removal_lines(found):
+        console.print(line, markup=False)
 
 
 def print_json(value: object) -> None:

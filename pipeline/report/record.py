@@ -46,6 +46,8 @@ class DatasetRecord:
     """Records that could not be read, and documents that a rule refused."""
     text: TextRecord | None = None
     """None where the model wrote it itself."""
+    removals: Sequence[str] = ()
+    """A sentence for each step of ingest that removed more than a tenth."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ folder remembers what they finished: a job that died goes on, to the same bytes,
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -28,6 +28,7 @@ from stages.ingest.files.inputs import InputFile
 from stages.ingest.files.pieces import Shard, make_shards
 from stages.ingest.overlaps import Guarded, Kind, Rule, find_overlaps, make_rule
 from stages.ingest.reading import read_shard, steps_of
+from stages.ingest.removals import Removal, describe, find_removals, find_sample
 from stages.ingest.settings import IngestSettings
 from stages.ingest.settling import (
     CONTAMINATED,
@@ -72,6 +73,7 @@ class IngestOutcome:
     lost_shards: int = 0  # that could not be read, and were allowed to be missing
     cut_documents: int = 0  # for training, without passages that held-out text has too
     cut_bytes: int = 0  # of these passages and their surroundings
+    removals: list[dict[str, Any]] = field(default_factory=list)  # steps that took much: ``Removal.to_json``
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Decontaminated:
     documents: int  # that were cut
     cuts: int  # in them
     num_bytes: int
+    reasons: Counter[str]  # for which documents were cut
     holders: int | None  # documents that may hold a run of a validation split before it is boilerplate
 
 
@@ -134,6 +137,13 @@ def run(
     taken = enter_settled(account, settled, rule)
     if not account.steps[CONTAMINATED].documents_out:
         refuse_empty(inputs, out, account)
+    removed = [
+        replace(one, sample=find_sample(one, out / "quarantine", staging, [name for name, _ in names]))
+        for one in find_removals(account.steps, {CONTAMINATED: taken.reasons})
+    ]
+    for one in removed:
+        progress.note(describe(one))
+    refuse_most(inputs, out, removed, settings)
     for name, _ in names:
         staging.write(f"{name}.fates", staging.read(f"{name}.settled"))
     renamed = np.concatenate([renamed_ids(staging, name)[1] for name, _ in names])
@@ -145,10 +155,11 @@ def run(
         "decontaminated": taken.guards,
         "cut": {"documents": taken.documents, "cuts": taken.cuts, "bytes": taken.num_bytes, "holders": taken.holders},
         "lost": lost,
+        "removals": [one.to_json() for one in removed],
     }
     out.write_json(ACCOUNT, made)
     digest = settled_digest(staging, [name for name, _ in names])
-    outcome = outcome_of(account, decision, validation, taken, len(lost), digest)
+    outcome = outcome_of(account, decision, validation, taken, len(lost), digest, removed)
     discard(staging)
     for part in ("documents", "validation", "quarantine"):
         (out / part).sweep()
@@ -239,12 +250,13 @@ def enter_decided(account: Account, counted: list[dict[str, Any]]) -> tuple[int,
 
 def enter_settled(account: Account, settled: list[dict[str, Any]], rule: Rule | None) -> Decontaminated:
     """Enter pass 3 into the account; what it took."""
-    clean, totals, guards = StepAccount(), Counter[str](), Counter[str]()
+    clean, totals, guards, reasons = StepAccount(), Counter[str](), Counter[str](), Counter[str]()
     for made in settled:
         clean.add(StepAccount(made["entered"], made["documents"], made["entered_bytes"], made["bytes"]))
         clean.reasons.update(made["removed"])
         totals.update({name: made[name] for name in ("cut", "cuts", "cut_bytes")})
         guards.update(made["guards"])
+        reasons.update(made["cut_for"])
         account.add(Account.from_json(made["account"]))
     account.steps[CONTAMINATED] = clean
     return Decontaminated(
@@ -252,6 +264,7 @@ def enter_settled(account: Account, settled: list[dict[str, Any]], rule: Rule | 
         documents=totals["cut"],
         cuts=totals["cuts"],
         num_bytes=totals["cut_bytes"],
+        reasons=reasons,
         holders=rule.split_holders if rule else None,
     )
 
@@ -265,6 +278,20 @@ def refuse_empty(inputs: list[InputFile], out: Folder, account: Account) -> NoRe
     )
 
 
+def refuse_most(inputs: list[InputFile], out: Folder, removed: list[Removal], settings: IngestSettings) -> None:
+    """Refuse an arrival of which one step removed more than the limit: it is broken, or a setting is wrong for it."""
+    over = [one for one in removed if one.counts_against > settings.max_removed]
+    if over:
+        discard(out / STAGING)
+        worst = max(one.counts_against for one in over)
+        enough = min(1.0, (int(worst * 100) + 1) / 100)
+        raise UsageError(
+            f"{inputs[0].name} …: {'; '.join(describe(one) for one in over)}. No step may remove more than "
+            f"ingest.max_removed = {settings.max_removed:g}, so nothing is trained. See {out / 'quarantine'} for what "
+            f"was refused; to accept it: --set ingest.max_removed={enough:g}"
+        )
+
+
 def outcome_of(
     account: Account,
     decision: Decision,
@@ -272,6 +299,7 @@ def outcome_of(
     taken: Decontaminated,
     lost: int,
     digest: str,
+    removed: list[Removal],
 ) -> IngestOutcome:
     """What the update's record keeps."""
     settled = account.steps[CONTAMINATED]
@@ -293,4 +321,5 @@ def outcome_of(
         lost_shards=lost,
         cut_documents=taken.documents,
         cut_bytes=taken.num_bytes,
+        removals=[one.to_json() for one in removed],
     )

@@ -10,6 +10,7 @@ from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.files.settings import InputSettings
 from stages.ingest.read.token_settings import TokenInputSettings
 from stages.ingest.rules.settings import RulesSettings
+from stages.settings import PLACEMENT
 
 
 class IngestSettings(InputSettings):
@@ -36,6 +37,11 @@ class IngestSettings(InputSettings):
     validation_cap: float = Field(default=0.1, ge=0, le=0.5)
     """Share of the documents up to which the validation split is grown if ``validation_share`` of them are too few for
     the gate to see its limits; not above ``validation_share``: it is not grown."""
+
+    max_removed: float = Field(default=0.5, ge=0, le=1, json_schema_extra=PLACEMENT)
+    """Share of the documents, or of their bytes, that one step may remove of what comes into it; an arrival that loses
+    more is refused before it is trained. Duplicates may go without limit, and so may the images and redirects of a web
+    archive. It accepts or refuses and changes nothing of the result."""
 
     lost_shards: int = Field(default=0, ge=0)
     """Shards that may be missing, as their files could not be read in three attempts; an arrival with more is refused

@@ -75,7 +75,7 @@ def settle_training(
     if staging.exists(f"{name}.settled.json"):
         done: dict[str, Any] = staging.read_json(f"{name}.settled.json")
         return done
-    account, touched, removed = Account.of([]), Counter[str](), Counter[str]()
+    account, touched, removed, cut = Account.of([]), Counter[str](), Counter[str](), Counter[str]()
     counts = Counter(dict.fromkeys(("entered", "entered_bytes", "documents", "bytes", "cut", "cuts", "cut_bytes"), 0))
     settled, renamed = [np.empty(0, np.uint8)], dict[int, str]()
     matches = cut_matches(name, staging, decontamination.rule) if decontamination else None
@@ -104,6 +104,7 @@ def settle_training(
                         removed[note.row["reason"]] += 1
                     else:
                         changed[row - first] = kept
+                        cut[note.row["reason"]] += 1
                         renamed[row] = kept["doc_id"]
             add_rows(quarantine, rows)
             kept_rows = with_changes(batch.select(DOCUMENT_SCHEMA.names), changed).filter(pa.array(fates == TRAIN))
@@ -116,7 +117,13 @@ def settle_training(
     staging.write(f"{name}.settled", np.concatenate(settled).tobytes())
     ids = np.frombuffer(bytes.fromhex("".join(renamed.values())), "S16")
     write_columns(staging, f"{name}.renamed", RENAMED, [np.array(list(renamed), np.int64), ids])
-    made = {**counts, "removed": dict(removed), "guards": dict(touched), "account": account.to_json()}
+    made = {
+        **counts,
+        "removed": dict(removed),
+        "cut_for": dict(cut),
+        "guards": dict(touched),
+        "account": account.to_json(),
+    }
     staging.write_json(f"{name}.settled.json", made)
     return made
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.documents import document_id
+from stages.errors import UsageError
 from stages.ingest import IngestOutcome, IngestSettings, find_inputs, run, write_guard
 from stages.ingest.decontaminate.guards import read_account
 from stages.ingest.run import ACCOUNT, GUARD
@@ -211,6 +212,46 @@ def test_a_crash_at_any_point_changes_no_cut(tmp_path: Path) -> None:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_steps_that_take_much_are_named_with_a_sample(tmp_path: Path) -> None:
+    texts = [module(number) for number in range(100)]
+    notes = Noting()
+    outcome = ingest(tmp_path, "set", [*texts, *texts[:40]], progress=notes)
+    (removal,) = outcome.removals
+    assert (removal["step"], removal["documents"], removal["documents_in"]) == ("exact duplicates", 40, 140)
+    assert removal["sample"]["file"] == "set.jsonl"
+    assert removal["sample"]["excerpt"].startswith("# Licensed under")
+    assert removal["sentence"] in notes.notes
+    assert json.loads((tmp_path / "set" / ACCOUNT).read_text())["removals"] == [removal]
+
+
+def test_an_arrival_that_one_step_empties_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "half.jsonl"
+    lines = [json.dumps({"text": module(number)}) for number in range(40)]
+    source.write_text("\n".join([*lines, *["not json"] * 60]), encoding="utf-8")
+
+    def take(settings: IngestSettings) -> IngestOutcome:
+        inputs = find_inputs([str(source)], settings)
+        return run(inputs, Folder(tmp_path / "half"), settings, [], Folder(tmp_path / "dedup" / "half"), Silent())
+
+    said = r"read removed 60% of the documents \(60 of 100\); most often: invalid JSON .*--set ingest.max_removed=0.61"
+    with pytest.raises(UsageError, match=said):
+        take(SETTINGS)
+    assert len(rows(tmp_path / "half" / "quarantine")) == 60, "what was refused can be looked at"
+    outcome = take(SETTINGS.model_copy(update={"max_removed": 0.61}))
+    assert outcome.documents + outcome.validation_documents == 40
+    assert [one["step"] for one in outcome.removals] == ["read"]
+
+
+class Noting(Silent):
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def test_shards_change_nothing(tmp_path: Path) -> None:
