@@ -1,0 +1,324 @@
+"""Decontamination on ordinary text: what it takes where nothing was copied, and what it finds where something was.
+
+    python benchmarks/decontamination.py
+    python benchmarks/decontamination.py --corpora technical --steps 300
+
+Corpora of installed text: docstrings, HTML documentation (pages of pydoc), code under licence headers, a newsletter
+(real paragraphs under one greeting, advertisement and footer), technical documents (.rst, .md and .txt files), and
+translated messages in Japanese and Russian where the system has them. Each is ingested three times: without
+decontamination, with it, and with it after passages of 30 to 60 words of held-out documents were planted in others.
+Printed for each: what the former rule (a document with any shared run of 13 words goes) would take, what is cut and
+removed now, and how many of the planted passages are gone. With ``--steps`` two models of the same size are trained on
+bytes, on the text with and without the step, and compared on the same held-out documents.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import random
+import re
+import shutil
+import struct
+import sys
+import sysconfig
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from stages.documents import document_id
+from stages.ingest import GUARD, Guards, IngestSettings, find_inputs, run
+from stages.ingest.decontaminate.grams import gram_hashes, word_spans, words_of
+from stages.ingest.run import ACCOUNT
+from stages.progress import Silent
+from stages.storage import Folder
+
+PLANTED = 300
+PLANTED_WORDS = (30, 60)
+RUN = 13
+TAKEN_GOAL, RECALL_GOAL = 0.02, 0.99
+PACKAGES = Path(sysconfig.get_path("purelib"))
+DOCS = Path("/usr/share/doc")
+CONTEXT, BATCH = 256, 16  # bytes of a sequence, sequences of a step
+GREETING = (
+    "Welcome to issue {number} of The Weekly Merge, which collects what is worth reading for people who build "
+    "software. You receive this message because you signed up on our site; if it was forwarded to you, subscribe."
+)
+ADVERTISEMENT = (
+    "This issue is brought to you by Harbour, the managed database that scales with your team. Start for free today "
+    "and get two months of the team plan with the code MERGE."
+)
+FOOTER = (
+    "That is all for this week. Reply to this message with links that you would like to see in the next issue. You can "
+    "unsubscribe at any time with the link below, and your address will be deleted from our list within two days."
+)
+
+
+def main() -> None:
+    """Make the corpora, ingest each three times, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=list(CORPORA))
+    parser.add_argument("--megabytes", type=float, default=6, help="of each corpus, at most")
+    parser.add_argument("--steps", type=int, default=0, help="train two models on the first corpus for so many steps")
+    parser.add_argument("--out", type=Path, default=Path("bench-results/decontamination"))
+    given = parser.parse_args()
+    shutil.rmtree(given.out, ignore_errors=True)
+    start_ray()
+    print("| corpus | documents (held out) | MB | former rule: documents, bytes | cut | removed | bytes | recall | s |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for name in given.corpora:
+        texts = collect(name, int(given.megabytes * 1e6))
+        if texts:
+            print(measure(name, texts, given.out / name), flush=True)
+    if given.steps:
+        print(compare_losses(given.out / given.corpora[0], given.steps))
+
+
+def start_ray() -> None:
+    """A Ray of two processes."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+
+# -- the corpora -------------------------------------------------------------------------------------------------
+
+
+def collect(name: str, num_bytes: int) -> list[str]:
+    """A corpus: different texts in random order, up to ``num_bytes``."""
+    texts = sorted({text for text in CORPORA[name]() if text.strip()}, key=document_id)
+    chosen, size = [], 0
+    for text in texts:
+        size += len(text.encode(errors="replace"))
+        if size > num_bytes and len(chosen) > 1:
+            break
+        chosen.append(text)
+    return chosen
+
+
+def docstrings() -> Iterator[str]:
+    """Those of scientific packages, as in the demo."""
+    from pipeline import demo_corpus
+
+    corpus = next(one for one in demo_corpus.CORPORA if one.name == "sci-docs")
+    found = demo_corpus.collect(corpus, demo_corpus.find_packages(demo_corpus.SCIENCE), Silent())
+    yield from (document["text"] for document in found.values())
+
+
+def pages() -> Iterator[str]:
+    """The main text of pydoc's pages of the standard library, and of installed HTML."""
+    import pydoc
+
+    from resiliparse.parse.html import HTMLTree
+
+    from stages.ingest.clean.extract import main_text
+
+    for name in sorted(sys.stdlib_module_names):
+        if re.fullmatch(r"_.*|antigravity|this|idlelib|turtle.*|tkinter", name):
+            continue
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                page = pydoc.HTMLDoc().document(importlib.import_module(name))
+        except Exception:  # a module that this system cannot import
+            continue
+        yield main_text(HTMLTree.parse(page))
+    for path in sorted(DOCS.rglob("*.html")):
+        if path.is_file() and path.stat().st_size < 2_000_000:
+            yield main_text(HTMLTree.parse(readable(path)))
+
+
+def licensed_code() -> Iterator[str]:
+    """Modules that begin with a licence."""
+    for package in ("transformers", "ray", "torch"):
+        for path in sorted((PACKAGES / package).rglob("*.py")):
+            text = readable(path)
+            if "licen" in text[:800].lower() and len(text) < 60_000:
+                yield text
+
+
+def technical() -> Iterator[str]:
+    """Documentation in files of text."""
+    for root in (PACKAGES, DOCS):
+        for suffix in ("rst", "md", "txt"):
+            for path in sorted(root.rglob(f"*.{suffix}")):
+                if (
+                    path.is_file()
+                    and 500 < path.stat().st_size < 200_000
+                    and not re.search("(?i)licen|copy", str(path))
+                ):
+                    yield readable(path)
+
+
+def newsletter() -> Iterator[str]:
+    """Issues of eight paragraphs each, in what a newsletter repeats."""
+    found = {part.strip() for text in docstrings() for part in text.split("\n\n")}
+    paragraphs = sorted((part for part in found if 200 < len(part) < 900 and part[0].isalpha()), key=document_id)
+    for number in range(len(paragraphs) // 8):
+        own = paragraphs[8 * number : 8 * number + 8]
+        yield "\n\n".join([GREETING.format(number=number), *own[:4], ADVERTISEMENT, *own[4:], FOOTER])
+
+
+def translations(language: str) -> Iterator[str]:
+    """Messages of the system's programs, 25 to a document."""
+    for path in sorted(Path("/usr/share").glob(f"**/{language}/LC_MESSAGES/*.mo")):
+        data = path.read_bytes()
+        magic, _, count, _, table = struct.unpack("<5I", data[:20])
+        if magic != 0x950412DE:
+            continue
+        places = (struct.unpack_from("<2I", data, table + 8 * number) for number in range(1, count))
+        messages = [data[start : start + length].decode(errors="replace") for length, start in places]
+        long = [message for message in messages if len(message) > 10]
+        yield from ("\n".join(long[start : start + 25]) for start in range(0, len(long), 25))
+
+
+def readable(path: Path) -> str:
+    """A file's text."""
+    return path.read_text(encoding="utf-8", errors="ignore")
+
+
+CORPORA = {
+    "docstrings": docstrings,
+    "html": pages,
+    "code": licensed_code,
+    "newsletter": newsletter,
+    "technical": technical,
+    "japanese": lambda: translations("ja"),
+    "russian": lambda: translations("ru"),
+}
+
+
+# -- what is taken and found -------------------------------------------------------------------------------------
+
+
+def measure(name: str, texts: Sequence[str], out: Path) -> str:
+    """A corpus' row."""
+    without, _ = ingest(texts, out, "without", IngestSettings(decontaminate={"enabled": False}))
+    before = time.perf_counter()
+    _, account = ingest(texts, out, "with", IngestSettings())
+    seconds = time.perf_counter() - before
+    step = account["steps"][-1]
+    guards = Guards.open([("held out", Folder(out / "index-with" / GUARD))])
+    hits = [hit is not None for hit in guards.hits(without)]
+    size = sum(len(text.encode()) for text in without)
+    formerly = sum(len(text.encode()) for text, hit in zip(without, hits, strict=True) if hit)
+    taken = 1 - step["bytes_out"] / step["bytes_in"]
+    removed = 1 - step["documents_out"] / step["documents_in"]
+    recall = found_again(without, texts_of(out / "with" / "validation"), out)
+    return (
+        f"| {name} | {len(without):,} ({len(texts_of(out / 'with' / 'validation'))}) | {size / 1e6:.1f} "
+        f"| {sum(hits) / len(hits):.1%}, {formerly / size:.1%} | {account['cut']['documents'] / len(without):.1%} "
+        f"| {removed:.1%} | {taken:.2%}{mark(taken <= TAKEN_GOAL)} | {recall:.3f}{mark(recall >= RECALL_GOAL)} "
+        f"| {seconds:.1f} |"
+    )
+
+
+def mark(met: bool) -> str:
+    """Whether a goal was met."""
+    return "" if met else " (missed)"
+
+
+def ingest(texts: Sequence[str], out: Path, name: str, settings: IngestSettings) -> tuple[list[str], dict[str, Any]]:
+    """Ingest texts; the training text, and the account."""
+    source = out / f"{name}.jsonl"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"text": text}) for text in texts)
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    inputs = find_inputs([str(source)], settings)
+    run(inputs, Folder(out / name), settings, [], Folder(out / f"index-{name}"), Silent())
+    return texts_of(out / name / "documents"), json.loads((out / name / ACCOUNT).read_text())
+
+
+def texts_of(folder: Path) -> list[str]:
+    """The texts of document shards."""
+    return [text for path in sorted(folder.glob("*.parquet")) for text in pq.read_table(path)["text"].to_pylist()]
+
+
+def found_again(training: Sequence[str], held_out: Sequence[str], out: Path) -> float:
+    """Plant passages of held-out documents in training documents, ingest it all; the share of them that is gone.
+
+    No two passages overlap, none shares a run with a training document as it is (a greeting is in all of them, planted
+    or not), and each goes into a document of its own. It is found if no document holds it any more.
+    """
+    rng = random.Random(0)
+    there = np.unique(np.concatenate([gram_hashes(text, RUN) for text in training]))
+    own = [passage for passage in passages(held_out, rng) if not np.isin(gram_hashes(passage, RUN), there).any()]
+    planted = own[: min(PLANTED, len(training) // 2)]
+    texts, names = list(training), {}
+    for host, passage in zip(rng.sample(range(len(training)), len(planted)), planted, strict=True):
+        own = training[host].split(" ")
+        place = rng.randrange(len(own) + 1)
+        texts[host] = " ".join([*own[:place], passage, *own[place:]])
+        names[document_id(texts[host])] = passage
+    ingest([*texts, *held_out], out, "planted", IngestSettings())
+    validation = {document_id(text) for text in texts_of(out / "planted" / "validation")}
+    left = " | ".join(" ".join(words_of(text)) for text in texts_of(out / "planted" / "documents"))
+    sought = [" ".join(words_of(passage)) for name, passage in names.items() if name not in validation]
+    return sum(passage not in left for passage in sought) / len(sought) if sought else math.nan
+
+
+def passages(texts: Sequence[str], rng: random.Random) -> list[str]:
+    """Texts cut into passages of 30 to 60 words, in random order; what is too short at an end is left out."""
+    found = []
+    for text in texts:
+        starts, ends = word_spans(text)
+        first = 0
+        while (last := first + rng.randint(*PLANTED_WORDS)) <= len(starts):
+            found.append(text[starts[first] : ends[last - 1]])
+            first = last
+    rng.shuffle(found)
+    return found
+
+
+# -- the loss ----------------------------------------------------------------------------------------------------
+
+
+def compare_losses(out: Path, steps: int) -> str:
+    """Two models trained on bytes, with and without the step; bits per byte of the same held-out documents."""
+    held_out = texts_of(out / "with" / "validation")
+    losses = {name: train(texts_of(out / name / "documents"), held_out, steps) for name in ("without", "with")}
+    return (
+        f"\n{out.name}, {steps} steps of {BATCH} × {CONTEXT} bytes: bits per byte of {len(held_out)} held-out "
+        f"documents {losses['without']:.4f} without the step, {losses['with']:.4f} with it"
+    )
+
+
+def train(texts: Sequence[str], held_out: Sequence[str], steps: int) -> float:
+    """Bits per byte of the held-out texts after training a GPT-NeoX of 3 × 128 on the bytes of others."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.GPTNeoXConfig(
+        vocab_size=257,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=CONTEXT,
+    )
+    model = transformers.GPTNeoXForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    stream = torch.tensor([byte for text in texts for byte in [*text.encode(), 256]])
+    rng = random.Random(0)
+    for step in range(steps):
+        places = [rng.randrange(len(stream) - CONTEXT) for _ in range(BATCH)]
+        batch = torch.stack([stream[place : place + CONTEXT] for place in places])
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+        optimizer.zero_grad()
+        model(input_ids=batch, labels=batch).loss.backward()
+        optimizer.step()
+    validation = torch.tensor([byte for text in held_out for byte in [*text.encode(), 256]])
+    windows = validation[: len(validation) // CONTEXT * CONTEXT].view(-1, CONTEXT)[:1000]
+    with torch.no_grad():
+        losses = [model(input_ids=part, labels=part).loss.item() for part in windows.split(BATCH) if len(part) == BATCH]
+    return sum(losses) / len(losses) / 0.6931471805599453
+
+
+if __name__ == "__main__":
+    main()
