@@ -29,10 +29,11 @@ class BudgetSettings(Settings):
     """How much is trained."""
 
     base_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of the base's pre-training; null: all of D0 once."""
+    """Tokens of the base's pre-training, cut to whole batches; null: all of D0 once, and the last batch is filled up
+    from the next pass."""
     update_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of an update, new and replayed together; null: as many as the arrival holds, or what is selected of it,
-    times ``select.epochs``."""
+    """Tokens of an update, new and replayed together, cut to whole batches; null: as many as the arrival holds, or what
+    is selected of it, times ``select.epochs``, and the last batch is filled up from the next pass."""
 
 
 class Recipe(Settings):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -187,19 +187,20 @@ class Cycle:
 
     weights: tuple[int, ...]
 
-    @property
+    @cached_property
     def length(self) -> int:
         """Turns."""
         return sum(self.weights)
 
-    @property
+    @cached_property
     def rounds(self) -> int:
         """How many rounds the cycle has."""
         return 1 if self.length <= PERIOD else -(-2 * self.length // PERIOD)
 
     def had(self, rounds: int) -> list[int]:
         """Turns of each source in so many rounds."""
-        return [rounds * weight // self.rounds for weight in self.weights]
+        of = self.rounds
+        return [rounds * weight // of for weight in self.weights]
 
     def assign(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whose turn each position is, and how many turns that source had before (int64 both)."""

@@ -104,7 +104,7 @@ class Position:
     read: Read = ()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8192)  # more than a lineage has datasets: making a rest anew takes seconds
 def _begun(order: Order, number: int, read: Read, seq_len: int) -> Pass:
     count, key = order.num_sequences(seq_len), order_key(order.seed, order.key, number)
     if not read:

@@ -38,7 +38,7 @@ class ReplaySettings(Settings):
     1 % of earlier data already stops most forgetting (Bethune et al. 2025, arXiv 2502.06042). 0: no floor."""
     by: Literal["tokens", "recency", "shares"] = "tokens"
     """How earlier datasets share the replay: by their tokens, by tokens that count for less the older they are, or by
-    given `shares`."""
+    given `shares`. What rounding to whole sequences leaves of a dataset's part is carried to the next update."""
     half_life: float = Field(default=4.0, gt=0)
     """Updates after which a dataset's tokens count half under `recency`: tokens × 2^(−age / half_life)."""
     shares: dict[str, Relative] = Field(default={})
@@ -55,7 +55,8 @@ class ReplaySettings(Settings):
     order: Literal["original", "reshuffled"] = "original"
     """The dataset's own order, as it was read when it was new, or another one drawn for each update."""
     position: Literal["continue", "restart"] = "continue"
-    """Where the own order is read from: where the replay before stopped, or its beginning."""
+    """Where the own order is read from: where replay stopped before (in tokens, so `train.seq_len` may change), or its
+    beginning."""
 
     @field_validator("share", mode="plain")
     @classmethod
