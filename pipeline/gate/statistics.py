@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 LEAST_FREEDOM = 1e-6  # degrees of freedom if one unit holds nearly all tokens: p is about 0.5
 LEAST_SKEW = 1e-6  # less changes nothing
+MOST_SKEW = 0.25  # of a mean: beyond it a few heavy units decide, and the correction would let nothing be significant
 FEWEST_FREEDOM = 0.2  # fewer detect nothing of any use: the quantiles are beyond 10,000 standard errors
 
 Floats = npt.NDArray[np.float64]
@@ -141,6 +142,7 @@ def compare_losses(
     error = math.sqrt((units - 1) / units * float((influence**2).sum()))
     squares = float((influence**2).mean())
     skew = float((influence**3).mean()) / squares**1.5 / math.sqrt(units) if squares > 0 else 0.0
+    skew = min(max(skew, -MOST_SKEW), MOST_SKEW)
     return MeanChange(means[0], means[1], change, error, max(worth - 1, LEAST_FREEDOM), n, units, worth, skew)
 
 
