@@ -20,6 +20,7 @@ from pipeline.planner.cost import Forecast, History, Work, forecast, retraining,
 from pipeline.planner.survey import Survey, survey
 from stages.errors import UsageError
 from stages.ingest import InputFile
+from stages.ingest.removals import describe
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.train import DECAYING, check_length
@@ -48,6 +49,7 @@ class Plan:
             "storage": self.storage,
             "retrain": self.retrain,
             "arrival": asdict(self.survey.amount),
+            "removals": [one.to_json() for one in self.survey.removals],
         }
 
 
@@ -67,6 +69,9 @@ def make_plan(
     check_length(lineage.trunk().local(), recipe.train.seq_len)
     with scratch_of(lineage) as scratch:
         found = survey(lineage, inputs, recipe, scratch, progress)
+    for one in found.removals:
+        over = one.counts_against > recipe.ingest.max_removed
+        progress.note(f"of what was read, {describe(one)}" + (": an update would be refused" if over else ""))
     choices = choose(found.shift, situation(lineage, recipe))
     for name in choices if given is None else choices.keys() & set(given):
         choices[name] = kept(setting(recipe, name), choices[name])

@@ -8,7 +8,7 @@ the middle. Among the documents read, content hashes choose, so that the order a
 import heapq
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,12 +21,15 @@ import xxhash
 from stages.documents import document_id
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile
+from stages.ingest.account import READ, Account, StepAccount
 from stages.ingest.files.look import beginning
 from stages.ingest.files.opening import open_random
 from stages.ingest.files.pieces import Piece, is_plain
 from stages.ingest.read.arrow import batch_sizes
 from stages.ingest.read.readers import read_piece
-from stages.ingest.records import Document
+from stages.ingest.reading import steps_of
+from stages.ingest.records import Refusal
+from stages.ingest.removals import as_sample
 from stages.progress import Progress
 
 PIECE = 4 * 2**20  # bytes of a file that are read at one place
@@ -54,6 +57,8 @@ class Sample:
     pieces: npt.NDArray[np.float64]  # bytes of the arrival that each piece is
     refused: int  # records that could not be read
     complete: bool  # whether the whole arrival was read
+    steps: dict[str, StepAccount] = field(default_factory=dict)  # of ingest, up to its search for duplicates
+    shown: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)  # by step and reason the first record
 
     def first(self, num_bytes: int) -> dict[str, str]:
         """The sample's first documents, up to ``num_bytes`` of text; at least one."""
@@ -83,20 +88,28 @@ def take_sample(
     progress.begin("sampling", min(read_bytes, sum(file.size for file in files)), "bytes")
     chosen = Chosen(sample_bytes)
     hashes, sizes, places, pieces, refused = [], [], [], [], 0
+    steps = steps_of(settings)
+    account, shown = Account.of([READ, *(step.name for step in steps)]), dict[tuple[str, str], dict[str, str]]()
     for number, excerpt in enumerate(cut(files, read_bytes, settings, scratch)):
         pieces.append(excerpt.num_bytes)
         for record in read_piece(excerpt.piece, settings):
-            if not isinstance(record, Document):
-                refused += 1
+            result = account.follow(record, steps)
+            if isinstance(result, Refusal):
+                refused += result is record
+                row = {"file": excerpt.piece.file.name, "location": record.location, "detail": result.detail}
+                shown.setdefault((result.step, str(result.reason)), as_sample({**row, "excerpt": result.excerpt}))
                 continue
-            doc_id, size = document_id(record.text), len(record.text.encode())
+            doc_id, size = document_id(result.text), len(result.text.encode())
             hashes.append(bytes.fromhex(doc_id))
             sizes.append(size)
             places.append(number)
-            chosen.offer(doc_id, record.text)
+            chosen.offer(doc_id, result.text)
         progress.advance(excerpt.num_bytes)
     if not hashes:
-        raise UsageError(f"{files[0].path} …: no documents in the {len(pieces)} pieces read; raise plan.read_bytes")
+        refusals = ", ".join(f"{count} × {reason}" for reason, count in account.refused.most_common(3)) or "no records"
+        raise UsageError(
+            f"{files[0].path} …: no documents in the {len(pieces)} pieces read ({refusals}); raise plan.read_bytes"
+        )
     return Sample(
         chosen.texts(),
         np.array(hashes, "S16"),
@@ -105,6 +118,8 @@ def take_sample(
         np.array(pieces),
         refused,
         complete,
+        account.steps,
+        shown,
     )
 
 

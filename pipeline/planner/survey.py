@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,18 @@ from stages.documents import DOCUMENT_SCHEMA, shard_writer
 from stages.errors import UsageError
 from stages.evaluate.run import RELEASE, losses_file
 from stages.ingest import InputFile
+from stages.ingest.account import StepAccount
+from stages.ingest.dedup.fates import REASONS, Fate
+from stages.ingest.overlaps import Guarded, Kind, cut_sample
+from stages.ingest.removals import Removal, find_removals
+from stages.ingest.settling import CONTAMINATED
 from stages.progress import Progress
-from stages.split import SplitSize, contains, read_index
+from stages.split import SplitSize, contains, read_index, threshold
 from stages.storage import Folder
 from stages.tokens import TokenStream
 
 EMPTY = ("url", "timestamp", "language", "source", "quality")  # columns that nothing here reads
+OVERLAPS = "overlaps with held-out text"
 MEASURED = "arrival"  # the sample's name as an evaluation set
 UNKNOWN_SPREAD = 0.2  # of the loss: between documents, if no losses by document are there to tell
 DOCUMENT_TOKENS = 1 << 15  # of one earlier document that are looked at
@@ -62,6 +68,7 @@ class Survey:
 
     amount: Amount
     shift: Shift
+    removals: list[Removal] = field(default_factory=list)  # what steps of ingest take of the documents read, if much
 
 
 def survey(
@@ -81,13 +88,18 @@ def survey(
     tokens = scratch / "tokens"
     tokenize.run(scratch / "dataset", workspace.tokenizer, tokens, recipe.tokenize, progress)
     stream = TokenStream(tokens / "train")
-    held_out = overlap(sample, lineage) if recipe.ingest.decontaminate.enabled else 0.0
+    later = {"exact duplicates": duplicates(sample, known)}
+    held_out = 0.0
+    if recipe.ingest.decontaminate.enabled:
+        step = later[CONTAMINATED] = decontaminated(sample, lineage, recipe.ingest, scratch)
+        held_out = 1 - step.bytes_out / step.bytes_in if step.bytes_in else 0.0
     file_bytes = sum(file.size for file in files)
     needed = documents_needed(recipe.gate, len(lineage.datasets()) + len(inputs))
     validation = SplitSize(recipe.ingest.validation_share, needed, recipe.ingest.validation_cap)
     amount = account(sample, known, stream, stored, validation, held_out, file_bytes)
     measured = run_trunk(lineage, recipe, tokens / "train", scratch, progress)
-    return Survey(amount, compare(lineage, recipe, sample, known, stream, measured, progress))
+    shift = compare(lineage, recipe, sample, known, stream, measured, progress)
+    return Survey(amount, shift, removals_of(sample, later))
 
 
 # -- the sample --------------------------------------------------------------------------------------------------
@@ -111,13 +123,34 @@ def without(sample: Sample, known: npt.NDArray[np.bool_]) -> Sample:
     return replace(sample, texts=texts)
 
 
-def overlap(sample: Sample, lineage: Lineage) -> float:
-    """Share of the sample's text in documents that overlap with the validation split of an earlier dataset."""
+def decontaminated(sample: Sample, lineage: Lineage, settings: ingest.IngestSettings, scratch: Folder) -> StepAccount:
+    """What decontamination takes of the sample's training text: for earlier validation splits, and for its own."""
+    held_out = threshold(settings.validation_share)
+    trained = {doc_id: text for doc_id, text in sample.texts.items() if bytes.fromhex(doc_id) >= held_out}
+    own = [text for doc_id, text in sample.texts.items() if doc_id not in trained]
+    ingest.write_guard(scratch / "guard", "own", own, settings.decontaminate)
     folders = [lineage.workspace.dedup(name) / ingest.GUARD for name in lineage.datasets()]
-    guards = ingest.Guards.open([(folder.uri, folder) for folder in folders if folder.exists()])
-    sizes = np.array([len(text.encode()) for text in sample.texts.values()])
-    hit = np.array([found is not None for found in guards.hits(list(sample.texts.values()))], bool)
-    return float(sizes[hit].sum() / sizes.sum())
+    guarded = [Guarded(folder.uri, folder, Kind.EARLIER) for folder in folders if folder.exists()]
+    guarded.append(Guarded("own", scratch / "guard", Kind.OWN))
+    step, texts = StepAccount(), list(trained.values())
+    for text, kept in zip(texts, cut_sample(texts, guarded, settings.decontaminate), strict=True):
+        step.count(len(text.encode()), len(kept.encode()) if kept else None, OVERLAPS)
+    return step
+
+
+def duplicates(sample: Sample, known: npt.NDArray[np.bool_]) -> StepAccount:
+    """What the search for exact duplicates takes of the documents read."""
+    first, step = first_of_each(sample.hashes), StepAccount()
+    for size, again, before in zip(sample.sizes.tolist(), (~first).tolist(), known.tolist(), strict=True):
+        reason = REASONS[Fate.DUPLICATE if again else Fate.EARLIER_EXACT]
+        step.count(size, None if again or before else size, reason)
+    return step
+
+
+def removals_of(sample: Sample, later: Mapping[str, StepAccount]) -> list[Removal]:
+    """The steps that remove much of the sample, each with the first record that was read of it."""
+    found = find_removals({**sample.steps, **later}, {})
+    return [replace(one, sample=sample.shown.get((one.step, one.reason), {})) for one in found]
 
 
 def write_sample(sample: Sample, loss_bytes: int, out: Folder) -> float:

@@ -17,7 +17,8 @@ def plan_view(plan: dict[str, Any]) -> Group:
     shift = plan["shift"]
     named = {"weak": "a weak shift", "strong": "a strong shift"}.get(shift["strength"], "an unclear shift")
     title = f"{'+'.join(plan['datasets'])}: {named}, measured on {plan['starts_from']}"
-    notes = [Text(note) for note in plan["notes"]]
+    notes = [Text(f"Of what was read, {one['sentence']}.") for one in plan.get("removals", ())]
+    notes += [Text(note) for note in plan["notes"]]
     return Group(
         table(title, ("measure", "value"), shift_rows(shift, plan["arrival"])),
         table("Choices", ("setting", "value", "because"), choice_rows(plan["choices"])),

@@ -19,7 +19,7 @@ import pyarrow as pa
 from stages.ingest.decontaminate import DecontaminateSettings, Guards
 from stages.ingest.decontaminate.counts import Counter, RunCounts, sum_counts
 from stages.ingest.decontaminate.grams import words_of
-from stages.ingest.decontaminate.passages import plan_cuts, words_cut
+from stages.ingest.decontaminate.passages import cut_text, plan_cuts, words_cut
 from stages.ingest.dedup.columns import ColumnSink, blocks
 from stages.ingest.dedup.jobs import FEW_ROWS
 from stages.ingest.reading import staged_rows
@@ -193,8 +193,14 @@ def repeated_words(
     def disputed(one: Matches) -> np.ndarray:
         return one.of_split & (one.holders > numbers[0]) & (one.holders <= numbers[-1])
 
+    matches = read_matches(name, staging, held, disputed)
+    return {"words": words_above(matches, numbers, settings).tolist()}
+
+
+def words_above(matches: Matches, numbers: range, settings: DecontaminateSettings) -> np.ndarray:
+    """For each number of holders the words that are cut for it, above those for the first; int64 [len(numbers)]."""
     totals = np.zeros(len(numbers), np.int64)
-    for _, shared in read_matches(name, staging, held, disputed).rows():
+    for _, shared in matches.rows():
         num_words = int(shared.words[0])
         sizes = []
         for number in numbers:
@@ -202,7 +208,41 @@ def repeated_words(
             plan = plan_cuts(shared.position, shared.length, common, num_words, settings)
             sizes.append(words_cut(plan, num_words))
         totals += np.array(sizes) - sizes[0]
-    return {"words": totals.tolist()}
+    return totals
+
+
+def cut_sample(texts: Sequence[str], guarded: Sequence[Guarded], settings: DecontaminateSettings) -> list[str]:
+    """What a few texts would keep if they were an arrival's training documents; nothing ("") of those that go.
+
+    Holders are counted in the texts alone, and in earlier datasets: of a sample they are fewer than in its arrival.
+    """
+    guards, words = opened(guarded), [words_of(text) for text in texts]
+    found, sizes = guards.match(words), np.array([len(one) for one in words], np.int64)
+    different = len(found.grams)
+    counted = np.bincount(np.unique(found.text * different + found.which) % max(1, different), minlength=different)
+    holders = counted + guards.holders(found.grams, [k for k, one in enumerate(guarded) if one.kind == Kind.EARLIER])
+    tasks = [k for k, one in enumerate(guarded) if one.kind == Kind.TASK]
+    splits = [k for k, one in enumerate(guarded) if one.kind != Kind.TASK]
+    matches = Matches(
+        found.text,
+        sizes[found.text],
+        found.position,
+        found.length,
+        found.grams[found.which],
+        counted[found.which],
+        holders[found.which],
+        np.logical_or.reduce(found.held[tasks], axis=0)[found.which],
+        np.logical_or.reduce(found.held[splits], axis=0)[found.which],
+    )
+    numbers = range(min(PAIR, settings.max_holders), settings.max_holders + 1)
+    allowed = np.flatnonzero(words_above(matches, numbers, settings) <= settings.repeated_share * sizes.sum())
+    rule = Rule("", settings.max_holders, numbers[int(allowed[-1])])
+    kept = list(texts)
+    for row, shared in matches.rows():
+        plan = plan_cuts(shared.position, shared.length, ~rule.cuts(shared), int(shared.words[0]), settings)
+        if plan != []:
+            kept[row] = "" if plan is None else cut_text(texts[row], plan)[0]
+    return kept
 
 
 def cut_matches(name: str, staging: Folder, rule: Rule) -> Matches:

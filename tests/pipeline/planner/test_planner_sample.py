@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.planner import sample as sampling
 from pipeline.planner.sample import Chosen, Sample, take_sample
+from pipeline.planner.survey import removals_of
 from stages.documents import document_id
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, find_inputs
@@ -114,3 +115,15 @@ def test_an_arrival_whose_pieces_hold_nothing_is_refused(tmp_path: Path, monkeyp
     path.write_text(json.dumps({"text": "x"}) + "\n" + json.dumps({"other": "y" * 100_000}) + "\n")
     with pytest.raises(UsageError, match=r"plan\.read_bytes"):
         take(path, tmp_path / "scratch", read_bytes=2**11)
+
+
+def test_the_steps_of_ingest_are_counted_and_the_first_refusal_of_a_reason_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    lines = [json.dumps({"text": f"text {number}"}) for number in range(60)]
+    path.write_text("\n".join([*lines, *["not json"] * 40]), encoding="utf-8")
+    sample = take_sample(find_inputs([str(path)], SETTINGS), SETTINGS, 10**6, 10**6, tmp_path, Silent())
+    assert (sample.refused, len(sample.hashes)) == (40, 60)
+    (removal,) = removals_of(sample, {})
+    assert (removal.step, removal.documents, removal.documents_in, removal.reason) == ("read", 40, 100, "invalid JSON")
+    assert removal.sample["file"] == "x.jsonl"
+    assert removal.sample["location"].startswith("line 61")
