@@ -164,7 +164,7 @@ def prepare(root: Path, options: argparse.Namespace) -> "Job":
         tokenize.train_tokenizer(dataset / "documents", words, definition, Silent())
         tokenize.run(dataset, words, tokens, tokenize.TokenizeSettings(), Silent())
     model = train.ModelSettings(config={**SIZES, "max_position_embeddings": 512, "use_parallel_residual": True})
-    train.initial_model(model, words, SEQ_LEN, 0, Folder(root / "initial"))
+    made = train.initial_model(model, words, SEQ_LEN, 0, Folder(root / "initial"))
     source = Source("text", TokenStream(tokens / "train").num_sequences(SEQ_LEN), order_seed=1)
     mixture = Mixture((source,), (), "0", SEQ_LEN, BATCH, options.steps)
     schedule = train.ScheduleSettings(kind="cosine", peak=2e-3)
@@ -176,6 +176,7 @@ def prepare(root: Path, options: argparse.Namespace) -> "Job":
         position=0,
         schedule=train.schedule_for(schedule, 0, options.steps * mixture.tokens_per_step, None),
         start=Folder(root / "initial") / "model",
+        start_digest=made["digest"],
         start_checkpoint=None,
         tokens={"text": TokenSet(tokens / "train")},
         validation={},

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pipeline.gate.sizing import documents_needed
 from pipeline.making import Making, Tokenizer, earlier_datasets
 from pipeline.selecting import run_choose
+from pipeline.steps import Keeps
 from stages import evaluate, ingest, replay, select, tokenize
 from stages.storage import Folder
+
+PROVED = ("documents", "validation", "quarantine", "tokens")  # of a dataset: texts by their ids; tokens are a step
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def run_ingest(making: Making, name: str) -> ingest.IngestOutcome:
         {**settings.identity(), "validation_worth": worth},
         {"data": making.arrival.digests[name], "earlier": earlier, "tasks": sorted(tasks)},
         version=ingest.VERSION,
+        keeps=Keeps(PROVED, (making.workspace.dedup(name),)),
     )
 
 

@@ -4,12 +4,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from pipeline.config import Recipe
-from pipeline.gathering import run_tokenize, run_tokenizer
+from pipeline.gathering import PROVED, run_tokenize, run_tokenizer
 from pipeline.learning import run_evaluate
 from pipeline.lineage import Update
 from pipeline.making import Data, Making, Start, Tokenizer
 from pipeline.recording import account
+from pipeline.steps import ALL, Keeps, seal
 from stages import anneal, distill, evaluate, ingest, replay, train
+from stages.digests import FILES
 from stages.storage import Folder
 
 
@@ -31,7 +33,10 @@ def take_over(making: Making, data: Data, start: Start) -> Update:
     documents, tokens = data.documents, data.tokens
     trained = train.TrainOutcome(0, 0, 0.0, start.digest, "", 0, 0.0, [])
     release = anneal.AnnealOutcome(False, "the model was imported as it is", 0, 0, start.digest, 0.0, 0.0, [])
-    anneal.copy_model(making.folder / "trunk", making.folder / "release")
+    copied = making.folder / "release"
+    copied.delete(FILES)  # of an attempt that was killed
+    anneal.copy_model(making.folder / "trunk", copied)
+    making.runner.files[copied] = seal(copied, ALL)
     written = run_distill(making, start, documents) if making.distilled_tokens else None
     if written is not None:
         documents = {**documents, distill.NAME: as_ingested(written)}
@@ -93,6 +98,7 @@ def run_distill(making: Making, start: Start, documents: dict[str, ingest.Ingest
         },
         {"model": start.digest, "prompts": digest, "earlier": earlier},
         version=distill.VERSION,
+        keeps=Keeps(PROVED, (index,)),
     )
     distill.discard_drafts(folder)
     return done

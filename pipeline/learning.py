@@ -5,9 +5,13 @@ from typing import Any
 
 from pipeline.handover import TRUNK_RUN, start_optimizer
 from pipeline.making import Making, Start, Tokenizer, evaluation_places
+from pipeline.recorded import recorded_table, refuse_changed_model
 from pipeline.selecting import run_choose
+from pipeline.steps import Keeps
 from stages import anneal, evaluate, replay, tokenize, train
+from stages.digests import Table, below
 from stages.losses import VERSION as READING
+from stages.mixture import Mixture
 from stages.storage import Folder
 from stages.tokens import TokenSet
 
@@ -35,7 +39,9 @@ def trunk_job(making: Making) -> train.Job:
     """The training of the trunk."""
     mixture, schedule = making.mixture(), making.schedule()
     names = [*making.lineage.datasets(), *making.also_measured, *making.arrival.inputs]
-    start = making.lineage.trunk() if making.lineage.head else making.folder / "initial" / "model"
+    head = making.lineage.head
+    start = making.lineage.trunk() if head else making.folder / "initial" / "model"
+    made = recorded_table(making.lineage, start.at(".."))
     optimizer = start_optimizer(making.lineage, making.recipe.train)
     return train.Job(
         name=TRUNK_RUN,
@@ -45,6 +51,8 @@ def trunk_job(making: Making) -> train.Job:
         position=making.lineage.position,
         schedule=schedule,
         start=start,
+        start_digest=head.weights["trunk"] if head else start.at("..").manifest()["outcome"]["digest"],
+        start_files=None if made is None else below(made, "model"),
         start_checkpoint=None if optimizer is None else optimizer.uri,
         tokens=replay.token_sets(making.folder / "mixture", mixture, making.train_tokens),
         validation={
@@ -57,7 +65,18 @@ def trunk_job(making: Making) -> train.Job:
         snapshots=anneal.snapshot_steps(making.anneal_settings, schedule, mixture.steps),
         teacher=start,  # the anneal's too, which itself starts from the trunk's end
         labels=making.runner.labels,
+        shards=shard_tables(making, mixture),
     )
+
+
+def shard_tables(making: Making, mixture: Mixture) -> dict[str, Table]:
+    """The tables of the training shards, by the key of a source; without datasets that were recorded without one."""
+    tables = {
+        source.dataset: recorded_table(making.lineage, making.train_tokens(source.dataset).at(".."))
+        for source in mixture.sources
+    }
+    found = {name: below(table, "train") for name, table in tables.items() if table is not None}
+    return {source.key: found[source.dataset] for source in mixture.sources if source.dataset in found}
 
 
 def run_train(
@@ -77,6 +96,7 @@ def run_train(
             "tokens": {name: made.digest for name, made in tokens.items()},
             "seed": making.recipe.seed,
         },
+        keeps=Keeps(without=(train.SNAPSHOTS,)),
     )
 
 
@@ -133,7 +153,12 @@ def run_evaluate(
 def measure(
     making: Making, models: dict[str, Folder], names: Iterable[str], out: Folder, settings: evaluate.EvaluateSettings
 ) -> evaluate.EvaluateOutcome:
-    """Evaluate models on the validation splits of datasets, as this update's recipe says."""
+    """Evaluate models on the validation splits of datasets, as this update's recipe says.
+
+    Raises ``DamagedError`` if a file of a model is not what the record says.
+    """
+    for model in models.values():
+        refuse_changed_model(making.lineage, model)
     train_settings = making.recipe.train
     gpus, actors = evaluation_places(making.recipe)
     return evaluate.run(

@@ -64,6 +64,7 @@ class Update:
     window_losses: dict[str, dict[str, float]] = field(default_factory=dict)  # as losses, of training's last looks
     plan: dict[str, Any] = field(default_factory=dict)  # shift, choices, predicted and actual; empty: nothing was auto
     gate: dict[str, Any] = field(default_factory=dict)  # ``pipeline.gate.verdict.Verdict``; empty for a base
+    files: dict[str, str] = field(default_factory=dict)  # a step's folder, in the workspace → digest of its files
     follows: str | None = None  # the update whose trunk it started from; None: the one numbered before it, if any
 
     @property

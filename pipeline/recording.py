@@ -100,6 +100,7 @@ def account(
         parameters=train.count_parameters(making.folder / "release" / "model"),
         gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
+        files=files_made(making),
         notes=[
             f"anneal: {release.because}",
             *(f"replay: {note}" for note in mixture.notes),
@@ -116,7 +117,7 @@ def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
     """
     if verdict is not None:
         state = STATES[verdict.outcome]
-        done = replace(done, state=state, gate=asdict(verdict), seconds=making.runner.seconds)
+        done = replace(done, state=state, gate=asdict(verdict), seconds=making.runner.seconds, files=files_made(making))
     trunk = (making.folder / "trunk").manifest()["outcome"]
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
     if making.plan is not None:
@@ -127,6 +128,12 @@ def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
     making.lineage.record(done)
     drop_optimizers(making.lineage)
     return done
+
+
+def files_made(making: Making) -> dict[str, str]:
+    """By the folder of each step, in the workspace: the digest of the table of its files."""
+    root = making.workspace.folder
+    return {folder.relative_to(root): digest for folder, digest in making.runner.files.items()}
 
 
 def window_losses(making: Making, same: bool) -> dict[str, dict[str, float]]:

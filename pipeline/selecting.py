@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.lineage import Lineage
+from pipeline.recorded import refuse_changed_model
 from stages import ingest, select, tokenize
 from stages.errors import UsageError
 from stages.losses import VERSION as READING
@@ -68,6 +69,7 @@ def run_score(making: "Making", name: str, tokens: tokenize.TokenizeOutcome, out
         inputs["reference"] = reference[1]
     if settings.by == "perplexity":
         model, inputs["model"] = judging_model(making.lineage, settings)
+        refuse_changed_model(making.lineage, model)
         gpus, actors = making.places()
         reading = Reading(recipe.train.seq_len, settings.batch_size, gpus)
         judge = select.Judge(model, reading, actors)

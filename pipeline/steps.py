@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,15 +12,28 @@ import xxhash
 from pipeline.config import differences
 from pipeline.monitoring.stage import Metered, StageReport
 from pipeline.runs.announcer import Announcer
+from stages.digests import FILES, compare, digest_files, files_in, read_table, refuse_damage, write_table
 from stages.errors import UsageError
 from stages.storage import MANIFEST, Folder
 
 STARTED = "started.json"
+TRAINING = "train/"  # in a dataset's tokens
 Outcome = TypeVar("Outcome")
 
 
 class ChangedError(UsageError):
     """What was begun with other settings or inputs cannot be gone on with."""
+
+
+@dataclass(frozen=True)
+class Keeps:
+    """Which files of a step its record vouches for: all in its folder, unless the stage wrote the table itself."""
+
+    without: tuple[str, ...] = ()  # files and folders directly in it that are scratch, or proved in another way
+    beside: tuple[Folder, ...] = ()  # folders elsewhere that the step also makes
+
+
+ALL = Keeps()
 
 
 class Runner:
@@ -33,6 +46,7 @@ class Runner:
         self.progress: Announcer = Metered(progress, self.report)
         self.seconds: dict[str, float] = {}
         self.digests: dict[str, str] = {}
+        self.files: dict[Folder, str] = {}  # by a step's folder: the digest of the table of its files
 
     def run(
         self,
@@ -43,11 +57,13 @@ class Runner:
         settings: dict[str, Any],
         inputs: dict[str, Any],
         version: int = 1,
+        keeps: Keeps = ALL,
     ) -> Outcome:
         """Commit ``work``'s outcome to ``folder``'s manifest, or read it there if that was done before.
 
         ``settings`` and ``inputs`` (digests) decide the result, with the stage's ``version``; together they are the
-        step's identity. Raises ``ChangedError`` with what differs where the folder belongs to another identity.
+        step's identity. Raises ``ChangedError`` with what differs where the folder belongs to another identity, and
+        ``DamagedError`` if what was committed has changed since. ``keeps`` says which files the record vouches for.
         """
         identity = orjson.loads(
             orjson.dumps({"step": name, "version": version, "settings": settings, "inputs": inputs})
@@ -58,26 +74,55 @@ class Runner:
             refuse_changes(manifest["identity"], identity, f"{folder}: finished with other settings or inputs")
             self.progress.stage(name, skipped=True)
             self.seconds[name] = manifest["seconds"]
+            if FILES in manifest:
+                self.files[folder] = manifest[FILES]
+                refuse_changed_files(folder, manifest[FILES])
             self.report.done(name, self.seconds[name], folder)
             return outcome(**manifest["outcome"])
         if folder.exists(STARTED):
             refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
         folder.write_json(STARTED, identity)
+        folder.delete(FILES)  # of an attempt that was killed
         self.progress.stage(name, skipped=False)
         start = time.perf_counter()
         done = work()
+        self.files[folder] = seal(folder, keeps)
         self.seconds[name] = round(time.perf_counter() - start, 3)
         manifest = {
             "step": name,
             "fingerprint": self.digests[name],
             "identity": identity,
             "outcome": asdict(done),  # type: ignore[call-overload]
+            FILES: self.files[folder],
             "seconds": self.seconds[name],
             "finished": now(),
         }
         folder.write_json(MANIFEST, manifest)
         self.report.done(name, self.seconds[name], folder)
         return done
+
+
+def seal(folder: Folder, keeps: Keeps) -> str:
+    """Leave the table of a finished step's files in its folder, unless its stage did; the table's digest.
+
+    Everything that is kept is read once more: after a short step it is still in memory.
+    """
+    if folder.exists(FILES):
+        return str(xxhash.xxh3_128_hexdigest(folder.read(FILES)))
+    table = digest_files(folder, files_in(folder, (*keeps.without, STARTED, MANIFEST, FILES)))
+    for other in keeps.beside:
+        place = other.relative_to(folder)
+        table |= {f"{place}/{name}": found for name, found in digest_files(other, files_in(other)).items()}
+    return write_table(folder, table)
+
+
+def refuse_changed_files(folder: Folder, expected: str) -> None:
+    """``DamagedError`` if a finished step's files are not those that it left, as its table of digest ``expected`` says.
+
+    Training shards are left out: those that are read are compared by the workers that read them.
+    """
+    table = read_table(folder, expected)
+    refuse_damage(folder, compare(folder, table, [name for name in table if not name.startswith(TRAINING)]))
 
 
 def fingerprint(identity: Any) -> str:

@@ -21,6 +21,7 @@ from pipeline.lineage import PLAN, UPDATE, Lineage, Update
 from pipeline.making import Data, Making, Tokenizer, earlier_datasets
 from pipeline.monitoring.stage import update_labels
 from pipeline.planner.plan import settle
+from pipeline.recorded import compare_with_record
 from pipeline.recording import account, commit
 from pipeline.runs.announcer import Announcer
 from pipeline.selecting import find_reference
@@ -89,6 +90,7 @@ def learn(making: Making, data: Data) -> Update:
 def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Making:
     """Open an update, or take up the one that was left unfinished; refuses anything else under the same name."""
     check(workspace, lineage, list(arrival.inputs), recipe)
+    compare_with_record(lineage, start_optimizer(lineage, recipe.train), progress)
     wanted = f"{len(lineage.updates):04d}-{arrival.name}"
     if lineage.unfinished not in (None, wanted):
         raise UsageError(

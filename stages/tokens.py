@@ -11,7 +11,7 @@ predicted once, from its own document alone, and BOS takes no position: which to
 shards, and their tokens, and the grid of sequences, are the same with it and without.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,6 +224,17 @@ class TokenStream:
         for batch, rows in self._batches:
             ids = batch.column("doc_id")
             yield ids if len(rows) == len(ids) else ids.take(rows)
+
+    def ids_of(self, documents: Sequence[int]) -> list[str]:
+        """Ids of some documents, by their numbers in the stream."""
+        counts = np.cumsum([len(rows) for _, rows in self._batches], dtype=np.int64)
+        found = []
+        for document in documents:
+            place = int(np.searchsorted(counts, document, side="right"))
+            batch, rows = self._batches[place]
+            row = rows[document - (int(counts[place - 1]) if place else 0)]
+            found.append(str(batch.column("doc_id")[int(row)].as_py()))
+        return found
 
     def document_ids(self) -> list[str]:
         """Ids of all documents in the order of the stream."""

@@ -24,14 +24,18 @@ from pipeline.learning import run_start
 from pipeline.lineage import Lineage, Update
 from pipeline.making import Making, Start
 from pipeline.recording import account
+from pipeline.steps import Keeps
 from pipeline.terminal import Terminal
 from pipeline.update import begin
 from pipeline.workspace import Workspace
 from stages import anneal, evaluate, train
+from stages.digests import digest_files, files_in
 from stages.evaluate.losses import LOSS_SCHEMA, read_totals
 from stages.evaluate.run import losses_file
 from stages.storage import Folder
 from stages.tokens import TokenStream
+from stages.train.checkpoints import Saved, write_progress
+from stages.train.job import Log
 
 SETTINGS = [
     "tokenizer.vocab_size=400",
@@ -90,7 +94,13 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
     start = run_start(making, tokenizer)
     inputs = {"start": start.digest, "mixture": making.runner.digests["replay"], "seed": making.recipe.seed}
     trunk = making.runner.run(
-        "train", lambda: drawn_trunk(making, mixture.planned), train.TrainOutcome, making.folder / "trunk", {}, inputs
+        "train",
+        lambda: drawn_trunk(making, mixture.planned),
+        train.TrainOutcome,
+        making.folder / "trunk",
+        {},
+        inputs,
+        keeps=Keeps(without=("optimizer",)),
     )
     release = making.runner.run(
         "anneal",
@@ -127,13 +137,16 @@ def drawn_trunk(making: Making, tokens: int) -> train.TrainOutcome:
     made = draw(making, "trunk", 2 * len(making.lineage.updates) + 1)
     looks = [{"step": step, "tokens": 0, "losses": {making.arrival.name: 5.0 - step}} for step in (0, 1)]
     (making.folder / "trunk").write_json(train.CURVE, {"steps": [], "validation": looks, "final": {}})
-    (making.folder / "trunk" / "optimizer").write("progress.json", b"{}")
+    kept = making.folder / "trunk" / "optimizer"
+    kept.write("state/optim_states.pt", bytes(range(256)))
+    write_progress(kept, Saved(1, 1, made.digest, {}, Log(), digest_files(kept, files_in(kept))))
     return train.TrainOutcome(tokens // 128, tokens, 1e-3, made.digest, "", 1, 100.0, [])
 
 
 def drawn_release(making: Making) -> anneal.AnnealOutcome:
-    """A release."""
+    """A release, and the curve of its branch."""
     made = draw(making, "release", 2 * len(making.lineage.updates) + 2)
+    (making.folder / "release").write_json(train.CURVE, {"steps": [], "validation": [], "final": {}})
     return anneal.AnnealOutcome(True, "drawn", 1, 128, made.digest, 1e-4, 100.0, [])
 
 
@@ -153,6 +166,8 @@ def made_up(making: Making) -> evaluate.EvaluateOutcome:
             totals = read_totals(folder, losses_file(model, name))
             losses[model][name], bits[model][name] = totals.loss, totals.bits_per_byte
     tasks = {"rewarm_docs_continuation": {"acc": 0.25, "acc_stderr": 0.1}}
+    (making.folder / "evaluation" / "samples").write("rewarm_docs_continuation.jsonl", b'{"doc_id": 0, "acc": 1.0}')
+    (making.folder / "evaluation" / "scores").write_json("rewarm_docs_continuation.json", tasks)
     return evaluate.EvaluateOutcome(losses, bits, {}, tasks, [])
 
 

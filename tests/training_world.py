@@ -22,6 +22,7 @@ class World:
 
     root: Path
     start: Folder
+    digest: str  # of its weights
     train: Folder
     validation: Folder
 
@@ -48,6 +49,7 @@ class World:
             position=0,
             schedule=schedule_for(ScheduleSettings(kind="cosine", peak=2e-3), 0, tokens, None),
             start=self.start,
+            start_digest=self.digest,
             start_checkpoint=None,
             tokens={"text": TokenSet(self.train)},
             validation={"text": self.validation},
@@ -98,5 +100,7 @@ def make_world(root: Path) -> World:
             write_shard(path, TokenFormat("words", 0, "uint16"), [pa.record_batch(columns)])
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     model = ModelSettings(config={**sizes, "max_position_embeddings": 64})
-    initial_model(model, words, SEQ_LEN, 0, Folder(root / "initial"))
-    return World(root, Folder(root / "initial") / "model", Folder(root / "train"), Folder(root / "validation"))
+    made = initial_model(model, words, SEQ_LEN, 0, Folder(root / "initial"))
+    return World(
+        root, Folder(root / "initial") / "model", made["digest"], Folder(root / "train"), Folder(root / "validation")
+    )

@@ -13,9 +13,10 @@ from pipeline.gate.verdict import LOSS_METRIC, ORDER_METRIC, Comparison, Role, V
 from pipeline.learning import conditions, measure
 from pipeline.lineage import Update
 from pipeline.making import Making
+from pipeline.recorded import refuse_changed
 from stages import evaluate
 from stages.evaluate.orders import NUM_ORDERS
-from stages.evaluate.run import RELEASE
+from stages.evaluate.run import RELEASE, losses_file
 from stages.evaluate.tasks import task_name
 from stages.storage import Folder
 
@@ -160,6 +161,7 @@ class Gate:
             if settings.max_forgetting_since_best is None or limit is None or best is None or mine is None:
                 continue
             evaluation = self.making.workspace.update(best.id) / "evaluation"
+            refuse_changed(self.making.lineage, evaluation, f"losses/{losses_file(RELEASE, name)}")
             theirs = read_losses(evaluation, name) if self._same_losses(evaluation) else None
             if theirs is not None and alike(mine, theirs):
                 yield Comparison("best", name, LOSS_METRIC, "old", self._pair(name, mine, theirs), best=best.id)

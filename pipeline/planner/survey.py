@@ -40,6 +40,7 @@ from pipeline.planner.shift import (
     sampling_bias,
     shingles,
 )
+from pipeline.recorded import refuse_changed_model
 from stages import evaluate, ingest, tokenize
 from stages.documents import DOCUMENT_SCHEMA, shard_writer
 from stages.errors import UsageError
@@ -176,6 +177,7 @@ def write_sample(sample: Sample, loss_bytes: int, out: Folder) -> float:
 
 def run_trunk(lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder, progress: Progress) -> "Measured":
     """The trunk's losses on the sample's first shard."""
+    refuse_changed_model(lineage, lineage.trunk())
     shard = scratch / "measured"
     shard.write(f"{0:05d}.arrow", tokens.read(f"{0:05d}.arrow"))
     gpus, actors = evaluation_places(recipe)

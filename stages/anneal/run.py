@@ -13,6 +13,7 @@ from stages.anneal.average import average
 from stages.anneal.mixture import BEST, best_sources, reading
 from stages.anneal.schedule import anneal_from
 from stages.anneal.settings import AnnealSettings
+from stages.digests import below, compare, refuse_damage, table_of
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.tokens import TokenSet
@@ -89,8 +90,11 @@ def branch(
     sources = best_sources(trunk.mixture, best) if settings.data == BEST else ()
     read = reading(trunk.mixture, settings, sources)
     views = {source.key: best[source.dataset] for source in sources}
+    known = {source.dataset: trunk.shards.get(source.key) for source in trunk.mixture.new}
+    shards = {source.key: table for source in sources if (table := known.get(source.dataset)) is not None}
     position = trunk.position + trained.tokens
     tokens = read.steps * read.mixture.tokens_per_step
+    made = table_of(trunk.out)
     job = dataclasses.replace(
         trunk,
         name="anneal",
@@ -100,8 +104,12 @@ def branch(
         position=position,
         schedule=anneal_from(trunk.schedule, position, tokens, minimum, settings),
         start=trunk.out / "model",
+        start_digest=trained.digest,
+        start_files=None if made is None else below(made, "model"),
+        teacher_digest=trunk.teacher_digest or trunk.start_digest,
         start_checkpoint=trained.checkpoint,
         tokens={**trunk.tokens, **views},
+        shards={**trunk.shards, **shards},
         out=out,
         settings=trunk.settings.model_copy(update={"validate_first": False}),  # the branch has no stability gap
         seed=trunk.seed + 1,
@@ -137,7 +145,7 @@ def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype
 
 
 def copy_model(trunk: Folder, out: Folder) -> None:
-    """Copy the trunk's model as the release."""
+    """Copy the trunk's model as the release. ``DamagedError`` if the copy is not what the trunk's step has left."""
     import pyarrow.fs as pafs
 
     filesystem, source = trunk.filesystem()
@@ -146,3 +154,5 @@ def copy_model(trunk: Folder, out: Folder) -> None:
         pafs.copy_files(
             f"{source}/model", str(folder), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
         )
+        if (made := table_of(trunk)) is not None:
+            refuse_damage(trunk / "model", compare(Folder(folder), below(made, "model")))

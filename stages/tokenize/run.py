@@ -7,6 +7,7 @@ from typing import Any
 
 import xxhash
 
+from stages.digests import FileDigest, write_table
 from stages.errors import UsageError
 from stages.progress import Progress
 from stages.room import find_room
@@ -62,6 +63,7 @@ def run(
     threads = threads_for(shards, *cluster_cpus())
     work = TokenizeShard(tokenizer.uri, backend, token_format, settings.batch_documents, settings.batch_bytes, threads)
     accounts = map_shards(work, shards, progress, "tokenizing", advance="bytes", num_cpus=threads)
+    write_table(out, dict(_file_digest(shard, account) for shard, account in zip(shards, accounts, strict=True)))
     outcome = TokenizeOutcome(0, 0, 0, 0, 0, 0, backend, reason, definition.digest, _total_digest(shards, accounts))
     for shard, account in zip(shards, accounts, strict=True):
         outcome = _added(outcome, shard["split"], account)
@@ -129,6 +131,12 @@ def _added(outcome: TokenizeOutcome, split: str, account: dict[str, Any]) -> Tok
         validation_documents=outcome.validation_documents + account["documents"],
         validation_bytes=outcome.validation_bytes + account["bytes"],
     )
+
+
+def _file_digest(shard: dict[str, Any], account: dict[str, Any]) -> tuple[str, FileDigest]:
+    """A shard's path and digest; its counts say, without the shard, which part of the split's stream it holds."""
+    counts = {name: account[name] for name in ("tokens", "documents")}
+    return f"{shard['split']}/{shard['name']}.arrow", FileDigest(**account["file"], counts=counts)
 
 
 def _total_digest(shards: list[dict[str, Any]], accounts: list[dict[str, Any]]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from stages.digests import digest_file, hash_stream
 from stages.storage import Folder
 from stages.tokenize.backends import Encoder, encoder_of
 from stages.tokenize.files import DocumentShard, token_batches
@@ -32,16 +33,18 @@ class TokenizeShard:
     threads: int = 1  # as many as the CPUs that its task asks for
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        """Tokenize the shard ``{source, target, name, …}`` unless it is there; returns its account."""
+        """Tokenize the shard ``{source, target, name, …}`` unless it is there; its account, and its file's digest."""
         target, name = Folder(shard["target"]), f"{shard['name']}.arrow"
         account = Account()
         if target.exists(name):
             for batch in token_batches(target, name, self.token_format):
                 account.add(batch)
-            return account.as_dict()
+            return {**account.as_dict(), "file": digest_file(target, name).to_json()}
         with DocumentShard(shard["source"], shard["name"]) as documents, target.writing(name) as scratch:
             write_shard(scratch, self.token_format, account.counting(self._tokenized(documents)))
-        return account.as_dict()
+            with scratch.open("rb", buffering=0) as stream:
+                written = hash_stream(stream)
+        return {**account.as_dict(), "file": written.to_json()}
 
     def _tokenized(self, documents: DocumentShard) -> Iterator[pa.RecordBatch]:
         encoder = encoder_of(Folder(self.tokenizer), self.token_format.tokenizer, self.backend)

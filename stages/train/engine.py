@@ -1,8 +1,9 @@
 """One worker's DeepSpeed engine: made, stepped, saved, and loaded without DeepSpeed's traps.
 
-What is checked after every load, and why: ``load_checkpoint`` can take another tag than the one asked for, or report
-success with random weights; so the digest of the whole fp32 weights must equal the one that was saved. It also
-restores the optimizer groups' hyperparameters, which are ours to set: they are applied again after every load.
+The start's weights must have the digest that the record has. What is checked after every load, and why:
+``load_checkpoint`` can take another tag than the one asked for, or report success with random weights; so the digest of
+the whole fp32 weights must equal the one that was saved. It also restores the optimizer groups' hyperparameters, which
+are ours to set: they are applied again after every load.
 """
 
 import contextlib
@@ -11,15 +12,20 @@ import tempfile
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
+from stages.digests import RESTORE
 from stages.errors import StageError
 from stages.train.data import MicroBatch
+from stages.train.inputs import refuse_together
 from stages.train.settings import TrainSettings
 from stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
+
+if TYPE_CHECKING:
+    import transformers
 
 TAG = "state"
 
@@ -38,26 +44,36 @@ class Engine:
     """A DeepSpeed engine that starts from a Hugging Face folder and can be saved and resumed exactly."""
 
     def __init__(
-        self, start: Path, settings: TrainSettings, place: Place, scratch: Path, teacher: Path | None = None
+        self,
+        start: Path,
+        expected: str,
+        settings: TrainSettings,
+        place: Place,
+        scratch: Path,
+        teacher: tuple[Path, str] | None = None,
     ) -> None:
+        """``expected`` is the digest of the start's weights in the record; ``teacher`` is a folder and its digest.
+
+        Raises ``DamagedError``, on all ranks alike, if the weights of either are others.
+        """
         self.settings = settings
         self.place = place
         self.start = start
+        self.expected = expected
         self.scratch = scratch
         self.part = settings.global_batch // place.world_size
         self.micro_batch = settings.micro_batch or self.part
         self.engine = self._fresh(universal=False)
-        self.teacher = self._frozen(teacher) if teacher else None
+        self.teacher = self._frozen(*teacher) if teacher else None
         self._divergence: torch.Tensor | None = None
 
     def _fresh(self, universal: bool) -> Any:
         """A new engine with the start's weights and an empty optimizer."""
         import deepspeed
 
-        model = load_model(self.start)
+        model = self._loaded(self.start, self.expected)
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-        expected = digest(model_weights(model))
         masters = {name: weight.clone() for name, weight in model_weights(model)} if self._low_precision else {}
         model.train()
         optimizer = torch.optim.AdamW(self._groups(model), lr=0.0, fused=self.place.device.type == "cuda")
@@ -65,17 +81,32 @@ class Engine:
             engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self._config(universal))
         if masters:
             set_weights(engine, masters)
-        self._check(engine, expected, f"starting from {self.start}")
+        self._check(engine, self.expected, f"starting from {self.start}")
         return engine
 
-    def _frozen(self, folder: Path) -> torch.nn.Module:
-        """A model to hold to: a plain module outside the engine, whole on every rank, in the forward's precision."""
-        model: torch.nn.Module = load_model(folder)
-        return (
-            model.train(False)
-            .requires_grad_(False)
-            .to(self.place.device, torch.bfloat16 if self._low_precision else torch.float32)
-        )
+    def _loaded(self, folder: Path, expected: str) -> "transformers.PreTrainedModel":
+        """The model of a folder, if its weights are those of the record."""
+        model, problem = None, None
+        try:
+            model = load_model(folder)
+            found = digest(model_weights(model))
+            if found != expected:
+                problem = f"weights of digest {expected} expected by the record, {found} found"
+        except Exception as error:  # whatever the library makes of damaged bytes
+            problem = f"weights of digest {expected} expected by the record; {type(error).__name__}: {error}"
+        refuse_together(problem and f"{folder}: {problem}. Nothing was trained on it; {RESTORE}")
+        assert model is not None
+        return model
+
+    def _frozen(self, folder: Path, expected: str) -> torch.nn.Module:
+        """A model to hold to: a plain module outside the engine, whole on every rank, in the forward's precision.
+
+        As DeepSpeed does, it casts parameters and leaves buffers as they are: rotary frequencies need fp32.
+        """
+        model: torch.nn.Module = self._loaded(folder, expected)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16 if self._low_precision else torch.float32)
+        return model.train(False).requires_grad_(False).to(self.place.device)
 
     @property
     def _low_precision(self) -> bool:
@@ -172,10 +203,13 @@ class Engine:
         """
         return self._divergence
 
-    def gradient_norm(self) -> float:
-        """Norm of the last step's whole gradient, before clipping."""
+    def gradient_norm(self) -> float | None:
+        """Norm of the last step's whole gradient, before clipping; None if DeepSpeed computes none (ZeRO 0 in fp32).
+
+        Not finite: DeepSpeed has left the step out.
+        """
         norm = self.engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        return None if norm is None else float(norm)
 
     def weights_digest(self) -> str:
         """Digest of the whole fp32 weights; a collective."""

@@ -1,8 +1,10 @@
 """What a group of workers is asked to train, and what it knows at any step. Plain records, sent and stored."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from stages.digests import Table
 from stages.mixture import Mixture
 from stages.storage import Folder
 from stages.tokens import TokenSet
@@ -24,6 +26,7 @@ class Job:
     position: int  # tokens the lineage's trunk has trained before
     schedule: Schedule
     start: Folder  # Hugging Face folder, with the tokenizer
+    start_digest: str  # of its weights, as the record has it
     start_checkpoint: str | None  # URI of a checkpoint whose optimizer state goes on; null: a fresh optimizer
     tokens: dict[str, TokenSet]  # by the key of each of the mixture's sources
     validation: dict[str, Folder]  # dataset → validation shards
@@ -34,6 +37,9 @@ class Job:
     snapshots: tuple[int, ...] = ()  # steps after which the whole weights are kept, in ``out``
     teacher: Folder | None = None  # what ``settings.kl_weight`` holds replayed sequences to; null: ``start``
     dtype: str = "float32"  # of the stored weights: a trunk's masters are whole, a release has its lineage's dtype
+    teacher_digest: str | None = None  # of its weights; null: ``start_digest``
+    start_files: Table | None = None  # of ``start``, from the record; null: of a version that kept none
+    shards: Mapping[str, Table] = field(default_factory=dict)  # of the token shards, by the key of a source: the same
     labels: dict[str, str] = field(default_factory=dict)  # of its metrics: workspace, update; empty: none are reported
 
     @property
@@ -66,23 +72,3 @@ class Log:
     def tokens_per_second(self) -> float:
         """Over the steps alone: without the first ones of an attempt, validation, checkpoints and start-up."""
         return self.timed_tokens / self.timed_seconds if self.timed_seconds else 0.0
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What lies beside a checkpoint's tensors, as ``progress.json``."""
-
-    step: int  # steps done
-    world_size: int
-    digest: str  # of the whole fp32 weights
-    consumed: dict[str, int]  # sequences read of each dataset, in this run
-    log: Log
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Saved":
-        """Read what ``to_json`` wrote."""
-        return cls(**{**value, "log": Log(**value["log"])})

@@ -1,70 +1,109 @@
 """The training loop of one worker. Read ``train_worker`` top to bottom."""
 
 import ctypes
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import torch
 import torch.distributed as dist
 import xxhash
 
 from stages import operators
+from stages.digests import RESTORE
+from stages.errors import DamagedError
 from stages.storage import Folder
+from stages.train.checkpoints import Saved, damages, digest_own, merged, names_of, read_progress, write_progress
 from stages.train.data import Batches, ValidationSet
-from stages.train.job import CURVE, Job, Log, Saved
+from stages.train.inputs import check_inputs
+from stages.train.job import CURVE, Job, Log
 from stages.train.looks import final_losses, looks_at
+from stages.train.not_finite import WORDS, NotFinite, NotFiniteError, is_finite, stop_at
 from stages.train.reporting import TrainingReport, training_report
 from stages.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from stages.train.engine import Engine, Place
 
-PROGRESS = "progress.json"
 FLUSH_STEPS = 10  # losses wait on the device for so many steps before the ranks exchange them
 SETTLING_STEPS = 3  # first steps of an attempt, not counted in the throughput
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
-    """Train a ``Job`` on this rank, from where its last checkpoint stands; rank 0's return value is the result."""
+    """Train a ``Job`` on this rank from its last good checkpoint; rank 0's return value is the result.
+
+    What trying again would not change is returned, and not raised, as Ray Train restarts workers that raise:
+    ``damaged``, an input that is not what the record says, and ``stopped``, a figure that is not a number.
+    """
     job: Job = config["job"]
     operators.load(say=lambda line: None)
-    from stages.train.engine import Engine
 
     place = take_place(job.settings)
     with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch:
-        teacher = (job.teacher or job.start).local() if job.holds_to_teacher else None
-        engine = Engine(job.start.local(), job.settings, place, Path(scratch), teacher)
-        batches = Batches(job.mixture, job.tokens, job.settings.document_mask, place.device)
-        looks = [
-            ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
-            for name, folder in job.validation.items()
-        ]
-        step, log = resume(job, engine)
-        recorder = Recorder(job, place, log, config.get("tracker"), training_report(job, engine))
-        recorder.attempt(step)
-        while step < job.steps:
-            if looks_at(step, job.steps, job.settings):
-                recorder.validation(step, looks, engine)
-            torch.manual_seed(step_seed(job.seed, step, place.rank))
-            part = batches.part(job.first + step, place.rank, place.world_size, engine.micro_batch)
-            rate = job.rate(step)
-            loss = engine.step(part, rate)
-            step += 1
-            recorder.step(step, loss, rate, engine.gradient_norm(), engine.divergence())
-            if step == job.steps:
-                recorder.validation(step, looks, engine)
-            if step in job.snapshots:
-                snapshot(job, engine, step, recorder)
-            if step == job.steps or step % job.settings.checkpoint_every == 0:
-                save(job, engine, step, recorder, Path(scratch))
-        return finish(job, engine, recorder)
+        try:
+            return train(job, place, Path(scratch), config.get("tracker"))
+        except DamagedError as error:
+            return {"damaged": str(error)}
+        except NotFiniteError as error:
+            return {"stopped": stop_at(job, place, error.found)}
+
+
+def train(job: Job, place: "Place", scratch: Path, tracker: Any) -> dict[str, Any]:
+    """The steps of a job. Raises, on all ranks alike, ``DamagedError`` and ``NotFiniteError``."""
+    from stages.train.engine import Engine
+
+    show = shown_by(tracker, place)
+    start = time.perf_counter()
+    size, notes = check_inputs(job, place)
+    seconds = time.perf_counter() - start
+    for line in (f"compared {size / 1e6:,.1f} MB of inputs with the record in {seconds:.1f} s", *notes):
+        show(line)
+    teacher = None
+    if job.holds_to_teacher:
+        teacher = (job.teacher or job.start).local(), job.teacher_digest or job.start_digest
+    engine = Engine(job.start.local(), job.start_digest, job.settings, place, scratch, teacher)
+    batches = Batches(job.mixture, job.tokens, job.settings.document_mask, place.device)
+    looks = [
+        ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
+        for name, folder in job.validation.items()
+    ]
+    begun = resume(job, engine, show)
+    step = begun.step
+    recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine))
+    recorder.attempt(step)
+    while step < job.steps:
+        if looks_at(step, job.steps, job.settings):
+            recorder.validation(step, looks, engine)
+        torch.manual_seed(step_seed(job.seed, step, place.rank))
+        part = batches.part(job.first + step, place.rank, place.world_size, engine.micro_batch)
+        rate = job.rate(step)
+        loss = engine.step(part, rate)
+        step += 1
+        recorder.step(step, loss, rate, engine.gradient_norm(), engine.divergence())
+        if step == job.steps:
+            recorder.validation(step, looks, engine)
+        if step in job.snapshots:
+            snapshot(job, engine, step, recorder)
+        if step == job.steps or step % job.settings.checkpoint_every == 0:
+            save(job, engine, step, recorder, scratch)
+    return {**finish(job, engine, recorder), "checkpoint": begun.checkpoint if begun.step == job.steps else None}
+
+
+def shown_by(tracker: Any, place: "Place") -> Callable[[str], None]:
+    """A function that shows a line on the driver; only rank 0's does."""
+
+    def show(line: str) -> None:
+        if tracker is not None and place.rank == 0:
+            tracker.note.remote(line)
+
+    return show
 
 
 def take_place(settings: TrainSettings) -> "Place":
@@ -104,21 +143,89 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(xxhash.xxh3_64_intdigest(f"{seed}/{step}/{rank}".encode())) >> 1
 
 
-def resume(job: Job, engine: "Engine") -> tuple[int, Log]:
-    """Steps done and their log: from this run's last checkpoint, else from the start (with the optimizer it names)."""
+@dataclass(frozen=True)
+class Begun:
+    """Where a group of workers begins: steps done and their log, and the name of the checkpoint if it is from one."""
+
+    step: int
+    log: Log
+    checkpoint: str | None = None
+
+
+def resume(job: Job, engine: "Engine", show: Callable[[str], None]) -> Begun:
+    """Load this run's last good checkpoint, else the start (with the optimizer state that the job names).
+
+    A checkpoint that is not as it was saved is passed over, with a line that says what is wrong with it.
+    """
+    passed = 0
+    for name in agreed(names_of(job)):
+        with checkpoint_here(job, name) as folder:
+            problem, saved = inspected(folder, name, engine.place)
+            if problem is None and saved is not None:
+                if passed:
+                    show(f"resumes from {name}, of step {saved.step}")
+                engine.load(folder.path, saved.world_size, saved.digest)
+                return Begun(saved.step, saved.log, name)
+        passed += 1
+        show(f"{name} is set aside: {problem}")
+    if passed:
+        show("no checkpoint is left that is whole: it begins with the first step")
+    if job.start_checkpoint is not None:
+        kept = Folder(Folder(job.start_checkpoint).local())
+        problem, saved = inspected(kept, None, engine.place)
+        if problem is not None or saved is None:
+            raise DamagedError(
+                f"{job.start_checkpoint}: {problem}. {RESTORE}, or begin with an empty optimizer "
+                "(train.keep_optimizer=false)"
+            )
+        engine.load(kept.path, saved.world_size, saved.digest)
+    return Begun(0, Log())
+
+
+def agreed(names: list[str]) -> list[str]:
+    """Rank 0's list on all ranks."""
+    shared: list[Any] = [names]
+    dist.broadcast_object_list(shared)
+    found: list[str] = shared[0]
+    return found
+
+
+@contextmanager
+def checkpoint_here(job: Job, name: str) -> Iterator[Folder]:
+    """A checkpoint of the run on this machine: itself on a shared disk, else a copy for as long as the block lasts."""
     import ray.train
 
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            saved = Saved.from_json(orjson.loads((Path(folder) / PROGRESS).read_bytes()))
-            engine.load(Path(folder), saved.world_size, saved.digest)
-        return saved.step, saved.log
-    if job.start_checkpoint is not None:
-        folder = Folder(job.start_checkpoint)
-        saved = Saved.from_json(folder.read_json(PROGRESS))
-        engine.load(folder.local(), saved.world_size, saved.digest)
-    return 0, Log()
+    place = job.checkpoints / job.name / name
+    if place.is_local:
+        yield place
+        return
+    filesystem, path = place.filesystem()
+    with ray.train.Checkpoint(path, filesystem).as_directory() as copy:
+        yield Folder(copy)
+
+
+def inspected(folder: Folder, name: str | None, place: "Place") -> tuple[str | None, Saved | None]:
+    """What is wrong with a checkpoint, or what it holds. A collective: each rank reads a part of the files.
+
+    One that was saved without digests is whole if Ray Train counts it as the run's last (``name``).
+    """
+    found: list[Any] = [None] * place.world_size
+    dist.all_gather_object(found, [str(damage) for damage in damages(folder, place.rank, place.world_size)])
+    problems = list(dict.fromkeys(text for texts in found for text in texts))
+    if problems:
+        return "; ".join(problems[:3]), None
+    saved = read_progress(folder)
+    if not saved.files and name is not None and name != counted():
+        return "it was not finished", None
+    return None, saved
+
+
+def counted() -> str | None:
+    """The name of the checkpoint that Ray Train counts as the run's last."""
+    import ray.train
+
+    last = ray.train.get_checkpoint()
+    return None if last is None else str(last.path).rpartition("/")[2]
 
 
 @torch.no_grad()
@@ -152,7 +259,7 @@ class Recorder:
         self.log = log
         self.tracker = tracker if place.rank == 0 else None
         self.report = report
-        self._waiting: list[tuple[int, torch.Tensor, float, float, torch.Tensor | None]] = []
+        self._waiting: list[tuple[int, torch.Tensor, float, float | None, torch.Tensor | None]] = []
         self._settling = SETTLING_STEPS
         self._clock = time.perf_counter()
 
@@ -165,16 +272,25 @@ class Recorder:
             self.tracker.begin.remote(step, self.job.steps)
         self._go_on()
 
-    def step(self, step: int, loss: torch.Tensor, rate: float, norm: float, divergence: torch.Tensor | None) -> None:
-        """Take the figures of a step; they are exchanged among the ranks now and then."""
+    def step(
+        self, step: int, loss: torch.Tensor, rate: float, norm: float | None, divergence: torch.Tensor | None
+    ) -> None:
+        """Take the figures of a step; they are exchanged among the ranks now and then.
+
+        At once if the gradient's norm, which all ranks share, is not a number.
+        """
         self._waiting.append((step, loss, rate, norm, divergence))
         if self.report is not None:
-            self.report.step(step, rate, norm)
-        if len(self._waiting) == FLUSH_STEPS:
+            self.report.step(step, rate, math.nan if norm is None else norm)
+        if len(self._waiting) == FLUSH_STEPS or not is_finite(norm):
             self.flush()
 
     def flush(self) -> None:
-        """Mean the waiting losses over the ranks, log and stream them. A collective."""
+        """Mean the waiting losses over the ranks, log and stream them. A collective.
+
+        Raises ``NotFiniteError`` at the first step whose loss or gradient is not a number: as every checkpoint comes
+        after a call of this, none is saved with it.
+        """
         if not self._waiting:
             return
         pairs = [(loss, loss.new_zeros(()) if kl is None else kl) for _, loss, _, _, kl in self._waiting]
@@ -187,6 +303,10 @@ class Recorder:
             for (step, _, rate, norm, divergence), (mean, kl) in zip(self._waiting, means, strict=True)
         ]
         self._waiting = []
+        for row in rows:
+            for name in ("loss", "grad_norm"):
+                if not is_finite(row[name]):
+                    raise NotFiniteError(NotFinite(row["step"], WORDS[name], str(row[name]), row["lr"]))
         self.log.steps += rows
         self._time(len(rows))
         if self.tracker is not None:
@@ -210,6 +330,9 @@ class Recorder:
         """Look at the validation losses and log them. A collective."""
         with self.pause():
             losses = {look.name: validate(engine, look, self.job.settings) for look in looks}
+            for name, loss in losses.items():
+                if not is_finite(loss):
+                    raise NotFiniteError(NotFinite(step, f"the validation loss on {name}", str(loss), None))
             row = {"step": step, "tokens": self._tokens(step), "losses": losses}
             self.log.validation.append(row)
             if self.tracker is not None:
@@ -238,11 +361,13 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
         folder = Path(tempfile.mkdtemp(dir=scratch))
         engine.save(folder)
         digest = engine.weights_digest()
+        tables: list[Any] = [None] * engine.place.world_size
+        dist.all_gather_object(tables, digest_own(folder))
         if engine.place.rank == 0:
             counts = job.mixture.count(job.first, step)
             consumed = {source.key: count for source, count in zip(job.mixture.sources, counts, strict=True)}
-            saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log)
-            (folder / PROGRESS).write_bytes(orjson.dumps(saved.to_json()))
+            files = merged(tables)
+            write_progress(Folder(folder), Saved(step, engine.place.world_size, digest, consumed, recorder.log, files))
         last = recorder.log.steps[-1]
         metrics = {"step": step, "loss": last["loss"], "lr": last["lr"], "tokens": last["tokens"]}
         metrics |= {"losses": recorder.log.validation[-1]["losses"], "percent": 100 * step // job.steps}

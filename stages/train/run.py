@@ -3,13 +3,16 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from stages.errors import StageError, UsageError
+from stages.errors import DamagedError, StageError, UsageError
 from stages.progress import Progress
 from stages.room import cpus_each, find_room, fits
 from stages.storage import Folder
+from stages.train.checkpoints import repair_list
 from stages.train.job import Job
+from stages.train.not_finite import NotFinite, advice, read_stop, write_stop
 from stages.train.settings import TrainSettings
 from stages.train.tracking import watched
 
@@ -41,28 +44,50 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
     """Train ``job`` to its end and leave ``job.out/model`` (a Hugging Face folder) and ``job.out/curve.json``.
 
     ``watchers`` are Ray Train callbacks (``ray.train.UserCallback``), which see every checkpoint's metrics. A driver or
-    worker that died goes on from the last checkpoint. Raises ``StageError`` when the workers failed more
-    often than ``settings.max_failures`` allows, ``UsageError`` where the cluster cannot hold the workers.
+    worker that died goes on from the last good checkpoint. Raises ``StageError`` when the workers failed more
+    often than ``settings.max_failures`` allows, or stopped twice because a loss was not a number; ``DamagedError`` when
+    what is to be read is not what the record says; ``UsageError`` where the cluster cannot hold the workers.
     """
+    if (stopped := read_stop(job)) is not None:
+        raise StageError(advice(job, stopped))
     for name, value in RAY_TRAIN_DEFAULTS.items():
         os.environ.setdefault(name, value)
     placed_settings, resources, on_gpu = placed(job.settings)
     job = Job(**{**job.__dict__, "settings": placed_settings})
     progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
     with watched(job, progress) as tracker:
-        result = led(job, lambda: fit(job, resources, on_gpu, tracker, watchers), tracker, progress)
+        work = partial(fit, job, resources, on_gpu, tracker, watchers)
+        result = tried(job, partial(led, job, work, tracker, progress), progress)
     returned: dict[str, Any] = result.return_value
-    assert result.checkpoint is not None, "a run ends with a checkpoint"
+    last = returned["checkpoint"] or Folder(result.checkpoint.path).name
     return TrainOutcome(
         steps=job.steps,
         tokens=job.steps * job.mixture.tokens_per_step,
         final_rate=job.rate(job.steps - 1),
         digest=returned["digest"],
-        checkpoint=checkpoint_uri(job.checkpoints, job.checkpoints.filesystem()[1], result.checkpoint.path),
+        checkpoint=(job.checkpoints / job.name / last).uri,
         world_size=returned["world_size"],
         tokens_per_second=returned["tokens_per_second"],
         resumed_from=resumed_from(job),
     )
+
+
+def tried(job: Job, work: Callable[[], Any], progress: Progress) -> Any:
+    """The result of ``work``, which is tried once more if a figure was not a number: a machine can err."""
+    for again in (True, False):
+        if (wrong := repair_list(job)) is not None:
+            progress.note(f"{job.name}: Ray Train's list of checkpoints {wrong}; it was deleted, to be made anew")
+        result = work()
+        if (damaged := result.return_value.get("damaged")) is not None:
+            raise DamagedError(f"{job.name}: {damaged}")
+        if (stopped := result.return_value.get("stopped")) is None:
+            break
+        found = NotFinite(**stopped)
+        if not again:
+            write_stop(job, found)
+            raise StageError(advice(job, found))
+        progress.note(f"{job.name}: {found}; it is tried once more, from step {found.checkpoint}")
+    return result
 
 
 def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watchers: Sequence[Any]) -> Any:
@@ -151,11 +176,6 @@ def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bo
             f"{' + '.join(f'{cpus:g}' for cpus in room.cpus)} free for work{held}"
         )
     return settings.model_copy(update={"cpus_per_worker": each}), {"CPU": each}, False
-
-
-def checkpoint_uri(checkpoints: Folder, root: str, path: str) -> str:
-    """A checkpoint's place as a URI of the workspace's kind (Ray gives the path inside the filesystem)."""
-    return (checkpoints / path.removeprefix(root).strip("/")).uri
 
 
 def resumed_from(job: Job) -> list[int]:

@@ -69,6 +69,8 @@ def apply(event: dict[str, Any], shown: dict[str, int], job: Job, progress: Prog
         last = event["rows"][-1]
         progress.advance((last["step"] - shown["step"]) * per_step, loss=last["loss"], lr=last["lr"])
         shown["step"] = last["step"]
+    elif event["kind"] == "note":
+        progress.note(f"{job.name}: {event['text']}")
     else:
         losses = "  ".join(f"{name} {loss:.3f}" for name, loss in event["row"]["losses"].items())
         progress.note(f"{job.name}: step {event['row']['step']} of {job.steps}, validation loss  {losses}")
@@ -97,6 +99,10 @@ class Tracker:
     def steps(self, rows: list[dict[str, Any]], rate: float) -> None:
         """Steps were done."""
         self._events.append({"kind": "steps", "rows": rows, "tokens_per_second": rate})
+
+    def note(self, text: str) -> None:
+        """A line to be shown."""
+        self._events.append({"kind": "note", "text": text})
 
     def validation(self, row: dict[str, Any]) -> None:
         """Validation losses were taken."""

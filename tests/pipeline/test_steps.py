@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from pipeline.steps import ChangedError, Runner, fingerprint
+from pipeline.steps import ChangedError, Keeps, Runner, fingerprint
+from stages.digests import read_table
+from stages.errors import DamagedError
 from stages.progress import Silent
 from stages.storage import Folder
 
@@ -40,6 +42,47 @@ def test_a_committed_step_is_never_run_again(folder: Folder) -> None:
         assert runner.seconds["count"] >= 0
     assert calls == [1]
     assert watcher.stages == [("count", False), ("count", True)]
+
+
+def test_a_step_leaves_the_digests_of_its_files(folder: Folder) -> None:
+    beside = folder.at("../index")
+
+    def work() -> Count:
+        folder.write("model/config.json", b"{}")
+        folder.write("train/00000.arrow", b"read by the workers")
+        folder.write("snapshots/step-1", b"scratch")
+        beside.write("near.arrow", b"index")
+        return Count(1)
+
+    keeps = Keeps(without=("snapshots",), beside=(beside,))
+    folder.write("files.json", b"of an attempt that was killed")
+    first = Runner(Watcher())
+    first.run("count", work, Count, folder, {}, {}, keeps=keeps)
+    table = read_table(folder, first.files[folder])
+    assert table.keys() == {"model/config.json", "train/00000.arrow", "../index/near.arrow"}
+    assert folder.manifest()["files.json"] == first.files[folder]
+    folder.delete("snapshots")
+    folder.write("train/00000.arrow", b"something else")
+    again = Runner(Watcher())
+    again.run("count", work, Count, folder, {}, {}, keeps=keeps)
+    assert again.files == first.files
+    for place, name in ((folder, "model/config.json"), (beside, "near.arrow")):
+        whole = place.read(name)
+        place.write(name, b"changed")
+        with pytest.raises(DamagedError, match=name):
+            Runner(Watcher()).run("count", work, Count, folder, {}, {}, keeps=keeps)
+        place.write(name, whole)
+
+
+def test_a_step_of_an_earlier_version_is_taken_as_it_is(folder: Folder) -> None:
+    Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {})
+    manifest = folder.manifest()
+    manifest.pop("files.json")
+    folder.write_json("manifest.json", manifest)
+    folder.delete("files.json")
+    runner = Runner(Watcher())
+    assert runner.run("count", lambda: Count(2), Count, folder, {}, {}) == Count(1)
+    assert runner.files == {}
 
 
 def test_a_torn_step_runs_again(folder: Folder) -> None:

@@ -18,7 +18,8 @@ def make(job: Job, rank: int, size: int, stage: int, precision: str) -> "object"
     from stages.train.engine import Engine, Place
 
     settings = job.settings.model_copy(update={"zero_stage": stage, "precision": precision})
-    return Engine(job.start.path, settings, Place(rank, size, rank, torch.device("cpu")), job.checkpoints.path)
+    place = Place(rank, size, rank, torch.device("cpu"))
+    return Engine(job.start.path, job.start_digest, settings, place, job.checkpoints.path)
 
 
 def train(engine: "object", job: Job, first: int, last: int) -> list[float]:

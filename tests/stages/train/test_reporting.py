@@ -44,7 +44,9 @@ def job(share: str = "1/4", steps: int = 40, first: int = 0, replayed: bool = Tr
     here = Folder("nowhere")
     settings = TrainSettings(seq_len=8, global_batch=6)
     labels = {"workspace": "lm", "update": "0001-new"}
-    return Job("train", mixture, first, steps, 0, schedule, here, None, {}, {}, here, here, settings, 0, labels=labels)
+    return Job(
+        "train", mixture, first, steps, 0, schedule, here, "", None, {}, {}, here, here, settings, 0, labels=labels
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])

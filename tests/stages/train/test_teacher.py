@@ -18,6 +18,7 @@ from stages.tokens import TokenSet, TokenStream
 from stages.train import Job
 
 STEPS = 6
+WORDS = {"fp32": "float32", "bf16": "bfloat16"}
 FIGURES = st.lists(st.floats(-5, 5), min_size=4, max_size=4)
 
 
@@ -49,7 +50,10 @@ def train(job: Job, rank: int, size: int, weight: float, stage: int = 1, precisi
         update={"kl_weight": weight, "zero_stage": stage, "precision": precision, "micro_batch": 2}
     )
     place = Place(rank, size, rank, torch.device("cpu"))
-    engine = Engine(job.start.path, settings, place, job.checkpoints.path, job.start.path)
+    start = (job.start.path, job.start_digest)
+    engine = Engine(*start, settings, place, job.checkpoints.path, start)
+    assert {one.dtype for one in engine.teacher.parameters()} == {getattr(torch, WORDS[precision])}
+    assert {one.dtype for one in engine.teacher.buffers() if one.is_floating_point()} == {torch.float32}, "rotary"
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
     found: dict[str, list] = {"loss": [], "kl": [], "norm": []}
     for step in range(job.steps):
@@ -120,10 +124,12 @@ def unreplayed(rank: int, size: int, job: Job, results: Path) -> None:
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
     place = Place(rank, size, rank, torch.device("cpu"))
     other = job.checkpoints.path / "other"
+    teacher = (other, (other / "digest").read_text())
     digests = {}
     for name, weight, replayed in (("free", 0.0, None), ("none", 9.0, []), ("some", 9.0, [0]), ("all", 9.0, [0, 1])):
         settings = job.settings.model_copy(update={"kl_weight": weight, "micro_batch": 2})
-        engine = Engine(job.start.path, settings, place, job.checkpoints.path, other if weight else None)
+        start = (job.start.path, job.start_digest)
+        engine = Engine(*start, settings, place, job.checkpoints.path, teacher if weight else None)
         parts = batches.part(0, rank, size, 2)
         if replayed is not None:
             share = len(replayed) / 2
@@ -142,9 +148,10 @@ def test_only_replayed_sequences_are_held(world: World, tmp_path: Path) -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     model = ModelSettings(config={**sizes, "max_position_embeddings": 64})
     made = Folder(tmp_path)
-    initial_model(model, Folder(world.root / "words"), SEQ_LEN, 9, made)
+    digest = initial_model(model, Folder(world.root / "words"), SEQ_LEN, 9, made)["digest"]
     job.checkpoints.path.mkdir(parents=True, exist_ok=True)
     (made.path / "model").rename(job.checkpoints.path / "other")
+    (job.checkpoints.path / "other" / "digest").write_text(digest)
     in_group(unreplayed, 1, job, tmp_path)
     digests = json.loads((tmp_path / "digests.json").read_text())
     assert digests["none"] == digests["free"]

@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import shutil
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,11 +14,13 @@ from small_lineage import started_by, words
 from training_world import BATCH, SEQ_LEN, STEPS, World
 
 from stages import anneal, train
-from stages.errors import StageError
+from stages.errors import DamagedError, StageError
 from stages.progress import Silent
 from stages.storage import Folder
 from stages.tokens import TokenSet
-from stages.train import Job, TrainOutcome
+from stages.train import Job, Phase, TrainOutcome
+from stages.train.checkpoints import damages, names_of, read_progress
+from stages.train.not_finite import documents_of
 from stages.train.weights import digest, load_model, model_weights
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -105,6 +110,75 @@ def test_a_killed_process_changes_nothing(
     assert any(notice in note for note in killer.notes)
     assert outcome.digest == undisturbed[1].digest
     assert curve(job) == curve(undisturbed[0])
+
+
+class Notes(Silent):
+    """Keeps what a person would read."""
+
+    def __init__(self) -> None:
+        self.notes = list[str]()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda file: flip(file, 64), "digest"),
+        pytest.param(lambda file: file.write_bytes(file.read_bytes()[:-100]), "bytes", marks=pytest.mark.faults),
+        pytest.param(lambda file: shutil.rmtree(file.parent.parent), "", marks=pytest.mark.faults),
+    ],
+)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(
+    undisturbed: tuple[Job, TrainOutcome], tmp_path: Path, damage: Callable[[Path], object], says: str
+) -> None:
+    job, outcome = undisturbed
+    shutil.copytree(job.checkpoints.path, tmp_path / "checkpoints")
+    damaged = dataclasses.replace(job, checkpoints=Folder(tmp_path / "checkpoints"), out=Folder(tmp_path / "trunk"))
+    newest, before = names_of(damaged)
+    damage(next((damaged.checkpoints.path / "train" / newest / "state").glob("*optim_states.pt")))
+    said = Notes()
+    again = train.run(damaged, said)
+    text = "\n".join(said.notes)
+    assert says == "" or (f"{newest} is set aside: state/" in text and says in text)
+    assert says == "" or f"resumes from {before}, of step 135" in text
+    assert again.resumed_from[-1] == 135
+    assert again.digest == outcome.digest
+    assert curve(damaged) == curve(job)
+    assert not damages(Folder(again.checkpoint)), "the anneal starts from one that is whole"
+
+
+def flip(file: Path, count: int) -> None:
+    """Turn over so many bytes, spread over a file."""
+    data = bytearray(file.read_bytes())
+    for place in range(0, len(data), len(data) // count):
+        data[place] ^= 0xFF
+    file.write_bytes(data)
+
+
+def test_training_stops_at_the_first_loss_that_is_not_a_number(world: World) -> None:
+    job = world.job("diverged", checkpoint_every=1, validate_every=0, keep_checkpoints=3, max_failures=0)
+    far_too_high = Phase("constant", "constant", 0, 1e9, 1e30, 1e30)
+    job = dataclasses.replace(job, schedule=dataclasses.replace(job.schedule, phases=(far_too_high,)))
+    said = Notes()
+    stopped = r"stopped at step 2 of 12: the (loss|norm of the gradient) is (nan|inf)"
+    with pytest.raises(StageError, match=stopped) as raised:
+        train.run(job, said)
+    assert "checkpoint of step 1 is kept" in str(raised.value)
+    assert any("it is tried once more, from step 1" in note for note in said.notes)
+    stop = job.checkpoints.read_json("train-stopped.json")
+    assert stop["documents"]["text"] == documents_of(job, 1)["text"]
+    assert [read_progress(job.checkpoints / "train" / name).step for name in names_of(job)] == [1]
+    with pytest.raises(StageError, match="rewarm discard"):
+        train.run(job, Silent())
+
+
+def test_a_start_that_is_not_the_recorded_one_is_not_trained_on(world: World) -> None:
+    job = dataclasses.replace(world.job("other"), start_digest="0" * 32)
+    with pytest.raises(DamagedError, match=f"digest {'0' * 32} expected by the record, {world.digest} found"):
+        train.run(job, Silent())
+    assert not names_of(job)
 
 
 def test_one_worker_reads_and_learns_the_same(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:

@@ -1,0 +1,138 @@
+"""The check of what a training run reads, before it reads it: the start's files and the token shards of its mixture.
+
+Every byte is compared with the record's digest once at each start of a group of workers: of a shared disk each rank
+takes its part of the files, of a bucket one rank on each node takes the node's own copies.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch.distributed as dist
+
+from stages.digests import RESTORE, Damage, FileDigest, Table, compare, compare_here
+from stages.disk import remove
+from stages.errors import DamagedError
+from stages.mixture import Mixture
+from stages.storage import Folder
+from stages.tokens import TokenSet, read_selection
+from stages.train.job import Job
+
+if TYPE_CHECKING:
+    from stages.train.engine import Place
+
+CHUNK = 1 << 18  # places of the mixture looked at together
+
+
+def refuse_together(problem: str | None) -> None:
+    """A collective: ``DamagedError`` on every rank if any of them has a problem, so that none waits for another."""
+    problems: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(problems, problem)
+    found = list(dict.fromkeys(text for text in problems if text))
+    if found:
+        raise DamagedError("\n".join(found))
+
+
+def check_inputs(job: Job, place: "Place") -> tuple[int, list[str]]:
+    """Compare the start and the shards that the run will read with the record; bytes that all ranks read, and notes.
+
+    A collective. Raises ``DamagedError`` on all ranks if a file is not what the record says.
+    """
+    wanted, notes = files_to_check(job, start_here(job, place))
+    mine = part_of(wanted, job.checkpoints.is_local, place)
+    found = [f"{folder.at(name)}: {text}" for folder, name, text in damaged(mine)]
+    refuse_together("\n".join([*found, f"To do: {RESTORE}"]) if found else None)
+    return sum(entry.bytes for _, _, entry in wanted), notes
+
+
+def start_here(job: Job, place: "Place") -> Folder:
+    """The start on this machine; a copy of a bucket's that is not what the record says is fetched once more."""
+    copy = job.start.local()
+    mine = not job.start.is_local and place.local_rank == 0
+    if mine and job.start_files is not None and compare(Folder(copy), job.start_files):
+        remove(copy)
+        copy = job.start.local()
+    return Folder(copy)
+
+
+def part_of(
+    wanted: list[tuple[Folder, str, FileDigest]], shared: bool, place: "Place"
+) -> list[tuple[Folder, str, FileDigest]]:
+    """The files that a rank compares."""
+    if shared:
+        return wanted[place.rank :: place.world_size]
+    return wanted if place.local_rank == 0 else []
+
+
+def damaged(wanted: list[tuple[Folder, str, FileDigest]]) -> Iterator[tuple[Folder, str, Damage]]:
+    """Those files that are not what their digests say."""
+    by_folder: dict[Folder, Table] = {}
+    for folder, name, entry in wanted:
+        by_folder.setdefault(folder, {})[name] = entry
+    for folder, table in by_folder.items():
+        for damage in compare_here(folder, table):
+            yield folder, damage.file, damage
+
+
+def files_to_check(job: Job, start: Folder) -> tuple[list[tuple[Folder, str, FileDigest]], list[str]]:
+    """Folder, name and digest of every file that the run reads, and what cannot be checked."""
+    wanted, notes = [], []
+    if job.start_files is None:
+        notes.append(f"{job.start}: recorded without digests of its files; only its weights were checked")
+    else:
+        wanted += [(start, name, job.start_files[name]) for name in sorted(job.start_files)]
+    listed: dict[tuple[Folder, str], FileDigest] = {}
+    for key, names in shards_read(job.mixture, job.first, job.steps, job.shards, job.tokens).items():
+        listed |= {(job.tokens[key].folder, name): job.shards[key][name] for name in names}
+    wanted += [(folder, name, entry) for (folder, name), entry in listed.items()]
+    unknown = dict.fromkeys(source.dataset for source in job.mixture.sources if source.key not in job.shards)
+    if unknown:
+        notes.append(f"{', '.join(unknown)}: recorded without digests of the token shards; these were not checked")
+    return wanted, notes
+
+
+def shards_read(
+    mixture: Mixture, first: int, steps: int, shards: Mapping[str, Table], tokens: Mapping[str, TokenSet]
+) -> dict[str, list[str]]:
+    """By the key of a source: the shards that hold a token of the sequences read in ``steps`` steps from ``first`` on.
+
+    Only sources with a table are looked at; the shards themselves are not opened. Of a selection's documents the
+    lengths are not known without them: every shard that holds one of them counts as read.
+    """
+    known = {number: source for number, source in enumerate(mixture.sources) if source.key in shards}
+    ends = {number: ends_of(shards[source.key], "tokens") for number, source in known.items()}
+    needed = {number: np.zeros(len(ends[number]), bool) for number in known}
+    for number, source in known.items():
+        if (selection := tokens[source.key].selection) is not None:
+            rows = read_selection(selection)
+            held = np.searchsorted(ends_of(shards[source.key], "documents"), rows, side="right")
+            needed[number][np.unique(held)] = True
+    open_ends = {number for number, source in known.items() if tokens[source.key].selection is None}
+    last = (first + steps) * mixture.global_batch
+    for low in range(first * mixture.global_batch, last, CHUNK):
+        open_ends = {number for number in open_ends if not needed[number].all()}
+        if not open_ends:
+            break
+        numbers, positions = mixture.assign(np.arange(low, min(low + CHUNK, last), dtype=np.int64))
+        for number in open_ends:
+            sequences = np.unique(known[number].sequences(positions[numbers == number]))
+            mark(needed[number], ends[number], sequences, mixture.seq_len)
+    return {
+        source.key: [name for name, read in zip(sorted(shards[source.key]), needed[number], strict=True) if read]
+        for number, source in known.items()
+    }
+
+
+def ends_of(table: Table, what: str) -> np.ndarray:
+    """Where each shard's tokens (or documents) end, counted over all shards in order; int64 [shards]."""
+    return np.cumsum([table[name].counts[what] for name in sorted(table)], dtype=np.int64)
+
+
+def mark(needed: np.ndarray, ends: np.ndarray, sequences: np.ndarray, seq_len: int) -> None:
+    """Mark the shards that hold one of the sequences: tokens ``i * seq_len`` to ``(i + 1) * seq_len``."""
+    low = np.searchsorted(ends, sequences * seq_len, side="right")
+    high = np.searchsorted(ends, (sequences + 1) * seq_len, side="right")
+    edges = np.zeros(len(ends) + 1, np.int64)
+    np.add.at(edges, low, 1)
+    np.add.at(edges, np.minimum(high, len(ends) - 1) + 1, -1)
+    needed |= np.cumsum(edges)[:-1] > 0
