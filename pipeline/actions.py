@@ -1,5 +1,6 @@
 """What the commands do, one function each; ``cli/`` parses and prints around them."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -27,6 +28,7 @@ from pipeline.terminal import Terminal
 from pipeline.trace import COVERS, trace_documents
 from pipeline.update import discard as drop
 from pipeline.update import update as run_update
+from pipeline.verify import refuse_damaged
 from pipeline.workspace import RECORD, Workspace, refuse_lineage
 from stages.errors import UsageError
 from stages.ingest import find_inputs
@@ -281,19 +283,21 @@ def installed(name: str) -> bool:
 
 
 def export(uri: str, update_name: str | None, to: Path) -> str:
-    """Copy a release's Hugging Face folder; where it is."""
+    """Copy a release's Hugging Face folder, whose files and weights are checked first; where it is."""
     workspace = Workspace.open(uri)
     found = Lineage(workspace).find(update_name)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to}: exists and is not an empty folder; name a new one")
     release = require_weights(workspace, found.id)
+    refuse_damaged(workspace, found)
     target = Folder(to.parent)
     if to.exists():
         to.rmdir()
     with target.writing(to.name) as scratch:
         scratch.mkdir(parents=True)
         for name in release.files():
-            (scratch / name).write_bytes(release.read(name))
+            with release.fetched(name) as file:
+                shutil.copyfile(file, scratch / name)
     return str(to)
 
 

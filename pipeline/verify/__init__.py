@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.lineage import Update
 from pipeline.verify.chain import ChainCheck
 from pipeline.verify.data import RESTORE, DatasetCheck, check_apart, checked_manifest
+from pipeline.verify.files import check_files
 from pipeline.verify.findings import Findings, Problem
 from pipeline.verify.records import check_numbers, check_records, check_releases, recorded
 from pipeline.verify.weights import check_weights, refuse_damaged
@@ -34,10 +35,11 @@ def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
     for update in updates:
         chain.run(update)
         progress.advance()
+    damaged = check_files(workspace, updates, quick, findings, progress)
     if quick:
         findings.notes.append("quick: the weights were not verified")
     else:
-        check_weights(workspace, updates, definition, findings, progress)
+        check_weights(workspace, updates, definition, damaged, findings, progress)
     return findings
 
 

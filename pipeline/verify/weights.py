@@ -1,6 +1,6 @@
 """The weights of trunks and releases against the digests that were taken when they were made."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipeline.lineage import Update
@@ -8,6 +8,7 @@ from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
+from stages.digests import below, compare, read_table, refuse_damage
 from stages.errors import StageError
 from stages.progress import Progress
 from stages.storage import Folder
@@ -33,16 +34,18 @@ def check_weights(
     workspace: Workspace,
     updates: Sequence[Update],
     definition: Definition | None,
+    damaged: Collection[Folder],
     findings: Findings,
     progress: Progress,
 ) -> None:
-    """Every trunk and release that was not pruned, with its tokenizer."""
+    """Every trunk and release that was not pruned, with its tokenizer; ``damaged`` are those with damaged files."""
     places = [(update, part) for update in updates for part in PARTS]
     models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
     sizes = {key: sum(map(model.size, weight_files(model))) for key, model in models.items()}
     progress.begin("verifying weights", sum(sizes.values()), "bytes")
     for update, part in places:
-        check_model(workspace.update(update.id), update, part, definition, findings)
+        if workspace.update(update.id) / part not in damaged:
+            check_model(workspace.update(update.id), update, part, definition, findings)
         progress.advance(sizes[update.id, part])
 
 
@@ -66,8 +69,16 @@ def check_model(folder: Folder, update: Update, part: str, definition: Definitio
 
 
 def refuse_damaged(workspace: Workspace, update: Update) -> None:
-    """``StageError`` where a release's weights are not those of its record."""
-    model = workspace.update(update.id) / "release" / "model"
+    """Refuse a release that is not what its record says.
+
+    Raises ``DamagedError`` that names the damaged files, configuration and tokenizer among them; of a release that was
+    recorded without digests of files, ``StageError`` if its weights are others.
+    """
+    release = workspace.update(update.id) / "release"
+    model = release / "model"
+    if (digest := update.files.get(release.relative_to(workspace.folder))) is not None:
+        remedy = f"{RESTORE}, or take another release. `rewarm verify {workspace.folder}` looks at all of them"
+        refuse_damage(model, compare(model, below(read_table(release, digest), "model")), remedy)
     try:
         found = stored_digest(model)
     except Exception as error:  # whatever the library makes of damaged bytes

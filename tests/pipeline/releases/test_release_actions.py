@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from release_world import files_of
@@ -78,6 +79,28 @@ def test_a_release_that_is_not_whole_is_not_promoted(
         assert found == code, error
         assert says in error
     assert releases(lm) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "missing"])
+def test_a_damaged_release_goes_nowhere_and_its_file_is_named(
+    lm: Workspace, rewarm: Command, tmp_path: Path, name: str, damage: str
+) -> None:
+    file = lm.update("0002-code").path / "release" / "model" / name
+    data = file.read_bytes()
+    if damage == "missing" and name != "model.safetensors":
+        file.unlink()
+    else:
+        file.write_bytes(data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    for command in (
+        ["promote", lm.folder, "2"],
+        ["push", lm.folder, "2", "--to", tmp_path / "pushed"],
+        ["export", lm.folder, "2", "--to", tmp_path / "exported"],
+    ):
+        code, _, error = rewarm(*command)
+        assert (code, f"release/model/{name}" in error) == (1, True), (command, error)
+    assert not (tmp_path / "pushed").exists()
+    assert not (tmp_path / "exported").exists()
 
 
 def test_one_command_at_a_time(lm: Workspace, rewarm: Command) -> None:

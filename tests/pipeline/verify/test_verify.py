@@ -125,6 +125,22 @@ def test_a_lineage_as_it_was_made_is_whole_and_stays_so(lm: Workspace, rewarm: C
             f"{NEWS}/evaluation/losses/release-docs.parquet",
             "nats",
         ),
+        (lambda at: flip(at / "dedup/news/near.arrow"), "dedup/news/near.arrow", "digest"),
+        (lambda at: flip(next((at / "dedup/news/validation-grams").glob("*.grams"))), "dedup/news/vali", "digest"),
+        (lambda at: flip(at / "datasets/news/account.json", 3), "datasets/news/account.json", "digest"),
+        (lambda at: flip(at / "datasets/news/tokens/validation/00000.arrow", 900), "datasets/news/tokens", "digest"),
+        (lambda at: flip(at / "tokenizer/tokenizer_config.json", 9), "tokenizer/tokenizer_config.json", "digest"),
+        (lambda at: flip(at / NEWS / "release/curve.json", 5), f"{NEWS}/release/curve.json", "digest"),
+        (lambda at: flip(at / NEWS / "release/model/config.json", 9), f"{NEWS}/release/model/config.json", "digest"),
+        (lambda at: (at / NEWS / "trunk/curve.json").unlink(), f"{NEWS}/trunk/curve.json", "bytes"),
+        (lambda at: flip(next((at / NEWS / "evaluation/samples").iterdir())), f"{NEWS}/evaluation/samples", "digest"),
+        (lambda at: flip(next((at / NEWS / "evaluation/scores").iterdir())), f"{NEWS}/evaluation/scores", "digest"),
+        (lambda at: flip(at / NEWS / "mixture/files.json", 90), f"{NEWS}/mixture/files.json", "digests"),
+        (
+            lambda at: edit(at / NEWS / "evaluation/manifest.json", lambda v: v.update({"files.json": "0" * 32})),
+            f"{NEWS}/evaluation/manifest.json",
+            "table of files",
+        ),
     ],
 )  # fmt: skip
 def test_every_damage_is_named(lm: Workspace, damage: Damage, file: str, says: str) -> None:
@@ -145,6 +161,13 @@ def test_weights_are_checked_unless_quick(lm: Workspace, rewarm: Command, damage
     assert code == 1
     assert f"{NEWS}/release/model" in out
     assert "1 problem " in out
+
+
+def test_an_optimizer_that_is_kept_is_checked_too(lm: Workspace) -> None:
+    place = "updates/0003-more/trunk/optimizer/state/optim_states.pt"
+    assert checked(lm, quick=False).checked["optimizers"] == 1
+    flip(lm.folder.path / place)
+    assert [one.file for one in checked(lm, quick=False).problems] == [place]
 
 
 def test_orphans_are_named_and_are_no_problem(lm: Workspace, rewarm: Command) -> None:
