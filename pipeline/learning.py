@@ -66,6 +66,7 @@ def trunk_job(making: Making) -> train.Job:
         teacher=start,  # the anneal's too, which itself starts from the trunk's end
         labels=making.runner.labels,
         shards=shard_tables(making, mixture),
+        tokenizer=making.workspace.tokenizer,
     )
 
 

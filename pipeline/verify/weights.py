@@ -8,11 +8,12 @@ from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
-from stages.digests import below, compare, read_table, refuse_damage
+from stages.digests import below, compare, digest_file, read_table, refuse_damage
 from stages.errors import StageError
+from stages.model_folder import TOKENIZER_FILES
 from stages.progress import Progress
 from stages.storage import Folder
-from stages.tokenizer_folder import Definition, load_definition
+from stages.tokenizer_folder import CONFIG, Definition, load_definition
 
 PARTS = ("trunk", "release")
 
@@ -46,6 +47,8 @@ def check_weights(
     for update, part in places:
         if workspace.update(update.id) / part not in damaged:
             check_model(workspace.update(update.id), update, part, definition, findings)
+            if update.files:  # earlier versions saved the tokenizer anew, in their library's form
+                check_tokenizer_files(workspace.tokenizer, workspace.update(update.id) / part / "model", findings)
         progress.advance(sizes[update.id, part])
 
 
@@ -66,6 +69,18 @@ def check_model(folder: Folder, update: Update, part: str, definition: Definitio
         with findings.reading(name, "the lineage's tokenizer", RESTORE):
             found = load_definition(model, definition.form)
             findings.compare(name, "a tokenizer of digest", definition.digest, found.digest, RESTORE)
+
+
+def check_tokenizer_files(tokenizer: Folder, model: Folder, findings: Findings) -> None:
+    """A model's tokenizer is the one that made the data, byte for byte.
+
+    ``tokenizer_config.json`` may differ: a model's names no class that only one version of transformers knows.
+    """
+    for name in sorted({*TOKENIZER_FILES} & {*tokenizer.files()} - {CONFIG}):
+        file = findings.name(model, name)
+        with findings.reading(file, "the lineage's tokenizer", RESTORE):
+            expected, found = digest_file(tokenizer, name).digest, digest_file(model, name).digest
+            findings.compare(file, f"the lineage's {name}, of digest", expected, found, RESTORE)
 
 
 def refuse_damaged(workspace: Workspace, update: Update) -> None:

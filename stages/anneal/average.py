@@ -48,4 +48,4 @@ def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: s
             "they are not of one run"
         )
     mean = {name: (summed / len(trunk.snapshots)).float() for name, summed in total.items()}
-    return write_model(trunk.start.local(), mean, out, dtype)
+    return write_model(trunk.start.local(), mean, out, dtype, trunk.tokenizer)

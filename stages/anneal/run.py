@@ -141,7 +141,7 @@ def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype
     from stages.train.weights import load_model, model_weights, write_model
 
     model = (trunk.out / "model").local()
-    return write_model(model, dict(model_weights(load_model(model))), out, dtype)
+    return write_model(model, dict(model_weights(load_model(model))), out, dtype, trunk.tokenizer)
 
 
 def copy_model(trunk: Folder, out: Folder) -> None:

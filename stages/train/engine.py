@@ -92,6 +92,8 @@ class Engine:
             found = digest(model_weights(model))
             if found != expected:
                 problem = f"weights of digest {expected} expected by the record, {found} found"
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:  # whatever the library makes of damaged bytes
             problem = f"weights of digest {expected} expected by the record; {type(error).__name__}: {error}"
         refuse_together(problem and f"{folder}: {problem}. Nothing was trained on it; {RESTORE}")

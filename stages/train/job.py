@@ -36,6 +36,7 @@ class Job:
     seed: int
     snapshots: tuple[int, ...] = ()  # steps after which the whole weights are kept, in ``out``
     teacher: Folder | None = None  # what ``settings.kl_weight`` holds replayed sequences to; null: ``start``
+    tokenizer: Folder | None = None  # of the lineage, to go with what is trained; null: the start's
     dtype: str = "float32"  # of the stored weights: a trunk's masters are whole, a release has its lineage's dtype
     teacher_digest: str | None = None  # of its weights; null: ``start_digest``
     start_files: Table | None = None  # of ``start``, from the record; null: of a version that kept none

@@ -393,7 +393,7 @@ def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
     from stages.train.weights import write_model
 
     log = recorder.log
-    found = write_model(job.start.local(), weights, job.out, job.dtype)
+    found = write_model(job.start.local(), weights, job.out, job.dtype, job.tokenizer)
     final = final_losses(log.validation, job.steps, job.settings)
     job.out.write_json(CURVE, {"steps": log.steps, "validation": log.validation, "final": final})
     return {"digest": found, "tokens_per_second": log.tokens_per_second, "world_size": engine.place.world_size}

@@ -73,12 +73,19 @@ def save_model(model: "transformers.PreTrainedModel", weights: Mapping[str, torc
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
 
 
-def write_model(start: Path, weights: Mapping[str, torch.Tensor], out: Folder, dtype: str = "float32") -> str:
+def write_model(
+    start: Path,
+    weights: Mapping[str, torch.Tensor],
+    out: Folder,
+    dtype: str = "float32",
+    tokenizer: Folder | None = None,
+) -> str:
     """Write ``out/model``, a Hugging Face folder of ``start``'s kind with these fp32 weights, in ``dtype``.
 
-    A trunk is float32, since the next update starts from it; a release is what its lineage began with. The tokenizer
-    and the licence are ``start``'s. Returns the digest of what was stored, which in a narrower dtype is of the rounded
-    weights. Raises ``StageError`` where what was written does not load as what was given, or a weight does not fit.
+    A trunk is float32, since the next update starts from it; a release is what its lineage began with. The licence is
+    ``start``'s, and so is the tokenizer unless ``tokenizer``, a folder, is given. Returns the digest of what was
+    stored, which in a narrower dtype is of the rounded weights. Raises ``StageError`` where what was written does not
+    load as what was given, or a weight does not fit.
     """
     model = load_causal_model(start, getattr(torch, dtype))
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}  # some types keep parts in fp32
@@ -87,7 +94,7 @@ def write_model(start: Path, weights: Mapping[str, torch.Tensor], out: Folder, d
     if overflown:
         raise StageError(f"{out}: {len(overflown)} weights are not finite in {dtype}: {', '.join(overflown[:4])}")
     found = digest((name, weight.float()) for name, weight in sorted(rounded.items()))
-    write_folder(out, start, lambda folder: save_model(model, rounded, folder), found)
+    write_folder(out, start, lambda folder: save_model(model, rounded, folder), found, tokenizer)
     return found
 
 

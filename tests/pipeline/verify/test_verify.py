@@ -16,6 +16,7 @@ from release_world import files_of
 from pipeline.terminal import Terminal
 from pipeline.verify import Findings, verify
 from pipeline.verify.data import DatasetCheck, check_apart
+from pipeline.verify.weights import check_tokenizer_files
 from pipeline.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]
@@ -161,6 +162,16 @@ def test_weights_are_checked_unless_quick(lm: Workspace, rewarm: Command, damage
     assert code == 1
     assert f"{NEWS}/release/model" in out
     assert "1 problem " in out
+
+
+def test_a_release_carries_the_tokenizer_that_made_the_data_byte_for_byte(lm: Workspace) -> None:
+    """Another decoder gives the same ids, and is another tokenizer all the same."""
+    models = {name: lm.update(name) / "release" / "model" for name in ("0000-docs", "0001-news")}
+    edit(models["0001-news"].path / "tokenizer.json", lambda value: value.update(decoder=None))
+    findings = Findings(lm.folder)
+    for model in models.values():
+        check_tokenizer_files(lm.tokenizer, model, findings)
+    assert [one.file for one in findings.problems] == [f"{NEWS}/release/model/tokenizer.json"]
 
 
 def test_an_optimizer_that_is_kept_is_checked_too(lm: Workspace) -> None:
