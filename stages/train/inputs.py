@@ -115,8 +115,9 @@ def shards_read(
             break
         numbers, positions = mixture.assign(np.arange(low, min(low + CHUNK, last), dtype=np.int64))
         for number in open_ends:
-            sequences = np.unique(known[number].sequences(positions[numbers == number]))
-            mark(needed[number], ends[number], sequences, mixture.seq_len)
+            chosen = positions[numbers == number]
+            if len(chosen):
+                mark(needed[number], ends[number], known[number].starts(chosen, mixture.seq_len), mixture.seq_len)
     return {
         source.key: [name for name, read in zip(sorted(shards[source.key]), needed[number], strict=True) if read]
         for number, source in known.items()
@@ -128,10 +129,10 @@ def ends_of(table: Table, what: str) -> np.ndarray:
     return np.cumsum([table[name].counts[what] for name in sorted(table)], dtype=np.int64)
 
 
-def mark(needed: np.ndarray, ends: np.ndarray, sequences: np.ndarray, seq_len: int) -> None:
-    """Mark the shards that hold one of the sequences: tokens ``i * seq_len`` to ``(i + 1) * seq_len``."""
-    low = np.searchsorted(ends, sequences * seq_len, side="right")
-    high = np.searchsorted(ends, (sequences + 1) * seq_len, side="right")
+def mark(needed: np.ndarray, ends: np.ndarray, starts: np.ndarray, seq_len: int) -> None:
+    """Mark the shards that hold one of the ``seq_len + 1`` tokens from one of the starts on."""
+    low = np.searchsorted(ends, starts, side="right")
+    high = np.searchsorted(ends, starts + seq_len, side="right")
     edges = np.zeros(len(ends) + 1, np.int64)
     np.add.at(edges, low, 1)
     np.add.at(edges, np.minimum(high, len(ends) - 1) + 1, -1)

@@ -59,15 +59,15 @@ def stop_at(job: Job, place: "Place", found: NotFinite) -> dict[str, Any]:
 
 def documents_of(job: Job, step: int) -> dict[str, list[str]]:
     """Ids of the documents of which a step of the job reads a token, by dataset; ``step`` counts from 0."""
-    numbers, indices = job.mixture.batch(job.first + step)
+    numbers, starts = job.mixture.batch(job.first + step)
     found: dict[str, list[str]] = {}
     for number in np.unique(numbers):
         source = job.mixture.sources[number]
         stream, length = job.tokens[source.key].open(), job.mixture.seq_len
         ends, _ = stream.document_spans()
         rows: set[int] = set()
-        for index in indices[numbers == number].tolist():
-            low, high = np.searchsorted(ends, [index * length, (index + 1) * length], side="right")
+        for start in starts[numbers == number].tolist():
+            low, high = np.searchsorted(ends, [start, start + length], side="right")
             rows.update(range(int(low), int(high) + 1))
         found.setdefault(source.dataset, []).extend(stream.ids_of(sorted(rows)))
     return found

@@ -42,9 +42,9 @@ def read_by_hand(mixture: Mixture, first: int, steps: int, number: int, table: T
     owner = np.repeat(np.arange(len(table)), [table[name].counts["tokens"] for name in sorted(table)])
     read = set()
     for step in range(first, first + steps):
-        numbers, indices = mixture.batch(step)
-        for index in indices[numbers == number]:
-            read.update(owner[index * LENGTH : (index + 1) * LENGTH + 1].tolist())
+        numbers, starts = mixture.batch(step)
+        for start in starts[numbers == number]:
+            read.update(owner[start : start + LENGTH + 1].tolist())
     return [sorted(table)[place] for place in sorted(read)]
 
 
@@ -59,10 +59,14 @@ def test_exactly_the_shards_that_are_read(
     root = tmp_path_factory.mktemp("shards")
     tables = {name: write_shards(Folder(root / name), part) for name, part in (("new", new), ("old", old))}
     tokens = {name: TokenSet(Folder(root / name)) for name in tables}
-    sizes = {name: one.open().num_sequences(LENGTH) for name, one in tokens.items()}
+    streams = {name: one.open() for name, one in tokens.items()}
+    sizes = {name: stream.num_sequences(LENGTH) for name, stream in streams.items()}
     if not all(sizes.values()):
         return
-    mixture = Mixture((Source("new", sizes["new"], 1),), (Source("old", sizes["old"], 2),), f"{share}/4", LENGTH, 4, 10)
+    newer, older = (
+        Source(name, sizes[name], seed, num_tokens=streams[name].num_tokens) for name, seed in (("new", 1), ("old", 2))
+    )
+    mixture = Mixture((newer,), (older,), f"{share}/4", LENGTH, 4, 10)
     found = shards_read(mixture, first, steps, tables, tokens)
     assert found == {
         name: read_by_hand(mixture, first, steps, number, tables[name]) for number, name in enumerate(tables)

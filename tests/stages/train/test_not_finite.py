@@ -26,8 +26,8 @@ def test_the_documents_are_those_whose_tokens_the_step_reads(world: World) -> No
     owner = np.repeat(ids, np.diff(ends, prepend=0))
     for step in (0, 3):
         read: set[str] = set()
-        for index in job.mixture.batch(step)[1]:
-            read.update(owner[index * SEQ_LEN : (index + 1) * SEQ_LEN + 1])
+        for start in job.mixture.batch(step)[1]:
+            read.update(owner[start : start + SEQ_LEN + 1])
         found = documents_of(job, step)
         assert set(found) == {"text"}
         assert set(found["text"]) == read
