@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_folders import small_fields, write_folder, write_tokenizer
+from document_masks import small_fields
+from model_folders import write_folder, write_tokenizer
 
 from stages.model_folder import make_portable, portable_tokenizer, read_config, with_older_names
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from model_folders import WORDS, small_fields, write_folder
+from document_masks import small_fields
+from model_folders import WORDS, write_folder
 
 from pipeline.base import check_model
 from pipeline.config import Recipe

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_folders import WORDS, small_fields, write_tokenizer
+from document_masks import small_fields
+from model_folders import WORDS, write_tokenizer
 
 from stages.errors import UsageError
 from stages.storage import Folder
