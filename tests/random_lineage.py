@@ -30,7 +30,7 @@ class RandomLineage:
         self.seq_len = int(self.random.choice([64, 256, 2048]))
         self.datasets: list[tuple[str, int, int]] = []  # key, tokens, number of the update in which it was new
         self.carried = Carried()
-        self.due: dict[str, Fraction] = defaultdict(Fraction)
+        self.due: dict[str, float] = defaultdict(float)  # exact fractions would grow with every update
         self.got: dict[str, int] = defaultdict(int)
         self._arrive(0)
 
@@ -68,7 +68,7 @@ class RandomLineage:
         counts = self.replay(parts, share, places, chosen)
         whole = sum((part.weight for part in parts), Fraction(0))
         for part, count in zip(parts, counts, strict=True):
-            self.due[part.key] += share * places * part.weight / whole
+            self.due[part.key] += float(share * places * part.weight / whole)
             self.got[part.key] += count
         assert abs(sum(counts) - share * places) <= 1, "the update's own share"
         self._arrive(number)
@@ -83,4 +83,4 @@ class RandomLineage:
 
     def deviation(self) -> float:
         """The largest difference between what a dataset was due and what was replayed of it, in sequences."""
-        return max(abs(float(self.due[key] - self.got[key])) for key, _, _ in self.datasets)
+        return max(abs(self.due[key] - self.got[key]) for key, _, _ in self.datasets)

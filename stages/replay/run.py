@@ -153,10 +153,10 @@ def share_out(
     """
     if not parts:
         return [], 0
-    total, units = total_of(share, places, sum(carried.owed.values(), Fraction(0)) / seq_len)
     whole = sum((part.weight for part in parts), Fraction(0))
     dues = [share * places * part.weight / whole for part in parts]
     owed = [carried.owed.get(part.key, Fraction(0)) / seq_len for part in parts]
+    total, units = total_of(share, places, sum(owed, Fraction(0)))  # what is owed to others waits for their turn
     counts = allot([due + more for due, more in zip(dues, owed, strict=True)], total)
     return [Share(part, due * seq_len, count) for part, due, count in zip(parts, dues, counts, strict=True)], units
 

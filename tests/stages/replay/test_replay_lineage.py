@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,31 @@ def test_equal_datasets_get_the_same(datasets: int, sequences: int) -> None:
             got[one.part.key] += one.count
     assert sum(got.values()) == updates * sequences
     assert max(got.values()) - min(got.values()) <= 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    datasets=st.integers(2, 30),
+    pattern=st.sampled_from(["halves", "one", "few"]),
+    seed=st.integers(0, 2**32),
+)
+def test_so_it_is_if_datasets_are_left_out_for_a_while(datasets: int, pattern: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    parts = [Part(Earlier(f"d{n}", NOWHERE, NOWHERE, 0, 1), 1000, 64_001, Fraction(1)) for n in range(datasets)]
+    before, balance = Carried(), dict.fromkeys((part.key for part in parts), Fraction(0))
+    for update in range(100):
+        present = {
+            "halves": [part for n, part in enumerate(parts) if (n < datasets // 2) == (update // 5 % 2 == 0)],
+            "one": [parts[int(random.integers(datasets))]],
+            "few": [part for part in parts if random.random() < 0.3] or parts[:1],
+        }[pattern]
+        share, places = Fraction(int(random.integers(1, 90)), 100), int(random.integers(2, 30))
+        shares, _ = share_out(present, before, share, places, 64)
+        before = before.after({one.part.key: record(one.count, float(one.due)) for one in shares})
+        for one in shares:
+            balance[one.part.key] += share * places / len(present) - one.count
+        assert abs(sum(one.count for one in shares) - share * places) <= 1
+        assert max(abs(left) for left in balance.values()) < 2
 
 
 def record(count: int, due: float, seq_len: int = 64, start: int = 0, order: str = "original") -> dict[str, Any]:
