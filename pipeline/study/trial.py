@@ -103,11 +103,12 @@ def rebased(workspace: TrialWorkspace, lineage: Lineage, base: str) -> Lineage:
     """The lineage with another model as its base: one that a trial trained on the same data from another seed."""
     record = workspace.trial(base).read_json(RESULT)["update"]
     begun = lineage.updates[0]
-    workspace.stand_in(begun.id, base)
     changed = {
         name: record[name] for name in ("losses", "bits_per_byte", "weights", "schedule", "position", "order_seed")
     }
-    return Rebased(workspace, replace(begun, **changed))
+    made = Rebased(workspace, replace(begun, **changed))
+    workspace.stand_in(begun.id, base)  # from here on: until then the lineage's own records were read
+    return made
 
 
 def trained_tokens(workspace: Workspace, lineage: Lineage) -> dict[str, int]:
