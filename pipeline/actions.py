@@ -67,7 +67,7 @@ def init(
         refuse_lineage(workspace.folder)
         if workspace.folder.files():
             raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
-    check_model(recipe, terminal)
+    check_model(recipe, sets, terminal)
     base.check_distill(recipe, paths)
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
@@ -83,8 +83,13 @@ def init(
             raise
 
 
-def check_model(recipe: Recipe, terminal: Terminal) -> None:
+def check_model(recipe: Recipe, sets: Sequence[str], terminal: Terminal) -> None:
     """Refuse a model that cannot be the base, and say what its owner should know of it."""
+    unused = [given for given in sets if given.strip().startswith(("model.type", "model.config"))]
+    if recipe.model.path is not None and unused:
+        raise UsageError(
+            f"--set {unused[0]}: has no effect on an imported model, whose config.json says what it is; leave it out"
+        )
     for remark in base.check_model(recipe):
         terminal.note(remark)
 

@@ -9,8 +9,10 @@ import torch
 from document_masks import small_fields
 from model_folders import WORDS, write_folder
 
+from pipeline import actions
 from pipeline.base import check_model
 from pipeline.config import Recipe
+from pipeline.terminal import Terminal
 from stages.errors import UsageError
 from stages.storage import Folder
 from stages.train import ModelSettings, import_model, model_config
@@ -139,3 +141,10 @@ def test_a_configuration_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps({**values, "num_attention_heads": "many"}))
     with pytest.raises(UsageError, match="transformers cannot read it"):
         check_model(Recipe.model_validate({"model": {"path": str(source)}, "train": {"seq_len": 64}}))
+
+
+def test_settings_of_a_model_that_is_not_drawn_are_refused(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({"model": {"path": str(tmp_path)}})
+    for given in ("model.type=llama", "model.config.hidden_size=64"):
+        with pytest.raises(UsageError, match=f"--set {given}: has no effect on an imported model"):
+            actions.check_model(recipe, [given], Terminal(quiet=True))
