@@ -51,7 +51,7 @@ def updated(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path
     said = " ".join(made.stderr.split())
     assert "documents end with <|end_of_text|>, not with the tokenizer's eos_token <|eot_id|>" in said
     assert "begin with <|begin_of_text|>" in said
-    done = rewarm(*base.update(workspace))
+    done = rewarm(*base.update(workspace), "--set", "gate.enabled=false")
     assert done.returncode == 0, done.stderr[-3000:]
     return workspace
 
@@ -67,7 +67,7 @@ def own_nats(model: Any, words: Any, text: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("update", "dataset"), [("0000-imported", "docs"), ("0001-code", "docs"), ("0001-code", "code")]
+    ("update", "dataset"), [("0000-docs", "docs"), ("0001-code", "docs"), ("0001-code", "code")]
 )
 def test_recorded_losses_are_those_of_the_tokenizers_own_input(updated: Path, update: str, dataset: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -89,7 +89,7 @@ def test_recorded_losses_are_those_of_the_tokenizers_own_input(updated: Path, up
 def test_the_releases_tokenizer_is_the_lineages_byte_for_byte(updated: Path) -> None:
     lineage = {path.name: path.read_bytes() for path in (updated / "tokenizer").iterdir()}
     for name in ("tokenizer.json", "tokenizer_config.json", "document_form.json"):
-        for update in ("0000-imported", "0001-code"):
+        for update in ("0000-docs", "0001-code"):
             found = (updated / "updates" / update / "release" / "model" / name).read_bytes()
             assert found == lineage[name], (update, name)
     assert json.loads(lineage["document_form.json"])["prefix"] == [0]
@@ -98,5 +98,5 @@ def test_the_releases_tokenizer_is_the_lineages_byte_for_byte(updated: Path) -> 
 def test_the_workspace_verifies_and_its_record_names_the_tokens(updated: Path) -> None:
     found = rewarm("verify", updated)
     assert found.returncode == 0, found.stdout + found.stderr
-    record = json.loads((updated / "updates" / "0000-imported" / "update.json").read_bytes())
+    record = json.loads((updated / "updates" / "0000-docs" / "update.json").read_bytes())
     assert any("documents end with <|end_of_text|>" in note for note in record["notes"])
