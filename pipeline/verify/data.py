@@ -17,10 +17,9 @@ from stages.documents import document_id
 from stages.progress import Progress
 from stages.split import TRAIN, VALIDATE, Hashes, contains, digest_parts, read_index
 from stages.storage import MANIFEST, Folder
-from stages.tokenize.files import SPLITS, token_batches
+from stages.tokenize.files import SPLITS, format_of, token_batches
 from stages.tokenize.shard import Account
 from stages.tokenizer_folder import Definition
-from stages.tokens import TokenFormat
 
 RESTORE = "restore the file from a copy of the workspace"
 ROWS = 256
@@ -145,7 +144,7 @@ class DatasetCheck:
             made = manifest["identity"]["inputs"]["documents"]
             self.findings.compare(file, "made of documents of digest", documents, made, RESTORE)
         self.findings.compare(file, "made by the tokenizer", definition.digest, outcome["tokenizer"], RESTORE)
-        expected = TokenFormat(definition.digest, definition.end_of_text_id, definition.dtype)
+        expected = format_of(definition)
         problems = len(self.findings.problems)
         lines: list[str] = []
         for split, part in SPLITS.items():
