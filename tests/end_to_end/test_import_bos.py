@@ -66,9 +66,7 @@ def own_nats(model: Any, words: Any, text: str) -> float:
     return -float(scores[0, :-1].gather(1, ids[0, 1:, None]).double().sum())
 
 
-@pytest.mark.parametrize(
-    ("update", "dataset"), [("0000-docs", "docs"), ("0001-code", "docs"), ("0001-code", "code")]
-)
+@pytest.mark.parametrize(("update", "dataset"), [("0000-docs", "docs"), ("0001-code", "docs"), ("0001-code", "code")])
 def test_recorded_losses_are_those_of_the_tokenizers_own_input(updated: Path, update: str, dataset: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
