@@ -78,14 +78,14 @@ def test_stage_verification_and_export(
     assert outcome.backend == "fastokens"
     stream = TokenStream(tokens / "train")
     assert stream.format == TokenFormat(outcome.tokenizer, 0, "uint32")
-    window = stream.window(0, stream.num_tokens - 1).tokens
-    assert window.max() > 1 << 16  # ids that two bytes do not hold
+    stored = stream.read(0, stream.num_tokens)
+    assert stored.max() > 1 << 16  # ids that two bytes do not hold
     compared = verify(dataset, large, tokens, None, Silent())
     assert (compared.documents, compared.tokens, compared.mismatches) == (len(found), outcome.num_tokens, 0)
     exported = export_megatron(tokens, tmp_path / "out", Silent())
     assert exported.dtype == "int32"
     ids = [value for document in read_megatron(tmp_path / "out_train") for value in document.tolist()]
-    assert ids == window.tolist()
+    assert ids == stored.tolist()
 
 
 @pytest.mark.parametrize(("num_ids", "dtype"), [(1 << 16, "uint16"), ((1 << 16) + 1, "uint32")])
