@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.lineage import PLAN, REFUSED, UNDECIDED, Lineage, Update
+from pipeline.lineage import REFUSED, UNDECIDED, Lineage, Update, read_plan
 from pipeline.workspace import check_name
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
 from stages.progress import Progress
+
+LONGEST = 160  # characters of an arrival's name: files named after it have further parts, and 255 bytes in all
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def taken_in(
     """The finished update of these very files under these very names, if there is one."""
     for update in lineage.updates:
         if update.datasets == list(paths):
-            begun = lineage.workspace.update(update.id).read_json(PLAN)["data"]
+            begun = read_plan(lineage.workspace, update.id)["data"]
             files = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
             if {name: digest_inputs(found, progress) for name, found in files.items()} == begun:
                 return update
@@ -58,6 +60,11 @@ def find(
 ) -> dict[str, list[InputFile]]:
     """The files of each dataset, without reading them for their digests."""
     known = lineage.ingested()
+    if len(joined := "+".join(paths)) > LONGEST:
+        raise UsageError(
+            f"{len(paths)} datasets, whose names make a name of {len(joined)} characters for the update; {LONGEST} at "
+            "most fit into the names of files: choose shorter ones, or ingest the datasets one after the other"
+        )
     for name in paths:
         if name in known:
             refused = {REFUSED: ", which the gate refused", UNDECIDED: ", whose release is held, undecided"}.get(

@@ -3,12 +3,15 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipeline.config import Recipe
 from pipeline.lineage import Lineage
 from pipeline.steps import now, refuse_changes
 from pipeline.workspace import FORMAT_VERSION, RECORD, Workspace
 from stages import distill
-from stages.errors import UsageError
+from stages.errors import DamagedError, UsageError
+from stages.shapes import RESTORE, first_problem
 from stages.storage import Folder
 from stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on
 
@@ -97,8 +100,11 @@ def with_tokenizer(recipe: Recipe, tokenizer: Folder) -> Recipe:
 
 
 def recipe_of(workspace: Workspace) -> Recipe:
-    """The recipe that a workspace was made with."""
-    return Recipe.model_validate(workspace.record()["recipe"])
+    """The recipe that a workspace was made with; ``DamagedError`` where it is none of this version's."""
+    try:
+        return Recipe.model_validate(workspace.record()["recipe"])
+    except ValidationError as error:
+        raise DamagedError(f"{workspace.folder}/{RECORD}: recipe.{first_problem(error)}; {RESTORE}") from error
 
 
 def refuse_fixed(before: Recipe, after: Recipe) -> None:

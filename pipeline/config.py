@@ -1,6 +1,7 @@
 """The recipe: one frozen settings object per stage. YAML and ``--set`` exist only here, at the edge."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -174,6 +175,8 @@ def as_number(value: Any) -> Any:
 
 def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Validate a nested mapping into a recipe."""
+    for key, number in infinite(values):
+        raise UsageError(f"{origin}: {key}: expected a finite number, found {number}")
     try:
         return Recipe.model_validate(_numbers(values))
     except ValidationError as error:
@@ -186,6 +189,15 @@ def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
             given = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
             problems.append(f"{key}: {message}{given}")
         raise UsageError(f"{origin}: {'; '.join(problems)}") from error
+
+
+def infinite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in a nested mapping that are none to calculate with (``.inf``, ``.nan``), by dotted key."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from infinite(part, f"{key}.{name}".lstrip("."))
 
 
 def _numbers(value: Any) -> Any:

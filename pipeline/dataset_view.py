@@ -1,10 +1,11 @@
 """What ``rewarm data`` and ``rewarm quarantine`` show: the account of a dataset, and what was refused of it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,8 +14,11 @@ from pipeline.report.formats import size
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.ingest import ACCOUNT
+from stages.ingest.account import AccountRecord
+from stages.shapes import read_as, understood
 from stages.storage import Folder
 
+ACCOUNTS = TypeAdapter(AccountRecord)
 TOP = 12  # languages and hosts that a terminal shows
 QUARTILES = ("least", "lower", "median", "upper", "most")
 BAR = 40  # characters of a histogram's longest bar
@@ -25,7 +29,7 @@ def dataset_account(workspace: Workspace, name: str) -> dict[str, Any]:
     folder = known(workspace, name)
     if not folder.exists(ACCOUNT):
         raise UsageError(f"{folder}: no account of its text: it was not ingested, or not to the end (run it again)")
-    found: dict[str, Any] = folder.read_json(ACCOUNT)
+    found = cast(dict[str, Any], read_as(folder, ACCOUNT, ACCOUNTS))
     return {"dataset": name, **found}
 
 
@@ -158,7 +162,7 @@ def quarantine(workspace: Workspace, name: str, reason: str | None, samples: int
     folder = known(workspace, name) / "quarantine"
     groups: dict[tuple[str, str], Refused] = {}
     for shard in folder.files(".parquet"):
-        with pq.ParquetFile(folder.local(shard)) as rows:
+        with understood(f"{folder}/{shard}"), pq.ParquetFile(folder.local(shard)) as rows:
             for batch in rows.iter_batches(batch_size=4096):
                 collect(batch.to_pylist(), reason, samples, groups)
     if reason is not None and not groups:

@@ -5,7 +5,7 @@ default. A trunk's last checkpoint stays in ``trunk/optimizer`` as long as an up
 one is released.
 """
 
-from pipeline.lineage import PLAN, Lineage
+from pipeline.lineage import Lineage, read_plan
 from stages.errors import UsageError
 from stages.storage import Folder
 from stages.train import TrainSettings
@@ -33,7 +33,7 @@ def start_optimizer(lineage: Lineage, settings: TrainSettings) -> Folder | None:
             f"{wanted}, whose optimizer state is not in {kept} (train.save_optimizer keeps it); "
             "set train.keep_optimizer=false to begin with an empty one"
         )
-    before = lineage.workspace.update(head.id).read_json(PLAN)["recipe"]["train"]
+    before = read_plan(lineage.workspace, head.id)["recipe"]["train"]
     for name in FITTING:
         if before[name] != getattr(settings, name):
             raise UsageError(

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NotRequired, cast
 
 import orjson
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.commits import (
     COMMITS,
@@ -17,7 +19,6 @@ from pipeline.commits import (
     Log,
     State,
     digest,
-    file_of,
     number_of,
     read_log,
 )
@@ -27,12 +28,14 @@ from pipeline.workspace import RECORD, Workspace
 from stages.errors import DamagedError, UsageError
 from stages.model_folder import dtype_of
 from stages.replay import Carried, carried
+from stages.shapes import OPEN, checked, read_as, understood
 from stages.storage import Folder
 from stages.train import Schedule
 
 UPDATE = "update.json"
 PLAN = "plan.json"
 ID = re.compile(r"\d{4,}-.+")  # an update's: its number, and the arrival's name
+GATE = TypeAdapter(GateSettings)
 RELEASES = "releases.json"  # made from the log, for people and other programs; nothing here depends on it
 
 
@@ -102,7 +105,9 @@ class Lineage:
         self._read()
 
     def _read(self) -> None:
+        known = known_commits(self.workspace.folder)  # first: another command may commit between the two looks
         self.log = read_log(self.workspace.folder)
+        refuse_shorter(self.log, known)
         finished = self.log.finished
         self.updates = [read_update(self.workspace, name, commit) for name, commit in finished.items()]
         begun = find_begun(self.workspace, finished)
@@ -256,7 +261,6 @@ class Lineage:
             raise UsageError(f"update {name}: its release is not there any more ({model})")
 
     def _commit(self, commit: Commit) -> None:
-        refuse_shorter(self.log)
         self.log.append(commit)
         self.workspace.folder.write_json(RELEASES, pointer(self.log))
         self._read()
@@ -283,7 +287,8 @@ def read_update(workspace: Workspace, name: str, commit: Commit) -> Update:
             f"{folder}/{UPDATE}: expected the record that was committed, of digest {commit.record}, found one of "
             f"{found}; restore it from a copy of the workspace"
         )
-    return Update(**orjson.loads(data))
+    with understood(f"{folder}/{UPDATE}, a record of another version"):
+        return Update(**orjson.loads(data))
 
 
 def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str]:
@@ -306,10 +311,9 @@ def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str
     return sorted(begun, key=number_of)
 
 
-def refuse_shorter(log: Log) -> None:
-    """``DamagedError`` where ``releases.json`` knows of commits that the log has not: nothing may take their place."""
-    known, following = known_commits(log.folder), file_of(len(log.commits))
-    if known > len(log.commits) and not (log.folder / COMMITS).exists(following):
+def refuse_shorter(log: Log, known: int) -> None:
+    """``DamagedError`` where ``releases.json`` knows of more commits than the log has: nothing may take their place."""
+    if known > len(log.commits):
         raise DamagedError(
             f"{log.folder}/{COMMITS}: ends with commit {len(log.commits) - 1}, but {RELEASES} knows of {known - 1}: "
             f"the last ones are lost. Restore them, or rebuild them with `rewarm verify --repair {log.folder}`"
@@ -337,10 +341,28 @@ def commit_of(update: Update, record: str) -> Commit:
     return Commit("update", update.finished, update.id, update.state, because, record)
 
 
+class Plan(TypedDict):
+    """What ``plan.json`` says of an update that was begun."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    arrival: str
+    data: dict[str, str]
+    started: NotRequired[str]
+
+
+PLANS = TypeAdapter(Plan)
+
+
+def read_plan(workspace: Workspace, name: str) -> dict[str, Any]:
+    """What an update was begun with."""
+    return cast(dict[str, Any], read_as(workspace.update(name), PLAN, PLANS))
+
+
 def policy_of(workspace: Workspace) -> TrunkPolicy:
     """The trunk policy of a workspace's recipe; the default where it has none, or no record yet."""
-    recipe = workspace.record().get("recipe", {}) if workspace.folder.exists(RECORD) else {}
-    return GateSettings.model_validate(recipe.get("gate", {})).trunk
+    recipe = workspace.record()["recipe"] if workspace.folder.exists(RECORD) else {}
+    return checked(recipe.get("gate", {}), GATE, f"{workspace.folder}/{RECORD}: recipe.gate").trunk
 
 
 __all__ = [
@@ -354,4 +376,5 @@ __all__ = [
     "Lineage",
     "Update",
     "policy_of",
+    "read_plan",
 ]

@@ -15,6 +15,7 @@ from pipeline.making import Making
 from pipeline.planner.cost import planned_and_actual
 from pipeline.steps import now
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
+from stages.shapes import stage_manifest
 
 # An update's state, by the outcome of the gate's verdict.
 STATES: dict[str, State] = {"passed": "released", "refused": "refused", "held": "undecided"}
@@ -29,7 +30,7 @@ def losses_before(making: Making) -> tuple[Mapping[str, float], list[str]]:
     if current is None:
         return {}, []
     folders = (making.workspace.update(current.id) / "evaluation", making.folder / "evaluation")
-    ways = [folder.manifest()["identity"]["settings"] for folder in folders if folder.committed()]
+    ways = [stage_manifest(folder)["identity"]["settings"] for folder in folders if folder.committed()]
     measured = [{name: way.get(name) for name in ("seq_len", "reading")} for way in ways]
     if measured and measured[0] != measured[-1]:
         changed = "; ".join(differences(measured[0], measured[-1]))
@@ -118,7 +119,7 @@ def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
     if verdict is not None:
         state = STATES[verdict.outcome]
         done = replace(done, state=state, gate=asdict(verdict), seconds=making.runner.seconds, files=files_made(making))
-    trunk = (making.folder / "trunk").manifest()["outcome"]
+    trunk = stage_manifest(making.folder / "trunk")["outcome"]
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
     if making.plan is not None:
         done = replace(done, plan=planned_and_actual(making.plan, done, making.recipe.cost))

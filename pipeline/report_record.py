@@ -2,16 +2,53 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline import report, summary
-from pipeline.lineage import PLAN, REFUSED, UNDECIDED, Lineage, Update
+from pipeline.lineage import PLAN, REFUSED, UNDECIDED, Lineage, Update, read_plan
 from pipeline.report.record import State
 from pipeline.steps import now
 from pipeline.workspace import Workspace
 from stages import ingest
+from stages.ingest.account import AccountRecord
+from stages.shapes import OPEN, read_as, stage_manifest
 from stages.storage import Folder
 from stages.train import CURVE
+
+
+class Step(TypedDict):
+    """One training step of a curve."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    tokens: float
+    loss: float | None
+    lr: float
+    grad_norm: float | None
+
+
+class Look(TypedDict):
+    """The losses of a look at validation."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    tokens: float
+    losses: dict[str, float | None]
+
+
+class Curve(TypedDict):
+    """What ``curve.json`` says."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    steps: list[Step]
+    validation: list[Look]
+
+
+ACCOUNTS, CURVES = TypeAdapter(AccountRecord), TypeAdapter(Curve)
 
 
 def report_record(lineage: Lineage, versions: dict[str, str]) -> report.WorkspaceRecord:
@@ -41,7 +78,7 @@ def report_dataset(workspace: Workspace, name: str, update: Update) -> report.Da
     shown = ("name", "documents", "tokens", "validation_documents", "duplicates", "quarantined")
     folder, text = workspace.dataset(name), None
     if folder.exists(ingest.ACCOUNT):
-        account = folder.read_json(ingest.ACCOUNT)
+        account = cast(dict[str, Any], read_as(folder, ingest.ACCOUNT, ACCOUNTS))
         names = [part.name for part in fields(report.TextRecord)]
         text = report.TextRecord(**{name: account[name] for name in names if name in account})
     removals = [one["sentence"] for one in found["removals"]]
@@ -138,7 +175,7 @@ def started_from(lineage: Lineage, update: Update) -> str | None:
     if not earlier:
         return None
     trunk = lineage.workspace.update(update.id) / "trunk"
-    start = trunk.manifest()["identity"]["inputs"].get("start") if trunk.committed() else None
+    start = stage_manifest(trunk)["identity"]["inputs"].get("start") if trunk.committed() else None
     return next((before.id for before in reversed(earlier) if before.weights.get("trunk") == start), earlier[-1].id)
 
 
@@ -161,7 +198,7 @@ def stage_records(workspace: Workspace, update: Update) -> list[report.StageReco
         )
         for folder in folders
         if folder.committed()
-        for manifest in [folder.manifest()]
+        for manifest in [stage_manifest(folder)]
         if "fingerprint" in manifest
     ]
     return sorted(found, key=lambda stage: stage.finished)
@@ -170,7 +207,7 @@ def stage_records(workspace: Workspace, update: Update) -> list[report.StageReco
 def digests(workspace: Workspace, update: Update) -> dict[str, str]:
     """Of what came in, and of what went out."""
     folder = workspace.update(update.id)
-    begun = folder.read_json(PLAN)["data"] if folder.exists(PLAN) else {}
+    begun = read_plan(workspace, update.id)["data"] if folder.exists(PLAN) else {}
     found = {f"input of {name}": str(digest) for name, digest in begun.items()}
     for name, stages in update.data.items():
         found |= {f"{stage} of {name}": part["digest"] for stage, part in stages.items() if part.get("digest")}
@@ -207,8 +244,9 @@ def report_plan(plan: dict[str, Any]) -> report.PlanRecord:
 
 def curve(folder: Folder) -> dict[str, list[dict[str, Any]]]:
     """What a training run left of its curve."""
-    empty: dict[str, list[dict[str, Any]]] = {"steps": [], "validation": []}
-    return folder.read_json(CURVE) if folder.exists(CURVE) else empty
+    if not folder.exists(CURVE):
+        return {"steps": [], "validation": []}
+    return cast(dict[str, list[dict[str, Any]]], read_as(folder, CURVE, CURVES))
 
 
 def steps(points: dict[str, list[dict[str, Any]]], anneals: bool) -> list[report.CurvePoint]:

@@ -14,6 +14,7 @@ from pipeline.monitoring.stage import Metered, StageReport
 from pipeline.runs.announcer import Announcer
 from stages.digests import FILES, compare, digest_files, files_in, read_table, refuse_damage, write_table
 from stages.errors import UsageError
+from stages.shapes import stage_manifest
 from stages.storage import MANIFEST, Folder
 
 STARTED = "started.json"
@@ -70,7 +71,7 @@ class Runner:
         )
         self.digests[name] = fingerprint(identity)
         if folder.committed():
-            manifest = folder.manifest()
+            manifest = stage_manifest(folder)
             refuse_changes(manifest["identity"], identity, f"{folder}: finished with other settings or inputs")
             self.progress.stage(name, skipped=True)
             self.seconds[name] = manifest["seconds"]

@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from pipeline.lineage import PLAN, Lineage, Update
+from pipeline.lineage import Lineage, Update, read_plan
 from stages import distill
+from stages.shapes import stage_manifest
 
 # Which committed folder stands for which stage, to tell how far an unfinished update is.
 FOLDERS = ("mixture", "initial", "trunk", "release", "evaluation")
@@ -72,12 +73,12 @@ def unfinished(lineage: Lineage) -> list[dict[str, Any]]:
     if name is None:
         return []
     folder = lineage.workspace.update(name)
-    plan = folder.read_json(PLAN)
+    plan = read_plan(lineage.workspace, name)
     steps = [lineage.workspace.dataset(data) for data in plan["data"]]
     if distill.NAME not in lineage.datasets():
         steps.append(lineage.workspace.dataset(distill.NAME))
     steps += [step / "tokens" for step in steps] + [folder / part for part in FOLDERS]
-    manifests = [step.manifest() for step in steps if step.committed()]
+    manifests = [stage_manifest(step) for step in steps if step.committed()]
     outcomes = {manifest["step"]: manifest["outcome"] for manifest in manifests}
     mixture = outcomes.get("replay", {})
     trained = outcomes.get("train", {})
@@ -86,7 +87,7 @@ def unfinished(lineage: Lineage) -> list[dict[str, Any]]:
             "id": name,
             "arrival": plan["arrival"],
             "state": "unfinished",
-            "started": plan["started"],
+            "started": plan.get("started", ""),
             "tokens": {part: mixture.get(part, 0) for part in ("planned", "new", "replayed")},
             "replay": {part: mixture.get(part) for part in ("requested", "achieved", "source", "by_dataset")},
             "schedule": {},

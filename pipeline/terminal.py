@@ -18,6 +18,9 @@ from pipeline.runs.running import Run
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
 STANDING_INTERVAL = 2.0  # seconds between two records of where a run stands
 TICK = 0.5  # seconds between two looks at what is to be shown
+HIDDEN = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # C1 controls; those that turn text round
+SIGNS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+SIGNS |= dict.fromkeys(HIDDEN, 0xFFFD)
 
 
 class Terminal:
@@ -87,11 +90,11 @@ class Terminal:
             self._run = run
             if self.live and run is not None:
                 self._whole = self._bars.add_task(run.journal.update, total=None, figures="", left="")
-        self.console.print(f"\n[bold]{name}[/bold]" if self.live else name)
+        self.console.print(f"\n{name}" if self.live else name, style="bold" if self.live else None, markup=False)
 
     def stage(self, name: str, skipped: bool) -> None:
         """A stage begins, or is skipped."""
-        self.console.print(f"  {name}: done before" if skipped else f"  {name}")
+        self.console.print(f"  {name}: done before" if skipped else f"  {name}", markup=False)
         with self._lock:
             self._drop()
             self._stage, self._entered = "" if skipped else name, time.monotonic()
@@ -115,6 +118,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
+        text = visible(text)
         self.console.print(f"    {text}", markup=False)
         with self._lock:
             if self._run is not None:
@@ -265,5 +269,21 @@ def ledger_table(ledger: dict[str, Any]) -> Table:
 
 def result_console() -> Console:
     """Where results are printed: stdout, as wide as its content where it is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200, file=sys.stdout, no_color=True)
+    console = Console(highlight=False, markup=False)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, width=200, file=sys.stdout, no_color=True)
+
+
+def visible(value: Any) -> Any:
+    """A text, or a JSON value's texts, with control characters as their visible signs (U+2400 and on).
+
+    Documents bring their own languages, hosts and sources: none of it may move a terminal's cursor or turn text round.
+    """
+    if isinstance(value, str):
+        return value.translate(SIGNS)
+    if isinstance(value, dict):
+        return {visible(key): visible(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(visible(part) for part in value)
+    return value

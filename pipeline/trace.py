@@ -18,6 +18,7 @@ from stages.documents import read_shards
 from stages.errors import StageError, UsageError
 from stages.mixture import Mixture
 from stages.progress import Progress
+from stages.shapes import understood
 from stages.storage import Folder
 from stages.tokens import TokenSet, TokenStream, read_selection
 
@@ -93,7 +94,8 @@ def trunks(lineage: Lineage, name: str | None) -> list[Trunk]:
     for update in updates:
         folder = lineage.workspace.update(update.id) / "mixture"
         if folder.exists(replay.MIXTURE):
-            mixture = Mixture.from_json(folder.read_json(replay.MIXTURE))
+            with understood(f"{folder}/{replay.MIXTURE}"):
+                mixture = Mixture.from_json(folder.read_json(replay.MIXTURE))
             sets = replay.token_sets(folder, mixture, lambda dataset: train_tokens(lineage.workspace, dataset))
             found.append(Trunk(update, mixture, sets))
     return found
@@ -209,7 +211,7 @@ def describe(folder: Folder, split: str, rows: Iterable[int]) -> Iterator[Traced
     left = list(rows)
     first = 0
     for name in shards.files(".parquet"):
-        with pq.ParquetFile(shards.local(name)) as shard:
+        with understood(f"{shards}/{name}"), pq.ParquetFile(shards.local(name)) as shard:
             for group in range(shard.num_row_groups):
                 count = shard.metadata.row_group(group).num_rows
                 inside = [row for row in left if first <= row < first + count]

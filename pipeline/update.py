@@ -17,7 +17,7 @@ from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize,
 from pipeline.handover import start_optimizer
 from pipeline.importing import import_base, take_over
 from pipeline.learning import run_anneal, run_evaluate, run_start, run_train
-from pipeline.lineage import PLAN, UPDATE, Lineage, Update
+from pipeline.lineage import PLAN, UPDATE, Lineage, Update, read_plan
 from pipeline.making import Data, Making, Tokenizer, earlier_datasets
 from pipeline.monitoring.stage import update_labels
 from pipeline.planner.plan import settle
@@ -97,7 +97,7 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
             f"update {lineage.unfinished} is not finished: run it again as it was begun, or drop it with "
             f"`rewarm discard {workspace.folder}`"
         )
-    before = workspace.update(wanted).read_json(PLAN) if lineage.unfinished else {}
+    before = read_plan(workspace, wanted) if lineage.unfinished else {}
     started, stored = before.pop("started", None), before.pop("plan", None)
     recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress)
     refuse_carried(lineage, recipe)
@@ -143,7 +143,7 @@ def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
     known = lineage.ingested()
     if distill.NAME not in known:
         distill.discard_drafts(workspace.dataset(distill.NAME))
-    for dataset in [*workspace.update(name).read_json(PLAN)["data"], distill.NAME]:
+    for dataset in [*read_plan(workspace, name)["data"], distill.NAME]:
         if dataset not in known:
             for part in ("documents", "validation", "tokens", MANIFEST, STARTED):
                 workspace.dataset(dataset).delete(part)

@@ -3,20 +3,34 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.fs as pafs
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.lease import Lease, hold
 from stages.disk import REMOVED, remove
 from stages.errors import DamagedError, UsageError
+from stages.shapes import OPEN, read_as
 from stages.storage import Folder
+
+
+class WorkspaceRecord(TypedDict):
+    """What ``workspace.json`` says."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    format: int
+    recipe: dict[str, Any]
+
 
 FORMAT_VERSION = 2
 CONVERTED_FORMAT = 1  # of workspaces without a log of commits: `rewarm convert`
 BUCKETS = ("s3", "gs", "gcs")
 RECORD = "workspace.json"
 LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # where folders are deleted
+RECORDS = TypeAdapter(WorkspaceRecord)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -63,8 +77,7 @@ class Workspace:
 
     def record(self) -> dict[str, Any]:
         """``workspace.json``."""
-        value: dict[str, Any] = self.folder.read_json(RECORD)
-        return value
+        return cast(dict[str, Any], read_as(self.folder, RECORD, RECORDS))
 
     def dataset(self, name: str) -> Folder:
         """The folder of a dataset."""

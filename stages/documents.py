@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from stages.shapes import understood
 from stages.storage import Folder
 
 DOCUMENT_SCHEMA = pa.schema(
@@ -50,5 +51,5 @@ def shard_writer(path: Path, schema: pa.Schema = DOCUMENT_SCHEMA) -> pq.ParquetW
 def read_shards(folder: Folder, columns: list[str] | None = None, batch_size: int = 1024) -> Iterator[pa.RecordBatch]:
     """The documents of a folder in their order: shard by shard, row by row, ``batch_size`` rows at a time."""
     for name in folder.files(".parquet"):
-        with pq.ParquetFile(folder.local(name)) as shard:
+        with understood(f"{folder}/{name}"), pq.ParquetFile(folder.local(name)) as shard:
             yield from shard.iter_batches(batch_size=batch_size, columns=columns)

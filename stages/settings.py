@@ -13,7 +13,9 @@ PLACEMENT: dict[str, Any] = {"placement": True}
 class Settings(BaseModel):
     """Frozen settings of one stage; the string under a field is its documentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result, as JSON types: everything but placement, in nested settings too."""

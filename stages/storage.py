@@ -21,7 +21,7 @@ import xxhash
 from stages.buckets import FLAT, download, files_below
 from stages.copies import kept_copy
 from stages.disk import REMOVED, claim, remove, set_aside, share, sync
-from stages.errors import UsageError
+from stages.errors import DamagedError, UsageError
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
 
@@ -167,8 +167,15 @@ class Folder:
             return bytes(stream.read())
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's value."""
-        return orjson.loads(self.read(name))
+        """A JSON file's value; ``DamagedError`` where it is no JSON, ``OSError`` where it cannot be read."""
+        data = self.read(name)
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            found = "an empty file" if not data else f"something else ({error})"
+            raise DamagedError(
+                f"{self}/{name}: expected JSON, found {found}; restore the file from a copy of the workspace"
+            ) from error
 
     def manifest(self) -> dict[str, Any]:
         """The folder's commit marker."""

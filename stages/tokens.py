@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.errors import UsageError
+from stages.shapes import understood
 from stages.storage import Folder
 
 FORMAT_VERSION = 1
@@ -145,8 +146,9 @@ class TokenStream:
         pieces, ends, formats = [_NO_PIECES], [np.empty(0, np.int64)], set()
         position, seen = 0, 0
         for name in folder.files(".arrow"):
-            reader = pa.ipc.open_file(pa.memory_map(str(folder.local(name))))
-            formats.add(TokenFormat.of(reader.schema, f"{folder}/{name}"))
+            with understood(f"{folder}/{name}"):
+                reader = pa.ipc.open_file(pa.memory_map(str(folder.local(name))))
+                formats.add(TokenFormat.of(reader.schema, f"{folder}/{name}"))
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
                 chosen = _chosen(rows, seen, batch.num_rows)

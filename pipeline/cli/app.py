@@ -1,20 +1,24 @@
 """The application object, errors as exit codes, and how results are printed."""
 
 import json
+import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import typer
 
 from pipeline.cluster import hush
-from pipeline.terminal import lineage_table, removal_lines, result_console, seconds_table
+from pipeline.terminal import lineage_table, removal_lines, result_console, seconds_table, visible
 from stages.errors import StageError, UsageError
 
+TRACEBACK = "REWARM_TRACEBACK"  # environment variable: errors that no check foresaw are shown in full
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 app = typer.Typer(
@@ -36,9 +40,10 @@ def show(found: dict[str, Any] | None, dry_run: bool) -> None:
         print_json(found)
         return
     console = result_console()
-    console.print(lineage_table(found))
-    console.print(seconds_table(found))
-    for line in removal_lines(found):
+    shown = visible(found)
+    console.print(lineage_table(shown))
+    console.print(seconds_table(shown))
+    for line in removal_lines(shown):
         console.print(line, markup=False)
 
 
@@ -53,11 +58,39 @@ def exits() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        typer.echo(f"rewarm: {error}", err=True)
+        typer.echo(f"rewarm: {visible(str(error))}", err=True)
         sys.exit(2)
     except StageError as error:
-        typer.echo(f"rewarm: {error}", err=True)
+        typer.echo(f"rewarm: {visible(str(error))}", err=True)
         sys.exit(1)
+    except OSError as error:
+        typer.echo(f"rewarm: {visible(describe(error))}", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        typer.echo(f"rewarm: {visible(unexpected(error))}", err=True)
+        sys.exit(1)
+
+
+def describe(error: OSError) -> str:
+    """A file or network error in one line."""
+    if error.filename is None:
+        return " ".join(str(error).split()) or type(error).__name__
+    missing = isinstance(error, FileNotFoundError)
+    advice = "; if it belongs to a workspace, restore it from a copy" if missing else ""
+    return f"{os.fsdecode(error.filename)}: {error.strerror or type(error).__name__}{advice}"
+
+
+def unexpected(error: Exception) -> str:
+    """An error that no check foresaw, in one line: of our own making, or of a file that is damaged in a new way."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    said = " ".join(str(error).split())[:300]
+    return (
+        f"{type(error).__name__}{place}: {said}. `rewarm verify WORKSPACE` names damaged files; if it finds none, this "
+        f"is a fault of rewarm ({TRACEBACK}=1 shows all of it)"
+    )
 
 
 @contextmanager

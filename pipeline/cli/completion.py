@@ -11,7 +11,7 @@ from pipeline.config import presets, settings
 from pipeline.lineage import Lineage
 from pipeline.runs.journal import logged_updates
 from pipeline.workspace import Workspace
-from stages.errors import UsageError
+from stages.errors import StageError, UsageError
 
 
 def update_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -46,6 +46,6 @@ def setting_keys(incomplete: str) -> list[tuple[str, str]]:
 def _of_workspace(context: typer.Context, incomplete: str, names: Callable[[Workspace], Iterable[str]]) -> list[str]:
     try:
         workspace = Workspace.open(str(context.params.get("workspace") or ""))
-    except (UsageError, OSError):
+    except (UsageError, StageError, OSError):
         return []
     return [name for name in names(workspace) if name.startswith(incomplete)]

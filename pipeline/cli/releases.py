@@ -10,7 +10,7 @@ from pipeline.cli.app import app, print_json
 from pipeline.cli.options import DryRunOption, JsonOption, WorkspaceArgument
 from pipeline.releases import actions as release_actions
 from pipeline.releases.prune import KEEP
-from pipeline.terminal import Terminal, result_console, short
+from pipeline.terminal import Terminal, result_console, short, visible
 
 PANEL = "Releases"
 
@@ -81,7 +81,7 @@ def verify(
     if as_json:
         print_json(found)
     else:
-        show_verified(found)
+        show_verified(visible(found))
     if not found["ok"]:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ from pipeline.lineage import REFUSED, UNDECIDED
 from pipeline.planner.view import plan_view
 from pipeline.study import BASELINES, EARLY_STOP, Options
 from pipeline.study import table as study_table
-from pipeline.terminal import Terminal, result_console
+from pipeline.terminal import Terminal, result_console, visible
 from stages.errors import UsageError
 
 PANEL = "Updates"
@@ -90,7 +90,7 @@ def plan(
     if as_json:
         print_json(found)
     else:
-        result_console().print(plan_view(found))
+        result_console().print(plan_view(visible(found)))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -15,9 +15,9 @@ from pipeline.config import load_recipe, presets, settings
 from pipeline.runs import view as run_view
 from pipeline.runs.journal import DONE, read_standing
 from pipeline.schedule.plot import phases_table, terminal_chart
-from pipeline.terminal import Terminal, ledger_table, result_console
+from pipeline.terminal import Terminal, ledger_table, result_console, visible
 from pipeline.workspace import Workspace
-from stages.errors import UsageError
+from stages.errors import DamagedError, UsageError
 
 PANEL = "Looking"
 SHOWN_STEPS = 12  # of a document's reads
@@ -38,7 +38,12 @@ def status(
             raise UsageError("--watch shows, --json prints once: give one of them")
         run_view.watch(opened, lambda: actions.status(workspace), result_console())
         return
-    found, standing, at = actions.status(workspace), read_standing(opened.folder), time.time()
+    found, at = actions.status(workspace), time.time()
+    try:
+        standing = read_standing(opened.folder)
+    except DamagedError as error:  # it tells of a run alone; the lineage is shown all the same
+        typer.echo(f"rewarm: {visible(str(error))}", err=True)
+        standing = None
     if as_json:
         print_json({**found, "run": run_view.run_record(standing, at)})
         return
@@ -62,7 +67,7 @@ def logs(
     home = Workspace.open(workspace).folder
     try:
         for text in run_view.follow(home, run_view.chosen_log(home, update), follow):
-            typer.echo(text)
+            typer.echo(visible(text))
     except KeyboardInterrupt:
         return
 
@@ -157,9 +162,9 @@ def trace(
     if as_json:
         print_json(found)
     elif "documents" in found:
-        show_documents(found["documents"])
+        show_documents(visible(found["documents"]))
     else:
-        result_console().print(ledger_table(found))
+        result_console().print(ledger_table(visible(found)))
 
 
 def show_documents(documents: list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from stages import evaluate
 from stages.evaluate.orders import NUM_ORDERS
 from stages.evaluate.run import RELEASE, losses_file
 from stages.evaluate.tasks import task_name
+from stages.shapes import stage_manifest
 from stages.storage import Folder
 
 ORDER = "order"
@@ -71,7 +72,7 @@ class Gate:
         if not evaluation.committed():
             return ["it was not evaluated"]
         before, after = (
-            {name: value for name, value in folder.manifest()["identity"]["settings"].items() if name != "tasks"}
+            {name: value for name, value in stage_manifest(folder)["identity"]["settings"].items() if name != "tasks"}
             for folder in (evaluation, self.candidate)
         )
         return differences(before, after)

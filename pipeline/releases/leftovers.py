@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
 from pipeline.handover import OPTIMIZER
-from pipeline.lineage import HELD_BACK, PLAN, UPDATE, Lineage, Update
+from pipeline.lineage import HELD_BACK, PLAN, UPDATE, Lineage, Update, read_plan
 from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 from stages import distill, train
+from stages.shapes import OPEN, read_as
 
 KNOWN = {  # at a workspace's top; hidden files are the lease's and the system's
     *("workspace.json", "releases.json", "commits", "tokenizer", "datasets", "dedup", "updates", "studies", "report"),
@@ -16,6 +20,17 @@ KNOWN = {  # at a workspace's top; hidden files are the lease's and the system's
 }
 RECORDED = ("quarantine", "account.json")  # of an arrival that was dropped: they stay, to be looked at
 UNKNOWN = "unknown"
+
+
+class Brought(TypedDict):
+    """What any update's record says of its datasets."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    datasets: list[str]
+
+
+BROUGHT = TypeAdapter(Brought)
 
 
 @dataclass(frozen=True)
@@ -102,11 +117,11 @@ def of_data(lineage: Lineage) -> Iterator[Leftover]:
 def brought(workspace: Workspace) -> set[str]:
     """Every dataset that any update's record or plan names, finished, refused or under way."""
     found: set[str] = set()
-    for folder in (workspace.update(name) for name in (workspace.folder / "updates").folders()):
-        if folder.exists(UPDATE):
-            found.update(folder.read_json(UPDATE)["datasets"])
-        if folder.exists(PLAN):
-            found.update(folder.read_json(PLAN)["data"])
+    for name in (workspace.folder / "updates").folders():
+        if workspace.update(name).exists(UPDATE):
+            found.update(read_as(workspace.update(name), UPDATE, BROUGHT)["datasets"])
+        if workspace.update(name).exists(PLAN):
+            found.update(read_plan(workspace, name)["data"])
     return found
 
 

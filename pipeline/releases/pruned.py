@@ -1,12 +1,28 @@
 """What was taken out of an update to save space: ``pruned.json`` in its folder says which weights, and when."""
 
-from typing import Any
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
+from stages.shapes import OPEN, read_as
 from stages.storage import Folder
 
 PRUNED = "pruned.json"
+
+
+class PrunedPart(TypedDict):
+    """What was pruned of a trunk or a release."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    at: str
+    files: list[str]
+
+
+PARTS = TypeAdapter(dict[str, PrunedPart])
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
@@ -17,8 +33,7 @@ def weight_files(model: Folder) -> list[str]:
 
 def read_pruned(update: Folder) -> dict[str, Any]:
     """What was pruned of an update: part → when, how much, and the names of the files."""
-    value: dict[str, Any] = update.read_json(PRUNED) if update.exists(PRUNED) else {}
-    return value
+    return cast(dict[str, Any], read_as(update, PRUNED, PARTS)) if update.exists(PRUNED) else {}
 
 
 def is_pruned(update: Folder, part: str) -> bool:

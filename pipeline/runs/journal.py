@@ -9,12 +9,13 @@ import os
 import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import orjson
+from pydantic import TypeAdapter
 
 from pipeline.steps import now
 from stages.errors import StageError
+from stages.shapes import read_as
 from stages.storage import Folder
 
 LOGS = "logs"
@@ -49,6 +50,9 @@ class Standing:
     def alive(self, at: float) -> bool:
         """Whether the run gave a sign of life of late."""
         return self.state == RUNNING and at - self.time < QUIET_AFTER
+
+
+STANDINGS = TypeAdapter(Standing)
 
 
 class TextLog:
@@ -102,8 +106,7 @@ def read_standing(home: Folder) -> Standing | None:
     folder = home / LOGS
     if not folder.exists(PROGRESS):
         return None
-    found: dict[str, Any] = folder.read_json(PROGRESS)
-    return Standing(**found)
+    return read_as(folder, PROGRESS, STANDINGS)
 
 
 def logged_updates(home: Folder) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pipeline.arrival import Arrival
 from pipeline.base import distilled_tokens
 from pipeline.config import Recipe
-from pipeline.lineage import PLAN, Lineage
+from pipeline.lineage import PLAN, Lineage, read_plan
 from pipeline.runs.journal import DONE, FAILED, RUNNING, STOPPED, Journal, Standing
 from pipeline.runs.pace import Itinerary, Work, expected_seconds
 from pipeline.workspace import Workspace
@@ -94,7 +94,7 @@ def foresee(lineage: Lineage, update: str, datasets: Sequence[str], recipe: Reci
     if not lineage.updates:
         return Itinerary(names, {})
     before = lineage.updates[-1]
-    plan = (folder.read_json(PLAN).get("plan") if folder.exists(PLAN) else None) or {}
+    plan = (read_plan(lineage.workspace, update).get("plan") if folder.exists(PLAN) else None) or {}
     budget, trained = recipe.budget.update_tokens, before.tokens.get("planned", 0)
     grows = budget / trained if budget and trained else 1.0
     return Itinerary(names, expected_seconds(names, before.seconds, grows, plan.get("seconds") or {}))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import xxhash
+from pydantic import TypeAdapter
 
 from pipeline.lineage import Update
 from pipeline.steps import fingerprint
@@ -14,7 +15,9 @@ from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
 from stages import distill, ingest
 from stages.documents import document_id
+from stages.ingest.account import AccountRecord
 from stages.progress import Progress
+from stages.shapes import read_as, stage_manifest
 from stages.split import TRAIN, VALIDATE, Hashes, contains, digest_parts, read_index
 from stages.storage import MANIFEST, Folder
 from stages.tokenize.files import SPLITS, format_of, token_batches
@@ -23,6 +26,7 @@ from stages.tokenizer_folder import Definition
 
 RESTORE = "restore the file from a copy of the workspace"
 ROWS = 256
+ACCOUNTS = TypeAdapter(AccountRecord)
 
 
 @dataclass
@@ -42,7 +46,7 @@ def checked_manifest(folder: Folder, findings: Findings, remedy: str = RESTORE) 
         findings.add(name, "the manifest of a finished stage", "no such file", remedy)
         return None
     with findings.reading(name, "a manifest as a stage writes it", remedy):
-        manifest = folder.manifest()
+        manifest = stage_manifest(folder)
         findings.checked["manifests"] += 1
         findings.compare(name, "fingerprint", fingerprint(manifest["identity"]), manifest["fingerprint"], remedy)
         if isinstance(manifest["outcome"], dict):
@@ -177,7 +181,7 @@ class DatasetCheck:
         """What was refused, and the account of it, can be read."""
         if self.folder.exists(ingest.ACCOUNT):
             with self.findings.reading(self.findings.name(self.folder, ingest.ACCOUNT), "an account", RESTORE):
-                self.folder.read_json(ingest.ACCOUNT)
+                read_as(self.folder, ingest.ACCOUNT, ACCOUNTS)
         refused = self.folder / "quarantine"
         for name in refused.files(".parquet"):
             with (

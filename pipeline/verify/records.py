@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import orjson
 
 from pipeline.commits import Log, digest, read_log
-from pipeline.lineage import ID, PLAN, RELEASES, UPDATE, Update, pointer
+from pipeline.lineage import ID, PLAN, RELEASES, UPDATE, Update, pointer, read_plan
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -26,7 +26,7 @@ def check_records(workspace: Workspace, findings: Findings) -> Log | None:
             check_record(workspace, name, log, findings)
         if folder.exists(PLAN) or folder.exists(UPDATE):
             with findings.reading(findings.name(folder, PLAN), "what the update was asked for", RESTORE):
-                folder.read_json(PLAN)
+                read_plan(workspace, name)
     for name in log.finished if log else ():
         if not workspace.update(name).exists(UPDATE):
             findings.add(f"updates/{name}/{UPDATE}", "the record of a finished update", "no such file", RESTORE)

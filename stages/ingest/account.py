@@ -8,13 +8,44 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from typing_extensions import TypedDict
+
 from stages.ingest.clean.urls import host_of
 from stages.ingest.records import Document, Refusal
+from stages.shapes import OPEN
 
 READ = "read"
 DOMAINS_A_SHARD = 1000  # of a shard's hosts, the most frequent ones are kept, so that an account stays small
 DOMAINS_SHOWN = 100
 QUALITY_BINS = 20  # of equal width, for qualities from 0 to 1
+
+
+class StepRecord(TypedDict):
+    """What ``account.json`` says of one step."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    name: str
+    documents_in: int
+    documents_out: int
+    bytes_in: int
+    bytes_out: int
+    reasons: dict[str, int]
+
+
+class AccountRecord(TypedDict):
+    """What ``account.json`` says of a dataset."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    steps: list[StepRecord]
+    languages: dict[str, int]
+    domains: dict[str, int]
+    lengths: dict[str, int]
+    qualities: dict[str, int]
+    earlier: dict[str, dict[str, int]]
+    decontaminated: dict[str, int]
+    lost: list[dict[str, Any]]
 
 
 @dataclass
