@@ -1,37 +1,36 @@
-"""The main text of an HTML page, with its title, date and language; the page is parsed once."""
+"""The document of an HTML page: its main text, with its title, date and language; the page is parsed once."""
 
-import re
 from datetime import datetime
+from typing import NamedTuple
 
-import numpy as np
-from resiliparse.extract.html2text import extract_plain_text
-from resiliparse.parse.html import HTMLTree
+from selectolax.lexbor import LexborHTMLParser
 
 from stages.ingest.clean.charset import decode_page
 from stages.ingest.clean.codes import normalise_language
+from stages.ingest.clean.complexity import CPU_SECONDS, why_complex
+from stages.ingest.clean.guarded import extract_guarded
+from stages.ingest.clean.main_text import main_text
 from stages.ingest.records import EXCERPT, Document, Refusal, make_document
 from stages.ingest.settings import IngestSettings
 from stages.ingest.timestamps import parse_timestamp
 
 INVALID_CHARSET = "invalid charset"
 NO_MAIN_TEXT = "no main text"
+TOO_COMPLEX = "page too complex"
 DATES = (
     ("meta[property='article:published_time']", "content"),
     ("meta[itemprop='datePublished']", "content"),
     ("time[datetime]", "datetime"),
 )
-# The layout's blanks: at a line's end, and more than one empty line (a page's nested blocks leave dozens).
-LINE_END = re.compile(r"[^\S\n]+\n")
-EMPTY_LINES = re.compile(r"\n{3,}")
-# Telling main content from the rest looks at every element's ancestors, about 0.1 µs each: a page of unclosed tags
-# could take hours. Above this many pairs of element and ancestor (some seconds) a page gives all of its text.
-MAX_PAIRS = 5 * 10**7
-# First two letters of tags that end where the next begins, or hold nothing: they open without closing.
-FLAT = [
-    int.from_bytes(pair, "big")
-    for pair in (b"br", b"hr", b"im", b"li", b"me", b"in", b"td", b"th", b"tr", b"dt", b"dd")
-]
-FLAT += [int.from_bytes(b"p" + end, "big") for end in (b">", b" ", b"\n", b"a")]
+
+
+class Page(NamedTuple):
+    """What a page says."""
+
+    text: str
+    title: str | None
+    date: str | None  # as the page writes it
+    language: str | None  # ISO 639-1
 
 
 def extract_page(
@@ -42,80 +41,54 @@ def extract_page(
     Without a ``timestamp`` the page's own date counts. Its language is what ``<html lang>`` says, a hint: detection
     comes later. What is refused has an empty location, for the caller to fill.
     """
-    page = decode_page(html, declared_charset)
-    if page is None:
+    source = decode_page(html, declared_charset)
+    if source is None:
         detail = f"text in a known encoding expected, declared {declared_charset or 'none'}; no encoding reads it"
         return Refusal("", INVALID_CHARSET, detail, html[:EXCERPT])
-    tree = HTMLTree.parse(page)
-    text = main_text(tree, main_content=ancestor_pairs(page) <= MAX_PAIRS)
-    if not text:
+    complexity = why_complex(source)
+    found = extract_guarded(source) if complexity else read_page(source)
+    if found is None:
+        detail = f"a page that is read in {CPU_SECONDS} s of CPU time expected, found {complexity}"
+        return Refusal("", TOO_COMPLEX, detail, html[:EXCERPT])
+    page = Page(*found)
+    if not page.text:
         return Refusal("", NO_MAIN_TEXT, "main text expected, found markup or navigation only", html[:EXCERPT])
     fields = {
         settings.url: url,
-        settings.timestamp: timestamp or page_date(tree),
-        settings.language: page_language(tree),
-        settings.title: page_title(tree),
+        settings.timestamp: timestamp or parse_timestamp(page.date),
+        settings.language: page.language,
+        settings.title: page.title,
     }
-    return make_document("", text, fields, settings, html)
+    return make_document("", page.text, fields, settings, html)
 
 
-def main_text(tree: HTMLTree, main_content: bool = True) -> str:
-    """The page's text without navigation, forms, comments and what only a script would show.
-
-    Paragraphs, list marks and the line breaks of preformatted text stay; a no-break space, which is layout in HTML,
-    becomes a space.
-    """
-    text = extract_plain_text(
-        tree,
-        preserve_formatting=True,
-        main_content=main_content,
-        list_bullets=True,
-        alt_texts=False,
-        links=False,
-        form_fields=False,
-        noscript=False,
-        comments=False,
-        post_meta=False,
-    )
-    text = LINE_END.sub("\n", text.replace("\xa0", " "))
-    return EMPTY_LINES.sub("\n\n", text).strip()
+def read_page(source: str) -> Page:
+    """Parse a page and read it."""
+    tree = LexborHTMLParser(source.encode("utf-8", "replace"))
+    return Page(main_text(tree), page_title(tree), page_date(tree), page_language(tree))
 
 
-def ancestor_pairs(page: str) -> int:
-    """At most how many pairs of an element and its ancestor a page has: its tags times their greatest depth."""
-    tags = page.count("<")
-    if tags * tags <= MAX_PAIRS:
-        return tags * tags
-    letters = np.frombuffer(page.lower().encode("ascii", "replace") + b"    ", np.uint8).astype(np.uint16)
-    opening = np.flatnonzero(letters[:-4] == ord("<"))
-    closing = letters[opening + 1] == ord("/")
-    first = opening + 1 + closing
-    name = letters[first] << 8 | letters[first + 1]
-    tag = (letters[first] >= ord("a")) & (letters[first] <= ord("z")) & ~np.isin(name, FLAT)
-    depth = np.cumsum(np.where(closing, -1, 1)[tag])
-    return int(depth.max(initial=0)) * len(depth)
-
-
-def page_title(tree: HTMLTree) -> str | None:
+def page_title(tree: LexborHTMLParser) -> str | None:
     """``<title>``, else what the page calls itself for link previews."""
-    title = " ".join((tree.title or "").split())
+    element = tree.css_first("head > title") or tree.css_first("title")
+    title = " ".join(element.text().split()) if element else ""
     return title or attribute(tree, "meta[property='og:title']", "content")
 
 
-def page_date(tree: HTMLTree) -> datetime | None:
-    """When the page says that it was published: the first date of ``DATES`` that is one."""
-    dates = (parse_timestamp(attribute(tree, selector, name)) for selector, name in DATES)
-    return next((date for date in dates if date), None)
+def page_date(tree: LexborHTMLParser) -> str | None:
+    """When the page says that it was published: the first of ``DATES`` that is a date."""
+    dates = (attribute(tree, selector, name) for selector, name in DATES)
+    return next((date for date in dates if date and parse_timestamp(date)), None)
 
 
-def page_language(tree: HTMLTree) -> str | None:
+def page_language(tree: LexborHTMLParser) -> str | None:
     """The language that the page declares, as ISO 639-1."""
-    root = tree.document.document_element if tree.document else None
-    return normalise_language(root.get_attribute("lang")) if root else None
+    root = tree.css_first("html")
+    return normalise_language(root.attributes.get("lang")) if root else None
 
 
-def attribute(tree: HTMLTree, selector: str, name: str) -> str | None:
+def attribute(tree: LexborHTMLParser, selector: str, name: str) -> str | None:
     """An attribute of the first element that the selector finds, or None where it is missing or blank."""
-    found = tree.document.query_selector(selector) if tree.document else None
-    value = found.get_attribute(name) if found else None
+    found = tree.css_first(selector)
+    value = found.attributes.get(name) if found else None
     return value.strip() or None if value else None

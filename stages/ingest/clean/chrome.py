@@ -1,0 +1,166 @@
+"""Names by which pages mark what is not their text: navigation, footers, sidebars, comments, banners.
+
+Names are compared whole (``comments``, ``site-footer``), never as parts of others: ``comments-open`` is a theme's word
+for an article. A name only proposes; what the element holds decides (see ``main_text.py``).
+"""
+
+import re
+from collections.abc import Iterable
+
+NAVIGATION, FOOT, HEAD, SIDE, ASIDE = "navigation", "foot", "head", "side", "aside"
+COMMENTS, META, EXTRA, BANNER, FORM = "comments", "meta", "extra", "banner", "form"
+
+TAGS = {"nav": NAVIGATION, "footer": FOOT, "header": HEAD, "aside": ASIDE, "form": FORM, "dialog": BANNER}
+ROLES = {
+    "navigation": NAVIGATION,
+    "menu": NAVIGATION,
+    "menubar": NAVIGATION,
+    "tablist": NAVIGATION,
+    "toolbar": NAVIGATION,
+    "search": FORM,
+    "contentinfo": FOOT,
+    "banner": HEAD,
+    "complementary": ASIDE,
+    "dialog": BANNER,
+    "alertdialog": BANNER,
+}
+WORDS = {
+    NAVIGATION: """
+        nav navbar navigation navmenu menu mainmenu topmenu submenu dropdown breadcrumb breadcrumbs crumbs
+        pagination pager paging pagenav toc tableofcontents table-of-contents localtoc globaltoc
+        sphinxsidebar skip-links tabs page-numbers prev-next prevnext next-prev navlinks nav-links
+        navigation-links bottomnav topnav sidenav jumplist navbox catlinks mw-jump-link printfooter
+    """,
+    FOOT: """
+        footer foot colophon copyright copyrights legal site-info siteinfo bottom-bar footnav
+    """,
+    HEAD: """
+        site-header masthead topbar top-bar page-header global-header siteheader header-top
+    """,
+    SIDE: """
+        sidebar side-bar sidebars widget widgets widget-area rail right-rail left-rail sidecol side-column
+        leftbar rightbar sidemenu
+    """,
+    COMMENTS: """
+        comments comment-list commentlist comments-list comments-area comment-area comment-section comments-
+        section comment-respond respond disqus_thread disqus-thread commentarea comment-thread comment-tree
+        comment comment-form comments-container js-comments-container
+    """,
+    META: """
+        byline dateline post-meta entry-meta article-meta postmeta meta-info post-info posted-on post-date
+        entry-date published timestamp author-box author-bio post-author tags taglist tag-list post-tags
+        entry-tags tags-links cat-links post-footer entry-footer article-footer entry-utility reading-time
+        postdetails post-details
+    """,
+    EXTRA: """
+        share sharing sharedaddy share-buttons share-links social social-links social-media social-share
+        social-icons follow follow-us addthis addtoany related related-posts related-articles related-links
+        related-stories recommended recommendations read-more-links read-next popular popular-posts trending
+        more-stories you-may-like yarpp jp-relatedposts newsletter newsletter-signup subscribe subscription
+        signup sign-up login signin ad ads advert advertisement advertising adsbygoogle sponsored sponsor
+        promo promoted promotion outbrain taboola search searchbox search-box search-form language-switcher
+        lang-switch languages toolbar post-navigation post-nav feedback donate rating ratings edit-page
+        edit-this-page was-this-helpful
+    """,
+    BANNER: """
+        cookie cookies cookie-banner cookie-notice cookie-consent cookiebar consent gdpr cc-window modal
+        popup overlay lightbox toast alert-banner announcement-bar notification-bar onetrust-consent-sdk
+    """,
+}
+KINDS = {word: kind for kind, words in WORDS.items() for word in words.split()}
+# What may stand around such a word.
+BEFORE = re.compile(
+    r"^(?:l|m|c|o|js|wp|wp-block|site|page|global|main|post|entry|article|blog|the|primary|secondary|md|theme|vp)-"
+)
+AFTER = re.compile(
+    r"-(?:wrapper|wrap|container|inner|outer|area|section|block|box|bar|panel|module|region|component|holder|menu|links|list"
+    r"|content|widget|nav|column|col|\d+)$"
+)
+# Small parts of a line that are no part of its sentence, and line numbers of code.
+SKIPPED = frozenset(
+    [
+        "headerlink",
+        "anchor",
+        "anchorjs-link",
+        "anchor-link",
+        "hash-link",
+        "heading-anchor",
+        "permalink",
+        "mw-editsection",
+        "sr-only",
+        "screen-reader-text",
+        "visually-hidden",
+        "visuallyhidden",
+        "skip-link",
+        "skip-to-content",
+        "skip-nav",
+        "linenos",
+        "lineno",
+        "linenumber",
+        "linenumbers",
+        "line-number",
+        "line-numbers",
+        "line-numbers-rows",
+        "blob-num",
+        "gutter",
+        "hljs-ln-numbers",
+        "linenodiv",
+        "rouge-gutter",
+        "copy-button",
+        "copybtn",
+        "clipboard-copy",
+        "mathjax",
+        "mathjax_display",
+        "mathjax_preview",
+        "mathjax_svg",
+        "noprint",
+        "reference-accessdate",
+    ]
+)
+CODE_LINES = frozenset({"blob-code", "blob-code-inner", "hljs-ln-code", "js-file-line", "code-line"})
+MAIN = frozenset(
+    [
+        "main",
+        "content",
+        "maincontent",
+        "main-content",
+        "post-content",
+        "entry-content",
+        "article-content",
+        "article-body",
+        "articlebody",
+        "post-body",
+        "postbody",
+        "post",
+        "entry",
+        "story-body",
+        "markdown-body",
+        "mw-parser-output",
+        "mw-content-text",
+        "bodycontent",
+        "page-content",
+        "body-content",
+        "rst-content",
+        "document",
+        "hentry",
+        "prose",
+        "theme-doc-markdown",
+    ]
+)
+DISCUSSION = frozenset({"hnmain", "comment-tree", "commentarea", "nestedlisting", "threadlist"})
+
+
+def kind_of(names: Iterable[str]) -> str | None:
+    """The kind of chrome that an element's classes and id propose."""
+    for name in names:
+        if name in KINDS:
+            return KINDS[name]
+        stem = name.split("__")[0].split("--")[0].replace("_", "-")
+        for _ in range(3):
+            if stem in KINDS:
+                return KINDS[stem]
+            shorter = AFTER.sub("", BEFORE.sub("", stem))
+            if shorter == stem:
+                break
+            stem = shorter
+    return None
