@@ -131,6 +131,7 @@ MAIN = frozenset(
         "articlebody",
         "post-body",
         "postbody",
+        "fatitem",
         "post",
         "entry",
         "story-body",

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-CPU_SECONDS = 5
+CPU_SECONDS = 3
 MAX_PAIRS = 2 * 10**7  # of a tag and an element open around it
 MAX_REOPENED = 10**6  # of a tag and a formatting element left open before it
 MAX_ATTRIBUTES = 1000  # of one tag
@@ -19,9 +19,10 @@ LONG_TAG = 4000  # characters from which a tag is looked at for its attributes
 TAG = re.compile(r"""<[a-zA-Z/](?:[^"'<>]|"[^"]*"|'[^']*')*""")
 ATTRIBUTE = re.compile(r"""[^\s"'>/=]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]+))?""")
 # First two letters of tags that hold nothing, or that end where the next begins …
-FLAT = [b"br", b"hr", b"im", b"me", b"in", b"td", b"th", b"tr", b"dt", b"dd", b"p>", b"p ", b"p\n", b"pa"]
-# … and of those that are opened again: a, b, big, code, em, font, i, s, small, strong, tt, u.
-FORMATTING = [b"a ", b"b>", b"b ", b"bi", b"co", b"em", b"fo", b"i>", b"i ", b"s>", b"s ", b"sm", b"st", b"tt", b"u>"]
+FLAT = [b"br", b"hr", b"im", b"li", b"me", b"in", b"td", b"th", b"tr", b"dt", b"dd", b"p>", b"p ", b"p\n", b"pa"]
+# … and of those that are opened again: a, b, big, em, font, i, s, small, strong, tt, u.
+FORMATTING = [b"a ", b"a>", b"a\n", b"b>", b"b ", b"bi", b"em", b"fo", b"i>", b"i ", b"s>", b"s ", b"sm", b"st", b"tt"]
+FORMATTING += [b"u>", b"u "]
 ROOTS = [b"bo", b"ht"]  # whose attributes are gathered on one element
 
 

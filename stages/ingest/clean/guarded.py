@@ -20,7 +20,7 @@ CLOCK_SECONDS = 20 * CPU_SECONDS  # on a machine that has no time for it at all
 
 
 def extract_guarded(source: str) -> list[str | None] | None:
-    """What ``read_page`` gives; None where it takes more than its time or memory."""
+    """What ``read_complex_page`` gives; None where it takes more than its time or memory."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
@@ -42,7 +42,7 @@ def extract_guarded(source: str) -> list[str | None] | None:
 
 def main() -> None:
     """Read one page from standard input."""
-    from stages.ingest.clean.extract import read_page
+    from stages.ingest.clean.extract import read_complex_page
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 1 + CPU_SECONDS
@@ -50,7 +50,7 @@ def main() -> None:
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     source = sys.stdin.buffer.read().decode()
-    sys.stdout.write(json.dumps(read_page(source)))
+    sys.stdout.write(json.dumps(read_complex_page(source)))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ HEADINGS = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
 CONTROLS = frozenset({"button", "label"})
 CELLS = frozenset({"td", "th"})
 LISTS = frozenset({"ul", "ol", "menu"})
-CONTAINERS = frozenset(["ul", "ol", "dl", "div", "table", "section", "p", "center", "menu"])
+CONTAINERS = frozenset({"ul", "ol", "dl", "div", "table", "tr", "td", "section", "p", "center", "menu"})
 BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
 LINE_END = re.compile(r"[^\S\n]+\n")
 EMPTY_LINES = re.compile(r"\n{3,}")
@@ -369,7 +369,7 @@ class Reader:
             self.heading = 0
         elif tag == "li":
             self.prefix = ""
-        if frame.kind or (tag in CONTAINERS and not self.in_main):
+        if frame.kind or (tag in CONTAINERS and not (self.in_main or frame.main)):
             self.judge(frame)
 
     def br(self) -> None:
@@ -472,8 +472,12 @@ def main_text(tree: LexborHTMLParser) -> str:
     body = tree.body or tree.root
     reader = Reader()
     walk(body, reader)
-    text = "".join(written(choose(reader)))
-    return EMPTY_LINES.sub("\n\n", LINE_END.sub("\n", text)).strip()
+    return tidy("".join(written(choose(reader))))
+
+
+def tidy(text: str) -> str:
+    """The text without blanks at its lines' ends, and with one empty line in a row at most."""
+    return EMPTY_LINES.sub("\n\n", LINE_END.sub("\n", text.replace("\xa0", " "))).strip()
 
 
 def walk(root: LexborNode | None, reader: Reader) -> None:
