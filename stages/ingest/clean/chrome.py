@@ -27,9 +27,9 @@ ROLES = {
 WORDS = {
     NAVIGATION: """
         nav navbar navigation navmenu menu mainmenu topmenu submenu dropdown breadcrumb breadcrumbs crumbs
-        pagination pager paging pagenav toc tableofcontents table-of-contents localtoc globaltoc
-        sphinxsidebar skip-links tabs page-numbers prev-next prevnext next-prev navlinks nav-links
-        navigation-links bottomnav topnav sidenav jumplist navbox catlinks mw-jump-link printfooter
+        pagination pager paging pagenav toc tableofcontents table-of-contents localtoc globaltoc sphinxsidebar
+        skip-links tabs page-numbers prev-next prevnext next-prev navlinks nav-links navigation-links bottomnav
+        topnav sidenav jumplist navbox catlinks mw-jump-link printfooter
     """,
     FOOT: """
         footer foot colophon copyright copyrights legal site-info siteinfo bottom-bar footnav
@@ -38,33 +38,32 @@ WORDS = {
         site-header masthead topbar top-bar page-header global-header siteheader header-top
     """,
     SIDE: """
-        sidebar side-bar sidebars widget widgets widget-area rail right-rail left-rail sidecol side-column
-        leftbar rightbar sidemenu
+        sidebar side-bar sidebars widget widgets widget-area rail right-rail left-rail sidecol side-column leftbar
+        rightbar sidemenu
     """,
     COMMENTS: """
-        comments comment-list commentlist comments-list comments-area comment-area comment-section comments-
-        section comment-respond respond disqus_thread disqus-thread commentarea comment-thread comment-tree
-        comment comment-form comments-container js-comments-container
+        comments comment-list commentlist comments-list comments-area comment-area comment-section comments-section
+        comment-respond respond disqus_thread disqus-thread commentarea comment-thread comment-tree comment
+        comment-form comments-container js-comments-container
     """,
     META: """
         byline dateline post-meta entry-meta article-meta postmeta meta-info post-info posted-on post-date
-        entry-date published timestamp author-box author-bio post-author tags taglist tag-list post-tags
-        entry-tags tags-links cat-links post-footer entry-footer article-footer entry-utility reading-time
-        postdetails post-details
+        entry-date published timestamp author-box author-bio post-author tags taglist tag-list post-tags entry-tags
+        tags-links cat-links post-footer entry-footer article-footer entry-utility reading-time postdetails
+        post-details
     """,
     EXTRA: """
         share sharing sharedaddy share-buttons share-links social social-links social-media social-share
         social-icons follow follow-us addthis addtoany related related-posts related-articles related-links
         related-stories recommended recommendations read-more-links read-next popular popular-posts trending
-        more-stories you-may-like yarpp jp-relatedposts newsletter newsletter-signup subscribe subscription
-        signup sign-up login signin ad ads advert advertisement advertising adsbygoogle sponsored sponsor
-        promo promoted promotion outbrain taboola search searchbox search-box search-form language-switcher
-        lang-switch languages toolbar post-navigation post-nav feedback donate rating ratings edit-page
-        edit-this-page was-this-helpful
+        more-stories you-may-like yarpp jp-relatedposts newsletter newsletter-signup subscribe subscription signup
+        sign-up login signin ad ads advert advertisement advertising adsbygoogle sponsored sponsor promo promoted
+        promotion outbrain taboola search searchbox search-box search-form language-switcher lang-switch languages
+        toolbar post-navigation post-nav feedback donate rating ratings edit-page edit-this-page was-this-helpful
     """,
     BANNER: """
-        cookie cookies cookie-banner cookie-notice cookie-consent cookiebar consent gdpr cc-window modal
-        popup overlay lightbox toast alert-banner announcement-bar notification-bar onetrust-consent-sdk
+        cookie cookies cookie-banner cookie-notice cookie-consent cookiebar consent gdpr cc-window modal popup
+        overlay lightbox toast alert-banner announcement-bar notification-bar onetrust-consent-sdk
     """,
 }
 KINDS = {word: kind for kind, words in WORDS.items() for word in words.split()}

@@ -524,6 +524,11 @@ def choose(reader: Reader) -> list[Block]:
         prose = prose_of(group.items)
         if not group.sure and group.kind != chrome.COMMENTS and (prose > 2 * kept or (prose and kept < PROSE)):
             back.add(id(group))
+    if kept < ENOUGH:  # an index, whose links are its text
+        rest = sum(item.weight for item in reader.items if isinstance(item, Block))
+        links = [group for group in groups if group.kind == "links"]
+        if sum(weight_of(group) for group in links) > rest:
+            back |= {id(group) for group in links}
     blocks = list(brought(reader.items, back))
     if not blocks:  # nothing but what was set aside: prose in it, or links that are the page
         back |= {id(group) for group in groups if prose_of(group.items) or group.kind == "links"}
@@ -537,6 +542,11 @@ def asides(items: "list[Block | Aside]") -> Iterator[Aside]:
         if isinstance(item, Aside):
             yield item
             yield from asides(item.items)
+
+
+def weight_of(group: Aside) -> int:
+    """Bytes of a group's own blocks."""
+    return sum(item.weight for item in group.items if isinstance(item, Block))
 
 
 def prose_of(items: "list[Block | Aside]") -> int:
