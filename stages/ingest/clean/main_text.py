@@ -568,10 +568,11 @@ def without_ends(blocks: list[Block]) -> list[Block]:
     main = sum(block.prose for block in blocks if block.main == 2)
     if main >= ENOUGH and main * 4 >= 3 * sum(block.prose for block in blocks):
         blocks = [block for block in blocks if block.main or block.prose or block.heading == 1]
-    end = len(blocks)
-    while end and not blocks[end - 1].main and is_notice(blocks[end - 1]):
+    end, rest = len(blocks), sum(block.prose for block in blocks) // 4  # a page of links is no end of a text
+    while end and not blocks[end - 1].main and is_notice(blocks[end - 1]) and rest >= blocks[end - 1].weight:
         end -= 1
-    return blocks[:end] if end else blocks
+        rest -= blocks[end].weight
+    return blocks[:end]
 
 
 def is_notice(block: Block) -> bool:

@@ -164,6 +164,23 @@ def test_nothing_but_links_is_no_main_text_unless_it_is_the_page() -> None:
     assert text_of("<ul><li><a href=1>One</a></li><li><a href=2>Two</a></li></ul>") == "• One\n  • Two"
 
 
+def test_an_index_of_links_is_its_page_s_text() -> None:
+    rows = "".join(f"<tr><td><a href={number}>symbol_{number}</a></td></tr>" for number in range(50))
+    text = text_of(f"{NAV}<h1>Symbols</h1><p>All of them.</p><table>{rows}</table>")
+    assert text.startswith("Symbols\n\nAll of them.\n\nsymbol_0\nsymbol_1\n")
+    assert text.endswith("symbol_49")
+    assert text_of(f"{NAV}<table>{rows}</table>").count("symbol_") == 50
+
+
+@pytest.mark.parametrize(
+    "name", ["section", "chapter", "book", "part", "titlepage", "list", "panel", "box", "col-2", "inner"]
+)
+def test_words_of_layout_are_no_chrome(name: str) -> None:
+    assert text_of(f"<div class={name}><h2>Why</h2><p>{P}</p></div><div class={name}><h2>How</h2><p>{P}</p></div>") == (
+        f"Why\n\n{P}\n\nHow\n\n{P}"
+    )
+
+
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from(["<ul>", "<li>x", "</ul>", "<table>", "<td>y", "<tr>", "<pre>", "</pre>", "<nav>", "<a href=x>", "</a>", "<p>",
                                  "<form>", "</form>", "<math>", "<rt>", "<br>", "<h1>z", "</h1>", "<main>", "</main>", "text ", "</div>"])))  # fmt: skip
