@@ -1,6 +1,5 @@
 """Run a stage once: fingerprint it, skip it when committed, refuse it when something changed, time and record it."""
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 import orjson
 import xxhash
 
+from pipeline.attempts import ATTEMPTS, attempt
 from pipeline.config import differences
 from pipeline.monitoring.stage import Metered, StageReport
 from pipeline.runs.announcer import Announcer
@@ -85,10 +85,10 @@ class Runner:
         folder.write_json(STARTED, identity)
         folder.delete(FILES)  # of an attempt that was killed
         self.progress.stage(name, skipped=False)
-        start = time.perf_counter()
-        done = work()
-        self.files[folder] = seal(folder, keeps)
-        self.seconds[name] = round(time.perf_counter() - start, 3)
+        with attempt(folder) as attempts:
+            done = work()
+            self.files[folder] = seal(folder, keeps)
+        self.seconds[name] = round(sum(one["seconds"] for one in attempts), 3)
         manifest = {
             "step": name,
             "fingerprint": self.digests[name],
@@ -96,6 +96,7 @@ class Runner:
             "outcome": asdict(done),  # type: ignore[call-overload]
             FILES: self.files[folder],
             "seconds": self.seconds[name],
+            "attempts": len(attempts),
             "finished": now(),
         }
         folder.write_json(MANIFEST, manifest)
@@ -110,7 +111,7 @@ def seal(folder: Folder, keeps: Keeps) -> str:
     """
     if folder.exists(FILES):
         return str(xxhash.xxh3_128_hexdigest(folder.read(FILES)))
-    table = digest_files(folder, files_in(folder, (*keeps.without, STARTED, MANIFEST, FILES)))
+    table = digest_files(folder, files_in(folder, (*keeps.without, STARTED, ATTEMPTS, MANIFEST, FILES)))
     for other in keeps.beside:
         place = other.relative_to(folder)
         table |= {f"{place}/{name}": found for name, found in digest_files(other, files_in(other)).items()}

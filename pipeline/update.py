@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.arrival import Arrival
+from pipeline.attempts import ATTEMPTS
 from pipeline.base import check_masked
 from pipeline.config import Recipe
 from pipeline.effects import refuse_carried
@@ -145,7 +146,7 @@ def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
         distill.discard_drafts(workspace.dataset(distill.NAME))
     for dataset in [*read_plan(workspace, name)["data"], distill.NAME]:
         if dataset not in known:
-            for part in ("documents", "validation", "tokens", MANIFEST, STARTED):
+            for part in ("documents", "validation", "tokens", MANIFEST, STARTED, ATTEMPTS):
                 workspace.dataset(dataset).delete(part)
             workspace.dedup(dataset).delete()
     if not lineage.updates:

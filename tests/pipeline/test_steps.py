@@ -1,9 +1,11 @@
 """A step runs once; what changed under it is refused with what differs."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
 
+from pipeline.attempts import read_attempts
 from pipeline.steps import ChangedError, Keeps, Runner, fingerprint
 from stages.digests import read_table
 from stages.errors import DamagedError
@@ -121,3 +123,25 @@ def test_a_new_version_of_a_stage_is_another_step(folder: Folder) -> None:
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
     assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_seconds_and_failures_of_all_attempts_add_up(folder: Folder) -> None:
+    def fail() -> Count:
+        time.sleep(0.2)
+        raise RuntimeError("a worker died")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            Runner(Watcher()).run("count", fail, Count, folder, {}, {})
+    killed = [*read_attempts(folder), {"seconds": 100.0, "done": False}]
+    folder.write_json("attempts.json", killed)
+    runner = Runner(Watcher())
+    runner.run("count", lambda: Count(1), Count, folder, {}, {})
+    assert 100.4 <= runner.seconds["count"] < 110
+    manifest = folder.manifest()
+    assert (manifest["attempts"], manifest["seconds"]) == (4, runner.seconds["count"])
+    assert [one["done"] for one in read_attempts(folder)] == [False, False, False, True]
+    assert b"attempts" not in folder.read("files.json")
+    again = Runner(Watcher())
+    again.run("count", fail, Count, folder, {}, {})
+    assert again.seconds == runner.seconds
