@@ -1,6 +1,7 @@
 # make install | demo | test | lint | test-faults | bench.  PYTHON=python3.12 make install chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
+PART ?= 1/1
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -24,10 +25,11 @@ demo: install
 	$(BIN)/rewarm demo --dir demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -m "not faults and not gpu" --durations=15
+	$(BIN)/python -m pytest -m "not faults and not gpu" -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
 
+# make test-faults PART=2/4: the second of four parts, each under an hour on two cores; without PART, all of it
 test-faults: install
-	$(BIN)/python -m pytest -m "faults"
+	$(BIN)/python -m pytest -m "faults" --splits $(lastword $(subst /, ,$(PART))) --group $(firstword $(subst /, ,$(PART)))
 
 lint: install
 	$(BIN)/ruff check .

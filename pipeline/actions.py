@@ -213,6 +213,8 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     paths = given(data, "a plan")
     lineage = Lineage(workspace, recipe.gate.trunk)
     require_base(lineage)
+    refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
+    refuse_carried(lineage, recipe)
     if save is not None and not save.absolute().parent.is_dir():
         raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}")
     inputs = find(paths, lineage, recipe.ingest, terminal)

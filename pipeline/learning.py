@@ -84,7 +84,9 @@ def run_train(
     making: Making, start: Start, mixture: replay.ReplayOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
 ) -> train.TrainOutcome:
     """Continue pre-training: the trunk."""
-    job = trunk_job(making)
+    job, weight = trunk_job(making), making.recipe.train.kl_weight
+    if weight and making.lineage.updates and not job.holds_to_teacher:
+        making.runner.progress.note(f"train.kl_weight {weight:g} is not applied: this update replays nothing")
     return making.runner.run(
         "train",
         lambda: train.run(job, making.runner.progress, making.watchers),

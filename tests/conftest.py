@@ -22,3 +22,11 @@ def ray_cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=forked)
     yield
     ray.shutdown()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for parallel runs: one process has the Ray cluster, begins first and shares it; others take files."""
+    for item in items:
+        shares_ray = "ray_cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.location[0]))
+    items.sort(key=lambda item: "ray_cluster" not in getattr(item, "fixturenames", ()))

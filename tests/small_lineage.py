@@ -1,14 +1,16 @@
 """A small lineage on real text, and the command line in processes of its own: what the end-to-end tests share."""
 
 import ast
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import psutil
@@ -60,15 +62,28 @@ def docstrings() -> Iterator[str]:
 
 
 def rewarm(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """One command, in a process of its own, to its end; on the tests' Ray where there is one, as a submitted job is."""
-    environment = {**os.environ, **joining()}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, check=False, timeout=1000, env=environment
-    )
+    """One command to its end: in this process if it has a Ray, which the command then uses; else in one of its own."""
+    if not ray.is_initialized():
+        return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=1000)
+    from pipeline.cli import main
+
+    words, out, err, code = list(map(str, arguments)), io.StringIO(), io.StringIO(), 0
+    before, sys.argv = sys.argv, ["rewarm", *words]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:  # as the interpreter would: the traceback on stderr, and 1
+        traceback.print_exc(file=err)
+        code = 1
+    finally:
+        sys.argv = before
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def joining() -> dict[str, str]:
-    """What makes a command join this process's Ray instead of starting its own."""
+    """Environment that makes a process join this one's Ray instead of starting its own."""
     return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address} if ray.is_initialized() else {}
 
 

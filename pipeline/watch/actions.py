@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline import base
 from pipeline.config import Recipe, apply_settings
+from pipeline.effects import refuse_carried, refuse_without_effect
 from pipeline.lineage import Lineage
 from pipeline.planner.plan import require_base
 from pipeline.watch.book import HELD, Book
@@ -42,7 +43,10 @@ def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
     recipe = base.recipe_of(workspace)
     changed = apply_settings(recipe, settings.sets)
     base.refuse_fixed(recipe, changed)
-    require_base(Lineage(workspace))
+    lineage = Lineage(workspace, changed.gate.trunk)
+    require_base(lineage)
+    refuse_without_effect(recipe, changed, settings.sets, lineage)
+    refuse_carried(lineage, changed)
     limited = settings.max_cost is not None or settings.max_total_cost is not None
     if limited and changed.cost.per_worker_hour is None:
         raise UsageError("a limit on cost needs the price of a worker: --set cost.per_worker_hour=PRICE")

@@ -89,6 +89,10 @@ def branch(
     """The training of the branch, and what it reads in words."""
     sources = best_sources(trunk.mixture, best) if settings.data == BEST else ()
     read = reading(trunk.mixture, settings, sources)
+    left = sorted({source.dataset for source in trunk.mixture.new} - {source.dataset for source in sources})
+    if sources and left:
+        short = f"without {', '.join(left)}, of which the best part fills no sequence of {trunk.mixture.seq_len} tokens"
+        read = dataclasses.replace(read, what=f"{read.what}, {short}")
     views = {source.key: best[source.dataset] for source in sources}
     known = {source.dataset: trunk.shards.get(source.key) for source in trunk.mixture.new}
     shards = {source.key: table for source in sources if (table := known.get(source.dataset)) is not None}
