@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from stages.documents import document_id
 from stages.ingest import GUARD, Guards, IngestSettings, find_inputs, run
 from stages.ingest.decontaminate.grams import gram_hashes, word_spans, words_of
+from stages.ingest.decontaminate.guards import holds
 from stages.ingest.run import ACCOUNT
 from stages.progress import Silent
 from stages.storage import Folder
@@ -246,7 +247,7 @@ def found_again(training: Sequence[str], held_out: Sequence[str], out: Path) -> 
     """
     rng = random.Random(0)
     there = np.unique(np.concatenate([gram_hashes(text, RUN) for text in training]))
-    own = [passage for passage in passages(held_out, rng) if not np.isin(gram_hashes(passage, RUN), there).any()]
+    own = [passage for passage in passages(held_out, rng) if not holds(there, gram_hashes(passage, RUN)).any()]
     planted = own[: min(PLANTED, len(training) // 2)]
     texts, names = list(training), {}
     for host, passage in zip(rng.sample(range(len(training)), len(planted)), planted, strict=True):
