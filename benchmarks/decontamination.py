@@ -21,7 +21,6 @@ import re
 import shutil
 import struct
 import sys
-import sysconfig
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ PLANTED = 300
 PLANTED_WORDS = (30, 60)
 RUN = 13
 TAKEN_GOAL, RECALL_GOAL = 0.02, 0.99
-PACKAGES = Path(sysconfig.get_path("purelib"))
+PACKAGES = Path(pq.__file__).parents[1]  # where this interpreter has its packages from
 DOCS = Path("/usr/share/doc")
 CONTEXT, BATCH = 256, 16  # bytes of a sequence, sequences of a step
 GREETING = (
