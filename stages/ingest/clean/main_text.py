@@ -410,9 +410,9 @@ class Reader:
     def judge(self, frame: Frame) -> None:
         """Set aside what an element holds, if it is chrome."""
         held = self.items[frame.start :]
-        if not held:
-            return
         blocks = [item for item in held if isinstance(item, Block)]
+        if not blocks:
+            return
         weight = sum(block.weight for block in blocks)
         linked = sum(block.linked for block in blocks)
         prose = sum(block.prose for block in blocks)
@@ -537,11 +537,12 @@ def choose(reader: Reader) -> list[Block]:
 
 
 def asides(items: "list[Block | Aside]") -> Iterator[Aside]:
-    """All groups set aside, also those within others."""
-    for item in items:
-        if isinstance(item, Aside):
-            yield item
-            yield from asides(item.items)
+    """All groups set aside, also those within others, which may be thousands deep."""
+    left = [item for item in items if isinstance(item, Aside)]
+    while left:
+        group = left.pop()
+        yield group
+        left.extend(item for item in group.items if isinstance(item, Aside))
 
 
 def weight_of(group: Aside) -> int:
@@ -555,12 +556,17 @@ def prose_of(items: "list[Block | Aside]") -> int:
 
 
 def brought(items: "list[Block | Aside]", back: set[int]) -> Iterator[Block]:
-    """The blocks that stay."""
-    for item in items:
-        if isinstance(item, Block):
+    """The blocks that stay, in their order."""
+    left = [(iter(items), True)]  # and whether the blocks among them stay
+    while left:
+        rest, stays = left[-1]
+        item = next(rest, None)
+        if item is None:
+            left.pop()
+        elif isinstance(item, Aside):
+            left.append((iter(item.items), id(item) in back))
+        elif stays:
             yield item
-        elif id(item) in back:
-            yield from brought(item.items, back)
 
 
 def without_ends(blocks: list[Block]) -> list[Block]:

@@ -164,6 +164,13 @@ def test_nothing_but_links_is_no_main_text_unless_it_is_the_page() -> None:
     assert text_of("<ul><li><a href=1>One</a></li><li><a href=2>Two</a></li></ul>") == "• One\n  • Two"
 
 
+def test_chrome_nested_thousands_deep_is_read() -> None:
+    assert text_of(f"<h1>Head</h1><p>{P}</p><p>{P}</p>" + "<aside class=sidebar><nav>x" * 1_500).startswith(
+        f"Head\n\n{P}"
+    )
+    assert text_of("<aside>" * 1_500 + f"<p>{P}</p>") == P
+
+
 def test_an_index_of_links_is_its_page_s_text() -> None:
     rows = "".join(f"<tr><td><a href={number}>symbol_{number}</a></td></tr>" for number in range(50))
     text = text_of(f"{NAV}<h1>Symbols</h1><p>All of them.</p><table>{rows}</table>")
