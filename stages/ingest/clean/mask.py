@@ -5,8 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import phonenumbers
+from publicsuffixlist import PublicSuffixList
 
 from stages.ingest.clean.credentials import mask_credentials
 from stages.ingest.records import Document, Refusal
@@ -18,17 +20,69 @@ PHONE = "+1-202-555-0100"  # 555-0100 to 555-0199 are kept for fiction in the No
 
 # ASCII only: a text in Chinese or Japanese writes addresses without blanks around, and all its letters are \w.
 EMAIL_PATTERN = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}@((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9])"
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}@"
+    r"((?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[Xx][Nn]--[A-Za-z0-9-]{1,59}|[A-Za-z]{2,24}))(?![A-Za-z0-9])"
 )
+# Two sentences without a blank between them: ``jane@corp.com.Then``.
+NEXT_SENTENCE = re.compile(r"\.[A-Z][a-z]+$")
+# What only looks like a domain: ``logo@2x.ai`` of an image, ``left-pad@1.2.3-beta.io`` of a package.
+SCALE_OR_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)?x\.|[Vv]?[0-9]+\.[0-9]", re.IGNORECASE)
+# Top-level domains that are also names of Python's arrays: ``W@x.to(device)`` is a product of matrices.
+METHODS = frozenset(
+    ("center", "data", "dot", "ge", "gt", "int", "lt", "map", "mm", "mv", "name", "ne", "new", "prod", "select", "to")
+)
+ATTRIBUTES = frozenset(("data", "mH", "mT"))
+# No person has these names: they are the accounts of repositories.
+REPOSITORY_ACCOUNT = re.compile(r"(?:git|hg|svn|gitea|gitlab|forgejo|gogs|bzr|cvs)@", re.IGNORECASE)
+# The path of ``user@host:path``, as scp, rsync and git write it.
+REMOTE_PATH = re.compile(r":(?:~?/[\w.~]|[\w.~/-]+\.git\b)")
 RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org)|example|invalid|test|localhost)", re.IGNORECASE)
 # What stands before the last part of ``user:password@`` in an address: no e-mail address begins there.
 USERINFO = re.compile(r"://[^\s/@]*$")
 USERINFO_LENGTH = 256
 # These begin with a set of characters, to which a search skips; what must not stand before is looked up after it.
-# Four numbers after "version" are none of a machine's.
-IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)(?<![Vv]ersion .)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
+IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
+# What stands before four numbers that are no machine's: "version" and its kin, ``foo==``, ``foo-``, ``Chrome/``, ``^``.
+BEFORE_VERSION = re.compile(
+    r"(?:(?:version|kernel|firmware|driver|release|build|revision|section|chapter|clause|paragraph|article|figure|"
+    r"table|appendix|annex|upgraded?|downgraded?|updated?|installed)s?|\b(?:ver|rev|sec|fig|oid|ec|tag|see)\.?|§§?|\bv\.)"
+    r"(?: (?:is|was|to|from|of|no\.?|number|the))?[\"']?\s{0,2}[=:]{0,2}\s?[\"'(\[]{0,2}"
+    r"(?:v?[0-9]+(?:\.[0-9]+){1,3}(?:,? (?:to|and|or|through) |, | ?[-\u2013] ?|/))*$"
+    r"|[~^]=?\s?[\"']?$|(?<![\w./@])(?!(?:ip|ipv4|host|addr|address|server|node|from|to)\b)[A-Za-z][\w+-]*[-_/]$"
+    r"|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$",
+    re.IGNORECASE,
+)
+# The name of a product stands before a version (``OpenSSL 1.0.2.1``), whose numbers are small.
+BEFORE_SMALL = re.compile(
+    r"(?<![\w.])(?!(?i:ip|ipv4|ips|host|hosts|addr|address|addresses|server|servers|dns|client|node|peer|gateway|router|"
+    r"remote|source|destination|user|ping|ssh|via|from|to|at|by|and|or|the|is|in|on|if|with|for|use|try|set|add)\b)"
+    r"[A-Z][\w+.-]*[a-z][\w+.-]* $"
+)
+SMALL = 100
+BEFORE_LENGTH = 64
+# What stands behind them: ``.tar.gz``, ``-beta``, or the words of a heading (``2.3.1.1 Scope``).
+AFTER_VERSION = re.compile(
+    r"\.(?:tar|t[gbx]z|zip|whl|deb|rpm|jar|war|exe|msi|dll|so|nupkg|gem|dmg|apk|pkg|egg|7z|iso)\b"
+    r"|[-+](?:alpha|beta|rc|dev|snapshot|pre|post|final|release|git|el[0-9]|[0-9]+(?![0-9.]))",
+    re.IGNORECASE,
+)
+HEADING = re.compile(r" [A-Z][a-z]")
+HEADING_PARTS = 30  # sections of a document are numbered no higher
 # All that is assigned to machines is in 2000::/3 (RFC 4291).
 IPV6_PATTERN = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){1,6}:[0-9A-Fa-f]{1,4}(?!\w|:\w)")
+# What has a telephone number's digits and is none: dates (of years from 1900 on), and numbers with a decimal point.
+DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
+MONTH = r"(?:0?[1-9]|1[0-2])"
+YEAR = r"(?:19|20)[0-9]{2}"
+NO_PHONE = re.compile(
+    rf"(?<![0-9])(?<![0-9)+][ .\-/])(?:{YEAR}([-/.]){MONTH}\1{DAY}(?![0-9])"
+    rf"|{DAY}([-/.]){DAY}\2{YEAR}(?![0-9]|[-/.][0-9]))"
+    r"|(?<![0-9.+(])(?<![0-9)][\-/])(?<!\) )(?<!\+[0-9] )(?<!\+[0-9]{2} )(?<!\+[0-9]{3} )"
+    r"(?:0|[1-9][0-9]?)\.[0-9]{6,}(?![0-9]|[.\-/][0-9])"
+)
+TIME_END = re.compile(r"(?<=[0-9]:)[0-5][0-9](?![0-9])")
+MIN_DIGITS = 6  # some countries have numbers of four, as prices and times have
+BEHIND_PHONE = 8  # characters by which phonenumbers' own rules tell a time (``10:20``) or a word
 # Runs of digits that may be a telephone number: international, or also national ones.
 SEPARATORS = r"0-9 ().\-/\u00a0\u2010-\u2015"
 INTERNATIONAL = re.compile(rf"(?<![0-9A-Za-z])\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
@@ -63,33 +117,83 @@ def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts:
 
 
 def mask_emails(text: str, counts: Counter[str]) -> str:
-    """E-mail addresses, but those at names set aside for documentation (RFC 2606) and ``user@`` within a URL."""
+    """E-mail addresses, but those at names set aside for documentation (RFC 2606) and ``user@`` within a URL.
+
+    The domain must end in one that is registered (publicsuffix.org).
+    """
 
     def masked(found: re.Match[str]) -> str:
+        domain, rest = found[1], ""
+        if not is_registered(domain) and (glued := NEXT_SENTENCE.search(domain)):
+            domain, rest = domain[: glued.start()], glued[0]
         before = text[max(found.start() - USERINFO_LENGTH, 0) : found.start()]
-        if RESERVED.fullmatch(found[1]) or USERINFO.search(before):
+        behind = rest or text[found.end() : found.end() + USERINFO_LENGTH]
+        if (
+            not is_registered(domain)
+            or RESERVED.fullmatch(domain)
+            or USERINFO.search(before)
+            or is_code(found[0], domain, behind)
+        ):
             return found[0]
         counts["email"] += 1
-        return EMAIL
+        return EMAIL + rest
 
     return EMAIL_PATTERN.sub(masked, text)
 
 
+def is_registered(domain: str) -> bool:
+    """Whether a name is below a public suffix, as mail needs it."""
+    return suffixes().privatesuffix(domain.lower()) is not None
+
+
+@cache
+def suffixes() -> PublicSuffixList:
+    """The public suffixes of the installed package, in ASCII as in Unicode; only listed ones count."""
+    return PublicSuffixList(accept_unknown=False)
+
+
+def is_code(address: str, domain: str, behind: str) -> bool:
+    """Whether ``name@domain`` is that of a repository, an image, a package or a product of matrices."""
+    last = domain.rpartition(".")[2]
+    return bool(
+        REPOSITORY_ACCOUNT.match(address)
+        or REMOTE_PATH.match(behind)
+        or SCALE_OR_VERSION.match(domain)
+        or last in ATTRIBUTES
+        or (last in METHODS and behind[:1] in ("(", "["))
+    )
+
+
 def mask_addresses(text: str, counts: Counter[str]) -> str:
-    """Public IP addresses; private ones and those for documentation stay."""
+    """Public IP addresses; private ones, networks (``x.y.z.0``), versions and those for documentation stay."""
 
     def masked(found: re.Match[str]) -> str:
         try:
             address = ipaddress.ip_address(found[0])
         except ValueError:
             return found[0]
-        if not address.is_global or address.is_multicast:
+        if not address.is_global or address.is_multicast or (address.version == 4 and is_version(text, found)):
             return found[0]
         counts["ip"] += 1
         return IPV4 if address.version == 4 else IPV6
 
     text = IPV4_PATTERN.sub(masked, text)
     return IPV6_PATTERN.sub(masked, text) if ":" in text else text
+
+
+def is_version(text: str, found: re.Match[str]) -> bool:
+    """Whether four numbers are those of a version, a section or a network rather than of a machine."""
+    parts = [int(part) for part in found[0].split(".")]
+    line = text.rfind("\n", 0, found.start()) + 1
+    before = text[max(found.start() - BEFORE_LENGTH, line) : found.start()]
+    heads = not before.strip(" \t#*") and max(parts) <= HEADING_PARTS and HEADING.match(text, found.end())
+    return bool(
+        parts[-1] == 0
+        or heads
+        or (max(parts) < SMALL and BEFORE_SMALL.search(before))
+        or BEFORE_VERSION.search(before)
+        or AFTER_VERSION.match(text, found.end())
+    )
 
 
 def mask_phones(text: str, region: str | None, counts: Counter[str]) -> str:
@@ -99,10 +203,14 @@ def mask_phones(text: str, region: str | None, counts: Counter[str]) -> str:
     pattern = ANY_PHONE if region else INTERNATIONAL
     parts, done = [], 0
     for run in pattern.finditer(text):
-        # One character around, as a number within a word is none.
-        begin = max(run.start() - 1, 0)
-        for match in phonenumbers.PhoneNumberMatcher(text[begin : run.end() + 1], region):
-            if match.raw_string != PHONE:
+        minutes = TIME_END.match(text, run.start())
+        # One character before, as a number within a word is none.
+        begin = minutes.end() if minutes else max(run.start() - 1, 0)
+        window = NO_PHONE.sub(lambda other: "|" * len(other[0]), text[begin : run.end() + BEHIND_PHONE])
+        for match in phonenumbers.PhoneNumberMatcher(window, region):
+            digits = sum(map(str.isdigit, match.raw_string))
+            within = done <= begin + match.start < run.end()
+            if within and digits >= MIN_DIGITS and match.raw_string != PHONE:
                 parts += [text[done : begin + match.start], PHONE]
                 done = begin + match.end
                 counts["phone"] += 1
@@ -116,7 +224,7 @@ class MaskStep:
     kinds: tuple[str, ...]
     phone_region: str | None = None
     name: str = "mask-pii"
-    version: int = 1
+    version: int = 2
 
     def __call__(self, document: Document) -> Document | Refusal:
         """The document with placeholders."""

@@ -1,6 +1,7 @@
 """Masks: each kind of personal data, what only looks like it, and that masking is stable."""
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,13 @@ MASKED = [
     ("Write to jane.doe+x@mail.corp.de.", "Write to email@example.com.", {"email": 1}),
     ("邮箱jane@corp.cn请联系", "邮箱email@example.com请联系", {"email": 1}),
     ("a@b.org,c@d.org", "email@example.com,email@example.com", {"email": 2}),
+    ("jane@corp.com.Then we met", "email@example.com.Then we met", {"email": 1}),
+    ("jane@corp.com:secret, (joe@corp.com)", "email@example.com:secret, (email@example.com)", {"email": 2}),
+    ("иван@x jane@xn--e1afmkfd.xn--p1ai", "иван@x email@example.com", {"email": 1}),
+    ("host=151.101.1.69, ip.addr==8.8.4.4", "host=192.0.2.1, ip.addr==192.0.2.1", {"ip": 2}),
+    ("http://151.101.1.69/a ipinfo.io/8.8.8.8", "http://192.0.2.1/a ipinfo.io/192.0.2.1", {"ip": 2}),
+    ("The server answers at 8.8.8.8. Client 8.8.4.4", "The server answers at 192.0.2.1. Client 192.0.2.1", {"ip": 2}),
+    ('8.8.8.8 - - "GET /"', '192.0.2.1 - - "GET /"', {"ip": 1}),
     ("from 8.8.8.8 and 151.101.1.69.", "from 192.0.2.1 and 192.0.2.1.", {"ip": 2}),
     ("at [2a00:1450:4001:81b::200e]:443", "at [2001:db8::1]:443", {"ip": 1}),
     ("2a00:1450:4001:81b::200e: unreachable", "2001:db8::1: unreachable", {"ip": 1}),
@@ -48,6 +56,16 @@ MASKED = [
     ),
 ]
 KEPT = [
+    "logo@2x.png icon@3x.jpg a@1.5x.ai b@2x.io, left-pad@1.2.3-beta.rc, tool@2.0.1-rc.io, getty@tty1.service",
+    "git clone git@github.com:acme/tools.git; ssh -T git@github.com; hg@bitbucket.org:a/b",
+    "jane@code.corp.com:team/tool.git scp a.txt jane@db.corp.com:/var/tmp jane@db.corp.com:~/x",
+    "y = W@x.reshape(-1, 1) + A@B.to(device) - q@k.mT @ v, x@w.data, self.a@self.b.mean(0)",
+    "See section 2.3.1.1. Version=2.0.0.0, Culture, pip install foo==1.2.3.4, foo[all]>=1.2.3.4; kernel is 2.6.32.5",
+    "foo-1.2.3.4.tar.gz Chrome/120.0.6099.109 Firefox/121.0.1.2 1.2.3.4-beta § 4.1.2.3 EC 1.1.1.1 ^1.2.3.4 v. 1.2.3.4",
+    "upgrade from 1.2.3.4 now; Driver Version: 31.0.15.46; 120.0.0.0",
+    "2.4.1.3 Methods of work",
+    "Linux 2.6.32.5, OpenSSL 1.0.2.1, upgrade from 1.2.3.4 to 1.2.3.5, see 4.1.2.3 and 5.1.1.1",
+    '{"version": "5.1.2.3"} AssemblyVersion("5.1.2.3") Foo v5.1.2.3 prices 12.50 16.45 17.35',
     "user@example.com, x@mail.example.org, a@b.test, root@localhost, @property, a @ b, 3@4",
     "10.0.0.1 192.168.1.2 127.0.0.1 192.0.2.55 0.0.0.0 255.255.255.255 224.0.0.1 999.1.1.1 1.2.3.4.5 v1.2.3.4",
     "version 1.2.3.4 of 12.05.2024, 1.2.3",
@@ -84,6 +102,27 @@ def test_national_numbers_need_a_region() -> None:
     text = "Rufen Sie 030 901820 an, Zimmer 12."
     assert mask_text(text, ["phone"])[0] is text
     assert mask_text(text, ["phone"], "DE")[0] == "Rufen Sie +1-202-555-0100 an, Zimmer 12."
+
+
+def test_numbers_that_only_look_like_telephone_numbers_stay() -> None:
+    """Time stamps, decimals and coordinates, under a region; the number beside them goes."""
+    text = (
+        "2024-11-30 10:20:30 INFO start\n2025-01-15 14:05:00 INFO stop\n"
+        "e = 2.7182818284 is a number. Call (415) 555-2671 for help."
+    )
+    assert mask_text(text, ["phone"], "US")[0] == text.replace("(415) 555-2671", "+1-202-555-0100")
+    kept = "1.4142135623 0.4155552671 at 41.87811360, -87.6297982; 10:20 2024-11-30 10.20, 30.11.2024 10:20"
+    assert mask_text(kept, ["phone"], "US")[0] is kept
+    beside = "2024-11-30 415-555-2671, 10:20 415-555-2671"
+    assert mask_text(beside, ["phone"], "US")[0] == beside.replace("415-555-2671", "+1-202-555-0100")
+
+
+@pytest.mark.parametrize("region", ["US", "DE", "FR", "IN", "IT", "SE"])
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d-%m-%Y %H.%M", "%Y-%m-%d %H"])
+def test_no_day_of_the_year_is_a_telephone_number(region: str, form: str) -> None:
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    text = ", then\n".join(f"{start + timedelta(days=day, hours=day, minutes=7 * day):{form}}" for day in range(366))
+    assert mask_text(text, ["phone"], region)[0] is text
 
 
 PIECES = st.sampled_from([*(text for text, _, _ in MASKED), *KEPT, " ", ":", "@", "+", "//", "]", "1", ".", "x", "-"])
