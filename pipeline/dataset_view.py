@@ -46,6 +46,8 @@ def account_view(found: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [steps_table(found["steps"])]
     if reasons := reasons_table(found["steps"]):
         parts.append(reasons)
+    if spared := not_applied_table(found["steps"]):
+        parts.append(spared)
     if found["earlier"]:
         parts.append(earlier_table(found["earlier"]))
     if found["decontaminated"]:
@@ -100,6 +102,20 @@ def reasons_table(steps: list[dict[str, Any]]) -> Table | None:
     table.add_column("documents", justify="right")
     for name, reason, count in rows:
         table.add_row(name, reason, f"{count:,}")
+    return table
+
+
+def not_applied_table(steps: list[dict[str, Any]]) -> Table | None:
+    """What of the rules was not asked of documents in scripts that it is not defined for."""
+    rows = [(step["name"], part, count) for step in steps for part, count in step.get("not_applied", {}).items()]
+    if not rows:
+        return None
+    table = Table(title="what did not apply", title_justify="left")
+    table.add_column("step")
+    table.add_column("part")
+    table.add_column("documents", justify="right")
+    for name, part, count in rows:
+        table.add_row(name, part, f"{count:,}")
     return table
 
 

@@ -6,7 +6,7 @@ Every shard keeps an account; the arrival's is their sum, so it depends on no or
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NotRequired, Protocol, Self, runtime_checkable
 
 from typing_extensions import TypedDict
 
@@ -20,6 +20,16 @@ DOMAINS_SHOWN = 100
 QUALITY_BINS = 20  # of equal width, for qualities from 0 to 1
 
 
+@runtime_checkable
+class PartialStep(Protocol):
+    """A step with parts that are not for every document."""
+
+    name: str
+
+    def not_applied(self, document: Document) -> list[str]:
+        """The parts that were not asked of a document, as names to count by."""
+
+
 class StepRecord(TypedDict):
     """What ``account.json`` says of one step."""
 
@@ -31,6 +41,7 @@ class StepRecord(TypedDict):
     bytes_in: int
     bytes_out: int
     reasons: dict[str, int]
+    not_applied: NotRequired[dict[str, int]]
 
 
 class AccountRecord(TypedDict):
@@ -57,6 +68,7 @@ class StepAccount:
     bytes_in: int = 0
     bytes_out: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    not_applied: Counter[str] = field(default_factory=Counter)  # parts of a rule that some documents were not asked
 
     def count(self, entered: int, left: int | None, reason: str = "") -> None:
         """One document came in with ``entered`` bytes, and left with ``left`` or was refused for ``reason``."""
@@ -75,17 +87,22 @@ class StepAccount:
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
         self.reasons.update(other.reasons)
+        self.not_applied.update(other.not_applied)
 
     def to_json(self, name: str) -> dict[str, Any]:
         """As JSON types, the most frequent reason first."""
-        ordered = sorted(self.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+        ordered, spared = (
+            dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+            for counts in (self.reasons, self.not_applied)
+        )
         return {
             "name": name,
             "documents_in": self.documents_in,
             "documents_out": self.documents_out,
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
-            "reasons": dict(ordered),
+            "reasons": ordered,
+            **({"not_applied": spared} if spared else {}),
         }
 
     @classmethod
@@ -94,6 +111,7 @@ class StepAccount:
         return cls(
             **{name: value[name] for name in ("documents_in", "documents_out", "bytes_in", "bytes_out")},
             reasons=Counter(value["reasons"]),
+            not_applied=Counter(value.get("not_applied", {})),
         )
 
 
@@ -121,6 +139,8 @@ class Account:
         self.steps[READ].count(0, size)
         for step in steps:
             result: Document | Refusal = step(record)
+            if isinstance(step, PartialStep):
+                self.steps[step.name].not_applied.update(step.not_applied(record))
             if isinstance(result, Refusal):
                 self.steps[step.name].count(size, None, result.reason)
                 return result

@@ -10,24 +10,27 @@ from dataclasses import replace
 from stages.ingest.records import Document, Refusal
 from stages.ingest.rules.rule import figure, refusal, setting_path
 from stages.ingest.rules.settings import C4Settings
-from stages.ingest.words import SENTENCE_TERMINAL, num_unspaced
+from stages.ingest.words import LETTERS_A_WORD, SENTENCE_TERMINAL, marks_sentences, num_spelled, num_unspaced
 
 CLOSING_QUOTES = "\"'”’»」』"
 LINE_ENDS = SENTENCE_TERMINAL.union(CLOSING_QUOTES)
 CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
+_INITIALS = "0-9A-Za-z\u00aa-\u02af\u0370-\u058f"  # of alphabets that abbreviate by one letter and a full stop
 # Inside a line a sentence ends with its last marks, and closing quotes or a bracket, before a blank; a single letter
 # before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane would only slow it down.
 _MARKS = "".join(map(re.escape, sorted(mark for mark in SENTENCE_TERMINAL if mark < "\U00010000")))
-SENTENCE_END = re.compile(rf"(?<!\b\w)[{_MARKS}]+[)\]{CLOSING_QUOTES}]*\s|[。！？｡]+(?=[^。！？｡{CLOSING_QUOTES}])")
+SENTENCE_END = re.compile(
+    rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[)\]{CLOSING_QUOTES}]*\s|[。！？｡]+(?=[^。！？｡{CLOSING_QUOTES}])"
+)
 
 
 class C4:
     """The rule ``c4``: returns the document with the lines that are left, or refuses it."""
 
     name: str = "c4"
-    version: int = 1
+    version: int = 2
 
     def __init__(self, settings: C4Settings) -> None:
         self._settings = settings
@@ -37,9 +40,10 @@ class C4:
     def __call__(self, document: Document) -> Document | Refusal:
         """The document with what is left of it, or what refuses it."""
         settings = self._settings
+        marked = marks_sentences(document.text)
         lines = []
         for raw in document.text.splitlines():
-            line = self._sentences(raw)
+            line = self._sentences(raw, marked)
             if not line:
                 continue
             lowered = line.lower()
@@ -52,15 +56,24 @@ class C4:
             if settings.policy and any(policy in lowered for policy in POLICIES):
                 continue
             lines.append(line)
-        return self._left(document, lines)
+        return self._left(document, lines, marked)
 
-    def _sentences(self, raw: str) -> str:
-        """A line without marks of citations; empty where it is too short, has too long a word or ends no sentence."""
+    def not_applied(self, document: Document) -> list[str]:
+        """What asks for marks at a sentence's end, in scripts that have none."""
+        settings = self._settings
+        asked = settings.terminal_punctuation or settings.min_sentences is not None
+        return ["sentence ends: not defined for the script"] if asked and not marks_sentences(document.text) else []
+
+    def _sentences(self, raw: str, marked: bool) -> str:
+        """A line without marks of citations; empty where it is too short, has too long a word or ends no sentence.
+
+        ``marked``: whether the document's script marks the end of a sentence.
+        """
         settings = self._settings
         line = (CITATION.sub("", raw) if settings.citations and "[" in raw else raw).strip()
         if not line:
             return ""
-        if settings.terminal_punctuation and (line[-1] not in LINE_ENDS or line.endswith("...")):
+        if marked and settings.terminal_punctuation and (line[-1] not in LINE_ENDS or line.endswith("...")):
             return ""
         longest = settings.max_word_length
         if longest is not None and len(line) > longest and longest_word(line) > longest:
@@ -69,9 +82,10 @@ class C4:
         too_few = fewest is not None and num_words(line) < fewest
         return "" if too_few else line
 
-    def _left(self, document: Document, lines: list[str]) -> Document | Refusal:
+    def _left(self, document: Document, lines: list[str], marked: bool) -> Document | Refusal:
         """The document of the lines that are left, if they are enough and none has a bad word."""
-        fewest = self._settings.min_sentences or 1  # without a line there is no document
+        fewest = self._settings.min_sentences if marked else None
+        fewest = fewest or 1  # without a line there is no document
         found = num_sentences(lines, fewest)
         if found < fewest:
             detail = f"{figure(found)} found, at least {figure(fewest)} expected in the lines that are left"
@@ -88,8 +102,12 @@ class C4:
 
 
 def num_words(line: str) -> int:
-    """Words between blanks; every character where a script has no spaces."""
-    return len(line.split()) + max(0, num_unspaced(line) - 1)
+    """Words between blanks; where a script has no spaces, its characters, or three letters of Thai and its like."""
+    words = len(line.split())
+    if not (unspaced := num_unspaced(line)):
+        return words
+    spelled = num_spelled(line)
+    return words + max(0, unspaced - spelled + -(-spelled // LETTERS_A_WORD) - 1)
 
 
 def longest_word(line: str) -> int:

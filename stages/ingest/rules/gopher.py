@@ -5,13 +5,19 @@ from collections.abc import Callable, Iterable
 from stages.ingest.rules.measures import Latest, Measures
 from stages.ingest.rules.rule import Quantity, ThresholdRule
 from stages.ingest.rules.settings import GopherQualitySettings, GopherRepetitionSettings
+from stages.ingest.words import is_unspaced
 
 
 def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> ThresholdRule:
     """The rule ``gopher-quality``: length, words, marks and stop words."""
     quantities = [
         Quantity("words", "words", Measures.num_words),
-        Quantity("mean_word_length", "mean word length", Measures.mean_word_length),
+        Quantity(
+            "mean_word_length",
+            "mean word length",
+            Measures.mean_word_length,
+            defined=lambda measures: measures.has_spaced_words,
+        ),
         Quantity("hash_ratio", "hashes per word", Measures.hash_ratio),
         Quantity("ellipsis_ratio", "ellipses per word", Measures.ellipsis_ratio),
         Quantity("bullet_lines", "lines that begin with a bullet", Measures.bullet_lines),
@@ -19,7 +25,7 @@ def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> Threshold
         Quantity("alphabetic_words", "words with a letter", Measures.alphabetic_words),
         Quantity("stop_words", "stop words", StopWords(settings.stop_words)),
     ]
-    return ThresholdRule("gopher-quality", 1, quantities, settings, latest)
+    return ThresholdRule("gopher-quality", 2, quantities, settings, latest)
 
 
 def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> ThresholdRule:
@@ -36,7 +42,7 @@ def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> Thr
         *(_gram("top", Measures.top_gram, n) for n in (2, 3, 4)),
         *(_gram("duplicate", Measures.duplicate_gram, n) for n in (5, 6, 7, 8, 9, 10)),
     ]
-    return ThresholdRule("gopher-repetition", 1, quantities, settings, latest)
+    return ThresholdRule("gopher-repetition", 2, quantities, settings, latest)
 
 
 def _gram(which: str, measure: Callable[[Measures, int], float], n: int) -> Quantity:
@@ -49,10 +55,13 @@ class StopWords:
     def __init__(self, by_language: dict[str, list[str]]) -> None:
         self._forms = {language.lower(): spellings(words) for language, words in by_language.items()}
         self._all = spellings(word for words in by_language.values() for word in words)
+        self._any_unspaced = any(map(is_unspaced, self._all))
 
     def __call__(self, measures: Measures) -> int | None:
-        """The number of different stop words; nothing for a language without a list."""
+        """The number of different stop words; nothing for a language without a list, or a script without one."""
         if measures.language is None:
+            if not (self._any_unspaced or measures.has_spaced_words):
+                return None
             forms = self._all
         else:
             code = measures.language.lower()

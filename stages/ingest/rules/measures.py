@@ -8,13 +8,14 @@ import numpy as np
 
 from stages.ingest.records import Document
 from stages.ingest.rules.repetition import Repeats
-from stages.ingest.words import SENTENCE_TERMINAL, is_unspaced, tokens
+from stages.ingest.words import SENTENCE_TERMINAL, has_unspaced, is_unspaced, marks_sentences, tokens
 
 BLANK_LINES = re.compile(r"\n\s*\n")
 BULLETS = ("•", "-")
+HANGUL = re.compile(r"[\uac00-\ud7a3]")
 ELLIPSES = ("...", "…")
-# Kinds of tokens: no letter or digit; no letter; at least one letter; one letter of a script without spaces.
-MARKS, OTHER_WORD, ALPHABETIC_WORD, UNSPACED_LETTER = range(4)
+# Kinds of tokens: no letter or digit; no letter; at least one letter; of a script without spaces.
+MARKS, OTHER_WORD, ALPHABETIC_WORD, UNSPACED_WORD = range(4)
 
 
 class Measures:
@@ -28,7 +29,7 @@ class Measures:
 
     @cached_property
     def tokens(self) -> list[str]:
-        """Words and runs of marks; at least one in a text that is not blank."""
+        """Words and runs of marks."""
         return tokens(self.text)
 
     @cached_property
@@ -58,10 +59,34 @@ class Measures:
         return int(np.count_nonzero(self.token_kinds))
 
     def mean_word_length(self) -> float | None:
-        """Characters a word; nothing where no word is of a script with spaces."""
+        """Letters a word; nothing where words have no spaces between them, or where there is no word.
+
+        A Korean syllable is two letters, the fewest that it is composed of.
+        """
         words = (self.token_kinds == OTHER_WORD) | (self.token_kinds == ALPHABETIC_WORD)
         count = int(np.count_nonzero(words))
-        return int(self.token_lengths @ words) / count if count else None
+        if not count or not self.has_spaced_words:
+            return None
+        syllables = 0 if self.text.isascii() else len(HANGUL.findall(self.text))
+        return (int(self.token_lengths @ words) + syllables) / count
+
+    @cached_property
+    def has_spaced_words(self) -> bool:
+        """Whether most letters are of scripts with spaces between words: else the few such words are names and figures.
+
+        Characters of words with a letter are counted; a text of figures alone has spaces.
+        """
+        if not has_unspaced(self.text):
+            return True
+        unspaced, spaced = (
+            int(self.token_lengths @ (self.token_kinds == kind)) for kind in (UNSPACED_WORD, ALPHABETIC_WORD)
+        )
+        return spaced > unspaced
+
+    @cached_property
+    def has_sentence_marks(self) -> bool:
+        """Whether the text's script has a mark that ends sentences."""
+        return marks_sentences(self.text)
 
     def alphabetic_words(self) -> float:
         """Share of tokens with a letter."""
@@ -90,8 +115,10 @@ class Measures:
         """Share of lines that end with an ellipsis."""
         return share(sum(line.endswith(ELLIPSES) for line in self.lines), len(self.lines))
 
-    def punctuated_lines(self) -> float:
-        """Share of lines that end with a sentence's last mark."""
+    def punctuated_lines(self) -> float | None:
+        """Share of lines that end with a sentence's last mark; nothing in scripts without such a mark."""
+        if not self.has_sentence_marks:
+            return None
         return share(sum(line[-1] in SENTENCE_TERMINAL for line in self.lines), len(self.lines))
 
     def short_lines(self, longest: int) -> float:
@@ -167,7 +194,7 @@ class Latest:
 def kind(token: str) -> int:
     """What kind of token it is."""
     if not token.isascii() and is_unspaced(token):
-        return UNSPACED_LETTER
+        return UNSPACED_WORD
     if token.isalpha() or any(map(str.isalpha, token)):
         return ALPHABETIC_WORD
     return OTHER_WORD if any(map(str.isalnum, token)) else MARKS

@@ -18,6 +18,9 @@ class Rule(Protocol):
     def __call__(self, document: Document) -> Document | Refusal:
         """The document, which the rule may have changed, or why it is refused."""
 
+    def not_applied(self, document: Document) -> list[str]:
+        """What of the rule is not defined for the document's script and was not asked of it; names to count by."""
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -26,6 +29,7 @@ class Quantity:
     setting: str
     label: str
     measure: Callable[[Measures], float | None]  # nothing: cannot be measured on this document, so it passes
+    defined: Callable[[Measures], bool] | None = None  # whether it is for the document's script; None: for all
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ class ThresholdRule:
             if bound.high is not None and value > bound.high:
                 return self._refusal(document, bound, value, "max")
         return document
+
+    def not_applied(self, document: Document) -> list[str]:
+        """The quantities that are not defined for the document's script."""
+        measures = self._latest.of(document)
+        return [
+            f"{bound.quantity.label}: not defined for the script"
+            for bound in self._bounds
+            if bound.quantity.defined and not bound.quantity.defined(measures)
+        ]
 
     def _refusal(self, document: Document, bound: Bound, value: float, side: str) -> Refusal:
         setting = f"{side}_{bound.quantity.setting}"

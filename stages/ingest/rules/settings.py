@@ -42,7 +42,8 @@ class GopherQualitySettings(Thresholds):
     """Most words."""
 
     min_mean_word_length: Ratio = 3
-    """Shortest mean length of a word, in characters; not measured in scripts without spaces."""
+    """Shortest mean length of a word, in characters; not measured where most letters are of a script without
+    spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer)."""
 
     max_mean_word_length: Ratio = 10
     """Longest mean length of a word, in characters."""
@@ -122,10 +123,12 @@ class C4Settings(Thresholds):
     """
 
     terminal_punctuation: bool = True
-    """Take away lines that do not end with a sentence's last mark or a closing quote, or end with ``...``."""
+    """Take away lines that do not end with a sentence's last mark or a closing quote, or end with ``...``. Does not
+    apply to documents whose letters are mostly Thai, Lao or Tibetan: these scripts have no such mark."""
 
     min_words_in_line: Count = 3
-    """Take away lines of fewer words (between blanks; characters in scripts without spaces)."""
+    """Take away lines of fewer words (between blanks; in scripts without spaces characters, of Thai, Lao, Burmese and
+    Khmer three letters)."""
 
     max_word_length: Count = 1000
     """Take away lines with a longer word, in characters (from the paper's published code)."""
@@ -146,7 +149,7 @@ class C4Settings(Thresholds):
     """Refuse a document with ``{``: code, in most cases."""
 
     min_sentences: Count = 5
-    """Fewest sentences in the lines that are left."""
+    """Fewest sentences in the lines that are left; not asked of Thai, Lao and Tibetan (see terminal_punctuation)."""
 
     bad_words: list[str] = Field(default=[])
     """Refuse a document with one of these words or phrases. Empty: off; the paper's list is not shipped."""
@@ -156,7 +159,8 @@ class FinewebSettings(Thresholds):
     """Penedo et al. 2024 (arXiv 2406.17557), section 3.6, and its published code. Blank lines do not count."""
 
     min_punctuated_lines: Share = 0.12
-    """Smallest share of lines that end with a sentence's last mark."""
+    """Smallest share of lines that end with a sentence's last mark; not measured in Thai, Lao and Tibetan, which have
+    none."""
 
     max_short_lines: Share = 0.67
     """Largest share of short lines."""
