@@ -19,6 +19,7 @@ BINARIES = {
     b"PAR1\x15": "Parquet",
     b"ARROW1\0\0": "an Arrow file",
     b"%PDF-": "PDF",
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer (git lfs pull gets its contents)",
 }
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import unquote
@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
 from stages.errors import UsageError
+from stages.ingest.files.beside import ADVICE, POINTER, beside_data, is_pointer
 from stages.ingest.files.inputs import SUPPORTED, recognise
 from stages.ingest.files.locations import Location
 from stages.ingest.files.opening import state_of
@@ -41,7 +42,8 @@ class Found:
 
     base: str
     files: list[Entry]
-    skipped: list[Entry]
+    skipped: list[Entry]  # of unknown suffix
+    beside: dict[Entry, str] = field(default_factory=dict)  # by the kind of what accompanies the data
 
 
 def expand(place: Location, kind: str) -> Found:
@@ -61,21 +63,25 @@ def alone(entry: Entry, kind: str) -> Found:
     """A file named outright, whose suffix must be known."""
     if recognise(entry.path, kind) is None:
         raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {SUPPORTED}; or set ingest.format")
+    if entry.place.is_local and is_pointer(entry.place.path):
+        raise UsageError(f"{entry.place}: a {POINTER}: {ADVICE}")
     return Found(str(PurePosixPath(entry.path).parent), [entry], [])
 
 
 def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
-    """Files in the order of their relative paths, apart from those with unknown suffixes."""
+    """Files in the order of their relative paths, apart from those with unknown suffixes and those beside the data."""
     ordered = sorted(entries, key=lambda entry: PurePosixPath(entry.path).relative_to(base).parts)
-    known = [recognise(entry.path, kind) is not None for entry in ordered]
-    found = Found(
-        base,
-        [entry for entry, known_one in zip(ordered, known, strict=True) if known_one],
-        [entry for entry, known_one in zip(ordered, known, strict=True) if not known_one],
-    )
-    if not found.files:
+    known = [entry for entry in ordered if recognise(entry.path, kind) is not None]
+    if not known:
         raise UsageError(f"{nothing}: {SUPPORTED}")
-    return found
+    beside = dict.fromkeys((entry for entry in known if entry.place.is_local and is_pointer(entry.place.path)), POINTER)
+    rest = [entry for entry in known if entry not in beside]
+    if not rest:
+        raise UsageError(f"{known[0].place}: a {POINTER}, as are all {len(known)} files here: {ADVICE}")
+    kinds = beside_data([entry.path for entry in rest])
+    beside |= {entry: kind for entry, kind in zip(rest, kinds, strict=True) if kind is not None}
+    skipped = [entry for entry in ordered if recognise(entry.path, kind) is None]
+    return Found(base, [entry for entry in rest if entry not in beside], skipped, beside)
 
 
 def refuse_unreadable(place: Location, error: OSError) -> NoReturn:

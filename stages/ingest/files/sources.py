@@ -11,6 +11,7 @@ from typing import TypeVar
 import xxhash
 
 from stages.errors import UsageError
+from stages.ingest.files.beside import describe
 from stages.ingest.files.inputs import COMPRESSIONS, InputFile, recognise
 from stages.ingest.files.listing import Entry, Found, expand, look, refuse_unreadable
 from stages.ingest.files.locations import Location, locate
@@ -36,8 +37,8 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
     manifest: a text file, perhaps compressed, with such a path a line; relative ones are relative to its folder or to
     ``manifest_prefix``. Paths keep the order they were given in; below a folder or glob, files are sorted by relative
     path. A file that is reached twice is listed once. Folders and files whose names begin with a dot are passed over,
-    and so is, with a note to ``progress``, what has an unknown suffix. Local files are opened, and the first are read
-    until the first usable document.
+    and so is, with a note to ``progress``, what has an unknown suffix or accompanies the data (cards, licences). Local
+    files are opened, and the first are read until the first usable document.
 
     Raises ``UsageError`` for a path that does not exist, cannot be read or holds no documents, and for a file named
     outright whose suffix is unknown.
@@ -53,7 +54,12 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
         if identity not in seen:
             seen.add(identity)
             named.append((name, entry))
-    note_skipped([entry for one in found for entry in one.skipped], progress or Silent())
+    progress = progress or Silent()
+    note_skipped([entry for one in found for entry in one.skipped], progress)
+    read = {entry for _, entry in named}
+    beside = {entry: kind for one in found for entry, kind in one.beside.items() if entry not in read}
+    for note in describe(list(beside.values()), [entry.path for entry in beside]):
+        progress.note(note)
     inputs = [recognise_tokens(input_file(name, entry, settings), settings) for name, entry in named]
     require_document(inputs, settings)
     return inputs

@@ -1,0 +1,89 @@
+"""Files that accompany the data and are no documents: cards, licences, lists of requirements, states, LFS pointers.
+
+A clone of a dataset's repository and a folder of ``save_to_disk`` hold them; read as documents, they would be trained.
+Only the listing of a folder or pattern passes them over: a file that is named by itself is read.
+"""
+
+import re
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+# By what a note calls them; the names are whole ones, without regard to case.
+KINDS = {
+    "card": re.compile(
+        r"(?:readme(?:[._-][a-z]{2}(?:[_-][a-z]{2,4})?)?|(?:data|dataset|model)[_-]?card|datasheet)\.(?:md|txt|html?)"
+    ),
+    "licence": re.compile(
+        r"(?:(?:un)?licen[cs]e(?:[-_.](?:mit|apache|bsd|gpl|lgpl|agpl|mpl|cc|odc|data|code|model)[\w.-]*)?"
+        r"|copying(?:\.lesser)?|copyright|notice|third[-_]party[-_](?:notices|licen[cs]es))\.(?:md|txt|html?)"
+    ),
+    "project file": re.compile(
+        r"(?:contributing|changelog|code[-_]of[-_]conduct|security|authors|contributors|citation|maintainers)\.(?:md|txt)"
+    ),
+    "requirements": re.compile(r"(?:[\w.]+[-_])?requirements(?:[-_.][\w-]+)?\.txt|constraints\.txt|cmakelists\.txt"),
+    "checksums": re.compile(r"(?:md5|sha[0-9]{1,3})(?:[-_]?sums?)?\.txt|checksums?\.txt"),
+    "state or schema": re.compile(
+        r"state\.json|dataset_infos?\.json|dataset_dict\.json|dataset-metadata\.json|datapackage\.json|croissant\.json"
+        r"|(?:generation_|preprocessor_|adapter_)?config\.json|tokenizer(?:_config)?\.json|special_tokens_map\.json"
+        r"|added_tokens\.json|vocab\.json|[\w.-]+\.index\.json|package(?:-lock)?\.json|tsconfig\.json"
+    ),
+}
+POINTER = "Git LFS pointer"
+POINTER_HEAD = b"version https://git-lfs.github.com/spec/"
+POINTER_BYTES = 1024  # a pointer is smaller, by the specification of Git LFS
+ADVICE = "its contents are not here; run git lfs pull in the repository"
+NAMED = 5  # files that a note names
+
+
+def kind_of(name: str) -> str | None:
+    """What a file is by its name, if it accompanies data."""
+    return next((kind for kind, names in KINDS.items() if names.fullmatch(name.lower())), None)
+
+
+def is_pointer(path: str) -> bool:
+    """Whether a local file is the pointer that Git LFS leaves in place of a file. One that cannot be read is none."""
+    try:
+        found = Path(path).stat()
+        if not stat.S_ISREG(found.st_mode) or not len(POINTER_HEAD) < found.st_size < POINTER_BYTES:
+            return False
+        with Path(path).open("rb") as stream:
+            return stream.read(len(POINTER_HEAD)) == POINTER_HEAD
+    except OSError:  # which the opening of the data reports
+        return False
+
+
+def beside_data(paths: Sequence[str]) -> list[str | None]:
+    """By path, the kind of those files of one listing that accompany the others, else None.
+
+    Among Markdown files a ``README.md`` is a document as they are; and so is every file if no other is left.
+    """
+    kinds = [kind_of(PurePosixPath(path).name) for path in paths]
+    suffixes = [PurePosixPath(path).suffix.lower() for path in paths]
+    if ".md" in {suffix for suffix, kind in zip(suffixes, kinds, strict=True) if kind is None}:
+        kinds = [None if suffix == ".md" else kind for suffix, kind in zip(suffixes, kinds, strict=True)]
+    return kinds if None in kinds else [None] * len(kinds)
+
+
+def describe(kinds: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Notes that count and name what was passed over."""
+    notes = []
+    names = [PurePosixPath(path).name for path in paths]
+    others = [name for name, kind in zip(names, kinds, strict=True) if kind != POINTER]
+    if others:
+        counts = Counter(kind for kind in kinds if kind != POINTER)
+        listing = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+        notes.append(
+            f"passed over {len(others)} files that accompany the data ({listing}): {some(others)}; "
+            "a file named by itself is read"
+        )
+    pointers = [path for path, kind in zip(paths, kinds, strict=True) if kind == POINTER]
+    if pointers:
+        notes.append(f"passed over {len(pointers)} × {POINTER}, {some(pointers)}: {ADVICE}")
+    return notes
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
