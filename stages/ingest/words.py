@@ -144,6 +144,16 @@ def is_unspaced(token: str) -> bool:
     return patterns().unspaced.match(token) is not None
 
 
+def is_spelled(token: str) -> bool:
+    """Whether a token begins with a letter of Thai, Lao, Burmese or Khmer."""
+    return patterns().spelled.match(token) is not None
+
+
+def has_spelled(text: str) -> bool:
+    """Whether a text holds such a letter."""
+    return not text.isascii() and patterns().spelled.search(text) is not None
+
+
 def has_unspaced(text: str) -> bool:
     """Whether a text holds a character of a script without spaces."""
     return not text.isascii() and patterns().unspaced.search(text) is not None

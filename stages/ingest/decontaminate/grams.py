@@ -1,7 +1,9 @@
 """Runs of n words as 64-bit numbers, equal wherever case, punctuation, blanks or the encoding of a letter differ.
 
 A text is folded (Unicode NFKC, so that wide letters and ligatures are plain ones; then case-folded) and split into
-words of letters and digits alone; every mark only parts words. In scripts without spaces each character is a word.
+words of letters and digits alone; every mark only parts words. In Chinese and Japanese each character is a word. In
+Thai, Lao, Burmese and Khmer each letter is one here, so that a copy is found wherever it begins, but three letters
+weigh as much as a word: a run of 13 words there has 39 letters.
 
 A word's number is xxh3-64 of its UTF-8 bytes. A run's is the polynomial sum(word[i] * BASE**i) modulo 2**64, plus a
 constant for each length. BASE is odd, so it has an inverse, and all runs follow from one running sum. Two different
@@ -15,9 +17,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import xxhash
 
-from stages.ingest.words import bare_words, patterns
+from stages.ingest.words import LETTERS_A_WORD, bare_words, has_spelled, is_spelled, patterns
 
-GRAMS_VERSION = 1  # rises whenever the same text may give other numbers
+GRAMS_VERSION = 2  # rises whenever the same text may give other numbers
 BASE = 0x9E3779B97F4A7C15
 INVERSE = pow(BASE, -1, 2**64)
 LENGTH = 0xD6E8FEB86659FD93
@@ -106,6 +108,34 @@ def run_hashes(words: np.ndarray, lengths: Iterable[int]) -> list[np.ndarray]:
     ]
 
 
+def weights_of(words: list[str]) -> np.ndarray | None:
+    """What each word weighs, in thirds of a word (``LETTERS_A_WORD``); int64 [num_words], None where all weigh one."""
+    if not has_spelled("".join(words)):
+        return None
+    return np.fromiter((1 if is_spelled(word) else LETTERS_A_WORD for word in words), np.int64, len(words))
+
+
+def num_whole_words(words: list[str]) -> int:
+    """How many words a text has by their weight, rounded down."""
+    weights = weights_of(words)
+    return len(words) if weights is None else int(weights.sum()) // LETTERS_A_WORD
+
+
+def weighed_runs(words: np.ndarray, weights: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of all runs that weigh as much as ``length`` words, each the shortest from its place on, and how many
+    of ``words`` each has; uint64 and int64 [runs].
+
+    A run without letters of Thai and its like has the number that ``run_hashes`` gives.
+    """
+    before = np.concatenate(([0], np.cumsum(weights)))
+    stops = np.searchsorted(before, before[:-1] + length * LETTERS_A_WORD)
+    stops = stops[stops <= len(words)]
+    starts = np.arange(len(stops))
+    sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(words * geometric(BASE, len(words)))))
+    numbers = (sums[stops] - sums[starts]) * geometric(INVERSE, len(words))[starts]
+    return numbers + np.uint64(length * LENGTH % 2**64), stops - starts
+
+
 def geometric(base: int, count: int) -> np.ndarray:
     """1, base, base**2 … modulo 2**64; uint64 [count]."""
     factors = np.full(count, base, np.uint64)
@@ -114,5 +144,12 @@ def geometric(base: int, count: int) -> np.ndarray:
 
 
 def gram_hashes(text: str, n: int) -> np.ndarray:
-    """The numbers of a text's runs of ``n`` words, in their order; uint64 [max(0, num_words - n + 1)]."""
-    return run_hashes(word_hashes(words_of(text), WordHashes()), [n])[0]
+    """The numbers of a text's runs of ``n`` words, in their order; uint64 [runs]."""
+    words = words_of(text)
+    return runs_of(words, n, WordHashes())
+
+
+def runs_of(words: list[str], length: int, table: WordHashes) -> np.ndarray:
+    """The same of a text given by its words."""
+    numbers, weights = word_hashes(words, table), weights_of(words)
+    return run_hashes(numbers, [length])[0] if weights is None else weighed_runs(numbers, weights, length)[0]

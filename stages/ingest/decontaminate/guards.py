@@ -18,12 +18,24 @@ import xxhash
 
 from stages.errors import StageError
 from stages.ingest.decontaminate.counts import RunCounts
-from stages.ingest.decontaminate.grams import GRAMS_VERSION, WordHashes, run_hashes, word_hashes, words_of
+from stages.ingest.decontaminate.grams import (
+    GRAMS_VERSION,
+    WordHashes,
+    num_whole_words,
+    run_hashes,
+    runs_of,
+    weighed_runs,
+    weights_of,
+    word_hashes,
+    words_of,
+)
 from stages.ingest.decontaminate.settings import DecontaminateSettings
 from stages.ingest.decontaminate.sieve import Sieve
 from stages.ingest.decontaminate.sorting import NUMBER, SortedSet, mapped
+from stages.ingest.words import LETTERS_A_WORD
 from stages.storage import MANIFEST, Folder
 
+LETTERS_AS_WORDS = 1  # the version of guards in which each letter of Thai, Lao, Burmese and Khmer was a word
 MOST_WORDS = 2**18  # different words whose numbers are kept while a guard is written
 CHUNK = 2**22  # numbers looked up at a time
 MOST_HOLDERS = 255  # documents that a run is counted in; more are as many
@@ -57,6 +69,17 @@ class Matches:
 
 
 @dataclass(frozen=True)
+class Runs:
+    """One text's runs of one length, to be looked up."""
+
+    text: int
+    length: int  # in words
+    numbers: np.ndarray  # uint64 [runs]: the run from each place on
+    widths: np.ndarray | None = None  # int64 [runs]: its words, where letters of Thai and its like weigh less than one
+    weights: np.ndarray | None = None  # int64 [words]: of runs as guards of version 1 hold them, what each word weighs
+
+
+@dataclass(frozen=True)
 class Hit:
     """Where a text overlaps."""
 
@@ -78,13 +101,14 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
         for text in texts:
             words = words_of(text)
             given += 1
-            if len(words) < settings.min_words:
+            num_words = num_whole_words(words)
+            if num_words < settings.min_words:
                 too_short += 1
                 continue
-            whole += len(words) < settings.ngram
-            length = min(len(words), settings.ngram)
+            whole += num_words < settings.ngram
+            length = min(num_words, settings.ngram)
             lengths.add(length)
-            grams.add(run_hashes(word_hashes(words, table), [length])[0])
+            grams.add(runs_of(words, length, table))
             if len(table) > MOST_WORDS:
                 table.clear()
         count, digest = grams.finish(Path(aside) / "grams")
@@ -130,12 +154,14 @@ class Guards:
         lengths: Sequence[int],
         grams: Sequence[np.ndarray],
         holders: Sequence[np.ndarray | None],
+        versions: Sequence[int],
     ) -> None:
         self.names = tuple(names)
         self._lengths = lengths
         self._grams = grams
         self._holders = holders
         self._sieve = Sieve(grams)
+        self._are_old = np.array([version == LETTERS_AS_WORDS for version in versions], bool)
 
     @classmethod
     def open(cls, guards: Sequence[tuple[str, Folder]]) -> "Guards":
@@ -154,7 +180,8 @@ class Guards:
                 )
         lengths = {length for account in accounts for length in account.lengths}
         holders = [read_holders(folder, account) for (_, folder), account in zip(guards, accounts, strict=True)]
-        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths], holders)
+        versions = [account.version for account in accounts]
+        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths], holders, versions)
 
     def hits(self, texts: Sequence[str]) -> list[Hit | None]:
         """For each text its overlap with the guards, or nothing."""
@@ -175,21 +202,49 @@ class Guards:
 
     def match(self, words: Sequence[list[str]]) -> Matches:
         """The runs that texts, given by their words, share with the guards."""
-        table = WordHashes()
-        runs = [run_hashes(word_hashes(of_text, table), self._lengths) for of_text in words]
-        numbers = np.concatenate([np.empty(0, np.uint64), *(of_length for of_text in runs for of_length in of_text)])
+        runs = self._runs(words)
+        numbers = np.concatenate([np.empty(0, np.uint64), *(one.numbers for one in runs)])
         places = np.flatnonzero(self._sieve.may_hold(numbers))
         grams, which = np.unique(numbers[places], return_inverse=True)
         held = self.holding(grams)
         caught = np.logical_or.reduce(held, axis=0) if len(self._grams) else np.zeros(len(grams), bool)
-        places, which = places[caught[which]], (np.cumsum(caught) - 1)[which[caught[which]]]
-        starts = np.cumsum([0, *(len(of_length) for of_text in runs for of_length in of_text)])
-        parts = np.searchsorted(starts, places, side="right") - 1  # text times lengths, plus which length
-        text, of_length = np.divmod(parts, max(1, len(self._lengths)))
+        places, which = places[caught[which]], which[caught[which]]
+        starts = np.cumsum([0, *(len(one.numbers) for one in runs)])
+        parts = np.searchsorted(starts, places, side="right") - 1
         position = places - starts[parts]
+        length = np.array([0, *(one.length for one in runs)])[parts + 1]
+        kept = np.ones(len(places), bool)
+        for part, one in enumerate(runs):
+            if one.widths is None and one.weights is None:
+                continue
+            mine = slice(*np.searchsorted(parts, [part, part + 1]))
+            if one.widths is not None:
+                length[mine] = one.widths[position[mine]]
+            elif one.weights is not None:
+                kept[mine] = in_long_stretches(position[mine], one.length, one.weights)
+        text, position, length = (
+            np.array([0, *(one.text for one in runs)])[parts + 1][kept],
+            position[kept],
+            length[kept],
+        )
+        used, which = np.unique(which[kept], return_inverse=True)
         order = np.lexsort((position, text))
-        length = np.array([0, *self._lengths])[of_length + 1]
-        return Matches(text[order], position[order], length[order], which[order], grams[caught], held[:, caught])
+        return Matches(text[order], position[order], length[order], which[order], grams[used], held[:, used])
+
+    def _runs(self, words: Sequence[list[str]]) -> list[Runs]:
+        """All runs to look up: text by text, of each length."""
+        table, runs = WordHashes(), []
+        for text, of_text in enumerate(words):
+            numbers, weights = word_hashes(of_text, table), weights_of(of_text)
+            if weights is None:
+                hashes = run_hashes(numbers, self._lengths)
+                runs += [Runs(text, length, found) for length, found in zip(self._lengths, hashes, strict=True)]
+                continue
+            for length in self._lengths:
+                runs.append(Runs(text, length, *weighed_runs(numbers, weights, length)))
+                if self._are_old.any():
+                    runs.append(Runs(text, length, run_hashes(numbers, [length])[0], weights=weights))
+        return runs
 
     def holding(self, grams: np.ndarray) -> np.ndarray:
         """Which guards hold which runs; bool [guards, len(grams)]."""
@@ -209,6 +264,24 @@ class Guards:
         return total
 
 
+def in_long_stretches(positions: np.ndarray, length: int, weights: np.ndarray) -> np.ndarray:
+    """Which runs of a guard of version 1 are part of a copy; bool [len(positions)].
+
+    Such a guard holds runs of ``length`` letters of Thai and its like, which is no more than a few words. So only a
+    stretch of them, one from each place on, counts, if it weighs as much as ``length`` words. Runs without such letters
+    do not count here: they are found as those of other guards are. ``positions`` ascend, ``weights`` are in thirds.
+    """
+    before = np.concatenate(([0], np.cumsum(weights)))
+    full = length * LETTERS_A_WORD
+    kept: np.ndarray = before[positions + length] - before[positions] < full
+    spelled = positions[kept]
+    starts = np.flatnonzero(np.append(True, np.diff(spelled) != 1)[: len(spelled)])
+    stops = np.append(starts[1:], len(spelled)) - 1
+    enough = before[spelled[stops] + length] - before[spelled[starts]] >= full if len(spelled) else np.empty(0, bool)
+    kept[kept] = np.repeat(enough, stops - starts + 1 if len(spelled) else 0)
+    return kept
+
+
 def holds(sorted_numbers: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Which of ``numbers`` are among ``sorted_numbers``; bool [len(numbers)]."""
     if not len(sorted_numbers):
@@ -224,9 +297,9 @@ def read_account(folder: Folder) -> GuardAccount:
         raise StageError(f"{folder}: no guard here ({MANIFEST} is missing); it has to be written first")
     values = folder.manifest()
     account = GuardAccount(**{**values, "lengths": tuple(values["lengths"])})
-    if account.version != GRAMS_VERSION:
+    if account.version not in (LETTERS_AS_WORDS, GRAMS_VERSION):
         raise StageError(
-            f"{folder}: a guard of version {GRAMS_VERSION} expected, {account.version} found; "
+            f"{folder}: a guard of version {LETTERS_AS_WORDS} or {GRAMS_VERSION} expected, {account.version} found; "
             f"delete its {MANIFEST} and write it again from its texts"
         )
     return account

@@ -18,7 +18,8 @@ class DecontaminateSettings(Settings):
     """Whether training text is compared with the validation splits and the tasks at all."""
 
     ngram: int = Field(default=13, ge=2)
-    """Words in a run that marks an overlap: 13 as for GPT-3 (Brown et al. 2020, arXiv 2005.14165, appendix C)."""
+    """Words in a run that marks an overlap: 13 as for GPT-3 (Brown et al. 2020, arXiv 2005.14165, appendix C).
+    In Chinese and Japanese a word is a character, in Thai, Lao, Burmese and Khmer three letters."""
 
     min_words: int = Field(default=8, ge=2)
     """Shortest guarded text, in words. One shorter than ``ngram`` is compared as a whole; one shorter than this could
@@ -35,7 +36,8 @@ class DecontaminateSettings(Settings):
 
     surroundings: int = Field(default=34, ge=0)
     """Words cut on each side of a shared passage: as many as the passage has, at most this many. 34 words of English
-    are the 200 characters of Brown et al. 2020; counted in words, it is as much in every script."""
+    are the 200 characters of Brown et al. 2020; counted in words, it is as much in every script, but for Thai, Lao,
+    Burmese and Khmer, whose letters are counted."""
 
     min_piece: int = Field(default=34, ge=1)
     """Words that a piece between two cuts must have to be kept (200 characters of English in Brown et al. 2020)."""

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 
 from stages.errors import StageError
 from stages.ingest.decontaminate import guards as guards_module
-from stages.ingest.decontaminate.grams import gram_hashes, words_of
+from stages.ingest.decontaminate.grams import WordHashes, gram_hashes, run_hashes, word_hashes, words_of
 from stages.ingest.decontaminate.guards import Guards, Hit, write_guard
 from stages.ingest.decontaminate.settings import DecontaminateSettings
 from stages.ingest.decontaminate.sieve import Sieve
 from stages.ingest.decontaminate.sorting import SortedSet, mapped
+from stages.ingest.words import is_spelled
 from stages.storage import Folder
 
 SETTINGS = DecontaminateSettings()
@@ -204,7 +205,7 @@ def test_a_missing_or_torn_guard_is_told(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"224 bytes expected \(28 runs of words\), 16 found"):
         Guards.open([("task", folder)])
     folder.write_json("manifest.json", {**folder.manifest(), "version": 0})
-    with pytest.raises(StageError, match="version 1 expected, 0 found"):
+    with pytest.raises(StageError, match="version 1 or 2 expected, 0 found"):
         Guards.open([("task", folder)])
 
 
@@ -212,3 +213,87 @@ def test_settings_that_contradict_are_refused() -> None:
     with pytest.raises(ValidationError, match="min_words is 8, ngram 5"):
         DecontaminateSettings(ngram=5)
     assert DecontaminateSettings(ngram=5, min_words=5).tasks == []
+
+
+SPELLED = {  # two sentences that begin with the same words, and the letters (without marks) that they share
+    "th": (
+        "รัฐมนตรีว่าการกระทรวงการคลังเปิดการประชุมเรื่องงบประมาณปีหน้า และขอให้ทุกหน่วยงานส่งแผนงานภายในสิ้นเดือน",
+        "รัฐมนตรีว่าการกระทรวงศึกษาธิการเยี่ยมโรงเรียนบนเกาะ และพูดคุยกับครูเรื่องหนังสือเรียนเล่มใหม่",
+    ),
+    "lo": (
+        "ລັດຖະມົນຕີວ່າການກະຊວງການເງິນເປີດກອງປະຊຸມກ່ຽວກັບງົບປະມານປີໜ້າ ແລະຂໍໃຫ້ທຸກໜ່ວຍງານສົ່ງແຜນງານພາຍໃນທ້າຍເດືອນ",
+        "ລັດຖະມົນຕີວ່າການກະຊວງສຶກສາຢ້ຽມຢາມໂຮງຮຽນຢູ່ເກາະ ແລະໂອ້ລົມກັບຄູກ່ຽວກັບປຶ້ມຮຽນໃໝ່",
+    ),
+    "km": (
+        "រដ្ឋមន្ត្រីក្រសួងសេដ្ឋកិច្ចបានបើកកិច្ចប្រជុំអំពីថវិកាឆ្នាំក្រោយ ហើយស្នើឱ្យអង្គភាពទាំងអស់ផ្ញើផែនការមុនចុងខែ",
+        "រដ្ឋមន្ត្រីក្រសួងអប់រំបានទៅទស្សនាសាលារៀននៅលើកោះ ហើយនិយាយជាមួយគ្រូអំពីសៀវភៅថ្មី",
+    ),
+    "my": (
+        "ပညာရေးဝန်ကြီးဌာနပြည်ထောင်စုဝန်ကြီးသည် လာမည့်နှစ်ဘတ်ဂျက်အစည်းအဝေးကို ဖွင့်လှစ်ပြီး ဌာနအားလုံးကို စီမံကိန်းများ ပေးပို့ရန် တောင်းဆိုသည်",
+        "ပညာရေးဝန်ကြီးဌာနပြည်ထောင်စုဝန်ကြီးသည် ကျွန်းပေါ်ရှိ ကျောင်းသို့သွားရောက်ပြီး ဆရာများနှင့် စာအုပ်သစ်အကြောင်း ပြောဆိုသည်",
+    ),
+}
+
+
+def old_guard(folder: Folder, text: str) -> None:
+    """A guard of version 1: runs of 13 letters."""
+    numbers = np.unique(run_hashes(word_hashes(words_of(text), WordHashes()), [13])[0])
+    path = Path(folder.uri) / "numbers"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers.astype("<u8").tofile(path)
+    digest = xxhash.xxh3_128_hexdigest(path.read_bytes())
+    path.rename(path.with_name(f"{digest}.grams"))
+    account = {"name": "old", "texts": 1, "too_short": 0, "whole": 0, "grams": len(numbers), "lengths": [13]}
+    folder.write_json("manifest.json", {**account, "digest": digest, "version": 1})
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("language", SPELLED)
+def test_letters_are_no_words(tmp_path: Path, language: str, version: int) -> None:
+    first, second = SPELLED[language]
+    if version == 1:
+        old_guard(Folder(tmp_path), first)
+    else:
+        write_guard(Folder(tmp_path), "split", [first], SETTINGS)
+    guards = Guards.open([("split", Folder(tmp_path))])
+    assert guards.hits([second]) == [None]  # an office's name, of more than 13 letters
+    words = words_of(first)
+    for start in range(len(words) - 45):
+        copied = "".join(words[start : start + 45])  # with their marks 60 characters
+        (hit,) = guards.hits([f"{second} {copied} {second}"])
+        assert hit is not None and hit.guards == ("split",), start
+    assert guards.hits(["".join(words[5:35])]) == [None]  # ten words
+
+
+def test_copies_are_found_whatever_is_beside_them(tmp_path: Path) -> None:
+    first, second = SPELLED["th"]
+    guards = guards_of(tmp_path, split=[f"The minister said: {first} (in Bangkok, on Monday)"])
+    (hit,) = guards.hits([f"{second[:7]}{first[3:70]}{second[4:]}, said the paper"])
+    assert hit is not None
+    matches = guards.match([words_of(first)])
+    assert set(matches.length.tolist()) == {39}
+    assert matches.position.tolist() == list(range(len(words_of(first)) - 38))
+
+
+def test_short_spelled_texts_are_compared_as_a_whole_or_counted(tmp_path: Path) -> None:
+    words = words_of(SPELLED["th"][0])
+    ten, seven = "".join(words[:31]), "".join(words[40:63])
+    account = write_guard(Folder(tmp_path), "task", [ten, seven], SETTINGS)
+    assert (account.texts, account.too_short, account.whole, account.lengths) == (2, 1, 1, (10,))
+    hits = Guards.open([("task", Folder(tmp_path))]).hits([f"ข่าว {ten} วันนี้", seven])
+    assert [hit is not None for hit in hits] == [True, False]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["the", "sea", "我们", "ทะเล", "3.14", "เกาะ"]), max_size=40), st.integers(1, 14))
+def test_runs_weigh_what_their_words_do(parts: list[str], n: int) -> None:
+    words = words_of(" ".join(parts))
+    weights = [1 if is_spelled(word) else 3 for word in words]
+    expected = []
+    for start in range(len(words)):
+        stop = next((stop for stop in range(start, len(words) + 1) if sum(weights[start:stop]) >= 3 * n), None)
+        if stop:
+            expected.append(tuple(words[start:stop]))
+    numbers = gram_hashes(" ".join(parts), n).tolist()
+    assert len(numbers) == len(expected)
+    assert len(set(zip(expected, numbers, strict=True))) == len(set(expected)) == len(set(numbers))
