@@ -24,6 +24,7 @@ def ray_cluster() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for parallel runs: one process has the Ray cluster, begins first and shares it; others take files."""
     for item in items:
