@@ -31,3 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shares_ray = "ray_cluster" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.location[0]))
     items.sort(key=lambda item: "ray_cluster" not in getattr(item, "fixturenames", ()))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bodies and long texts are named after their argument: some hold the time at which they were compressed."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 80) else None
