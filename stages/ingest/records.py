@@ -19,6 +19,7 @@ class Reason(StrEnum):
     """Why a record was refused: fixed names to count by."""
 
     INVALID_JSON = "invalid JSON"
+    INVALID_CSV = "invalid CSV"
     NOT_AN_OBJECT = "not an object"
     TEXT_MISSING = "text field missing"
     TEXT_NOT_A_STRING = "text not a string"

@@ -7,6 +7,8 @@ FORMATS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
     ".arrow": "arrow",
     ".feather": "arrow",
@@ -23,9 +25,9 @@ FORMATS = {
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
 PACKED_INSIDE = ("parquet", "arrow", "megatron", "datatrove", "tokens")
 SUPPORTED = (
-    "JSON lines (.jsonl, .ndjson, .json), text (.txt, .md), pages (.html, .htm) and web archives (.warc, .wet), "
-    "each also as .gz, .zst or .bz2, .parquet and Arrow (.arrow, .feather, .ipc), and tokens of Megatron (.bin beside "
-    ".idx) and datatrove (.ds)"
+    "JSON lines (.jsonl, .ndjson, .json), tables (.csv, .tsv), text (.txt, .md), pages (.html, .htm) and web archives "
+    "(.warc, .wet), each also as .gz, .zst or .bz2, .parquet and Arrow (.arrow, .feather, .ipc), and tokens of "
+    "Megatron (.bin beside .idx) and datatrove (.ds)"
 )
 
 

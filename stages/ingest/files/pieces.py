@@ -22,6 +22,7 @@ from stages.ingest.files.opening import open_random, open_raw
 from stages.ingest.files.settings import InputSettings
 from stages.ingest.read.arrow import batch_sizes
 from stages.ingest.read.parquet import row_group_sizes
+from stages.ingest.read.tables import record_edges
 
 MAX_FILES = 10_000  # in a shard: a file costs about a millisecond, and a hundred where it is far away
 AT_ONCE = 32
@@ -29,7 +30,7 @@ AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, or a part of it: bytes of plain JSON lines, row groups of Parquet, record batches of Arrow.
+    """A file, or a part of it: bytes of plain JSON lines and tables, row groups of Parquet, record batches of Arrow.
 
     A line belongs to the piece in which it begins.
     """
@@ -61,7 +62,8 @@ class Shard:
 def make_shards(inputs: Sequence[InputFile], settings: InputSettings) -> list[Shard]:
     """Shards of about ``shard_bytes`` and at most ``MAX_FILES`` pieces, in the order of the files.
 
-    Of large Parquet and Arrow files the footers are read. Raises ``OSError`` where that fails.
+    Of large Parquet and Arrow files the footers are read, and large plain CSV and TSV files whole.
+    Raises ``OSError`` where that fails.
     """
     shards: list[Shard] = []
     pieces: list[Piece] = []
@@ -88,6 +90,10 @@ def cut(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
     if file.format == "jsonl" and is_plain(file):
         count = -(-file.size // settings.shard_bytes)
         edges = [file.size * number // count for number in range(count + 1)]
+        return [(Piece(file, start, stop), stop - start) for start, stop in pairwise(edges)]
+    if file.format in ("csv", "tsv") and is_plain(file):
+        with open_raw(file) as stream:
+            edges = record_edges(stream, file.format, file.size, settings)
         return [(Piece(file, start, stop), stop - start) for start, stop in pairwise(edges)]
     ask = SIZES.get(file.format)
     sizes = part_sizes(file, settings, ask) if ask else []

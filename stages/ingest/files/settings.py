@@ -25,7 +25,7 @@ class InputSettings(Settings):
     """Which files are read, and the names of the fields; fields of a record that are not named here are ignored."""
 
     text: str = Field(default="text", min_length=1)
-    """Field (JSON) or column (Parquet, Arrow) that holds a document's text."""
+    """Field (JSON) or column (CSV, TSV, Parquet, Arrow) that holds a document's text."""
 
     url: str = Field(default="url", min_length=1)
     """Field of the document's address; empty in the shard where a record has none. A text file's is its name."""
@@ -43,7 +43,19 @@ class InputSettings(Settings):
     """Field of the name of the collection that a document comes from."""
 
     format: Literal[
-        "auto", "jsonl", "parquet", "arrow", "text", "warc", "wet", "html", "megatron", "datatrove", "tokens"
+        "auto",
+        "jsonl",
+        "csv",
+        "tsv",
+        "parquet",
+        "arrow",
+        "text",
+        "warc",
+        "wet",
+        "html",
+        "megatron",
+        "datatrove",
+        "tokens",
     ] = "auto"
     """Format of all files, whatever their names end in; by default the suffixes decide. A compression is always told
     by the suffix. ``tokens`` are Arrow or Parquet files with a column of token ids in the place of text."""

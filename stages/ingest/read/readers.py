@@ -11,6 +11,7 @@ from stages.ingest.read.arrow import read_arrow
 from stages.ingest.read.jsonl import read_jsonl, read_jsonl_part
 from stages.ingest.read.oversized import fit
 from stages.ingest.read.parquet import read_parquet
+from stages.ingest.read.tables import read_table, read_table_part
 from stages.ingest.read.text import read_text, read_whole
 from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
@@ -44,6 +45,10 @@ def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Re
     elif file.format == "jsonl" and start:
         with open_raw(file, start - 1) as stream:
             yield from read_jsonl_part(stream, start, file.size if piece.stop is None else piece.stop, settings)
+    elif file.format in ("csv", "tsv") and start:
+        stop = file.size if piece.stop is None else piece.stop
+        with open_raw(file) as head, open_raw(file, start) as stream:
+            yield from read_table_part(head, stream, file.format, start, stop, settings)
     else:
         with open_raw(file) as stream:
             yield from read_stream(stream, piece, settings)
@@ -71,6 +76,8 @@ def read_stream(stream: BinaryIO, piece: Piece, settings: IngestSettings) -> Ite
     file = piece.file
     if file.format == "jsonl":
         yield from read_jsonl(stream, file.compression, settings, piece.stop)
+    elif file.format in ("csv", "tsv"):
+        yield from read_table(stream, file.format, file.compression, settings, piece.stop)
     elif file.format == "text":
         yield read_text(stream, file.name, file.compression, settings)
     elif file.format == "html":
