@@ -43,7 +43,7 @@ from stages.shards import map_shards
 from stages.split import SplitSize
 from stages.storage import Folder
 
-VERSION = 4  # of what ingest makes of the same files and settings: part of a step's fingerprint
+VERSION = 5  # of what ingest makes of the same files and settings: part of a step's fingerprint
 STAGING = ".staging"
 PLAN = "plan.json"
 ACCOUNT = "account.json"

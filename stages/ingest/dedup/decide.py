@@ -28,7 +28,7 @@ from stages.ingest.dedup.index import NearSegment, read_fates
 from stages.ingest.dedup.jobs import run_tasks
 from stages.ingest.dedup.partition import Rows, num_partitions
 from stages.ingest.dedup.search import EDGES, INSIDE, edges_file, find_edges
-from stages.ingest.dedup.settings import DuplicateSettings
+from stages.ingest.dedup.settings import SIGNATURE_VERSION, DuplicateSettings
 from stages.ingest.dedup.staged import Staged, write_dropped
 from stages.progress import Progress
 from stages.split import (
@@ -109,10 +109,18 @@ def decide(
 
 def check_indices(earlier: Sequence[Folder], settings: DuplicateSettings, progress: Progress) -> None:
     """Refuse indices of other settings before anything is searched; say which have no signatures."""
-    exact_only = [folder.name for folder in earlier if NearSegment.open(folder, settings) is None]
+    segments = [(folder.name, NearSegment.open(folder, settings)) for folder in earlier]
+    exact_only = [name for name, segment in segments if segment is None]
     if exact_only:
         progress.note(
             f"near-duplicates of {', '.join(exact_only)} are not looked for: indexed without signatures; exact ones are"
+        )
+    unfolded = [name for name, segment in segments if segment and segment.version < SIGNATURE_VERSION]
+    if unfolded:
+        progress.note(
+            f"{len(unfolded)} datasets were indexed before normal forms were folded ({', '.join(unfolded[:5])}): of "
+            "their documents in NFD, or with soft hyphens or HTML entities, near-duplicates in another form are not "
+            "found; ingest them again in a new workspace to find those too"
         )
 
 

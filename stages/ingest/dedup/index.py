@@ -25,7 +25,7 @@ from stages.errors import StageError, UsageError
 from stages.ingest.dedup.columns import Column, blocks, open_columns, to_arrow, to_numpy
 from stages.ingest.dedup.jobs import run_tasks
 from stages.ingest.dedup.partition import Rows, in_range, num_partitions
-from stages.ingest.dedup.settings import DuplicateSettings
+from stages.ingest.dedup.settings import COMPARABLE_VERSIONS, SIGNATURE_VERSION, DuplicateSettings
 from stages.ingest.dedup.staged import BAND, ID, SKETCH, SUFFIX, Staged
 from stages.progress import Progress
 from stages.split import TRAIN, VALIDATE, Hashes, write_index
@@ -47,6 +47,7 @@ class NearSegment:
     reader: pa.ipc.RecordBatchFileReader
     sketches: npt.NDArray[np.uint64]  # [documents, 2]
     folder: Folder
+    version: int = SIGNATURE_VERSION  # of its signatures
 
     @classmethod
     def open(cls, folder: Folder, settings: DuplicateSettings) -> Self | None:
@@ -67,7 +68,7 @@ class NearSegment:
                 f"{folder}: {NEAR_FILE} cannot be read ({error}), so near-duplicates of this dataset cannot be found; "
                 "restore it"
             ) from error
-        return cls(reader, sketches, folder)
+        return cls(reader, sketches, folder, made["version"])
 
     def band(self, band: int) -> npt.NDArray[np.uint64]:
         """The sorted entries of a band."""
@@ -90,6 +91,14 @@ class NearSegment:
 
 def check_signature(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse an index that cannot be compared with."""
+    if made["version"] in COMPARABLE_VERSIONS:
+        wanted = {**wanted, "version": made["version"]}
+    elif made["version"] > SIGNATURE_VERSION:
+        raise UsageError(
+            f"{folder}: a later release made this dataset's near-duplicate index (version {made['version']}; this one "
+            f"reads up to {SIGNATURE_VERSION}). Use that release, or set duplicates.near to false to look for exact "
+            "duplicates only"
+        )
     if made != wanted:
         there, here = (
             {name: value for name, value in side.items() if made.get(name) != wanted.get(name)}

@@ -7,7 +7,10 @@ from pydantic import Field, model_validator
 from stages.settings import PLACEMENT, Settings
 
 NUM_HASHES = 128  # MinHashes of a document; the bands share them, the sketch keeps one bit of each
-SIGNATURE_VERSION = 1  # of how words, shingles and hashes are made: signatures of different versions do not compare
+SIGNATURE_VERSION = 2  # of how words, shingles and hashes are made
+# Versions whose signatures compare with today's. In version 1 the words were not folded to one normal form: a document
+# that is written in that form has the same signature in both.
+COMPARABLE_VERSIONS = (1, SIGNATURE_VERSION)
 
 
 class DuplicateSettings(Settings):

@@ -1,13 +1,15 @@
 """A document's signature: keys that similar documents are likely to share, and a sketch that tells how similar.
 
-    text ─▶ words ─▶ shingles of 5 words ─▶ 128 MinHashes ─▶ 20 keys, one a band of 6;  128 bits, one a MinHash
+    text ─▶ folded words ─▶ shingles of 5 words ─▶ 128 MinHashes ─▶ 20 keys, one a band of 6;  128 bits, one a MinHash
 
 MinHash and bands: Broder 1997; Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3. The MinHashes are
 rensa's (Dahlgaard, Knudsen, Thorup 2017, Fast Similarity Sketching). The sketch is Li and König 2010, *b-Bit Minwise
 Hashing*, b = 1: two documents of Jaccard similarity s agree in a bit with probability (1 + s) / 2.
 """
 
+import html
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +25,10 @@ Sketches = npt.NDArray[np.uint8]
 # Chinese and Japanese write no spaces between words: each of their characters is one.
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[^\W{IDEOGRAPHS}]+|[{IDEOGRAPHS}]")
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+ENTITY_DEPTH = 3  # ``&amp;amp;lt;`` of a text that was escaped more than once
+# Characters that nobody sees and that part no word (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors.
+UNSEEN = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]+")
 SPACE = re.compile(r"\s")
 PIECE = 2**20  # characters that are cut into words at a time
 ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == ord("_") else 32 for byte in range(128)).lower() + bytes(128)
@@ -89,17 +95,28 @@ def shingles(text: str, size: int) -> Keys:
 
 
 def word_hashes(text: str) -> Keys:
-    """xxh3-64 of every word: lower-cased runs of letters, digits and underscores."""
+    """xxh3-64 of every word: lower-cased runs of letters, digits and underscores of the folded text."""
     return np.concatenate([np.empty(0, np.uint64), *map(hashed, pieces(text))])
 
 
 def hashed(piece: str) -> Keys:
     """The same of one piece. ASCII is cut by a table, several times faster than by the expression."""
+    piece = fold(piece)
     if piece.isascii():
         words = piece.encode().translate(ASCII_WORDS).split()
     else:
         words = " ".join(WORD.findall(piece.lower())).encode().split()
     return np.fromiter(map(xxhash.xxh3_64_intdigest, words), np.uint64, len(words))
+
+
+def fold(text: str) -> str:
+    """A text with HTML entities as what they mean, without unseen characters, in Unicode's NFKC."""
+    if "&" in text:
+        for _ in range(ENTITY_DEPTH):
+            text, count = ENTITY.subn(lambda entity: html.unescape(entity[0]), text)
+            if not count:
+                break
+    return text if text.isascii() else unicodedata.normalize("NFKC", UNSEEN.sub("", text))
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_duplicates import Home
 
-from stages.errors import StageError
+from stages.errors import StageError, UsageError
+from stages.ingest.dedup.decide import check_indices
+from stages.ingest.dedup.fates import Fate
 from stages.ingest.dedup.index import NEAR_FILE, NearSegment, number_mask
+from stages.progress import Silent
 from stages.storage import Folder
 
 KEYS = st.lists(st.integers(0, 9).map(lambda key: key << 60) | st.integers(0, 2**64 - 1), max_size=40)
@@ -34,6 +37,39 @@ def test_lookup_finds_the_first_and_the_last_document_of_a_key(indexed: list[int
 def test_the_low_bits_hold_every_number(documents: int) -> None:
     assert int(number_mask(documents)) >= documents - 1
     assert int(number_mask(documents)) < max(2, 2 * documents - 1)
+
+
+def test_an_index_of_the_version_before_opens_with_a_note(home: Callable[..., Home]) -> None:
+    """Version 1 did not fold; its other signatures are the same. A later version, or other settings, are refused."""
+    place = home()
+    place.decide("a", ["one two three four five six", "vier fünf sechs"])
+    table = place.index("a").read(NEAR_FILE)
+
+    def as_version(version: int) -> None:
+        place.index("a").write(NEAR_FILE, table.replace(b'"version":2', b'"version":%d' % version))
+
+    as_version(1)
+    segment = NearSegment.open(place.index("a"), place.settings)
+    assert segment is not None
+    assert segment.version == 1
+    notes = Notes()
+    check_indices([place.index("a")], place.settings, notes)
+    assert "1 datasets were indexed before normal forms were folded (a)" in notes.said[0]
+    fates, _ = place.decide("b", ["One, two. Three; four: five - six", "vier fu\u0308nf sechs", "seven eight"], ["a"])
+    assert [fate == Fate.EARLIER_NEAR for fate in fates] == [True, True, False]
+    with pytest.raises(UsageError, match=r"a: .* was made with seed 1, the settings say seed 2"):
+        NearSegment.open(place.index("a"), place.settings.model_copy(update={"seed": 2}))
+    as_version(3)
+    with pytest.raises(UsageError, match=r"a: a later release made .* \(version 3; this one reads up to 2\)"):
+        NearSegment.open(place.index("a"), place.settings)
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
 
 
 def test_a_torn_index_is_named(home: Callable[..., Home]) -> None:

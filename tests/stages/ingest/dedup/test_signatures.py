@@ -1,6 +1,9 @@
 """Words, shingles and signatures: against their definitions, and the similarity that they estimate."""
 
+import html
 import random
+import unicodedata
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +14,17 @@ from stages.ingest.dedup import signatures as module
 from stages.ingest.dedup.settings import DuplicateSettings
 from stages.ingest.dedup.signatures import WORD, hashed, in_batches, shingles, signatures, similar, word_hashes
 
+VIETNAMESE = (
+    "Hội đồng thành phố đã họp vào tối thứ Ba để thảo luận về tòa nhà thư viện mới, dự kiến mở cửa vào mùa xuân tới "
+    "sau hai năm xây dựng."
+)
+KOREAN = "시의회는 화요일 저녁에 모여 새 도서관 건물에 대해 논의했습니다."
+GERMAN = "Für die Bücherei müssen größere Räume gefunden werden, wünschen die Bürger der südlichen Städte."
+FRENCH = (
+    "Le préfet a décidé hier à l'hôtel de ville que les élèves défavorisés recevront désormais un repas gratuit à midi."
+)
+HINDI = "नगर परिषद ने मंगलवार की शाम को बैठक की और नए पुस्तकालय भवन की ज़मीन के बारे में पढ़ाई की योजना पर बड़ी चर्चा की।"
+ENGLISH = "The council of Smith & Sons said that prices < 10 and quality > 5 would do for every library in the country."
 SETTINGS = DuplicateSettings()
 TEXTS = st.text(st.sampled_from("aB_9 .\n-é漢字かÄ\u2003\x1c"), max_size=60)
 
@@ -86,6 +100,38 @@ def test_the_signature_stays_the_same_from_version_to_version() -> None:
 
 
 GOLDEN = [7442515136334971820, 14495549066924155776, "b479a0d9d5592a840e6115b8b4f75404"]
+
+
+@pytest.mark.parametrize("text", [VIETNAMESE, KOREAN, GERMAN, FRENCH, HINDI])
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_a_text_in_another_normal_form_is_the_same(text: str, form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> None:
+    assert word_hashes(unicodedata.normalize(form, text)).tolist() == word_hashes(text).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (GERMAN, GERMAN.replace("chen", "\u00adchen").replace("en", "e\u00adn")),
+        (GERMAN, GERMAN.replace("ü", "&uuml;").replace("ö", "&#246;").replace("ä", "&#xE4;")),
+        (GERMAN, GERMAN.replace(" ", "\u00a0").replace("die", "\u200edi\u2060e")),
+        (ENGLISH, html.escape(ENGLISH)),
+        (ENGLISH, html.escape(html.escape(ENGLISH))),
+        (ENGLISH, ENGLISH.replace(" ", "&nbsp;").replace("library", "li&shy;brary")),
+        (VIETNAMESE, "\ufeff" + "".join(f"&#{ord(sign)};" for sign in unicodedata.normalize("NFD", VIETNAMESE))),
+        ("fine offices 10", "\ufb01ne o\ufb03ces \uff11\uff10"),
+    ],
+)
+def test_what_nobody_sees_makes_no_other_text(text: str, other: str) -> None:
+    assert text != other
+    made = signatures([text, other], SETTINGS)
+    assert (made.keys[0] == made.keys[1]).all()
+    assert similar(*made.sketches.view(np.uint64)[:, None], 1.0).all()
+
+
+def test_what_only_looks_like_an_entity_stays() -> None:
+    assert word_hashes("?a=1&copy=2&lt=3 &unknown; R&D").tolist() == hashes_of(
+        [*"a1", "copy", *"2", "lt", *"3", "unknown", *"rd"]
+    )
 
 
 @pytest.mark.parametrize("target", [0.3, 0.5, 0.7, 0.9])
