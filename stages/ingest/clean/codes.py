@@ -6,6 +6,35 @@ from functools import cache
 from resiliparse.parse.lang import supported_langs
 
 UNDETERMINED = "und"  # ISO 639-2
+CODE = "code"  # source code, under the name that model cards on the hub give it
+DEVANAGARI = "Devanagari"
+# Scripts that one language writes, or one by far before others, as the inside of character classes; and Devanagari.
+SCRIPTS = {
+    "bn": r"\u0980-\u09fe",
+    "bo": r"\u0f40-\u0fbc",
+    "dv": r"\u0780-\u07b1",
+    "el": r"\u0370-\u03ff\u1f00-\u1fff",
+    "gu": r"\u0a80-\u0aff",
+    "he": r"\u0591-\u05f4\ufb1d-\ufb4f",
+    "hy": r"\u0531-\u0587",
+    "ka": r"\u10a0-\u10ff",
+    "km": r"\u1780-\u17d3",
+    "kn": r"\u0c80-\u0cff",
+    "ko": r"\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3",
+    "lo": r"\u0e80-\u0eff",
+    "ml": r"\u0d00-\u0d7f",
+    "my": r"\u1000-\u103f\u1050-\u109f\uaa60-\uaa7f",
+    "or": r"\u0b00-\u0b77",
+    "pa": r"\u0a00-\u0a76",
+    "si": r"\u0d80-\u0df3",
+    "ta": r"\u0b80-\u0bfa",
+    "te": r"\u0c00-\u0c7f",
+    "th": r"\u0e01-\u0e5b",
+    "zh": r"\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # kana tell Japanese
+    DEVANAGARI: r"\u0900-\u0963\u0970-\u097f",
+}
+# By language another one of its script, and letters that only that one has: Assamese, Yiddish.
+SIBLINGS = {"bn": ("as", "[\u09f0\u09f1]"), "he": ("yi", "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]")}
 # Names and codes of three letters (ISO 639-2, both variants) of languages that records are often labelled with.
 NAMES = {
     "ar": "ara arabic",
@@ -29,9 +58,12 @@ NAMES = {
     "id": "ind indonesian in",
     "it": "ita italian",
     "ja": "jpn japanese jp",
+    "km": "khm khmer",
     "ko": "kor korean",
+    "lo": "lao",
     "lt": "lit lithuanian",
     "lv": "lav latvian",
+    "my": "mya bur burmese myanmar",
     "nl": "nld dut dutch",
     "no": "nor norwegian nb nob nn nno",
     "pl": "pol polish",
@@ -44,6 +76,7 @@ NAMES = {
     "sv": "swe swedish",
     "sw": "swa swahili",
     "ta": "tam tamil",
+    "te": "tel telugu",
     "th": "tha thai",
     "tr": "tur turkish",
     "uk": "ukr ukrainian",
@@ -57,7 +90,7 @@ CODES = {name: code for code, names in NAMES.items() for name in names.split()}
 @cache
 def known_languages() -> frozenset[str]:
     """The ISO 639-1 codes that detection can give."""
-    return frozenset(supported_langs())
+    return frozenset(supported_langs()) | (SCRIPTS.keys() - {DEVANAGARI})
 
 
 def normalise_language(label: str | None) -> str | None:

@@ -7,7 +7,7 @@ import phonenumbers
 import xxhash
 from pydantic import Field, field_validator, model_validator
 
-from stages.ingest.clean.codes import UNDETERMINED, known_languages, normalise_language
+from stages.ingest.clean.codes import CODE, UNDETERMINED, known_languages, normalise_language
 from stages.settings import Settings
 
 
@@ -24,7 +24,10 @@ class CleanSettings(Settings):
 
     languages: list[str] = Field(default=[])
     """Languages to keep (ISO 639-1, or names as in en-US, eng, English); empty keeps all. "und" keeps also what
-    is too short to tell."""
+    is too short to tell; source code is "code"."""
+
+    keep_code: bool = True
+    """Whether source code stays when ``languages`` names some: code is in no language. Off: only if "code" is named."""
 
     detect_language: bool = True
     """Detect each document's language (0.1 ms at most). Off: what the record or the page says of itself stands."""
@@ -33,8 +36,12 @@ class CleanSettings(Settings):
     """Take a record's own language over the detected one: for datasets labelled by a better detector."""
 
     min_language_letters: int = Field(default=200, ge=1)
-    """Letters below which detection would guess; such a text is "und". From about 200 on, a sentence or two, the
-    detector is right for most languages."""
+    """Letters below which detection would guess, where the script does not tell the language; such a text is "und".
+    From about 200 on, a sentence or two, the detector is right for most languages."""
+
+    min_script_letters: int = Field(default=20, ge=1)
+    """Letters from which a script tells its language (Chinese, Japanese, Korean, Thai, Greek, Hebrew and others that
+    one language writes; Devanagari for Hindi, Marathi, Nepali and Sanskrit), and from which code is looked for."""
 
     max_language_rank: int = Field(default=1200, ge=1)
     """Distance from the nearest language profile (resiliparse's out-of-place rank, less is surer) above which no
@@ -52,11 +59,13 @@ class CleanSettings(Settings):
     @classmethod
     def check_languages(cls, languages: list[str]) -> list[str]:
         """Languages that the detector knows, by their ISO 639-1 code, sorted."""
-        codes = {name: UNDETERMINED if name.lower() == UNDETERMINED else normalise_language(name) for name in languages}
+        special = (UNDETERMINED, CODE)
+        codes = {name: name.lower() if name.lower() in special else normalise_language(name) for name in languages}
         for name, code in codes.items():
-            if code not in known_languages() and code != UNDETERMINED:
+            if code not in known_languages() and code not in special:
                 raise ValueError(
-                    f"no language {name!r} is known; known are {', '.join(sorted(known_languages()))}, {UNDETERMINED}"
+                    f"no language {name!r} is known; known are {', '.join(sorted(known_languages()))}, "
+                    f"{', '.join(special)}"
                 )
         return sorted({code for code in codes.values() if code})
 

@@ -40,6 +40,8 @@ def before_rules(settings: CleanSettings) -> list[Step]:
                 trust=settings.trust_language,
                 min_letters=settings.min_language_letters,
                 max_rank=settings.max_language_rank,
+                min_script_letters=settings.min_script_letters,
+                keep_code=settings.keep_code,
             )
         )
     return steps

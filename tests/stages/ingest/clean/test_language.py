@@ -1,5 +1,7 @@
 """Languages: detection on a paragraph each, codes as records write them, and the allow-list."""
 
+from dataclasses import replace
+
 import pytest
 
 from stages.ingest.clean.codes import normalise_language
@@ -161,3 +163,76 @@ def test_detected_stated_and_allowed(rule: LanguageStep, text: str, stated: str 
 def test_a_document_that_has_its_language_is_the_same_object() -> None:
     given = document(PARAGRAPHS["en"], "en")
     assert step("en")(given) is given
+
+
+FEW_LETTERS = {
+    "zh": "市议会星期二晚上开会，讨论新的图书馆大楼，预计明年开放。",
+    "ja": "市議会は火曜日の夜に集まり、新しい図書館について話しました。",
+    "ko": "시의회는 화요일 저녁에 모여 새 도서관에 대해 논의했습니다.",
+    "th": "เทศบาลจัดประชุมเมื่อคืนวันอังคารเพื่อหารือเรื่องห้องสมุด",
+    "lo": "ສະພາເມືອງໄດ້ຈັດກອງປະຊຸມໃນຄືນວັນອັງຄານ",
+    "km": "ក្រុមប្រឹក្សាក្រុងបានប្រជុំនៅយប់ថ្ងៃអង្គារ",
+    "my": "မြို့တော်ကောင်စီသည် အင်္ဂါနေ့ညတွင် အစည်းအဝေးကျင်းပခဲ့သည်။",
+    "el": "Το δημοτικό συμβούλιο συνεδρίασε.",
+    "he": "מועצת העיר התכנסה ביום שלישי בערב.",
+    "yi": "די שטאָטראַט האָט זיך געטראָפֿן דינסטיק אין אָוונט.",
+    "hy": "Քաղաքային խորհուրդը հավաքվեց երեքշաբթի։",
+    "ka": "საქალაქო საბჭო სამშაბათს საღამოს შეიკრიბა.",
+    "ta": "நகர சபை செவ்வாய்க்கிழமை மாலை கூடி விவாதித்தது.",
+    "te": "నగర మండలి మంగళవారం సాయంత్రం సమావేశమైంది మరియు చర్చించింది.",
+    "bn": "নগর পরিষদ মঙ্গলবার সন্ধ্যায় নতুন গ্রন্থাগার নিয়ে আলোচনা করেছে।",
+    "as": "নগৰ পৰিষদে মঙলবাৰে সন্ধিয়া নতুন পুথিভঁৰালৰ বিষয়ে আলোচনা কৰিলে।",
+    "hi": "नगर परिषद की बैठक मंगलवार की शाम को हुई जिसमें नए पुस्तकालय भवन पर चर्चा की गई।",
+    "mr": "नगर परिषदेची बैठक मंगळवारी संध्याकाळी झाली, ज्यात नवीन ग्रंथालयाच्या इमारतीवर चर्चा करण्यात आली.",
+    "ne": "नगर परिषद्को बैठक मंगलबार साँझ बस्यो, जसमा नयाँ पुस्तकालय भवनको बारेमा छलफल गरियो।",
+}
+
+
+@pytest.mark.parametrize("language", FEW_LETTERS)
+def test_a_script_tells_its_language_from_few_letters(language: str) -> None:
+    assert detect_language(FEW_LETTERS[language], 200, 1200)[0] == language
+    assert isinstance(step(language)(document(FEW_LETTERS[language])), Document)
+    assert isinstance(step("en")(document(FEW_LETTERS[language])), Refusal)
+
+
+@pytest.mark.parametrize("text", ["市议会开会", "ใช่", "Ναι.", "The Greek word λόγος and the Hebrew word שלום."])
+def test_fewer_letters_tell_nothing(text: str) -> None:
+    assert detect_language(text, 200, 1200) == ("und", None)
+
+
+def test_english_with_foreign_names_is_english() -> None:
+    text = PARAGRAPHS["en"] + " The book is called 图书馆的故事和历史以及城市的未来发展计划研究."
+    assert detect_language(text, 200, 1200)[0] == "en"
+
+
+SOURCES = {
+    "c": "#include <stdio.h>\n\nint main(void) {\n    for (i = 0; i < 9; i++) {\n        puts(name[i]);\n    }\n}\n",
+    "javascript": "const total = (rows) => rows.reduce((sum, row) => sum + row, 0);\nmodule.exports = { total };\n",
+    "sql": "SELECT id, name, SUM(amount) AS total FROM orders JOIN users ON orders.user_id = users.id\n"
+    "WHERE created_at > '2020-01-01' GROUP BY id, name ORDER BY total DESC;\n",
+    "python": "def area(radius):\n    return 3.14 * radius ** 2\n\n\nfor r in range(10):\n    print(r, area(r))\n",
+    "rust": 'fn main() {\n    let v: Vec<u32> = (0..10).collect();\n    println!("{:?}", v.iter().sum::<u32>());\n}\n',
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("times", [1, 10])
+def test_code_is_in_no_language(name: str, times: int) -> None:
+    source = SOURCES[name] * times
+    assert detect_language(source, 200, 1200) == ("code", None)
+    kept = step("en")(document(source))
+    assert isinstance(kept, Document) and kept.language == "code"
+    strict = replace(step("en"), keep_code=False)
+    assert isinstance(strict(document(source)), Refusal)
+    assert isinstance(replace(strict, languages=("code", "en"))(document(source)), Document)
+
+
+MARKDOWN = (
+    "# Ferry\n\nIt (see [times](https://ferry.example/times)) leaves at 7:00.\n\n- It takes `40` minutes.\n"
+    "- Dogs travel free; bicycles cost 2 EUR (one way).\n\nTickets are sold on board, or in the office at the pier.\n"
+)
+
+
+@pytest.mark.parametrize("text", [MARKDOWN * 2, *PARAGRAPHS.values()])
+def test_prose_is_no_code(text: str) -> None:
+    assert detect_language(text, 200, 1200)[0] != "code"
