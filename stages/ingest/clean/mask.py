@@ -42,14 +42,22 @@ USERINFO = re.compile(r"://[^\s/@]*$")
 USERINFO_LENGTH = 256
 # These begin with a set of characters, to which a search skips; what must not stand before is looked up after it.
 IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
-# What stands before four numbers that are no machine's: "version" and its kin, ``foo==``, ``foo-``, ``Chrome/``, ``^``.
-BEFORE_VERSION = re.compile(
-    r"(?:(?:version|kernel|firmware|driver|release|build|revision|section|chapter|clause|paragraph|article|figure|"
-    r"table|appendix|annex|upgraded?|downgraded?|updated?|installed)s?|\b(?:ver|rev|sec|fig|oid|ec|tag|see)\.?|§§?|\bv\.)"
+# What joins a word like "version" to the last of the numbers behind it: ``is``, ``: "``, ``1.2.3.4 to ``.
+TO_VERSION = (
     r"(?: (?:is|was|to|from|of|no\.?|number|the))?[\"']?\s{0,2}[=:]{0,2}\s?[\"'(\[]{0,2}"
     r"(?:v?[0-9]+(?:\.[0-9]+){1,3}(?:,? (?:to|and|or|through) |, | ?[-\u2013] ?|/))*$"
-    r"|[~^]=?\s?[\"']?$|(?<![\w./@])(?!(?:ip|ipv4|host|addr|address|server|node|from|to)\b)[A-Za-z][\w+-]*[-_/]$"
-    r"|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$",
+)
+# What stands before four numbers that are no machine's: "version" and its kin, ``foo==``, ``^``.
+BEFORE_VERSION = re.compile(
+    rf"(?:(?:version|firmware|release|revision)s?|\b(?:ver|rev)\.?|\bv\.){TO_VERSION}"
+    r"|[~^]=?\s?[\"']?$|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$",
+    re.IGNORECASE,
+)
+# The same before numbers of which one at most is above 99: also ``section``, ``upgrade from``, ``foo-``, ``Chrome/``.
+BEFORE_LIKELY = re.compile(
+    r"(?:(?:kernel|driver|build|section|chapter|clause|paragraph|article|figure|table|appendix|annex|upgraded?|"
+    rf"downgraded?|updated?|installed)s?|\b(?:sec|fig|oid|ec|tag|see)\.?|§§?){TO_VERSION}"
+    r"|(?<![\w./@])(?!(?:ip|ipv4|host|addr|address|server|client|node|from|to)\b)[A-Za-z][\w+-]*[-_/]$",
     re.IGNORECASE,
 )
 # The name of a product stands before a version (``OpenSSL 1.0.2.1``), whose numbers are small.
@@ -186,13 +194,14 @@ def is_version(text: str, found: re.Match[str]) -> bool:
     parts = [int(part) for part in found[0].split(".")]
     line = text.rfind("\n", 0, found.start()) + 1
     before = text[max(found.start() - BEFORE_LENGTH, line) : found.start()]
+    likely = sum(part >= SMALL for part in parts) <= 1
     heads = not before.strip(" \t#*") and max(parts) <= HEADING_PARTS and HEADING.match(text, found.end())
     return bool(
         parts[-1] == 0
         or heads
         or (max(parts) < SMALL and BEFORE_SMALL.search(before))
         or BEFORE_VERSION.search(before)
-        or AFTER_VERSION.match(text, found.end())
+        or (likely and (BEFORE_LIKELY.search(before) or AFTER_VERSION.match(text, found.end())))
     )
 
 
