@@ -114,7 +114,7 @@ def repair_list(job: Job) -> str | None:
         listed = [one["checkpoint_dir_name"] for one in value["checkpoint_results"]]
         gone = [name for name in listed if not run.exists(name)]
         wrong = f"names {', '.join(gone)}, which is not there" if gone else None
-    except (ValueError, KeyError, TypeError) as error:
+    except (DamagedError, KeyError, TypeError) as error:
         wrong = f"cannot be read ({type(error).__name__}: {error})"
     if wrong is not None:
         run.delete(SNAPSHOT)

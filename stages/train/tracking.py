@@ -28,7 +28,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
     kept = remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
     tracker: Any = kept(Tracker).remote()
     stop = threading.Event()
-    shown = {"step": 0}
+    shown = {"step": 0, "groups": 0}
 
     def show() -> None:
         asked = None
@@ -58,13 +58,14 @@ def apply(event: dict[str, Any], shown: dict[str, int], job: Job, progress: Prog
     """Show one event of the training."""
     per_step = job.mixture.tokens_per_step
     if event["kind"] == "begin":
-        if event["step"] > shown["step"]:
-            progress.advance((event["step"] - shown["step"]) * per_step)
-            progress.note(f"{job.name}: going on at step {event['step']} of {job.steps}")
-        elif event["step"] < shown["step"]:
-            progress.note(f"{job.name}: the workers were restarted, back to step {event['step']} of {job.steps}")
-            progress.advance((event["step"] - shown["step"]) * per_step)
-        shown["step"] = event["step"]
+        at, moved = f"step {event['step']} of {job.steps}", event["step"] - shown["step"]
+        if moved:
+            progress.advance(moved * per_step)
+        if shown["groups"]:
+            progress.note(f"{job.name}: the workers were restarted at {at}")
+        elif moved:
+            progress.note(f"{job.name}: resumed at {at}")
+        shown["step"], shown["groups"] = event["step"], shown["groups"] + 1
     elif event["kind"] == "steps":
         last = event["rows"][-1]
         progress.advance((last["step"] - shown["step"]) * per_step, loss=last["loss"], lr=last["lr"])

@@ -28,7 +28,7 @@ def finish(workspace: Workspace, name: str, trained: bool = True, state: str = R
     plain = {"id": name, "arrival": name, "datasets": [], "state": state, "finished": "", "follows": None}
     record = nothing | plain | {"position": 4096, "order_seed": 0, "schedule": SCHEDULE if trained else {}}
     (folder / "checkpoints" / TRUNK_RUN / "checkpoint_1").write("progress.json", name.encode())
-    folder.write_json(PLAN, {"recipe": recipe.identity(), "started": ""})
+    folder.write_json(PLAN, {"arrival": name, "data": {}, "recipe": recipe.identity(), "started": ""})
     Lineage(workspace).record(Update(**record))  # type: ignore[arg-type]
 
 

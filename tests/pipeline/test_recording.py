@@ -14,7 +14,8 @@ def making(root: Path, before: dict[str, Any] | None, after: dict[str, Any]) -> 
     """An update and the release before it, each with the conditions of its evaluation; None: it has none."""
     for name, settings in {"0001-old": before, "0002-new": after}.items():
         if settings is not None:
-            (Folder(root) / name / "evaluation").write_json(MANIFEST, {"identity": {"settings": settings}})
+            manifest = {"step": "evaluate", "identity": {"settings": settings}, "outcome": {}, "seconds": 1.0}
+            (Folder(root) / name / "evaluation").write_json(MANIFEST, manifest)
     current = SimpleNamespace(id="0001-old", losses={"release": {"docs": 3.0}})
     return SimpleNamespace(
         lineage=SimpleNamespace(current=lambda: current),

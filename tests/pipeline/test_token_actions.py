@@ -21,7 +21,7 @@ TEXTS = ["the learning rate", "naïve café <|endoftext|> 学習", "x = y[0]"]
 def workspace(tmp_path: Path, ray_cluster: None) -> Folder:
     """A workspace of two datasets with tokens, and one without."""
     folder = Folder(tmp_path / "lm")
-    folder.write_json("workspace.json", {"format": 2})
+    folder.write_json("workspace.json", {"format": 2, "recipe": {}})
     columns = {
         "doc_id": [document_id(text) for text in TEXTS],
         "text": TEXTS,

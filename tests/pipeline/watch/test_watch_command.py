@@ -159,6 +159,7 @@ def test_an_inbox_and_a_base_are_needed(rewarm: Command, workspace: Path, inbox:
     assert "no such folder" in rewarm("watch", workspace, "--inbox", tmp_path / "none")[2]
     for folder in ("commits", "updates"):
         shutil.rmtree(workspace / folder)
+    (workspace / "releases.json").unlink()
     assert "no base yet" in rewarm("watch", workspace, "--inbox", inbox)[2]
 
 

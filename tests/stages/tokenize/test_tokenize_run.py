@@ -116,7 +116,8 @@ def test_one_worker_without_ray_and_two_give_the_same_bytes(
                     "name": name.removesuffix(".parquet"),
                 }
             )
-    assert token_files(Folder(tmp_path)) == token_files(out)
+    table = {"files.json"}  # the stage writes it once all shards are there
+    assert token_files(Folder(tmp_path)) == {name: data for name, data in token_files(out).items() if name not in table}
 
 
 def test_batch_size_and_backend_do_not_change_the_digest(

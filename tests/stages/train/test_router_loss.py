@@ -11,7 +11,7 @@ from training_world import World
 
 from stages.storage import Folder
 from stages.train import Job
-from stages.train.weights import load_model
+from stages.train.weights import digest, load_model, model_weights
 
 COEFFICIENT = 0.5
 
@@ -23,7 +23,8 @@ def run_step(rank: int, size: int, job: Job, results: Path) -> None:
 
     job.checkpoints.path.mkdir(parents=True, exist_ok=True)
     place = Place(rank, size, rank, torch.device("cpu"))
-    engine = Engine(job.start.path, job.settings, place, job.checkpoints.path)
+    expected = digest(model_weights(load_model(job.start.path)))
+    engine = Engine(job.start.path, expected, job.settings, place, job.checkpoints.path)
     batch = Batches(job.mixture, job.tokens, True, place.device).part(0, rank, size, engine.micro_batch)
     begun: list[float] = []
     backward = engine.engine.backward
