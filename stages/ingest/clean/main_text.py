@@ -416,7 +416,8 @@ class Reader:
         weight = sum(block.weight for block in blocks)
         linked = sum(block.linked for block in blocks)
         prose = sum(block.prose for block in blocks)
-        kind = frame.kind or "links"
+        within = chrome.NAVIGATION if any(outer.kind == chrome.NAVIGATION for outer in self.frames) else "links"
+        kind = frame.kind or within
         if self.is_chrome(frame, blocks, weight, linked / weight if weight else 0.0, prose):
             sure = not frame.named and kind in (chrome.NAVIGATION, chrome.FOOT, chrome.FORM, "links")
             self.items[frame.start :] = [Aside(kind, held, sure)]
