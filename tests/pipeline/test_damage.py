@@ -171,8 +171,10 @@ def test_every_command_ends_with_one_line(
 
 def elsewhere(error: str) -> bool:
     """Whether the workspace was refused as one of another version, or by the pointer that knows of a lost commit."""
-    return "has format 99, this rewarm reads format 2" in error or "releases.json: what the log says" in error or (
-        "but releases.json knows of 2" in error
+    return (
+        "has format 99, this rewarm reads format 2" in error
+        or "releases.json: what the log says" in error
+        or ("but releases.json knows of 2" in error)
     )
 
 
