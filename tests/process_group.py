@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 
 import torch
@@ -27,3 +28,6 @@ def started(rank: int, work: Callable[..., None], size: int, port: int, *argumen
     deepspeed.init_distributed("gloo")
     work(rank, size, *arguments)
     torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # gloo's threads may still run: C++ aborts a process that ends beside them
