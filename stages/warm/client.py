@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 from pathlib import Path
@@ -36,7 +37,9 @@ def main() -> None:
 
 
 def connect(place: Path) -> socket.socket | None:
-    """A connection to the server, if one listens."""
+    """A connection to the server, if one listens; none in a folder that another user may have made or can write to."""
+    if not private(place.parent):
+        return None
     server = socket.socket(socket.AF_UNIX)
     try:
         server.connect(str(place))
@@ -46,11 +49,20 @@ def connect(place: Path) -> socket.socket | None:
     return server
 
 
+def private(folder: Path) -> bool:
+    """Whether a folder is this user's own, and nobody else's to use."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
 def start_server(place: Path) -> None:
     """Start the job's server in the background, unless another worker has just done so."""
     try:
         place.parent.mkdir(mode=0o700, exist_ok=True)
-        if place.parent.stat().st_uid != os.getuid():
+        if not private(place.parent):
             return
         os.close(os.open(place.with_suffix(".starting"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError:

@@ -107,6 +107,17 @@ def test_the_server_ends_with_its_raylet(node: Node) -> None:
     assert node.server.wait(timeout=10) == 0
 
 
+def test_a_folder_that_others_can_use_is_not_trusted(node: Node, tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text("import os; print(os.getppid())")
+    folder = address(node.environment).parent
+    folder.chmod(0o777)
+    parent = node.worker(script).communicate(timeout=30)[0]
+    assert int(parent) == os.getpid(), "an ordinary worker, started by who asked"
+    folder.chmod(0o700)
+    assert int(node.worker(script).communicate(timeout=30)[0]) == node.server.pid
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_rays_workers_are_forked_once_the_server_runs() -> None:
     import ray
