@@ -21,7 +21,7 @@ def convert(workspace: Workspace) -> list[str]:
     """Write the log of a workspace of format 1 from its records; lines of what a person should know.
 
     The caller holds the workspace's lease. Data, weights and the updates' records stay as they are. Killed at any
-    moment, the same call goes on. Raises ``DamagedError`` where a record or ``releases.json`` cannot be read.
+    moment, the same call resumes. Raises ``DamagedError`` where a record or ``releases.json`` cannot be read.
     """
     folder, records = workspace.folder, [commit_of(*record) for record in read_records(workspace)]
     history = read_history(folder)
@@ -72,7 +72,7 @@ def because(entry: Entry) -> str:
 
 
 def read_history(folder: Folder) -> list[Entry] | None:
-    """The old ``releases.json``'s promotions; None where there is no such file. ``DamagedError`` for anything else."""
+    """The old ``releases.json``'s promotions; None if it does not exist. ``DamagedError`` for anything else."""
     if not folder.exists(RELEASES):
         return None
     try:

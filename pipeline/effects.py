@@ -180,7 +180,7 @@ def refuse_without_effect(before: Recipe, recipe: Recipe, sets: Sequence[str], l
 def refuse_carried(lineage: Lineage, recipe: Recipe) -> None:
     """``UsageError`` if the learning rate is asked for by settings that a schedule in progress does not read.
 
-    ``infinite`` and ``warmup-stable-decay`` are laid out once; an update goes on with them as they are.
+    ``infinite`` and ``warmup-stable-decay`` are laid out once; an update continues them unchanged.
     """
     origin = began(lineage)
     if origin is None or recipe.schedule.restart or recipe.schedule.kind != origin.schedule["kind"]:
