@@ -2,16 +2,19 @@
 
 A *token* is a word or a run of marks. Words are those of Unicode Standard Annex 29, made simpler: letters, digits,
 underscores and combining marks in a row, with single ``.``, ``'`` or ``’`` between two of them (``don't``, ``3.14``,
-``example.com``) and ``,`` between digits. Scripts without spaces between words would need a dictionary. In Chinese and
-Japanese each character is a word; in Thai, Lao, Burmese and Khmer, which spell words with letters, up to three letters
-in a row count as one (``LETTERS_A_WORD``), each with the combining marks upon it. Zero-width spaces part words, as
-Khmer and Burmese pages write them; joiners and direction marks inside a word are part of it (UAX 29, rule WB4).
+``example.com``) and ``,`` between digits. Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Burmese,
+Khmer) are split by ICU's dictionaries. Zero-width spaces part words, as Khmer and Burmese pages write them; joiners and
+direction marks inside a word are part of it (UAX 29, rule WB4).
+
+A *bare word*, which decontamination compares, depends on no dictionary: in these scripts it is one character.
 """
 
 import re
 import unicodedata
 from functools import cache
 from typing import NamedTuple
+
+from icu4py.breakers import WordBreaker
 
 # Characters with the Unicode property Sentence_Terminal (PropList.txt, Unicode 16).
 SENTENCE_TERMINAL = frozenset(
@@ -55,8 +58,7 @@ _JOINERS = ((0xAD, 0xAD), (0x200C, 0x200F), (0x2060, 0x2060), (0xFEFF, 0xFEFF)) 
 _ZERO_WIDTH_SPACE = "\\u200b"
 
 LETTERS_A_WORD = 3
-"""Letters of Thai, Lao, Burmese or Khmer, marks not counted, that are taken for a word. An approximation in place of
-dictionaries of four languages: a Thai paragraph of 387 characters is 102 such words."""
+"""Letters of Thai, Lao, Burmese or Khmer, marks not counted, that weigh as much as a word where letters are counted."""
 
 # Thai, Lao and Tibetan have no mark of their own that ends a sentence (none in Sentence_Terminal).
 _WITHOUT_SENTENCE_MARK = re.compile("[\u0e01-\u0e30\u0e81-\u0eb0\u0f40-\u0f6c]")
@@ -67,7 +69,7 @@ _JOINED = "{0}+(?:['’.]{0}+|,(?<=[0-9],)[0-9]{0}*)*"
 class Patterns(NamedTuple):
     """The definitions as regular expressions."""
 
-    token: re.Pattern[str]
+    token: re.Pattern[str]  # of scripts without spaces a run of words
     ascii_token: re.Pattern[str]  # the same, of texts in ASCII alone
     bare_word: re.Pattern[str]
     unspaced: re.Pattern[str]
@@ -90,13 +92,12 @@ def patterns() -> Patterns:
         elif character.isalnum():
             group = spelled if code in in_spelled_block else ideographs if code in in_unspaced_block else spaced
             group.append((code, code))
-    mark, ideograph, letter, first = _class(marks), _class(ideographs), _class(spelled), _class(spaced)
+    mark, letter, first = _class(marks), _class(spelled), _class(spaced)
     unspaced, inner = _class(ideographs + spelled), _class(spaced + marks)
     word = f"{_class([*spaced, *marks, *_JOINERS])}_"
     joiner = _class(list(_JOINERS))
     token = (
-        f"{_JOINED.format(f'[{word}]')}|[{ideograph}][{mark}]*|[^{word}{unspaced}{_ZERO_WIDTH_SPACE}\\s]+"
-        f"|(?:[{letter}][{mark}{joiner}]*){{1,{LETTERS_A_WORD}}}"
+        f"{_JOINED.format(f'[{word}]')}|[^{word}{unspaced}{_ZERO_WIDTH_SPACE}\\s]+|(?:[{unspaced}][{mark}{joiner}]*)+"
     )
     return Patterns(
         re.compile(token),
@@ -121,7 +122,23 @@ def _class(ranges: list[tuple[int, int]]) -> str:
 def tokens(text: str) -> list[str]:
     """The words and runs of marks of a text, in their order; none where it is blank or only zero-width spaces."""
     found = patterns()
-    return (found.ascii_token if text.isascii() else found.token).findall(text)
+    if text.isascii():
+        return found.ascii_token.findall(text)
+    runs: list[str] = found.token.findall(text)
+    if not found.unspaced.search(text):
+        return runs
+    words = []
+    for run in runs:
+        if len(run) > 1 and found.unspaced.match(run):
+            words += split_run(run)
+        else:
+            words.append(run)
+    return words
+
+
+def split_run(run: str) -> list[str]:
+    """The words of a run of letters without spaces, by ICU's dictionaries; the locale changes nothing in them."""
+    return list(WordBreaker(run, "en"))
 
 
 def bare_words(text: str) -> list[str]:

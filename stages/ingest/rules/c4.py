@@ -14,6 +14,8 @@ from stages.ingest.words import LETTERS_A_WORD, SENTENCE_TERMINAL, marks_sentenc
 
 CLOSING_QUOTES = "\"'”’»」』"
 LINE_ENDS = SENTENCE_TERMINAL.union(CLOSING_QUOTES)
+# What may follow a sentence's last mark, German and Danish quotes among it.
+CLOSING = CLOSING_QUOTES + "“‘«‹›)]）］】〕》〉"
 CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
@@ -22,7 +24,7 @@ _INITIALS = "0-9A-Za-z\u00aa-\u02af\u0370-\u058f"  # of alphabets that abbreviat
 # before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane would only slow it down.
 _MARKS = "".join(map(re.escape, sorted(mark for mark in SENTENCE_TERMINAL if mark < "\U00010000")))
 SENTENCE_END = re.compile(
-    rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[)\]{CLOSING_QUOTES}]*\s|[。！？｡]+(?=[^。！？｡{CLOSING_QUOTES}])"
+    rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[{re.escape(CLOSING)}]*\s|[。！？｡]+(?=[^。！？｡{re.escape(CLOSING)}])"
 )
 
 
@@ -30,7 +32,7 @@ class C4:
     """The rule ``c4``: returns the document with the lines that are left, or refuses it."""
 
     name: str = "c4"
-    version: int = 2
+    version: int = 3
 
     def __init__(self, settings: C4Settings) -> None:
         self._settings = settings
@@ -73,7 +75,7 @@ class C4:
         line = (CITATION.sub("", raw) if settings.citations and "[" in raw else raw).strip()
         if not line:
             return ""
-        if marked and settings.terminal_punctuation and (line[-1] not in LINE_ENDS or line.endswith("...")):
+        if marked and settings.terminal_punctuation and not ends_sentence(line):
             return ""
         longest = settings.max_word_length
         if longest is not None and len(line) > longest and longest_word(line) > longest:
@@ -99,6 +101,13 @@ class C4:
     def _found(self, document: Document, label: str, setting: str, where: str) -> Refusal:
         detail = f"none expected, found in {where[:80]!r} ({setting_path(self.name, setting)})"
         return refusal(self.name, label, detail, document)
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether a line ends with a sentence's last mark, also within quotes or brackets, or with a closing quote."""
+    if line.endswith("..."):
+        return False
+    return line[-1] in LINE_ENDS or line.rstrip(CLOSING)[-1:] in SENTENCE_TERMINAL
 
 
 def num_words(line: str) -> int:

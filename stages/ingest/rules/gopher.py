@@ -25,7 +25,7 @@ def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> Threshold
         Quantity("alphabetic_words", "words with a letter", Measures.alphabetic_words),
         Quantity("stop_words", "stop words", StopWords(settings.stop_words)),
     ]
-    return ThresholdRule("gopher-quality", 2, quantities, settings, latest)
+    return ThresholdRule("gopher-quality", 3, quantities, settings, latest)
 
 
 def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> ThresholdRule:
@@ -42,7 +42,7 @@ def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> Thr
         *(_gram("top", Measures.top_gram, n) for n in (2, 3, 4)),
         *(_gram("duplicate", Measures.duplicate_gram, n) for n in (5, 6, 7, 8, 9, 10)),
     ]
-    return ThresholdRule("gopher-repetition", 2, quantities, settings, latest)
+    return ThresholdRule("gopher-repetition", 3, quantities, settings, latest)
 
 
 def _gram(which: str, measure: Callable[[Measures, int], float], n: int) -> Quantity:

@@ -4,6 +4,7 @@ import pytest
 
 from stages.ingest.account import READ, Account, StepAccount
 from stages.ingest.records import Document, Refusal
+from stages.ingest.rules.measures import Measures
 from stages.ingest.rules.rule import Rule
 from stages.ingest.rules.settings import RuleName, RulesSettings
 from stages.ingest.rules.steps import rule_steps
@@ -25,7 +26,8 @@ KHMER = (
     "ក្រុមប្រឹក្សាក្រុងបានប្រជុំនៅយប់ថ្ងៃអង្គារ ដើម្បីពិភាក្សាអំពីអគារបណ្ណាល័យថ្មី "
     "ដែលនឹងបើកដំណើរការនៅឆ្នាំក្រោយ។ "
     "អ្នកស្រុកភាគច្រើនចង់ដឹងថា តើប្រាក់ប៉ុន្មាននឹងត្រូវចំណាយលើសៀវភៅ។\n"
-    "អភិបាលក្រុងឆ្លើយថា ថវិកាមិនទាន់កំណត់នៅឡើយទេ។ គាត់នឹងប្រកាសនៅចុងខែនេះ។ អ្នកស្រុកសប្បាយចិត្តណាស់។"
+    "អភិបាលក្រុងឆ្លើយថា ថវិកាមិនទាន់កំណត់នៅឡើយទេ។ គាត់នឹងប្រកាសនៅចុងខែនេះ។ អ្នកស្រុកសប្បាយចិត្តណាស់។ "
+    "កុមារកំពុងរង់ចាំបន្ទប់អានសៀវភៅថ្មី។"
 )
 KHMER_SPACED = KHMER.replace("ក្រុង", "\u200bក្រុង\u200b").replace("អ្នក", "\u200bអ្នក\u200b").replace("នឹង", "\u200bនឹង\u200b")
 BURMESE = (
@@ -174,3 +176,39 @@ def test_what_did_not_apply_is_counted() -> None:
 def test_accounts_from_before_the_count_are_read() -> None:
     old = {"documents_in": 1, "documents_out": 1, "bytes_in": 3, "bytes_out": 3, "reasons": {}}
     assert StepAccount.from_json(old).not_applied.total() == 0
+
+
+NEWS_QUOTES = (
+    "Der Stadtrat trat am Dienstag zusammen und beriet über den Neubau. „Wir bauen für alle.“\n"
+    "Die meisten Bürger wollten wissen, was die Bücher kosten. (Das steht noch nicht fest.)\n"
+    "„Im Herbst wissen wir mehr“, sagte die Bürgermeisterin.“\n"
+    "»Das dauert zu lange.«\n"
+    "Die Kinder warten auf den Lesesaal [Bild unten.]\n"
+)
+
+
+def test_lines_that_end_in_quotes_or_brackets_end_their_sentence() -> None:
+    given = document(NEWS_QUOTES, "de")
+    kept = step("c4")(given)
+    assert isinstance(kept, Document) and kept.text.splitlines() == NEWS_QUOTES.splitlines()
+    unfinished = step("c4")(document(NEWS_QUOTES + "Lesen Sie mehr in der ...\nStartseite (Menü)\n", "de"))
+    assert isinstance(unfinished, Document) and unfinished.text.splitlines() == NEWS_QUOTES.splitlines()
+
+
+def test_marks_are_words_only_by_themselves() -> None:
+    prose = "“Yes,” he said (1990), “it’s 5%—no, 6%—of us.” " * 15
+    rules = RulesSettings.model_validate(
+        {"apply": ["gopher-quality"], "gopher_quality": {"min_stop_words": None, "min_mean_word_length": None}}
+    )
+    (quality,) = rule_steps(rules)
+    assert isinstance(quality(document(prose, "en")), Document)
+    table = "| Sum | 3 | 4 | = | 7 |\n" * 20
+    refused = quality(document(table, "en"))
+    assert isinstance(refused, Refusal) and "words with a letter" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("th", 1.4), ("lo", 1.4), ("km", 1.4), ("my", 1.4), ("zh, terms", 1), ("ja", 1), ("ko", 1)]
+)
+def test_runs_are_longer_where_words_are_short(name: str, words: float) -> None:
+    assert Measures(document(PROSE[name], None)).words_a_word == words
