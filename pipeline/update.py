@@ -29,7 +29,7 @@ from pipeline.selecting import find_reference
 from pipeline.steps import STARTED, ChangedError, Runner, now, refuse_changes
 from pipeline.workspace import Workspace
 from stages import distill, evaluate, ingest, replay, tokenize
-from stages.errors import UsageError
+from stages.errors import UnfinishedError, UsageError
 from stages.storage import MANIFEST
 from stages.train import check_length
 
@@ -94,7 +94,7 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
     compare_with_record(lineage, start_optimizer(lineage, recipe.train), progress)
     wanted = f"{len(lineage.updates):04d}-{arrival.name}"
     if lineage.unfinished not in (None, wanted):
-        raise UsageError(
+        raise UnfinishedError(
             f"update {lineage.unfinished} is not finished: run it again as it was begun, or drop it with "
             f"`rewarm discard {workspace.folder}`"
         )

@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from pipeline.lease import Lease, hold
 from stages.disk import REMOVED, remove
-from stages.errors import DamagedError, UsageError
+from stages.errors import DamagedError, UnreachableError, UsageError
+from stages.faults import may_pass
 from stages.shapes import OPEN, read_as
 from stages.storage import Folder
 
@@ -48,7 +49,7 @@ class Workspace:
     """
 
     def __init__(self, uri: str) -> None:
-        """Raises ``UsageError`` where there can be none: an address that is no bucket's, or that does not answer."""
+        """Raises ``UsageError`` for an address that is no bucket's, ``UnreachableError`` if it does not answer."""
         self.folder = Folder(uri)
         if "://" in uri and not uri.startswith("file://"):
             refuse_address(uri)
@@ -146,15 +147,16 @@ def refuse_address(uri: str) -> None:
 
 
 def refuse_unreachable(folder: Folder) -> None:
-    """``UsageError`` where a bucket is not there, or does not let us look."""
+    """``UsageError`` if there is no such bucket or it refuses access, ``UnreachableError`` if it does not answer."""
     filesystem, path = folder.filesystem()
     bucket = path.partition("/")[0]
     try:
         there = filesystem.get_file_info(bucket).type != pafs.FileType.NotFound
     except OSError as error:
-        raise UsageError(
-            f"{folder}: the bucket cannot be looked at: {error}. Check the address, the network and the credentials"
-        ) from error
+        message = f"{folder}: cannot access the bucket: {error}. Check the address, the network and the credentials"
+        if may_pass(error):
+            raise UnreachableError(message, str(folder)) from error
+        raise UsageError(message) from error
     if not there:
         raise UsageError(f"{folder}: there is no bucket {bucket}; make it first")
 

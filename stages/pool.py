@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stages.errors import StageError
+from stages.errors import StageError, origin
 from stages.losses import document_losses, write_piece
 from stages.progress import Progress
 from stages.storage import Folder
@@ -147,6 +147,6 @@ def _collect(done: Any, what: str) -> None:
     try:
         ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise StageError(f"{what} failed: {error.cause!r}") from error
+        raise origin(error) or StageError(f"{what} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
         raise StageError(f"{what}: its process died again and again ({error})") from error

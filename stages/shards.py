@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from stages.errors import StageError, UsageError
+from stages.errors import origin
 from stages.progress import Progress
 
 
@@ -43,7 +43,7 @@ def map_shards(
             results[row["position"]] = orjson.loads(row["result"])
             progress.advance(shards[row["position"]][advance])
     except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, StageError | UsageError) else error) from None
+        raise (origin(error) or error) from None
     return [results[position] for position in range(len(rows))]
 
 

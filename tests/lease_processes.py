@@ -14,7 +14,7 @@ from queue import Queue
 from typing import Any
 
 from pipeline.lease.holding import take
-from stages.errors import UsageError
+from stages.errors import BusyError
 from stages.storage import Folder
 
 COMMAND = """
@@ -120,7 +120,7 @@ def race(barrier: Barrier, uris: list[str], name: str, won: "Queue[Any]") -> Non
         barrier.wait()
         try:
             leases.append(take(Folder(uri), name, 0, 60))
-        except UsageError:
+        except BusyError:
             continue
         mine.append(uri)
     won.put(mine)

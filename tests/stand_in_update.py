@@ -12,10 +12,11 @@ from pathlib import Path
 from watch_world import update
 
 import pipeline.cli
+from pipeline.cli.app import exits
 from pipeline.lineage import Lineage
 from pipeline.watch import launch
 from pipeline.workspace import Workspace
-from stages.errors import UsageError
+from stages.errors import UnfinishedError, UsageError
 
 STEPS, STEP_SECONDS = 10, 0.1
 
@@ -23,19 +24,19 @@ STEPS, STEP_SECONDS = 10, 0.1
 def main() -> None:
     command, uri, _, data = sys.argv[1:5]
     name, _, path = data.partition("=")
+    with exits():
+        run(command, uri, name, path)
+
+
+def run(command: str, uri: str, name: str, path: str) -> None:
     if "bad" in name:
-        sys.stderr.write(f"rewarm: {path}: not a single usable document\n")
-        raise SystemExit(2)
+        raise UsageError(f"{path}: not a single usable document")
     if command == "plan":
         print(json.dumps({"cost": 1.0, "currency": "EUR", "hours": 0.1, "steps": STEPS, "tokens": {"new": 5}}))
         return
     workspace = Workspace(uri)
-    try:
-        with workspace.lease():
-            take_in(workspace, name, sorted(file.name for file in Path(path).iterdir()))
-    except UsageError as error:
-        sys.stderr.write(f"rewarm: {error}\n")
-        raise SystemExit(2) from error
+    with workspace.lease():
+        take_in(workspace, name, sorted(file.name for file in Path(path).iterdir()))
 
 
 def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
@@ -46,7 +47,7 @@ def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
     number = len(lineage.updates)
     wanted = f"{number:04d}-{name}"
     if lineage.unfinished not in (None, wanted):
-        raise UsageError(f"update {lineage.unfinished} is not finished")
+        raise UnfinishedError(f"update {lineage.unfinished} is not finished")
     folder = workspace.update(wanted)
     if lineage.unfinished is None:
         folder.write_json("plan.json", {"data": {name: files}})

@@ -5,20 +5,28 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
 from pipeline.cluster import hush
+from pipeline.failure import (
+    STOPPED,
+    STOPPED_MESSAGE,
+    TRACEBACK,
+    UNFORESEEN,
+    Failure,
+    as_json,
+    code_lines,
+    failure_of,
+    keep,
+)
 from pipeline.terminal import lineage_table, removal_lines, result_console, seconds_table, visible
-from stages.errors import StageError, UsageError
+from stages.errors import StageError
 
-TRACEBACK = "REWARM_TRACEBACK"  # environment variable: errors that no check foresaw are shown in full
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 
 app = typer.Typer(
@@ -27,8 +35,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 failed (the same command goes on from there), 2 wrong usage (nothing was spent), "
-    "3 done, but the gate refused the release, 4 done, but the release is held for a person (undecided).",
+    epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in code_lines().items())}. "
+    "REWARM_ERRORS=json prints errors as one line of JSON; REWARM_ERROR_FILE=PATH keeps the last one.",
 )
 
 
@@ -54,43 +62,21 @@ def print_json(value: object) -> None:
 
 @contextmanager
 def exits() -> Iterator[None]:
-    """Errors as one message and an exit code."""
+    """Errors as one message (or one line of JSON) and an exit code; see ``pipeline.failure``."""
     try:
         yield
-    except UsageError as error:
-        typer.echo(f"rewarm: {visible(str(error))}", err=True)
-        sys.exit(2)
-    except StageError as error:
-        typer.echo(f"rewarm: {visible(str(error))}", err=True)
-        sys.exit(1)
-    except OSError as error:
-        typer.echo(f"rewarm: {visible(describe(error))}", err=True)
-        sys.exit(1)
     except Exception as error:
-        if os.environ.get(TRACEBACK):
+        failure = failure_of(error)
+        if failure.error == UNFORESEEN and os.environ.get(TRACEBACK):
             raise
-        typer.echo(f"rewarm: {visible(unexpected(error))}", err=True)
-        sys.exit(1)
+        end(failure)
 
 
-def describe(error: OSError) -> str:
-    """A file or network error in one line."""
-    if error.filename is None:
-        return " ".join(str(error).split()) or type(error).__name__
-    missing = isinstance(error, FileNotFoundError)
-    advice = "; if it belongs to a workspace, restore it from a copy" if missing else ""
-    return f"{os.fsdecode(error.filename)}: {error.strerror or type(error).__name__}{advice}"
-
-
-def unexpected(error: Exception) -> str:
-    """An error that no check foresaw, in one line: of our own making, or of a file that is damaged in a new way."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    said = " ".join(str(error).split())[:300]
-    return (
-        f"{type(error).__name__}{place}: {said}. `rewarm verify WORKSPACE` names damaged files; if it finds none, this "
-        f"is a fault of rewarm ({TRACEBACK}=1 shows all of it)"
-    )
+def end(failure: Failure) -> NoReturn:
+    """Tell people and machines of a failure, and end the process with its code."""
+    keep(failure)
+    typer.echo(failure.line() if as_json() else f"rewarm: {visible(failure.message)}", err=True)
+    sys.exit(failure.code)
 
 
 @contextmanager
@@ -113,8 +99,7 @@ def stoppable() -> Iterator[None]:
         if not caught or (isinstance(ended, SystemExit) and ended.code != INTERRUPTED):
             raise  # what was interrupted ended in its own way: well, as a view that is watched, or with an error
         name = signal.Signals(caught[0]).name
-        typer.echo(f"rewarm: stopped by {name}; an update that was under way goes on with the same command", err=True)
-        sys.exit(128 + caught[0])
+        end(Failure(STOPPED, 128 + caught[0], STOPPED_MESSAGE.format(name), StageError.remedy))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -16,10 +16,14 @@ from pipeline.planner.view import plan_view
 from pipeline.study import BASELINES, EARLY_STOP, Options
 from pipeline.study import table as study_table
 from pipeline.terminal import Terminal, result_console, visible
-from stages.errors import UsageError
+from stages.errors import RefusedError, RewarmError, UndecidedError, UsageError
 
 PANEL = "Updates"
-ENDS = {REFUSED: 3, UNDECIDED: 4}  # exit codes of an update that is finished, but whose release was not promoted
+# How a command ends whose update is finished, but whose release was not promoted.
+ENDS: dict[str, tuple[type[RewarmError], str]] = {
+    REFUSED: (RefusedError, "refused by the gate; the release before stays current"),
+    UNDECIDED: (UndecidedError, "held, as the gate could not decide; `rewarm promote` makes it the current release"),
+}
 
 
 @app.command(rich_help_panel=PANEL)
@@ -70,7 +74,8 @@ def update(
     for line in verdict_lines(done["gate"], done["id"]):
         typer.echo(line)
     if done["state"] in ENDS:
-        raise typer.Exit(ENDS[done["state"]])
+        kind, told = ENDS[done["state"]]
+        raise kind(f"{done['id']}: {told}")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.lease import process
 from pipeline.lease.protocol import Contender, Holder, Record, Standing, Tenure, claim
 from pipeline.lease.store import Seen, Store
-from stages.errors import StageError, UsageError
+from stages.errors import BusyError, StageError, UsageError
 from stages.storage import Folder
 
 TTL_S = 60.0  # two heartbeats may fail on a slow shared disk, and a dead node's workspace waits for one minute
@@ -33,6 +33,8 @@ HICCUPS = (OSError, StageError, UsageError)  # what a store that does not answer
 
 class LeaseLostError(StageError):
     """Another process has taken over, so nothing more may be written here."""
+
+    kind = "lease-lost"
 
 
 class Lease:
@@ -148,7 +150,7 @@ def hold(
     is told of that. ``purpose`` is shown to others, by default the command line.
 
     Raises:
-        UsageError: somebody else holds it.
+        BusyError: somebody else holds it.
         LeaseLostError: it was taken over while the block lasted. Whatever the block raised then is its cause.
     """
     lease = take(folder, purpose or process.command(), wait_s, ttl() if ttl_s is None else ttl_s, note)
@@ -164,7 +166,7 @@ def hold(
 
 
 def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callable[[str], None] | None = None) -> Lease:
-    """Take the lease, or raise ``UsageError`` with who has it."""
+    """Take the lease, or raise ``BusyError`` with who has it."""
     store, me = store_of(folder), process.myself()
     contender = Contender(me.machine, process.gone)
     deadline = process.clock() + wait_s
@@ -179,7 +181,7 @@ def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callab
             continue  # somebody was faster
         assert seen.record is not None
         if standing is Standing.HELD and clock >= deadline:
-            raise UsageError(held_message(folder, seen.record))
+            raise BusyError(held_message(folder, seen.record))
         if standing is Standing.UNKNOWN and note is not None:
             note(f"{folder}: {seen.record.holder} has it; waiting up to {seen.record.ttl_s:g} s for a sign of life")
             note = None

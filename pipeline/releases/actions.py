@@ -96,7 +96,7 @@ def verify(uri: str, quick: bool, mend: bool, terminal: Terminal) -> dict[str, A
                 terminal.note(f"repaired: {line}")
     findings = run_verify(workspace, quick, terminal)
     left = []
-    if not any(note.startswith("records are damaged") for note in findings.notes):
+    if not findings.unread:
         lineage = Lineage(workspace)
         if lineage.unfinished is not None:
             findings.notes.append(f"{lineage.unfinished}: not finished, so it was not verified")

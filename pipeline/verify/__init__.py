@@ -18,6 +18,7 @@ def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
     """Check records, chain, datasets and, unless ``quick``, the weights; see ``Findings``."""
     findings = Findings(workspace.folder)
     if (log := check_records(workspace, findings)) is None:
+        findings.unread = True
         findings.notes.append("records are damaged: nothing else was looked at")
         return findings
     updates = recorded(workspace)

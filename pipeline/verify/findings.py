@@ -27,6 +27,7 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
+    unread: bool = False  # the records are damaged, so nothing else was looked at
 
     def name(self, folder: Folder, file: str = "") -> str:
         """A file's place in the workspace."""

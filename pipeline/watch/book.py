@@ -11,6 +11,7 @@ ARRIVING, COMPLETE, STARTED, FAILED, HELD = "arriving", "complete", "started", "
 DONE = (RELEASED, REFUSED, UNDECIDED)
 # Why an arrival is held.
 BROKEN, COST, CHANGED, NAME, EXHAUSTED, VANISHED = "broken", "cost", "changed", "name", "exhausted", "vanished"
+DAMAGED = "damaged"  # not the arrival: the workspace
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Arrival:
     attempts: int = 0  # of its update
     failures: int = 0  # since a person last looked
     retry_at: str = ""
+    error: str = ""  # the kind of the failure that it is tried again after: ``stages.errors``, empty if it was killed
     approved: bool = False  # a person said: go on, whatever it costs and whether or not it changed
     update: str = ""  # its update's id
 
@@ -90,7 +92,7 @@ class Book:
 
 def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
     """What an event changes of an arrival, beside its details, which are named as the fields that they set."""
-    details, clean = dict(event.details), {"why": "", "because": "", "retry_at": ""}
+    details, clean = dict(event.details), {"why": "", "because": "", "retry_at": "", "error": ""}
     back = COMPLETE if arrival.completed else ARRIVING
     changed: dict[str, Any] = {}  # nothing beside its details: planned, altered, dropped
     match event.kind:

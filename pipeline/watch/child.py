@@ -4,14 +4,38 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from pipeline import failure
+from pipeline.failure import Failure
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
 LAUNCHER = "pipeline.watch.launch"
+LAST_LINES, LONGEST = 5, 2000  # of a log, lines and characters, that people are shown of an end without a message
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int  # of the process; of a signal, negative
+    failure: Failure | None  # what it said of it, for machines; None if it ended well or was killed
+    last_lines: str = ""  # of its log
+
+    @property
+    def because(self) -> str:
+        """Why it ended, for people."""
+        if self.code < 0:
+            return f"killed by signal {-self.code}"
+        if self.failure is not None:
+            return self.failure.message[:LONGEST]
+        return self.last_lines or f"it ended with exit code {self.code} and printed nothing"
 
 
 class Child:
@@ -21,6 +45,10 @@ class Child:
         """``output`` takes its standard output, where that is a result and not for the log."""
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", LAUNCHER, str(os.getpid()), *arguments]
+        self._scratch = tempfile.TemporaryDirectory(prefix="rewarm-watch-")
+        self._failure = Path(self._scratch.name) / "failure.json"
+        environment = {**os.environ, failure.FILE: str(self._failure)}
+        environment.pop(failure.FORM, None)  # its log is for people
         with log.open("ab") as stream:
             self._shown = self._began = stream.seek(0, os.SEEK_END)
             with (output or Path(os.devnull)).open("wb") as result:
@@ -31,12 +59,13 @@ class Child:
                     stdout=result if output else stream,
                     stderr=stream,
                     process_group=0,
+                    env=environment,
                 )
         self.log = log
         self._asked: float | None = None
 
-    def wait(self, meanwhile: Callable[[], None], stopping: Callable[[], bool]) -> int:
-        """Its exit code (of a signal, negative), with ``meanwhile`` called again and again; ended where ``stopping``.
+    def wait(self, meanwhile: Callable[[], None], stopping: Callable[[], bool]) -> "Ended":
+        """How it ended, with ``meanwhile`` called again and again; ended where ``stopping``.
 
         The log is followed rather than a pipe: what a killed Ray leaves behind may hold a pipe open for a minute.
         """
@@ -48,7 +77,9 @@ class Child:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(POLL)
         self._mirror()
-        return code
+        found = failure.read(self._failure)
+        self._scratch.cleanup()
+        return Ended(code, found, self._last_lines())
 
     def _end(self) -> None:
         """Ask it once to end; kill it when it has not done so in time."""
@@ -67,8 +98,9 @@ class Child:
             sys.stdout.write(data.decode(errors="replace"))
             sys.stdout.flush()
 
-    def printed(self) -> str:
-        """What it has put into the log."""
+    def _last_lines(self) -> str:
+        """The last of what it has put into the log."""
         with self.log.open("rb") as stream:
-            stream.seek(self._began)
-            return stream.read().decode(errors="replace")
+            stream.seek(max(self._began, stream.seek(0, os.SEEK_END) - LONGEST))
+            lines = stream.read().decode(errors="replace").rstrip().splitlines()
+        return "\n".join(lines[-LAST_LINES:])

@@ -169,7 +169,7 @@ def locked(stream: BinaryIO) -> Iterator[None]:
 
 @contextmanager
 def only_watch(folder: Folder) -> Iterator[None]:
-    """Be the only watch of a workspace; ``UsageError`` where there is one. Another machine's is known by its lease."""
+    """Be the only watch of a workspace; ``BusyError`` where there is one. Another machine's is known by its lease."""
     with hold(folder):
         yield
 

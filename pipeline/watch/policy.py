@@ -5,17 +5,39 @@ from datetime import datetime, timedelta
 
 import xxhash
 
-from pipeline.watch.book import CHANGED, COMPLETE, FAILED, HELD, STARTED, VANISHED, Arrival, Book
+from pipeline.failure import Failure
+from pipeline.watch.book import (
+    CHANGED,
+    COMPLETE,
+    DAMAGED,
+    EXHAUSTED,
+    FAILED,
+    HELD,
+    STARTED,
+    VANISHED,
+    Arrival,
+    Book,
+)
 from pipeline.watch.journal import Draft, read_stamp
 from pipeline.watch.settings import WatchSettings
+from stages.errors import (
+    BusyError,
+    DamagedError,
+    FullError,
+    RefusedError,
+    UndecidedError,
+    UnfinishedError,
+    UnreachableError,
+    UsageError,
+)
 
 LONGEST = 3600.0  # seconds between two attempts, at most
 JITTER = 0.2  # of the wait, up or down: watches that failed together do not come back together
 READY = (COMPLETE, STARTED, FAILED)  # a state "started" without an update that is begun was killed before that
-OK, FAILURE, USAGE, REFUSAL, UNDECIDED = 0, 1, 2, 3, 4  # exit codes of ``rewarm update``
-FINISHED = (OK, REFUSAL, UNDECIDED)  # the update has its record
-BUSY = "another rewarm command is writing"  # a refusal that is no fault of the arrival
-OUT_OF_REACH = "check the address, the network and the credentials"  # nor is this: a store that does not answer
+FINISHED = (0, RefusedError.code, UndecidedError.code)  # exit codes of an update that has its record
+NOT_BEGUN = (BusyError.kind, UnfinishedError.kind)  # the update waits for another command: nothing is wrong with it
+HOLDING = {UsageError.kind: "", DamagedError.kind: DAMAGED}  # trying these again would change nothing; why it is held
+PATIENT = (UnreachableError.kind, FullError.kind)  # tried again for as long as it takes
 
 
 @dataclass(frozen=True)
@@ -87,15 +109,24 @@ def changed(arrival: Arrival, unfinished: str) -> str:
     )
 
 
-def after_failure(arrival: Arrival, because: str, settings: WatchSettings, now: datetime) -> Draft:
-    """A further attempt, later; or, after the last, the arrival is held."""
+def after_failure(
+    arrival: Arrival, failure: Failure | None, because: str, why: str, settings: WatchSettings, now: datetime
+) -> Draft:
+    """A further attempt, later; or the arrival is held: at once if its command was refused, else after the last.
+
+    ``why`` is the reason for which an arrival that cannot be used is held. A store that does not answer, or is full,
+    says nothing about the arrival, which is tried again until it does.
+    """
+    kind = failure.error if failure is not None else ""
+    if kind in HOLDING:
+        return held(arrival, HOLDING[kind] or why, because)
     failures = arrival.failures + 1
-    if failures > settings.retries:
+    if failures > settings.retries and kind not in PATIENT:
         attempts = f"{failures} attempts failed, the last with: " if failures > 1 else ""
-        return held(arrival, "exhausted", attempts + because)
+        return held(arrival, EXHAUSTED, attempts + because)
     wait = pause(arrival.name, failures, settings.backoff)
     retry_at = (now + timedelta(seconds=wait)).isoformat(timespec="milliseconds")
-    return Draft("failed", arrival.path, {"because": because, "retry_at": retry_at})
+    return Draft("failed", arrival.path, {"because": because, "retry_at": retry_at, "error": kind})
 
 
 def pause(name: str, failures: int, first: float) -> float:
@@ -103,12 +134,3 @@ def pause(name: str, failures: int, first: float) -> float:
     whole = min(first * 2.0 ** (failures - 1), LONGEST)
     draw = xxhash.xxh3_64_intdigest(f"{name}\0{failures}".encode()) / 2**64
     return whole * (1 + JITTER * (2 * draw - 1))
-
-
-def reason(log: str) -> str:
-    """Why a command failed, from what it printed: its own last message, or else its last lines."""
-    lines = log.rstrip().splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith("rewarm: ")]
-    if starts:
-        return "\n".join(lines[starts[-1] :]).removeprefix("rewarm: ")[:2000]
-    return "\n".join(lines[-5:])[:2000] or "it printed nothing"

@@ -11,24 +11,12 @@ from pipeline.config import Recipe
 from pipeline.lineage import Lineage
 from pipeline.watch import observe
 from pipeline.watch.book import BROKEN, CHANGED, COST, HELD, Arrival
-from pipeline.watch.child import Child
+from pipeline.watch.child import Child, Ended
 from pipeline.watch.inbox import look, place_of
 from pipeline.watch.journal import FOLDER, Draft, read_stamp, stamp
 from pipeline.watch.logs import Logs
 from pipeline.watch.observer import Observer
-from pipeline.watch.policy import (
-    BUSY,
-    FINISHED,
-    OK,
-    OUT_OF_REACH,
-    READY,
-    USAGE,
-    after_failure,
-    begun_by,
-    choose,
-    held,
-    reason,
-)
+from pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, begun_by, choose, held
 from pipeline.watch.records import Records, now
 from pipeline.watch.schedule import answer, last_tick, next_tick, zone_of
 from pipeline.watch.settings import WatchSettings
@@ -170,8 +158,8 @@ class Watch:
         sets = arrival.sets if going_on and arrival.begun else self.settings.sets
         begun = {"attempts": arrival.attempts + 1, "begun": arrival.fingerprint, "sets": list(sets)}
         self.records.write([Draft("started", arrival.path, begun)])
-        code, log = self._child("update", arrival, f"{arrival.attempts + 1}", sets)
-        if self.stopping and code not in FINISHED:
+        ended = self._child("update", arrival, f"{arrival.attempts + 1}", sets)
+        if self.stopping and ended.code not in FINISHED:
             self.records.write([Draft("interrupted", arrival.path)])
             return False
         self._reconcile()
@@ -179,40 +167,40 @@ class Watch:
             return True
         unfinished = Lineage(self.workspace).unfinished
         own = unfinished is not None and begun_by(unfinished) == arrival.name
-        if code == USAGE and (BUSY in log or (unfinished is not None and not own)):
+        if ended.failure is not None and ended.failure.error in NOT_BEGUN:
             return self._busy(arrival)
-        self._failed(arrival.path, code, log, CHANGED if own else BROKEN)
+        self._failed(arrival.path, ended, CHANGED if own else BROKEN)
         return True
 
     def _plan(self, arrival: Arrival) -> bool:
         """Predict what an arrival's update takes; a broken arrival is found here, before anything is begun."""
         with tempfile.TemporaryDirectory(prefix="rewarm-watch-") as scratch:
             output = Path(scratch) / "plan.json"
-            code, log = self._child("plan", arrival, "plan", self.settings.sets, output)
-            made = json.loads(output.read_bytes()) if code == OK else {}
-        if self.stopping and code != OK:
+            ended = self._child("plan", arrival, "plan", self.settings.sets, output)
+            made = json.loads(output.read_bytes()) if ended.code == 0 else {}
+        if self.stopping and ended.code != 0:
             return False
-        if code == OK:
+        if ended.code == 0:
             plan = {name: made.get(name) for name in PLANNED}
             self.records.write([Draft("planned", arrival.path, {"plan": plan, "planned": arrival.fingerprint})])
             self.look()  # an arrival that changed meanwhile is not complete any more
         else:
-            self._failed(arrival.path, code, log, BROKEN)
+            self._failed(arrival.path, ended, BROKEN)
         return True
 
     def _child(
         self, command: str, arrival: Arrival, label: str, sets: Iterable[str], output: Path | None = None
-    ) -> tuple[int, str]:
-        """Run a command on an arrival to its end; its exit code and what it printed."""
+    ) -> Ended:
+        """Run a command on an arrival to its end."""
         arguments = [command, self.workspace.folder.uri, "--data", f"{arrival.name}={arrival.path}"]
         arguments += [word for one in sets for word in ("--set", one)]
         arguments += ["--json"] if output else []
         self.say(f"{arrival.name}: {command}")
         log = f"{arrival.name}-{label}.log"
         child = Child(arguments, self.logs.file(log), output)
-        code = child.wait(self._meanwhile, lambda: self.stopping)
+        ended = child.wait(self._meanwhile, lambda: self.stopping)
         self.logs.keep(log)
-        return code, child.printed()
+        return ended
 
     def _meanwhile(self) -> None:
         """While an update runs: quiet periods go on counting, and notices are delivered."""
@@ -221,17 +209,14 @@ class Watch:
             self.records.refresh()
             self.look()
 
-    def _failed(self, path: str, code: int, log: str, why: str) -> None:
+    def _failed(self, path: str, ended: Ended, why: str) -> None:
         """What becomes of an arrival whose command ended with an error."""
-        arrival = self.book.arrivals[path]
-        if code == USAGE and OUT_OF_REACH not in log:
-            self._hold(held(arrival, why, reason(log)))
-            return
-        self.failed = True
-        ended = f"killed by signal {-code}" if code < 0 else reason(log)
-        if code in FINISHED:
-            ended = f"it ended with {code}, but the lineage has no finished update of {arrival.name}"
-        draft = after_failure(arrival, ended, self.settings, now())
+        arrival, because = self.book.arrivals[path], ended.because
+        if ended.code in FINISHED:
+            because = f"it ended with {ended.code}, but the lineage has no finished update of {arrival.name}"
+        draft = after_failure(arrival, ended.failure, because, why, self.settings, now())
+        if draft.kind != HELD or draft.details["why"] != why:
+            self.failed = True
         if draft.kind == HELD:
             self._hold(draft)
         else:

@@ -13,7 +13,7 @@ from stages.distill.filters import Drafts, judge, readable
 from stages.distill.prompts import Prompts
 from stages.distill.settings import DistillSettings
 from stages.documents import document_id, shard_writer
-from stages.errors import StageError, UsageError
+from stages.errors import StageError, origin
 from stages.storage import Folder
 from stages.tokenizer_folder import load_definition
 
@@ -193,8 +193,6 @@ def _collect(done: Any, number: int | None) -> None:
     try:
         ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, StageError | UsageError):
-            raise error.cause from None
-        raise StageError(f"distill: {doing} failed: {error.cause!r}") from error
+        raise origin(error) or StageError(f"distill: {doing} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
         raise StageError(f"distill: {doing}: the process died again and again ({error})") from error

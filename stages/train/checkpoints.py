@@ -74,25 +74,32 @@ def seal_of(value: dict[str, Any]) -> str:
 
 def read_progress(folder: Folder) -> Saved:
     """What ``write_progress`` wrote; ``DamagedError`` if it is missing or something else by now."""
+    found = progress_of(folder)
+    if isinstance(found, str):
+        raise DamagedError(f"{folder}/{PROGRESS}: {found}")
+    return found
+
+
+def progress_of(folder: Folder) -> Saved | str:
+    """What ``write_progress`` wrote, or what is wrong with it."""
     try:
         value: dict[str, Any] = orjson.loads(folder.read(PROGRESS))
         seal = value.pop(SEAL, None)
         if seal is not None and (found := seal_of(value)) != seal:
-            raise DamagedError(f"{folder}/{PROGRESS}: digest {seal} expected, {found} found")
+            return f"digest {seal} expected, {found} found"
         return Saved.from_json(value)
-    except FileNotFoundError as error:
-        raise DamagedError(f"{folder}/{PROGRESS}: no such file") from error
+    except FileNotFoundError:
+        return "no such file"
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedError(f"{folder}/{PROGRESS}: {type(error).__name__}: {error}") from error
+        return f"{type(error).__name__}: {error}"
 
 
 def damages(folder: Folder, rank: int = 0, world_size: int = 1) -> list[Damage]:
     """What of a checkpoint is not as it was saved; each of ``world_size`` callers reads its part of the files."""
-    try:
-        table = read_progress(folder).files
-    except DamagedError as error:
-        return [Damage(PROGRESS, "what was saved", str(error).partition(f"{PROGRESS}: ")[2])]
-    return compare(folder, table, sorted(table)[rank::world_size])
+    saved = progress_of(folder)
+    if isinstance(saved, str):
+        return [Damage(PROGRESS, "what was saved", saved)]
+    return compare(folder, saved.files, sorted(saved.files)[rank::world_size])
 
 
 def names_of(job: Job) -> list[str]:

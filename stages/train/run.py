@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from stages.errors import DamagedError, StageError, UsageError
+from stages.errors import DamagedError, StageError, UsageError, origin
 from stages.progress import Progress
 from stages.room import cpus_each, find_room, fits
 from stages.storage import Folder
@@ -123,6 +123,8 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
     try:
         return trainer.fit()
     except version2.TrainingFailedError as error:
+        if (found := origin(error)) is not None:
+            raise found from error
         raise StageError(
             f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
         ) from error

@@ -37,7 +37,7 @@ def test_a_command_that_slept_through_a_take_over_commits_nothing(tmp_path: Path
         assert (held["epoch"], held["holder"].split()[1]) == (1, str(first.pid))
 
         second = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment, timeout=60)
-        assert second.returncode == 2
+        assert second.returncode == 5
         assert "another rewarm command is writing to this workspace: `rewarm init " in second.stderr
 
         family = started_by(psutil.Process(first.pid))

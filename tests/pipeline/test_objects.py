@@ -17,7 +17,7 @@ from pipeline.lineage import Lineage
 from pipeline.objects import Objects, create
 from pipeline.watch.journal import JOURNAL, Draft, Journal, is_watched, only_watch
 from pipeline.workspace import Workspace
-from stages.errors import StageError, UsageError
+from stages.errors import BusyError, StageError, UsageError
 from stages.storage import Folder
 
 
@@ -126,7 +126,7 @@ def test_one_watch_of_a_workspace_in_a_bucket(folder: Folder) -> None:
     assert not is_watched(folder)
     with only_watch(folder):
         assert is_watched(folder)
-        with pytest.raises(UsageError, match="another rewarm command"), only_watch(folder):
+        with pytest.raises(BusyError, match="another rewarm command"), only_watch(folder):
             pass
     assert not is_watched(folder)
 

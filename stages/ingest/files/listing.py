@@ -14,7 +14,8 @@ from urllib.parse import unquote
 import pyarrow.fs as pafs
 from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
-from stages.errors import UsageError
+from stages.errors import UnreachableError, UsageError
+from stages.faults import may_pass
 from stages.ingest.files.beside import ADVICE, POINTER, beside_data, is_pointer
 from stages.ingest.files.inputs import SUPPORTED, recognise
 from stages.ingest.files.locations import Location
@@ -85,13 +86,16 @@ def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
 
 
 def refuse_unreadable(place: Location, error: OSError) -> NoReturn:
-    """Say which file or folder cannot be read, and why."""
+    """Say which file or folder cannot be read, and why: ``UnreachableError`` for what a later try may get."""
     if isinstance(error, FileNotFoundError) and not place.is_local:
         raise UsageError(f"{place}: no such file or folder") from error
     advice = "check its permissions" if place.is_local else "check the address, the network and the credentials"
     if place.bucket:
         advice += "; a public bucket needs ingest.storage.anonymous=true"
-    raise UsageError(f"{error.filename or place}: cannot be read ({error.strerror or error}); {advice}") from error
+    message = f"{error.filename or place}: cannot be read ({error.strerror or error}); {advice}"
+    if place.is_local or not may_pass(error):
+        raise UsageError(message) from error
+    raise UnreachableError(message, str(place)) from error
 
 
 # -- disks -------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from lease_processes import run_race
 from pipeline.lease import LeaseLostError, hold, look
 from pipeline.lease.bucket import BucketStore
 from pipeline.lease.protocol import Record
-from stages.errors import StageError, UsageError
+from stages.errors import BusyError, StageError, UsageError
 from stages.storage import Folder
 
 QUERY = "?endpoint_override={}&scheme=http"
@@ -122,7 +122,7 @@ def test_one_holds_it_and_the_next_has_the_next_epoch(folder: Folder) -> None:
         found = look(folder)
         assert found is not None
         assert found["purpose"] == "rewarm update first"
-        with pytest.raises(UsageError, match="`rewarm update first`"):
+        with pytest.raises(BusyError, match="`rewarm update first`"):
             hold(folder).__enter__()
     assert look(folder) is None
     with hold(folder) as second:

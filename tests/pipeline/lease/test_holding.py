@@ -20,7 +20,7 @@ from pipeline.lease.protocol import Record
 from pipeline.lease.store import RECORD
 from pipeline.workspace import Workspace
 from stages.disk import REMOVED
-from stages.errors import StageError, UsageError
+from stages.errors import BusyError, StageError, UsageError
 from stages.storage import Folder
 
 SHORT = 1.0
@@ -34,7 +34,7 @@ def by(path: Path) -> str:
 def test_the_second_is_refused_at_once_and_told_who_writes(tmp_path: Path) -> None:
     with holding(tmp_path, "rewarm update first", LONG) as first:
         start = time.monotonic()
-        with pytest.raises(UsageError, match=rf"`rewarm update first` \(process {first.process.pid} on ") as refused:
+        with pytest.raises(BusyError, match=rf"`rewarm update first` \(process {first.process.pid} on ") as refused:
             hold(Folder(tmp_path)).__enter__()
         assert time.monotonic() - start < 5
         assert "another rewarm command is writing to this workspace" in str(refused.value)
@@ -43,7 +43,7 @@ def test_the_second_is_refused_at_once_and_told_who_writes(tmp_path: Path) -> No
         assert (found["epoch"], found["purpose"]) == (1, "rewarm update first")
         assert 0 <= found["age_s"] < 60
         assert LONG - 30 < found["expires_in_s"] <= LONG
-        assert Command(tmp_path, "second", LONG).end()[0] == 2
+        assert Command(tmp_path, "second", LONG).end()[0] == 5
         assert first.do("write", "a.json") == "done"
         assert first.end() == (0, "")
     assert look(Folder(tmp_path)) is None
@@ -138,7 +138,7 @@ def test_a_driver_that_waits_in_c_keeps_its_lease(tmp_path: Path) -> None:
         first.tell("sleep", "5")
         for _ in range(9):
             time.sleep(0.5)
-            with pytest.raises(UsageError, match="another rewarm command"):
+            with pytest.raises(BusyError, match="another rewarm command"):
                 hold(Folder(tmp_path)).__enter__()
         assert first.says() == "done"
         assert first.end() == (0, "")
@@ -186,7 +186,7 @@ def test_a_holder_on_another_machine_is_refused_to_only_after_a_sign_of_life(tmp
     notes: list[str] = []
     life = threading.Thread(target=there.live, args=(5,))
     life.start()
-    with pytest.raises(UsageError, match=r"`rewarm update there` \(process \d+ on node-7"):
+    with pytest.raises(BusyError, match=r"`rewarm update there` \(process \d+ on node-7"):
         hold(Folder(tmp_path), note=notes.append).__enter__()
     life.join()
     assert len(notes) == 1
@@ -208,7 +208,7 @@ def test_a_dead_one_is_taken_over_when_it_was_silent_for_its_ttl_by_ones_own_clo
 )
 def test_pids_of_another_container_on_the_same_node_say_nothing(tmp_path: Path) -> None:
     with holding(tmp_path, "contained", 2, within=CONTAINER) as contained:
-        with pytest.raises(UsageError, match=r"`contained` \(process \d on "):
+        with pytest.raises(BusyError, match=r"`contained` \(process \d on "):
             hold(Folder(tmp_path)).__enter__()
         contained.process.kill()
         contained.process.wait()

@@ -23,7 +23,7 @@ WRITER = """
 import random, sys, time
 from pipeline.lease import LeaseLostError
 from pipeline.workspace import Workspace
-from stages.errors import UsageError
+from stages.errors import BusyError, UsageError
 
 workspace = Workspace(sys.argv[1])
 while True:
@@ -37,7 +37,7 @@ while True:
                 print("wrote", count, lease.epoch, flush=True)
     except LeaseLostError:
         print("lost", flush=True)
-    except UsageError:
+    except BusyError:
         pass
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.watch.child import Child
+from pipeline.watch.child import Child, Ended
 
 
 def test_output_goes_to_the_log_and_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,13 +18,23 @@ def test_output_goes_to_the_log_and_on(tmp_path: Path, capsys: pytest.CaptureFix
     log.parent.mkdir()
     log.write_text("before\n")
     child = Child(["recipes", "--json"], log, result)
-    assert child.wait(lambda: None, lambda: False) == 0
+    assert child.wait(lambda: None, lambda: False) == Ended(0, None)
     assert '"tiny"' in result.read_text()
     child = Child(["status", str(tmp_path / "nowhere")], log)
-    assert child.wait(lambda: None, lambda: False) == 2
-    assert child.printed().startswith("rewarm: ")
-    assert log.read_text() == "before\n" + child.printed()
-    assert child.printed() in capsys.readouterr().out
+    ended = child.wait(lambda: None, lambda: False)
+    assert (ended.code, ended.failure and ended.failure.error) == (2, "usage")
+    printed = log.read_text().removeprefix("before\n")
+    assert printed == f"rewarm: {ended.because}\n"
+    assert printed in capsys.readouterr().out
+
+
+def test_a_command_that_leaves_no_record_is_told_by_its_last_lines(tmp_path: Path) -> None:
+    child = Child(["--unknown"], tmp_path / "log")  # typer's own refusal
+    ended = child.wait(lambda: None, lambda: False)
+    assert (ended.code, ended.failure) == (2, None)
+    assert "--unknown" in ended.because
+    assert Ended(-9, None).because == "killed by signal 9"
+    assert Ended(1, None).because == "it ended with exit code 1 and printed nothing"
 
 
 # The launcher around a command that waits for ever.

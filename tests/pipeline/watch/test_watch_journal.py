@@ -8,7 +8,7 @@ import pytest
 from watch_world import START, after
 
 from pipeline.watch.journal import Draft, Journal, is_watched, only_watch
-from stages.errors import UsageError
+from stages.errors import BusyError, UsageError
 from stages.storage import Folder
 
 
@@ -84,6 +84,6 @@ def test_there_is_one_watch_at_a_time(tmp_path: Path) -> None:
     assert not is_watched(folder)
     with only_watch(folder):
         assert is_watched(folder)
-        with pytest.raises(UsageError, match="another rewarm command"), only_watch(folder):
+        with pytest.raises(BusyError, match="another rewarm command"), only_watch(folder):
             pass
     assert not is_watched(folder)

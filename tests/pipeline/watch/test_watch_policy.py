@@ -1,4 +1,4 @@
-"""Which arrival is next, what an unfinished update allows, retries, and reasons out of a log."""
+"""Which arrival is next, what an unfinished update allows, and retries."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from watch_world import START, after, began, happen, ready
 from pipeline.watch.book import Book
 from pipeline.watch.journal import Draft, read_stamp
 from pipeline.watch.observe import lift
-from pipeline.watch.policy import JITTER, LONGEST, after_failure, choose, pause, reason
+from pipeline.watch.policy import JITTER, LONGEST, after_failure, choose, pause
 from pipeline.watch.settings import WatchSettings
 
 SETTINGS = WatchSettings(inbox="/in", retries=2, backoff=100)
@@ -53,7 +53,7 @@ def test_what_no_tick_called_is_not_taken(book: Book) -> None:
 def test_an_unfinished_update_comes_first_and_alone(book: Book) -> None:
     happen(book, after(6), began("a"))
     assert taken(book, "0003-a") == "a"
-    happen(book, after(7), after_failure(book.arrivals["/in/a"], "boom", SETTINGS, after(7)))
+    happen(book, after(7), after_failure(book.arrivals["/in/a"], None, "boom", "broken", SETTINGS, after(7)))
     waiting = choose(book, "0003-a", after(8))
     assert (waiting.take, waiting.until) == (None, read_stamp(book.arrivals["/in/a"].retry_at))
     assert taken(book, "0003-a", 200) == "a"
@@ -113,7 +113,7 @@ def test_retries_are_counted_and_the_last_failure_holds(book: Book) -> None:
     times = []
     for number in range(3):
         happen(book, after(number), began("z", attempts=number + 1))
-        draft = after_failure(book.arrivals["/in/z"], "boom", SETTINGS, START)
+        draft = after_failure(book.arrivals["/in/z"], None, "boom", "broken", SETTINGS, START)
         happen(book, after(number), draft)
         times.append(draft.details.get("retry_at"))
     waits = [read_stamp(time) - START for time in times if time]
@@ -122,7 +122,8 @@ def test_retries_are_counted_and_the_last_failure_holds(book: Book) -> None:
     assert (arrival.state, arrival.why) == ("held", "exhausted")
     assert arrival.because == "3 attempts failed, the last with: boom"
     happen(book, after(9), Draft("retry", "/in/z"))
-    assert after_failure(book.arrivals["/in/z"], "", SETTINGS, START).kind == "failed", "a person's word starts anew"
+    draft = after_failure(book.arrivals["/in/z"], None, "", "broken", SETTINGS, START)
+    assert draft.kind == "failed", "a person's word starts anew"
 
 
 @given(st.text(), st.integers(1, 60), st.floats(1, 600))
@@ -131,16 +132,3 @@ def test_a_wait_doubles_within_its_jitter_and_has_an_end(name: str, failures: in
     assert whole * (1 - JITTER) <= wait <= whole * (1 + JITTER)
     assert pause(name, failures, first) == wait
     assert timedelta(seconds=wait) > timedelta(0)
-
-
-@pytest.mark.parametrize(
-    ("log", "expected"),
-    [
-        ("  ingest\nrewarm: no document remains\nsee quarantine\n", "no document remains\nsee quarantine"),
-        ("rewarm: first\nmore\nrewarm: second", "second"),
-        ("\n".join(f"line {number}" for number in range(9)), "line 4\nline 5\nline 6\nline 7\nline 8"),
-        ("", "it printed nothing"),
-    ],
-)
-def test_the_reason_is_the_commands_last_message(log: str, expected: str) -> None:
-    assert reason(log) == expected

@@ -11,12 +11,14 @@ from watch_world import found, with_base
 
 from pipeline.base import create
 from pipeline.config import load_recipe
+from pipeline.failure import failure_of
+from pipeline.watch.child import Ended
 from pipeline.watch.journal import Draft, read_stamp, stamp
-from pipeline.watch.policy import OUT_OF_REACH
 from pipeline.watch.records import now
 from pipeline.watch.run import CLOCK, Watch
 from pipeline.watch.settings import WatchSettings
 from pipeline.workspace import Workspace
+from stages.errors import DamagedError, FullError, StageError, UnreachableError, UsageError
 
 Maker = Callable[..., Watch]
 
@@ -104,24 +106,46 @@ def test_an_inbox_that_cannot_be_listed_is_told_once_and_again_when_it_can(watch
     assert kinds(made) == ["trouble", "recovered"]
 
 
+MESSAGE = "s3://b/x: cannot be read (timeout); check the address, the network and the credentials"
+
+
 @pytest.mark.parametrize(
-    ("code", "log", "kind"),
+    ("ended", "kind", "why"),
     [
-        (2, "rewarm: no new document remains", "held"),
-        (2, f"rewarm: s3://b/x: cannot be read (timeout); {OUT_OF_REACH}", "failed"),
-        (1, "rewarm: a worker died", "failed"),
-        (-9, "", "failed"),
-        (0, "", "failed"),
+        (Ended(2, failure_of(UsageError("no new document remains"))), "held", "broken"),
+        (Ended(2, failure_of(UsageError(MESSAGE))), "held", "broken"),  # whatever the words are
+        (Ended(6, failure_of(UnreachableError(MESSAGE, "s3://b/x"))), "failed", ""),
+        (Ended(7, failure_of(DamagedError("update.json: expected a record, found none"))), "held", "damaged"),
+        (Ended(8, failure_of(FullError("/shared: no space left"))), "failed", ""),
+        (Ended(1, failure_of(StageError("a worker died"))), "failed", ""),
+        (Ended(1, None, "Fatal Python error"), "failed", ""),
+        (Ended(-9, None), "failed", ""),
+        (Ended(0, None), "failed", ""),
     ],
 )
-def test_what_becomes_of_a_failed_command(watch: Maker, code: int, log: str, kind: str) -> None:
+def test_what_becomes_of_a_failed_command(watch: Maker, ended: Ended, kind: str, why: str) -> None:
     made = watch()
     made.look()
     (path,) = made.book.arrivals
-    made._failed(path, code, log, "broken")
+    made._failed(path, ended, "broken")
     assert kinds(made) == ["seen", "complete", kind]
-    assert made.failed == (kind == "failed")
-    assert made.book.arrivals[path].because
+    assert made.failed == (why != "broken")
+    arrival = made.book.arrivals[path]
+    assert arrival.because
+    assert arrival.why == why
+    assert arrival.error == (ended.failure.error if ended.failure and kind == "failed" else "")
+
+
+def test_a_store_that_does_not_answer_never_holds_an_arrival(watch: Maker) -> None:
+    made = watch(retries=1, backoff=1.0)
+    made.look()
+    (path,) = made.book.arrivals
+    gone = Ended(6, failure_of(UnreachableError("s3://b: no answer for 600 s", "s3://b")))
+    for _ in range(5):
+        made._failed(path, gone, "broken")
+    assert made.book.arrivals[path].state == "failed"
+    made._failed(path, Ended(1, None, "a worker died"), "broken")
+    assert made.book.arrivals[path].why == "exhausted"
 
 
 def test_a_dropped_update_lets_the_others_go(watch: Maker, workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from ingest_stores import amazon, boto, google, put_google, web
 
-from stages.errors import StageError, UsageError
+from stages.errors import StageError, UnreachableError, UsageError
 from stages.ingest import IngestSettings, digest_inputs, find_inputs
 from stages.ingest.files import look, opening
 from stages.ingest.files.inputs import InputFile
@@ -201,7 +201,7 @@ def answer_unseen(endpoint: str, questions: bytes) -> None:
 
 
 def test_a_store_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match=r"cannot be read .*check the address, the network"):
+    with pytest.raises(UnreachableError, match=r"cannot be read .*check the address, the network"):
         find_inputs(["s3://bucket/x.jsonl"], settings("127.0.0.1:1"))
     file = InputFile("s3://anonymous@bucket/x.parquet?endpoint_override=127.0.0.1:1&scheme=http", "x", 9, "parquet", "")
     with pytest.raises(OSError) as failed:
@@ -268,7 +268,7 @@ def test_a_web_server_that_refuses(site: Path) -> None:
             find_inputs([f"{server.url}/x.jsonl"], IngestSettings())
         with pytest.raises(UsageError, match="unknown suffix"):
             find_inputs([f"{server.url}/crawl/"], IngestSettings())
-    with pytest.raises(UsageError, match=r"cannot be read .*check the address"):
+    with pytest.raises(UnreachableError, match=r"cannot be read .*check the address"):
         find_inputs([f"{server.url}/other/z.jsonl"], IngestSettings())
 
 
