@@ -17,10 +17,11 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.escaping import message
+from pipeline.terminal import SafeConsole
 from stages import operators
 
 GIB = 1 << 30
@@ -320,20 +321,22 @@ def describe_ray(address: str) -> str:
 # -- telling -----------------------------------------------------------------------------------------------------
 
 
-def print_report(checks: Sequence[Check], console: Console | None = None) -> int:
+def print_report(checks: Sequence[Check], console: SafeConsole | None = None) -> int:
     """Print a table (plain lines when not on a terminal); 0 if nothing required is missing, else 1."""
-    console = console or Console(soft_wrap=True)
+    console = console or SafeConsole(soft_wrap=True)
     words = {True: ("ok", "green"), None: ("optional", "yellow"), False: ("missing", "red")}
     if console.is_terminal:
         table = Table("", "", "found", "what to do", box=None, pad_edge=False)
         for check in checks:
             word, colour = words[check.ok]
-            table.add_row(f"[{colour}]{word}[/]", *map(escape, (check.name, check.found, check.advice)))
+            table.add_row(Text(word, colour), check.name, message(check.found), check.advice)
         console.print(table, soft_wrap=False)
     else:
         for check in checks:
             advice = f"  ->  {check.advice}" if check.advice else ""
-            console.print(f"{words[check.ok][0]:<9}{check.name}: {check.found}{advice}", markup=False, highlight=False)
+            console.print(
+                f"{words[check.ok][0]:<9}{check.name}: {message(check.found)}{advice}", markup=False, highlight=False
+            )
     absent = missing(checks)
     verdict = (
         f"missing: {', '.join(check.name for check in absent)}" if absent else "ready: nothing required is missing"

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from pipeline.escaping import message
 from stages.errors import (
     BusyError,
     DamagedError,
@@ -55,7 +56,7 @@ class Failure:
 
     error: str  # the kind: ``stages.errors``, or ``UNFORESEEN``, ``STOPPED``
     code: int  # of the process
-    message: str  # for people
+    message: str  # for people, without secrets and control characters
     remedy: str  # ``stages.errors.Remedy``
     at: str = ""  # ISO 8601, UTC
     address: str = ""  # of a store that did not answer
@@ -70,11 +71,11 @@ def failure_of(error: BaseException) -> Failure:
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     found = origin(error)
     if found is not None:
-        address = str(getattr(found, "address", ""))
-        return Failure(found.kind, found.code, str(found), found.remedy, at, address)
+        address = message(str(getattr(found, "address", "")))
+        return Failure(found.kind, found.code, message(str(found)), found.remedy, at, address)
     if isinstance(error, OSError):
-        return Failure(StageError.kind, StageError.code, describe(error), StageError.remedy, at)
-    return Failure(UNFORESEEN, StageError.code, unforeseen(error), StageError.remedy, at)
+        return Failure(StageError.kind, StageError.code, message(describe(error)), StageError.remedy, at)
+    return Failure(UNFORESEEN, StageError.code, message(unforeseen(error)), StageError.remedy, at)
 
 
 def describe(error: OSError) -> str:

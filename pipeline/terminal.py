@@ -3,14 +3,18 @@
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from pipeline.escaping import message, visible
 from pipeline.runs.journal import Standing
 from pipeline.runs.pace import Work, duration
 from pipeline.runs.running import Run
@@ -18,9 +22,32 @@ from pipeline.runs.running import Run
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
 STANDING_INTERVAL = 2.0  # seconds between two records of where a run stands
 TICK = 0.5  # seconds between two looks at what is to be shown
-HIDDEN = (*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # C1 controls; those that turn text round
-SIGNS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-SIGNS |= dict.fromkeys(HIDDEN, 0xFFFD)
+
+
+class SafeConsole(Console):
+    """A console that shows text as it is: no markup, no emoji codes, and no control characters but its own.
+
+    A string is made visible before it is measured, so that tables stay in line; the segments are looked at once more,
+    as what is printed may be rich's own objects, made of anybody's text.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as rich's text."""
+        return super().render_str(str(visible(text)), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """An object as segments; rich's own movements of the cursor are segments with a ``control``."""
+        for segment in super().render(renderable, options):
+            plain = segment.control or segment.text.isprintable() or segment.text == "\n"
+            yield segment if plain else Segment(str(visible(segment.text)), segment.style)
+
+
+def echo(text: str = "", err: bool = False) -> None:
+    """A line of a result on stdout, or of what goes wrong on stderr, without control characters."""
+    typer.echo(str(visible(text)), err=err)
 
 
 class Terminal:
@@ -31,16 +58,16 @@ class Terminal:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = SafeConsole(stderr=True, soft_wrap=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=self.console,
             transient=True,
         )
@@ -90,11 +117,12 @@ class Terminal:
             self._run = run
             if self.live and run is not None:
                 self._whole = self._bars.add_task(run.journal.update, total=None, figures="", left="")
-        self.console.print(f"\n{name}" if self.live else name, style="bold" if self.live else None, markup=False)
+        name = message(name)
+        self.console.print(f"\n{name}" if self.live else name, style="bold" if self.live else None)
 
     def stage(self, name: str, skipped: bool) -> None:
         """A stage begins, or is skipped."""
-        self.console.print(f"  {name}: done before" if skipped else f"  {name}", markup=False)
+        self.console.print(f"  {name}: done before" if skipped else f"  {name}")
         with self._lock:
             self._drop()
             self._stage, self._entered = "" if skipped else name, time.monotonic()
@@ -104,6 +132,7 @@ class Terminal:
 
     def begin(self, label: str, total: float, unit: str) -> None:
         """Open a line of work."""
+        label = message(label)
         with self._lock:
             self._drop()
             self._work = Work(label, total, unit)
@@ -118,8 +147,8 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Say one line that stays."""
-        text = visible(text)
-        self.console.print(f"    {text}", markup=False)
+        text = message(text)
+        self.console.print(f"    {text}")
         with self._lock:
             if self._run is not None:
                 self._run.journal.line(f"    {text}")
@@ -163,7 +192,7 @@ class Terminal:
             line = f"{work.label}: {work.part:.0%}  {amounts(work, at)}"
             line += "" if left is None else f"  {duration(left)} left"
         if not self.live:
-            self.console.print(f"    {line}", markup=False)
+            self.console.print(f"    {line}")
         if self._run is not None:
             self._run.journal.line(f"    {line}")
 
@@ -269,21 +298,7 @@ def ledger_table(ledger: dict[str, Any]) -> Table:
 
 def result_console() -> Console:
     """Where results are printed: stdout, as wide as its content where it is not a terminal."""
-    console = Console(highlight=False, markup=False)
+    console = SafeConsole()
     if console.is_terminal:
         return console
-    return Console(highlight=False, markup=False, width=200, file=sys.stdout, no_color=True)
-
-
-def visible(value: Any) -> Any:
-    """A text, or a JSON value's texts, with control characters as their visible signs (U+2400 and on).
-
-    Documents bring their own languages, hosts and sources: none of it may move a terminal's cursor or turn text round.
-    """
-    if isinstance(value, str):
-        return value.translate(SIGNS)
-    if isinstance(value, dict):
-        return {visible(key): visible(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(visible(part) for part in value)
-    return value
+    return SafeConsole(width=200, file=sys.stdout, no_color=True)

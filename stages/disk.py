@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import stat
 import uuid
 from pathlib import Path
 
+PRIVATE, SHARED = 0o600, 0o660  # modes of files that may name what is nobody else's business
 REMOVED = ".removed"  # ends the names of folders that have been taken away and are being deleted
 
 
@@ -45,6 +47,29 @@ def share(path: Path) -> None:
         os.close(handle)
         fresh.unlink()
     path.chmod(mode & 0o777 | path.stat().st_mode & 0o700)
+
+
+def create_private(path: str, flags: int) -> int:
+    """An ``opener`` for ``open`` whose new files only their owner can open, from their first byte on."""
+    return os.open(path, flags | os.O_CLOEXEC, PRIVATE)
+
+
+def keep_private(path: Path) -> None:
+    """Let only a file's owner open it (0600); in a folder that its group may write to, the group too (0660).
+
+    Whoever lets a group write to a folder works on it with that group: its members renew each other's leases and go on
+    with each other's updates. Where the file cannot be given to the folder's group, or belongs to another member, it
+    stays as it is.
+    """
+    folder, file = path.parent.stat(), path.stat()
+    mode = SHARED if folder.st_mode & stat.S_IWGRP else PRIVATE
+    try:
+        if mode == SHARED and file.st_gid != folder.st_gid:
+            os.chown(path, -1, folder.st_gid)
+        if stat.S_IMODE(file.st_mode) != mode:
+            path.chmod(mode)
+    except PermissionError:
+        return
 
 
 def claim(scratch: Path, target: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from pipeline.cli.concealed import conceal
 from pipeline.cluster import hush
 from pipeline.failure import (
     STOPPED,
@@ -24,7 +25,7 @@ from pipeline.failure import (
     failure_of,
     keep,
 )
-from pipeline.terminal import lineage_table, removal_lines, result_console, seconds_table, visible
+from pipeline.terminal import echo, lineage_table, removal_lines, result_console, seconds_table
 from stages.errors import StageError
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
@@ -48,16 +49,15 @@ def show(found: dict[str, Any] | None, dry_run: bool) -> None:
         print_json(found)
         return
     console = result_console()
-    shown = visible(found)
-    console.print(lineage_table(shown))
-    console.print(seconds_table(shown))
-    for line in removal_lines(shown):
+    console.print(lineage_table(found))
+    console.print(seconds_table(found))
+    for line in removal_lines(found):
         console.print(line, markup=False)
 
 
 def print_json(value: object) -> None:
     """One JSON object on stdout."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    echo(json.dumps(value, indent=2, default=str))
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def exits() -> Iterator[None]:
 def end(failure: Failure) -> NoReturn:
     """Tell people and machines of a failure, and end the process with its code."""
     keep(failure)
-    typer.echo(failure.line() if as_json() else f"rewarm: {visible(failure.message)}", err=True)
+    echo(failure.line() if as_json() else f"rewarm: {failure.message}", err=True)
     sys.exit(failure.code)
 
 
@@ -107,6 +107,7 @@ def stoppable() -> Iterator[None]:
 
 def main() -> None:
     """Run the command line."""
+    conceal()
     hush()
     with stoppable(), exits():
         app()

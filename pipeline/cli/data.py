@@ -9,7 +9,7 @@ from pipeline.cli.app import app, print_json
 from pipeline.cli.completion import dataset_names
 from pipeline.cli.options import JsonOption, WorkspaceArgument
 from pipeline.dataset_view import account_view, dataset_account, quarantine, quarantine_view
-from pipeline.terminal import Terminal, result_console, visible
+from pipeline.terminal import Terminal, result_console
 from pipeline.token_actions import export_tokens, verify_tokens
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
@@ -26,7 +26,7 @@ def data(workspace: WorkspaceArgument, name: NameArgument, as_json: JsonOption =
     if as_json:
         print_json(found)
     else:
-        result_console().print(account_view(visible(found)))
+        result_console().print(account_view(found))
 
 
 @app.command("quarantine", rich_help_panel=PANEL)
@@ -42,7 +42,7 @@ def show_quarantine(
     if as_json:
         print_json(found)
     else:
-        result_console().print(quarantine_view(visible(found)))
+        result_console().print(quarantine_view(found))
 
 
 @app.command(rich_help_panel=PANEL)

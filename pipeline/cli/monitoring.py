@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli.app import app
 from pipeline.monitoring.files import write_files
+from pipeline.terminal import echo
 
 PANEL = "Looking"
 
@@ -19,4 +20,4 @@ def monitoring(
 ) -> None:
     """Write a Grafana dashboard, alert rules and settings of Prometheus for rewarm's metrics; print their paths."""
     for path in write_files(to):
-        typer.echo(path)
+        echo(str(path))

@@ -10,7 +10,7 @@ from pipeline.cli.app import app, print_json
 from pipeline.cli.options import DryRunOption, JsonOption, WorkspaceArgument
 from pipeline.releases import actions as release_actions
 from pipeline.releases.prune import KEEP
-from pipeline.terminal import Terminal, result_console, short, visible
+from pipeline.terminal import Terminal, echo, result_console, short
 
 PANEL = "Releases"
 
@@ -53,12 +53,12 @@ def show_move(found: dict[str, Any], as_json: bool) -> None:
         print_json(found)
         return
     if "warning" in found:
-        typer.echo(f"{found['current']} was {found['warning']}", err=True)
+        echo(f"{found['current']} was {found['warning']}", err=True)
     says = "would be" if found["dry_run"] else "is now"
     if found["changed"]:
-        typer.echo(f"current release: was {found['before'] or 'none'}, {says} {found['current']}")
+        echo(f"current release: was {found['before'] or 'none'}, {says} {found['current']}")
     else:
-        typer.echo(f"current release: {found['current']}, as before")
+        echo(f"current release: {found['current']}, as before")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -81,7 +81,7 @@ def verify(
     if as_json:
         print_json(found)
     else:
-        show_verified(visible(found))
+        show_verified(found)
     if not found["ok"]:
         raise typer.Exit(1)
 
@@ -90,25 +90,25 @@ def verify(
 def convert(workspace: WorkspaceArgument) -> None:
     """Give a workspace that an earlier rewarm made today's format; only its records change."""
     for line in release_actions.convert(workspace):
-        typer.echo(line)
+        echo(line)
 
 
 def show_verified(found: dict[str, Any]) -> None:
     """Problems with what to do, orphans, and what was looked at."""
     for problem in found["problems"]:
-        typer.echo(f"{problem['file']}\n  expected  {problem['expected']}\n  found     {problem['found']}")
-        typer.echo(f"  to do     {problem['remedy']}")
+        echo(f"{problem['file']}\n  expected  {problem['expected']}\n  found     {problem['found']}")
+        echo(f"  to do     {problem['remedy']}")
     if found["orphans"]:
         console = result_console()
         console.print(
             size_table("Orphans: nothing refers to them; `rewarm prune` deletes all but the unknown", found["orphans"])
         )
     for note in found["notes"]:
-        typer.echo(note)
+        echo(note)
     looked = ", ".join(f"{count:,} {what}" for what, count in found["checked"].items()) or "nothing"
     count = len(found["problems"])
     verdict = "everything is as its records say" if found["ok"] else f"{count} problem{'s' if count > 1 else ''}"
-    typer.echo(f"{found['workspace']}: {verdict} ({looked})")
+    echo(f"{found['workspace']}: {verdict} ({looked})")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -138,7 +138,7 @@ def prune(
         table.add_row(name, because)
     console.print(table)
     says = "deleted" if yes else "can be deleted: the same command with --yes"
-    typer.echo(f"{short(found['bytes'])}B {says}" if found["prune"] else "nothing to delete")
+    echo(f"{short(found['bytes'])}B {says}" if found["prune"] else "nothing to delete")
 
 
 def size_table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -195,4 +195,4 @@ def push(
     if as_json or dry_run:
         print_json(found)
     else:
-        typer.echo(f"{found['update']}: {found['url']}")
+        echo(f"{found['update']}: {found['url']}")

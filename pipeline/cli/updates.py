@@ -15,7 +15,7 @@ from pipeline.lineage import REFUSED, UNDECIDED
 from pipeline.planner.view import plan_view
 from pipeline.study import BASELINES, EARLY_STOP, Options
 from pipeline.study import table as study_table
-from pipeline.terminal import Terminal, result_console, visible
+from pipeline.terminal import Terminal, echo, result_console
 from stages.errors import RefusedError, RewarmError, UndecidedError, UsageError
 
 PANEL = "Updates"
@@ -72,7 +72,7 @@ def update(
     name = "+".join(parse_data(data or []))
     done = next(one for one in found["updates"] if one["arrival"] == name)
     for line in verdict_lines(done["gate"], done["id"]):
-        typer.echo(line)
+        echo(line)
     if done["state"] in ENDS:
         kind, told = ENDS[done["state"]]
         raise kind(f"{done['id']}: {told}")
@@ -95,7 +95,7 @@ def plan(
     if as_json:
         print_json(found)
     else:
-        result_console().print(plan_view(visible(found)))
+        result_console().print(plan_view(found))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -181,7 +181,7 @@ def study(
 def discard(workspace: WorkspaceArgument) -> None:
     """Drop the unfinished update of a workspace, so that another can begin."""
     dropped = actions.discard(workspace)
-    typer.echo(f"dropped {dropped}" if dropped else "nothing is unfinished")
+    echo(f"dropped {dropped}" if dropped else "nothing is unfinished")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -195,4 +195,4 @@ def demo(
     with Terminal() as terminal:
         found = actions.demo(directory, sets or [], terminal)
     show(found, dry_run=False)
-    typer.echo(f"\nreport: {found['report']}")
+    echo(f"\nreport: {found['report']}")

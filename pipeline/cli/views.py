@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from pipeline import actions, doctor
 from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import log_names, recipe_names, update_names
 from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
 from pipeline.config import load_recipe, presets, settings
+from pipeline.escaping import message
 from pipeline.runs import view as run_view
 from pipeline.runs.journal import DONE, read_standing
 from pipeline.schedule.plot import phases_table, terminal_chart
-from pipeline.terminal import Terminal, ledger_table, result_console, visible
+from pipeline.terminal import Terminal, echo, ledger_table, result_console
 from pipeline.workspace import Workspace
 from stages.errors import DamagedError, UsageError
 
@@ -42,7 +44,7 @@ def status(
     try:
         standing = read_standing(opened.folder)
     except DamagedError as error:  # it tells of a run alone; the lineage is shown all the same
-        typer.echo(f"rewarm: {visible(str(error))}", err=True)
+        echo(f"rewarm: {message(str(error))}", err=True)
         standing = None
     if as_json:
         print_json({**found, "run": run_view.run_record(standing, at)})
@@ -67,7 +69,7 @@ def logs(
     home = Workspace.open(workspace).folder
     try:
         for text in run_view.follow(home, run_view.chosen_log(home, update), follow):
-            typer.echo(visible(text))
+            echo(text)
     except KeyboardInterrupt:
         return
 
@@ -75,7 +77,7 @@ def logs(
 @app.command(rich_help_panel=PANEL)
 def report(workspace: WorkspaceArgument) -> None:
     """Write the HTML report again and print its path."""
-    typer.echo(actions.report(workspace))
+    echo(actions.report(workspace))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -92,7 +94,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a release as a plain Hugging Face folder, for AutoModelForCausalLM.from_pretrained."""
-    typer.echo(actions.export(workspace, update, to))
+    echo(actions.export(workspace, update, to))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -133,7 +135,7 @@ def schedule(
         console.print(terminal_chart(found, console.width))
     console.print(phases_table(found))
     if to is not None:
-        typer.echo(f"page: {to}")
+        echo(f"page: {to}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -162,25 +164,24 @@ def trace(
     if as_json:
         print_json(found)
     elif "documents" in found:
-        show_documents(visible(found["documents"]))
+        show_documents(found["documents"])
     else:
-        result_console().print(ledger_table(visible(found)))
+        result_console().print(ledger_table(found))
 
 
 def show_documents(documents: list[dict[str, Any]]) -> None:
     """Print documents and their reads."""
+    console = result_console()
     for one in documents:
         origin = ", ".join(str(one[name]) for name in ("source", "url", "timestamp") if one[name]) or "no source given"
-        typer.echo(f"{typer.style(one['doc_id'], bold=True)}  {one['excerpt']}")
-        typer.echo(
-            f"    {one['dataset']}/{one['split']}, row {one['row']} ({one['shard']}): {one['num_tokens']} tokens"
-        )
-        typer.echo(f"    from {origin}")
+        console.print(Text.assemble((one["doc_id"], "bold"), "  ", one["excerpt"]), soft_wrap=True)
+        echo(f"    {one['dataset']}/{one['split']}, row {one['row']} ({one['shard']}): {one['num_tokens']} tokens")
+        echo(f"    from {origin}")
         for reads in one["trained"]:
             steps = ", ".join(map(str, reads["steps"][:SHOWN_STEPS])) + (" …" if reads["steps"][SHOWN_STEPS:] else "")
-            typer.echo(f"    {reads['update']}: {reads['role']}, {reads['times']} × (step {steps})")
+            echo(f"    {reads['update']}: {reads['role']}, {reads['times']} × (step {steps})")
         if not one["trained"]:
-            typer.echo("    not trained" + (", as it is for validation" if one["split"] == "validation" else ""))
+            echo("    not trained" + (", as it is for validation" if one["split"] == "validation" else ""))
 
 
 @app.command("doctor", rich_help_panel=PANEL)
@@ -193,7 +194,7 @@ def examine(
     """Check compiler, operators, Ray, GPUs, disk and versions: what is missing and how to get it."""
     checks = doctor.examine(workspace)
     if as_json:
-        typer.echo(doctor.as_json(checks))
+        echo(doctor.as_json(checks))
         raise typer.Exit(1 if doctor.missing(checks) else 0)
     raise typer.Exit(doctor.print_report(checks))
 
@@ -206,9 +207,10 @@ def list_settings(as_json: JsonOption = False) -> None:
             {name: {"default": default, "meaning": plain(field.description)} for name, field, default in settings()}
         )
         return
+    console = result_console()
     for name, field, default in settings():
         shown = json.dumps(default, default=str)
-        typer.echo(f"{typer.style(name, bold=True)} = {shown}\n    {plain(field.description)}")
+        console.print(Text.assemble((name, "bold"), f" = {shown}\n    {plain(field.description)}"), soft_wrap=True)
 
 
 def plain(text: str | None) -> str:
@@ -223,4 +225,4 @@ def list_recipes(as_json: JsonOption = False) -> None:
         print_json({name: load_recipe(name).model_dump(mode="json") for name in presets()})
         return
     for name in presets():
-        typer.echo(f"{name:<20} {load_recipe(name).description}")
+        echo(f"{name:<20} {load_recipe(name).description}")

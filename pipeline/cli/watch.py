@@ -7,7 +7,7 @@ import typer
 from pipeline import watch as watching
 from pipeline.cli.app import app, print_json
 from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
-from pipeline.terminal import result_console
+from pipeline.terminal import echo, result_console
 from pipeline.watch.settings import WatchSettings
 from pipeline.watch.view import as_json as book_json
 from pipeline.watch.view import table
@@ -100,9 +100,9 @@ def watch(
     if len(asked) + (once or dry_run) > 1 or (once and dry_run):
         raise UsageError("give one of --once, --dry-run, --pause, --resume, --retry and --status")
     if pause or resume:
-        typer.echo(watching.switch(workspace, pause))
+        echo(watching.switch(workspace, pause))
     elif retry is not None:
-        typer.echo(watching.retry(workspace, retry))
+        echo(watching.retry(workspace, retry))
     elif status:
         show_status(workspace, as_json)
     else:

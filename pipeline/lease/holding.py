@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.lease import process
 from pipeline.lease.protocol import Contender, Holder, Record, Standing, Tenure, claim
 from pipeline.lease.store import Seen, Store
+from pipeline.redaction import redact
 from stages.errors import BusyError, StageError, UsageError
 from stages.storage import Folder
 
@@ -205,7 +206,7 @@ def look(folder: Folder) -> dict[str, Any] | None:
     silent = process.clock() - record.clock_s if same else seconds_since(record.renewed)
     return {
         "holder": str(record.holder),
-        "purpose": record.purpose,
+        "purpose": redact(record.purpose),  # an earlier rewarm recorded all of it
         "epoch": record.epoch,
         "age_s": round(seconds_since(record.acquired), 3),
         "expires_in_s": round(record.ttl_s - silent, 3),

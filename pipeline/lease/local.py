@@ -14,7 +14,7 @@ import orjson
 
 from pipeline.lease.protocol import Record
 from pipeline.lease.store import RECORD, Seen, parse
-from stages.disk import sync
+from stages.disk import create_private, keep_private, sync
 from stages.errors import StageError, UsageError
 from stages.storage import Folder
 
@@ -50,7 +50,9 @@ class LocalStore:
             if self.read().version != before:
                 return None
             scratch = self.file.with_name(f"{RECORD}.tmp")  # one writer at a time, under the lock
-            with scratch.open("wb") as handle:
+            scratch.unlink(missing_ok=True)  # of a process that was killed, perhaps another user's
+            with open(scratch, "wb", opener=create_private) as handle:
+                keep_private(scratch)
                 handle.write(orjson.dumps(record.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
                 handle.flush()
                 os.fsync(handle.fileno())

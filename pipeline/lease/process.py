@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from pipeline.lease.protocol import Holder
+from pipeline.redaction import redact_words
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAMESPACES = (Path("/proc/self/ns/pid"), Path("/proc/self/ns/time"))
@@ -64,7 +65,7 @@ def started(pid: int) -> int | None:
 
 
 def command() -> str:
-    """This process's command line, as people typed it."""
+    """This process's command line as people typed it, without the secrets in it."""
     program = Path(sys.argv[0] or sys.executable)
     name = "rewarm" if program == PROGRAM else program.name  # python -m pipeline
-    return shlex.join([name, *sys.argv[1:]])[:PURPOSE_LENGTH]
+    return shlex.join([name, *redact_words(sys.argv[1:])])[:PURPOSE_LENGTH]

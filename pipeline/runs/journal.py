@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 import orjson
 from pydantic import TypeAdapter
 
+from pipeline.escaping import entry
 from pipeline.steps import now
+from stages.disk import create_private, keep_private
 from stages.errors import StageError
 from stages.shapes import read_as
 from stages.storage import Folder
@@ -64,10 +66,12 @@ class TextLog:
 
     def line(self, text: str) -> None:
         """Append one line."""
-        line = f"{now()}  {text}\n"
+        line = f"{now()}  {entry(text)}\n"
         if self.folder.is_local:
             self.folder.path.mkdir(parents=True, exist_ok=True)
-            with (self.folder.path / self.name).open("a", encoding="utf-8") as log:
+            file = self.folder.path / self.name
+            with open(file, "a", encoding="utf-8", opener=create_private) as log:
+                keep_private(file)
                 log.write(line)
             return
         if self._kept is None:

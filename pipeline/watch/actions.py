@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pipeline import base
 from pipeline.config import Recipe, apply_settings
 from pipeline.effects import refuse_carried, refuse_without_effect
+from pipeline.escaping import entry
 from pipeline.lineage import Lineage
 from pipeline.planner.plan import require_base
 from pipeline.watch.book import HELD, Book
@@ -85,7 +86,7 @@ def stopped_by_signals(made: Watch) -> Iterator[None]:
 
 def say(line: str) -> None:
     """One line with its time."""
-    sys.stdout.write(f"{now():%Y-%m-%d %H:%M:%S} {line}\n")
+    sys.stdout.write(f"{now():%Y-%m-%d %H:%M:%S} {entry(line)}\n")
     sys.stdout.flush()
 
 

@@ -1,6 +1,7 @@
 """A command of rewarm as a child of the watch: started, followed, ended."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import failure
+from pipeline.escaping import message, visible
 from pipeline.failure import Failure
+from stages.disk import create_private, keep_private
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # what libraries colour their lines with
 LAUNCHER = "pipeline.watch.launch"
 LAST_LINES, LONGEST = 5, 2000  # of a log, lines and characters, that people are shown of an end without a message
 
@@ -49,7 +53,8 @@ class Child:
         self._failure = Path(self._scratch.name) / "failure.json"
         environment = {**os.environ, failure.FILE: str(self._failure)}
         environment.pop(failure.FORM, None)  # its log is for people
-        with log.open("ab") as stream:
+        with open(log, "ab", opener=create_private) as stream:
+            keep_private(log)
             self._shown = self._began = stream.seek(0, os.SEEK_END)
             with (output or Path(os.devnull)).open("wb") as result:
                 # A group of its own, so that Ctrl-C reaches it once: from the watch.
@@ -95,7 +100,7 @@ class Child:
             data = stream.read()
         self._shown += len(data)
         if data:
-            sys.stdout.write(data.decode(errors="replace"))
+            sys.stdout.write(visible(COLOURS.sub("", data.decode(errors="replace"))))
             sys.stdout.flush()
 
     def _last_lines(self) -> str:
@@ -103,4 +108,4 @@ class Child:
         with self.log.open("rb") as stream:
             stream.seek(max(self._began, stream.seek(0, os.SEEK_END) - LONGEST))
             lines = stream.read().decode(errors="replace").rstrip().splitlines()
-        return "\n".join(lines[-LAST_LINES:])
+        return message("\n".join(lines[-LAST_LINES:]))

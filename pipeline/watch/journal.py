@@ -18,7 +18,7 @@ import orjson
 
 from pipeline.lease import hold, look
 from pipeline.objects import Objects
-from stages.disk import sync
+from stages.disk import create_private, keep_private, sync
 from stages.errors import UsageError
 from stages.storage import Folder
 
@@ -110,7 +110,8 @@ class LocalLines:
     def append(self, line: Callable[[int], bytes]) -> None:
         """Add a line; it is on the disk when this returns."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a+b") as stream, locked(stream):
+        with open(self.file, "a+b", opener=create_private) as stream, locked(stream):
+            keep_private(self.file)
             whole = drop_torn(stream)
             stream.write(line(count_lines(stream)))
             stream.flush()

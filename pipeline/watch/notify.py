@@ -20,6 +20,7 @@ import orjson
 import xxhash
 
 from pipeline.watch.policy import pause
+from stages.disk import keep_private
 from stages.storage import Folder
 
 STATE = "notices.json"
@@ -150,6 +151,8 @@ class Notifier:
 
     def _keep(self) -> None:
         self.folder.write_json(STATE, {one.target.key: one.told for one in self.turns})
+        if self.folder.is_local:
+            keep_private(self.folder.path / STATE)
 
     @property
     def due(self) -> datetime | None:

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+from stages.disk import create_private, keep_private
+
 PAUSE = 60.0  # seconds between two starts: a cluster that is not there yet is asked again
 
 
@@ -29,7 +31,8 @@ class Observer:
             return
         self._started = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as stream:
+        with open(self.log, "wb", opener=create_private) as stream:
+            keep_private(self.log)
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline.watch.reporting", str(os.getpid()), self.workspace],
                 stdin=subprocess.DEVNULL,

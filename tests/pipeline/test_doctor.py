@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from pipeline import doctor
 from pipeline.doctor import Check
+from pipeline.terminal import SafeConsole
 
 HERE = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
@@ -124,19 +124,19 @@ CHECKS = [Check("a", True, "here"), Check("b", None, "[dim]none", "take [b]"), C
 
 def test_the_report_is_plain_off_a_terminal_and_its_verdict_is_the_exit_code() -> None:
     out = io.StringIO()
-    assert doctor.print_report(CHECKS, Console(file=out, soft_wrap=True)) == 1
+    assert doctor.print_report(CHECKS, SafeConsole(file=out, soft_wrap=True)) == 1
     assert out.getvalue().splitlines() == [
         "ok       a: here",
         "optional b: [dim]none  ->  take [b]",
         "missing  c: gone  ->  get it",
         "missing: c",
     ]
-    assert doctor.print_report(CHECKS[:2], Console(file=io.StringIO())) == 0
+    assert doctor.print_report(CHECKS[:2], SafeConsole(file=io.StringIO())) == 0
 
 
 def test_the_report_is_a_table_on_a_terminal() -> None:
     out = io.StringIO()
-    assert doctor.print_report(CHECKS, Console(file=out, force_terminal=True, color_system=None, width=100)) == 1
+    assert doctor.print_report(CHECKS, SafeConsole(file=out, force_terminal=True, color_system=None, width=100)) == 1
     assert "[dim]none" in out.getvalue() and "what to do" in out.getvalue()
 
 
