@@ -7,10 +7,11 @@ from pydantic import ValidationError
 
 from pipeline.config import Recipe
 from pipeline.lineage import Lineage
-from pipeline.steps import now, refuse_changes
+from pipeline.steps import refuse_changes
 from pipeline.workspace import FORMAT_VERSION, RECORD, Workspace
 from stages import distill
 from stages.errors import DamagedError, UsageError
+from stages.identity import now
 from stages.shapes import RESTORE, first_problem
 from stages.storage import Folder
 from stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on

@@ -23,9 +23,9 @@ from pipeline.commits import (
     read_log,
 )
 from pipeline.gate.settings import GateSettings, TrunkPolicy
-from pipeline.steps import now
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import DamagedError, UsageError
+from stages.identity import now
 from stages.model_folder import dtype_of
 from stages.replay import Carried, carried
 from stages.shapes import OPEN, checked, read_as, understood

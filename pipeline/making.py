@@ -105,16 +105,11 @@ class Making:
 
     def train_tokens(self, dataset: str) -> Folder:
         """A dataset's training shards."""
-        return train_tokens(self.workspace, dataset)
+        return self.workspace.train_tokens(dataset)
 
     def validation_tokens(self, dataset: str) -> Folder:
         """A dataset's validation shards."""
         return self.workspace.dataset(dataset) / "tokens" / "validation"
-
-
-def train_tokens(workspace: Workspace, dataset: str) -> Folder:
-    """A dataset's training shards."""
-    return workspace.dataset(dataset) / "tokens" / "train"
 
 
 def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earlier]:
@@ -123,7 +118,7 @@ def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earl
     return [
         replay.Earlier(
             name,
-            train_tokens(workspace, name),
+            workspace.train_tokens(name),
             workspace.dataset(name) / "documents",
             update.order_seed,
             age=len(learned) - learned.index(update.id),

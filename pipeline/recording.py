@@ -13,8 +13,8 @@ from pipeline.handover import drop_optimizers, keep_optimizer
 from pipeline.lineage import Update
 from pipeline.making import Making
 from pipeline.planner.cost import planned_and_actual
-from pipeline.steps import now
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
+from stages.identity import now
 from stages.shapes import stage_manifest
 
 # An update's state, by the outcome of the gate's verdict.

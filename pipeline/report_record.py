@@ -10,9 +10,9 @@ from typing_extensions import TypedDict
 from pipeline import report, summary
 from pipeline.lineage import PLAN, REFUSED, UNDECIDED, Lineage, Update, read_plan
 from pipeline.report.record import State
-from pipeline.steps import now
 from pipeline.workspace import Workspace
 from stages import ingest
+from stages.identity import now
 from stages.ingest.account import AccountRecord
 from stages.shapes import OPEN, read_as, stage_manifest
 from stages.storage import Folder

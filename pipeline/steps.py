@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import orjson
@@ -14,6 +13,7 @@ from pipeline.monitoring.stage import Metered, StageReport
 from pipeline.runs.announcer import Announcer
 from stages.digests import FILES, compare, digest_files, files_in, read_table, refuse_damage, write_table
 from stages.errors import UsageError
+from stages.identity import fingerprint, now
 from stages.shapes import stage_manifest
 from stages.storage import MANIFEST, Folder
 
@@ -127,11 +127,6 @@ def refuse_changed_files(folder: Folder, expected: str) -> None:
     refuse_damage(folder, compare(folder, table, [name for name in table if not name.startswith(TRAINING)]))
 
 
-def fingerprint(identity: Any) -> str:
-    """32 hex digits over a JSON value; keys in any order."""
-    return str(xxhash.xxh3_128_hexdigest(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)))
-
-
 def refuse_changes(before: dict[str, Any], after: dict[str, Any], what: str) -> None:
     """``ChangedError`` with every setting or input that differs, if any does."""
     changed = differences(before, after)
@@ -141,8 +136,3 @@ def refuse_changes(before: dict[str, Any], after: dict[str, Any], what: str) -> 
             "Run it again with the settings and data it began with, or drop the unfinished update with "
             "`rewarm discard WORKSPACE`."
         )
-
-
-def now() -> str:
-    """The time, ISO 8601, UTC, seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

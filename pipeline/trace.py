@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lineage import Lineage, Update
-from pipeline.making import train_tokens
 from stages import replay
 from stages.documents import read_shards
 from stages.errors import StageError, UsageError
@@ -96,7 +95,7 @@ def trunks(lineage: Lineage, name: str | None) -> list[Trunk]:
         if folder.exists(replay.MIXTURE):
             with understood(f"{folder}/{replay.MIXTURE}"):
                 mixture = Mixture.from_json(folder.read_json(replay.MIXTURE))
-            sets = replay.token_sets(folder, mixture, lambda dataset: train_tokens(lineage.workspace, dataset))
+            sets = replay.token_sets(folder, mixture, lineage.workspace.train_tokens)
             found.append(Trunk(update, mixture, sets))
     return found
 

@@ -26,10 +26,11 @@ from pipeline.recorded import compare_with_record
 from pipeline.recording import account, commit
 from pipeline.runs.announcer import Announcer
 from pipeline.selecting import find_reference
-from pipeline.steps import STARTED, ChangedError, Runner, now, refuse_changes
+from pipeline.steps import STARTED, ChangedError, Runner, refuse_changes
 from pipeline.workspace import Workspace
 from stages import distill, evaluate, ingest, replay, tokenize
 from stages.errors import UnfinishedError, UsageError
+from stages.identity import now
 from stages.storage import MANIFEST
 from stages.train import check_length
 

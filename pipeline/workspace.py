@@ -30,6 +30,7 @@ FORMAT_VERSION = 2
 CONVERTED_FORMAT = 1  # of workspaces without a log of commits: `rewarm convert`
 BUCKETS = ("s3", "gs", "gcs")
 RECORD = "workspace.json"
+TRIAL = "trial.json"  # in the folder of a study's trial, once that is finished
 LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # where folders are deleted
 RECORDS = TypeAdapter(WorkspaceRecord)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -83,6 +84,10 @@ class Workspace:
     def dataset(self, name: str) -> Folder:
         """The folder of a dataset."""
         return self.folder / "datasets" / name
+
+    def train_tokens(self, name: str) -> Folder:
+        """The training shards of a dataset's tokens."""
+        return self.dataset(name) / "tokens" / "train"
 
     def dedup(self, name: str) -> Folder:
         """The folder of a dataset's part of the dedup index."""

@@ -19,11 +19,11 @@ from pipeline.lineage import PLAN, Lineage, Update
 from pipeline.making import earlier_datasets, train_tokens
 from pipeline.runs.journal import Journal as RunJournal
 from pipeline.runs.journal import Standing
-from pipeline.steps import fingerprint
 from pipeline.watch.journal import Draft, Journal
 from pipeline.watch.records import now
 from pipeline.workspace import Workspace
 from stages import ingest, replay, tokenize
+from stages.identity import fingerprint
 from stages.ingest.account import Account
 from stages.ingest.records import Document, Refusal
 from stages.ingest.sink import quarantine_rows

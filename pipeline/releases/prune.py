@@ -13,12 +13,11 @@ from pipeline.handover import OPTIMIZER
 from pipeline.lineage import Lineage
 from pipeline.releases.leftovers import Leftover, find_leftovers, leftover, next_starts
 from pipeline.releases.pruned import PRUNED, is_pruned, read_pruned, weight_files
-from pipeline.steps import now
-from pipeline.study.trial import RESULT
 from pipeline.verify.findings import Findings
 from pipeline.verify.records import check_numbers, check_records, check_releases, recorded
-from pipeline.workspace import Workspace
+from pipeline.workspace import TRIAL, Workspace
 from stages.errors import StageError
+from stages.identity import now
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.train import SNAPSHOTS
@@ -120,7 +119,7 @@ def study_weights(workspace: Workspace) -> Iterator[Leftover]:
     for study in (workspace.folder / STUDIES).folders():
         trials = workspace.folder / STUDIES / study / "trials"
         for trial in (trials / name for name in trials.folders()):
-            if trial.exists(RESULT):
+            if trial.exists(TRIAL):
                 because = f"trial {trial.name} of study {study} is finished"
                 parts = [
                     part for part in ("checkpoints", f"trunk/{OPTIMIZER}", f"trunk/{SNAPSHOTS}") if trial.exists(part)

@@ -14,9 +14,9 @@ import orjson
 from pydantic import TypeAdapter
 
 from pipeline.escaping import entry
-from pipeline.steps import now
 from stages.disk import create_private, keep_private
 from stages.errors import StageError
+from stages.identity import now
 from stages.shapes import read_as
 from stages.storage import Folder
 

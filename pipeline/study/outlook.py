@@ -10,7 +10,7 @@ from pipeline.study.grid import Trial
 from pipeline.study.mixture_law import Observation
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.results import Study
-from pipeline.study.trial import RESULT
+from pipeline.workspace import TRIAL
 from stages.errors import UsageError
 
 ROUNDING, LEAST_APART = 0.05, 0.0005  # of a share, and of all tokens: less is rounding to whole sequences
@@ -41,11 +41,11 @@ def observations(workspace: StudyWorkspace, trials: Sequence[Trial]) -> list[Obs
     found, others = [], None
     for trial in trials:
         folder = workspace.trial(trial.id)
-        if trial.kind != "grid" or SHARE not in trial.settings or not folder.exists(RESULT):
+        if trial.kind != "grid" or SHARE not in trial.settings or not folder.exists(TRIAL):
             continue
         rest = {key: value for key, value in trial.settings.items() if key not in (SHARE, LENGTH)}
         others = rest if others is None else others
-        result = folder.read_json(RESULT)
+        result = folder.read_json(TRIAL)
         if rest == others and result["state"] == "done":
             update = result["update"]
             achieved = update.get("replay", {}).get("achieved", trial.settings[SHARE])

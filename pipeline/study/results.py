@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.gate.pairs import SCORES
 from pipeline.study.grid import BASELINES, Trial
 from pipeline.study.places import StudyWorkspace
-from pipeline.study.trial import RESULT
+from pipeline.workspace import TRIAL
 
 PLAN = "study.json"
 RESULTS = "results.json"
@@ -129,8 +129,8 @@ def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: floa
     unfinished = []
     for trial in trials:
         folder = workspace.trial(trial.id)
-        if folder.exists(RESULT):
-            found.setdefault(trial.label, []).append(folder.read_json(RESULT))
+        if folder.exists(TRIAL):
+            found.setdefault(trial.label, []).append(folder.read_json(TRIAL))
         else:
             unfinished.append(trial.id)
     arrivals = workspace.arrivals

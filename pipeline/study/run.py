@@ -19,14 +19,15 @@ from pipeline.lineage import Lineage
 from pipeline.making import Making
 from pipeline.planner.plan import settle
 from pipeline.runs.announcer import Announcer
-from pipeline.steps import Runner, now, refuse_changes
+from pipeline.steps import Runner, refuse_changes
 from pipeline.study.grid import BASE, Trial, meaning
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.results import PLAN, Study, collect, score
-from pipeline.study.trial import RESULT, Task, run_trial
+from pipeline.study.trial import Task, run_trial
 from pipeline.update import check
-from pipeline.workspace import RECORD, Workspace
+from pipeline.workspace import RECORD, TRIAL, Workspace
 from stages.errors import StageError, UsageError
+from stages.identity import now
 from stages.train import placed
 
 EARLY_STOP = ("none", "asha", "median")
@@ -73,7 +74,7 @@ def run(
         run_tokenize(making, name, run_ingest(making, name), tokenizer)
     bases = base_trials(trials) if options.from_base else []
     for wanted in (bases, trials):
-        pending = [trial for trial in wanted if not workspace.trial(trial.id).exists(RESULT)]
+        pending = [trial for trial in wanted if not workspace.trial(trial.id).exists(TRIAL)]
         if len(pending) < len(wanted):
             progress.note(f"{len(wanted) - len(pending)} of {len(wanted)} trials were done before")
         if pending:
@@ -196,14 +197,14 @@ def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: 
             failed.append(f"a trial that never began: {str(result.error).strip().splitlines()[-1]}")
             continue
         folder = workspace.trial(name)
-        if folder.exists(RESULT):
+        if folder.exists(TRIAL):
             continue
         if result.error is not None:
             failed.append(f"{name}: {str(result.error).strip().splitlines()[-1]}")
         else:
             last = {key: value for key, value in (result.metrics or {}).items() if isinstance(value, int | float)}
             trial = by_id[name].trial.to_json()
-            folder.write_json(RESULT, {"state": "stopped early", "trial": trial, "last": last})
+            folder.write_json(TRIAL, {"state": "stopped early", "trial": trial, "last": last})
     if failed:
         listing = "\n  ".join(failed)
         raise StageError(
@@ -263,7 +264,7 @@ def shown(workspace: StudyWorkspace, names: list[str], progress: Announcer) -> I
     left, stop = list(names), threading.Event()
 
     def look() -> None:
-        for name in [name for name in left if workspace.trial(name).exists(RESULT)]:
+        for name in [name for name in left if workspace.trial(name).exists(TRIAL)]:
             left.remove(name)
             progress.advance(1)
             progress.note(f"{name}: finished")

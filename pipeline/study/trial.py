@@ -12,14 +12,13 @@ from pipeline.steps import Runner
 from pipeline.study.grid import BASE, Trial
 from pipeline.study.places import Blank, Rebased, StudyWorkspace, TrialWorkspace
 from pipeline.update import learn, put_in_order
-from pipeline.workspace import Workspace
+from pipeline.workspace import TRIAL, Workspace
 from stages import ingest, replay, tokenize
 from stages.mixture import Mixture
 from stages.shapes import stage_manifest
 from stages.storage import Folder
 from stages.tokens import TokenSet
 
-RESULT = "trial.json"
 LOG = "log.txt"
 ON_OLD, ON_NEW = ("joint", "d0-only"), ("joint", "arrival-only")  # baselines from scratch, by the data they train on
 
@@ -65,7 +64,7 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
     """
     workspace = TrialWorkspace(task.workspace, task.study, list(task.digests), task.trial.id)
     folder = workspace.trial(task.trial.id)
-    if folder.exists(RESULT):
+    if folder.exists(TRIAL):
         return
     log = TrialLog(folder)
     log.note(f"{task.trial.label}, seed {task.trial.seed}")
@@ -97,12 +96,12 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
     )
     update = learn(making, data_of(making))
     (folder / "checkpoints").delete()
-    folder.write_json(RESULT, {"state": "done", "trial": task.trial.to_json(), "update": asdict(update)})
+    folder.write_json(TRIAL, {"state": "done", "trial": task.trial.to_json(), "update": asdict(update)})
 
 
 def rebased(workspace: TrialWorkspace, lineage: Lineage, base: str) -> Lineage:
     """The lineage with another model as its base: one that a trial trained on the same data from another seed."""
-    record = workspace.trial(base).read_json(RESULT)["update"]
+    record = workspace.trial(base).read_json(TRIAL)["update"]
     begun = lineage.updates[0]
     changed = {
         name: record[name] for name in ("losses", "bits_per_byte", "weights", "schedule", "position", "order_seed")

@@ -10,11 +10,11 @@ import xxhash
 from pydantic import TypeAdapter
 
 from pipeline.lineage import Update
-from pipeline.steps import fingerprint
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
 from stages import distill, ingest
 from stages.documents import document_id
+from stages.identity import fingerprint
 from stages.ingest.account import AccountRecord
 from stages.progress import Progress
 from stages.shapes import read_as, stage_manifest

@@ -13,10 +13,10 @@ import orjson
 from pipeline.commits import COMMITS, Commit, decode, digest, encode, file_of, number_of, read_log
 from pipeline.lineage import RELEASES, commit_of, pointer
 from pipeline.objects import create
-from pipeline.steps import now
 from pipeline.verify.records import read_records
 from pipeline.workspace import Workspace
 from stages.errors import DamagedError
+from stages.identity import now
 from stages.storage import Folder
 
 DAMAGED = ".damaged"  # ends the name under which a damaged commit's bytes are kept

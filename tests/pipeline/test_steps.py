@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import pytest
 
 from pipeline.attempts import read_attempts
-from pipeline.steps import ChangedError, Keeps, Runner, fingerprint
+from pipeline.steps import ChangedError, Keeps, Runner
 from stages.digests import read_table
 from stages.errors import DamagedError
+from stages.identity import fingerprint
 from stages.progress import Silent
 from stages.storage import Folder
 

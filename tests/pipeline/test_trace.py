@@ -18,7 +18,7 @@ from pipeline.arrival import Arrival
 from pipeline.base import create
 from pipeline.config import load_recipe
 from pipeline.lineage import Lineage, Update
-from pipeline.making import earlier_datasets, train_tokens
+from pipeline.making import earlier_datasets
 from pipeline.report_record import report_update
 from pipeline.terminal import Terminal
 from pipeline.update import begin
@@ -58,7 +58,7 @@ class Made:
         self.ids[name] = write_dataset(self.workspace.dataset(name), documents)
         update = f"{len(lineage.updates):04d}-{name}"
         outcome = replay.run(
-            {name: TokenSet(train_tokens(self.workspace, name))},
+            {name: TokenSet(self.workspace.train_tokens(name))},
             earlier_datasets(self.workspace, lineage),
             lineage.replayed(),
             self.workspace.update(update) / "mixture",

@@ -17,12 +17,13 @@ from pipeline.gate.verdict import Check, Verdict
 from pipeline.learning import conditions
 from pipeline.lineage import Lineage, Update
 from pipeline.making import Making
-from pipeline.steps import Runner, now
+from pipeline.steps import Runner
 from pipeline.terminal import Terminal
 from pipeline.workspace import Workspace
 from stages.documents import DOCUMENT_SCHEMA
 from stages.evaluate.losses import LOSS_SCHEMA
 from stages.evaluate.tasks import task_name
+from stages.identity import now
 from stages.storage import MANIFEST, Folder
 
 DOCUMENTS = 40

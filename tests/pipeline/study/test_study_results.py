@@ -10,7 +10,7 @@ from pipeline.study import StudyWorkspace, Trial, page
 from pipeline.study.outlook import observations
 from pipeline.study.results import collect, score
 from pipeline.study.table import body, head, notes, numbers, table
-from pipeline.study.trial import RESULT
+from pipeline.workspace import TRIAL
 
 
 def result(trial: Trial, losses: dict[str, float], **more: Any) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def workspace(tmp_path: Path) -> StudyWorkspace:
     """A study of three rows under two seeds, one run missing, one baseline from scratch."""
     workspace = StudyWorkspace(str(tmp_path), "s", ["new"])
     for trial, old, new in zip(TRIALS, (4.0, 5.0, 3.0, 4.2, 5.2), (3.0, 2.0, 2.0, 3.2, 2.2), strict=False):
-        workspace.trial(trial.id).write_json(RESULT, result(trial, {"old": old, "new": new}))
+        workspace.trial(trial.id).write_json(TRIAL, result(trial, {"old": old, "new": new}))
     return workspace
 
 
@@ -73,7 +73,7 @@ def test_json_has_the_grids_settings_beside_the_other_columns(workspace: StudyWo
 
 def test_runs_that_were_stopped_early_are_counted_and_not_averaged(workspace: StudyWorkspace) -> None:
     stopped = {"state": "stopped early", "trial": GRID[3].to_json(), "last": {"score": 9.0}}
-    workspace.trial(GRID[3].id).write_json(RESULT, stopped)
+    workspace.trial(GRID[3].id).write_json(TRIAL, stopped)
     study = collect(workspace, TRIALS, 0.5)
     assert (study.rows[1].seeds, study.rows[1].stopped) == ([0], 1)
     assert "1 stopped early" in body(study)[1][0]
@@ -99,7 +99,7 @@ def test_the_page_is_one_file_with_the_plots(workspace: StudyWorkspace) -> None:
 
 
 def rewrite(workspace: StudyWorkspace, trial: Trial, losses: dict[str, float], **more: Any) -> None:
-    workspace.trial(trial.id).write_json(RESULT, result(trial, losses, **more))
+    workspace.trial(trial.id).write_json(TRIAL, result(trial, losses, **more))
 
 
 def test_rows_record_the_share_that_was_achieved_and_the_forecast_reads_that(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pipeline.lineage import Lineage
 from pipeline.study import Trial
 from pipeline.study.places import TrialWorkspace
 from pipeline.study.run import base_trials, starts_anew
-from pipeline.study.trial import RESULT, rebased
-from pipeline.workspace import Workspace
+from pipeline.study.trial import rebased
+from pipeline.workspace import TRIAL, Workspace
 
 
 def test_a_trial_of_a_further_seed_starts_from_a_base_of_its_own(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_trial_of_a_further_seed_starts_from_a_base_of_its_own(tmp_path: Path)
     Lineage(home).record(base)
     other = replace(base, weights={"trunk": "theirs"}, losses={"release": {"docs": 4.2}}, order_seed=7)
     workspace = TrialWorkspace(str(tmp_path), "s", ["news"], "trial-s7")
-    workspace.trial("base-s7").write_json(RESULT, {"update": asdict(other)})
+    workspace.trial("base-s7").write_json(TRIAL, {"update": asdict(other)})
     made = rebased(workspace, Lineage(workspace), "base-s7")
     assert made.head is not None
     assert (made.head.id, made.head.weights, made.head.order_seed) == ("0000-docs", {"trunk": "theirs"}, 7)
