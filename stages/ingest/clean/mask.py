@@ -233,7 +233,7 @@ class MaskStep:
     kinds: tuple[str, ...]
     phone_region: str | None = None
     name: str = "mask-pii"
-    version: int = 2
+    version: int = 3
 
     def __call__(self, document: Document) -> Document | Refusal:
         """The document with placeholders."""

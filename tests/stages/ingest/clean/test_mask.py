@@ -61,6 +61,18 @@ MASKED = [
         {"slack-webhook": 1},
     ),
 ]
+HEX = "0123456789abcdef3f"
+ISSUED = [  # prefix, the rest, kind: forms that only the rule set knows
+    ("glrt-", LETTERS[:20], "gitlab-runner-authentication-token"),
+    ("npm_", (LETTERS * 2)[:36], "npmjsaccesstoken"),
+    ("pypi-AgEIcHlwaS5vcmc", LETTERS * 3, "pypi-upload-token"),
+    ("SG.", LETTERS[:22] + "." + (LETTERS * 2)[:43], "sendgrid"),
+    ("dop_v1_", (HEX * 4)[:64], "digitaloceanapikey"),
+    ("shpat_", (HEX * 2)[:32], "shopify-access-token"),
+    ("PMAK-", (HEX * 2)[:24] + "-" + (HEX * 2)[:34], "postmanapikey"),
+    ("hvs.", (LETTERS * 4)[:92], "vault-service-token"),
+    ("lin_api_", (LETTERS * 2)[:40], "linear-api-key"),
+]
 KEPT = [
     "logo@2x.png icon@3x.jpg a@1.5x.ai b@2x.io, left-pad@1.2.3-beta.rc, tool@2.0.1-rc.io, getty@tty1.service",
     "git clone git@github.com:acme/tools.git; ssh -T git@github.com; hg@bitbucket.org:a/b",
@@ -80,6 +92,13 @@ KEPT = [
     "-----BEGIN PRIVATE KEY----- begins such a block.",
     "-----BEGIN PUBLIC KEY-----\n" + "A" * 64 + "\n-----END PUBLIC KEY-----",
     "AKIA is a prefix; ghp_short; glpat-x; xoxb-1; sk_live_1; AIzaShort; eyJhbGciOi.eyJ; hf_hub_download",
+    "npm_config_registry SG.1 dop_v1_x shpat_123 hvs.short lin_api_key PMAK-1 pypi-timemachine client_id=1234567890",
+    "sha256:"
+    + HEX * 3
+    + " commit "
+    + (HEX * 3)[:40]
+    + " 123e4567-e89b-42d3-a456-426614174000 integrity sha512-"
+    + LETTERS * 3,
     "bearer of internationalisation and telecommunications",
     "https://user:password@host.de https://user:$TOKEN@host.de https://user:<pw>@host.de http://host:80/a@b",
 ]
@@ -88,6 +107,16 @@ KEPT = [
 @pytest.mark.parametrize(("text", "masked", "counts"), MASKED)
 def test_personal_data_is_masked(text: str, masked: str, counts: dict[str, int]) -> None:
     assert mask_text(text, KINDS) == (masked, Counter(counts))
+
+
+@pytest.mark.parametrize(("prefix", "rest", "kind"), ISSUED)
+@pytest.mark.parametrize(
+    "line", ["{}", "令牌 {} 。", "# ключ: {}\nTOKEN={}\n", "run --with '{}' https://api.example.com/v1"]
+)
+def test_tokens_of_many_issuers_are_masked(line: str, prefix: str, rest: str, kind: str) -> None:
+    masked, counts = mask_text(line.replace("{}", prefix + rest), ["credentials"])
+    number = line.count("{}")
+    assert masked == line.replace("{}", f"[{kind}]") and counts == {kind: number}
 
 
 @pytest.mark.parametrize("text", KEPT)
