@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from pipeline.escaping import message
 from pipeline.lease import hold, look
 from pipeline.objects import Objects
 from stages.disk import create_private, keep_private, sync
@@ -72,8 +73,12 @@ class Journal:
     def append(self, draft: Draft, now: datetime) -> None:
         """Write an event down, after those that others wrote meanwhile; the next ``read`` gives it."""
 
+        details = dict(draft.details)
+        if "because" in details:  # words of others: a store's answer, a command's last lines
+            details["because"] = message(str(details["because"]))
+
         def line(before: int) -> bytes:
-            event = Event(before + 1, stamp(now), draft.kind, draft.path, draft.details)
+            event = Event(before + 1, stamp(now), draft.kind, draft.path, details)
             return orjson.dumps(asdict(event), option=orjson.OPT_APPEND_NEWLINE)
 
         self.lines.append(line)

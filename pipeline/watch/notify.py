@@ -1,10 +1,15 @@
 """Tells people: every notice is posted to webhooks and given to a command, in order, at least once.
 
 How far each of them has been told lies in ``WORKSPACE/watch/notices.json``, so a restart goes on there. A target that
-is down is tried again, later and later; a notice that failed often is given up, with a line that says so. No failure
-reaches the watch.
+is down is tried again, later and later; a notice that failed often is given up. The watch's journal says what was
+delivered, and what was not and why. No failure reaches the watch.
+
+Delivered is what a webhook answers with 2xx. Redirects are not followed: clients turn a POST that is redirected with
+301, 302 or 303 into a GET (RFC 9110, section 15.4), whose answer says nothing about the notice, and another host is not
+who the address was given for. They count as failures that name the address they lead to.
 """
 
+import http.client
 import os
 import shlex
 import subprocess
@@ -13,12 +18,16 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from email.message import Message
+from typing import IO, Any, Protocol
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 import xxhash
 
+from pipeline.escaping import message
+from pipeline.redaction import MASK, host_only, program_only
+from pipeline.watch.journal import Draft
 from pipeline.watch.policy import pause
 from stages.disk import keep_private
 from stages.storage import Folder
@@ -26,6 +35,8 @@ from stages.storage import Folder
 STATE = "notices.json"
 TIMEOUT = 10.0  # seconds for a target to answer
 FIRST_WAIT, TRIES = 5.0, 12  # with doubling waits, a target may be down for more than four hours
+DELIVERED, UNDELIVERED = "delivered", "undelivered"  # kinds of events
+REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Target(Protocol):
@@ -40,12 +51,21 @@ class Target(Protocol):
         """What lines call it, without secrets."""
 
     def tell(self, notice: Mapping[str, Any]) -> None:
-        """Deliver one notice; raises ``OSError`` or ``subprocess.SubprocessError``."""
+        """Deliver one notice; raises ``OSError`` if it may not have arrived."""
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect as the error that it is for a POST."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> None:
+        """Follow nothing."""
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """An address that takes JSON by POST; any answer of 2xx is fine."""
+    """An address that takes JSON by POST, and answers with 2xx."""
 
     url: str
 
@@ -63,8 +83,26 @@ class Webhook:
         """POST it."""
         headers = {"Content-Type": "application/json", "User-Agent": "rewarm"}
         request = urllib.request.Request(self.url, orjson.dumps(notice), headers, method="POST")
-        with urllib.request.urlopen(request, timeout=TIMEOUT):
-            pass
+        try:
+            with urllib.request.build_opener(NoRedirects).open(request, timeout=TIMEOUT):
+                pass
+        except urllib.error.HTTPError as error:
+            with error:
+                raise OSError(self._answer(error)) from None
+        except (http.client.HTTPException, ValueError) as error:  # no HTTP, or no address
+            raise OSError(f"no answer of HTTP ({type(error).__name__}: {error})") from error
+
+    def _answer(self, error: urllib.error.HTTPError) -> str:
+        """What the server said in place of 2xx."""
+        leads = error.headers.get("Location")
+        if error.code not in REDIRECTS or not leads:
+            return f"it answers {error.code} {error.reason}"
+        target = urljoin(self.url, leads)
+        new, old = urlsplit(target), urlsplit(self.url)
+        if new._replace(scheme="", netloc="") == old._replace(scheme="", netloc=""):
+            home = host_only(f"{new.scheme}://{new.netloc}")
+            return f"it answers {error.code}, which leads to the same path of {home}: give that address"
+        return f"it answers {error.code}, which leads to {host_only(target)}: give the address that takes notices"
 
 
 @dataclass(frozen=True)
@@ -81,16 +119,22 @@ class Command:
     @property
     def shown(self) -> str:
         """The program alone."""
-        return f"command {shlex.split(self.line)[0]}"
+        return f"command {program_only(self.line).removesuffix(f' {MASK}')}"
 
     def tell(self, notice: Mapping[str, Any]) -> None:
         """Run it to its end."""
         text = orjson.dumps(notice)
         own = {"NOTICE": text.decode(), "EVENT": notice["event"], "ARRIVAL": notice["arrival"], "TEXT": notice["text"]}
         environment = {**os.environ, **{f"REWARM_{name}": value for name, value in own.items()}}
-        subprocess.run(
-            shlex.split(self.line), input=text, env=environment, timeout=TIMEOUT, check=True, stdout=subprocess.DEVNULL
-        )
+        words = shlex.split(self.line)
+        try:
+            done = subprocess.run(
+                words, input=text, env=environment, timeout=TIMEOUT, check=False, stdout=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:  # whose own text is the whole command
+            raise TimeoutError(f"it did not end within {TIMEOUT:g} s") from None
+        if done.returncode:
+            raise OSError(f"it ended with exit code {done.returncode}")
 
 
 @dataclass
@@ -123,31 +167,33 @@ class Notifier:
         """Have every target told."""
         self.queue.append(notice)
 
-    def deliver(self, now: datetime) -> Iterator[str]:
-        """Tell what can be told; lines about what could not."""
+    def deliver(self, now: datetime) -> Iterator[Draft]:
+        """Tell what can be told; drafts of what was delivered, and of what was not (its first failure and its last)."""
         for turn in self.turns:
             for notice in [one for one in self.queue if one["seq"] > turn.told]:
                 if turn.at is not None and now < turn.at:
                     break
-                if line := self._tell(turn, notice, now):
-                    yield line
+                draft = self._tell(turn, notice, now)
+                if draft is not None:
+                    yield draft
         told = min((turn.told for turn in self.turns), default=0)
         self.queue = [one for one in self.queue if one["seq"] > told and self.turns]
 
-    def _tell(self, turn: Turn, notice: Mapping[str, Any], now: datetime) -> str:
+    def _tell(self, turn: Turn, notice: Mapping[str, Any], now: datetime) -> Draft | None:
+        tries = turn.failures + 1
+        details = {"target": turn.target.shown, "notice": notice["seq"], "of": notice["event"], "tries": tries}
+        kind = DELIVERED
         try:
             turn.target.tell(notice)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            turn.failures += 1
-            if turn.failures < TRIES:
+        except (OSError, ValueError) as error:
+            turn.failures, kind = tries, UNDELIVERED
+            details |= {"error": message(str(error)), "again": tries < TRIES}
+            if tries < TRIES:
                 turn.at = now + timedelta(seconds=pause(turn.target.key, turn.failures, FIRST_WAIT))
-                return f"{turn.target.shown}: not told of {notice['event']} {notice['arrival']} ({error}); again later"
-            line = f"{turn.target.shown}: given up telling of {notice['event']} {notice['arrival']} ({error})"
-        else:
-            line = ""
+                return Draft(UNDELIVERED, notice["path"], details) if tries == 1 else None
         turn.told, turn.failures, turn.at = notice["seq"], 0, None
         self._keep()
-        return line
+        return Draft(kind, notice["path"], details)
 
     def _keep(self) -> None:
         self.folder.write_json(STATE, {one.target.key: one.told for one in self.turns})

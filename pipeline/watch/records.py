@@ -51,8 +51,8 @@ class Records:
 
     def deliver(self) -> None:
         """Tell what can be told now."""
-        for line in self.notifier.deliver(now()):
-            self._say(line)
+        for draft in self.notifier.deliver(now()):
+            self.write([draft])
 
 
 def now() -> datetime:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.escaping import message, visible
 from pipeline.watch.book import Arrival
 from pipeline.watch.journal import Event
 
@@ -14,8 +15,11 @@ OWN = ("fingerprint", "begun", "sets", "planned")  # of the journal, and no news
 
 
 def make_notice(event: Event, arrival: Arrival | None, workspace: str, inbox: str) -> dict[str, Any]:
-    """What is told of an event: JSON types; ``seq`` tells a repetition, ``text`` is one line for people."""
-    return {
+    """What is told of an event: JSON types; ``seq`` tells a repetition, ``text`` is one line for people.
+
+    Names of files that hold control characters are given with visible signs in their place.
+    """
+    notice = {
         "event": event.kind,
         "seq": event.seq,
         "at": event.at,
@@ -25,8 +29,9 @@ def make_notice(event: Event, arrival: Arrival | None, workspace: str, inbox: st
         "path": event.path,
         "plan": dict(arrival.plan) if arrival else {},
         **{name: value for name, value in event.details.items() if name not in OWN},
-        "text": told(event, arrival),
+        "text": message(told(event, arrival)),
     }
+    return dict(visible(notice))
 
 
 def told(event: Event, arrival: Arrival | None) -> str:
@@ -54,8 +59,16 @@ def told(event: Event, arrival: Arrival | None) -> str:
         "trouble": f"nothing can be taken in{colon}",
         "recovered": "arrivals can be taken in again",
         "retry": "to be tried again, as asked",
+        "delivered": f"{details.get('target')} was told ({details.get('of')})",
+        "undelivered": f"{details.get('target')} was NOT told ({details.get('of')}), {after_tries(details)}",
     }
     return f"{name}: {lines.get(event.kind, event.kind)}"
+
+
+def after_tries(details: Mapping[str, Any]) -> str:
+    """What becomes of a notice that was not delivered, and why it was not."""
+    again = "again later" if details.get("again") else f"given up after {details.get('tries')} tries"
+    return f"{again}: {details.get('error')}"
 
 
 def prediction(plan: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Notices to a real web server and a real command: in order, again after failures, on after a restart."""
 
 import json
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -48,7 +50,10 @@ def test_a_webhook_gets_every_notice_once_and_in_order(server: Any, tmp_path: Pa
     made = notifier(tmp_path, Webhook(server.url))
     for seq in (3, 5):
         made.add(notice(seq))
-    assert list(made.deliver(START)) == []
+    drafts = list(made.deliver(START))
+    assert [(one.kind, one.path, one.details["notice"], one.details["tries"]) for one in drafts] == [
+        ("delivered", "/in/news", 3, 1), ("delivered", "/in/news", 5, 1)
+    ]  # fmt: skip
     assert list(made.deliver(START)) == []
     assert [one["seq"] for one in server.notices] == [3, 5]
     assert made.queue == []
@@ -59,29 +64,30 @@ def test_a_webhook_that_is_down_is_asked_again_later(server: Any, tmp_path: Path
     made = notifier(tmp_path, Webhook(server.url))
     made.add(notice(1))
     made.add(notice(2))
-    (line,) = made.deliver(START)
-    assert "503" in line
-    assert "secret" not in line
+    (draft,) = made.deliver(START)
+    assert (draft.kind, draft.details["again"]) == ("undelivered", True)
+    assert "503" in draft.details["error"]
+    assert "secret" not in json.dumps(dict(draft.details))
     assert list(made.deliver(after(1))) == [], "not yet"
     assert server.asked == 1
     assert made.due is not None
     server.refuses = False
-    assert list(made.deliver(made.due)) == []
+    assert [(one.kind, one.details["tries"]) for one in made.deliver(made.due)] == [("delivered", 2), ("delivered", 1)]
     assert [one["seq"] for one in server.notices] == [1, 2]
 
 
 def test_a_notice_that_fails_often_is_given_up_and_the_next_one_tried(server: Any, tmp_path: Path) -> None:
     server.refuses = True
-    made, now, lines = notifier(tmp_path, Webhook(server.url)), START, []
+    made, now, drafts = notifier(tmp_path, Webhook(server.url)), START, []
     made.add(notice(1))
     for _ in range(TRIES):
-        lines += list(made.deliver(now))
+        drafts += list(made.deliver(now))
         now = (made.due or now) + timedelta(seconds=1)
-    assert "given up" in lines[-1]
-    assert len(lines) == TRIES
+    assert [(one.details["tries"], one.details["again"]) for one in drafts] == [(1, True), (TRIES, False)]
+    assert server.asked == TRIES
     server.refuses = False
     made.add(notice(2))
-    assert list(made.deliver(now)) == []
+    assert [one.kind for one in made.deliver(now)] == ["delivered"]
     assert [one["seq"] for one in server.notices] == [2]
 
 
@@ -120,15 +126,64 @@ def test_a_command_gets_the_notice_on_its_input_and_in_its_environment(tmp_path:
     )
     made = notifier(tmp_path, Command(f"{sys.executable} '{script}' '{tmp_path / 'out'}'"))
     made.add(notice(1))
-    assert list(made.deliver(START)) == []
+    assert [one.kind for one in made.deliver(START)] == ["delivered"]
     given, again, text = json.loads((tmp_path / "out").read_text())
     assert given == again == notice(1)
     assert text == given["text"]
 
 
-@pytest.mark.parametrize("line", ["false", "/nowhere/at/all"])
+@pytest.mark.parametrize("line", ["false s3cr3t", "/nowhere/at/all s3cr3t", "sh -c 'exit 3 # s3cr3t'"])
 def test_a_command_that_fails_is_a_line_and_no_more(tmp_path: Path, line: str) -> None:
     made = notifier(tmp_path, Command(line))
     made.add(notice(1))
     (said,) = made.deliver(START)
-    assert "again later" in said
+    assert (said.kind, said.details["again"]) == ("undelivered", True)
+    assert "s3cr3t" not in json.dumps(dict(said.details))
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("leads", "said"),
+    [
+        ("{url}", "the same path of http://127.0.0.1:"),
+        ("https://h.example/hook/secret", "the same path of https://h.example:"),
+        ("/login?token=s3cr3t", "leads to http://127.0.0.1:"),
+        ("https://u:s3cr3t@other.example/a/s3cr3t", "leads to https://other.example/***:"),
+    ],
+)
+def test_a_redirect_is_not_followed_and_not_delivered(
+    server: Any, tmp_path: Path, code: int, leads: str, said: str
+) -> None:
+    server.answer = (code, leads.format(url=server.url))
+    made = notifier(tmp_path, Webhook(server.url))
+    made.add(notice(1))
+    (draft,) = made.deliver(START)
+    assert draft.kind == "undelivered"
+    assert f"it answers {code}" in draft.details["error"] and said in draft.details["error"]
+    assert "secret" not in json.dumps(dict(draft.details)) and "s3cr3t" not in json.dumps(dict(draft.details))
+    assert (server.asked, server.got, server.notices) == (1, 0, [])
+    server.answer, now = None, made.due
+    assert now is not None
+    assert [one.kind for one in made.deliver(now)] == ["delivered"], "once the server takes it"
+
+
+@pytest.mark.parametrize(
+    ("code", "delivered"),
+    [(200, True), (202, True), (204, True), (301, False), (304, False), (400, False), (500, False)],
+)
+def test_only_an_answer_of_2xx_is_delivered(server: Any, tmp_path: Path, code: int, delivered: bool) -> None:
+    server.answer = (code, "")
+    made = notifier(tmp_path, Webhook(server.url))
+    made.add(notice(1))
+    assert [one.kind for one in made.deliver(START)] == ["delivered" if delivered else "undelivered"]
+
+
+def test_something_that_speaks_no_http_is_not_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lambda: listening.accept()[0].sendall(b"SSH-2.0-x\r\n"))
+        thread.start()
+        made = notifier(tmp_path, Webhook(f"http://127.0.0.1:{listening.getsockname()[1]}/"))
+        made.add(notice(1))
+        (draft,) = made.deliver(START)
+        thread.join()
+    assert draft.kind == "undelivered"
