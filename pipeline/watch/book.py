@@ -42,11 +42,21 @@ class Arrival:
     error: str = ""  # the kind of the failure that it is tried again after: ``stages.errors``, empty if it was killed
     approved: bool = False  # a person said: go on, whatever it costs and whether or not it changed
     update: str = ""  # its update's id
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attempts by their beginning: seconds, cost
 
     @property
     def done(self) -> bool:
         """Whether its update is finished."""
         return self.state in DONE
+
+    def cost(self, month: str = "") -> float:
+        """What its attempts that began in a month (``2026-11``; in all) cost, failed and killed ones included.
+
+        Of attempts that an earlier rewarm made, which did not measure them, what was predicted for the update.
+        """
+        if not self.runs:
+            return (self.plan.get("cost") or 0.0) if self.spent and self.spent.startswith(month) else 0.0
+        return sum(run["cost"] or 0.0 for began, run in self.runs.items() if began.startswith(month))
 
 
 FIELDS = frozenset(one.name for one in fields(Arrival))
@@ -72,6 +82,9 @@ class Book:
                     self._change(path, called=True)
             elif event.kind == "seen" and event.path not in self.arrivals:
                 self.arrivals[event.path] = Arrival(event.path, since=event.at, **event.details)
+            elif event.kind == "ran" and event.path in self.arrivals:
+                run = {name: event.details[name] for name in ("seconds", "cost")}  # again the same changes nothing
+                self._change(event.path, runs={**self.arrivals[event.path].runs, event.details["began"]: run})
             elif event.path in self.arrivals:
                 self._change(event.path, **changes(self.arrivals[event.path], event))
 

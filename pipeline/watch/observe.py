@@ -109,21 +109,30 @@ def lift(book: Book, unfinished: str | None, settings: WatchSettings, now: datet
 
 
 def over(book: Book, arrival: Arrival, settings: WatchSettings, now: datetime) -> str | None:
-    """Why an arrival's planned update costs too much; None where it does not, or a person approved of it."""
+    """Why an arrival's update costs too much; None where it does not, or a person approved of it.
+
+    What its attempts so far cost counts, and what is predicted for the rest: all of it for an update that begins, less
+    what was spent for one that resumes. The month's total is that of every attempt that began in it.
+    """
     limits = (settings.max_cost, settings.max_total_cost)
     if limits == (None, None) or arrival.approved:
         return None
     cost, currency = arrival.plan.get("cost"), arrival.plan.get("currency", "")
-    if cost is None:
+    if cost is None and not arrival.begun:
         return "what its update costs cannot be predicted (see `rewarm plan`), and there is a limit on cost"
-    if settings.max_cost is not None and cost > settings.max_cost:
-        return f"its update is predicted to cost {cost:.2f} {currency}, more than the {settings.max_cost:.2f} allowed"
+    own = arrival.cost() if arrival.runs else 0.0
+    rest = max(0.0, (cost or 0.0) - own) if arrival.begun else cost or 0.0
+    predicted = f"its update is predicted to cost {rest:.2f} {currency}"
+    if own:
+        predicted += f" more, after {own:.2f} for {len(arrival.runs)} attempts"
+    if settings.max_cost is not None and own + rest > settings.max_cost:
+        return f"{predicted}, more than the {settings.max_cost:.2f} allowed"
     month = f"{now:%Y-%m}"
-    others = [one for one in book.arrivals.values() if one.spent.startswith(month) and one.path != arrival.path]
-    total = sum(one.plan.get("cost") or 0.0 for one in others)
-    if settings.max_total_cost is not None and total + cost > settings.max_total_cost:
+    others = sum(one.cost(month) for one in book.arrivals.values() if one.path != arrival.path)
+    total = others + (arrival.cost(month) if arrival.runs else 0.0)
+    if settings.max_total_cost is not None and total + rest > settings.max_total_cost:
         return (
-            f"its update is predicted to cost {cost:.2f} {currency}; with {total:.2f} of this month that is more than "
-            f"the {settings.max_total_cost:.2f} allowed"
+            f"{predicted}; with {total:.2f} spent on all attempts of this month that is more than the "
+            f"{settings.max_total_cost:.2f} allowed"
         )
     return None

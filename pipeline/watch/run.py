@@ -20,13 +20,14 @@ from pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, beg
 from pipeline.watch.records import Records, now
 from pipeline.watch.schedule import answer, last_tick, next_tick, zone_of
 from pipeline.watch.settings import WatchSettings
+from pipeline.watch.spending import Spending
 from pipeline.workspace import Workspace
 
 CLOCK = "clock.json"  # the last tick that was answered
 SLICE = 0.5  # seconds between two glances at the journal and at signals while nothing is to do
 LAST_TELLING = 20.0  # seconds for targets that do not answer, before a process with --once ends
 LINE_EVERY = 60.0  # seconds between two lines that say only that it waits
-PLANNED = ("cost", "currency", "hours", "steps", "tokens")
+PLANNED = ("cost", "currency", "hours", "steps", "tokens", "workers")
 
 
 class Watch:
@@ -40,6 +41,7 @@ class Watch:
         self.place, self.format = place_of(settings.inbox, recipe.ingest), recipe.ingest.format
         self.records = Records(self.folder, settings, say)
         self.book = self.records.book
+        self.spending = Spending(self.folder, recipe.train.num_workers, recipe.cost)
         self.looked, self._unlisted = now(), ""
         self.stopping = False
         self.busy_until: datetime | None = None
@@ -53,6 +55,7 @@ class Watch:
     def run(self, once: bool) -> None:
         """Watch until ``stop``; ``once``: one tick, and until everything that it calls is done or must wait."""
         try:
+            self._count(self.spending.left())
             if once:
                 self._tick()
             while not (once or self.stopping):
@@ -149,16 +152,17 @@ class Watch:
         return self._take(choice.take, going_on=unfinished is not None)
 
     def _take(self, arrival: Arrival, going_on: bool) -> bool:
-        if not going_on:
-            if arrival.planned != arrival.fingerprint:
-                return self._plan(arrival)
-            if (because := observe.over(self.book, arrival, self.settings, now())) is not None:
-                self.records.write([held(arrival, COST, because)])
-                return True
+        if not going_on and arrival.planned != arrival.fingerprint:
+            return self._plan(arrival)
+        if (because := observe.over(self.book, arrival, self.settings, now())) is not None:
+            self.records.write([held(arrival, COST, because)])  # what was begun is never discarded for its cost
+            return True
         sets = arrival.sets if going_on and arrival.begun else self.settings.sets
         begun = {"attempts": arrival.attempts + 1, "begun": arrival.fingerprint, "sets": list(sets)}
         self.records.write([Draft("started", arrival.path, begun)])
+        self.spending.begin(arrival, now())
         ended = self._child("update", arrival, f"{arrival.attempts + 1}", sets)
+        self._count(self.spending.end())
         if self.stopping and ended.code not in FINISHED:
             self.records.write([Draft("interrupted", arrival.path)])
             return False
@@ -171,6 +175,12 @@ class Watch:
             return self._busy(arrival)
         self._failed(arrival.path, ended, CHANGED if own else BROKEN)
         return True
+
+    def _count(self, drafts: list[Draft]) -> None:
+        """Have the journal keep what an attempt cost."""
+        if drafts:
+            self.records.write(drafts)
+            self.spending.forget()
 
     def _plan(self, arrival: Arrival) -> bool:
         """Predict what an arrival's update takes; a broken arrival is found here, before anything is begun."""
@@ -205,6 +215,7 @@ class Watch:
     def _meanwhile(self) -> None:
         """While an update runs: quiet periods go on counting, and notices are delivered."""
         self._deliver()
+        self.spending.beat()
         if now() - self.looked >= timedelta(seconds=self.settings.every):
             self.records.refresh()
             self.look()

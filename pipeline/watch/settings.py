@@ -37,9 +37,10 @@ class WatchSettings(Settings):
     """What becomes of an unfinished update that cannot go on: it waits for a person, and what was trained stays, but
     so does the queue; or it is dropped, and the next arrival is taken in."""
     max_cost: float | None = Field(default=None, ge=0)
-    """Largest predicted cost of one update, in ``cost.currency``; a dearer one is held. Null: no limit."""
+    """Largest cost of one update, in ``cost.currency``: what its attempts so far cost, failed and killed ones included,
+    and what is predicted for the rest. A dearer one is held before its next attempt. Null: no limit."""
     max_total_cost: float | None = Field(default=None, ge=0)
-    """Largest predicted cost of all updates begun in one calendar month (UTC). Null: no limit."""
+    """The same for all attempts that begin in one calendar month (UTC). Null: no limit."""
     webhooks: tuple[str, ...] = ()
     """Addresses that every notice is posted to as JSON."""
     command: str | None = Field(default=None, min_length=1)

@@ -36,6 +36,8 @@ def table(workspace: str, book: Book, watched: bool) -> Table:
         times = [time.partition(".")[0].replace("T", " ") for time in (one.since, one.completed)]
         planned = prediction(one.plan) if one.plan else ""
         attempts = str(one.attempts) if one.attempts else ""
+        if one.runs and one.cost():
+            attempts += f", {one.cost():.2f} {one.plan.get('currency', '')}"
         because = f"again at {one.retry_at}: {one.because}" if one.retry_at else one.because
         made.add_row(one.name, state, *times, attempts, planned, one.update, because)
     return made

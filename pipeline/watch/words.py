@@ -54,6 +54,7 @@ def told(event: Event, arrival: Arrival | None) -> str:
         "undecided": f"HELD, UNDECIDED by the gate, {details.get('update')}{colon}; `rewarm promote` ends it",
         "altered": f"changed after {update} took it in; new data needs a name of its own",
         "busy": "not begun, as another rewarm command is writing to the workspace; again later",
+        "ran": f"the attempt took {details.get('seconds')} s" + price_of(details),
         "gone": "gone from the inbox",
         "dropped": "its unfinished update was dropped, or never began",
         "trouble": f"nothing can be taken in{colon}",
@@ -63,6 +64,11 @@ def told(event: Event, arrival: Arrival | None) -> str:
         "undelivered": f"{details.get('target')} was NOT told ({details.get('of')}), {after_tries(details)}",
     }
     return f"{name}: {lines.get(event.kind, event.kind)}"
+
+
+def price_of(details: Mapping[str, Any]) -> str:
+    """What an attempt cost, where that is known."""
+    return "" if details.get("cost") is None else f" and cost {details['cost']:.2f}"
 
 
 def after_tries(details: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def test_one_tick_plans_holds_what_is_too_dear_and_takes_it_in_once(
     assert lineage(workspace) == ["0000-docs"]
     done = rewarm(*once, "--max-cost", "1e6")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert events(workspace, "code")[4:] == ["lifted", "started", "released"], "planned before, and not again"
+    assert events(workspace, "code")[4:] == ["lifted", "started", "ran", "released"], "planned before, and not again"
     assert lineage(workspace) == ["0000-docs", "0001-code"]
     planned = next(event for event in journal(workspace) if event["kind"] == "planned")
     assert planned["details"]["plan"]["cost"] > 0.01

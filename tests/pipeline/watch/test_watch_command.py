@@ -62,7 +62,9 @@ def test_a_broken_arrival_is_held_until_it_changes(rewarm: Command, workspace: P
         notice = server.notices[0]
     assert (notice["event"], notice["arrival"], notice["why"]) == ("held", "bad", "broken")
     assert "x.jsonl" in notice["because"]
-    assert [event["kind"] for event in journal(workspace)] == ["seen", "seen", "complete", "called", "held"]
+    assert [event["kind"] for event in journal(workspace)] == [
+        *("seen", "seen", "complete", "called", "held", "delivered")
+    ]
     shown = json.loads(rewarm("watch", workspace, "--status", "--json")[1])
     assert [(one["name"], one["state"], one["why"]) for one in shown["arrivals"]] == [
         ("bad", "held", "broken"),

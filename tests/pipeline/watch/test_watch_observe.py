@@ -151,7 +151,7 @@ def test_what_changed_while_it_was_taken_in_is_said(book: Book) -> None:
         (None, {"max_cost": 5}, 0.0, "cannot be predicted"),
         (None, {"max_total_cost": 5}, 0.0, "cannot be predicted"),
         (5.0, {"max_total_cost": 9}, 4.0, None),
-        (5.0, {"max_total_cost": 9}, 4.5, "with 4.50 of this month"),
+        (5.0, {"max_total_cost": 9}, 4.5, "with 4.50 spent on all attempts of this month"),
     ],
 )
 def test_limits_on_cost(book: Book, cost: float | None, limits: dict[str, Any], spent: float, message: str) -> None:

@@ -88,7 +88,7 @@ def test_another_writer_is_waited_for(watch: Maker, workspace: Workspace, capsys
     made.records.write([Draft("planned", arrival.path, plan)])
     with workspace.lease():
         made.run(once=True)
-    assert kinds(made) == ["seen", "complete", "planned", "called", "started", "dropped", "busy"]
+    assert kinds(made) == ["seen", "complete", "planned", "called", "started", "ran", "dropped", "busy"]
     assert made.book.arrivals[arrival.path].attempts == 0
     assert made.busy_until is not None
     assert not made.failed
