@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from pipeline.base import create
 from pipeline.config import load_recipe
 from pipeline.lineage import PLAN, Lineage, Update
-from pipeline.making import earlier_datasets, train_tokens
+from pipeline.making import earlier_datasets
 from pipeline.runs.journal import Journal as RunJournal
 from pipeline.runs.journal import Standing
 from pipeline.watch.journal import Draft, Journal
@@ -70,7 +70,7 @@ def add(workspace: Workspace, update: str) -> None:
     manifest(dataset, "ingest", asdict(counts), earlier=[])
     manifest(dataset / "tokens", "tokenize", asdict(tokens), documents="1d")
     outcome = replay.run(
-        {name: TokenSet(train_tokens(workspace, name))},
+        {name: TokenSet(workspace.train_tokens(name))},
         earlier_datasets(workspace, lineage),
         lineage.replayed(),
         folder / "mixture",
