@@ -28,6 +28,7 @@ from stages.errors import (
     UsageError,
     origin,
 )
+from stages.faults import is_full, may_pass
 
 FORM, FILE = "REWARM_ERRORS", "REWARM_ERROR_FILE"  # environment variables
 TRACEBACK = "REWARM_TRACEBACK"  # environment variable: errors that no check foresaw are shown in full
@@ -73,8 +74,11 @@ def failure_of(error: BaseException) -> Failure:
     if found is not None:
         address = message(str(getattr(found, "address", "")))
         return Failure(found.kind, found.code, message(str(found)), found.remedy, at, address)
-    if isinstance(error, OSError):
-        return Failure(StageError.kind, StageError.code, message(describe(error)), StageError.remedy, at)
+    if isinstance(error, OSError):  # of a disk, inside of what cannot be done twice
+        passing = error.errno is not None and may_pass(error)
+        kind = FullError if is_full(error) else UnreachableError if passing else StageError
+        address = message(os.fsdecode(error.filename or ""))
+        return Failure(kind.kind, kind.code, message(describe(error)), kind.remedy, at, address)
     return Failure(UNFORESEEN, StageError.code, message(unforeseen(error)), StageError.remedy, at)
 
 

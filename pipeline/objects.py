@@ -6,17 +6,29 @@ machine's role; ``GOOGLE_APPLICATION_CREDENTIALS`` or the machine's account. The
 ``s3://bucket/path?endpoint_override=host:port&scheme=http&region=…``.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import obstore
 import orjson
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    NotSupportedError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+    UnknownConfigurationKeyError,
+)
 from obstore.store import GCSStore, S3Store
 
 from stages.errors import StageError, UsageError
+from stages.faults import may_pass
+from stages.patience import patiently, reason
 from stages.storage import Folder
 
 if TYPE_CHECKING:
@@ -24,12 +36,14 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 REQUEST = timedelta(seconds=5)  # an answer to some kilobytes takes milliseconds; a lost one must not eat a lease
-RETRIES: "RetryConfig" = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}  # callers try again too
+RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(seconds=10)}  # ``patiently`` tries again
+FINAL = (PermissionDeniedError, UnauthenticatedError, NotSupportedError, InvalidPathError, UnknownConfigurationKeyError)
+T = TypeVar("T")
 NOBODY = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
 
 
 class Objects:
-    """The objects of one folder in a bucket; for small ones."""
+    """The objects of one folder in a bucket; for small ones. What gets no answer is asked again, with patience."""
 
     def __init__(self, folder: Folder) -> None:
         self.uri = folder.uri
@@ -37,43 +51,64 @@ class Objects:
 
     def get(self, name: str) -> "tuple[bytes | None, UpdateVersion | None]":
         """An object and the store's mark of its state; none where there is no such object."""
-        try:
-            found = obstore.get(self.store, self._key(name))
-            data = bytes(found.bytes())
-        except FileNotFoundError:
-            return None, None
-        except (BaseError, OSError) as error:
-            raise self._unreachable(name, error) from error
-        return data, version(found.meta["e_tag"], found.meta["version"])
+
+        def get() -> "tuple[bytes | None, UpdateVersion | None]":
+            try:
+                found = obstore.get(self.store, self._key(name))
+                data = bytes(found.bytes())
+            except FileNotFoundError:
+                return None, None
+            return data, version(found.meta["e_tag"], found.meta["version"])
+
+        return self._ask(get, name)
 
     def put(self, name: str, data: bytes, before: "UpdateVersion | None") -> "UpdateVersion | None":
-        """Write an object if it is still in the state ``before`` (none: not there); None where it is not."""
-        try:
-            done = obstore.put(self.store, self._key(name), data, mode=before or "create")
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
-            if before is None and isinstance(error, FileNotFoundError):
-                raise self._unreachable(name, error) from error
-            # A put whose answer was lost is sent again and then meets itself.
-            found, mark = self.get(name)
-            return mark if found == data else None
-        except (BaseError, OSError) as error:
-            raise self._unreachable(name, error) from error
-        return version(done["e_tag"], done["version"])
+        """Write an object if it is still in the state ``before`` (none: not there); None where it is not.
+
+        A put whose answer was lost is sent again, and then meets itself: that is no other state.
+        """
+
+        def put() -> "UpdateVersion | None":
+            try:
+                done = obstore.put(self.store, self._key(name), data, mode=before or "create")
+            except (AlreadyExistsError, PreconditionError):
+                return None
+            except FileNotFoundError:
+                if before is None:  # no such bucket
+                    raise
+                return None
+            return version(done["e_tag"], done["version"])
+
+        done = self._ask(put, name)
+        if done is not None:
+            return done
+        found, mark = self.get(name)
+        return mark if found == data else None
 
     def size(self, name: str) -> int:
         """Bytes of an object; 0 where there is none."""
+
+        def size() -> int:
+            try:
+                return int(obstore.head(self.store, self._key(name))["size"])
+            except FileNotFoundError:
+                return 0
+
+        return self._ask(size, name)
+
+    def _ask(self, work: Callable[[], T], name: str) -> T:
         try:
-            return int(obstore.head(self.store, self._key(name))["size"])
-        except FileNotFoundError:
-            return 0
+            return patiently(work, f"{self.uri}: {name}", (BaseError, OSError), passes)
         except (BaseError, OSError) as error:
-            raise self._unreachable(name, error) from error
+            raise StageError(f"{self.uri}: {name} cannot be read or written there: {reason(error)}") from error
 
     def _key(self, name: str) -> str:
         return f"{self.path}/{name}".lstrip("/")
 
-    def _unreachable(self, name: str, error: Exception) -> StageError:
-        return StageError(f"{self.uri}: {name} cannot be read or written there: {str(error).splitlines()[0]}")
+
+def passes(error: BaseException) -> bool:
+    """Whether what a store said may be something else later."""
+    return not isinstance(error, FINAL) and may_pass(error)
 
 
 def create(folder: Folder, name: str, data: bytes) -> None:

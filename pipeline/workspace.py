@@ -11,8 +11,8 @@ from typing_extensions import TypedDict
 
 from pipeline.lease import Lease, hold
 from stages.disk import REMOVED, remove
-from stages.errors import DamagedError, UnreachableError, UsageError
-from stages.faults import may_pass
+from stages.errors import DamagedError, UsageError
+from stages.patience import CONTACT_S, limited
 from stages.shapes import OPEN, read_as
 from stages.storage import Folder
 
@@ -153,15 +153,15 @@ def refuse_address(uri: str) -> None:
 
 def refuse_unreachable(folder: Folder) -> None:
     """``UsageError`` if there is no such bucket or it refuses access, ``UnreachableError`` if it does not answer."""
-    filesystem, path = folder.filesystem()
-    bucket = path.partition("/")[0]
     try:
-        there = filesystem.get_file_info(bucket).type != pafs.FileType.NotFound
+        with limited(CONTACT_S):
+            filesystem, path = folder.filesystem()
+            bucket = path.partition("/")[0]
+            there = filesystem.get_file_info(bucket).type != pafs.FileType.NotFound
     except OSError as error:
-        message = f"{folder}: cannot access the bucket: {error}. Check the address, the network and the credentials"
-        if may_pass(error):
-            raise UnreachableError(message, str(folder)) from error
-        raise UsageError(message) from error
+        raise UsageError(
+            f"{folder}: cannot access the bucket: {error}. Check the address, the network and the credentials"
+        ) from error
     if not there:
         raise UsageError(f"{folder}: there is no bucket {bucket}; make it first")
 

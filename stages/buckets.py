@@ -1,10 +1,46 @@
 """Files of an object store, through Arrow."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
+from stages.errors import UsageError
+from stages.faults import may_pass
+from stages.patience import patiently, shown
+
+AT_ONCE = 8  # files that are put at the same time
 FLAT = ("gs://", "gcs://")  # Arrow shows no folders of a Google bucket (apache/arrow#35993), and deletes none
+
+
+def open_store(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The Arrow filesystem of a URI, without patience, and the path in it. ``OSError`` if its store does not answer."""
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except OSError as error:
+        if may_pass(error):
+            raise
+        raise not_a_folder(uri, error) from error
+    except ValueError as error:
+        raise not_a_folder(uri, error) from error
+    return filesystem, path
+
+
+def store_of(uri: str) -> pafs.FileSystem:
+    """The same without the path."""
+    return open_store(uri)[0]
+
+
+def not_a_folder(uri: str, error: Exception) -> UsageError:
+    """The error for a URI that names no folder."""
+    return UsageError(f"{shown(uri)}: not a folder rewarm can open (a local path, s3:// or gs://): {error}")
+
+
+def entries(filesystem: pafs.FileSystem, path: str) -> list[tuple[str, pafs.FileType]]:
+    """Names and kinds of what is directly in a folder, sorted."""
+    found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted((info.base_name, info.type) for info in found if not info.base_name.startswith("."))
 
 
 def files_below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
@@ -24,3 +60,24 @@ def download(filesystem: pafs.FileSystem, source: str, files: list[pafs.FileInfo
         pafs.copy_files(
             info.path, str(copy), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
         )
+
+
+def put(store: pafs.FileSystem, source: Path, target: str, address: str) -> None:
+    """Copy a file, or all files below a folder, from the disk to ``target``; each until it is there."""
+    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+
+    def copy(file: Path) -> None:
+        place = f"{target}/{file.relative_to(source).as_posix()}" if source.is_dir() else target
+        patiently(
+            lambda: pafs.copy_files(
+                str(file), place, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=store
+            ),
+            address,
+        )
+
+    if len(files) == 1:
+        copy(files[0])
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(copy_context().run, copy, file) for file in files]:
+            done.result()

@@ -4,6 +4,9 @@ Invariant: a file appears under its name whole or not at all. On a local disk it
 renamed; on an object store a put is atomic by itself. Names that begin with a dot are never listed.
 
 A folder may carry a guard, which is asked before every write and again at the moment at which the write would count.
+
+What does not answer for a moment is asked again (``stages.patience``): every operation of a store, and those on a disk
+that can be done twice. ``writing`` runs its caller's block once: an error of the disk inside it is the caller's.
 """
 
 import posixpath
@@ -11,6 +14,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +22,12 @@ import orjson
 import pyarrow.fs as pafs
 import xxhash
 
-from stages.buckets import FLAT, download, files_below
+from stages.buckets import FLAT, download, entries, files_below, open_store, put, store_of
 from stages.copies import kept_copy
 from stages.disk import REMOVED, claim, remove, set_aside, share, sync
-from stages.errors import DamagedError, UsageError
+from stages.errors import DamagedError
+from stages.patience import patiently
+from stages.patient_store import patient
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
 
@@ -102,23 +108,18 @@ class Folder:
         return Path(self.uri)
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """The Arrow filesystem and the path in it."""
+        """The Arrow filesystem, which waits for a store that does not answer, and the path in it."""
         if self.is_local:
             return pafs.LocalFileSystem(), self.uri
-        try:
-            filesystem, path = pafs.FileSystem.from_uri(self.uri)
-        except (ValueError, OSError) as error:
-            raise UsageError(
-                f"{self.uri}: not a folder rewarm can open (a local path, s3:// or gs://): {error}"
-            ) from error
-        return filesystem, path
+        store, path = patiently(lambda: open_store(self.uri), self.uri)
+        return patient(partial(store_of, self.uri), self.uri, store), path
 
     # -- looking ---------------------------------------------------------------------------------------------
 
     def exists(self, name: str = "") -> bool:
         """Whether the folder (or a file or folder in it) is there."""
         if self.is_local:
-            return (self.path / name).exists()
+            return patiently((self.path / name).exists, f"{self}/{name}")
         filesystem, path = self.filesystem()
         target = f"{path}/{name}".rstrip("/")
         if self.uri.startswith(FLAT):
@@ -148,20 +149,21 @@ class Folder:
 
     def _children(self) -> list[tuple[str, pafs.FileType]]:
         filesystem, path = self.filesystem()
+        if self.is_local:
+            return patiently(lambda: entries(filesystem, path), self.uri)
         if self.uri.startswith(FLAT):
             below = [info.path.removeprefix(path).lstrip("/") for info in files_below(filesystem, path)]
             folders = {name.partition("/")[0] for name in below if "/" in name}
             files = [(name, pafs.FileType.File) for name in below if "/" not in name]
             return sorted(files + [(name, pafs.FileType.Directory) for name in folders])
-        found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-        return sorted((info.base_name, info.type) for info in found if not info.base_name.startswith("."))
+        return entries(filesystem, path)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
         if self.is_local:
-            return (self.path / name).read_bytes()
+            return patiently((self.path / name).read_bytes, f"{self}/{name}")
         filesystem, path = self.filesystem()
         with filesystem.open_input_stream(f"{path}/{name}") as stream:
             return bytes(stream.read())
@@ -220,17 +222,14 @@ class Folder:
         self._check()
         if self.is_local:
             target = self.path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            patiently(partial(target.parent.mkdir, parents=True, exist_ok=True), str(target))
             scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
             try:
                 yield scratch
                 for entry in [*scratch.rglob("*"), scratch]:
                     share(entry)
                     sync(entry)
-                with self._committing():
-                    before = set_aside(target) if scratch.is_dir() and target.exists() else None
-                    scratch.replace(target)
-                    sync(target.parent)
+                before = patiently(partial(self._place, scratch, target), str(target))
                 if before is not None:
                     remove(before)
             finally:
@@ -241,21 +240,33 @@ class Folder:
                 yield scratch
                 self.upload(scratch, name)
 
-    def upload(self, source: Path, name: str) -> None:
-        """Copy a local file or folder here."""
-        filesystem, path = self.filesystem()
+    def _place(self, scratch: Path, target: Path) -> Path | None:
+        """Give what was written its name; where a folder lies now that had it. Done twice, it does nothing."""
         with self._committing():
-            pafs.copy_files(
-                str(source),
-                f"{path}/{name}",
-                source_filesystem=pafs.LocalFileSystem(),
-                destination_filesystem=filesystem,
-            )
+            before = set_aside(target) if scratch.is_dir() and target.exists() else None
+            if scratch.exists() or not target.exists():  # else a first try did it, and its answer was lost
+                scratch.replace(target)
+            sync(target.parent)
+        return before
+
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a local file or folder here; a file whose copy fails is copied again, the others are not."""
+        if self.is_local:
+            with self._committing():
+                pafs.copy_files(str(source), f"{self.uri}/{name}", destination_filesystem=pafs.LocalFileSystem())
+            return
+        store, path = patiently(lambda: open_store(self.uri), self.uri)
+        with self._committing():
+            put(store, source, f"{path}/{name}", self.uri)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically."""
-        with self.writing(name) as scratch:
-            scratch.write_bytes(data)
+        """Write a file atomically; done again from the start where a disk fails or is full."""
+
+        def write() -> None:
+            with self.writing(name) as scratch:
+                scratch.write_bytes(data)
+
+        patiently(write, f"{self}/{name}")
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file atomically; keys stay in their order."""
@@ -267,7 +278,9 @@ class Folder:
     def create(self, name: str, data: bytes) -> bool:
         """Write a file of a local folder atomically if there is none of its name; whether it was written."""
         self._check()
-        target = self.path / name
+        return patiently(partial(self._create, self.path / name, data), f"{self}/{name}")
+
+    def _create(self, target: Path, data: bytes) -> bool:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
@@ -283,10 +296,8 @@ class Folder:
         self.delete(name)
         filesystem, path = self.filesystem()
         if self.is_local:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with self._committing():
-                source.path.rename(self.path / name)
-                sync(self.path)
+            patiently(partial(self.path.mkdir, parents=True, exist_ok=True), self.uri)
+            patiently(partial(self._place, source.path, self.path / name), f"{self}/{name}")
         else:
             with self._committing():
                 pafs.copy_files(
@@ -312,7 +323,7 @@ class Folder:
         """
         self._check()
         if self.is_local:
-            self._delete_local(self.path / name)
+            patiently(partial(self._delete_local, self.path / name), f"{self}/{name}")
             return
         filesystem, path = self.filesystem()
         target = f"{path}/{name}".rstrip("/")

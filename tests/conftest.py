@@ -8,6 +8,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("REWARM_STORE_DEADLINE", "5")  # a test that asks a store which is not there has its answer soon
 os.environ.setdefault("REWARM_WARM_WORKERS", "1")  # commands that join the tests' Ray fork their workers too
 
 

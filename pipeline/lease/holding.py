@@ -20,6 +20,7 @@ from pipeline.lease.protocol import Contender, Holder, Record, Standing, Tenure,
 from pipeline.lease.store import Seen, Store
 from pipeline.redaction import redact
 from stages.errors import BusyError, StageError, UsageError
+from stages.patience import limited
 from stages.storage import Folder
 
 TTL_S = 60.0  # two heartbeats may fail on a slow shared disk, and a dead node's workspace waits for one minute
@@ -30,6 +31,7 @@ LOOK_S = 1.0  # longest pause between two looks at a lease that is waited for; s
 GOODBYE_S = 10.0  # how long the end of a command waits for a heartbeat that hangs in the store
 AGAIN_S = 10.0  # ending Ray takes some seconds, which are not to be interrupted
 HICCUPS = (OSError, StageError, UsageError)  # what a store that does not answer right now raises
+HEARTBEAT_S = 0.0  # a heartbeat is not waited for: the next one is the next try
 
 
 class LeaseLostError(StageError):
@@ -90,7 +92,8 @@ class Lease:
         self._thread.join(GOODBYE_S)
         if self.lost is None:
             try:
-                self.store.swap(self._version, self.tenure.record.end(now()))
+                with limited(GOODBYE_S):
+                    self.store.swap(self._version, self.tenure.record.end(now()))
             except HICCUPS:
                 return  # what the command did is done; the next one waits until the lease expires
 
@@ -104,7 +107,8 @@ class Lease:
         pause = ttl / BEATS
         while not self._stop.wait(pause):
             try:
-                self._renew()
+                with limited(HEARTBEAT_S):
+                    self._renew()
             except LeaseLostError:
                 self._end_main()
                 return

@@ -16,6 +16,7 @@ from pipeline.lease.protocol import Record
 from pipeline.lease.store import RECORD, Seen, parse
 from stages.disk import create_private, keep_private, sync
 from stages.errors import StageError, UsageError
+from stages.patience import patiently
 from stages.storage import Folder
 
 LOCK = ".lease.lock"
@@ -34,7 +35,7 @@ class LocalStore:
     def read(self) -> Seen[Record | None]:
         """What stands there now."""
         try:
-            data = self.file.read_bytes()
+            data = patiently(self.file.read_bytes, str(self.file))
         except FileNotFoundError:
             return Seen(None, None)
         record = parse(data, str(self.file))

@@ -13,6 +13,7 @@ from pipeline.monitoring.arrivals import ArrivalReport
 from pipeline.workspace import Workspace
 from stages.errors import StageError, UsageError
 from stages.metrics import Reporter
+from stages.patience import limited
 
 INTERVAL = 10.0  # seconds between two looks at disk and lease
 UPDATES = 20  # of the last ones, each is reported
@@ -64,10 +65,10 @@ class WorkspaceReport:
                 usage = shutil.disk_usage(self.workspace.folder.path)
                 self.metrics.set("rewarm_disk_free_bytes", usage.free)
                 self.metrics.set("rewarm_disk_used_bytes", usage.used)
-        with suppress(*SILENT):
+        with suppress(*SILENT), limited(0):  # the next report is the next try
             self._seen, self._at = self.lease(), time.monotonic()
         self._lease(self._seen, time.monotonic() - self._at)
-        with suppress(*SILENT):
+        with suppress(*SILENT), limited(0):
             self.arrivals.report()
 
     def _lease(self, seen: Mapping[str, Any] | None, ago: float) -> None:

@@ -16,7 +16,7 @@ from pipeline.releases.pruned import PRUNED, is_pruned, read_pruned, weight_file
 from pipeline.verify.findings import Findings
 from pipeline.verify.records import check_numbers, check_records, check_releases, recorded
 from pipeline.workspace import TRIAL, Workspace
-from stages.errors import StageError
+from stages.errors import DamagedError
 from stages.identity import now
 from stages.progress import Progress
 from stages.storage import Folder
@@ -59,7 +59,7 @@ class Prunable:
 
 
 def refuse_damaged_records(workspace: Workspace) -> None:
-    """``StageError`` where the records do not hold together: what they do not name would look like left over."""
+    """``DamagedError`` where the records do not hold together: what they do not name would look like left over."""
     findings = Findings(workspace.folder)
     if (log := check_records(workspace, findings)) is not None:
         updates = recorded(workspace)
@@ -67,7 +67,7 @@ def refuse_damaged_records(workspace: Workspace) -> None:
         check_releases(workspace, updates, log, findings)
     if findings.problems:
         first = findings.problems[0]
-        raise StageError(
+        raise DamagedError(
             f"{workspace.folder}: nothing was pruned, as the records are damaged: {first.file}: {first.expected} "
             f"expected, {first.found} found. `rewarm verify {workspace.folder}` says what to do"
         )

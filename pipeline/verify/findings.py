@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from stages.errors import UnreachableError
 from stages.storage import Folder
 
 
@@ -48,6 +49,8 @@ class Findings:
         """Whatever a reader makes of damaged or missing bytes in the block becomes a problem of ``file``."""
         try:
             yield
+        except UnreachableError:
+            raise
         except Exception as error:  # each library raises its own kinds for damaged bytes
             self.add(file, expected, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", remedy)
 

@@ -9,7 +9,7 @@ from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
 from stages.digests import below, compare, digest_file, read_table, refuse_damage
-from stages.errors import StageError
+from stages.errors import DamagedError, UnreachableError
 from stages.model_folder import TOKENIZER_FILES
 from stages.progress import Progress
 from stages.storage import Folder
@@ -96,10 +96,12 @@ def refuse_damaged(workspace: Workspace, update: Update) -> None:
         refuse_damage(model, compare(model, below(read_table(release, digest), "model")), remedy)
     try:
         found = stored_digest(model)
+    except UnreachableError:
+        raise
     except Exception as error:  # whatever the library makes of damaged bytes
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if found != update.weights["release"]:
-        raise StageError(
+        raise DamagedError(
             f"{model}: weights of digest {update.weights['release']} expected, found {found}; {RESTORE}, or take "
             f"another release. `rewarm verify {workspace.folder}` looks at all of them"
         )

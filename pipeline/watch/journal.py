@@ -21,6 +21,7 @@ from pipeline.lease import hold, look
 from pipeline.objects import Objects
 from stages.disk import create_private, keep_private, sync
 from stages.errors import UsageError
+from stages.patience import patiently
 from stages.storage import Folder
 
 FOLDER = "watch"  # of the workspace
@@ -113,28 +114,42 @@ class LocalLines:
         self.file, self.place = file, str(file)
 
     def append(self, line: Callable[[int], bytes]) -> None:
-        """Add a line; it is on the disk when this returns."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.file, "a+b", opener=create_private) as stream, locked(stream):
-            keep_private(self.file)
-            whole = drop_torn(stream)
-            stream.write(line(count_lines(stream)))
-            stream.flush()
-            os.fsync(stream.fileno())
-        if whole == 0:
-            sync(self.file.parent)
+        """Add a line; it is on the disk when this returns. One that a first try has left there is not added again."""
+        written = b""
+
+        def append() -> None:
+            nonlocal written
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.file, "a+b", opener=create_private) as stream, locked(stream):
+                keep_private(self.file)
+                whole = drop_torn(stream)
+                if written and take_back(stream, written):  # a first try wrote it, and may not have reached the disk
+                    stream.write(written)
+                elif not (written and holds(stream, written)):
+                    written = line(count_lines(stream))
+                    stream.write(written)
+                stream.flush()
+                os.fsync(stream.fileno())
+            if whole == 0:
+                sync(self.file.parent)
+
+        patiently(append, self.place)
 
     def read(self, offset: int) -> bytes:
         """What follows."""
-        if not self.file.exists():
-            return b""
-        with self.file.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read()
+
+        def read() -> bytes:
+            if not self.file.exists():
+                return b""
+            with self.file.open("rb") as stream:
+                stream.seek(offset)
+                return stream.read()
+
+        return patiently(read, self.place)
 
     def size(self) -> int:
         """Bytes."""
-        return self.file.stat().st_size if self.file.exists() else 0
+        return patiently(lambda: self.file.stat().st_size if self.file.exists() else 0, self.place)
 
 
 class StoredLines:
@@ -145,11 +160,18 @@ class StoredLines:
         self._seen, self._looked = 0, -GLANCE
 
     def append(self, line: Callable[[int], bytes]) -> None:
-        """Add a line, after those of others."""
+        """Add a line, after those of others.
+
+        A put whose answer was lost may have been followed by another's: then ours is the beginning of what is there.
+        """
+        mine = b""
         while True:
             found, mark = self.objects.get(JOURNAL)
             before = found or b""
-            if self.objects.put(JOURNAL, before + line(before.count(b"\n")), mark) is not None:
+            if mine and before.startswith(mine):
+                return
+            mine = before + line(before.count(b"\n"))
+            if self.objects.put(JOURNAL, mine, mark) is not None:
                 return
 
     def read(self, offset: int) -> bytes:
@@ -194,6 +216,22 @@ def drop_torn(stream: BinaryIO) -> int:
     if whole < size:
         stream.truncate(whole)
     return whole
+
+
+def take_back(stream: BinaryIO, line: bytes) -> bool:
+    """Cut a line off the end of a file; whether it was there."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - len(line)))
+    if stream.read() != line:
+        return False
+    stream.truncate(size - len(line))
+    return True
+
+
+def holds(stream: BinaryIO, line: bytes) -> bool:
+    """Whether one of a file's lines is this one."""
+    stream.seek(0)
+    return line in stream.readlines()
 
 
 def count_lines(stream: BinaryIO) -> int:

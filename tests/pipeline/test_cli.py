@@ -106,8 +106,9 @@ def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
     ],
 )
 def test_an_address_that_cannot_be_is_refused(
-    rewarm: Command, data: Path, address: str, expected: int, message: str
+    rewarm: Command, data: Path, address: str, expected: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("REWARM_STORE_DEADLINE", "0")
     for words in (["status", address], ["init", address, "--recipe", "tiny", "--data", f"x={data}"]):
         code, _, error = rewarm(*words)
         assert (code, "HIDDEN" in error) == (expected, False)

@@ -20,6 +20,7 @@ from stages.ingest.files.beside import ADVICE, POINTER, beside_data, is_pointer
 from stages.ingest.files.inputs import SUPPORTED, recognise
 from stages.ingest.files.locations import Location
 from stages.ingest.files.opening import state_of
+from stages.patience import CONTACT_S, limited
 
 State = tuple[int, str]  # bytes, version
 
@@ -53,9 +54,10 @@ def expand(place: Location, kind: str) -> Found:
     Below a folder or a pattern, files are in the order of their relative paths; what begins with a dot is left out.
     """
     try:
-        if place.is_web:
-            return alone(Entry(place, state_of(place)), kind)
-        return expand_store(place, kind) if place.scheme else expand_disk(place, kind)
+        with limited(CONTACT_S):
+            if place.is_web:
+                return alone(Entry(place, state_of(place)), kind)
+            return expand_store(place, kind) if place.scheme else expand_disk(place, kind)
     except OSError as error:
         refuse_unreadable(place, error)
 

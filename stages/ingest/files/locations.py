@@ -8,7 +8,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -18,6 +18,8 @@ import pyarrow.fs as pafs
 
 from stages.errors import UsageError
 from stages.ingest.files.settings import StorageSettings
+from stages.patience import patiently
+from stages.patient_store import patient
 
 OBJECT_STORES = ("s3", "gs")
 WEB = ("http", "https")
@@ -116,7 +118,14 @@ def defaults(storage: StorageSettings) -> dict[str, str]:
 
 @cache
 def connect(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
-    """The connection to an object store, one a process; credentials are the environment's."""
+    """The connection to an object store, one a process, which waits for a store that does not answer."""
+    made = partial(connect_once, scheme, bucket, options)
+    address = f"{scheme}://{bucket}"
+    return patient(made, address, patiently(made, address))
+
+
+def connect_once(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
+    """The store's own connection; credentials are the environment's."""
     given: dict[str, Any] = dict(options)
     anonymous = given.pop("anonymous", "false").lower() in ("true", "1", "yes")
     if scheme == "gs":

@@ -98,7 +98,7 @@ def test_a_damaged_release_goes_nowhere_and_its_file_is_named(
         ["export", lm.folder, "2", "--to", tmp_path / "exported"],
     ):
         code, _, error = rewarm(*command)
-        assert (code, f"release/model/{name}" in error) == (1, True), (command, error)
+        assert (code, f"release/model/{name}" in error) == (7, True), (command, error)
     assert not (tmp_path / "pushed").exists()
     assert not (tmp_path / "exported").exists()
 
