@@ -18,9 +18,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.gate.mean_change import MeanChange, compare_losses
 from pipeline.gate.pairs import read_losses
 from pipeline.gate.settings import GateSettings
-from pipeline.gate.statistics import MeanChange, compare_losses, holm
+from pipeline.gate.statistics import holm
 from pipeline.gate.verdict import LOSS_METRIC, Comparison, decide
 from pipeline.lineage import Lineage
 from pipeline.workspace import Workspace

@@ -9,8 +9,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.gate.mean_change import MeanChange, compare_losses
 from pipeline.gate.sites import group
-from pipeline.gate.statistics import Estimate, MeanChange, compare_losses, compare_scores
+from pipeline.gate.statistics import Estimate, compare_scores
 from stages.evaluate.run import RELEASE, losses_file
 from stages.storage import Folder
 

@@ -1,26 +1,42 @@
 """How many validation documents the gate needs to see its limits: what an arrival's split is sized by.
 
-The least m whose minimum detectable effect, ``(t₁₋α + t_power) · SPREAD / √m`` with m − 1 degrees of freedom, is within
-the limit on forgetting, at the level that Holm's correction leaves for so many guards.
+The least number whose minimum detectable effect is within the limit on forgetting, at the level that Holm's correction
+leaves for so many guards, for documents of equal length whose changes are as a normal distribution's.
 """
 
+import numpy as np
+
+from pipeline.gate.mean_change import compare_losses
 from pipeline.gate.settings import GateSettings
 
 SPREAD = 0.3  # nats per token: standard deviation of a document's change, as the demo's updates had it
+LENGTH = 500  # tokens of a document; any number gives the same
 MOST = 1000  # documents of equal length: a limit that needs more is not sized for; its checks say what they see
 
 
 def documents_needed(settings: GateSettings, datasets: int) -> int:
     """Documents of equal length that a split should be worth beside so many datasets; 0 if no limit asks for any."""
-    from scipy import stats
-
     limits = [limit for limit in (settings.max_forgetting, *settings.max_forgetting_by_dataset.values()) if limit]
     if not settings.enabled or not limits:
         return 0
     guards = max(1, datasets) * (1 if settings.max_forgetting_since_best is None else 2)
     level = settings.alpha / guards if settings.correction == "holm" else settings.alpha
-    for documents in range(2, MOST):
-        both = stats.t.isf(level, documents - 1) + stats.t.ppf(settings.power, documents - 1)
-        if both * SPREAD / documents**0.5 <= min(limits):
-            return documents
-    return MOST
+    fewest, most = 2, MOST
+    while fewest < most:
+        documents = (fewest + most) // 2
+        if detectable(documents, level, settings.power) <= min(limits):
+            most = documents
+        else:
+            fewest = documents + 1
+    return most
+
+
+def detectable(documents: int, level: float, power: float) -> float:
+    """The minimum detectable effect of so many documents, nats per token; infinite where there is none."""
+    from scipy import stats
+
+    scores = stats.norm.ppf((np.arange(documents) + 0.5) / documents)
+    tokens = np.full(documents, LENGTH)
+    found = compare_losses(tokens * scores * SPREAD / scores.std(ddof=1), np.zeros(documents), tokens)
+    effect = found.detectable(level, power, cautious=True)
+    return float("inf") if effect is None else effect

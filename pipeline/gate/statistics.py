@@ -1,7 +1,8 @@
 """One-sided tests of two models on the same documents or questions, and what they can see. Pure functions.
 
 An estimate answers three questions about a bound: is the true value above it, is it below it, and how far from it would
-the truth have to be to be found with a given power. The gate's rule (``verdict.py``) is made of these three.
+the truth have to be to be found with a given power. The gate's rule (``verdict.py``) is made of these three. A cautious
+answer allows for units that are worse than all that were seen: a release is refused by those only.
 """
 
 import math
@@ -12,10 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-LEAST_FREEDOM = 1e-6  # degrees of freedom if one unit holds nearly all tokens: p is about 0.5
-LEAST_SKEW = 1e-6  # less changes nothing
-MOST_SKEW = 0.25  # of a mean: beyond it a few heavy units decide, and the correction would let nothing be significant
-FEWEST_FREEDOM = 0.2  # fewer detect nothing of any use: the quantiles are beyond 10,000 standard errors
+from pipeline.gate.mean_change import compare_losses
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,103 +45,14 @@ class Estimate(Protocol):
     def worth(self) -> float:
         """How many units of equal weight the ``units`` are worth (Kish 1965, section 11.7)."""
 
-    def p_above(self, bound: float) -> float | None:
+    def p_above(self, bound: float, cautious: bool = False) -> float | None:
         """p of a true change of ``bound`` or less: small if it is above; None: too few units to say."""
 
-    def p_below(self, bound: float) -> float | None:
+    def p_below(self, bound: float, cautious: bool = False) -> float | None:
         """p of a true change of ``bound`` or more: small if it is below; None: too few units to say."""
 
-    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+    def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
         """The distance from ``bound`` that a test of level ``alpha`` finds with ``power``; None: no finite one."""
-
-
-@dataclass(frozen=True)
-class MeanChange:
-    """A change of means with a standard error; referred to Student's t.
-
-    Losses by document are skewed, and t of a skewed mean is too long on one side, the more so the further out: at a
-    corrected level a few documents refused five times as often as said (``benchmarks/gate_error_rates.py``). So t is
-    also corrected for skewness by Hall's transformation (1992), and the larger p of the two holds.
-    """
-
-    candidate: float
-    current: float
-    change: float
-    error: float | None  # standard error of ``change``; None for a single unit
-    freedom: float
-    n: int
-    units: int
-    worth: float
-    skew: float = 0.0  # of the mean: skewness of the units' influence over the root of their number
-
-    def p_above(self, bound: float) -> float | None:
-        """By ``t = (change − bound) / error``."""
-        return self._tail(self.change - bound, self.skew)
-
-    def p_below(self, bound: float) -> float | None:
-        """The other tail."""
-        return self._tail(bound - self.change, -self.skew)
-
-    def _tail(self, distance: float, skew: float) -> float | None:
-        from scipy import stats  # takes a second to import, and every command imports this module
-
-        if self.error is None:
-            return None
-        if self.error == 0:
-            return 0.0 if distance > 0 else 1.0
-        t = distance / self.error
-        corrected = t + skew / 3 * t**2 + skew**2 / 27 * t**3 + skew / 6
-        return float(stats.t.sf(min(t, corrected), self.freedom))
-
-    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
-        """``(t₁₋α + t_power) · error`` (Bloom 1995), with ``t₁₋α`` as the correction for skewness leaves it.
-
-        The same at every bound, and on either side: that of the worse one.
-        """
-        from scipy import stats
-
-        if self.error is None or self.freedom < FEWEST_FREEDOM:
-            return None
-        needed = float(stats.t.isf(alpha, self.freedom))
-        if (skew := -abs(self.skew)) < -LEAST_SKEW:
-            needed = max(needed, 3 / skew * (float(np.cbrt(1 + skew * (needed - skew / 6))) - 1))  # Hall's, inverted
-        return (needed + float(stats.t.ppf(power, self.freedom))) * self.error
-
-
-def compare_losses(
-    candidate: Floats, current: Floats, tokens: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None = None
-) -> MeanChange:
-    """Nats per token of two models: arrays over documents, of each model's nats (sums) and the target tokens.
-
-    The change is the ratio estimator ``D = Σ(candidate − current) / Σ tokens`` (Cochran 1977, section 6.2), so that it
-    is the difference of the two losses as reported. Its units are the ``groups`` (numbers of the documents' sites from
-    0 on), else the documents: tokens of a document, and documents of a site, are not independent. The variance is the
-    jackknife's, ``(m − 1)/m · Σ(D₍ᵢ₎ − mean)²`` with ``D₍ᵢ₎`` without unit i, which errs on the safe side (Efron and
-    Stein 1981); D over its root is referred to Student's t with ``worth − 1`` degrees of freedom, where
-    ``worth = (Σ tokens)² / Σ tokens²`` over units: their number if they are equally large, few if a few hold most of
-    the tokens. Documents without target tokens do not count. Raises ``ValueError`` if no document has any.
-    """
-    counted = tokens > 0
-    n = int(counted.sum())
-    if not n:
-        raise ValueError("no document has target tokens")
-    differences, sizes = (candidate - current)[counted], tokens[counted].astype(np.float64)
-    total = float(sizes.sum())
-    change = math.fsum(differences) / total
-    means = [math.fsum(nats[counted]) / total for nats in (candidate, current)]
-    if groups is not None:
-        _, places = np.unique(groups[counted], return_inverse=True)
-        differences, sizes = (np.bincount(places, part).astype(np.float64) for part in (differences, sizes))
-    units, worth = len(sizes), total**2 / float((sizes**2).sum())
-    if units < 2:
-        return MeanChange(means[0], means[1], change, None, LEAST_FREEDOM, n, units, worth)
-    without = (change * total - differences) / (total - sizes)
-    influence = without.mean() - without
-    error = math.sqrt((units - 1) / units * float((influence**2).sum()))
-    squares = float((influence**2).mean())
-    skew = float((influence**3).mean()) / squares**1.5 / math.sqrt(units) if squares > 0 else 0.0
-    skew = min(max(skew, -MOST_SKEW), MOST_SKEW)
-    return MeanChange(means[0], means[1], change, error, max(worth - 1, LEAST_FREEDOM), n, units, worth, skew)
 
 
 @dataclass(frozen=True)
@@ -171,18 +80,18 @@ class AccuracyChange:
         """Questions count alike."""
         return float(self.n)
 
-    def p_above(self, bound: float) -> float | None:
+    def p_above(self, bound: float, cautious: bool = False) -> float | None:
         """Of a gain."""
         return paired_p(self.gained, self.lost, self.n, bound) if bound >= 0 else 1 - self._p_fell(-bound)
 
-    def p_below(self, bound: float) -> float | None:
+    def p_below(self, bound: float, cautious: bool = False) -> float | None:
         """Of a drop."""
         return self._p_fell(-bound) if bound <= 0 else 1 - paired_p(self.gained, self.lost, self.n, bound)
 
     def _p_fell(self, bound: float) -> float:
         return paired_p(self.lost, self.gained, self.n, bound)
 
-    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+    def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
         """By the normal approximation, with the variance at a drop of ``-bound``; one question more if none differ."""
         from scipy import stats
 
@@ -265,19 +174,19 @@ class AboveChance:
         """Questions count alike."""
         return float(self.n)
 
-    def p_above(self, bound: float) -> float | None:
+    def p_above(self, bound: float, cautious: bool = False) -> float | None:
         """The exact binomial test."""
         from scipy import stats
 
         return float(stats.binom.sf(self.right - 1, self.n, self.chance + bound))
 
-    def p_below(self, bound: float) -> float | None:
+    def p_below(self, bound: float, cautious: bool = False) -> float | None:
         """The other tail."""
         from scipy import stats
 
         return float(stats.binom.cdf(self.right, self.n, self.chance + bound))
 
-    def detectable(self, alpha: float, power: float, bound: float = 0.0) -> float | None:
+    def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
         """The distance above ``chance + bound`` that the exact test finds with ``power``."""
         from scipy import stats
 

@@ -183,7 +183,8 @@ def harm_p(one: Comparison, limit: float | None) -> float | None:
     """p of harm within the limit; None if that was not measured or cannot be told."""
     if one.estimate is None or limit is None:
         return None
-    return one.estimate.p_below(-limit) if one.kind == "task" else one.estimate.p_above(limit)
+    estimate, task = one.estimate, one.kind == "task"
+    return estimate.p_below(-limit, cautious=True) if task else estimate.p_above(limit, cautious=True)
 
 
 def check(one: Comparison, limit: float | None, adjusted: float | None, level: float, settings: GateSettings) -> Check:
@@ -197,7 +198,7 @@ def check(one: Comparison, limit: float | None, adjusted: float | None, level: f
         outcome, because = "undecided", one.missing
     elif is_guard(one):
         bound = -limit if one.kind == "task" else limit
-        test = Test(harm_p(one, limit), adjusted, found.detectable(level, settings.power, bound))
+        test = Test(harm_p(one, limit), adjusted, found.detectable(level, settings.power, bound, cautious=True))
         outcome, because = guard(one, limit, test, settings)
         if outcome == "undecided" and one.generated:
             because += "; the loss on the same documents decides"
@@ -253,7 +254,7 @@ def learned(found: Estimate, test: Test, settings: GateSettings) -> tuple[Outcom
     """Whether an arrival's loss fell, and the reason."""
     if test.p is not None and test.p <= settings.alpha:
         return "passed", f"learned: {found.change:+.3f} (p {test.p:.2g})"
-    nothing = found.p_above(-settings.min_learning)
+    nothing = found.p_above(-settings.min_learning, cautious=True)
     if nothing is not None and (nothing <= settings.alpha or sees(test, settings.min_learning)):
         chance = ", which may be chance" if found.change < 0 else ""
         return "refused", f"was not learned: {found.change:+.3f}{chance} (p {test.p:.2g})"

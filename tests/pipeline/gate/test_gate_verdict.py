@@ -2,19 +2,24 @@
 
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.config import apply_settings, differences, load_recipe
+from pipeline.gate.mean_change import compare_losses
 from pipeline.gate.settings import GateSettings
-from pipeline.gate.statistics import AboveChance, AccuracyChange, MeanChange
+from pipeline.gate.statistics import AboveChance, AccuracyChange
 from pipeline.gate.verdict import Comparison, Role, Verdict, decide
 from pipeline.gate.view import verdict_lines
 from stages.errors import UsageError
 
 
 def loss(name: str, change: float, error: float | None, role: Role = "old", n: int = 200, best: str = "") -> Comparison:
-    """A change of a loss with its standard error, of ``n`` documents of equal length."""
-    found = MeanChange(3.0 + change, 3.0, change, error, max(n - 1, 1e-6), n, n, float(n))
+    """A change of a loss with its standard error, of ``n`` documents of equal length whose changes are normal."""
+    scores, tokens = stats.norm.ppf((np.arange(n) + 0.5) / n), np.full(n, 100)
+    noise = scores / scores.std(ddof=1) * (error or 0.0) * n**0.5 if n > 1 else scores
+    found = compare_losses(tokens * (3.0 + change + noise), tokens * 3.0, tokens)
     return Comparison("best" if best else "loss", name, "nats/token", role, found, best=best)
 
 
@@ -40,7 +45,7 @@ def verdict(*comparisons: Comparison, **settings: object) -> Verdict:
         (loss("docs", 0.3, 0.02), {}, "passed", "+0.300, within the limit of 0.5"),
         (loss("docs", 0.6, 0.02), {}, "refused", "forgets 0.600, more than 0.5 (p "),
         (loss("docs", 0.52, 0.05), {}, "passed", "more than 0.5, which may be chance"),
-        (loss("docs", 0.1, 0.3), {}, "undecided", "the limit is 0.5: 200 of them can show 0.7"),
+        (loss("docs", 0.1, 0.3), {}, "undecided", "the limit is 0.5: 200 of them can show 0.9"),
         (loss("docs", 0.9, 0.3), {}, "undecided", "forgets 0.900, the limit is 0.5"),
         (loss("docs", 2.9, 0.3), {}, "refused", "more than 0.5"),
         (loss("docs", -0.9, 0.3), {}, "passed", "-0.900, within"),
@@ -103,7 +108,7 @@ def test_the_rule(comparison: Comparison, settings: dict[str, object], outcome: 
 
 def test_only_the_guards_are_corrected_and_more_of_them_refuse_no_healthy_arrival() -> None:
     guards = [loss(f"d{number}", 0.0, 0.05) for number in range(60)]
-    arrival = loss("news", -0.1, 0.05, "new", n=12)
+    arrival = loss("news", -0.12, 0.05, "new", n=12)
     alone, beside = verdict(arrival), verdict(arrival, *guards)
     assert (alone.outcome, beside.outcome) == ("passed", "passed")
     assert alone.checks[0].p == beside.checks[0].p
@@ -113,7 +118,7 @@ def test_only_the_guards_are_corrected_and_more_of_them_refuse_no_healthy_arriva
 
 
 def test_the_correction_is_over_the_guards() -> None:
-    comparisons = [loss("docs", 0.55, 0.022), loss("code", 0.1, 0.02), loss("old", 0.9, 0.01), task("piqa", 0, 0)]
+    comparisons = [loss("docs", 0.565, 0.022), loss("code", 0.1, 0.02), loss("old", 0.9, 0.01), task("piqa", 0, 0)]
     free = {"max_forgetting_by_dataset": {"old": None}}
     found = verdict(LEARNED, *comparisons, **free)
     adjusted = [check.p_adjusted for check in found.checks]
@@ -168,7 +173,7 @@ def test_the_lines_of_a_verdict() -> None:
     assert refused[0] == "gate: REFUSED, against 0000-docs"
     assert refused[1].startswith("  docs: forgets 2.000, more than 0.5")
     assert refused[2].startswith("  news (new): learned: -0.800")
-    assert refused[2].endswith("nats per token, 200 documents, detects 0.12")
+    assert refused[2].endswith("nats per token, 200 documents, detects 0.14")
     assert next(verdict_lines(asdict(verdict(LEARNED)))) == "gate: passed, against 0000-docs"
     held = list(verdict_lines(asdict(verdict(loss("docs", 0, 9.0))), "0003-x"))
     assert held[0] == "gate: HELD, undecided, against 0000-docs"

@@ -1,0 +1,172 @@
+"""The change of a mean between two models on the same documents: its test, and what the test can see. Pure functions.
+
+Changes of loss are skewed, documents differ in length, and a site's documents are one unit, so that a split often holds
+a dozen units of which a few weigh most. Student's t is then wrong on one side: a rare document that improves by much is
+mostly not in the sample, which has too high a mean and too small an error. With 12 documents whose changes are
+lognormal (σ = 1) t refuses 20 % at the limit where 5 % is asked for, and resampling refuses 13 %, as no method can know
+what it has not seen (Bahadur and Savage 1956). So the test imagines an unseen document: see ``p_imagined``.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+LEAST_FREEDOM = 1e-6  # degrees of freedom if one unit holds nearly all tokens: p is about 0.5
+FEWEST_FREEDOM = 0.2  # fewer detect nothing of any use: the quantiles are beyond 10,000 standard errors
+BEYOND = 3.0  # standard deviations from the worst unit seen to the imagined one, in a cautious test
+FARTHEST = 1e6  # standard errors: a test that needs more detects nothing
+TOLERANCE = 1e-12  # relative
+SADDLE = 1e-4  # nearer to the mean the saddlepoint's correction is 0/0, and nothing
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MeanChange:
+    """A change of means with a standard error.
+
+    Two tests are made of it, and the larger p holds: Student's t, which is right for units that are alike, and the one
+    with an imagined unit (``weigh``), which is right for skewed ones.
+    """
+
+    candidate: float
+    current: float
+    change: float
+    error: float | None  # standard error of ``change``; None for a single unit
+    freedom: float
+    n: int
+    units: int
+    worth: float
+    rests: Floats = field(repr=False, compare=False)  # by unit: its nats beyond ``change`` times its tokens; sum 0
+    sizes: Floats = field(repr=False, compare=False)  # by unit: its tokens
+
+    def p_above(self, bound: float, cautious: bool = False) -> float | None:
+        """By ``t = (change − bound) / error``, and with an imagined unit that fell by much."""
+        return self._tail(self.change - bound, self.rests, cautious)
+
+    def p_below(self, bound: float, cautious: bool = False) -> float | None:
+        """The other tail, and an imagined unit that rose by much."""
+        return self._tail(bound - self.change, -self.rests, cautious)
+
+    def _tail(self, distance: float, rests: Floats, cautious: bool) -> float | None:
+        from scipy import stats  # takes a second to import, and every command imports this module
+
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return 0.0 if distance > 0 else 1.0
+        by_t = float(stats.t.sf(distance / self.error, self.freedom))
+        return max(by_t, p_imagined(distance, rests, self.sizes, cautious))
+
+    def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
+        """``needed + t_power · error`` (Bloom 1995), where ``needed`` is the least distance that is significant.
+
+        The same at every bound, and on either side: that of the worse one.
+        """
+        from scipy import stats
+
+        if self.error is None or self.freedom < FEWEST_FREEDOM:
+            return None
+        needed = float(stats.t.isf(alpha, self.freedom)) * self.error
+        for rests in (self.rests, -self.rests):
+            farther = self._farther(needed, alpha, rests, cautious)
+            if farther is None:
+                return None
+            needed = farther
+        return needed + float(stats.t.ppf(power, self.freedom)) * self.error
+
+    def _farther(self, least: float, alpha: float, rests: Floats, cautious: bool) -> float | None:
+        """The distance, ``least`` or more, from which on ``p_imagined`` is at most ``alpha``; None: no finite one."""
+        from scipy import optimize
+
+        def excess(distance: float) -> float:
+            return p_imagined(distance, rests, self.sizes, cautious) - alpha
+
+        if not self.error or excess(least) <= 0:
+            return least
+        most = 2 * least
+        while excess(most) > 0:
+            least, most = most, 2 * most
+            if most > FARTHEST * self.error:
+                return None
+        return float(optimize.brentq(excess, least, most, rtol=1e-6, xtol=TOLERANCE))
+
+
+def compare_losses(
+    candidate: Floats, current: Floats, tokens: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None = None
+) -> MeanChange:
+    """Nats per token of two models: arrays over documents, of each model's nats (sums) and the target tokens.
+
+    The change is the ratio estimator ``D = Σ(candidate − current) / Σ tokens`` (Cochran 1977, section 6.2), so that it
+    is the difference of the two losses as reported. Its units are the ``groups`` (numbers of the documents' sites from
+    0 on), else the documents: tokens of a document, and documents of a site, are not independent. The variance is the
+    jackknife's, ``(m − 1)/m · Σ(D₍ᵢ₎ − mean)²`` with ``D₍ᵢ₎`` without unit i, which errs on the safe side (Efron and
+    Stein 1981); D over its root is referred to Student's t with ``worth − 1`` degrees of freedom, where
+    ``worth = (Σ tokens)² / Σ tokens²`` over units: their number if they are equally large, few if a few hold most of
+    the tokens. Documents without target tokens do not count. Raises ``ValueError`` if no document has any.
+    """
+    counted = tokens > 0
+    n = int(counted.sum())
+    if not n:
+        raise ValueError("no document has target tokens")
+    differences, sizes = (candidate - current)[counted], tokens[counted].astype(np.float64)
+    total = float(sizes.sum())
+    change = math.fsum(differences) / total
+    means = [math.fsum(nats[counted]) / total for nats in (candidate, current)]
+    if groups is not None:
+        _, places = np.unique(groups[counted], return_inverse=True)
+        differences, sizes = (np.bincount(places, part).astype(np.float64) for part in (differences, sizes))
+    units, worth = len(sizes), total**2 / float((sizes**2).sum())
+    rests = differences - change * sizes
+    if units < 2:
+        return MeanChange(means[0], means[1], change, None, LEAST_FREEDOM, n, units, worth, rests, sizes)
+    influence = rests / (total - sizes)  # of leaving a unit out
+    influence = influence - influence.mean()
+    error = math.sqrt((units - 1) / units * float((influence**2).sum()))
+    return MeanChange(means[0], means[1], change, error, max(worth - 1, LEAST_FREEDOM), n, units, worth, rests, sizes)
+
+
+def p_imagined(distance: float, rests: Floats, sizes: Floats, cautious: bool) -> float:
+    """p of a change that is ``distance`` lower in truth than it was seen, from the units' ``rests`` and ``sizes``.
+
+    Gaffke's test (2005) of the mean of a variable with a known least value: the mean is as uncertain as if the units
+    seen *and one more at the least value* had random weights, uniform over all that sum to 1 (of the units seen alone
+    that is the Bayesian bootstrap, Rubin 1981); p is the probability that the weighted mean is lower by ``distance``.
+    Above the least value no distribution is known for which it errs more often than said (Learned-Miller and Thomas
+    2019).
+
+    A change of loss has no least value that would be of use (a loss cannot fall below 0), so one is imagined, for a
+    unit of mean size: the least rest seen, or, for a ``cautious`` test, ``BEYOND`` standard deviations less.
+    ``benchmarks/gate_error_rates.py`` shows what that covers. Arrays over units, in nats and in tokens.
+    """
+    spread = math.sqrt(float((rests**2).sum()) / (len(rests) - 1))
+    least = float(rests.min()) - (BEYOND * spread if cautious else 0.0)
+    return weigh(np.append(rests, least) + distance * np.append(sizes, sizes.mean()))
+
+
+def weigh(values: Floats) -> float:
+    """The probability that a mean of ``values`` under uniformly random weights is 0 or less.
+
+    Such weights are exponential variables over their sum, so this is ``P(Σ Eᵢ valueᵢ ≤ 0)``, by the saddlepoint
+    approximation (Lugannani and Rice 1980, in the form of Barndorff-Nielsen 1986): with ``K(s) = −Σ log(1 − s valueᵢ)``
+    and ``K'(s) = 0``, it is ``Φ(w + log(v/w)/w)`` of ``w = sign(s) √(−2 K(s))`` and ``v = s √K''(s)``.
+    """
+    from scipy import optimize, special
+
+    least, most = float(values.min()), float(values.max())
+    scale = max(most, -least)
+    if min(most, -least) <= TOLERANCE * scale:
+        return 1.0 if most <= -least else 0.0
+    values, inside = values / scale, 1 - 0.5 / len(values)  # at the root 1 − s·value is 1/n or more (Owen 1988)
+    low, high = inside * scale / least, inside * scale / most
+    s = float(
+        optimize.brentq(lambda s: float((values / (1 - s * values)).sum()), low, high, xtol=TOLERANCE, rtol=TOLERANCE)
+    )
+    tilted = values / (1 - s * values)
+    w = math.copysign(math.sqrt(max(0.0, 2 * float(np.log1p(-s * values).sum()))), s)
+    if abs(w) < SADDLE:
+        return float(special.ndtr(w))
+    v = s * math.sqrt(float((tilted**2).sum()))
+    return float(special.ndtr(w + math.log(v / w) / w))
