@@ -14,7 +14,8 @@ class TextRecord:
     """What became of an arrival's documents, and what those that are trained on are like."""
 
     steps: Sequence[Mapping[str, Any]]
-    """``{name, documents_in, documents_out, bytes_in, bytes_out, reasons}`` of each step of ingest, in its order."""
+    """``{name, documents_in, documents_out, bytes_in, bytes_out, reasons}`` of each step of ingest, in its order; some
+    with ``not_applied``: parts of a rule that are not defined for the script, and how many documents passed unasked."""
     languages: Mapping[str, int]
     """Documents by language, the most frequent first; and so for ``domains``, by host."""
     domains: Mapping[str, int]

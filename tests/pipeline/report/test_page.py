@@ -279,3 +279,9 @@ def test_an_update_without_a_verdict_says_so(demo: WorkspaceRecord) -> None:
     page = pages(record)[file_name(before.id)]
     assert "No gate was asked" in page
     assert "Passed the gate" not in page
+
+
+def test_rules_that_are_not_defined_for_a_script_are_named_with_their_documents(demo: WorkspaceRecord) -> None:
+    told = "gopher-quality: mean word length: not defined for the script (210 documents)"
+    page = pages(demo)[file_name(demo.updates[-1].id)]
+    assert told in page

@@ -1,0 +1,66 @@
+"""Blocks of a page's text: lines and paragraphs, and the groups of them that are set aside as chrome."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+PROSE = 80  # bytes of a block from which it is prose, if few of them are links
+ENOUGH = 200  # bytes of prose that make a main text
+
+
+@dataclass(slots=True)
+class Block:
+    """A line or a paragraph of the page."""
+
+    text: str
+    gap: int  # line ends before it; 0: a cell of the same row
+    weight: int  # bytes
+    linked: int  # bytes in links
+    main: int  # 2 in a <main> or <article>, 1 in an element that is only named like one
+    heading: int = 0  # 1 to 6
+
+    @property
+    def prose(self) -> int:
+        """Its bytes, if it is prose."""
+        return self.weight if self.weight >= PROSE and self.linked * 2 < self.weight else 0
+
+
+@dataclass(slots=True)
+class Aside:
+    """Blocks set aside."""
+
+    kind: str
+    items: "list[Block | Aside]"
+    sure: bool  # by its tag, or for what it holds: comes back only where there is nothing else
+
+
+def asides(items: "list[Block | Aside]") -> Iterator[Aside]:
+    """All groups set aside, also those within others, which may be thousands deep."""
+    left = [item for item in items if isinstance(item, Aside)]
+    while left:
+        group = left.pop()
+        yield group
+        left.extend(item for item in group.items if isinstance(item, Aside))
+
+
+def weight_of(group: Aside) -> int:
+    """Bytes of a group's own blocks."""
+    return sum(item.weight for item in group.items if isinstance(item, Block))
+
+
+def prose_of(items: "list[Block | Aside]") -> int:
+    """Bytes of prose, without what is set aside."""
+    return sum(item.prose for item in items if isinstance(item, Block))
+
+
+def brought(items: "list[Block | Aside]", back: set[int]) -> Iterator[Block]:
+    """The blocks that stay, in their order."""
+    left = [(iter(items), True)]  # and whether the blocks among them stay
+    while left:
+        rest, stays = left[-1]
+        item = next(rest, None)
+        if item is None:
+            left.pop()
+        elif isinstance(item, Aside):
+            left.append((iter(item.items), id(item) in back))
+        elif stays:
+            yield item
