@@ -8,7 +8,7 @@ import glob
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pyarrow.fs as pafs
@@ -18,6 +18,7 @@ from pipeline.workspace import NAME_PATTERN
 from stages.errors import UsageError
 from stages.ingest import IngestSettings
 from stages.ingest.files.inputs import COMPRESSIONS, FORMATS, recognise
+from stages.ingest.files.links import is_odd, leads_out
 from stages.ingest.files.listing import children, walk
 from stages.ingest.files.locations import Location, locate
 
@@ -44,6 +45,7 @@ class Listing:
 
     arrivals: list[Found]
     passed_over: list[str]
+    outside: list[str] = field(default_factory=list)  # links, and odd keys, that lead out of the inbox: not followed
 
 
 def dataset_name(entry: str, is_file: bool) -> str:
@@ -80,7 +82,8 @@ def place_of(inbox: str, settings: IngestSettings) -> Location:
 
 def look(place: Location, kind: str, marker: str) -> Listing:
     """List an inbox; ``kind`` is ``ingest.format``. Raises ``OSError`` where it cannot be listed."""
-    items = list(on_disk(place) if place.is_local else in_store(place))
+    outside: list[str] = []
+    items = list(on_disk(place, outside) if place.is_local else in_store(place, outside))
     unfit = {name for path, _, _ in items if not is_text(name := path.partition("/")[0])}
     single = {path: (size, version) for path, size, version in items if "/" not in path}
     folders: dict[str, list[Item]] = {}
@@ -98,7 +101,7 @@ def look(place: Location, kind: str, marker: str) -> Listing:
         else:
             mark = single.get(f"{name}.{marker}", (0, ""))[1]
             arrivals.append(described(place, name, True, [(name, size, version)], mark))
-    return Listing(sorted(arrivals, key=lambda one: one.path), sorted(passed_over))
+    return Listing(sorted(arrivals, key=lambda one: one.path), sorted(passed_over), sorted(outside))
 
 
 def is_text(name: str) -> bool:
@@ -134,8 +137,8 @@ def described(place: Location, name: str, is_file: bool, items: list[Item], mark
     )
 
 
-def on_disk(place: Location) -> Iterable[Item]:
-    """All files of a folder on a disk.
+def on_disk(place: Location, outside: list[str]) -> Iterable[Item]:
+    """All files of a folder on a disk; links that lead out of it are added to ``outside`` and not followed.
 
     One that goes away while it is looked at counts as changed, and so does a folder that cannot be entered: the update
     will say what is wrong with it, and the other arrivals do not wait for that.
@@ -144,8 +147,11 @@ def on_disk(place: Location) -> Iterable[Item]:
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
             continue
+        if leads_out(entry, root):
+            outside.append(str(entry))
+            continue
         try:
-            below = walk(entry) if entry.is_dir() else [entry]
+            below = walk(entry, str(root), outside) if entry.is_dir() else [entry]
         except OSError as error:
             yield f"{entry.name}/", 0, f"{error.strerror}"
             continue
@@ -158,9 +164,12 @@ def on_disk(place: Location) -> Iterable[Item]:
                 yield path.relative_to(root).as_posix(), found.st_size, str(found.st_mtime_ns)
 
 
-def in_store(place: Location) -> Iterable[Item]:
+def in_store(place: Location, outside: list[str]) -> Iterable[Item]:
     """All objects below a prefix; in one listing, as a Google bucket shows no folders (apache/arrow#35993)."""
     for info in children(place.filesystem(), place.path, recursive=True):
+        if info.type == pafs.FileType.File and is_odd(info.path.removeprefix(place.path)):
+            outside.append(info.path)
+            continue
         path = PurePosixPath(info.path).relative_to(place.path)
         if info.type == pafs.FileType.File and not any(part.startswith(".") for part in path.parts):
             yield str(path), info.size, str(info.mtime_ns)

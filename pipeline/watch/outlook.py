@@ -47,6 +47,7 @@ def envisage(
         ],
         "taken_in": {one.name: one.update for one in book.arrivals.values() if one.done},
         "passed_over": listing.passed_over,
+        "outside": listing.outside,
     }
 
 

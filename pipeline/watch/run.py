@@ -43,6 +43,7 @@ class Watch:
         self.book = self.records.book
         self.spending = Spending(self.folder, recipe.train.num_workers, recipe.cost)
         self.looked, self._unlisted = now(), ""
+        self._outside: set[str] = set()  # links that were named
         self.stopping = False
         self.busy_until: datetime | None = None
         self.failed = False  # an update failed in this process
@@ -97,6 +98,10 @@ class Watch:
         except OSError as error:
             self._unlisted = f"{self.settings.inbox} cannot be listed: {error}"
             return
+        for path in found.outside:
+            if path not in self._outside:
+                self.say(f"{path}: leads out of the inbox, so it is not followed")
+        self._outside.update(found.outside)
         self.records.write(observe.observe(self.book, found))
         self.records.write(observe.complete(self.book, found, self.settings, now()))
 
@@ -203,7 +208,8 @@ class Watch:
     ) -> Ended:
         """Run a command on an arrival to its end."""
         arguments = [command, self.workspace.folder.uri, "--data", f"{arrival.name}={arrival.path}"]
-        arguments += [word for one in sets for word in ("--set", one)]
+        within = f"ingest.within={json.dumps(str(self.place))}"
+        arguments += [word for one in (*sets, within) for word in ("--set", one)]
         arguments += ["--json"] if output else []
         self.say(f"{arrival.name}: {command}")
         log = f"{arrival.name}-{label}.log"

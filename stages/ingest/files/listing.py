@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 from urllib.parse import unquote
@@ -18,6 +18,7 @@ from stages.errors import UnreachableError, UsageError
 from stages.faults import may_pass
 from stages.ingest.files.beside import ADVICE, POINTER, beside_data, is_pointer
 from stages.ingest.files.inputs import SUPPORTED, recognise
+from stages.ingest.files.links import is_odd, leads_out, place_leads_out
 from stages.ingest.files.locations import Location
 from stages.ingest.files.opening import state_of
 from stages.patience import CONTACT_S, limited
@@ -46,18 +47,22 @@ class Found:
     files: list[Entry]
     skipped: list[Entry]  # of unknown suffix
     beside: dict[Entry, str] = field(default_factory=dict)  # by the kind of what accompanies the data
+    outside: list[str] = field(default_factory=list)  # links, and keys with "..", that were not followed
 
 
-def expand(place: Location, kind: str) -> Found:
+def expand(place: Location, kind: str, within: Location | None = None) -> Found:
     """The files of format ``kind`` that a place stands for. Raises ``UsageError`` where it cannot be read or is none.
 
     Below a folder or a pattern, files are in the order of their relative paths; what begins with a dot is left out.
+    Links that lead out of ``within`` are not followed.
     """
+    if within is not None and place_leads_out(Location(place.scheme, fixed_part(place.path), place.options), within):
+        raise UsageError(f"{place}: leads out of {within}, so it is not read (ingest.within)")
     try:
         with limited(CONTACT_S):
             if place.is_web:
                 return alone(Entry(place, state_of(place)), kind)
-            return expand_store(place, kind) if place.scheme else expand_disk(place, kind)
+            return expand_store(place, kind) if place.scheme else expand_disk(place, kind, within)
     except OSError as error:
         refuse_unreadable(place, error)
 
@@ -103,11 +108,14 @@ def refuse_unreadable(place: Location, error: OSError) -> NoReturn:
 # -- disks -------------------------------------------------------------------------------------------------------
 
 
-def expand_disk(place: Location, kind: str) -> Found:
+def expand_disk(place: Location, kind: str, within: Location | None) -> Found:
     """The files of a path on a disk."""
-    path = Path(place.path)
+    path, outside = Path(place.path), list[str]()
+    root = within.path if within else None
     if path.is_dir():
-        return sift(str(path), map(on_disk, walk(path)), kind, f"{place}: the folder holds no file rewarm reads")
+        below = walk(path, root, outside)
+        found = sift(str(path), map(on_disk, below), kind, f"{place}: the folder holds no file rewarm reads")
+        return replace(found, outside=outside)
     if path.exists():
         return alone(Entry(place), kind) if path.is_file() else refuse_special(place)
     if not glob.has_magic(place.path):
@@ -115,8 +123,12 @@ def expand_disk(place: Location, kind: str) -> Found:
     matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - skips hidden names
     if not matches:
         raise UsageError(f"{place}: nothing matches this pattern")
-    below = {file for match in matches for file in (walk(match) if match.is_dir() else [match])}
-    return sift(fixed_part(place.path), map(on_disk, below), kind, f"{place}: matches no file rewarm reads")
+    if root is not None:
+        outside += [str(match) for match in matches if leads_out(match, root)]
+        matches = [match for match in matches if not leads_out(match, root)]
+    files = {file for match in matches for file in (walk(match, root, outside) if match.is_dir() else [match])}
+    found = sift(fixed_part(place.path), map(on_disk, files), kind, f"{place}: matches no file rewarm reads")
+    return replace(found, outside=outside)
 
 
 def on_disk(path: Path) -> Entry:
@@ -144,27 +156,39 @@ def refuse_special(place: Location) -> NoReturn:
     raise UsageError(f"{place}: neither a file nor a folder")
 
 
-def walk(folder: Path) -> list[Path]:
-    """All files below a folder without hidden ones; links are followed, but no folder is entered twice."""
+def walk(folder: Path, within: str | None = None, outside: list[str] | None = None) -> list[Path]:
+    """All files below a folder without hidden ones; links are followed, but no folder is entered twice.
+
+    Links that lead out of ``within`` are not followed; they are added to ``outside``.
+    """
     entered: set[str] = set()
     files = []
+
+    def inside(path: Path) -> bool:
+        if within is None or not leads_out(path, within):
+            return True
+        if outside is not None:
+            outside.append(str(path))
+        return False
 
     def refuse(error: OSError) -> NoReturn:
         raise error
 
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         identity = os.path.realpath(parent)
-        folders[:] = [] if identity in entered else sorted(name for name in folders if not name.startswith("."))
+        shown = [] if identity in entered else sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in shown if inside(Path(parent, name))]
         if identity not in entered:
-            files += [Path(parent, name) for name in names if not name.startswith(".")]
+            paths = [Path(parent, name) for name in names if not name.startswith(".")]
+            files += [path for path in paths if inside(path)]
         entered.add(identity)
     return files
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder above the first part of a path that is a pattern."""
+    """The folder above the first part of a path that is a pattern; all of a path that is none."""
     parts = PurePosixPath(pattern).parts
-    fixed = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return str(PurePosixPath(*parts[:fixed]))
 
 
@@ -189,12 +213,14 @@ def expand_store(place: Location, kind: str) -> Found:
     if info.type != pafs.FileType.Directory:
         raise UsageError(f"{place}: no such file or folder")
     below = children(filesystem, place.path, recursive=True)
-    return sift(
+    found = sift(
         place.path,
         entries_of(place, place.path, below),
         kind,
         f"{place}: the folder holds no file rewarm reads",
     )
+    odd = [one.path for one in below if one.type == pafs.FileType.File and is_odd(one.path.removeprefix(place.path))]
+    return replace(found, outside=odd)
 
 
 def children(filesystem: pafs.FileSystem, folder: str, recursive: bool) -> list[pafs.FileInfo]:
@@ -245,5 +271,6 @@ def ancestry(path: PurePosixPath) -> list[str]:
 def entries_of(place: Location, base: str, infos: Iterable[pafs.FileInfo]) -> Iterator[Entry]:
     """The files among what a listing gave, each once, without hidden ones."""
     for path, info in sorted({info.path: info for info in infos if info.type == pafs.FileType.File}.items()):
-        if not any(part.startswith(".") for part in PurePosixPath(path).relative_to(base).parts):
+        below = path.removeprefix(base)
+        if not is_odd(below) and not any(part.startswith(".") for part in PurePosixPath(below).parts):
             yield Entry(place.at(path), (info.size, str(info.mtime_ns)))

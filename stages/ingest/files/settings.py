@@ -82,6 +82,10 @@ class InputSettings(Settings):
     """Bytes of input that make one shard of work (128 MiB): minutes at most to do again after a failure, and far more
     than starting a task costs. A file that can be cut is; small ones are put together."""
 
+    within: str | None = Field(default=None, min_length=1, json_schema_extra=PLACEMENT)
+    """Folder that no link, and no ``..`` of a manifest, may lead out of: what does is not read, and is named. Null:
+    links are followed. ``rewarm watch`` sets it to the inbox."""
+
     manifest_prefix: str | None = Field(default=None, min_length=1, json_schema_extra=PLACEMENT)
     """What stands before a manifest's relative paths, such as ``https://data.commoncrawl.org``; by default the folder
     that the manifest lies in."""

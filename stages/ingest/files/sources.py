@@ -13,6 +13,7 @@ import xxhash
 from stages.errors import UsageError
 from stages.ingest.files.beside import describe
 from stages.ingest.files.inputs import COMPRESSIONS, InputFile, recognise
+from stages.ingest.files.links import leads_out
 from stages.ingest.files.listing import Entry, Found, expand, look, refuse_unreadable
 from stages.ingest.files.locations import Location, locate
 from stages.ingest.files.look import require_document
@@ -24,6 +25,7 @@ from stages.ingest.settings import IngestSettings
 from stages.progress import Progress, Silent
 
 BLOCK = 2**20
+SHOWN = 5  # paths that a note names
 AT_ONCE = 32  # questions to a server at a time: each is an answer waited for
 Root = tuple[str, str]
 Item = TypeVar("Item")
@@ -46,7 +48,8 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
     if not paths:
         raise UsageError("no data given: name a file, a folder or a glob")
     places = [place for text in paths for place in places_of(text, settings)]
-    found = answers(lambda place: expand(place, settings.format), places)
+    within = locate(settings.within, settings.storage) if settings.within else None
+    found = answers(lambda place: expand(place, settings.format, within), places)
     seen: set[str] = set()
     named: list[tuple[str, Entry]] = []
     for name, entry in names_of(found):
@@ -56,11 +59,16 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
             named.append((name, entry))
     progress = progress or Silent()
     note_skipped([entry for one in found for entry in one.skipped], progress)
+    note_outside([path for one in found for path in one.outside], settings, progress)
     read = {entry for _, entry in named}
     beside = {entry: kind for one in found for entry, kind in one.beside.items() if entry not in read}
     for note in describe(list(beside.values()), [entry.path for entry in beside]):
         progress.note(note)
     inputs = [recognise_tokens(input_file(name, entry, settings), settings) for name, entry in named]
+    for file in inputs:
+        beside_it = companion(file)
+        if within is not None and within.is_local and beside_it is not None and leads_out(beside_it, within.path):
+            raise UsageError(f"{beside_it}: a link that leads out of {within}, so it is not read (ingest.within)")
     require_document(inputs, settings)
     return inputs
 
@@ -177,6 +185,14 @@ def root_of(entry: Entry) -> Root:
     """What a file shares with all others of its disk, bucket or host."""
     place = entry.place
     return place.scheme, "" if place.is_local else place.path.partition("/")[0]
+
+
+def note_outside(paths: list[str], settings: IngestSettings, progress: Progress) -> None:
+    """Name what leads elsewhere, so it was not read."""
+    if paths:
+        more = f", and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+        out = f"lead out of {settings.within}" if settings.within else "have '..' in them"
+        progress.note(f"not read, as they {out}: {', '.join(paths[:SHOWN])}{more}")
 
 
 def note_skipped(skipped: list[Entry], progress: Progress) -> None:

@@ -199,3 +199,26 @@ def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
     finally:
         running.kill()
         running.wait()
+
+
+def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: Path, inbox: Path) -> None:
+    """Links that lead out, and names and contents with control sequences: nothing raw, and nothing of elsewhere."""
+    secret = inbox.parent / "secret"
+    secret.mkdir()
+    (secret / "key.jsonl").write_text('{"text": "my secret key"}\n')
+    (inbox / "stolen").symlink_to(secret)
+    drop(inbox, "evil\x1b[2J\u202e", "{not json \x1b]0;owned\x07\n")
+    (inbox / "evil\x1b[2J\u202e" / "deep").symlink_to(secret)
+    with webhook() as server:
+        code, out, error = rewarm("watch", workspace, "--inbox", inbox, "--once", "--webhook", server.url)
+        notices = json.dumps(server.notices, ensure_ascii=False)
+    assert code == 0
+    assert out.count("leads out of the inbox, so it is not followed") == 2
+    code, told, status_error = rewarm("watch", workspace, "--status")
+    code, planned, _ = rewarm("watch", workspace, "--inbox", inbox, "--dry-run")
+    assert [Path(one).name for one in json.loads(planned)["outside"]] == ["deep", "stolen"]
+    log = "".join(file.read_text() for file in (workspace / "watch" / "logs").iterdir())
+    for shown in (out, error, told, status_error, notices, log):
+        assert not any(sign in shown for sign in "\x1b\x07\u202e"), ascii(shown)
+        assert "my secret key" not in shown
+    assert [event["kind"] for event in journal(workspace)][:4] == ["seen", "complete", "called", "held"]

@@ -65,6 +65,20 @@ def test_files_and_folders_are_arrivals_and_other_things_are_not(tmp_path: Path)
     assert [one.bytes for one in found.arrivals] == [len(DOCUMENT), 2 * len(DOCUMENT), len(DOCUMENT), 0]
 
 
+def test_what_leads_out_of_the_inbox_is_named_and_not_followed(tmp_path: Path) -> None:
+    inbox, secret = tmp_path / "inbox", tmp_path / "secret"
+    for folder in (inbox / "a", secret):
+        folder.mkdir(parents=True)
+        (folder / "x.jsonl").write_bytes(DOCUMENT)
+    (inbox / "folder").symlink_to(secret)
+    (inbox / "file.jsonl").symlink_to(secret / "x.jsonl")
+    (inbox / "a" / "deep").symlink_to("../../secret")
+    (inbox / "again").symlink_to("a")
+    found = look(locate(str(inbox)), "auto", "_SUCCESS")
+    assert [(one.name, one.files) for one in found.arrivals] == [("a", 1), ("again", 1)]
+    assert found.outside == [str(inbox / name) for name in ("a/deep", "again/deep", "file.jsonl", "folder")]
+
+
 def test_a_name_that_no_record_can_hold_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(DOCUMENT)
     (tmp_path / "good").mkdir()
