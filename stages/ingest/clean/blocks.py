@@ -1,6 +1,6 @@
 """Blocks of a page's text: lines and paragraphs, and the groups of them that are set aside as chrome."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 PROSE = 80  # bytes of a block from which it is prose, if few of them are links
@@ -47,7 +47,7 @@ def weight_of(group: Aside) -> int:
     return sum(item.weight for item in group.items if isinstance(item, Block))
 
 
-def prose_of(items: "list[Block | Aside]") -> int:
+def prose_of(items: Sequence[Block | Aside]) -> int:
     """Bytes of prose, without what is set aside."""
     return sum(item.prose for item in items if isinstance(item, Block))
 

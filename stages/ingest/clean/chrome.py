@@ -29,7 +29,8 @@ WORDS = {
         nav navbar navigation navmenu menu mainmenu topmenu submenu dropdown breadcrumb breadcrumbs crumbs
         pagination pager paging pagenav toc tableofcontents table-of-contents localtoc globaltoc sphinxsidebar
         skip-links tabs page-numbers prev-next prevnext next-prev navlinks nav-links navigation-links bottomnav
-        topnav sidenav jumplist navbox catlinks mw-jump-link printfooter
+        topnav top-nav sidenav jumplist action-bar main-right right-col right-column rightcol right-side rightside
+        content-right crumb path gnav navbox catlinks mw-jump-link printfooter
     """,
     FOOT: """
         footer foot colophon copyright copyrights legal site-info siteinfo bottom-bar footnav
@@ -39,12 +40,12 @@ WORDS = {
     """,
     SIDE: """
         sidebar side-bar sidebars widget widgets widget-area rail right-rail left-rail sidecol side-column leftbar
-        rightbar sidemenu
+        rightbar sidemenu side
     """,
     COMMENTS: """
         comments comment-list commentlist comments-list comments-area comment-area comment-section comments-section
-        comment-respond respond disqus_thread disqus-thread commentarea comment-thread comment-tree comment
-        comment-form comments-container js-comments-container
+        disqus_thread disqus-thread commentarea comment-thread comment-tree comment
+        comments-container js-comments-container
     """,
     META: """
         byline dateline post-meta entry-meta article-meta postmeta meta-info post-info posted-on post-date
@@ -56,7 +57,10 @@ WORDS = {
         share sharing sharedaddy share-buttons share-links social social-links social-media social-share
         social-icons follow follow-us addthis addtoany related related-posts related-articles related-links
         related-stories recommended recommendations read-more-links read-next popular popular-posts trending
-        more-stories you-may-like yarpp jp-relatedposts newsletter newsletter-signup subscribe subscription signup
+        related-topics related-content related-news relatednews relatedarticles related-items related-products
+        more-topics suggested-topics more-news ranking rank hot hot-news hotnews sns snslist sns-list comment-respond
+        respond comment-form more-stories you-may-like yarpp jp-relatedposts newsletter newsletter-signup subscribe
+        subscription signup
         sign-up login signin ad ads advert advertisement advertising adsbygoogle sponsored sponsor promo promoted
         promotion outbrain taboola search searchbox search-box search-form language-switcher lang-switch languages
         toolbar post-navigation post-nav feedback donate rating ratings edit-page edit-this-page was-this-helpful
@@ -116,6 +120,12 @@ SKIPPED = frozenset(
         "reference-accessdate",
     ]
 )
+# An <aside> of these names is part of the text: a quotation in a post, a box of a manual.
+QUOTED = """
+    quote pullquote pull-quote admonition callout note tip hint warning caution important danger info epigraph footnotes
+    footnote sidenote marginnote example definition
+"""
+KEPT_ASIDES = frozenset(QUOTED.split())
 CODE_LINES = frozenset({"blob-code", "blob-code-inner", "hljs-ln-code", "js-file-line", "code-line"})
 MAIN = frozenset(
     [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 NOT_SHOWN = """
     script style template noscript iframe frame object embed video audio canvas svg map datalist select option textarea
     input head title meta link param source track progress meter base area -comment -doctype
+    amp-ad amp-embed amp-sidebar amp-analytics amp-pixel amp-consent amp-social-share amp-user-notification amp-auto-ads
 """
 # Elements that begin a line, by the line ends before and after them.
 BEGIN_A_LINE = {

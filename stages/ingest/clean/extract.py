@@ -1,5 +1,6 @@
 """The document of an HTML page: its main text, with its title, date and language; the page is parsed once."""
 
+import re
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from stages.ingest.timestamps import parse_timestamp
 INVALID_CHARSET = "invalid charset"
 NO_MAIN_TEXT = "no main text"
 TOO_COMPLEX = "page too complex"
+# A template that browsers show at once, as the content of the element around it; its end tag then closes nothing.
+SHADOW_ROOT = re.compile(r"<template(?=[^>]{0,500}?\sshadowroot(?:mode)?\s*=)", re.IGNORECASE)
 DATES = (
     ("meta[property='article:published_time']", "content"),
     ("meta[itemprop='datePublished']", "content"),
@@ -66,6 +69,8 @@ def extract_page(
 
 def read_page(source: str) -> Page:
     """Parse a page and read it."""
+    if "shadowroot" in source:
+        source = SHADOW_ROOT.sub("<div", source)
     tree = LexborHTMLParser(source.encode("utf-8", "replace"))
     return Page(main_text(tree), page_title(tree), page_date(tree), page_language(tree))
 

@@ -30,10 +30,17 @@ def main_text(tree: LexborHTMLParser) -> str:
     Paragraphs, list marks, cells (two tabs between them) and the line breaks of preformatted text stay; a no-break
     space, which is layout in HTML, becomes a space. At most one empty line stays.
     """
-    body = tree.body or tree.root
-    reader = Reader()
-    walk(body, reader)
-    return tidy("".join(written(choose(reader))))
+    blocks = blocks_of(tree, Reader())
+    if prose_of(blocks) < PROSE and tree.css_first("body noscript"):
+        shown = blocks_of(tree, Reader(no_scripts=True))
+        blocks = shown if prose_of(shown) >= ENOUGH else blocks  # less is only a plea to switch scripts on
+    return tidy("".join(written(blocks)))
+
+
+def blocks_of(tree: LexborHTMLParser, reader: Reader) -> list[Block]:
+    """The blocks of the main text."""
+    walk(tree.body or tree.root, reader)
+    return choose(reader)
 
 
 def tidy(text: str) -> str:
@@ -48,7 +55,7 @@ def choose(reader: Reader) -> list[Block]:
     back = set()
     comments = [group for group in groups if group.kind == chrome.COMMENTS]
     said = sum(prose_of(group.items) for group in comments)
-    if reader.discussion or kept < ENOUGH or (kept < 3 * ENOUGH and kept * 5 < said):
+    if reader.discussion or (kept < ENOUGH and (said > kept or not kept)) or (kept < 3 * ENOUGH and kept * 5 < said):
         back |= {id(group) for group in comments}
         kept += said
     for group in groups:

@@ -45,6 +45,7 @@ class Reader:
     mains: int = 0  # elements seen that call themselves the content, and first headings
     discussion: bool = False
     formula: str = ""
+    no_scripts: bool = False  # whether what a page shows without scripts is its text
 
     # -- text --
 
@@ -72,9 +73,10 @@ class Reader:
     def add(self, text: str) -> None:
         """A line."""
         weight = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        if self.control * 10 >= weight * 8 and (weight < 60 or self.in_form):
-            return  # buttons and labels by themselves
         gap, row = self.gap, self.frames[-1] if self.frames else None
+        titles = self.heading or (row is not None and row.tag in ("dt", "summary"))  # of what a button unfolds
+        if self.control * 10 >= weight * 8 and (weight < 60 or self.in_form) and not titles:
+            return  # buttons and labels by themselves
         if row is not None and row.tag in CELLS and len(self.frames) > 1:
             row = self.frames[-2]
             if row.cells > 1 and not row.layout and gap <= 1 and not self.prefix and weight < 1000:
@@ -97,7 +99,7 @@ class Reader:
 
     def enter(self, node: LexborNode, tag: str) -> bool:  # noqa: C901, PLR0912 - one case a kind of element
         """Begin an element; False where its content is passed over."""
-        if tag in SKIPPED_TAGS:
+        if tag in SKIPPED_TAGS and not (tag == "noscript" and self.no_scripts):
             if tag == "script":
                 self.tex_script(node)
             elif tag in ("input", "select", "textarea") and self.in_form:
@@ -147,7 +149,9 @@ class Reader:
         if tag != "body":
             frame.kind = chrome.TAGS.get(tag) or chrome.ROLES.get(role)
             named = chrome.kind_of(names) if names else None
-            if named and not frame.main and (frame.kind is None or frame.kind in (chrome.ASIDE, chrome.HEAD)):
+            if frame.kind == chrome.ASIDE and not chrome.KEPT_ASIDES.isdisjoint(names):
+                frame.kind = None
+            elif named and not frame.main and (frame.kind is None or frame.kind in (chrome.ASIDE, chrome.HEAD)):
                 frame.kind, frame.named = named, True
         if names and not chrome.DISCUSSION.isdisjoint(names):
             self.discussion = True
@@ -242,6 +246,8 @@ class Reader:
     def hidden(self, node: LexborNode, attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
         """Whether an element is not shown; formulas within it are written."""
         if not chrome.SKIPPED.isdisjoint(names):
+            if node.tag == "mjx-container":  # MathJax 3, which leaves no other source of a formula
+                self.write_formula(next((formula_of(math) for math in node.css("math")), ""))
             return True
         unseen = "hidden" in attributes or attributes.get("aria-hidden") == "true"
         if not unseen and not HIDDEN.search(attributes.get("style") or ""):
