@@ -77,7 +77,7 @@ class Resampled:
         self.name = f"{dataset} of {update}"
         lineage = Lineage(Workspace(workspace))
         found = lineage.find(update)
-        earlier = [one for one in lineage.updates if one.number < found.number]
+        earlier = [one for one in lineage.entries if one.number < found.number]
         tables = [read_losses(lineage.workspace.update(one.id) / "evaluation", dataset) for one in (found, earlier[-1])]
         candidate, current = (table for table in tables if table is not None)
         self.tokens = candidate["num_tokens"].to_numpy()

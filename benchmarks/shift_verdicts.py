@@ -45,7 +45,7 @@ class Judge:
     def __init__(self, uri: str) -> None:
         self.workspace = Workspace(uri)
         self.lineage, self.recipe = Lineage(self.workspace), recipe_of(self.workspace)
-        self.lineage.updates = self.lineage.updates[:1]  # the base alone
+        self.lineage.stand_on(self.lineage.updates[:1])  # the base alone
         (self.dataset,) = self.lineage.datasets()
         self.words = transformers.AutoTokenizer.from_pretrained(self.workspace.tokenizer.local())
         self.model = transformers.AutoModelForCausalLM.from_pretrained(self.lineage.trunk().local()).eval()

@@ -2,12 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline import base, demo_corpus, summary
+from pipeline import base, demo_corpus
 from pipeline import study as studies
 from pipeline.arrival import Arrival, find, look, parse_data, taken_in
 from pipeline.cluster import connected
@@ -24,6 +24,8 @@ from pipeline.report import INDEX, is_page, pages
 from pipeline.report_record import report_record
 from pipeline.runs.running import run_of
 from pipeline.schedule.preview import Preview, preview_schedule
+from pipeline.summary import Status
+from pipeline.summary import status as summarize
 from pipeline.terminal import Terminal
 from pipeline.trace import COVERS, trace_documents
 from pipeline.update import discard as drop
@@ -46,8 +48,8 @@ def init(
     sets: Sequence[str],
     dry_run: bool,
     terminal: Terminal,
-) -> dict[str, Any]:
-    """Make a workspace and its base."""
+) -> Status | dict[str, Any]:
+    """Make a workspace and its base; what would be done, of a dry run."""
     recipe = load_recipe(recipe_name, sets)
     if source is not None:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
@@ -97,7 +99,7 @@ def check_model(recipe: Recipe, sets: Sequence[str], terminal: Terminal) -> None
 def forget_empty(workspace: Workspace) -> None:
     """Take back ``workspace.json`` where the base was refused before anything was made."""
     lineage = Lineage(workspace)
-    if not lineage.updates and lineage.unfinished is None:
+    if not lineage.entries and lineage.unfinished is None:
         workspace.folder.delete(RECORD)
 
 
@@ -118,13 +120,15 @@ def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
     return paths
 
 
-def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal) -> dict[str, Any]:
+def update(
+    uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal
+) -> Status | dict[str, Any]:
     """Take in one arrival; what was taken in already is not taken in again."""
     workspace, recipe = opened(uri, sets)
     paths, lineage = given(data, "an update"), Lineage(workspace, recipe.gate.trunk)
     if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
         terminal.note(f"{before.id}: took in these files already; nothing is left to do")
-        return summary.status(lineage)
+        return status_with(lineage, before.id)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
     arrival = look(paths, lineage, recipe.ingest, terminal)
@@ -134,14 +138,14 @@ def update(uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, te
         return carry_out(workspace, arrival, recipe, terminal)
 
 
-def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> dict[str, Any]:
+def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:
     """Run one update on the cluster and write the report; the lineage's status after it."""
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
         run_update(workspace, arrival, recipe, terminal)
     path = write_report(workspace)
     terminal.note(f"report: {path}")
-    return summary.status(Lineage(workspace))
+    return summarize(Lineage(workspace))
 
 
 def study(
@@ -241,20 +245,29 @@ def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str,
         for name, found in arrival.inputs.items()
     }
     return {
-        "update": f"{len(lineage.updates):04d}-{arrival.name}",
+        "update": f"{len(lineage.entries):04d}-{arrival.name}",
         "goes_on_with": lineage.unfinished,
         "starts_from": lineage.head.id if lineage.head else recipe.model.path or "random weights",
         "optimizer": "empty" if optimizer is None else optimizer.uri,
         "files": files,
-        "distills": 0 if lineage.updates else base.distilled_tokens(recipe, arrival.inputs),
+        "distills": 0 if lineage.entries else base.distilled_tokens(recipe, arrival.inputs),
         "replays": list(lineage.datasets()) if recipe.replay.share else [],
         "recipe": recipe.model_dump(mode="json"),
     }
 
 
-def status(uri: str) -> dict[str, Any]:
-    """The lineage as one JSON object."""
-    return summary.status(Lineage(Workspace.open(uri)))
+def status(uri: str, everything: bool = False) -> Status:
+    """The lineage: its last updates, or all."""
+    lineage = Lineage(Workspace.open(uri))
+    return summarize(lineage, None) if everything else summarize(lineage)
+
+
+def status_with(lineage: Lineage, update: str) -> Status:
+    """The lineage, with an update of which the last ones need not be."""
+    found = summarize(lineage)
+    if any(one.id == update for one in found.updates):
+        return found
+    return replace(found, updates=[lineage.read(update), *found.updates], earlier=found.earlier - 1)
 
 
 def report(uri: str) -> str:
@@ -349,7 +362,7 @@ def discard(uri: str) -> str | None:
         return name
 
 
-def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> dict[str, Any]:
+def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> tuple[Status, str]:
     """The base and two arrivals on the installed packages' own text: a weak shift, then a strong one."""
     terminal.update("the demo's text")
     files = demo_corpus.write_corpora(directory / "text", terminal)
@@ -363,4 +376,4 @@ def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> dict[str, 
         for name, share in steps:
             if name not in done:
                 update(uri, [f"{name}={files[name]}"], [share, *sets], False, terminal)
-    return {**status(uri), "report": report(uri)}
+    return status(uri), report(uri)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.lineage import REFUSED, UNDECIDED, Lineage, Update, read_plan
+from pipeline.lineage import Lineage, read_plan
+from pipeline.record import REFUSED, UNDECIDED, Entry
 from pipeline.workspace import check_name
 from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
@@ -38,10 +39,10 @@ def parse_data(values: Sequence[str]) -> dict[str, list[str]]:
 
 def taken_in(
     paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress
-) -> Update | None:
+) -> Entry | None:
     """The finished update of these very files under these very names, if there is one."""
-    for update in lineage.updates:
-        if update.datasets == list(paths):
+    for update in lineage.entries:
+        if update.facts.datasets == list(paths):
             begun = read_plan(lineage.workspace, update.id)["data"]
             files = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
             if {name: digest_inputs(found, progress) for name, found in files.items()} == begun:

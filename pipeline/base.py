@@ -24,9 +24,9 @@ def create(workspace: Workspace, recipe: Recipe) -> None:
     """Write ``workspace.json``. Where it is there already, it must be of the same recipe, with its base unfinished."""
     if workspace.folder.exists(RECORD):
         lineage = Lineage(workspace)
-        if lineage.updates:
+        if lineage.entries:
             raise UsageError(
-                f"{workspace.folder}: has a base already ({lineage.updates[0].id}); take in data with `rewarm update`"
+                f"{workspace.folder}: has a base already ({lineage.entries[0].id}); take in data with `rewarm update`"
             )
         before = recipe_of(workspace).identity()
         refuse_changes(before, recipe.identity(), f"{workspace.folder}: was begun with another recipe")

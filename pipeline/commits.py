@@ -10,23 +10,20 @@ when the log is read.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 import xxhash
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.objects import create
+from pipeline.record.entry import RELEASED, Facts, State, number_of
 from stages.errors import DamagedError
 from stages.storage import Folder
 
 COMMITS = "commits"
-FORMAT = 1
+FORMAT: Final = 2  # 1 had no facts of the updates
 READERS = 16  # commits of a bucket that are read at a time
-RELEASED, REFUSED, UNDECIDED = "released", "refused", "undecided"
-HELD_BACK = (REFUSED, UNDECIDED)  # finished, and not promoted by the gate: a person can still promote the release
-
-State = Literal["released", "refused", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,10 @@ class Commit:
     """Of a release that became current by a rollback: the one that was left."""
     rebuilt: bool = False
     """Whether the file was lost and this one is rebuilt, not byte for byte as it was."""
+    facts: Facts | None = None
+    """Of an update: what its record says that a lineage needs to open; None in files of format 1."""
+    format: Literal[1, 2] = FORMAT
+    """Of the file."""
 
     @property
     def promotes(self) -> bool:
@@ -125,7 +126,7 @@ def read_log(folder: Folder) -> Log:
         try:
             commit, before = decode(data, number)
         except ValueError as error:
-            raise damaged(folder, number, f"expected a commit of format {FORMAT}, {error}") from error
+            raise damaged(folder, number, f"expected a commit of format 1 to {FORMAT}, {error}") from error
         if before != last and not (commits and commits[-1].rebuilt):
             raise damaged(
                 folder,
@@ -152,7 +153,10 @@ def read_files(place: Folder) -> Iterator[tuple[str, bytes]]:
 
 def encode(commit: Commit, number: int, before: str) -> bytes:
     """A commit's file; ``before`` is the digest of the file before it."""
-    value = {"format": FORMAT, "commit": number, "previous": before, **asdict(commit)}
+    said = asdict(commit)
+    value = {"format": said.pop("format"), "commit": number, "previous": before, **said}
+    if commit.format == 1:
+        del value["facts"]
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -162,7 +166,7 @@ def decode(data: bytes, number: int) -> tuple[Commit, str]:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"found no JSON ({error})") from error
-    if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
+    if not isinstance(value, dict) or value.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"found {str(value)[:80]}")
     place, before = value.pop("commit", None), value.pop("previous", None)
     if place != number or not isinstance(before, str):
@@ -182,11 +186,6 @@ def digest(data: bytes) -> str:
 def file_of(number: int) -> str:
     """A commit's file; names sort as numbers do."""
     return f"{number:08d}.json"
-
-
-def number_of(update: str) -> int:
-    """An update's place in its lineage, from its id (``0012-news``)."""
-    return int(update.partition("-")[0])
 
 
 def damaged(folder: Folder, number: int, found: str) -> DamagedError:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Recipe, given_names, setting_of
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
+from pipeline.record import UpdateRecord
 from stages.errors import UsageError
 from stages.train import CARRIED_ON, DECAYING, ScheduleSettings, carried_settings
 
@@ -183,9 +184,11 @@ def refuse_carried(lineage: Lineage, recipe: Recipe) -> None:
     ``infinite`` and ``warmup-stable-decay`` are laid out once; an update continues them unchanged.
     """
     origin = began(lineage)
-    if origin is None or recipe.schedule.restart or recipe.schedule.kind != origin.schedule["kind"]:
+    if origin is None or origin.schedule is None or recipe.schedule.restart:
         return
-    made_with, now = origin.schedule.get("settings", {}), recipe.schedule.identity()
+    if recipe.schedule.kind != origin.schedule.kind:
+        return
+    made_with, now = origin.schedule.settings, recipe.schedule.identity()
     changed = [name for name in carried_settings(recipe.schedule.kind) if made_with.get(name, now[name]) != now[name]]
     if changed:
         values = ", ".join(f"schedule.{name}={shown(now[name])}" for name in changed)
@@ -196,13 +199,14 @@ def refuse_carried(lineage: Lineage, recipe: Recipe) -> None:
         )
 
 
-def began(lineage: Lineage) -> Update | None:
+def began(lineage: Lineage) -> UpdateRecord | None:
     """The update in which the schedule that the next one may carry on was laid out; None if there is none."""
-    trained = [update for update in lineage.learned if update.schedule]
-    if not trained or trained[-1].schedule["kind"] not in CARRIED_ON:
+    trained = [entry for entry in lineage.learned if entry.facts.schedule]
+    if not trained or trained[-1].facts.schedule not in CARRIED_ON:
         return None
-    phases = trained[-1].schedule["phases"]
-    return next(update for update in trained if update.schedule["phases"] == phases)
+    laid = lineage.read(trained[-1].id).schedule
+    records = (lineage.read(entry.id) for entry in trained)
+    return next(one for one in records if one.schedule and laid and one.schedule.phases == laid.phases)
 
 
 def shown(value: Any) -> str:

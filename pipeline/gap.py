@@ -8,7 +8,7 @@ annealed to a release is no part of it: nothing goes on from there.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -23,8 +23,8 @@ class Gap:
     end: float  # at the last look
 
 
-def gaps(looks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The gap of every dataset, as JSON types, from the looks at validation of a trunk's training.
+def gaps(looks: Sequence[Mapping[str, Any]]) -> dict[str, Gap]:
+    """The gap of every dataset, from the looks at validation of a trunk's training.
 
     A look is ``{step, tokens, losses: {dataset: nats}}``, as ``curve.json`` keeps them; the first one is of step 0. A
     dataset that this look did not measure has no gap.
@@ -36,7 +36,7 @@ def gaps(looks: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         name: [(look["tokens"] - first, look["losses"].get(name)) for look in looks] for name in looks[0]["losses"]
     }
     measured = {name: [(tokens, loss) for tokens, loss in line if is_number(loss)] for name, line in lines.items()}
-    return {name: asdict(gap(line)) for name, line in measured.items() if line and line[0][0] == 0}
+    return {name: gap(line) for name, line in measured.items() if line and line[0][0] == 0}
 
 
 def gap(line: Sequence[tuple[int, float]]) -> Gap:

@@ -75,7 +75,7 @@ def _new_before(making: Making, name: str) -> list[str]:
 def run_tokenizer(making: Making) -> Tokenizer:
     """The lineage's tokenizer: made with the base, the same ever after."""
     folder, settings = making.workspace.tokenizer, making.recipe.tokenizer
-    if making.lineage.updates:
+    if making.lineage.entries:
         return Tokenizer(tokenize.tokenizer_digest(folder))
     path = making.recipe.model.path or settings.path
     source = None if path is None else Folder(path).local()
@@ -118,7 +118,7 @@ def run_tokenize(
 def run_select(making: Making, tokens: dict[str, tokenize.TokenizeOutcome]) -> dict[str, select.SelectOutcome]:
     """The part of each arrival that is trained on; nothing where all of it is."""
     settings = making.recipe.select
-    if not (settings.chooses and making.lineage.updates):
+    if not (settings.chooses and making.lineage.entries):
         return {}
     return {
         name: run_choose(
@@ -136,7 +136,7 @@ def run_select(making: Making, tokens: dict[str, tokenize.TokenizeOutcome]) -> d
 def update_budget(making: Making) -> tuple[int | None, int]:
     """Tokens to train (null: all that the arrival holds), and how many passes over the arrival that is."""
     recipe, epochs = making.recipe, making.recipe.select.epochs
-    if not making.lineage.updates:
+    if not making.lineage.entries:
         return recipe.budget.base_tokens, 1
     budget = recipe.budget.update_tokens
     if budget is not None and epochs is not None:
@@ -153,7 +153,7 @@ def run_replay(
     recipe, carried = making.recipe, making.lineage.replayed()
     earlier = earlier_datasets(making.workspace, making.lineage)
     budget, passes = update_budget(making)
-    settings = recipe.replay if making.lineage.updates else replay.ReplaySettings(share=0)
+    settings = recipe.replay if making.lineage.entries else replay.ReplaySettings(share=0)
     return making.runner.run(
         "replay",
         lambda: replay.run(

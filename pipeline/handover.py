@@ -25,7 +25,7 @@ def start_optimizer(lineage: Lineage, settings: TrainSettings) -> Folder | None:
     if head is None or not settings.keep_optimizer:
         return None
     wanted = f"train.keep_optimizer: an update starts from the trunk of {head.id}"
-    if not head.schedule:
+    if not head.facts.schedule:
         raise UsageError(f"{wanted}, an imported model, which has no optimizer state; set train.keep_optimizer=false")
     kept = lineage.workspace.update(head.id) / "trunk" / OPTIMIZER
     if not kept.exists():
@@ -57,6 +57,6 @@ def keep_optimizer(update: Folder, checkpoint: str, settings: TrainSettings) -> 
 def drop_optimizers(lineage: Lineage) -> None:
     """Delete the states that no update will start from, after one was finished."""
     kept = lineage.possible_starts()
-    for update in lineage.updates:
+    for update in lineage.entries:
         if update.id not in kept:
             (lineage.workspace.update(update.id) / "trunk" / OPTIMIZER).delete()

@@ -6,8 +6,8 @@ from pathlib import Path
 from pipeline.config import Recipe
 from pipeline.gathering import PROVED, run_tokenize, run_tokenizer
 from pipeline.learning import run_evaluate
-from pipeline.lineage import Update
 from pipeline.making import Data, Making, Start, Tokenizer
+from pipeline.record import UpdateRecord
 from pipeline.recording import account
 from pipeline.steps import ALL, Keeps, seal
 from stages import anneal, distill, evaluate, ingest, replay, train
@@ -28,7 +28,7 @@ def import_base(making: Making) -> Imported:
     return Imported(run_tokenizer(making), run_import(making))
 
 
-def take_over(making: Making, data: Data, start: Start) -> Update:
+def take_over(making: Making, data: Data, start: Start) -> UpdateRecord:
     """Trunk and release as the model is. Datasets that come with it are D0's, or stand for them, or it writes one."""
     documents, tokens = data.documents, data.tokens
     trained = train.TrainOutcome(0, 0, 0.0, start.digest, "", 0, 0.0, [])

@@ -20,7 +20,7 @@ def run_start(making: Making, tokenizer: Tokenizer) -> Start:
     """The trunk of the update before; for the base, weights drawn from the seed."""
     head, recipe = making.lineage.head, making.recipe
     if head is not None:
-        return Start(head.weights["trunk"], 0)
+        return Start(head.facts.weights.trunk, 0)
     return making.runner.run(
         "initial weights",
         lambda: Start(
@@ -51,7 +51,7 @@ def trunk_job(making: Making) -> train.Job:
         position=making.lineage.position,
         schedule=schedule,
         start=start,
-        start_digest=head.weights["trunk"] if head else start.at("..").manifest()["outcome"]["digest"],
+        start_digest=head.facts.weights.trunk if head else start.at("..").manifest()["outcome"]["digest"],
         start_files=None if made is None else below(made, "model"),
         start_checkpoint=None if optimizer is None else optimizer.uri,
         tokens=replay.token_sets(making.folder / "mixture", mixture, making.train_tokens),
@@ -85,7 +85,7 @@ def run_train(
 ) -> train.TrainOutcome:
     """Continue pre-training: the trunk."""
     job, weight = trunk_job(making), making.recipe.train.kl_weight
-    if weight and making.lineage.updates and not job.holds_to_teacher:
+    if weight and making.lineage.entries and not job.holds_to_teacher:
         making.runner.progress.note(f"train.kl_weight {weight:g} is not applied: this update replays nothing")
     return making.runner.run(
         "train",

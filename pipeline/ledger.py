@@ -79,7 +79,7 @@ def count_updates(
         for number in range(first, len(counts)):
             documents = lineage.workspace.dataset(run.mixture.sources[number].dataset) / "documents"
             rows += count_documents(run, number, counts[number], documents, progress, file)
-        found.append({"update": run.update.id, "share": run.update.replay["achieved"], "replayed": rows})
+        found.append({"update": run.update.id, "share": run.update.replay.achieved, "replayed": rows})
     return found
 
 

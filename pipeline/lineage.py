@@ -1,92 +1,75 @@
 """The record of a lineage: its updates in their order, what each left, and which release is current."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NotRequired, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NotRequired, cast, overload
 
-import orjson
+import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from pipeline.commits import (
-    COMMITS,
+from pipeline.commits import COMMITS, Commit, Log, digest, read_log
+from pipeline.gate.settings import GateSettings, TrunkPolicy
+from pipeline.record import (
     HELD_BACK,
     REFUSED,
     RELEASED,
     UNDECIDED,
-    Commit,
-    Log,
+    UNFINISHED,
+    UPDATE,
+    Entry,
     State,
-    digest,
+    UpdateRecord,
+    decode,
+    encode,
     number_of,
-    read_log,
 )
-from pipeline.gate.settings import GateSettings, TrunkPolicy
+from pipeline.record.files import RESTORE
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import DamagedError, UsageError
 from stages.identity import now
 from stages.model_folder import dtype_of
-from stages.replay import Carried, carried
-from stages.shapes import OPEN, checked, read_as, understood
+from stages.replay import Carried
+from stages.shapes import OPEN, checked, read_as
 from stages.storage import Folder
 from stages.train import Schedule
 
-UPDATE = "update.json"
 PLAN = "plan.json"
 ID = re.compile(r"\d{4,}-.+")  # an update's: its number, and the arrival's name
 GATE = TypeAdapter(GateSettings)
 RELEASES = "releases.json"  # made from the log, for people and other programs; nothing here depends on it
 
 
-@dataclass(frozen=True)
-class Update:
-    """One finished update, as ``update.json`` keeps it. Losses are nats per token of the whole validation split."""
+class Records(Sequence[UpdateRecord]):
+    """The records of some finished updates; one is read, and compared with its commit, when it is asked for."""
 
-    id: str
-    arrival: str  # the datasets' names, joined by "+"
-    datasets: list[str]
-    state: State  # "released"; "refused" by the gate, or "undecided": held for a person
-    finished: str
-    position: int  # tokens the trunk has trained in the lineage, after this update
-    tokens: dict[str, int]  # planned, new, replayed, annealed
-    replay: dict[str, Any]  # requested, achieved, source, by_dataset, arrivals, version
-    schedule: dict[str, Any]  # the phases, and the settings they come from
-    losses: dict[str, dict[str, float]]  # trunk / release → dataset → nats
-    bits_per_byte: dict[str, dict[str, float]]
-    forgetting: dict[str, float]  # release's loss minus that of the release before
-    lm_eval: dict[str, dict[str, float]]
-    seconds: dict[str, float]
-    train: dict[str, Any]  # steps, world_size, tokens_per_second, resumed_from
-    weights: dict[str, str]  # trunk / release → digest
-    order_seed: int  # of the datasets that were new here
-    data: dict[str, dict[str, Any]]  # dataset → counts of ingest, tokenize and, where a part was chosen, select
-    notes: list[str] = field(default_factory=list)
-    parameters: int = 0  # of the model
-    gap: dict[str, dict[str, Any]] = field(default_factory=dict)  # dataset → the stability gap: ``pipeline.gap.Gap``
-    window_losses: dict[str, dict[str, float]] = field(default_factory=dict)  # as losses, of training's last looks
-    plan: dict[str, Any] = field(default_factory=dict)  # shift, choices, predicted and actual; empty: nothing was auto
-    gate: dict[str, Any] = field(default_factory=dict)  # ``pipeline.gate.verdict.Verdict``; empty for a base
-    files: dict[str, str] = field(default_factory=dict)  # a step's folder, in the workspace → digest of its files
-    follows: str | None = None  # the update whose trunk it started from; None: the one numbered before it, if any
+    def __init__(self, workspace: Workspace, entries: Sequence[Entry], known: dict[str, UpdateRecord]) -> None:
+        """``known`` has the records that were read before, by id."""
+        self.workspace, self.entries, self.known = workspace, entries, known
 
-    @property
-    def number(self) -> int:
-        """Its place in the lineage."""
-        return number_of(self.id)
+    def __len__(self) -> int:
+        return len(self.entries)
 
-    def trained(self, dataset: str) -> bool:
-        """Whether any of a new dataset was trained; so it is where the record does not say, as that of an import."""
-        part = self.replay.get("arrivals", {}).get(dataset)
-        return part is None or part["sequences"] > 0
+    @overload
+    def __getitem__(self, place: int) -> UpdateRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Records": ...
+    def __getitem__(self, place: int | slice) -> "UpdateRecord | Records":
+        if isinstance(place, slice):
+            return Records(self.workspace, self.entries[place], self.known)
+        entry = self.entries[place]
+        if entry.id not in self.known:
+            self.known[entry.id] = read_record(self.workspace, entry.id, entry.record)[0]
+        return self.known[entry.id]
 
 
 class Lineage:
-    """All updates of a workspace, read from its log (``pipeline.commits``) and their records.
+    """All updates of a workspace: an entry for each in its log (``pipeline.commits``), and their records.
 
-    ``updates`` are those that are finished, the refused and the undecided among them. What the next update builds on
-    (``learned``, and with it ``head``, ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is a line
-    of updates: it ends with the last of them, or by the trunk policy ``before`` with the last that was released.
+    ``entries`` are those of the finished updates, the refused and the undecided among them; ``updates`` are their
+    records, which are read when they are asked for. What the next update builds on (``learned``, and with it ``head``,
+    ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is a line of updates: it ends with the last of
+    them, or by the trunk policy ``before`` with the last that was released.
 
     An update is finished in one step: when the log has its commit. A record without a commit is that of an update which
     was stopped just before; the same command finishes it.
@@ -95,12 +78,14 @@ class Lineage:
     def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None) -> None:
         """``trunk`` is the policy of the update in hand; None: that of the workspace's recipe.
 
-        Raises ``DamagedError`` where the log or a record is missing, altered or unreadable.
+        Raises ``DamagedError`` if the log is damaged, or a record is missing, of another size, or altered where it is
+        read here: those of updates that were committed without their facts.
         """
         self.workspace = workspace
         self.policy: TrunkPolicy = trunk or policy_of(workspace)
         self.log: Log
-        self.updates: list[Update]
+        self.entries: list[Entry]
+        self.updates: Records
         self.unfinished: str | None
         self._read()
 
@@ -109,75 +94,108 @@ class Lineage:
         self.log = read_log(self.workspace.folder)
         refuse_shorter(self.log, known)
         finished = self.log.finished
-        self.updates = [read_update(self.workspace, name, commit) for name, commit in finished.items()]
+        records: dict[str, UpdateRecord] = {}
+        self.entries = list(read_entries(self.workspace, finished, records))
+        self.updates = Records(self.workspace, self.entries, records)
         begun = find_begun(self.workspace, finished)
         self.unfinished = next(iter(begun), None)
+
+    def stand_on(self, updates: Sequence[UpdateRecord]) -> None:
+        """Let these updates be all, whatever the workspace holds."""
+        self.entries = [Entry(one.id, finished(one), "", one.facts(0)) for one in updates]
+        self.updates = Records(self.workspace, self.entries, {one.id: one for one in updates})
+
+    def read(self, update: str) -> UpdateRecord:
+        """The record of a finished update, by its id."""
+        return self.updates[self._places[update]]
+
+    @property
+    def _places(self) -> dict[str, int]:
+        return {entry.id: place for place, entry in enumerate(self.entries)}
 
     # -- what the next update builds on --------------------------------------------------------------------------
 
     @property
-    def learned(self) -> list[Update]:
+    def learned(self) -> list[Entry]:
         """The updates that the next one builds on, the base first: each started from the trunk of the one before."""
-        chain: list[Update] = []
-        update = self._start()
-        while update is not None:
-            chain.append(update)
-            update = self._before(update)
+        places, chain = self._places, []
+        place = self._start()
+        while place is not None:
+            entry = self.entries[place]
+            chain.append(entry)
+            follows = entry.facts.follows
+            place = self._place(places, follows) if follows is not None else place - 1 if place else None
         return chain[::-1]
 
-    def _start(self) -> Update | None:
+    def _place(self, places: dict[str, int], update: str) -> int:
+        if update not in places:
+            raise UsageError(f"no update {update!r}; there are {', '.join(places) or 'none'}")
+        return places[update]
+
+    def _start(self) -> int | None:
         if self.policy == "continue":
-            return self.updates[-1] if self.updates else None
+            return len(self.entries) - 1 if self.entries else None
         return self._last_standing()
 
-    def _last_standing(self) -> Update | None:
-        """The last update that was released, by the gate or by hand."""
-        for update in reversed(self.updates):
-            if update.state == RELEASED or update.id in self.standing():
-                return update
+    def _last_standing(self) -> int | None:
+        """The place of the last update that was released, by the gate or by hand."""
+        standing = set(self.standing())
+        for place in range(len(self.entries) - 1, -1, -1):
+            if self.entries[place].state == RELEASED or self.entries[place].id in standing:
+                return place
         return None
-
-    def _before(self, update: Update) -> Update | None:
-        if update.follows is not None:
-            return self.find(update.follows)
-        place = [other.id for other in self.updates].index(update.id)
-        return self.updates[place - 1] if place else None
 
     def possible_starts(self) -> set[str]:
         """The ids of the updates whose trunk the next one may start from, by whichever policy."""
-        return {update.id for update in (*self.updates[-1:], self._last_standing()) if update is not None}
+        last = self._last_standing()
+        return {entry.id for entry in self.entries[-1:]} | (set() if last is None else {self.entries[last].id})
 
     @property
-    def head(self) -> Update | None:
+    def head(self) -> Entry | None:
         """The update whose trunk the next one starts from."""
-        return learned[-1] if (learned := self.learned) else None
+        place = self._start()
+        return None if place is None else self.entries[place]
 
     @property
     def position(self) -> int:
         """Tokens that the trunk has trained so far."""
-        return self.head.position if self.head else 0
+        return self.head.facts.position if self.head else 0
 
-    def datasets(self) -> dict[str, Update]:
+    def datasets(self) -> dict[str, Entry]:
         """Every dataset that the trunk has learned, and the update in which it was new.
 
         A dataset of which no sequence was trained is not learned, though its name is taken (``ingested``).
         """
-        return {name: update for update in self.learned for name in update.datasets if update.trained(name)}
+        return {name: one for one in self.learned for name in one.facts.datasets if one.facts.trained(name)}
 
     def release_dtype(self) -> str:
         """The dtype of the lineage's releases: that of the imported base, or float32 after random weights."""
-        if not self.updates:
+        if not self.entries:
             return "float32"
-        return dtype_of(self.workspace.update(self.updates[0].id) / "release" / "model")
+        return dtype_of(self.workspace.update(self.entries[0].id) / "release" / "model")
 
     def replayed(self) -> Carried:
-        """What the updates so far replayed of each dataset, and what they owe it."""
-        return carried(update.replay["by_dataset"] for update in self.learned)
+        """What the updates so far replayed of each dataset, and what they owe it.
+
+        Each record has the sum up to its own update; those of format 1 do not, and are added up.
+        """
+        later: list[UpdateRecord] = []
+        found = Carried()
+        for entry in reversed(self.learned):
+            record = self.read(entry.id)
+            if record.replay.carried is not None:
+                found = Carried.from_json(record.replay.carried)
+                break
+            later.append(record)
+        for record in reversed(later):
+            found = found.after(record.replay.by_dataset)
+        return found
 
     def followed(self) -> Schedule | None:
-        """The schedule that the trunk was last trained under; None where nothing was trained (no base, or imported)."""
-        trained = [update for update in self.learned if update.schedule]
-        return Schedule.from_json(trained[-1].schedule) if trained else None
+        """The schedule that the trunk was last trained under; None if nothing was trained (no base, or imported)."""
+        trained = [entry for entry in self.learned if entry.facts.schedule]
+        laid = self.read(trained[-1].id).schedule if trained else None
+        return laid.schedule if laid else None
 
     def trunk(self) -> Folder:
         """Where the next update starts."""
@@ -186,26 +204,26 @@ class Lineage:
 
     # -- all updates ---------------------------------------------------------------------------------------------
 
-    def ingested(self) -> dict[str, Update]:
+    def ingested(self) -> dict[str, Entry]:
         """Every dataset that a finished update brought, learned or not: their names are taken."""
-        return {name: update for update in self.updates for name in update.datasets}
+        return {name: entry for entry in self.entries for name in entry.facts.datasets}
 
-    def find(self, name: str | None) -> Update:
+    def find(self, name: str | None) -> UpdateRecord:
         """An update by id or by number, the current release by default; ``UsageError`` lists those there are."""
         if name is None:
             if (current := self.current()) is None:
                 raise UsageError(f"{self.workspace.folder}: there is no release yet")
             return current
-        for update in self.updates:
-            if name == update.id or (name.isdigit() and int(name) == update.number):
-                return update
-        raise UsageError(f"no update {name!r}; there are {', '.join(update.id for update in self.updates) or 'none'}")
+        for entry in self.entries:
+            if name == entry.id or (name.isdigit() and int(name) == entry.number):
+                return self.read(entry.id)
+        raise UsageError(f"no update {name!r}; there are {', '.join(one.id for one in self.entries) or 'none'}")
 
-    def record(self, update: Update) -> None:
+    def record(self, update: UpdateRecord) -> None:
         """Finish an update: its record first; then its commit, the one step that makes it so."""
         assert update.id not in self.log.finished, update.id
         self.workspace.update(update.id).write(UPDATE, data := encode(update))
-        self._commit(commit_of(update, digest(data)))
+        self._commit(commit_of(update, data))
 
     # -- releases ------------------------------------------------------------------------------------------------
 
@@ -219,9 +237,9 @@ class Lineage:
         """Every change of the current release: ``pipeline.commits.Log.history``."""
         return self.log.history
 
-    def current(self) -> Update | None:
+    def current(self) -> UpdateRecord | None:
         """The update that is the current release."""
-        return next((update for update in self.updates if update.id == self.release), None)
+        return self.read(self.release) if self.release in self._places else None
 
     def promote(self, update_id: str, because: str = "") -> None:
         """Make a finished update's release the current one, in one step; nothing where it is so already.
@@ -261,34 +279,64 @@ class Lineage:
             raise UsageError(f"update {name}: its release is not there any more ({model})")
 
     def _commit(self, commit: Commit) -> None:
+        self.workspace.raise_format()
         self.log.append(commit)
         self.workspace.folder.write_json(RELEASES, pointer(self.log))
         self._read()
 
 
-def encode(update: Update) -> bytes:
-    """An update's record as its file has it."""
-    return orjson.dumps(
-        asdict(update), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    )
+def read_entries(
+    workspace: Workspace, finished: Mapping[str, Commit], records: dict[str, UpdateRecord]
+) -> Iterator[Entry]:
+    """The entries of finished updates; ``DamagedError`` if a record is missing or of another size.
+
+    The records of updates that were committed without their facts (format 1) are read, and left in ``records``.
+    """
+    refuse_other_sizes(workspace, {name: commit.facts.num_bytes for name, commit in finished.items() if commit.facts})
+    for name, commit in finished.items():
+        facts = commit.facts
+        if facts is None:
+            records[name], size = read_record(workspace, name, commit.record)
+            facts = records[name].facts(size)
+        assert commit.state is not None, name
+        yield Entry(name, commit.state, commit.record, facts)
 
 
-def read_update(workspace: Workspace, name: str, commit: Commit) -> Update:
-    """A finished update's record; ``DamagedError`` where it is not the one that was committed."""
+def refuse_other_sizes(workspace: Workspace, sizes: Mapping[str, int]) -> None:
+    """``DamagedError`` if an update's record is missing, or not of its number of bytes; none of them is read."""
+    if not sizes:
+        return
+    filesystem, _ = workspace.folder.filesystem()
+    paths = [f"{workspace.update(name).filesystem()[1]}/{UPDATE}" for name in sizes]
+    for (name, size), found in zip(sizes.items(), filesystem.get_file_info(paths), strict=True):
+        if found.type == pafs.FileType.NotFound:
+            raise missing(workspace.update(name))
+        if found.type != pafs.FileType.File or found.size != size:
+            what = f"one of {found.size} bytes" if found.type == pafs.FileType.File else "something else"
+            raise DamagedError(
+                f"{workspace.update(name)}/{UPDATE}: expected the record that was committed, of {size} bytes, found "
+                f"{what}; {RESTORE}"
+            )
+
+
+def read_record(workspace: Workspace, name: str, expected: str) -> tuple[UpdateRecord, int]:
+    """A finished update's record and its bytes; ``DamagedError`` if it is not that of the ``expected`` digest."""
     folder = workspace.update(name)
     try:
         data = folder.read(UPDATE)
     except FileNotFoundError as error:
+        raise missing(folder) from error
+    if (found := digest(data)) != expected:
         raise DamagedError(
-            f"{folder}/{UPDATE}: the record of a finished update is missing; restore it from a copy of the workspace"
-        ) from error
-    if (found := digest(data)) != commit.record:
-        raise DamagedError(
-            f"{folder}/{UPDATE}: expected the record that was committed, of digest {commit.record}, found one of "
-            f"{found}; restore it from a copy of the workspace"
+            f"{folder}/{UPDATE}: expected the record that was committed, of digest {expected}, found one of "
+            f"{found}; {RESTORE}"
         )
-    with understood(f"{folder}/{UPDATE}, a record of another version"):
-        return Update(**orjson.loads(data))
+    return decode(data, f"{folder}/{UPDATE}"), len(data)
+
+
+def missing(folder: Folder) -> DamagedError:
+    """The error for a finished update whose record is not there."""
+    return DamagedError(f"{folder}/{UPDATE}: the record of a finished update is missing; {RESTORE}")
 
 
 def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str]:
@@ -334,14 +382,23 @@ def pointer(log: Log) -> dict[str, Any]:
     return {"current": log.current, "commits": len(log.commits), "last": log.last, "history": log.history}
 
 
-def commit_of(update: Update, record: str) -> Commit:
-    """The commit of a finished update; ``record`` is the digest of its record's file. It follows from the record."""
-    said: list[str] = update.gate.get("because", [])
+def finished(update: UpdateRecord) -> State:
+    """The state of a finished update."""
+    state = update.state
+    assert state != UNFINISHED, update.id
+    return state
+
+
+def commit_of(update: UpdateRecord, data: bytes) -> Commit:
+    """The commit of a finished update; ``data`` is its record's file. It follows from the record."""
+    said = update.gate.because if update.gate else []
     because = "; ".join(said) if update.state in HELD_BACK else "".join(said[:1])
-    return Commit("update", update.finished, update.id, update.state, because, record)
+    return Commit(
+        "update", update.finished, update.id, finished(update), because, digest(data), facts=update.facts(len(data))
+    )
 
 
-class Plan(TypedDict):
+class Begun(TypedDict):
     """What ``plan.json`` says of an update that was begun."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
@@ -351,7 +408,7 @@ class Plan(TypedDict):
     started: NotRequired[str]
 
 
-PLANS = TypeAdapter(Plan)
+PLANS = TypeAdapter(Begun)
 
 
 def read_plan(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -365,16 +422,4 @@ def policy_of(workspace: Workspace) -> TrunkPolicy:
     return checked(recipe.get("gate", {}), GATE, f"{workspace.folder}/{RECORD}: recipe.gate").trunk
 
 
-__all__ = [
-    "HELD_BACK",
-    "PLAN",
-    "REFUSED",
-    "RELEASED",
-    "RELEASES",
-    "UNDECIDED",
-    "UPDATE",
-    "Lineage",
-    "Update",
-    "policy_of",
-    "read_plan",
-]
+__all__ = ["PLAN", "RELEASES", "UPDATE", "Lineage", "commit_of", "policy_of", "read_plan"]

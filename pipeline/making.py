@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.arrival import Arrival
+from pipeline.attempts import SoFar
 from pipeline.base import distilled_tokens
 from pipeline.config import Recipe
 from pipeline.lineage import Lineage
@@ -56,6 +57,8 @@ class Making:
     weights: dict[str, int] = field(default_factory=dict)  # of the new datasets; by their tokens where empty
     watchers: tuple[Any, ...] = ()  # Ray Train callbacks of the trunk's training
     also_measured: tuple[str, ...] = ()  # datasets that are neither of the lineage nor new here
+    started: str = ""  # when the update was begun, ISO 8601, UTC
+    attempts: SoFar = list  # of the update, this one the last
 
     @property
     def folder(self) -> Folder:
@@ -91,12 +94,12 @@ class Making:
     def anneal_settings(self) -> anneal.AnnealSettings:
         """The recipe's; the base ranks none of its data, so its branch reads the tail."""
         settings = self.recipe.anneal
-        return settings if self.lineage.updates else settings.model_copy(update={"data": "tail"})
+        return settings if self.lineage.entries else settings.model_copy(update={"data": "tail"})
 
     @property
     def imports(self) -> bool:
         """Whether this is the base, and taken over from elsewhere."""
-        return not self.lineage.updates and self.recipe.model.path is not None
+        return not self.lineage.entries and self.recipe.model.path is not None
 
     @property
     def distilled_tokens(self) -> int:
@@ -120,7 +123,7 @@ def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earl
             name,
             workspace.train_tokens(name),
             workspace.dataset(name) / "documents",
-            update.order_seed,
+            update.facts.order_seed,
             age=len(learned) - learned.index(update.id),
         )
         for name, update in lineage.datasets().items()

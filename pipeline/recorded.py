@@ -21,8 +21,19 @@ def recorded_table(lineage: Lineage, folder: Folder) -> Table | None:
     ``DamagedError`` if the table is missing or another one.
     """
     place = folder.relative_to(lineage.workspace.folder)
-    expected = next((update.files[place] for update in lineage.updates if place in update.files), None)
-    return table_of(folder, expected)
+    made_by = maker(lineage, place)
+    return table_of(folder, None if made_by is None else lineage.read(made_by).files.get(place))
+
+
+def maker(lineage: Lineage, place: str) -> str | None:
+    """The finished update that made a step's folder: its own, that of its dataset, or the base's tokenizer."""
+    first, name = [*place.split("/"), ""][:2]
+    if first == "datasets":
+        brought = lineage.ingested().get(name)
+        return brought.id if brought else None
+    if first == "updates":
+        return name if any(entry.id == name for entry in lineage.entries) else None
+    return lineage.entries[0].id if lineage.entries else None
 
 
 def compare_with_record(lineage: Lineage, optimizer: Folder | None, progress: Progress) -> None:
@@ -32,7 +43,7 @@ def compare_with_record(lineage: Lineage, optimizer: Folder | None, progress: Pr
     dataset that was learned; the current release's measurements; and ``optimizer``, the state that is used again, if
     any. Raises ``DamagedError`` that names the files.
     """
-    if not lineage.updates:
+    if not lineage.entries:
         return
     start, size, unknown = time.perf_counter(), 0, []
     for folder, what, table in used(lineage):

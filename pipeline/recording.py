@@ -1,18 +1,29 @@
 """How an update came about, as its record keeps it; and the end of it, with a release or without one."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
+from pipeline.attempts import counted
 from pipeline.card.write import write_card
-from pipeline.commits import State
 from pipeline.config import differences
 from pipeline.gap import gaps
 from pipeline.gate.verdict import Verdict
 from pipeline.handover import drop_optimizers, keep_optimizer
-from pipeline.lineage import Update
 from pipeline.making import Making
-from pipeline.planner.cost import planned_and_actual
+from pipeline.planner.cost import cost_of, plan_kept
+from pipeline.record import (
+    RELEASED,
+    Annealing,
+    DatasetPart,
+    Laid,
+    Replay,
+    State,
+    Tokens,
+    Training,
+    UpdateRecord,
+    Weights,
+    part_of,
+)
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
 from stages.identity import now
 from stages.shapes import stage_manifest
@@ -48,59 +59,40 @@ def account(
     release: anneal.AnnealOutcome,
     scores: evaluate.EvaluateOutcome,
     written: distill.DistillOutcome | None = None,
-) -> Update:
-    """The update's record."""
-    data: dict[str, dict[str, Any]] = {
-        name: {"ingest": asdict(documents[name]), "tokenize": asdict(tokens[name])} for name in documents
+) -> UpdateRecord:
+    """The update's record, as far as it is known before its verdict."""
+    data = {
+        name: DatasetPart(documents[name], tokens[name], selected.get(name), written if name == distill.NAME else None)
+        for name in documents
     }
-    for name, chosen in selected.items():
-        data[name]["select"] = asdict(chosen)
-    if written is not None:
-        data[distill.NAME]["distill"] = asdict(written)
     before, remarks = losses_before(making)
     after = scores.losses.get("release", {})
-    return Update(
+    carried = making.lineage.replayed().after(mixture.by_dataset)
+    return UpdateRecord(
         id=making.id,
         arrival=making.arrival.name,
         datasets=list(documents),
-        state="released",
+        state=RELEASED,
+        started=making.started,
         finished=now(),
         position=making.lineage.position + trunk.tokens,
-        tokens={
-            "planned": mixture.planned,
-            "new": mixture.new,
-            "replayed": mixture.replayed,
-            "annealed": release.tokens,
-        },
-        replay={
-            "requested": mixture.requested,
-            "achieved": mixture.achieved,
-            "source": mixture.source,
-            "by_dataset": mixture.by_dataset,
-            "arrivals": mixture.arrivals,
-            "version": mixture.version,
-        },
-        schedule={}
-        if making.imports
-        else {**making.schedule().to_json(), "settings": making.recipe.schedule.identity()},
+        tokens=Tokens(mixture.planned, mixture.new, mixture.replayed, release.tokens),
+        replay=part_of(Replay, {**vars(mixture), "carried": carried.to_json()}),
+        schedule=None if making.imports else laid(making),
         losses=scores.losses,
         window_losses=window_losses(making, trunk.digest == release.digest),
         bits_per_byte=scores.bits_per_byte,
         forgetting={name: after[name] - loss for name, loss in before.items() if name in after},
-        lm_eval=scores.lm_eval,
-        seconds=making.runner.seconds,
-        train={
-            "steps": trunk.steps,
-            "world_size": trunk.world_size,
-            "tokens_per_second": trunk.tokens_per_second,
-            "resumed_from": [*trunk.resumed_from, *release.resumed_from],
-        },
-        weights={"trunk": trunk.digest, "release": release.digest},
+        lm_eval={task: {**metrics} for task, metrics in scores.lm_eval.items()},
+        train=part_of(Training, {**vars(trunk), "resumed_from": [*trunk.resumed_from, *release.resumed_from]}),
+        anneal=part_of(Annealing, release),
+        weights=Weights(trunk.digest, release.digest),
         order_seed=making.recipe.seed,
         follows=making.lineage.head.id if making.lineage.head else None,
         parameters=train.count_parameters(making.folder / "release" / "model"),
         gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
+        steps=making.runner.taken,
         files=files_made(making),
         notes=[
             f"anneal: {release.because}",
@@ -111,18 +103,22 @@ def account(
     )
 
 
-def commit(making: Making, done: Update, verdict: Verdict | None) -> Update:
+def laid(making: Making) -> Laid:
+    """The schedule of the trunk, with the settings that it comes from."""
+    return part_of(Laid, {**vars(making.schedule()), "settings": making.recipe.schedule.identity()})
+
+
+def commit(making: Making, done: UpdateRecord, verdict: Verdict | None) -> UpdateRecord:
     """Write the update's record, and promote its release where the gate lets it pass; a base has no verdict.
 
     Killed in between, the update counts as unfinished, and the same command ends it.
     """
     if verdict is not None:
-        state = STATES[verdict.outcome]
-        done = replace(done, state=state, gate=asdict(verdict), seconds=making.runner.seconds, files=files_made(making))
+        done = replace(done, state=STATES[verdict.outcome], gate=verdict)
+    done = replace(done, steps=making.runner.taken, files=files_made(making), attempts=counted(making.attempts()))
+    done = replace(done, cost=cost_of(done, making.recipe.cost), plan=plan_kept(making.plan) if making.plan else None)
     trunk = stage_manifest(making.folder / "trunk")["outcome"]
     keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
-    if making.plan is not None:
-        done = replace(done, plan=planned_and_actual(making.plan, done, making.recipe.cost))
     write_card(making, done)
     (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
     (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release

@@ -101,7 +101,9 @@ def run_reference(making: "Making") -> tuple[Folder, str] | None:
         return None
     if found.dataset is not None:
         update = lineage.datasets()[found.dataset]
-        return making.workspace.dataset(found.dataset) / "documents", update.data[found.dataset]["ingest"]["digest"]
+        return making.workspace.dataset(found.dataset) / "documents", lineage.read(update.id).data[
+            found.dataset
+        ].ingest.digest
     folder = making.folder / "reference"
     read = making.runner.run(
         "reference",
@@ -118,4 +120,4 @@ def run_reference(making: "Making") -> tuple[Folder, str] | None:
 def judging_model(lineage: Lineage, settings: select.SelectSettings) -> tuple[Folder, str]:
     """The model whose perplexity ranks, and the digest of its weights: the start of the update, or the base's trunk."""
     update = lineage.learned[0 if settings.model == "base" else -1]
-    return lineage.workspace.update(update.id) / "trunk" / "model", update.weights["trunk"]
+    return lineage.workspace.update(update.id) / "trunk" / "model", update.facts.weights.trunk

@@ -10,6 +10,7 @@ import xxhash
 from pipeline.attempts import ATTEMPTS, attempt
 from pipeline.config import differences
 from pipeline.monitoring.stage import Metered, StageReport
+from pipeline.record.update import StepTaken
 from pipeline.runs.announcer import Announcer
 from stages.digests import FILES, compare, digest_files, files_in, read_table, refuse_damage, write_table
 from stages.errors import UsageError
@@ -45,7 +46,7 @@ class Runner:
         self.labels = labels or {}
         self.report = StageReport(self.labels)
         self.progress: Announcer = Metered(progress, self.report)
-        self.seconds: dict[str, float] = {}
+        self.taken: dict[str, StepTaken] = {}
         self.digests: dict[str, str] = {}
         self.files: dict[Folder, str] = {}  # by a step's folder: the digest of the table of its files
 
@@ -74,33 +75,34 @@ class Runner:
             manifest = stage_manifest(folder)
             refuse_changes(manifest["identity"], identity, f"{folder}: finished with other settings or inputs")
             self.progress.stage(name, skipped=True)
-            self.seconds[name] = manifest["seconds"]
+            self.taken[name] = StepTaken(manifest["seconds"], manifest.get("attempts", 1))
             if FILES in manifest:
                 self.files[folder] = manifest[FILES]
                 refuse_changed_files(folder, manifest[FILES])
-            self.report.done(name, self.seconds[name], folder)
+            self.report.done(name, self.taken[name].seconds, folder)
             return outcome(**manifest["outcome"])
         if folder.exists(STARTED):
             refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
         folder.write_json(STARTED, identity)
         folder.delete(FILES)  # of an attempt that was killed
         self.progress.stage(name, skipped=False)
-        with attempt(folder) as attempts:
+        with attempt(folder) as so_far:
             done = work()
             self.files[folder] = seal(folder, keeps)
-        self.seconds[name] = round(sum(one["seconds"] for one in attempts), 3)
+        attempts = so_far()
+        self.taken[name] = StepTaken(round(sum(one["seconds"] for one in attempts), 3), len(attempts))
         manifest = {
             "step": name,
             "fingerprint": self.digests[name],
             "identity": identity,
             "outcome": asdict(done),  # type: ignore[call-overload]
             FILES: self.files[folder],
-            "seconds": self.seconds[name],
+            "seconds": self.taken[name].seconds,
             "attempts": len(attempts),
             "finished": now(),
         }
         folder.write_json(MANIFEST, manifest)
-        self.report.done(name, self.seconds[name], folder)
+        self.report.done(name, self.taken[name].seconds, folder)
         return done
 
 

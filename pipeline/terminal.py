@@ -212,69 +212,6 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def lineage_table(status: dict[str, Any]) -> Table:
-    """Per update: the release's loss on every dataset so far and what it forgot, tokens, the share achieved, time."""
-    names = [dataset["name"] for dataset in status["datasets"]]
-    title = f"{status['workspace']}, release {status['release'] or 'none'}"
-    caption = "Loss of each release, nats per token of the full validation split (change against the release before)"
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("update", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for title in ("forgetting", "new", "replayed", "share", "tokens/s", "seconds"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for update in status["updates"]:
-        table.add_row(*lineage_row(update, names, status["release"]))
-    return table
-
-
-def removal_lines(status: dict[str, Any]) -> list[str]:
-    """What steps of ingest took much of, a line each."""
-    return [
-        f"{dataset['name']}: {removal['sentence']}"
-        for dataset in status["datasets"]
-        for removal in dataset.get("removals", ())
-    ]
-
-
-def lineage_row(update: dict[str, Any], names: list[str], release: str | None) -> list[str]:
-    """One update's cells."""
-    losses, forgetting = update["losses"].get("release", {}), update["forgetting"]
-    refused = {"refused": " refused", "undecided": " held, undecided"}.get(update["state"], "")
-    cells = [f"{update['id']}{refused}{' *' if update['id'] == release else ''}"]
-    for name in names:
-        change = f" ({forgetting[name]:+.3f})" if name in forgetting else ""
-        cells.append(f"{losses[name]:.3f}{change}" if name in losses else "")
-    if update["state"] == "unfinished":
-        return [*cells, "unfinished", *[""] * 5]
-    worst = f"{max(forgetting.values()):+.3f}" if forgetting else ""
-    achieved = update["replay"]["achieved"]
-    tokens, speed = update["tokens"], update["train"]["tokens_per_second"]
-    return [
-        *cells,
-        worst,
-        short(tokens["new"]),
-        short(tokens["replayed"]),
-        f"{achieved:.2%}",
-        short(speed) if speed else "",
-        f"{sum(update['seconds'].values()):.0f}",
-    ]
-
-
-def seconds_table(status: dict[str, Any]) -> Table:
-    """Seconds of every stage of every update."""
-    updates = [update for update in status["updates"] if update["seconds"]]
-    stages = list(dict.fromkeys(stage for update in updates for stage in update["seconds"]))
-    table = Table(title="Seconds per stage", title_justify="left")
-    table.add_column("update", no_wrap=True)
-    for stage in stages:
-        table.add_column(stage, justify="right")
-    for update in updates:
-        cells = [f"{update['seconds'][stage]:.1f}" if stage in update["seconds"] else "" for stage in stages]
-        table.add_row(update["id"], *cells)
-    return table
-
-
 def ledger_table(ledger: dict[str, Any]) -> Table:
     """What every update replayed: documents and tokens by dataset and source."""
     caption = (

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
+from pipeline.record import UpdateRecord
 from stages import replay
 from stages.documents import read_shards
 from stages.errors import StageError, UsageError
@@ -60,7 +61,7 @@ class Traced:
 class Trunk:
     """An update's mixture and what its sources read."""
 
-    update: Update
+    update: UpdateRecord
     mixture: Mixture
     sets: dict[str, TokenSet]  # by key of the source
 
@@ -88,7 +89,7 @@ class Trunk:
 
 def trunks(lineage: Lineage, name: str | None) -> list[Trunk]:
     """The updates that trained the lineage's trunk, or the one that is named."""
-    updates = lineage.learned if name is None else [lineage.find(name)]
+    updates = [lineage.read(entry.id) for entry in lineage.learned] if name is None else [lineage.find(name)]
     found = []
     for update in updates:
         folder = lineage.workspace.update(update.id) / "mixture"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.arrival import Arrival
-from pipeline.attempts import ATTEMPTS
+from pipeline.attempts import ATTEMPTS, attempt
 from pipeline.base import check_masked
 from pipeline.config import Recipe
 from pipeline.effects import refuse_carried
@@ -18,10 +18,11 @@ from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize,
 from pipeline.handover import start_optimizer
 from pipeline.importing import import_base, take_over
 from pipeline.learning import run_anneal, run_evaluate, run_start, run_train
-from pipeline.lineage import PLAN, UPDATE, Lineage, Update, read_plan
+from pipeline.lineage import PLAN, UPDATE, Lineage, read_plan
 from pipeline.making import Data, Making, Tokenizer, earlier_datasets
 from pipeline.monitoring.stage import update_labels
 from pipeline.planner.plan import settle
+from pipeline.record import UpdateRecord
 from pipeline.recorded import compare_with_record
 from pipeline.recording import account, commit
 from pipeline.runs.announcer import Announcer
@@ -35,10 +36,17 @@ from stages.storage import MANIFEST
 from stages.train import check_length
 
 
-def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Update:
+def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateRecord:
     """Take in ``arrival``: the whole loop, from its files to a release that is promoted if it passes the gate."""
     lineage = Lineage(workspace, recipe.gate.trunk)
     making = begin(workspace, lineage, arrival, recipe, progress)
+    with attempt(making.folder) as making.attempts:
+        return carry_out(making)
+
+
+def carry_out(making: Making) -> UpdateRecord:
+    """One attempt of an update that was begun."""
+    workspace, lineage = making.workspace, making.lineage
     try:
         base = import_base(making) if making.imports else None  # what cannot be imported is refused before ingest
         data = prepare(making, base.tokenizer if base else None)
@@ -79,7 +87,7 @@ def put_in_order(
     return Data(documents, tokenizer, tokens, selected, run_replay(making, tokens, selected))
 
 
-def learn(making: Making, data: Data) -> Update:
+def learn(making: Making, data: Data) -> UpdateRecord:
     """From data to a measured release, and the record of how it came about."""
     assert data.mixture is not None, "only a model that is taken over has none"
     start = run_start(making, data.tokenizer)
@@ -93,7 +101,7 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
     """Open an update, or take up the one that was left unfinished; refuses anything else under the same name."""
     check(workspace, lineage, list(arrival.inputs), recipe)
     compare_with_record(lineage, start_optimizer(lineage, recipe.train), progress)
-    wanted = f"{len(lineage.updates):04d}-{arrival.name}"
+    wanted = f"{len(lineage.entries):04d}-{arrival.name}"
     if lineage.unfinished not in (None, wanted):
         raise UnfinishedError(
             f"update {lineage.unfinished} is not finished: run it again as it was begun, or drop it with "
@@ -108,15 +116,17 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
         refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or data")
         progress.note(f"update {wanted}: going on with what was begun {started}")
     else:
-        workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": now()})
-    return Making(workspace, lineage, arrival, recipe, wanted, Runner(progress, update_labels(workspace, wanted)), plan)
+        started = now()
+        workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": started})
+    runner = Runner(progress, update_labels(workspace, wanted))
+    return Making(workspace, lineage, arrival, recipe, wanted, runner, plan, started=started or "")
 
 
 def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: Recipe) -> None:
     """Refuse what no update of this lineage can be, before anything is spent: ``UsageError`` says what and why."""
     evaluate.check_tasks(recipe.evaluate)
     start_optimizer(lineage, recipe.train)
-    if lineage.updates:
+    if lineage.entries:
         find_reference(lineage, recipe.select, recipe.ingest)
         earlier = earlier_datasets(workspace, lineage)
         replay.check(recipe.replay, earlier, arrivals, recipe.train.seq_len)
@@ -150,6 +160,6 @@ def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
             for part in ("documents", "validation", "tokens", MANIFEST, STARTED, ATTEMPTS):
                 workspace.dataset(dataset).delete(part)
             workspace.dedup(dataset).delete()
-    if not lineage.updates:
+    if not lineage.entries:
         workspace.tokenizer.delete()
     workspace.update(name).delete()

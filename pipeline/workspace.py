@@ -26,7 +26,8 @@ class WorkspaceRecord(TypedDict):
     recipe: dict[str, Any]
 
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+KEPT_FORMAT = 2  # whose commits lack the facts of their updates: read as it is, and raised by the next commit
 CONVERTED_FORMAT = 1  # of workspaces without a log of commits: `rewarm convert`
 BUCKETS = ("s3", "gs", "gcs")
 RECORD = "workspace.json"
@@ -74,8 +75,13 @@ class Workspace:
                 f"{self.folder}: the workspace has format {found}; `rewarm convert {self.folder}` gives its records "
                 f"format {FORMAT_VERSION} (in seconds; data and weights stay as they are)"
             )
-        if found != FORMAT_VERSION:
+        if found not in (KEPT_FORMAT, FORMAT_VERSION):
             raise UsageError(f"{self.folder}: has format {found!r}, this rewarm reads format {FORMAT_VERSION}")
+
+    def raise_format(self) -> None:
+        """Say that this version writes here, before it does; an earlier one then refuses instead of misreading it."""
+        if self.folder.exists(RECORD) and (record := self.record())["format"] == KEPT_FORMAT:
+            self.folder.write_json(RECORD, {**record, "format": FORMAT_VERSION})
 
     def record(self) -> dict[str, Any]:
         """``workspace.json``."""

@@ -7,6 +7,7 @@ of a tiny model, and the losses by document are made up. Making one takes second
 import importlib
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from pipeline.config import Recipe, load_recipe
 from pipeline.gathering import run_ingest, run_replay, run_tokenize, run_tokenizer
 from pipeline.handover import drop_optimizers
 from pipeline.learning import run_start
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
 from pipeline.making import Making, Start
+from pipeline.record import UpdateRecord
 from pipeline.recording import account
 from pipeline.steps import Keeps
 from pipeline.terminal import Terminal
@@ -84,7 +86,7 @@ def begun(workspace: Workspace, name: str, file: Path) -> Making:
     return begin(workspace, lineage, arrival, settings, terminal)
 
 
-def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Update:
+def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> UpdateRecord:
     """One update, to its record; ``changed`` are fields of the record."""
     making = begun(workspace, name, file)
     documents = {name: run_ingest(making, name)}
@@ -119,7 +121,7 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
         {"trunk": trunk.digest, "release": release.digest},
     )
     done = account(making, documents, tokens, {}, mixture, trunk, release, scores)
-    done = Update(**{**done.__dict__, **changed})
+    done = replace(done, **changed)
     write_card(making, done)
     making.lineage.record(done)
     drop_optimizers(making.lineage)

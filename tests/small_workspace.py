@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from records import record
 from replay_world import write_dataset
 from safetensors.numpy import save_file
 
 from pipeline.base import create
 from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, Lineage, Update
+from pipeline.lineage import PLAN, Lineage
 from pipeline.making import earlier_datasets
+from pipeline.record import Replay, part_of
 from pipeline.runs.journal import Journal as RunJournal
 from pipeline.runs.journal import Standing
 from pipeline.watch.journal import Draft, Journal
@@ -93,22 +95,17 @@ def add(workspace: Workspace, update: str) -> None:
     recipe = workspace.record()["recipe"]
     started = "2026-01-01T00:00:00+00:00"
     folder.write_json(PLAN, {"arrival": name, "data": {name: "0d"}, "recipe": recipe, "plan": None, "started": started})
+    replayed = part_of(Replay, {**asdict(outcome), "carried": lineage.replayed().after(outcome.by_dataset).to_json()})
     lineage.record(
-        Update(
-            id=update,
-            arrival=name,
-            datasets=[name],
-            state="released",
+        record(
+            update,
+            started=started,
             finished=started,
             position=lineage.position + outcome.planned,
             tokens={"planned": outcome.planned, "new": outcome.new, "replayed": outcome.replayed, "annealed": 0},
-            replay={**asdict(outcome)},
-            schedule={},
+            replay=replayed,
             losses={"trunk": {name: 3.0}, "release": {name: 3.0}},
-            bits_per_byte={},
-            forgetting={},
-            lm_eval={},
-            seconds={"train": 1.0},
+            steps={"train": {"seconds": 1.0, "attempts": 1}},
             train={"steps": 9, "world_size": 1, "tokens_per_second": 9.0, "resumed_from": []},
             weights={"trunk": "trunk", "release": "release"},
             order_seed=3,

@@ -1,10 +1,12 @@
 """Times, arrivals and finished updates for the tests of a watch."""
 
-from dataclasses import MISSING, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_origin
+from typing import Any
 
-from pipeline.lineage import Lineage, Update
+from records import record
+
+from pipeline.lineage import Lineage
+from pipeline.record import UpdateRecord
 from pipeline.watch.book import Book
 from pipeline.watch.inbox import Found, Listing
 from pipeline.watch.journal import Draft
@@ -46,12 +48,9 @@ def began(name: str, fingerprint: str = "a", attempts: int = 1) -> Draft:
     return Draft("started", f"/in/{name}", {"attempts": attempts, "begun": fingerprint, "sets": ["a=1"]})
 
 
-def update(number: int, name: str, state: str = "released", **values: Any) -> Update:
+def update(number: int, name: str, state: str = "released", **values: Any) -> UpdateRecord:
     """A finished update, empty but for what decides whether an arrival was taken in."""
-    known = {"id": f"{number:04d}-{name}", "arrival": name, "datasets": [name], "state": state, "finished": ""}
-    required = [one for one in fields(Update) if one.default is one.default_factory is MISSING]
-    blank = {one.name: (get_origin(one.type) or one.type)() for one in required if one.name not in known}
-    return Update(**{**blank, **known, **values})
+    return record(f"{number:04d}-{name}", **{"state": state, "finished": "", **values})
 
 
 def with_base(workspace: Workspace) -> None:

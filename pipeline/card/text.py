@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
-from typing import Any
 
-from pipeline.lineage import Update
+from pipeline.gate.verdict import Check
+from pipeline.record import Entry, UpdateRecord
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|~!$&])")
 VERSIONS = ("rewarm", "torch", "transformers", "deepspeed", "ray", "tokenizers")
@@ -18,7 +18,9 @@ personal details included. Losses and scores below are measured on held-out part
 well this kind of text is predicted, and nothing about other uses. Test it on your own before you rely on it."""
 
 
-def sections(name: str, earlier: Sequence[Update], update: Update, intended_use: str, imported: bool) -> Iterator[str]:
+def sections(
+    name: str, earlier: Sequence[Entry], update: UpdateRecord, intended_use: str, imported: bool
+) -> Iterator[str]:
     """The card's text, part by part."""
     parts: dict[str, Sequence[str]] = {
         f"# {escaped(name)}": (summary(earlier, update, imported),),
@@ -50,7 +52,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(columns), rule, *lines])
 
 
-def summary(earlier: Sequence[Update], update: Update, imported: bool) -> str:
+def summary(earlier: Sequence[Entry], update: UpdateRecord, imported: bool) -> str:
     """What this is, in a paragraph."""
     size = f"{update.parameters:,} parameters" if update.parameters else "a causal language model"
     if not earlier:
@@ -73,19 +75,17 @@ def loading() -> str:
     )
 
 
-def data_text(update: Update, imported: bool) -> str:
+def data_text(update: UpdateRecord, imported: bool) -> str:
     """The datasets that were new here, and what was kept out of them."""
     rows, reasons = [], []
     for name in update.datasets:
-        ingested, tokenized = update.data[name]["ingest"], update.data[name]["tokenize"]
-        repeats = ingested["duplicates"] + ingested["duplicates_earlier"]
-        counts = (ingested["documents"], tokenized["num_tokens"], ingested["validation_documents"])
-        rows.append((name, *(f"{count:,}" for count in (*counts, repeats, ingested["quarantined"]))))
-        reasons += [(f"{name}: {reason}", f"{count:,}") for reason, count in ingested["reasons"].items()]
-        if chosen := update.data[name].get("select"):
-            reasons.append(
-                (f"{name}: not selected ({chosen['by']})", f"{chosen['documents'] - chosen['chosen_documents']:,}")
-            )
+        part = update.data[name]
+        counts = (part.ingest.documents, part.tokenize.num_tokens, part.ingest.validation_documents)
+        rows.append((name, *(f"{count:,}" for count in (*counts, part.duplicates, part.ingest.quarantined))))
+        reasons += [(f"{name}: {reason}", f"{count:,}") for reason, count in part.ingest.reasons.items()]
+        if chosen := part.select:
+            left_out = chosen.documents - chosen.chosen_documents
+            reasons.append((f"{name}: not selected ({chosen.by})", f"{left_out:,}"))
     columns = ("dataset", "documents", "tokens", "held out", "duplicates left out", "refused or filtered")
     text = table(columns, rows) or "No data came with it."
     if update.number == 0 and imported:
@@ -93,37 +93,37 @@ def data_text(update: Update, imported: bool) -> str:
     return "\n\n".join(part for part in (text, table(("left out because", "documents"), reasons)) if part)
 
 
-def replay_text(update: Update) -> str:
+def replay_text(update: UpdateRecord) -> str:
     """What was replayed against forgetting."""
-    parts = {key: part for key, part in update.replay.get("by_dataset", {}).items() if part["tokens"]}
+    parts = {key: part for key, part in update.replay.by_dataset.items() if part["tokens"]}
     if not parts:
         return ""
-    rows = [(key, f"{part['tokens']:,}", f"{part['share']:.2%}") for key, part in parts.items()]
-    share = f"{update.replay['achieved']:.2%} of the training tokens"
+    rows = [(key, f"{part['tokens']:,}", f"{part.get('share', 0.0):.2%}") for key, part in parts.items()]
+    share = f"{update.replay.achieved:.2%} of the training tokens"
     found = table(("replayed", "tokens", "share"), rows)
     return f"Replayed from earlier datasets against forgetting: {share}.\n\n{found}"
 
 
-def training_text(update: Update) -> str:
+def training_text(update: UpdateRecord) -> str:
     """Tokens, schedule, and how the release was made of the trunk."""
     if not update.schedule:
         return "Nothing was trained: the model was imported as it is."
     tokens = update.tokens
     rows: list[tuple[str, object]] = [
-        ("new tokens", f"{tokens['new']:,}"),
-        ("replayed tokens", f"{tokens['replayed']:,}"),
-        ("tokens of the annealed branch", f"{tokens.get('annealed', 0):,}"),
+        ("new tokens", f"{tokens.new:,}"),
+        ("replayed tokens", f"{tokens.replayed:,}"),
+        ("tokens of the annealed branch", f"{tokens.annealed:,}"),
         ("tokens in the lineage so far", f"{update.position:,}"),
-        ("optimizer steps", update.train.get("steps", "")),
-        ("learning-rate schedule", update.schedule["kind"]),
+        ("optimizer steps", update.train.steps if update.train else ""),
+        ("learning-rate schedule", update.schedule.kind),
     ]
-    for phase in update.schedule["phases"]:
-        what = f"{phase['initial']:.3g} to {phase['final']:.3g} over {phase['end'] - phase['start']:,.0f} tokens"
-        rows.append((f"{phase['name']} ({phase['shape']})", what))
+    for phase in update.schedule.phases:
+        what = f"{phase.initial:.3g} to {phase.final:.3g} over {phase.end - phase.start:,.0f} tokens"
+        rows.append((f"{phase.name} ({phase.shape})", what))
     return "\n\n".join([table(("", "value"), rows), *(f"- {escaped(note)}" for note in update.notes[:1])])
 
 
-def losses_text(update: Update) -> str:
+def losses_text(update: UpdateRecord) -> str:
     """Losses of the release on every dataset, beside those of the release before."""
     rows = []
     for name, loss in update.losses.get("release", {}).items():
@@ -140,7 +140,7 @@ def losses_text(update: Update) -> str:
     )
 
 
-def scores(update: Update) -> Iterator[tuple[str, str, float]]:
+def scores(update: UpdateRecord) -> Iterator[tuple[str, str, float]]:
     """lm-eval's figures: task, metric, value."""
     for task, metrics in update.lm_eval.items():
         for metric, value in metrics.items():
@@ -148,7 +148,7 @@ def scores(update: Update) -> Iterator[tuple[str, str, float]]:
                 yield task, metric, float(value)
 
 
-def tasks_text(update: Update) -> str:
+def tasks_text(update: UpdateRecord) -> str:
     """lm-eval's scores."""
     found = table(
         ("task", "metric", "value"), [(task, metric, f"{value:.4f}") for task, metric, value in scores(update)]
@@ -156,21 +156,18 @@ def tasks_text(update: Update) -> str:
     return f"lm-eval:\n\n{found}" if found else ""
 
 
-def gate_text(update: Update) -> str:
+def gate_text(update: UpdateRecord) -> str:
     """The gate's verdict, where there was one."""
     gate = update.gate
     if not gate:
         return "There was no earlier release to compare with." if update.number == 0 else ""
-    outcome = gate.get("outcome", "passed" if gate.get("passed") else "refused")
-    passed = {"passed": "passed", "held": "was held, undecided"}.get(outcome, "did not pass")
-    because = "".join(f"\n- {escaped(reason)}" for reason in gate.get("because", []))
+    passed = {"passed": "passed", "held": "was held, undecided"}.get(gate.outcome, "did not pass")
+    because = "".join(f"\n- {escaped(reason)}" for reason in gate.because)
     rows = [
-        (check.get("name", ""), check.get("metric", ""), *(figure(check.get(key)) for key in COMPARED), said(check))
-        for check in gate.get("checks", [])
+        (check.name, check.metric, *(figure(getattr(check, key)) for key in COMPARED), said(check))
+        for check in gate.checks
     ]
-    text = f"Compared with release {escaped(gate.get('against', ''))}, it {passed}." + (
-        f"\n{because}" if because else ""
-    )
+    text = f"Compared with release {escaped(gate.against)}, it {passed}." + (f"\n{because}" if because else "")
     return "\n\n".join(part for part in (text, table(GATE_COLUMNS, rows)) if part)
 
 
@@ -179,16 +176,17 @@ def figure(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def said(check: dict[str, Any]) -> str:
+def said(check: Check) -> str:
     """The outcome of one check."""
-    return "passed" if check.get("passed") else "undecided" if check.get("outcome") == "undecided" else "failed"
+    return "passed" if check.passed else "undecided" if check.outcome == "undecided" else "failed"
 
 
-def lineage_text(earlier: Sequence[Update], update: Update) -> str:
+def lineage_text(earlier: Sequence[Entry], update: UpdateRecord) -> str:
     """The updates up to this one."""
+    facts = [*((one.id, one.state, one.facts) for one in earlier), (update.id, update.state, update.facts(0))]
     rows = [
-        (one.id, ", ".join(one.datasets) or "none", f"{one.position:,}", one.state, one.weights["release"])
-        for one in [*earlier, update]
+        (name, ", ".join(one.datasets) or "none", f"{one.position:,}", state, one.weights.release)
+        for name, state, one in facts
     ]
     return table(("update", "new datasets", "tokens so far", "state", "digest of the release's weights"), rows)
 

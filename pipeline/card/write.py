@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.card import text
 from pipeline.card.settings import UNKNOWN, CardSettings
-from pipeline.lineage import Update
+from pipeline.record import Entry, UpdateRecord
 from pipeline.workspace import Workspace
 from stages import ingest
 from stages.storage import Folder
@@ -25,30 +25,31 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 HUB_CACHE = re.compile(r"(^|/)models--(?P<org>[\w.-]+?)--(?P<name>[\w.-]+)(/|$)")
 
 
-def write_card(making: "Making", done: Update) -> None:
+def write_card(making: "Making", done: UpdateRecord) -> None:
     """Leave the card beside the release's weights, which are on disk and digested by then."""
     recipe = making.recipe
     imported = recipe.model.path is not None
-    card = make_card(making.workspace, making.lineage.updates, done, recipe.card, imported)
+    card = make_card(making.workspace, making.lineage.entries, done, recipe.card, imported)
     (making.folder / "release" / "model").write(CARD, card.encode())
 
 
 def make_card(
-    workspace: Workspace, updates: Sequence[Update], update: Update, settings: CardSettings, imported: bool
+    workspace: Workspace, entries: Sequence[Entry], update: UpdateRecord, settings: CardSettings, imported: bool
 ) -> str:
-    """The card of an update's release; ``updates`` are those before it, of which it builds on some."""
+    """The card of an update's release; ``entries`` has the updates before it, of which it builds on some."""
     from huggingface_hub import ModelCardData
 
-    earlier = parents(updates, update)
+    earlier = parents(entries, update)
     if imported:
-        settings = with_origin(settings, workspace, [*earlier, update][0])
+        settings = with_origin(settings, workspace, (earlier[0] if earlier else update).id)
     name = settings.name or f"{workspace.folder.name} {update.id}"
+    datasets = [*(name for one in earlier for name in one.facts.datasets), *update.datasets]
     tags = ["rewarm", "continual-pretraining", *(["imported-base"] if imported else []), *settings.tags]
     data = ModelCardData(
         license=settings.license,
         license_name=settings.license_name,
         license_link=settings.license_link,
-        language=list(settings.language) or languages(workspace, [*earlier, update]) or None,
+        language=list(settings.language) or languages(workspace, datasets) or None,
         base_model=settings.base_model,
         library_name="transformers",
         pipeline_tag="text-generation",
@@ -60,14 +61,14 @@ def make_card(
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def with_origin(settings: CardSettings, workspace: Workspace, base: Update) -> CardSettings:
+def with_origin(settings: CardSettings, workspace: Workspace, base: str) -> CardSettings:
     """The settings, with the licence and the name of the imported base where they leave them open.
 
     Both come from the card that the base brought with it, the name also from the hub's cache that it was read from:
     ``…/models--ORG--NAME/snapshots/…``.
     """
     found: dict[str, str] = {}
-    said = card_data(workspace.update(base.id) / "trunk" / "model")
+    said = card_data(workspace.update(base) / "trunk" / "model")
     if settings.license == UNKNOWN:
         licence = {name: said.get(name) for name in ("license", "license_name", "license_link")}
         found |= {name: value for name, value in licence.items() if isinstance(value, str)}
@@ -96,19 +97,22 @@ def hub_id(workspace: Workspace) -> str | None:
     return f"{found['org']}/{found['name']}" if found else None
 
 
-def parents(updates: Sequence[Update], update: Update) -> list[Update]:
-    """The updates whose trunks led to this one, the base first."""
-    found: list[Update] = []
-    while updates := [one for one in updates if one.number < update.number]:
-        update = next((one for one in updates if one.id == update.follows), updates[-1])
-        found.append(update)
+def parents(entries: Sequence[Entry], update: UpdateRecord) -> list[Entry]:
+    """The updates whose trunks led to this one, the base first; those that came after it are left out."""
+    places = {one.id: place for place, one in enumerate(entries)}
+    before = [place for place, one in enumerate(entries) if one.number < update.number]
+    place, follows, found = len(before), update.follows, list[Entry]()
+    while place:
+        place = places.get(follows, place - 1) if follows is not None else place - 1
+        found.append(entries[place])
+        follows = entries[place].facts.follows
     return found[::-1]
 
 
-def languages(workspace: Workspace, updates: Sequence[Update]) -> list[str]:
+def languages(workspace: Workspace, datasets: Sequence[str]) -> list[str]:
     """Languages of the lineage's training documents, the commonest first."""
     counts: Counter[str] = Counter()
-    for name in dict.fromkeys(name for update in updates for name in update.datasets):
+    for name in dict.fromkeys(datasets):
         folder = workspace.dataset(name)
         if folder.exists(ingest.ACCOUNT):
             counts.update(folder.read_json(ingest.ACCOUNT)["languages"])
@@ -117,7 +121,7 @@ def languages(workspace: Workspace, updates: Sequence[Update]) -> list[str]:
     return [name for name in common if LANGUAGE.fullmatch(name) and name != "und"]
 
 
-def results(update: Update) -> "list[EvalResult]":
+def results(update: UpdateRecord) -> "list[EvalResult]":
     """Losses on every dataset's validation split, and lm-eval's scores, as the hub's model-index."""
     found = []
     for name, loss in update.losses.get("release", {}).items():

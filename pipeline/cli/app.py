@@ -25,7 +25,9 @@ from pipeline.failure import (
     failure_of,
     keep,
 )
-from pipeline.terminal import echo, lineage_table, removal_lines, result_console, seconds_table
+from pipeline.summary import Status
+from pipeline.summary_tables import lineage_table, lines_of, seconds_table
+from pipeline.terminal import echo, result_console
 from stages.errors import StageError
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
@@ -41,17 +43,15 @@ app = typer.Typer(
 )
 
 
-def show(found: dict[str, Any] | None, dry_run: bool) -> None:
+def show(found: Status | dict[str, Any]) -> None:
     """Print a lineage as tables; what a dry run found as JSON."""
-    if found is None:
-        return
-    if dry_run:
+    if not isinstance(found, Status):
         print_json(found)
         return
     console = result_console()
     console.print(lineage_table(found))
     console.print(seconds_table(found))
-    for line in removal_lines(found):
+    for line in lines_of(found):
         console.print(line, markup=False)
 
 

@@ -16,7 +16,7 @@ from stages.errors import StageError, UsageError
 
 def update_names(context: typer.Context, incomplete: str) -> list[str]:
     """Ids of finished updates."""
-    return _of_workspace(context, incomplete, lambda found: [update.id for update in Lineage(found).updates])
+    return _of_workspace(context, incomplete, lambda found: [update.id for update in Lineage(found).entries])
 
 
 def dataset_names(context: typer.Context, incomplete: str) -> list[str]:

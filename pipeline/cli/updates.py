@@ -11,10 +11,11 @@ from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import recipe_names
 from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
 from pipeline.gate.view import verdict_lines
-from pipeline.lineage import REFUSED, UNDECIDED
 from pipeline.planner.view import plan_view
+from pipeline.record import REFUSED, UNDECIDED
 from pipeline.study import BASELINES, EARLY_STOP, Options
 from pipeline.study import table as study_table
+from pipeline.summary import Status
 from pipeline.terminal import Terminal, echo, result_console
 from stages.errors import RefusedError, RewarmError, UndecidedError, UsageError
 
@@ -51,7 +52,7 @@ def init(
     The recipe stays with the workspace; updates follow it. Killed at any moment, the same command goes on.
     """
     with Terminal() as terminal:
-        show(actions.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal), dry_run)
+        show(actions.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -66,16 +67,16 @@ def update(
     """
     with Terminal() as terminal:
         found = actions.update(workspace, data or [], sets or [], dry_run, terminal)
-    show(found, dry_run)
-    if dry_run:
+    show(found)
+    if not isinstance(found, Status):
         return
     name = "+".join(parse_data(data or []))
-    done = next(one for one in found["updates"] if one["arrival"] == name)
-    for line in verdict_lines(done["gate"], done["id"]):
+    done = next(one for one in found.updates if one.arrival == name)
+    for line in verdict_lines(done.gate, done.id):
         echo(line)
-    if done["state"] in ENDS:
-        kind, told = ENDS[done["state"]]
-        raise kind(f"{done['id']}: {told}")
+    if done.state in ENDS:
+        kind, told = ENDS[done.state]
+        raise kind(f"{done.id}: {told}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -193,6 +194,6 @@ def demo(
 ) -> None:
     """Pre-train a small model on real text and take in two arrivals: no download, no GPU, some minutes on two cores."""
     with Terminal() as terminal:
-        found = actions.demo(directory, sets or [], terminal)
-    show(found, dry_run=False)
-    echo(f"\nreport: {found['report']}")
+        found, page = actions.demo(directory, sets or [], terminal)
+    show(found)
+    echo(f"\nreport: {page}")

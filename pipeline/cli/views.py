@@ -31,6 +31,7 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it live, with the run that is under way, until Ctrl-C.")
     ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every update, not the last 20 alone.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the lineage: losses, forgetting, tokens and releases; and where a run of an update stands."""
@@ -38,18 +39,18 @@ def status(
     if watch:
         if as_json:
             raise UsageError("--watch shows, --json prints once: give one of them")
-        run_view.watch(opened, lambda: actions.status(workspace), result_console())
+        run_view.watch(opened, lambda: actions.status(workspace, everything), result_console())
         return
-    found, at = actions.status(workspace), time.time()
+    found, at = actions.status(workspace, everything), time.time()
     try:
         standing = read_standing(opened.folder)
     except DamagedError as error:  # it tells of a run alone; the lineage is shown all the same
         echo(f"rewarm: {message(str(error))}", err=True)
         standing = None
     if as_json:
-        print_json({**found, "run": run_view.run_record(standing, at)})
+        print_json({**found.to_json(), "run": run_view.run_record(standing, at)})
         return
-    show(found, dry_run=False)
+    show(found)
     if standing is not None and standing.state != DONE:
         result_console().print(run_view.run_line(standing, at), markup=False)
 

@@ -11,8 +11,8 @@ from pipeline.gate.sites import read_sites
 from pipeline.gate.statistics import Estimate, above_chance
 from pipeline.gate.verdict import LOSS_METRIC, ORDER_METRIC, Comparison, Role, Verdict, decide
 from pipeline.learning import conditions, measure
-from pipeline.lineage import Update
 from pipeline.making import Making
+from pipeline.record import UpdateRecord
 from pipeline.recorded import refuse_changed
 from stages import evaluate
 from stages.evaluate.orders import NUM_ORDERS
@@ -46,7 +46,7 @@ def run_gate(making: Making) -> Verdict | None:
 class Gate:
     """Where the measurements of the models are; what cannot be compared is noted."""
 
-    def __init__(self, making: Making, current: Update) -> None:
+    def __init__(self, making: Making, current: UpdateRecord) -> None:
         self.making, self.current = making, current
         self.notes: list[str] = []
         self.candidate = making.folder / "evaluation"
@@ -113,11 +113,11 @@ class Gate:
         )
         return f"its validation split has too few tokens for a loss, so it was not compared ({settle})"
 
-    def _model(self, update: Update) -> Folder:
+    def _model(self, update: UpdateRecord) -> Folder:
         """A release."""
         return self.making.workspace.update(update.id) / "release" / "model"
 
-    def _measure(self, update: Update, names: list[str]) -> Folder:
+    def _measure(self, update: UpdateRecord, names: list[str]) -> Folder:
         """Evaluate an earlier release on datasets, and on the tasks that are generated from them."""
         making, out = self.making, self.candidate / f"against-{update.id}"
         settings = making.recipe.evaluate.model_copy(update={"tasks": ()})
@@ -127,7 +127,7 @@ class Gate:
             evaluate.EvaluateOutcome,
             out,
             conditions(making, settings),
-            {"release": update.weights["release"], "datasets": names},
+            {"release": update.weights.release, "datasets": names},
         )
         return out
 
@@ -171,7 +171,7 @@ class Gate:
         for update, names in again.items():
             yield from self._best_again(self.making.lineage.find(update), names)
 
-    def _best(self, dataset: str) -> Update | None:
+    def _best(self, dataset: str) -> UpdateRecord | None:
         """The release of least loss on a dataset among all that were ever current; None if that is the current one."""
         lineage = self.making.lineage
         ever = {entry["update"] for entry in lineage.history}
@@ -180,7 +180,7 @@ class Gate:
         least = min(known, key=lambda name: known[name], default=self.current.id)
         return None if least == self.current.id else lineage.find(least)
 
-    def _best_again(self, best: Update, names: list[str]) -> Iterator[Comparison]:
+    def _best_again(self, best: UpdateRecord, names: list[str]) -> Iterator[Comparison]:
         """The best release, measured as the candidate was; it was measured otherwise when it was made."""
         gone = not self._model(best).exists()
         because = f"{self._model(best)}, the best release so far, is not there to be measured under these settings"

@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from pipeline.lineage import RELEASED, Lineage, Update
+from pipeline.lineage import Lineage
 from pipeline.monitoring.arrivals import ArrivalReport
+from pipeline.record import RELEASED, UpdateRecord
 from pipeline.workspace import Workspace
 from stages.errors import StageError, UsageError
 from stages.metrics import Reporter
@@ -90,13 +91,13 @@ class WorkspaceReport:
             for update in lineage.updates[-UPDATES:]:
                 self._update(update, update.id == lineage.release)
 
-    def _update(self, update: Update, current: bool) -> None:
+    def _update(self, update: UpdateRecord, current: bool) -> None:
         finished = datetime.fromisoformat(update.finished).timestamp()
         self.metrics.set("rewarm_update_finished_timestamp_seconds", finished, update=update.id)
         self.metrics.set("rewarm_release_current", current, update=update.id)
         self.metrics.set("rewarm_gate_accepted", update.state == RELEASED, update=update.id)
-        verdict = update.gate or {"checks": []}
-        failed = sum(not check["passed"] and check.get("outcome") != "undecided" for check in verdict["checks"])
+        checks = update.gate.checks if update.gate else []
+        failed = sum(not check.passed and check.outcome != "undecided" for check in checks)
         self.metrics.set("rewarm_gate_failed_checks", failed, update=update.id)
         for dataset, loss in update.losses.get("release", {}).items():
             self.metrics.set("rewarm_release_loss_nats", loss, update=update.id, dataset=dataset)

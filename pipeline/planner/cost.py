@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from pipeline.lineage import Update
+from pydantic import TypeAdapter
+
 from pipeline.planner.settings import CostSettings
+from pipeline.record import Cost, Plan, UpdateRecord
 from stages.mixture import MAX_DENOMINATOR, steps_for
 
 START_SECONDS = 60.0  # of what training takes beside its steps, so much is the start of workers; the rest grows
 CHECKPOINT_BYTES = 16  # a parameter: weights and their fp32 copy (4 + 4, at most), Adam's two moments (8)
 HOUR, GIGABYTE = 3600.0, 1e9
+PLANS = TypeAdapter(Plan)
 COMPARED = ("tokens", "steps", "seconds", "hours", "cost", "currency")
 
 
@@ -208,24 +211,14 @@ def storage(
     return {**parts, "lasting": lasting, "checkpoints": checkpoints, "per_month": month}
 
 
-def planned_and_actual(plan: Mapping[str, Any], update: Update, settings: CostSettings) -> dict[str, Any]:
-    """What an update's record keeps of its plan: why, what was predicted, and the same of what it took.
+def plan_kept(plan: Mapping[str, Any]) -> Plan:
+    """What an update's record keeps of its plan: why, and what was predicted."""
+    kept = {name: plan[name] for name in ("shift", "choices", "retrain")}
+    return PLANS.validate_python({**kept, "predicted": {name: plan[name] for name in COMPARED}})
 
-    An update that was killed and went on counts the seconds of each stage's last run alone.
-    """
+
+def cost_of(update: UpdateRecord, settings: CostSettings) -> Cost:
+    """What an update took, all attempts of its steps together, by the workers of its training."""
     hours = sum(update.seconds.values()) / HOUR
-    workers = update.train["world_size"]
-    return {
-        "shift": plan["shift"],
-        "choices": plan["choices"],
-        "retrain": plan["retrain"],
-        "predicted": {name: plan[name] for name in COMPARED},
-        "actual": {
-            "tokens": {name: update.tokens[name] for name in ("new", "replayed", "annealed")},
-            "steps": update.train["steps"],
-            "seconds": update.seconds,
-            "hours": hours,
-            "cost": price(hours, workers, settings),
-            "currency": settings.currency,
-        },
-    }
+    workers = update.train.world_size if update.train else 0
+    return Cost(hours, price(hours, workers, settings), settings.currency)

@@ -13,11 +13,12 @@ from math import prod
 from typing import Any
 
 from pipeline.config import Recipe, apply_settings
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
 from pipeline.making import evaluation_places
 from pipeline.planner.choices import Choice, Situation, base_choices, choose
 from pipeline.planner.cost import Forecast, History, Work, forecast, retraining, storage
 from pipeline.planner.survey import Survey, survey
+from pipeline.record import Training, UpdateRecord
 from stages.errors import UsageError
 from stages.ingest import InputFile
 from stages.ingest.removals import describe
@@ -113,8 +114,9 @@ def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, 
     assert lineage.head is not None
     amount, workers = found.amount, recipe.train.num_workers
     gpus, _ = evaluation_places(recipe)
-    imported = not lineage.updates[0].schedule
-    validation = sum(update.data[name]["tokenize"]["validation_tokens"] for name, update in lineage.datasets().items())
+    imported = not lineage.entries[0].facts.schedule
+    brought = {name: lineage.read(entry.id).data[name] for name, entry in lineage.datasets().items()}
+    validation = sum(part.tokenize.validation_tokens for part in brought.values())
     work = Work(
         tokens=amount.tokens,
         text_bytes=amount.text_bytes,
@@ -149,10 +151,10 @@ def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, 
 
 def situation(lineage: Lineage, recipe: Recipe) -> Situation:
     """What the rules need to know of the lineage."""
-    trained = [update for update in lineage.learned if update.schedule]
+    trained = [entry for entry in lineage.learned if entry.facts.schedule]
     return Situation(
         has_data=bool(lineage.datasets()),
-        follows=trained[-1].schedule["kind"] if trained else None,
+        follows=trained[-1].facts.schedule if trained else None,
         budget=recipe.budget.update_tokens,
         anneal_share=recipe.anneal.share,
     )
@@ -160,27 +162,28 @@ def situation(lineage: Lineage, recipe: Recipe) -> Situation:
 
 def history(lineage: Lineage) -> History | None:
     """What the last trained update measured."""
-    trained = [update for update in lineage.learned if update.schedule]
+    learned = lineage.learned
+    trained = [place for place, entry in enumerate(learned) if entry.facts.schedule]
     if not trained:
         return None
-    last = trained[-1]
-    measured = lineage.learned[: lineage.learned.index(last) + 1]
+    measured = [lineage.read(entry.id) for entry in learned[: trained[-1] + 1]]
+    last, train = measured[-1], measured[-1].train or Training()
     return History(
         update=last.id,
-        tokens=last.tokens["new"] + last.tokens["replayed"],
-        steps=last.train["steps"],
-        annealed=last.tokens["annealed"],
-        tokens_per_second=last.train["tokens_per_second"],
-        world_size=last.train["world_size"],
+        tokens=last.tokens.new + last.tokens.replayed,
+        steps=train.steps,
+        annealed=last.tokens.annealed,
+        tokens_per_second=train.tokens_per_second,
+        world_size=train.world_size,
         seconds=last.seconds,
-        text_bytes=sum(part["ingest"]["num_bytes"] + part["ingest"]["validation_bytes"] for part in last.data.values()),
+        text_bytes=sum(part.ingest.num_bytes + part.ingest.validation_bytes for part in last.data.values()),
         validation_tokens=sum(validation_tokens(update) for update in measured),
     )
 
 
-def validation_tokens(update: Update) -> int:
+def validation_tokens(update: UpdateRecord) -> int:
     """Tokens of the validation splits that were new in an update."""
-    return sum(part["tokenize"]["validation_tokens"] for part in update.data.values())
+    return sum(part.tokenize.validation_tokens for part in update.data.values())
 
 
 def weigh(model: Folder) -> tuple[int, int]:
@@ -229,7 +232,7 @@ def settle(
         return recipe, stored
     if stored is not None:
         return resolve(recipe, {name: Choice(**choice) for name, choice in stored["choices"].items()}), stored
-    if not lineage.updates:
+    if not lineage.entries:
         return resolve(recipe, base_choices()), None
     plan = make_plan(lineage, inputs, recipe, None, progress)
     for name in left_open(recipe):

@@ -342,10 +342,8 @@ def references(
     weights: Mapping[str, int],
 ) -> list[Reference]:
     """Each earlier dataset, and where there are several all of them together by their tokens, beside the arrival."""
-    losses, bits = (
-        getattr(lineage.head, measure).get("trunk", {}) if lineage.head else {}
-        for measure in ("losses", "bits_per_byte")
-    )
+    head = lineage.read(lineage.head.id) if lineage.head else None
+    losses, bits = (head.losses.get("trunk", {}), head.bits_per_byte.get("trunk", {})) if head else ({}, {})
     mixtures = {name: {name: 1.0} for name in counts}
     if len(counts) > 1:
         mixtures["all earlier data"] = {name: float(weights[name]) for name in counts}

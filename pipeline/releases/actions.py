@@ -8,7 +8,8 @@ from pipeline.actions import write_report
 from pipeline.base import recipe_of
 from pipeline.card.write import CARD, make_card
 from pipeline.convert import convert as run_convert
-from pipeline.lineage import REFUSED, UNDECIDED, Lineage, Update
+from pipeline.lineage import Lineage
+from pipeline.record import REFUSED, UNDECIDED, UpdateRecord
 from pipeline.releases.leftovers import find_leftovers
 from pipeline.releases.prune import find_prunable, refuse_damaged_records
 from pipeline.releases.prune import prune as run_prune
@@ -55,16 +56,16 @@ def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[
         return moved(before, now, because, dry_run, "")
 
 
-def check_release(workspace: Workspace, update: Update, terminal: Terminal) -> None:
+def check_release(workspace: Workspace, update: UpdateRecord, terminal: Terminal) -> None:
     """Refuse a release whose weights are pruned, missing or damaged."""
     require_weights(workspace, update.id)
     terminal.note(f"checking the weights of {update.id}")
     refuse_damaged(workspace, update)
 
 
-def why(update: Update) -> str:
+def why(update: UpdateRecord) -> str:
     """Why the gate refused or held an update; empty if it did not."""
-    reasons: list[str] = update.gate.get("because", [])
+    reasons = update.gate.because if update.gate else []
     return "; ".join(reasons) or "it gave no reason" if update.state in STATES else ""
 
 
@@ -142,10 +143,10 @@ def push(
     return {**planned, **send(parcel, target, said, terminal)}
 
 
-def card_of(lineage: Lineage, update: Update) -> str:
+def card_of(lineage: Lineage, update: UpdateRecord) -> str:
     """The card that the release carries, or, for one made without, the one it would carry."""
     model = lineage.workspace.update(update.id) / "release" / "model"
     if model.exists(CARD):
         return model.read(CARD).decode()
     recipe = recipe_of(lineage.workspace)
-    return make_card(lineage.workspace, lineage.updates, update, recipe.card, recipe.model.path is not None)
+    return make_card(lineage.workspace, lineage.entries, update, recipe.card, recipe.model.path is not None)

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from pipeline.handover import OPTIMIZER
-from pipeline.lineage import HELD_BACK, PLAN, UPDATE, Lineage, Update, read_plan
+from pipeline.lineage import PLAN, UPDATE, Lineage, read_plan
+from pipeline.record import HELD_BACK, Entry
 from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.workspace import Workspace
 from stages import distill, train
@@ -72,7 +73,7 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
             because = "neither begun nor finished: what a dropped update left"
             yield leftover(workspace, f"updates/{name}", "update", because)
     starts = {update.id for update in next_starts(lineage)}
-    for update in lineage.updates:
+    for update in lineage.entries:
         place, finished = f"updates/{update.id}", f"{update.id} is finished"
         for path, kind, because in (
             (f"{place}/checkpoints", "checkpoints", finished),
@@ -88,13 +89,13 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
                     yield leftover(workspace, f"{place}/{part}/model/{name}", "weights", "pruning was stopped here")
 
 
-def next_starts(lineage: Lineage) -> list[Update]:
+def next_starts(lineage: Lineage) -> list[Entry]:
     """The updates whose trunk the next one can start from, whatever the trunk policy says by then.
 
     The last update; and where that one was refused or is undecided, also those before it, up to one that was released.
     """
     found = []
-    for update in reversed(lineage.updates):
+    for update in reversed(lineage.entries):
         found.append(update)
         if update.state not in HELD_BACK:
             break

@@ -76,7 +76,7 @@ def refuse_damaged_records(workspace: Workspace) -> None:
 def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
     """What can go while the last ``keep`` releases stay, the current one always."""
     found = Prunable(kept=needed(lineage, keep))
-    for update in lineage.updates:
+    for update in lineage.entries:
         folder = lineage.workspace.update(update.id)
         for part in ("trunk", "release"):
             model = folder / part / "model"
@@ -85,8 +85,8 @@ def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
                 size = sum(map(model.size, files))
                 found.weights.append(Weights(update.id, part, tuple(files), size))
     found.leftovers = [one for one in find_leftovers(lineage) if one.prunable]
-    if lineage.updates:
-        place = f"updates/{lineage.updates[0].id}/initial/model"
+    if lineage.entries:
+        place = f"updates/{lineage.entries[0].id}/initial/model"
         found.leftovers += [
             leftover(lineage.workspace, f"{place}/{name}", "initial weights", "the base is finished")
             for name in weight_files(lineage.workspace.folder / place)
@@ -99,8 +99,8 @@ def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
 def needed(lineage: Lineage, keep: int) -> dict[str, str]:
     """Weights that must stay, as ``update/part``, and why."""
     found: dict[str, str] = {}
-    if lineage.updates:
-        found[f"{lineage.updates[0].id}/trunk"] = "the base: select.model=base ranks documents by it"
+    if lineage.entries:
+        found[f"{lineage.entries[0].id}/trunk"] = "the base: select.model=base ranks documents by it"
     for update in next_starts(lineage):
         found[f"{update.id}/trunk"] = "the next update can start from it, and is held to it (train.kl_weight)"
         found.setdefault(f"{update.id}/release", "the newest releases, promoted or refused")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.report.record import CurvePoint, UpdateRecord
+from pipeline.report.record import CurvePoint, UpdateShown
 
 Point = tuple[float, float]
 """(tokens of the lineage, value)."""
@@ -16,12 +16,12 @@ MAX_POINTS = 2000
 """Of one trace; more than a screen can show."""
 
 
-def trunks(updates: Sequence[UpdateRecord], read: Callable[[CurvePoint], float]) -> list[Line]:
+def trunks(updates: Sequence[UpdateShown], read: Callable[[CurvePoint], float]) -> list[Line]:
     """The trunk of each update, one line each, empty where nothing was trained."""
     return [[(float(point.tokens), read(point)) for point in update.curve if not point.is_anneal] for update in updates]
 
 
-def branches(updates: Sequence[UpdateRecord], read: Callable[[CurvePoint], float]) -> list[Line]:
+def branches(updates: Sequence[UpdateShown], read: Callable[[CurvePoint], float]) -> list[Line]:
     """The anneal branch of each update, from the last point of its trunk; empty where there is none."""
     lines: list[Line] = []
     for update, trunk in zip(updates, trunks(updates, read), strict=True):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.report import formats
 from pipeline.report.curves import Line, branches, downsample, join, smooth, trunks
-from pipeline.report.record import CurvePoint, UpdateRecord, ValidationPoint, WorkspaceRecord
+from pipeline.report.record import CurvePoint, UpdateShown, ValidationPoint, WorkspaceRecord
 
 Style = Literal["solid", "dashed", "faint", "hatched"]
 
@@ -68,7 +68,7 @@ def workspace_figures(record: WorkspaceRecord) -> list[Figure]:
     ]
 
 
-def update_figures(record: WorkspaceRecord, update: UpdateRecord) -> list[Figure]:
+def update_figures(record: WorkspaceRecord, update: UpdateShown) -> list[Figure]:
     """The plots of one update; its datasets have the colours that they have over the lineage."""
     alone = replace(record, updates=[update])
     return [
@@ -106,7 +106,7 @@ def validation_loss(record: WorkspaceRecord) -> Figure:
     return _over_tokens(record, "validation-loss", summary, "Validation loss (nats per token)", traces)
 
 
-def stability_gap(record: WorkspaceRecord, update: UpdateRecord) -> Figure:
+def stability_gap(record: WorkspaceRecord, update: UpdateShown) -> Figure:
     """Each dataset's validation loss minus that at the update's start; a base has no gap.
 
     Over the tokens since the start, logarithmic, as the looks are: the gap lies in an update's first steps.
@@ -154,12 +154,12 @@ def gradient_norm(record: WorkspaceRecord) -> Figure:
 
 def token_account(record: WorkspaceRecord) -> Figure:
     """Tokens read by each update: new, replayed of each earlier dataset, annealed."""
-    counted = [update for update in record.updates if update.tokens is not None]
+    counted = [update for update in record.updates if update.tokens.planned]
     bars: dict[str, list[float]] = {"New": [], "Annealed": [], "Replayed, not itemised": []}
     names = dataset_names(record)
     replayed: dict[str, list[float]] = {name: [] for name in names}
     for update in counted:
-        tokens, parts = update.tokens, update.replay.by_dataset if update.replay else {}
+        tokens, parts = update.tokens, update.replay.parts
         assert tokens is not None
         for name in names:
             replayed[name].append(parts[name].tokens if name in parts else 0)
@@ -214,8 +214,7 @@ def dataset_names(record: WorkspaceRecord) -> list[str]:
             names |= dict.fromkeys(losses)
         for point in update.validation:
             names |= dict.fromkeys(point.losses)
-        if update.replay:
-            names |= dict.fromkeys(update.replay.by_dataset)
+        names |= dict.fromkeys(update.replay.parts)
     return list(names)
 
 
@@ -242,7 +241,7 @@ def _loss_on(name: str) -> Callable[[ValidationPoint], float | None]:
 
 
 def _validation_lines(
-    updates: Sequence[UpdateRecord], read: Callable[[ValidationPoint], float | None], *, anneal: bool
+    updates: Sequence[UpdateShown], read: Callable[[ValidationPoint], float | None], *, anneal: bool
 ) -> list[Line]:
     return [
         [

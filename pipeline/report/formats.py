@@ -2,6 +2,8 @@
 
 import math
 
+from pipeline.gate.verdict import Check
+
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"
 MISSING = "–"
@@ -102,6 +104,11 @@ def setting(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10_000:
         return exact(value)
     return str(value)
+
+
+def result(check: Check) -> str:
+    """How a check of the gate ended: ``passed``, ``failed`` or ``undecided``."""
+    return "undecided" if check.outcome == "undecided" else "passed" if check.passed else "failed"
 
 
 def size(value: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.report.record import UpdateRecord, WorkspaceRecord
+from pipeline.report.record import UpdateShown, WorkspaceRecord
 
 LANE, FIRST, NODE = 22, 14, 30
 """Pixels: between lanes, of the first lane from the left, and of the nodes from the top of their row."""
@@ -39,7 +39,7 @@ class Stroke:
 class Row:
     """One update."""
 
-    update: UpdateRecord
+    update: UpdateShown
     strokes: list[Stroke]
     node: int
     """Where the trunk's end stands, from the left."""
@@ -139,7 +139,7 @@ def _promotions(promoted: Sequence[int], rail: int, strokes: list[list[Stroke]])
             strokes[row].append(Stroke("rail", rail) if after > before else Stroke("back", side))
 
 
-def _mark(record: WorkspaceRecord, update: UpdateRecord, promoted: bool) -> Mark:
+def _mark(record: WorkspaceRecord, update: UpdateShown, promoted: bool) -> Mark:
     if update.id == record.release:
         return "current"
     if update.state == "unfinished":
@@ -151,7 +151,7 @@ def _mark(record: WorkspaceRecord, update: UpdateRecord, promoted: bool) -> Mark
     return "undecided" if update.state == "undecided" else "kept"
 
 
-def _summary(update: UpdateRecord, mark: Mark) -> str:
+def _summary(update: UpdateShown, mark: Mark) -> str:
     begun = f"Its trunk goes on from {update.start}." if update.start else "The base."
     became = {
         "current": "Its release is the current one.",

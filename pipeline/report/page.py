@@ -24,7 +24,7 @@ from plotly.offline import get_plotlyjs
 from pipeline.report import formats, tables
 from pipeline.report.figures import Figure, dataset_names, stages, update_figures, workspace_figures
 from pipeline.report.lineage_graph import graph
-from pipeline.report.record import UpdateRecord, WorkspaceRecord
+from pipeline.report.record import UpdateShown, WorkspaceRecord
 
 INDEX = "index.html"
 HERE = Path(__file__).parent
@@ -40,6 +40,7 @@ FILTERS = (
     formats.duration,
     formats.probability,
     formats.setting,
+    formats.result,
 )
 
 
@@ -83,10 +84,11 @@ def _index_page(record: WorkspaceRecord) -> str:
         stages=stages(record),
         homes={name: update.id for update in finished for name in update.arrivals},
         outcome=lambda update: tables.outcome(record, update),
+        compared=tables.compared,
     )
 
 
-def _update_page(record: WorkspaceRecord, finished: Sequence[UpdateRecord], place: int) -> str:
+def _update_page(record: WorkspaceRecord, finished: Sequence[UpdateShown], place: int) -> str:
     update = finished[place]
     before = update.gate.against if update.gate else update.start
     measured = tables.measured([other for other in finished if other.id in (before, update.id)])
@@ -103,6 +105,7 @@ def _update_page(record: WorkspaceRecord, finished: Sequence[UpdateRecord], plac
         measured=measured,
         scores=tables.scores(measured) if update.lm_eval else [],
         promotions=[entry for entry in record.history if entry.update == update.id],
+        compared=tables.compared(update),
         texts=[dataset for dataset in record.datasets if dataset.text and dataset.name in update.arrivals],
         lengths=tables.lengths,
         qualities=tables.qualities,

@@ -1,12 +1,12 @@
-"""What the report is made from: plain records, built from the lineage, with the units of every field."""
+"""What the report is made from: the updates' records, and beside them curves, stages and the accounts of ingest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-State = Literal["released", "refused", "undecided", "unfinished"]
-"""``refused``: finished, but its release did not pass the gate; it is kept to be looked at. ``undecided``: finished,
-and the gate could not see enough to decide; its release is held for a person."""
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from pipeline.record import DatasetPart, UpdateRecord
 
 
 @dataclass(frozen=True)
@@ -32,96 +32,13 @@ class TextRecord:
 
 
 @dataclass(frozen=True)
-class DatasetRecord:
-    """One dataset of the workspace, as ingested."""
+class DatasetShown:
+    """One dataset of the workspace, as its update recorded it."""
 
     name: str
-    documents: int
-    """Documents to train on: neither validation, duplicates nor quarantine."""
-    tokens: int
-    """Tokens to train on."""
-    validation_documents: int
-    duplicates: int
-    """Documents dropped because they had been seen before, here or in an earlier arrival."""
-    quarantined: int
-    """Records that could not be read, and documents that a rule refused."""
+    part: DatasetPart
     text: TextRecord | None = None
-    """None where the model wrote it itself."""
-    removals: Sequence[str] = ()
-    """A sentence for each step of ingest that removed more than a tenth."""
-
-
-@dataclass(frozen=True)
-class TokenRecord:
-    """The tokens one update read. ``new`` and ``replayed`` make up the trunk, ``annealed`` the branch beside it."""
-
-    planned: int
-    """The trunk's budget: what ``new + replayed`` comes to when the update is finished."""
-    new: int = 0
-    replayed: int = 0
-    annealed: int = 0
-
-
-@dataclass(frozen=True)
-class ReplayPart:
-    """What was replayed of one earlier dataset."""
-
-    sequences: int
-    tokens: int
-    share: float
-    """Of all sequences of the update's trunk, 0 to 1."""
-
-
-@dataclass(frozen=True)
-class ReplayRecord:
-    """The account of replay."""
-
-    requested: float
-    """Share of the trunk's sequences, 0 to 1."""
-    achieved: float
-    source: str
-    """Where replay came from: earlier tokens, distilled ones …"""
-    by_dataset: Mapping[str, ReplayPart] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TrainRecord:
-    """How the trunk was trained."""
-
-    steps: int
-    world_size: int
-    tokens_per_second: float
-    resumed_from: Sequence[int] = ()
-    """The steps at which training went on from a checkpoint; empty when nothing interrupted it."""
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What an update takes: predicted by its plan, or in fact."""
-
-    new: int
-    replayed: int
-    annealed: int
-    """Tokens, like those before."""
-    steps: int
-    hours: float | None
-    """Of all stages; None where it could not be predicted."""
-    cost: float | None
-    """None without a price."""
-
-
-@dataclass(frozen=True)
-class PlanRecord:
-    """The plan of an update, for the settings that its recipe left open."""
-
-    strength: str
-    """``weak`` or ``strong``."""
-    because: Sequence[str]
-    choices: Mapping[str, tuple[object, str]]
-    """Value and reason of each setting."""
-    predicted: Taken
-    actual: Taken
-    currency: str
+    """None if the model wrote it itself."""
 
 
 @dataclass(frozen=True)
@@ -151,80 +68,6 @@ class ValidationPoint:
 
 
 @dataclass(frozen=True)
-class GapRecord:
-    """The stability gap of one dataset in one update; tokens from the update's start, losses in nats per token."""
-
-    depth: float
-    """The largest rise above the starting loss; 0 where it never rose."""
-    at_tokens: int
-    """Where the rise was largest."""
-    recovered_tokens: int | None
-    """The first look after that at which the loss was back at the start's, or below; None: never in this update."""
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class CheckRecord:
-    """One comparison of the gate: a candidate against the current release, on one dataset or task."""
-
-    kind: str
-    """``loss``, ``task``; ``best``: a loss against the best release so far; ``order``: the candidate against chance on
-    the order of the arrival's words."""
-    name: str
-    """The dataset's or the task's."""
-    metric: str
-    role: str
-    """``old``: known before this update; ``new``: of its arrival."""
-    candidate: float | None
-    current: float | None
-    change: float | None
-    """Candidate minus current, in the metric's own unit."""
-    limit: float | None
-    """How far it may go the wrong way (``order``: the least it must reach); None where nothing is asked."""
-    p: float | None
-    """Of the paired test; None where none was made."""
-    p_adjusted: float | None
-    """After the correction for the number of tests."""
-    n: int | None
-    """Pairs: documents or samples."""
-    passed: bool
-    because: str = ""
-    outcome: str = ""
-    """``passed``, ``refused`` or ``undecided``; empty in records made before a check could be undecided."""
-    detectable: float | None = None
-    """The minimum detectable effect, in the unit of the change; None where it was not recorded, or is not finite."""
-    units: int | None = None
-    """Independent units among the pairs: sites, documents or questions."""
-
-    @property
-    def result(self) -> str:
-        """``passed``, ``failed`` or ``undecided``."""
-        return "undecided" if self.outcome == "undecided" else "passed" if self.passed else "failed"
-
-
-@dataclass(frozen=True)
-class GateRecord:
-    """The gate's verdict on an update's release."""
-
-    passed: bool
-    against: str | None
-    """The id of the update whose release was current then."""
-    alpha: float | None
-    """The level of significance that adjusted p-values are held against."""
-    correction: str
-    because: Sequence[str] = ()
-    checks: Sequence[CheckRecord] = ()
-    outcome: str = ""
-    """``passed``, ``refused`` or ``held``; empty in records made before a release could be held."""
-
-    @property
-    def ruling(self) -> str:
-        """The outcome, also of such a record."""
-        return self.outcome or ("passed" if self.passed else "refused")
-
-
-@dataclass(frozen=True)
 class StageRecord:
     """One stage of an update as its manifest keeps it."""
 
@@ -249,61 +92,23 @@ class PromotionRecord:
     because: str = ""
 
 
-@dataclass(frozen=True)
-class UpdateRecord:
-    """One update of the lineage; the base is the first. Whatever has not happened yet stays at its default."""
+@pydantic_dataclass(frozen=True)
+class UpdateShown(UpdateRecord):
+    """The record of an update, with what its page draws beside it."""
 
-    id: str
-    """Such as ``0001-ml-docs``."""
-    arrival: str
-    """The name of the dataset that arrived."""
-    state: State
-    tokens: TokenRecord | None = None
-    """None for an imported model, which was trained elsewhere."""
-    schedule: Mapping[str, object] = field(default_factory=dict)
-    """kind, peak, minimum, …: shown as they are."""
-    replay: ReplayRecord | None = None
-    """None where there was nothing to replay: the base."""
-    losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """``{"trunk": {dataset: loss}, "release": {dataset: loss}}`` in nats per token."""
-    window_losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """As `losses`, but the mean of training's last looks at a part of the split: the papers' final loss."""
-    bits_per_byte: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """As `losses`, in bits per byte of UTF-8 text."""
-    forgetting: Mapping[str, float] = field(default_factory=dict)
-    """The release's loss minus that of the release before, in nats per token; positive: it forgot."""
-    gap: Mapping[str, GapRecord] = field(default_factory=dict)
-    """The stability gap of every dataset that was validated from the update's start on."""
-    lm_eval: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    """``{task: {metric: value, metric_stderr: standard error}}``; lm-eval's own ``acc,none`` keys are understood."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall time of each stage, in the order the stages ran."""
-    train: TrainRecord | None = None
-    plan: PlanRecord | None = None
-    """None where the recipe left nothing open."""
+    start: str | None = None
+    """The id of the update whose trunk this one started from; None for a base."""
     curve: Sequence[CurvePoint] = ()
     """In the order of the steps."""
     validation: Sequence[ValidationPoint] = ()
-    datasets: Sequence[str] = ()
-    """Those that were new here, where the arrival holds several; empty: `arrival` is the one."""
-    start: str | None = None
-    """The id of the update whose trunk this one started from; None for a base."""
-    gate: GateRecord | None = None
-    """None where there was nothing to compare with: a base."""
-    finished: str = ""
-    """ISO 8601; empty while it is not finished."""
-    parameters: int = 0
-    """Of the model."""
     stages: Sequence[StageRecord] = ()
     """In the order they were finished."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Of what went in and came out, by name: ``{"trunk": "90fa…", "arrival ml-docs": …}``."""
-    notes: Sequence[str] = ()
-    """What the stages had to say."""
 
     @property
     def arrivals(self) -> Sequence[str]:
-        """The datasets that arrived."""
+        """The datasets that arrived; of a model that was imported without any, its name."""
         return self.datasets or (self.arrival,)
 
 
@@ -317,9 +122,9 @@ class WorkspaceRecord:
     """The id of the update whose release is current; None before the first."""
     generated: str
     """ISO 8601 time at which the record was made."""
-    datasets: Sequence[DatasetRecord]
+    datasets: Sequence[DatasetShown]
     """In order of arrival."""
-    updates: Sequence[UpdateRecord]
+    updates: Sequence[UpdateShown]
     """In order of time, the base first."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the engines: ``{"torch": "2.13.0", …}``."""

@@ -1,12 +1,13 @@
 """The report's tables as rows ready to print: outcomes, totals, the forgetting matrix, lm-eval, data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.record import UpdateRecord
 from pipeline.report import formats
 from pipeline.report.figures import dataset_names
-from pipeline.report.record import TextRecord, UpdateRecord, WorkspaceRecord
+from pipeline.report.record import TextRecord, UpdateShown, WorkspaceRecord
 
 NORMAL_95 = 1.96
 """Standard errors either side that hold 95 % of a normal distribution."""
@@ -54,6 +55,23 @@ class Totals:
     seconds: float
     cost: dict[str, float]
     """By currency, as far as it is known."""
+    attempts: int
+    """How often updates were started, of those that counted it."""
+    failed: int
+    """How many of these attempts ended with an error or were killed."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an update takes: predicted by its plan, or in fact."""
+
+    tokens: Mapping[str, int]
+    """New, replayed, annealed."""
+    steps: int
+    hours: float | None
+    """Of all stages; None if it could not be predicted."""
+    price: float | None
+    """None without a price."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,7 @@ class ScoreRow:
     scores: list[Score | None]
 
 
-def outcome(record: WorkspaceRecord, update: UpdateRecord) -> Outcome:
+def outcome(record: WorkspaceRecord, update: UpdateShown) -> Outcome:
     """An update's release on every dataset, what it learnt, and what it forgot most."""
     cells = {name: cell for name, cell in _cells(record, update).items() if cell.loss is not None}
     learnt = [(name, change) for name in update.arrivals if (change := _learnt(update, name)) is not None]
@@ -85,7 +103,7 @@ def outcome(record: WorkspaceRecord, update: UpdateRecord) -> Outcome:
     return Outcome(cells, max(learnt, key=_worst, default=None), max(earlier, key=_worst, default=None))
 
 
-def _learnt(update: UpdateRecord, name: str) -> float | None:
+def _learnt(update: UpdateShown, name: str) -> float | None:
     """The change of an arrival's loss: against the release before, or on the trunk since the update's start."""
     if name in update.forgetting:
         return update.forgetting[name]
@@ -122,21 +140,42 @@ def notices(record: WorkspaceRecord) -> list[str]:
 
 def totals(record: WorkspaceRecord) -> Totals:
     """Tokens, wall time and cost of all updates."""
-    tokens = [update.tokens for update in record.updates if update.tokens]
+    tokens = [update.tokens for update in record.updates]
     cost: dict[str, float] = {}
     for update in record.updates:
-        if update.plan and update.plan.actual.cost is not None:
-            cost[update.plan.currency] = cost.get(update.plan.currency, 0.0) + update.plan.actual.cost
+        if update.cost and update.cost.price is not None:
+            cost[update.cost.currency] = cost.get(update.cost.currency, 0.0) + update.cost.price
     return Totals(
         sum(part.new for part in tokens),
         sum(part.replayed for part in tokens),
         sum(part.annealed for part in tokens),
         sum(sum(update.seconds.values()) for update in record.updates),
         cost,
+        sum(update.attempts.count for update in record.updates if update.attempts),
+        sum(update.attempts.failed for update in record.updates if update.attempts),
     )
 
 
-def matrix(record: WorkspaceRecord) -> list[tuple[UpdateRecord, dict[str, Cell]]]:
+def compared(update: UpdateRecord) -> list[tuple[str, Taken]]:
+    """What the plan predicted, and what the update took; nothing without a plan."""
+    if update.plan is None:
+        return []
+    plan, cost = update.plan.predicted, update.cost
+    return [
+        ("planned", Taken(plan.tokens, plan.steps, plan.hours, plan.cost)),
+        (
+            "actual",
+            Taken(
+                vars(update.tokens),
+                update.train.steps if update.train else 0,
+                cost.hours if cost else None,
+                cost.price if cost else None,
+            ),
+        ),
+    ]
+
+
+def matrix(record: WorkspaceRecord) -> list[tuple[UpdateShown, dict[str, Cell]]]:
     """One row for each update that has a measured release, one cell for each dataset."""
     return [(update, _cells(record, update)) for update in record.updates if update.losses.get("release")]
 
@@ -168,7 +207,7 @@ def _heat(change: float | None) -> int:
     return 100 if not math.isfinite(change) else round(100 * min(1.0, 2 * math.sqrt(abs(change))))
 
 
-def measured(updates: Sequence[UpdateRecord]) -> list[UpdateRecord]:
+def measured(updates: Sequence[UpdateShown]) -> list[UpdateShown]:
     """Those that lm-eval has seen: the columns of its table."""
     return [update for update in updates if update.lm_eval]
 

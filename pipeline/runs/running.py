@@ -83,19 +83,19 @@ class Run:
 def run_of(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> Run:
     """The run that takes ``arrival`` in."""
     lineage = Lineage(workspace)
-    update = f"{len(lineage.updates):04d}-{arrival.name}"
+    update = f"{len(lineage.entries):04d}-{arrival.name}"
     return Run(workspace.folder, update, lambda: foresee(lineage, update, list(arrival.inputs), recipe))
 
 
 def foresee(lineage: Lineage, update: str, datasets: Sequence[str], recipe: Recipe) -> Itinerary:
     """The stages of an update and their seconds: by its plan where it has one, else by the update before it."""
-    names = stage_names(recipe, datasets, not lineage.updates)
+    names = stage_names(recipe, datasets, not lineage.entries)
     folder = lineage.workspace.update(update)
-    if not lineage.updates:
+    if not lineage.entries:
         return Itinerary(names, {})
     before = lineage.updates[-1]
     plan = (read_plan(lineage.workspace, update).get("plan") if folder.exists(PLAN) else None) or {}
-    budget, trained = recipe.budget.update_tokens, before.tokens.get("planned", 0)
+    budget, trained = recipe.budget.update_tokens, before.tokens.planned
     grows = budget / trained if budget and trained else 1.0
     return Itinerary(names, expected_seconds(names, before.seconds, grows, plan.get("seconds") or {}))
 

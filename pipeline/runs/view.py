@@ -10,7 +10,9 @@ from rich.text import Text
 
 from pipeline.runs.journal import DONE, RUNNING, Standing, logged_updates, read_log, read_standing
 from pipeline.runs.pace import duration
-from pipeline.terminal import PLAIN_INTERVAL, lineage_table, short
+from pipeline.summary import Status
+from pipeline.summary_tables import lineage_table
+from pipeline.terminal import PLAIN_INTERVAL, short
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.storage import Folder
@@ -53,7 +55,7 @@ def run_record(standing: Standing | None, at: float) -> dict[str, Any] | None:
     return None if standing is None else {**standing.__dict__, "alive": standing.alive(at)}
 
 
-def watch(workspace: Workspace, status: Callable[[], dict[str, Any]], console: Console) -> None:
+def watch(workspace: Workspace, status: Callable[[], Status], console: Console) -> None:
     """Show a workspace until Ctrl-C: its table and its run, live; without a terminal, a line when something changes."""
     try:
         if console.is_terminal:

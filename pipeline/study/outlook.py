@@ -10,6 +10,7 @@ from pipeline.study.grid import Trial
 from pipeline.study.mixture_law import Observation
 from pipeline.study.places import StudyWorkspace
 from pipeline.study.results import Study
+from pipeline.study.trial import read_result
 from pipeline.workspace import TRIAL
 from stages.errors import UsageError
 
@@ -45,13 +46,9 @@ def observations(workspace: StudyWorkspace, trials: Sequence[Trial]) -> list[Obs
             continue
         rest = {key: value for key, value in trial.settings.items() if key not in (SHARE, LENGTH)}
         others = rest if others is None else others
-        result = folder.read_json(TRIAL)
-        if rest == others and result["state"] == "done":
-            update = result["update"]
-            achieved = update.get("replay", {}).get("achieved", trial.settings[SHARE])
-            found.append(
-                Observation(trial.id, float(achieved), update["tokens"]["planned"], update["losses"]["release"])
-            )
+        update = read_result(folder).update
+        if rest == others and update is not None:
+            found.append(Observation(trial.id, update.replay.achieved, update.tokens.planned, update.losses["release"]))
     return snapped(found)
 
 

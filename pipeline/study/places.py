@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.lease import Lease, hold
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
+from pipeline.record import UpdateRecord
 from pipeline.workspace import Workspace, check_name
 from stages.storage import Folder
 
@@ -68,14 +69,14 @@ class Blank(Lineage):
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
-        self.updates = []
+        self.stand_on([])
         self.unfinished = None
 
 
 class Rebased(Lineage):
     """The lineage with one update alone: a base of another seed."""
 
-    def __init__(self, workspace: Workspace, base: Update) -> None:
+    def __init__(self, workspace: Workspace, base: UpdateRecord) -> None:
         super().__init__(workspace)
-        self.updates = [base]
+        self.stand_on([base])
         self.unfinished = None

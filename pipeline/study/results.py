@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.gate.pairs import SCORES
+from pipeline.record import UpdateRecord
 from pipeline.study.grid import BASELINES, Trial
 from pipeline.study.places import StudyWorkspace
+from pipeline.study.trial import Result, read_result
 from pipeline.workspace import TRIAL
 
 PLAN = "study.json"
@@ -125,12 +127,12 @@ def score(losses: Mapping[str, float], arrivals: Sequence[str], old_weight: floa
 
 def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: float) -> Study:
     """Read the results of all trials that have one."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Result]] = {}
     unfinished = []
     for trial in trials:
         folder = workspace.trial(trial.id)
         if folder.exists(TRIAL):
-            found.setdefault(trial.label, []).append(folder.read_json(TRIAL))
+            found.setdefault(trial.label, []).append(read_result(folder))
         else:
             unfinished.append(trial.id)
     arrivals = workspace.arrivals
@@ -141,31 +143,30 @@ def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: floa
     return Study(workspace.study.name, earlier, arrivals, rows, old_weight, unfinished)
 
 
-def row_of(results: list[dict[str, Any]], arrivals: Sequence[str], old_weight: float, meaning: str = "") -> Row | None:
+def row_of(results: list[Result], arrivals: Sequence[str], old_weight: float, meaning: str = "") -> Row | None:
     """One row from the results of its seeds; none where every run was stopped early."""
-    updates = [result["update"] for result in results if result["state"] == "done"]
+    updates = [result.update for result in results if result.update is not None]
     if not updates:
         return None
-    trial = results[0]["trial"]
-    losses = [update["losses"]["release"] for update in updates]
+    trial = results[0].trial
+    losses = [update.losses["release"] for update in updates]
     halves = [score(one, arrivals, 0.5) for one in losses]
     mean = spread(halves)
-    tokens = updates[0]["tokens"]
-    trained = tokens["planned"] + tokens["annealed"]
+    trained = updates[0].tokens.planned + updates[0].tokens.annealed
     return Row(
         name=trial["label"],
         kind=trial["kind"],
         settings=trial["settings"],
-        seeds=[result["trial"]["seed"] for result in results if result["state"] == "done"],
+        seeds=[result.trial["seed"] for result in results if result.update is not None],
         losses=spreads(losses),
-        window_losses=spreads([update.get("window_losses", {}).get("trunk", {}) for update in updates]),
+        window_losses=spreads([update.window_losses.get("trunk", {}) for update in updates]),
         mean=mean.mean,
         mean_spread=mean.spread,
         score=statistics.fmean(score(one, arrivals, old_weight) for one in losses),
-        forgetting=spreads([update["forgetting"] for update in updates]),
-        gap=spreads([{name: one["depth"] for name, one in update.get("gap", {}).items()} for update in updates]),
+        forgetting=spreads([update.forgetting for update in updates]),
+        gap=spreads([{name: one.depth for name, one in update.gap.items()} for update in updates]),
         tokens=trained,
-        flops=6.0 * updates[0]["parameters"] * trained,
+        flops=6.0 * updates[0].parameters * trained,
         seconds=statistics.fmean(trained_seconds(update) for update in updates),
         share=spread(shares) if (shares := achieved(updates)) else None,
         lm_eval=spreads([scores(update) for update in updates]),
@@ -174,24 +175,24 @@ def row_of(results: list[dict[str, Any]], arrivals: Sequence[str], old_weight: f
     )
 
 
-def achieved(updates: Sequence[Mapping[str, Any]]) -> list[float]:
+def achieved(updates: Sequence[UpdateRecord]) -> list[float]:
     """The shares of replay that runs really had, of those with something to replay."""
-    return [update["replay"]["achieved"] for update in updates if update.get("replay", {}).get("by_dataset")]
+    return [update.replay.achieved for update in updates if update.replay.by_dataset]
 
 
-def scores(update: Mapping[str, Any]) -> dict[str, float]:
+def scores(update: UpdateRecord) -> dict[str, float]:
     """lm-eval's score of each named task, in the first of the metrics that it has; generated tasks are left out."""
     found = {}
-    for task, metrics in update.get("lm_eval", {}).items():
-        metric = next((name for name in SCORES if isinstance(metrics.get(name), int | float)), None)
-        if metric is not None and not task.startswith(GENERATED):
-            found[task] = float(metrics[metric])
+    for task, metrics in update.lm_eval.items():
+        score = next((value for name in SCORES if (value := metrics.get(name)) is not None), None)
+        if score is not None and not task.startswith(GENERATED):
+            found[task] = score
     return found
 
 
-def trained_seconds(update: Mapping[str, Any]) -> float:
+def trained_seconds(update: UpdateRecord) -> float:
     """Seconds of training, the anneal included, with the start of the workers."""
-    return math.fsum(seconds for stage, seconds in update["seconds"].items() if stage in ("train", "anneal"))
+    return math.fsum(seconds for stage, seconds in update.seconds.items() if stage in ("train", "anneal"))
 
 
 def spreads(values: Sequence[Mapping[str, float]]) -> dict[str, Spread]:

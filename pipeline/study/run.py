@@ -100,10 +100,10 @@ def base_trials(trials: list[Trial]) -> list[Trial]:
 
 def require_only_base(workspace: StudyWorkspace, lineage: Lineage) -> None:
     """``UsageError`` if a base of another seed cannot stand for what the lineage has trained."""
-    if len(lineage.learned) != 1 or not lineage.learned[0].schedule:
+    if len(lineage.learned) != 1 or not lineage.learned[0].facts.schedule:
         raise UsageError(
             f"{workspace.folder}: --from-base trains the base anew for each further seed, and this lineage has "
-            f"{'an imported base' if not lineage.learned[0].schedule else 'updates after it'}; leave it out"
+            f"{'an imported base' if not lineage.learned[0].facts.schedule else 'updates after it'}; leave it out"
         )
 
 

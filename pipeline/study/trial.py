@@ -1,12 +1,13 @@
 """One trial, in a process of its own: an update of the lineage that nobody promotes, or a model from scratch."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.arrival import Arrival
 from pipeline.config import Recipe
 from pipeline.lineage import Lineage
 from pipeline.making import Data, Making, Tokenizer
+from pipeline.record import UpdateRecord, parse, to_json
 from pipeline.runs.journal import TextLog
 from pipeline.steps import Runner
 from pipeline.study.grid import BASE, Trial
@@ -14,11 +15,13 @@ from pipeline.study.places import Blank, Rebased, StudyWorkspace, TrialWorkspace
 from pipeline.update import learn, put_in_order
 from pipeline.workspace import TRIAL, Workspace
 from stages import ingest, replay, tokenize
+from stages.errors import DamagedError
 from stages.mixture import Mixture
-from stages.shapes import stage_manifest
+from stages.shapes import stage_manifest, understood
 from stages.storage import Folder
 from stages.tokens import TokenSet
 
+DONE = "done"  # the state of a trial that was not stopped early
 LOG = "log.txt"
 ON_OLD, ON_NEW = ("joint", "d0-only"), ("joint", "arrival-only")  # baselines from scratch, by the data they train on
 
@@ -34,6 +37,32 @@ class Task:
     trial: Trial
     old_weight: float  # of the earlier datasets' loss in the score
     base: str = ""  # the trial whose model it starts from, in place of the lineage's base
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial left."""
+
+    state: str  # done, or stopped early
+    trial: dict[str, Any]
+    update: UpdateRecord | None  # None unless it is done
+    file: str
+
+    @property
+    def done(self) -> UpdateRecord:
+        """The record of a trial that is done; ``DamagedError`` for another."""
+        if self.update is None:
+            raise DamagedError(f"{self.file}: expected the record of a trial that is done, found state {self.state!r}")
+        return self.update
+
+
+def read_result(folder: Folder) -> Result:
+    """The result in a trial's folder; ``DamagedError`` if it is none."""
+    file = f"{folder}/{TRIAL}"
+    with understood(file):
+        value = folder.read_json(TRIAL)
+        update = parse(value["update"], f"{file}: update") if value["state"] == DONE else None
+        return Result(value["state"], value["trial"], update, file)
 
 
 class TrialLog:
@@ -96,16 +125,15 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
     )
     update = learn(making, data_of(making))
     (folder / "checkpoints").delete()
-    folder.write_json(TRIAL, {"state": "done", "trial": task.trial.to_json(), "update": asdict(update)})
+    folder.write_json(TRIAL, {"state": DONE, "trial": task.trial.to_json(), "update": to_json(update)})
 
 
 def rebased(workspace: TrialWorkspace, lineage: Lineage, base: str) -> Lineage:
     """The lineage with another model as its base: one that a trial trained on the same data from another seed."""
-    record = workspace.trial(base).read_json(TRIAL)["update"]
+    record = read_result(workspace.trial(base)).done
     begun = lineage.updates[0]
-    changed = {
-        name: record[name] for name in ("losses", "bits_per_byte", "weights", "schedule", "position", "order_seed")
-    }
+    names = ("losses", "bits_per_byte", "weights", "schedule", "position", "order_seed")
+    changed: dict[str, Any] = {name: getattr(record, name) for name in names}
     made = Rebased(workspace, replace(begun, **changed))
     workspace.stand_in(begun.id, base)  # from here on: until then the lineage's own records were read
     return made

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.lineage import Update
+from pipeline.record import UpdateRecord
 from pipeline.verify.chain import ChainCheck
 from pipeline.verify.data import RESTORE, DatasetCheck, check_apart, checked_manifest
 from pipeline.verify.files import check_files
@@ -44,7 +44,7 @@ def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
     return findings
 
 
-def check_tokenizer(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> Definition | None:
+def check_tokenizer(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> Definition | None:
     """The lineage's tokenizer, if it is the one that its manifest names."""
     folder = workspace.tokenizer
     if not updates:

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import xxhash
 from pydantic import TypeAdapter
 
-from pipeline.lineage import Update
+from pipeline.record import DatasetPart, UpdateRecord
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
-from stages import distill, ingest
+from stages import ingest
 from stages.documents import document_id
 from stages.identity import fingerprint
 from stages.ingest.account import AccountRecord
@@ -66,7 +66,7 @@ class DatasetCheck:
         self.splits = {part: Split() for part in SPLITS.values()}
         self.earlier: list[str] = []
 
-    def run(self, update: Update, definition: Definition | None, progress: Progress) -> None:
+    def run(self, update: UpdateRecord, definition: Definition | None, progress: Progress) -> None:
         """Check everything; ``update`` is the one in which the dataset was new."""
         if not self.folder.exists():
             self.findings.add(
@@ -74,13 +74,13 @@ class DatasetCheck:
             )
             return
         progress.begin(f"verifying dataset {self.name}", self.folder.size(), "bytes")
-        documents = self.check_documents(update.data.get(self.name, {}), progress)
-        self.check_tokens(update.data.get(self.name, {}), documents, definition, progress)
+        documents = self.check_documents(update.data.get(self.name), progress)
+        self.check_tokens(update.data.get(self.name), documents, definition, progress)
         self.check_index()
         self.check_account()
         self.findings.checked["datasets"] += 1
 
-    def check_documents(self, record: dict[str, Any], progress: Progress) -> str | None:
+    def check_documents(self, record: DatasetPart | None, progress: Progress) -> str | None:
         """Document shards against their manifest, and that against the update's record; the manifest's digest."""
         manifest = checked_manifest(self.folder, self.findings)
         for part in self.splits:
@@ -89,8 +89,7 @@ class DatasetCheck:
             return None
         outcome, file = manifest["outcome"], self.findings.name(self.folder, MANIFEST)
         self.earlier = list(manifest["identity"]["inputs"].get("earlier", []))
-        stage = "distill" if manifest["step"] == distill.NAME or "written_tokens" in outcome else "ingest"
-        self.findings.compare(file, "the outcome in update.json", record.get(stage), outcome, RESTORE)
+        self.check_outcome(file, (record.distill or record.ingest) if record else None, outcome)
         training, validation = self.splits["documents"], self.splits["validation"]
         if training.whole and validation.whole:
             counts = {
@@ -134,8 +133,14 @@ class DatasetCheck:
             progress.advance(folder.size(name))
         split.ids = np.concatenate(parts)
 
+    def check_outcome(self, file: str, recorded: object, outcome: dict[str, Any]) -> None:
+        """The outcome in a manifest is the one in the update's record."""
+        with self.findings.reading(file, "an outcome as the stage writes it", RESTORE):
+            found = None if recorded is None else type(recorded)(**outcome)
+            self.findings.compare(file, "the outcome in update.json", recorded, found, RESTORE)
+
     def check_tokens(
-        self, record: dict[str, Any], documents: str | None, definition: Definition | None, progress: Progress
+        self, record: DatasetPart | None, documents: str | None, definition: Definition | None, progress: Progress
     ) -> None:
         """Token shards against their manifest: ids, lengths and every token."""
         folder = self.folder / "tokens"
@@ -143,7 +148,7 @@ class DatasetCheck:
         if manifest is None or definition is None:
             return
         outcome, file = manifest["outcome"], self.findings.name(folder, MANIFEST)
-        self.findings.compare(file, "the outcome in update.json", record.get("tokenize"), outcome, RESTORE)
+        self.check_outcome(file, record.tokenize if record else None, outcome)
         if documents is not None:
             made = manifest["identity"]["inputs"]["documents"]
             self.findings.compare(file, "made of documents of digest", documents, made, RESTORE)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from pipeline.handover import OPTIMIZER
-from pipeline.lineage import Update
+from pipeline.record import UpdateRecord
 from pipeline.releases.pruned import WEIGHTS, is_pruned
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -16,7 +16,7 @@ INITIAL = "initial"  # an update's folder of random weights, which prune takes a
 
 
 def check_files(
-    workspace: Workspace, updates: Sequence[Update], quick: bool, findings: Findings, progress: Progress
+    workspace: Workspace, updates: Sequence[UpdateRecord], quick: bool, findings: Findings, progress: Progress
 ) -> set[Folder]:
     """Compare all files of all steps, and what was kept of optimizers; folders of steps with damage.
 
@@ -46,7 +46,7 @@ def check_files(
 
 
 def recorded_steps(
-    workspace: Workspace, updates: Sequence[Update], findings: Findings
+    workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings
 ) -> Iterator[tuple[Folder, Table]]:
     """The folder of each step and its table, if that is the one that the update's record names."""
     for update in updates:
@@ -74,7 +74,7 @@ def to_compare(folder: Folder, table: Table, quick: bool) -> Table:
     return {name: one for name, one in table.items() if name not in left_out}
 
 
-def check_optimizers(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
+def check_optimizers(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
     """The optimizer states that trunks keep for the next update."""
     for update in updates:
         kept = workspace.update(update.id) / "trunk" / OPTIMIZER

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-import orjson
-
 from pipeline.commits import Log, digest, read_log
-from pipeline.lineage import ID, PLAN, RELEASES, UPDATE, Update, pointer, read_plan
+from pipeline.lineage import ID, PLAN, RELEASES, UPDATE, pointer, read_plan
+from pipeline.record import UpdateRecord, decode
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
@@ -39,30 +38,32 @@ def check_record(workspace: Workspace, name: str, log: Log | None, findings: Fin
     file = findings.name(folder, UPDATE)
     with findings.reading(file, "an update's record", RESTORE):
         data = folder.read(UPDATE)
-        update = Update(**orjson.loads(data))
+        update = decode(data, file)
         findings.compare(file, "the record of", name, update.id, RESTORE)
         findings.compare(file, "an id that ends in", update.arrival, update.id.partition("-")[2], RESTORE)
         findings.checked["updates"] += 1
         if log is not None and (commit := log.finished.get(name)) is not None:
             findings.compare(file, "the record that was committed, of digest", commit.record, digest(data), RESTORE)
+            facts = commit.facts and update.facts(len(data))
+            findings.compare("commits", f"facts of {name} as in its record", facts, commit.facts, REPAIR)
 
 
-def recorded(workspace: Workspace) -> list[Update]:
+def recorded(workspace: Workspace) -> list[UpdateRecord]:
     """Every update that left a record, in its order: also one that was stopped just before its commit."""
     return [update for update, _ in read_records(workspace)]
 
 
-def read_records(workspace: Workspace) -> list[tuple[Update, str]]:
-    """The updates that left a record, in their order, with the digests of the records' files."""
+def read_records(workspace: Workspace) -> list[tuple[UpdateRecord, bytes]]:
+    """The updates that left a record, in their order, with the records' files."""
     found = []
     for name in (workspace.folder / "updates").folders():
         if ID.fullmatch(name) and workspace.update(name).exists(UPDATE):
             data = workspace.update(name).read(UPDATE)
-            found.append((Update(**orjson.loads(data)), digest(data)))
+            found.append((decode(data, f"{workspace.update(name)}/{UPDATE}"), data))
     return sorted(found, key=lambda record: record[0].number)
 
 
-def check_numbers(workspace: Workspace, updates: Sequence[Update], findings: Findings) -> None:
+def check_numbers(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
     """Updates are numbered without holes, and one at most is unfinished: the next."""
     found = [update.number for update in updates]
     wanted = list(range(len(found)))
@@ -78,7 +79,7 @@ def check_numbers(workspace: Workspace, updates: Sequence[Update], findings: Fin
         )
 
 
-def check_releases(workspace: Workspace, updates: Sequence[Update], log: Log, findings: Findings) -> None:
+def check_releases(workspace: Workspace, updates: Sequence[UpdateRecord], log: Log, findings: Findings) -> None:
     """Every record has its commit, and ``releases.json`` says what follows from the log."""
     missed = [update.id for update in updates if update.id not in log.finished]
     for name in missed:

@@ -10,9 +10,10 @@ from typing import Any
 
 import orjson
 
-from pipeline.commits import COMMITS, Commit, decode, digest, encode, file_of, number_of, read_log
+from pipeline.commits import COMMITS, Commit, decode, digest, encode, file_of, read_log
 from pipeline.lineage import RELEASES, commit_of, pointer
 from pipeline.objects import create
+from pipeline.record import number_of
 from pipeline.verify.records import read_records
 from pipeline.workspace import Workspace
 from stages.errors import DamagedError
@@ -52,6 +53,7 @@ class Known:
         if (entry := self.history.get(number)) is not None:
             guesses += [replace(one, at=entry["at"], because=entry["because"]) for one in self.records]
             guesses.append(moved(entry))
+        guesses += [replace(one, format=1, facts=None) for one in guesses]
         return next((one for one in guesses if digest(encode(one, number, last)) == expected), None)
 
     def likely(self, number: int, length: int) -> Commit:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from pipeline.lineage import Update
+from pipeline.record import UpdateRecord
 from pipeline.releases.pruned import is_pruned, weight_files
 from pipeline.verify.data import RESTORE
 from pipeline.verify.findings import Findings
@@ -33,7 +33,7 @@ def stored_digest(model: Folder) -> str:
 
 def check_weights(
     workspace: Workspace,
-    updates: Sequence[Update],
+    updates: Sequence[UpdateRecord],
     definition: Definition | None,
     damaged: Collection[Folder],
     findings: Findings,
@@ -52,7 +52,9 @@ def check_weights(
         progress.advance(sizes[update.id, part])
 
 
-def check_model(folder: Folder, update: Update, part: str, definition: Definition | None, findings: Findings) -> None:
+def check_model(
+    folder: Folder, update: UpdateRecord, part: str, definition: Definition | None, findings: Findings
+) -> None:
     """One model of an update's folder."""
     model = folder / part / "model"
     name = findings.name(model)
@@ -62,8 +64,9 @@ def check_model(folder: Folder, update: Update, part: str, definition: Definitio
     if not weight_files(model):
         findings.add(name, "weights (*.safetensors)", "none", RESTORE)
         return
-    with findings.reading(name, f"weights of digest {update.weights[part]}", RESTORE):
-        findings.compare(name, "weights of digest", update.weights[part], stored_digest(model), RESTORE)
+    expected = getattr(update.weights, part)
+    with findings.reading(name, f"weights of digest {expected}", RESTORE):
+        findings.compare(name, "weights of digest", expected, stored_digest(model), RESTORE)
         findings.checked["models"] += 1
     if definition is not None:
         with findings.reading(name, "the lineage's tokenizer", RESTORE):
@@ -83,7 +86,7 @@ def check_tokenizer_files(tokenizer: Folder, model: Folder, findings: Findings) 
             findings.compare(file, f"the lineage's {name}, of digest", expected, found, RESTORE)
 
 
-def refuse_damaged(workspace: Workspace, update: Update) -> None:
+def refuse_damaged(workspace: Workspace, update: UpdateRecord) -> None:
     """Refuse a release that is not what its record says.
 
     Raises ``DamagedError`` that names the damaged files, configuration and tokenizer among them; of a release that was
@@ -100,8 +103,8 @@ def refuse_damaged(workspace: Workspace, update: Update) -> None:
         raise
     except Exception as error:  # whatever the library makes of damaged bytes
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if found != update.weights["release"]:
+    if found != update.weights.release:
         raise DamagedError(
-            f"{model}: weights of digest {update.weights['release']} expected, found {found}; {RESTORE}, or take "
+            f"{model}: weights of digest {update.weights.release} expected, found {found}; {RESTORE}, or take "
             f"another release. `rewarm verify {workspace.folder}` looks at all of them"
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from pipeline.lineage import REFUSED, RELEASED, UNDECIDED
+from pipeline.record import REFUSED, RELEASED, UNDECIDED
 from pipeline.watch.journal import Event
 
 ARRIVING, COMPLETE, STARTED, FAILED, HELD = "arriving", "complete", "started", "failed", "held"

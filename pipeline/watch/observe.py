@@ -1,10 +1,10 @@
 """What a look at the inbox and at the lineage means for the book: pure functions that give drafts of events."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipeline.lineage import HELD_BACK, RELEASED, UNDECIDED, Update
+from pipeline.record import HELD_BACK, RELEASED, UNDECIDED, UpdateRecord
 from pipeline.watch.book import CHANGED, COST, HELD, NAME, VANISHED, Arrival, Book
 from pipeline.watch.inbox import Found, Listing
 from pipeline.watch.journal import Draft, read_stamp
@@ -58,7 +58,7 @@ def still(known: Arrival, one: Found, settings: WatchSettings, now: datetime) ->
     return now - read_stamp(known.since) >= timedelta(seconds=settings.quiet)
 
 
-def settle(book: Book, updates: list[Update], promoted: Collection[str] = ()) -> Iterator[Draft]:
+def settle(book: Book, updates: Sequence[UpdateRecord], promoted: Collection[str] = ()) -> Iterator[Draft]:
     """Arrivals whose update is finished: the lineage is the truth, whatever became of the watch that began it.
 
     An undecided release that a person ``promoted`` is released from then on.
@@ -73,13 +73,13 @@ def settle(book: Book, updates: list[Update], promoted: Collection[str] = ()) ->
             yield Draft(RELEASED if decided else update.state, one.path, account(update, one, decided))
 
 
-def account(update: Update, arrival: Arrival, decided: bool = False) -> dict[str, Any]:
+def account(update: UpdateRecord, arrival: Arrival, decided: bool = False) -> dict[str, Any]:
     """What the journal keeps of a finished update."""
     verdict = update.gate
     if not arrival.attempts:
         because = f"the lineage has a dataset of this name, from {update.id}; nothing was done. Rename other data"
     else:
-        because = "; ".join(verdict.get("because", [])) if update.state in HELD_BACK else ""
+        because = "; ".join(verdict.because if verdict else []) if update.state in HELD_BACK else ""
         because = "promoted by a person; the gate could not decide" if decided else because
     if arrival.begun and arrival.begun != arrival.fingerprint:
         because += " (its files changed while it was taken in; what came late is not in it)"

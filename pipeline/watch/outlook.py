@@ -1,10 +1,10 @@
 """What a tick would do now, for ``--dry-run``: the same decisions as the loop's, on a copy that nobody writes down."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from pipeline.lineage import Update
+from pipeline.record import UpdateRecord
 from pipeline.watch import observe
 from pipeline.watch.book import HELD, Arrival, Book
 from pipeline.watch.inbox import Listing
@@ -16,7 +16,7 @@ from pipeline.watch.settings import WatchSettings
 def envisage(
     book: Book,
     listing: Listing,
-    updates: list[Update],
+    updates: Sequence[UpdateRecord],
     unfinished: str | None,
     settings: WatchSettings,
     moment: datetime,

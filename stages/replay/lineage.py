@@ -49,6 +49,14 @@ class Carried:
             "read": {key: [list(run) for run in runs] for key, runs in self.read.items()},
         }
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Carried":
+        """Read what ``to_json`` wrote."""
+        return cls(
+            {key: Fraction(tokens) for key, tokens in value["owed"].items()},
+            {key: tuple((seq_len, count) for seq_len, count in runs) for key, runs in value["read"].items()},
+        )
+
 
 def carried(updates: Iterable[Mapping[str, Mapping[str, Any]]]) -> Carried:
     """What a lineage carries after updates that replayed these parts (see ``Carried.after``), in their order."""

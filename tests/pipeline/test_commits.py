@@ -150,8 +150,12 @@ def test_a_lost_record_is_no_repair_s_to_invent(workspace: Workspace) -> None:
 
 def test_an_altered_record_is_noticed(workspace: Workspace) -> None:
     file = workspace.update(NEWS).path / "update.json"
-    file.write_bytes(file.read_bytes().replace(b'"order_seed": 0', b'"order_seed": 1'))
-    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the record that was committed"):
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b'"order_seed":0', b'"order_seed":1'))
+    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the record that was committed, of digest"):
+        Lineage(workspace).find(NEWS)
+    file.write_bytes(whole + b" ")
+    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the record .* of \d+ bytes"):
         Lineage(workspace)
 
 

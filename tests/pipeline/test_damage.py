@@ -172,7 +172,7 @@ def test_every_command_ends_with_one_line(
 def elsewhere(error: str) -> bool:
     """Whether the workspace was refused as one of another version, or by the pointer that knows of a lost commit."""
     return (
-        "has format 99, this rewarm reads format 2" in error
+        "has format 99, this rewarm reads format 3" in error
         or "releases.json: what the log says" in error
         or ("but releases.json knows of 2" in error)
     )
@@ -233,7 +233,7 @@ LOST: dict[str, tuple[Damage, str | None]] = {
     "a copied update": (lambda at: shutil.copytree(at / LAST, at / "updates/0002-code.bak"), None),
     "a stray update": (lambda at: shutil.copytree(at / LAST, at / "updates/0007-code"), "no commit of 0007-code"),
     "notes among the updates": (lambda at: (at / "updates" / "notes").mkdir(), None),
-    "a format of tomorrow": (lambda at: small_change(at / "workspace.json", format=3), "has format 3"),
+    "a format of tomorrow": (lambda at: small_change(at / "workspace.json", format=4), "has format 4"),
     "a recipe of tomorrow": (tomorrow, None),
     "a gate of tomorrow": (lambda at: small_change(at / "workspace.json", recipe={"gate": {"x": 1}}), "recipe.gate"),
 }  # fmt: skip

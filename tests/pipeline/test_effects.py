@@ -4,43 +4,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from records import record
 
 from pipeline.base import create, recipe_of
 from pipeline.config import apply_settings, load_recipe
 from pipeline.effects import refuse_carried, refuse_without_effect, without_effect
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
+from pipeline.record import UpdateRecord
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
-from stages.train import Schedule, schedule_for
+from stages.train import schedule_for
 
 TOKENS = 100_000
 Call = Callable[..., tuple[int, str, str]]
 
 
-def trained(number: int, name: str, *sets: str, before: Update | None = None) -> Update:
+def trained(number: int, name: str, *sets: str, before: UpdateRecord | None = None) -> UpdateRecord:
     """An update's record as training under the recipe would leave it."""
     recipe = apply_settings(load_recipe("tiny"), sets)
-    followed = Schedule.from_json(before.schedule) if before else None
+    followed = before.schedule.schedule if before and before.schedule else None
     schedule = schedule_for(recipe.schedule, number * TOKENS, TOKENS, followed)
-    return Update(
-        id=f"{number:04d}-{name}",
-        arrival=name,
-        datasets=[name],
-        state="released",
-        finished="2026-01-01T00:00:00+00:00",
+    return record(
+        f"{number:04d}-{name}",
         position=(number + 1) * TOKENS,
         tokens={"planned": TOKENS, "new": TOKENS, "replayed": 0, "annealed": 0},
-        replay={"requested": 0, "achieved": 0, "source": "none", "by_dataset": {}},
         schedule={**schedule.to_json(), "settings": recipe.schedule.identity()},
-        losses={},
-        bits_per_byte={},
-        forgetting={},
-        lm_eval={},
-        seconds={},
-        train={},
-        weights={},
-        order_seed=0,
-        data={},
     )
 
 

@@ -50,15 +50,12 @@ def look(step: int, **losses: float | None) -> dict[str, Any]:
 
 def test_every_dataset_has_its_own_and_tokens_count_from_the_updates_start() -> None:
     looks = [look(0, old=3.0, new=5.0), look(1, old=3.5, new=4.5), look(4, old=2.75, new=4.0)]
-    assert gaps(looks) == {
-        "old": {"depth": 0.5, "at_tokens": 10, "recovered_tokens": 40, "start": 3.0, "end": 2.75},
-        "new": {"depth": 0.0, "at_tokens": 0, "recovered_tokens": 0, "start": 5.0, "end": 4.0},
-    }
+    assert gaps(looks) == {"old": Gap(0.5, 10, 40, 3.0, 2.75), "new": Gap(0.0, 0, 0, 5.0, 4.0)}
 
 
 def test_a_loss_that_is_no_number_is_left_out() -> None:
     looks = [look(0, old=3.0, lost=None), look(1, old=None, lost=2.0), look(2, old=3.25, lost=1.0)]
     found = gaps(looks)
     assert set(found) == {"old"}
-    assert (found["old"]["at_tokens"], found["old"]["recovered_tokens"]) == (20, None)
+    assert (found["old"].at_tokens, found["old"].recovered_tokens) == (20, None)
     assert gaps([]) == {}

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from records import record
 
 from pipeline.config import load_recipe
 from pipeline.handover import OPTIMIZER, TRUNK_RUN, drop_optimizers, keep_optimizer, start_optimizer
-from pipeline.lineage import PLAN, REFUSED, RELEASED, Lineage, Update
+from pipeline.lineage import PLAN, Lineage
+from pipeline.record import REFUSED, RELEASED
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.train import ScheduleSettings, TrainSettings, schedule_for
@@ -24,12 +26,10 @@ def finish(workspace: Workspace, name: str, trained: bool = True, state: str = R
     """Write a finished update's records and, as training does, its last checkpoint."""
     folder = workspace.update(name)
     recipe = load_recipe("tiny", [f"train.{key}={value}" for key, value in {"precision": "bf16", **train}.items()])
-    nothing: dict[str, object] = {key: {} for key in Update.__dataclass_fields__}
-    plain = {"id": name, "arrival": name, "datasets": [], "state": state, "finished": "", "follows": None}
-    record = nothing | plain | {"position": 4096, "order_seed": 0, "schedule": SCHEDULE if trained else {}}
     (folder / "checkpoints" / TRUNK_RUN / "checkpoint_1").write("progress.json", name.encode())
     folder.write_json(PLAN, {"arrival": name, "data": {}, "recipe": recipe.identity(), "started": ""})
-    Lineage(workspace).record(Update(**record))  # type: ignore[arg-type]
+    schedule = SCHEDULE if trained else None
+    Lineage(workspace).record(record(name, datasets=[], state=state, position=4096, schedule=schedule))
 
 
 def checkpoint(workspace: Workspace, name: str) -> str:

@@ -4,14 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from records import record as make
+from records import verdict
 from release_world import files_of
 
 from pipeline.arrival import find
 from pipeline.base import create
 from pipeline.commits import COMMITS
 from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, REFUSED, RELEASED, UNDECIDED, UPDATE, Lineage, Update, encode
+from pipeline.lineage import PLAN, Lineage
 from pipeline.making import earlier_datasets
+from pipeline.record import REFUSED, RELEASED, UNDECIDED, UPDATE, Replay, UpdateRecord, encode
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.ingest import IngestSettings
@@ -26,33 +29,22 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def update(name: str, state: str = RELEASED, follows: str | None = None, position: int = 100) -> Update:
-    dataset = name.partition("-")[2]
-    return Update(
-        id=name,
-        arrival=dataset,
-        datasets=[dataset],
+def update(name: str, state: str = RELEASED, follows: str | None = None, position: int = 100) -> UpdateRecord:
+    return make(
+        name,
         state=state,
-        finished="2026-01-01T00:00:00+00:00",
         position=position,
         tokens={"planned": 100, "new": 50, "replayed": 50, "annealed": 0},
         replay={"by_dataset": {"base": {"sequences": 1, "tokens": 100, "due": 90.0, "from": position - 100}}},
         schedule=schedule_for(ScheduleSettings(), 0, position, None).to_json(),
-        losses={},
-        bits_per_byte={},
-        forgetting={},
-        lm_eval={},
-        seconds={},
-        train={},
         weights={"trunk": name},
         order_seed=3,
-        data={},
-        gate={} if name.startswith("0000") else {"because": [f"judged {name}"]},
+        gate=None if name.startswith("0000") else verdict(state != REFUSED, f"judged {name}"),
         follows=follows,
     )
 
 
-def record(workspace: Workspace, done: Update) -> None:
+def record(workspace: Workspace, done: UpdateRecord) -> None:
     (workspace.update(done.id) / "release" / "model").write("config.json", b"{}")
     workspace.update(done.id).write_json(PLAN, {})
     Lineage(workspace).record(done)
@@ -78,14 +70,16 @@ def test_before_a_refused_update_has_not_been(refused: Workspace) -> None:
     assert lineage.trunk() == refused.update("0000-base") / "trunk" / "model"
     followed = lineage.followed()
     assert followed is not None
-    assert followed.to_json() == update("0000-base", position=100).schedule
+    laid = update("0000-base", position=100).schedule
+    assert laid is not None
+    assert followed == laid.schedule
     assert [one.id for one in lineage.updates] == ["0000-base", "0001-bad"], "it stays to be looked at, numbered"
 
 
 def test_a_dataset_of_which_nothing_was_trained_is_not_learned(workspace: Workspace) -> None:
     record(workspace, update("0000-base"))
     arrivals = {"docs": {"sequences": 4, "tokens": 300}, "tiny": {"sequences": 0, "tokens": 30}}
-    both = replace(update("0001-docs"), datasets=["docs", "tiny"], replay={"by_dataset": {}, "arrivals": arrivals})
+    both = replace(update("0001-docs"), datasets=["docs", "tiny"], replay=Replay(arrivals=arrivals))
     record(workspace, both)
     lineage = Lineage(workspace)
     assert list(lineage.datasets()) == ["base", "docs"] == [one.name for one in earlier_datasets(workspace, lineage)]

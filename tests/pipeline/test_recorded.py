@@ -91,7 +91,7 @@ def test_training_gets_the_records_digests(lm: Workspace) -> None:
     before = Lineage(lm)
     before.updates = before.updates[:-1]
     job = job_of(lm, before, head.id)
-    assert job.start_digest == before.updates[-1].weights["trunk"]
+    assert job.start_digest == before.updates[-1].weights.trunk
     assert job.start_files is not None
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= job.start_files.keys()
     assert job.shards.keys() == {source.key for source in job.mixture.sources} == {"docs", "news", "code", "more"}
@@ -125,7 +125,7 @@ def test_a_lineage_of_an_earlier_version_opens_and_says_what_was_not_compared(lm
     for file in lm.folder.path.rglob(FILES):
         file.unlink()
     lineage = Lineage(lm)
-    lineage.updates = [dataclasses.replace(update, files={}) for update in lineage.updates]
+    lineage.stand_on([dataclasses.replace(update, files={}) for update in lineage.updates])
     said = Notes()
     compare_with_record(lineage, None, said)
     assert "recorded without digests of files" in said.notes[1]

@@ -6,14 +6,19 @@ from typing import Any
 
 import pytest
 from edited_records import edit_record
+from records import record_of_format_1, verdict
 
 from pipeline.actions import write_report
 from pipeline.base import create
 from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, Lineage, Update
-from pipeline.report_record import report_gate, report_record
+from pipeline.gate.verdict import Verdict
+from pipeline.lineage import PLAN, Lineage
+from pipeline.record import UpdateRecord
+from pipeline.report.formats import result
+from pipeline.report_record import report_record
 from pipeline.workspace import Workspace
 from stages.storage import MANIFEST
+from stages.tokenize import TokenizeOutcome
 
 TRUNKS = {"0000-base": "aa", "0001-news": "bb", "0002-shuffled": "cc", "0003-code": "dd"}
 STARTS = {"0000-base": "", "0001-news": "aa", "0002-shuffled": "bb", "0003-code": "bb"}
@@ -22,19 +27,20 @@ COUNTS: dict[str, Any] = {
         "documents": 9,
         "num_bytes": 900,
         "validation_documents": 2,
+        "validation_bytes": 200,
         "duplicates": 1,
         "duplicates_earlier": 1,
         "quarantined": 3,
         "reasons": {},
         "digest": "1d",
     },
-    "tokenize": {"num_tokens": 200, "validation_tokens": 40, "backend": "tokenizers", "digest": "7d"},
+    "tokenize": asdict(TokenizeOutcome(200, 9, 900, 40, 2, 200, "tokenizers", "", "t", "7d")),
 }
 
 
-def an_update(name: str, position: int) -> Update:
+def an_update(name: str, position: int) -> UpdateRecord:
     arrival = name.partition("-")[2]
-    return Update(
+    return record_of_format_1(
         id=name,
         arrival=arrival,
         datasets=[arrival],
@@ -45,13 +51,9 @@ def an_update(name: str, position: int) -> Update:
         replay={"requested": 0.0, "achieved": 0.0, "source": "none", "by_dataset": {}},
         schedule={},
         losses={"release": {arrival: 3.5}},
-        bits_per_byte={},
-        forgetting={},
-        lm_eval={},
         seconds={"train": 20.0},
         train={},
         weights={"trunk": TRUNKS[name], "release": TRUNKS[name] * 2},
-        order_seed=0,
         data={arrival: COUNTS},
     )
 
@@ -91,9 +93,7 @@ def test_the_record_tells_where_each_update_began_and_what_became_of_it(workspac
 
 
 def test_reasons_of_promotions_are_kept(workspace: Workspace) -> None:
-    edit_record(
-        workspace, "0003-code", lambda record: record.update(gate={"passed": True, "because": ["all checks passed"]})
-    )
+    edit_record(workspace, "0003-code", lambda record: record.update(gate=verdict(True, "all checks passed")))
     assert report_record(Lineage(workspace), {}).history[-1].because == "all checks passed"
 
 
@@ -116,7 +116,7 @@ def test_a_verdict_is_read_as_it_was_recorded() -> None:
         "detectable": 0.02,
         "units": 12,
     }
-    verdict = {
+    given = {
         "passed": False,
         "against": "0001-news",
         "alpha": 0.05,
@@ -125,18 +125,23 @@ def test_a_verdict_is_read_as_it_was_recorded() -> None:
         "checks": [check],
         "outcome": "refused",
     }
-    gate = report_gate(verdict)
-    assert gate is not None
-    assert {**asdict(gate), "checks": [asdict(one) for one in gate.checks]} == verdict
-    assert (gate.ruling, gate.checks[0].result) == ("refused", "failed")
-    held = report_gate(verdict | {"outcome": "held", "checks": [check | {"outcome": "undecided"}]})
-    assert held is not None
-    assert (held.ruling, held.checks[0].result) == ("held", "undecided")
+    gate = of_format_1(given)
+    assert {**asdict(gate), "checks": [{name: asdict(one)[name] for name in check} for one in gate.checks]}.items() >= {
+        **given,
+        "checks": [check],
+    }.items()
+    assert (gate.outcome, result(gate.checks[0])) == ("refused", "failed")
+    held = of_format_1(given | {"outcome": "held", "checks": [check | {"outcome": "undecided"}]})
+    assert (held.outcome, result(held.checks[0])) == ("held", "undecided")
     old = {name: value for name, value in check.items() if name not in ("outcome", "detectable", "units")}
-    before = report_gate({**{name: verdict[name] for name in verdict if name != "outcome"}, "checks": [old]})
-    assert before is not None
-    assert (before.ruling, before.checks[0].result) == ("refused", "failed"), "a record made before there were any"
-    assert report_gate({}) is None
+    before = of_format_1({**{name: given[name] for name in given if name != "outcome"}, "checks": [old]})
+    assert (before.outcome, result(before.checks[0])) == ("refused", "failed"), "made before there were any"
+
+
+def of_format_1(gate: dict[str, Any]) -> Verdict:
+    found = record_of_format_1(id="0002-x", arrival="x", state="refused", gate=gate).gate
+    assert found is not None
+    return found
 
 
 def test_every_update_has_its_page_and_pages_of_updates_that_are_gone_are_removed(workspace: Workspace) -> None:

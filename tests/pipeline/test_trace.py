@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from edited_records import edit_record
+from records import record
 from replay_world import Document, write_dataset
 
 from pipeline import trace
 from pipeline.arrival import Arrival
 from pipeline.base import create
 from pipeline.config import load_recipe
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
 from pipeline.making import earlier_datasets
-from pipeline.report_record import report_update
 from pipeline.terminal import Terminal
 from pipeline.update import begin
 from pipeline.workspace import Workspace
@@ -72,25 +72,13 @@ class Made:
         )
         account = {part: getattr(outcome, part) for part in REPLAY}
         lineage.record(
-            Update(
-                id=update,
-                arrival=name,
+            record(
+                update,
                 datasets=[name],
-                state="released",
-                finished="2026-01-01T00:00:00+00:00",
                 position=lineage.position + outcome.planned,
                 tokens={"planned": outcome.planned, "new": outcome.new, "replayed": outcome.replayed, "annealed": 0},
-                replay=account,
-                schedule={},
-                losses={},
-                bits_per_byte={},
-                forgetting={},
-                lm_eval={},
-                seconds={},
-                train={},
-                weights={},
+                replay={**account, "carried": lineage.replayed().after(outcome.by_dataset).to_json()},
                 order_seed=3,
-                data={},
             )
         )
 
@@ -226,16 +214,15 @@ def test_positions_of_every_view_go_on(made: Made) -> None:
     read = Lineage(made.workspace).replayed().read
     assert set(read) == {"base", "base@wiki", "base@books", "news@news"}
     for update in Lineage(made.workspace).updates:
-        for key, part in update.replay["by_dataset"].items():
+        for key, part in update.replay.by_dataset.items():
             assert replay.tokens_of(read[key]) == part["to"]
 
 
 def test_the_report_counts_domains_with_their_dataset(made: Made) -> None:
     lineage = Lineage(made.workspace)
-    shown = report_update(lineage, lineage.updates[2]).replay
-    assert shown is not None
-    assert set(shown.by_dataset) == {"base", "news"}
-    assert sum(part.share for part in shown.by_dataset.values()) == pytest.approx(shown.achieved)
+    found = lineage.updates[2].replay
+    assert set(found.parts) == {"base", "news"}
+    assert sum(part.share for part in found.parts.values()) == pytest.approx(found.achieved)
 
 
 @pytest.mark.parametrize(

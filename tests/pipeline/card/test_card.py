@@ -9,13 +9,14 @@ import pytest
 from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
+from records import verdict
 from release_world import SETTINGS
 
 from pipeline.card.settings import CardSettings
 from pipeline.card.text import escaped, gate_text, table
 from pipeline.card.write import make_card, parents
 from pipeline.config import load_recipe
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
 from pipeline.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]
@@ -44,7 +45,7 @@ def test_the_text_has_the_records_figures(lm: Workspace) -> None:
     lineage = Lineage(lm)
     update = lineage.find("2")
     text = written(lm, update.id).text
-    ingested, tokenized = update.data["code"]["ingest"], update.data["code"]["tokenize"]
+    ingested, tokenized = vars(update.data["code"].ingest), vars(update.data["code"].tokenize)
     assert f"| code | {ingested['documents']:,} | {tokenized['num_tokens']:,} |" in text
     assert "| code: invalid JSON | 1 |" in text, "what was refused, and why"
     assert f"{update.replay['achieved']:.2%} of the training tokens" in text
@@ -53,7 +54,7 @@ def test_the_text_has_the_records_figures(lm: Workspace) -> None:
         f"| docs | {before:.4f} | {update.losses['release']['docs']:.4f} | {update.forgetting['docs']:+.4f} |" in text
     )
     assert f"| new tokens | {update.tokens['new']:,} |" in text
-    assert update.weights["release"] in text
+    assert update.weights.release in text
     rows = [line.split(" | ")[0] for line in text.partition("## Lineage")[2].splitlines() if line.startswith("| 0")]
     assert rows == ["| 0000-docs", "| 0001-news", "| 0002-code"]
     for part in ("## Use and limits", "from_pretrained", "| torch |"):
@@ -64,16 +65,13 @@ def test_the_gates_verdict_is_told(lm: Workspace) -> None:
     update = Lineage(lm).find("1")
     check = {"kind": "loss", "name": "docs", "metric": "nats/token", "candidate": 5.2, "current": 5.0, "change": 0.2}
     more = {"limit": 0.1, "p": 0.001, "p_adjusted": 0.002, "n": 9, "passed": False, "because": "", "role": "old"}
-    gate = {"passed": False, "against": "0000-docs", "because": ["docs: forgot 0.2 nats"], "checks": [check | more]}
-    judged = type("Judged", (Update,), {})(**update.__dict__)
-    object.__setattr__(judged, "gate", gate)
-    text = gate_text(judged)
+    more |= {"units": 9, "worth": None, "detectable": None, "outcome": "refused"}
+    gate = verdict(False, "docs: forgot 0.2 nats", checks=[check | more])
+    text = gate_text(replace(update, gate=gate))
     assert "Compared with release 0000-docs, it did not pass." in text
     assert "- docs: forgot 0.2 nats" in text
     assert "| docs | nats/token | 5 | 5.2 | 0.2 | 0.1 |  | 0.001 | 0.002 | failed |" in text
-    bare = {"passed": True, "against": "0000-docs"}
-    object.__setattr__(judged, "gate", bare)
-    assert gate_text(judged) == "Compared with release 0000-docs, it passed."
+    assert gate_text(replace(update, gate=verdict(True))) == "Compared with release 0000-docs, it passed."
 
 
 def test_settings_fill_in_what_only_people_know(lm: Workspace) -> None:
@@ -88,7 +86,7 @@ def test_settings_fill_in_what_only_people_know(lm: Workspace) -> None:
         tags=("law",),
         intended_use="For drafts of contracts.",
     )
-    card = ModelCard(make_card(lm, lineage.updates[:1], lineage.updates[1], settings, imported=True))
+    card = ModelCard(make_card(lm, lineage.entries[:1], lineage.updates[1], settings, imported=True))
     found = card.data.to_dict()
     assert (found["license"], found["license_name"], found["base_model"]) == ("other", "house", "lab/base")
     assert found["language"] == ["de", "fr"]
@@ -120,11 +118,10 @@ def test_names_from_data_are_plain_text(lm: Workspace) -> None:
     lineage = Lineage(lm)
     update = lineage.updates[1]
     evil = "a|b](http://x) <script>`\n# title"
-    replayed = {evil: {**next(iter(update.replay["by_dataset"].values()))}}
-    data = {"news": {**update.data["news"]}}
-    data["news"]["ingest"] = {**data["news"]["ingest"], "reasons": {evil: 3}}
-    changed = replace(update, replay={**update.replay, "by_dataset": replayed}, data=data)
-    text = ModelCard(make_card(lm, lineage.updates[:1], changed, PLAIN, imported=False)).text
+    replayed = {evil: {**next(iter(update.replay.by_dataset.values()))}}
+    data = {"news": replace(update.data["news"], ingest=replace(update.data["news"].ingest, reasons={evil: 3}))}
+    changed = replace(update, replay=replace(update.replay, by_dataset=replayed), data=data)
+    text = ModelCard(make_card(lm, lineage.entries[:1], changed, PLAIN, imported=False)).text
     assert "<script>" not in text
     assert "\n# title" not in text
     assert r"a\|b\]\(http://x\) \<script\>\`" in text
@@ -139,11 +136,11 @@ def test_a_cell_is_one_cell(text: str) -> None:
 
 
 def test_parents_go_round_what_was_refused(lm: Workspace) -> None:
-    updates = Lineage(lm).updates
-    assert [one.id for one in parents(updates, updates[3])] == ["0000-docs", "0001-news", "0002-code"]
-    last = type("Follows", (Update,), {})(**updates[3].__dict__)
-    object.__setattr__(last, "follows", "0001-news")
-    assert [one.id for one in parents(updates, last)] == ["0000-docs", "0001-news"]
+    lineage = Lineage(lm)
+    entries, update = lineage.entries, lineage.updates[3]
+    assert [one.id for one in parents(entries, update)] == ["0000-docs", "0001-news", "0002-code"]
+    last = replace(update, follows="0001-news")
+    assert [one.id for one in parents(entries, last)] == ["0000-docs", "0001-news"]
 
 
 BASE_CARD = """---
@@ -175,6 +172,6 @@ def test_licence_and_name_of_an_imported_base_are_kept(
     if card is not None:
         (workspace.update(lineage.updates[0].id) / "trunk" / "model").write("README.md", card.encode())
     update = lineage.updates[-1]
-    made = make_card(workspace, lineage.updates, update, CardSettings.model_validate(settings), imported=True)
+    made = make_card(workspace, lineage.entries, update, CardSettings.model_validate(settings), imported=True)
     data = ModelCard(made).data
     assert (data.license, data.license_name, data.base_model) == expected

@@ -8,6 +8,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from records import record
 
 from pipeline.arrival import Arrival
 from pipeline.base import create
@@ -15,8 +16,9 @@ from pipeline.config import Recipe, apply_settings, load_recipe
 from pipeline.gate.run import run_gate
 from pipeline.gate.verdict import Check, Verdict
 from pipeline.learning import conditions
-from pipeline.lineage import Lineage, Update
+from pipeline.lineage import Lineage
 from pipeline.making import Making
+from pipeline.record import UpdateRecord
 from pipeline.steps import Runner
 from pipeline.terminal import Terminal
 from pipeline.workspace import Workspace
@@ -75,12 +77,8 @@ class World:
         for folder in (self.candidate, self.against):
             write_samples(folder, task_name("news", "order"), ORDERS)
 
-    def base(self) -> Update:
-        nothing: dict[str, object] = {key: {} for key in Update.__dataclass_fields__}
-        plain = {"id": "0000-docs", "arrival": "docs", "datasets": ["docs"], "state": "released", "follows": None}
-        plain |= {"finished": "2026-01-01T00:00:00+00:00"}
-        more = {"losses": {"release": {"docs": 4.0}}, "weights": {"release": "base"}}
-        return Update(**(nothing | plain | more))  # type: ignore[arg-type]
+    def base(self) -> UpdateRecord:
+        return record("0000-docs", losses={"release": {"docs": 4.0}}, weights={"release": "base"})
 
     def commit(self, folder: Folder, step: str, settings: object, inputs: object) -> None:
         identity = {"step": step, "version": 1, "settings": settings, "inputs": inputs}
@@ -142,7 +140,7 @@ def test_old_data_from_the_record_and_new_data_measured_here(world: World) -> No
     assert (checks["docs"].role, checks["news"].role) == ("old", "new")
     assert (checks["news"].candidate, checks["news"].current) == (pytest.approx(3, abs=0.1), pytest.approx(5, abs=0.1))
     assert checks["news"].n == DOCUMENTS
-    assert world.making.runner.seconds == {"gate": 1.5}
+    assert world.making.runner.taken["gate"].seconds == 1.5
 
 
 def test_what_was_forgotten_or_not_learned_is_refused(world: World) -> None:
@@ -267,5 +265,5 @@ def test_switched_off_or_for_a_base_nothing_is_compared(tmp_path: Path) -> None:
     world = World(tmp_path, "gate.enabled=false")
     found = world.verdict()
     assert (found.passed, found.checks, found.because) == (True, [], ["gate.enabled is false: nothing was compared"])
-    world.making.lineage.updates = []
+    world.making.lineage.stand_on([])
     assert run_gate(world.making) is None

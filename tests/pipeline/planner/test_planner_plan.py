@@ -1,8 +1,7 @@
 """Plans as others see them: resolving ``auto`` before and after a kill, the tables, the record and the report."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +11,14 @@ from pipeline.config import load_recipe
 from pipeline.lineage import Lineage
 from pipeline.planner.amount import Amount
 from pipeline.planner.choices import Situation, choose
-from pipeline.planner.cost import Forecast, planned_and_actual, retraining, storage
+from pipeline.planner.cost import Forecast, cost_of, plan_kept, retraining, storage
 from pipeline.planner.plan import Plan, require_base, settle
 from pipeline.planner.settings import CostSettings
 from pipeline.planner.shift import Shift
 from pipeline.planner.survey import Survey
 from pipeline.planner.view import plan_view
-from pipeline.report import INDEX, UpdateRecord, WorkspaceRecord, pages
-from pipeline.report_record import report_plan
+from pipeline.record import Cost, StepTaken, Tokens, Training, UpdateRecord
+from pipeline.report import INDEX, UpdateShown, WorkspaceRecord, pages
 from pipeline.workspace import Workspace
 from stages.errors import UsageError
 from stages.progress import Silent
@@ -43,10 +42,11 @@ def plan() -> Plan:
     )
 
 
-def update() -> Any:
+def update() -> UpdateRecord:
     """What the comparison reads of an update."""
     tokens = {"planned": 250_000_000, **TOKENS, "new": 187_000_000}
-    return SimpleNamespace(seconds={"train": 9000.0}, tokens=tokens, train={"world_size": 4, "steps": 99})
+    train, steps = Training(99, 4), {"train": StepTaken(9000.0)}
+    return UpdateRecord("0001-code", "code", "released", tokens=Tokens(**tokens), train=train, steps=steps)
 
 
 def test_an_unfinished_update_keeps_the_plan_it_began_with(plan: Plan, tmp_path: Path) -> None:
@@ -101,17 +101,11 @@ def render_text(plan: dict[str, Any]) -> str:
 
 
 def test_the_report_shows_predicted_beside_actual(plan: Plan) -> None:
-    kept = planned_and_actual(plan.to_json(), update(), PRICES)
-    assert kept["predicted"]["hours"] == 2.0
-    assert kept["actual"] == {
-        "tokens": {**TOKENS, "new": 187_000_000},
-        "steps": 99,
-        "seconds": {"train": 9000.0},
-        "hours": 2.5,
-        "cost": 20.0,
-        "currency": "EUR",
-    }
-    record = UpdateRecord("0001-code", "code", "released", plan=report_plan(kept))
+    kept = plan_kept(plan.to_json())
+    assert kept.predicted.hours == 2.0
+    done = update()
+    assert cost_of(done, PRICES) == Cost(2.5, 20.0, "EUR")
+    record = UpdateShown(**vars(replace(done, plan=kept, cost=cost_of(done, PRICES))))
     made = pages(WorkspaceRecord("/w", "0001-code", "2026-03-01T14:05:00+00:00", [], [record]))
     for part in (
         "a strong shift",
@@ -123,9 +117,7 @@ def test_the_report_shows_predicted_beside_actual(plan: Plan) -> None:
         "20.00",
     ):
         assert all(part in page for page in made.values()), part
-    unknown = replace(
-        record, plan=replace(report_plan(kept), predicted=replace(report_plan(kept).predicted, hours=None))
-    )
+    unknown = replace(record, plan=replace(kept, predicted=replace(kept.predicted, hours=None)))
     made = pages(WorkspaceRecord("/w", None, "2026-03-01T14:05:00+00:00", [], [unknown]))
     assert "a strong shift" in made[INDEX]
-    assert asdict(record)["plan"]["choices"]["replay.share"][0] == 0.25
+    assert kept.choices["replay.share"].value == 0.25

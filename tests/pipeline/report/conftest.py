@@ -8,25 +8,34 @@ from dataclasses import replace
 import pytest
 
 from pipeline.gap import gaps
+from pipeline.gate.verdict import Check, Verdict
+from pipeline.planner.choices import Choice
+from pipeline.planner.shift import Shift
+from pipeline.record import (
+    Attempts,
+    Cost,
+    DatasetPart,
+    Forecast,
+    Laid,
+    Plan,
+    Replay,
+    StepTaken,
+    Tokens,
+    Training,
+    Weights,
+)
 from pipeline.report import (
-    CheckRecord,
     CurvePoint,
-    DatasetRecord,
-    GapRecord,
-    GateRecord,
-    PlanRecord,
+    DatasetShown,
     PromotionRecord,
-    ReplayPart,
-    ReplayRecord,
     StageRecord,
-    Taken,
     TextRecord,
-    TokenRecord,
-    TrainRecord,
-    UpdateRecord,
+    UpdateShown,
     ValidationPoint,
     WorkspaceRecord,
 )
+from stages.ingest import IngestOutcome
+from stages.tokenize import TokenizeOutcome
 
 BATCH = 4096
 PEAK, CONSTANT, LOWEST = 2e-3, 1.1e-3, 2e-4
@@ -34,7 +43,7 @@ PEAK, CONSTANT, LOWEST = 2e-3, 1.1e-3, 2e-4
 
 def lineage(names: Sequence[str] = ("sci-docs", "ml-docs", "code"), steps: int = 300) -> WorkspaceRecord:
     """A workspace that learnt ``names`` one after the other under an infinite schedule."""
-    updates: list[UpdateRecord] = []
+    updates: list[UpdateShown] = []
     trunk_end = 0
     for index in range(len(names)):
         length = steps if index == 0 else steps // 2
@@ -46,13 +55,20 @@ def lineage(names: Sequence[str] = ("sci-docs", "ml-docs", "code"), steps: int =
         release=updates[-1].id,
         generated="2026-03-01T14:05:00+00:00",
         datasets=[
-            DatasetRecord(name, 4210 - 97 * i, 1_234_567 // (1 + i), 96, 31 * i, 3 * (i % 2), _text(names, i))
+            DatasetShown(name, part(4210 - 97 * i, 1_234_567 // (1 + i), 31 * i, 3 * (i % 2)), _text(names, i))
             for i, name in enumerate(names)
         ],
         updates=updates,
         versions={"rewarm": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "deepspeed": "0.19.8"},
         history=history,
     )
+
+
+def part(documents: int, tokens: int, duplicates: int = 0, quarantined: int = 0) -> DatasetPart:
+    """A dataset's counts."""
+    ingested = IngestOutcome(documents, 2000 * documents, 96, 192_000, quarantined, {}, duplicates, 0, "1d")
+    made = TokenizeOutcome(tokens, documents, 2000 * documents, 40_000, 96, 192_000, "tokenizers", "", "t", "7d")
+    return DatasetPart(ingested, made)
 
 
 def _text(names: Sequence[str], index: int) -> TextRecord:
@@ -125,7 +141,7 @@ def _validation(names: Sequence[str], index: int, start: int, length: int) -> li
     return points
 
 
-def _update(names: Sequence[str], index: int, start: int, length: int, before: UpdateRecord | None) -> UpdateRecord:
+def _update(names: Sequence[str], index: int, start: int, length: int, before: UpdateShown | None) -> UpdateShown:
     tokens = length * BATCH
     share = (0.0, 0.05, 0.25)[min(index, 2)]
     validation = _validation(names, index, start, length)
@@ -136,10 +152,15 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
     if before:
         forgetting[names[index]] = -0.84 - 0.1 * index
     earlier = {
-        name: ReplayPart(int(length * 16 * share / index), int(tokens * share / index), share / index)
+        name: {
+            "dataset": name,
+            "sequences": int(length * 16 * share / index),
+            "tokens": int(tokens * share / index),
+            "share": share / index,
+        }
         for name in names[:index]
     }
-    return UpdateRecord(
+    return UpdateShown(
         id=f"{index:04d}-{names[index]}",
         arrival=names[index],
         state="released",
@@ -148,14 +169,16 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
         gate=_gate(before, losses["release"], names[index]) if before else None,
         finished=f"2026-03-01T{9 + index:02d}:05:00+00:00",
         parameters=1_845_504,
-        tokens=TokenRecord(tokens, tokens - int(tokens * share), int(tokens * share), tokens * 15 // 100),
-        schedule={"kind": "infinite", "peak": PEAK, "minimum": LOWEST, "warmup_tokens": 24576, "cooldown": "cosine"},
-        replay=ReplayRecord(share, share - 0.0002, "earlier tokens", earlier) if index else None,
+        tokens=Tokens(tokens, tokens - int(tokens * share), int(tokens * share), tokens * 15 // 100),
+        schedule=Laid(
+            "infinite", [], settings={"peak": PEAK, "minimum": LOWEST, "warmup_tokens": 24576, "cooldown": "cosine"}
+        ),
+        replay=Replay(share, share - 0.0002, "earlier tokens", earlier) if index else Replay(),
         losses=losses,
         window_losses={branch: {n: loss + 1 for n, loss in value.items()} for branch, value in losses.items()},
         bits_per_byte={branch: {n: loss * 0.41 for n, loss in value.items()} for branch, value in losses.items()},
         forgetting=forgetting,
-        gap={name: GapRecord(**gap) for name, gap in gaps(looks).items()},
+        gap=gaps(looks),
         lm_eval={
             f"{name}-{kind}": (
                 {"acc,none": 0.31 + 0.07 * index, "acc_stderr,none": 0.021}
@@ -165,15 +188,18 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
             for name in names[: index + 1]
             for kind in ("continuation", "rolling")
         },
-        seconds={
-            "ingest": 4.2,
-            "tokenize": 6.1,
-            "replay": 0.6,
-            "train": 71.0 + index,
-            "anneal": 12.5,
-            "evaluate": 18.2,
+        steps={
+            "ingest": StepTaken(4.2, 1),
+            "tokenize": StepTaken(6.1, 1),
+            "replay": StepTaken(0.6, 1),
+            "train": StepTaken(71.0 + index, 2 if index == 1 else 1),
+            "anneal": StepTaken(12.5, 1),
+            "evaluate": StepTaken(18.2, 1),
         },
-        train=TrainRecord(length, 2, 8431.0, (40, 80) if index == 1 else ()),
+        attempts=Attempts(2, 1, 130.0, 17.0) if index == 1 else Attempts(1, 0, 115.0),
+        cost=Cost(0.0316, 0.08, "USD") if index > 1 else Cost(0.0316),
+        weights=Weights(f"{index}a" * 16, f"{index}b" * 16),
+        train=Training(length, 2, 8431.0, [40, 80] if index == 1 else []),
         plan=_plan(tokens, share, length) if index > 1 else None,
         stages=[
             StageRecord(
@@ -188,31 +214,38 @@ def _update(names: Sequence[str], index: int, start: int, length: int, before: U
     )
 
 
-def _gate(before: UpdateRecord, losses: dict[str, float], arrival: str) -> GateRecord:
+def _check(kind: str, name: str, metric: str, role: str, **values: object) -> Check:
+    known = {"kind": kind, "name": name, "metric": metric, "role": role, "n": 96, "units": 96, "worth": None}
+    known |= {"detectable": None, "outcome": "passed", "passed": True, "because": ""}
+    return Check(**{**known, **values})  # type: ignore[arg-type]
+
+
+def _gate(before: UpdateShown, losses: dict[str, float], arrival: str) -> Verdict:
     """A verdict that lets the candidate pass."""
+
+    def figures(candidate: float, current: float, limit: float | None, p: float, adjusted: float) -> dict[str, object]:
+        change = candidate - current
+        pair = {"candidate": candidate, "current": current, "change": change}
+        return {**pair, "limit": limit, "p": p, "p_adjusted": adjusted}
+
     checks = [
-        CheckRecord(
-            "loss", name, "nats/token", "old", losses[name], loss, losses[name] - loss, 0.1, 2e-5, 8e-5, 96, True
-        )
+        _check("loss", name, "nats/token", "old", **figures(losses[name], loss, 0.1, 2e-5, 8e-5))
         for name, loss in before.losses["release"].items()
     ]
-    new = CheckRecord(
-        "loss", arrival, "nats/token", "new", losses[arrival], 4.2, losses[arrival] - 4.2, 0.0, 0, 0, 96, True
-    )
-    task = CheckRecord("task", f"{arrival}-continuation", "acc", "new", 0.38, 0.31, 0.07, None, 0.21, 0.42, 64, True)
-    order = CheckRecord("order", arrival, "word order", "new", 0.94, 0.25, 0.69, 0.5, 1e-20, 4e-20, 48, True)
-    return GateRecord(True, before.id, 0.05, "holm", ["every check passed"], [*checks, new, order, task])
+    new = _check("loss", arrival, "nats/token", "new", **figures(losses[arrival], 4.2, 0.0, 0, 0))
+    task = _check("task", f"{arrival}-continuation", "acc", "new", **figures(0.38, 0.31, None, 0.21, 0.42), n=64)
+    order = _check("order", arrival, "word order", "new", **figures(0.94, 0.25, 0.5, 1e-20, 4e-20), n=48)
+    return Verdict(True, before.id, 0.05, "holm", ["every check passed"], [*checks, new, order, task])
 
 
-def _plan(tokens: int, share: float, steps: int) -> PlanRecord:
-    predicted = Taken(tokens - int(tokens * share), int(tokens * share), tokens * 15 // 100, steps, 0.028, 0.07)
-    return PlanRecord(
-        "strong",
-        ["the trunk needs 1.52 times the bits per byte that it needs on the nearest earlier dataset"],
-        {"replay.share": (share, "a strong shift"), "schedule.kind": ("infinite", "the base has one")},
-        predicted,
-        replace(predicted, hours=0.0316, cost=0.08),
-        "USD",
+def _plan(tokens: int, share: float, steps: int) -> Plan:
+    told = "the trunk needs 1.52 times the bits per byte that it needs on the nearest earlier dataset"
+    read = {"new": tokens - int(tokens * share), "replayed": int(tokens * share), "annealed": tokens * 15 // 100}
+    return Plan(
+        Shift("strong", [told], 3.0, 2.5, 1.2, 1.0, 0.1, 0.2, "sci-docs"),
+        {"replay.share": Choice(share, "a strong shift"), "schedule.kind": Choice("infinite", "the base has one")},
+        {},
+        Forecast(read, steps, {}, 0.028, 0.07, "USD"),
     )
 
 
@@ -221,8 +254,11 @@ def refused_lineage(lines: WorkspaceRecord) -> WorkspaceRecord:
     *before, refused, last = lines.updates
     assert refused.gate is not None
     harm = "sci-docs: loss +0.412 nats/token, above its limit of 0.100 (adjusted p < 0.001)"
-    checks = [replace(refused.gate.checks[0], change=0.412, passed=False, because=harm), *refused.gate.checks[1:]]
-    gate = replace(refused.gate, passed=False, because=[harm], checks=checks)
+    checks = [
+        replace(refused.gate.checks[0], change=0.412, passed=False, outcome="refused", because=harm),
+        *refused.gate.checks[1:],
+    ]
+    gate = replace(refused.gate, passed=False, outcome="refused", because=[harm], checks=checks)
     refused = replace(refused, state="refused", gate=gate)
     last = replace(last, start=before[-1].id)
     ids = [*(update.id for update in before), last.id, before[0].id, last.id]
@@ -250,8 +286,14 @@ def demo() -> WorkspaceRecord:
 def unfinished(demo: WorkspaceRecord) -> WorkspaceRecord:
     """An update whose release was refused, then one under way."""
     last = demo.updates[-1]
-    under_way = UpdateRecord(
-        "0003-news", "news", "unfinished", start=last.id, tokens=TokenRecord(614_400, 100_000), seconds={"ingest": 3.0}
+    under_way = UpdateShown(
+        "0003-news",
+        "news",
+        "unfinished",
+        start=last.id,
+        tokens=Tokens(614_400, 100_000),
+        steps={"ingest": StepTaken(3.0, 1)},
+        attempts=Attempts(3, 2, 9.0, 6.0),
     )
     refused = replace(last, state="refused")
     updates = [*demo.updates[:2], refused, under_way]
@@ -261,7 +303,7 @@ def unfinished(demo: WorkspaceRecord) -> WorkspaceRecord:
 @pytest.fixture(scope="session")
 def imported() -> WorkspaceRecord:
     """Open weights, imported and not updated yet: nothing was trained or measured here."""
-    base = UpdateRecord("0000-base", "base", "released", seconds={"import": 9.0})
+    base = UpdateShown("0000-base", "base", "released", steps={"import": StepTaken(9.0)})
     return WorkspaceRecord("s3://bucket/llm", base.id, "2026-03-01T14:05:00Z", [], [base])
 
 

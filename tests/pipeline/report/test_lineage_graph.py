@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import PromotionRecord, UpdateRecord, WorkspaceRecord
+from pipeline.report import PromotionRecord, UpdateShown, WorkspaceRecord
 from pipeline.report.lineage_graph import assign_lanes, graph
 
 
@@ -85,7 +85,7 @@ def test_an_unfinished_update_has_no_release(unfinished: WorkspaceRecord) -> Non
 
 
 def test_a_history_of_updates_that_are_gone_is_left_out() -> None:
-    only = UpdateRecord("0000-x", "x", "released")
+    only = UpdateShown("0000-x", "x", "released")
     history = [PromotionRecord("0009-gone", "2026-03-01"), PromotionRecord("0000-x", "2026-03-02")]
     (row,) = graph(WorkspaceRecord("w", "0000-x", "", [], [only], history=history)).rows
     assert (row.mark, [stroke.kind for stroke in row.strokes]) == ("current", ["branch"])

@@ -12,7 +12,9 @@ from urllib.parse import unquote
 import pytest
 from report_page import PHONE, Page, parsed, phone, probed
 
-from pipeline.report import INDEX, UpdateRecord, WorkspaceRecord, file_name, is_page, pages
+from pipeline.planner.choices import Choice
+from pipeline.record import Laid
+from pipeline.report import INDEX, UpdateShown, WorkspaceRecord, file_name, is_page, pages
 
 INDEX_PLOTS = {"training-loss", "validation-loss", "learning-rate", "token-account", "stage-times"}
 BASE_PLOTS = {"training-loss", "validation-loss", "learning-rate", "gradient-norm", "token-account"}
@@ -149,8 +151,15 @@ def hostile(record: WorkspaceRecord) -> WorkspaceRecord:
             because=[harm],
             checks=[replace(check, name=harm, metric=harm, because=harm) for check in update.gate.checks],
         )
-        plan = update.plan and replace(update.plan, because=[harm], choices={harm: (harm, harm)}, currency=harm)
-        texts: Mapping[str, Any] = {"notes": [harm], "schedule": {harm: harm}, "digests": {harm: harm}}
+        shift = update.plan and replace(update.plan.shift, because=[harm])
+        predicted = update.plan and replace(update.plan.predicted, currency=harm)
+        choices = {harm: Choice(harm, harm)}
+        plan = update.plan and replace(update.plan, shift=shift, choices=choices, predicted=predicted)
+        texts: Mapping[str, Any] = {
+            "notes": [harm],
+            "schedule": Laid(harm, [], settings={harm: harm}),
+            "digests": {harm: harm},
+        }
         updates.append(replace(update, gate=gate, plan=plan, lm_eval={harm: {harm: 0.5}}, **texts))
     history = [replace(entry, because=harm) for entry in record.history]
     return replace(record, workspace=harm, updates=updates, history=history, versions={harm: harm})
@@ -274,7 +283,7 @@ def test_a_held_release_says_what_could_not_be_decided(demo: WorkspaceRecord) ->
 
 
 def test_an_update_without_a_verdict_says_so(demo: WorkspaceRecord) -> None:
-    before: UpdateRecord = replace(demo.updates[1], gate=None)
+    before: UpdateShown = replace(demo.updates[1], gate=None)
     record = replace(demo, updates=[demo.updates[0], before, demo.updates[2]])
     page = pages(record)[file_name(before.id)]
     assert "No gate was asked" in page

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report import ReplayPart, ReplayRecord, TokenRecord, UpdateRecord, WorkspaceRecord
+from pipeline.record import Replay, StepTaken, Tokens
+from pipeline.report import UpdateShown, WorkspaceRecord
 from pipeline.report.figures import stability_gap, stage_times, token_account, update_figures, workspace_figures
 from pipeline.report.tables import matrix, notices, outcome, scores, since_arrival, totals
 
 
-def evaluated(*results: Mapping[str, float | None]) -> list[UpdateRecord]:
-    return [UpdateRecord(f"000{i}-x", "x", "released", lm_eval={"task": result}) for i, result in enumerate(results)]
+def evaluated(*results: Mapping[str, float | None]) -> list[UpdateShown]:
+    return [UpdateShown(f"000{i}-x", "x", "released", lm_eval={"task": result}) for i, result in enumerate(results)]
 
 
 def test_the_outcome_names_the_most_forgotten_earlier_dataset(demo: WorkspaceRecord) -> None:
@@ -56,9 +57,10 @@ def test_what_came_after_the_release_is_said(unfinished: WorkspaceRecord, demo: 
 
 def test_totals_add_up_what_is_known(demo: WorkspaceRecord) -> None:
     found = totals(demo)
-    assert found.new + found.replayed == sum(update.tokens.planned for update in demo.updates if update.tokens)
+    assert found.new + found.replayed == sum(update.tokens.planned for update in demo.updates)
     assert found.seconds == pytest.approx(sum(sum(update.seconds.values()) for update in demo.updates))
-    assert found.cost == {"USD": 0.08}, "one update of three was planned"
+    assert found.cost == {"USD": 0.08}, "one update of three has a price"
+    assert (found.attempts, found.failed) == (4, 1)
 
 
 def test_the_current_release_is_held_against_the_first_one_that_knew_a_dataset(demo: WorkspaceRecord) -> None:
@@ -116,8 +118,8 @@ def test_a_missing_error_or_task_leaves_a_gap() -> None:
 
 
 def test_replay_that_is_not_itemised_is_still_drawn(demo: WorkspaceRecord) -> None:
-    replay = ReplayRecord(0.25, 0.25, "distilled", {"sci-docs": ReplayPart(10, 100, 0.1)})
-    update = UpdateRecord("0001-x", "x", "released", TokenRecord(1000, 750, 250, 0), replay=replay)
+    replay = Replay(0.25, 0.25, "distilled", {"sci-docs": {"sequences": 10, "tokens": 100, "share": 0.1}})
+    update = UpdateShown("0001-x", "x", "released", tokens=Tokens(1000, 750, 250, 0), replay=replay)
     account = token_account(replace(demo, updates=[update]))
     drawn = {trace.name: trace.x for trace in account.traces}
     assert drawn == {"New": [750], "Replayed: sci-docs": [100], "Replayed, not itemised": [150]}
@@ -136,7 +138,7 @@ def test_the_stability_gap_is_drawn_from_the_updates_start(demo: WorkspaceRecord
 
 
 def test_long_runs_are_drawn_in_hours(demo: WorkspaceRecord) -> None:
-    update = UpdateRecord("0001-x", "x", "released", seconds={"train": 72_000.0})
+    update = UpdateShown("0001-x", "x", "released", steps={"train": StepTaken(72_000.0)})
     times = stage_times(replace(demo, updates=[update]))
     assert times.x_title == "Wall time (h)"
     assert times.traces[0].x == [pytest.approx(20.0)]

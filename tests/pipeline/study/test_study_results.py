@@ -15,10 +15,11 @@ from pipeline.workspace import TRIAL
 
 def result(trial: Trial, losses: dict[str, float], **more: Any) -> dict[str, Any]:
     update = {
+        **{"id": "0001-new", "arrival": "new", "datasets": ["new"], "state": "released"},
         "losses": {"release": losses, "trunk": losses},
         "window_losses": {"trunk": losses},
         "forgetting": {"old": losses["old"] - 4.0},
-        "gap": {"old": {"depth": 0.2}},
+        "gap": {"old": {"depth": 0.2, "at_tokens": 0, "recovered_tokens": None, "start": 1.0, "end": 1.0}},
         "tokens": {"planned": 1000, "new": 900, "replayed": 100, "annealed": 150},
         "parameters": 10,
         "seconds": {"ingest": 9.0, "train": 20.0, "anneal": 2.0},
@@ -107,7 +108,7 @@ def test_rows_record_the_share_that_was_achieved_and_the_forecast_reads_that(tmp
     workspace, asked = StudyWorkspace(str(tmp_path), "s", ["new"]), (0.0, 0.005, 0.01, 0.25)
     tried = [Trial(f"replay.share={share:g}", "grid", {"replay.share": share}, 0) for share in asked]
     for trial, real in zip(tried, (0.0, 0.0101, 0.0099, 0.25), strict=True):
-        replay = {"achieved": real, "by_dataset": {"old": {}} if real else {}}
+        replay = {"achieved": real, "by_dataset": {"old": {"sequences": 1, "tokens": 8}} if real else {}}
         rewrite(workspace, trial, {"old": 4.0, "new": 3.0}, replay=replay)
     study = collect(workspace, tried, 0.5)
     assert [row.share.mean if row.share else None for row in study.rows] == [None, 0.0101, 0.0099, 0.25]

@@ -1,6 +1,6 @@
 """Where a trial starts: from the lineage, or from a base that another trial trained."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from watch_world import update
@@ -8,6 +8,7 @@ from watch_world import update
 from pipeline.base import create
 from pipeline.config import load_recipe
 from pipeline.lineage import Lineage
+from pipeline.record import Weights, to_json
 from pipeline.study import Trial
 from pipeline.study.places import TrialWorkspace
 from pipeline.study.run import base_trials, starts_anew
@@ -20,12 +21,12 @@ def test_a_trial_of_a_further_seed_starts_from_a_base_of_its_own(tmp_path: Path)
     create(home, load_recipe("tiny"))
     base = update(0, "docs", weights={"trunk": "ours"}, losses={"release": {"docs": 4.0}}, position=100)
     Lineage(home).record(base)
-    other = replace(base, weights={"trunk": "theirs"}, losses={"release": {"docs": 4.2}}, order_seed=7)
+    other = replace(base, weights=Weights("theirs"), losses={"release": {"docs": 4.2}}, order_seed=7)
     workspace = TrialWorkspace(str(tmp_path), "s", ["news"], "trial-s7")
-    workspace.trial("base-s7").write_json(TRIAL, {"update": asdict(other)})
+    workspace.trial("base-s7").write_json(TRIAL, {"state": "done", "trial": {}, "update": to_json(other)})
     made = rebased(workspace, Lineage(workspace), "base-s7")
     assert made.head is not None
-    assert (made.head.id, made.head.weights, made.head.order_seed) == ("0000-docs", {"trunk": "theirs"}, 7)
+    assert (made.head.id, made.head.facts.weights.trunk, made.head.facts.order_seed) == ("0000-docs", "theirs", 7)
     assert made.trunk() == workspace.trial("base-s7") / "trunk" / "model"
     current = made.current()
     assert current is not None

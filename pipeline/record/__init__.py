@@ -1,0 +1,73 @@
+"""The record of an update: one typed value for all that is known of it, written by the update and read by the rest.
+
+``update.py`` has the record and its parts, ``entry.py`` what the log of commits repeats of it so that a lineage opens
+without reading every record, ``files.py`` its file and the formats of that.
+
+To record a new figure, add a field with a default to its part in ``update.py`` and let the step fill it: a part made
+of a step's outcome takes the fields of the same name by itself. Then show it in a template of ``pipeline/report``.
+"""
+
+from pipeline.record.entry import (
+    HELD_BACK,
+    REFUSED,
+    RELEASED,
+    UNDECIDED,
+    UNFINISHED,
+    Entry,
+    Facts,
+    State,
+    Weights,
+    number_of,
+)
+from pipeline.record.files import FORMAT, UPDATE, decode, encode, parse, to_json
+from pipeline.record.update import (
+    Annealing,
+    Attempts,
+    Cost,
+    DatasetPart,
+    Forecast,
+    Laid,
+    Plan,
+    Replay,
+    Replayed,
+    ReplayedPart,
+    StepTaken,
+    Tokens,
+    Training,
+    UpdateRecord,
+    part_of,
+)
+
+__all__ = [
+    "FORMAT",
+    "HELD_BACK",
+    "REFUSED",
+    "RELEASED",
+    "UNDECIDED",
+    "UNFINISHED",
+    "UPDATE",
+    "Annealing",
+    "Attempts",
+    "Cost",
+    "DatasetPart",
+    "Entry",
+    "Facts",
+    "Forecast",
+    "Laid",
+    "Plan",
+    "Replay",
+    "Replayed",
+    "ReplayedPart",
+    "State",
+    "StepTaken",
+    "Tokens",
+    "Training",
+    "UpdateRecord",
+    "Weights",
+    "decode",
+    "encode",
+    "number_of",
+    "parse",
+    "part_of",
+    "to_json",
+]
