@@ -85,7 +85,6 @@ class Lineage:
         self.policy: TrunkPolicy = trunk or policy_of(workspace)
         self.log: Log
         self.entries: list[Entry]
-        self.updates: Records
         self.unfinished: str | None
         self._read()
 
@@ -96,14 +95,19 @@ class Lineage:
         finished = self.log.finished
         records: dict[str, UpdateRecord] = {}
         self.entries = list(read_entries(self.workspace, finished, records))
-        self.updates = Records(self.workspace, self.entries, records)
+        self._records = Records(self.workspace, self.entries, records)
         begun = find_begun(self.workspace, finished)
         self.unfinished = next(iter(begun), None)
 
     def stand_on(self, updates: Sequence[UpdateRecord]) -> None:
         """Let these updates be all, whatever the workspace holds."""
         self.entries = [Entry(one.id, finished(one), "", one.facts(0)) for one in updates]
-        self.updates = Records(self.workspace, self.entries, {one.id: one for one in updates})
+        self._records = Records(self.workspace, self.entries, {one.id: one for one in updates})
+
+    @property
+    def updates(self) -> Records:
+        """The records of the finished updates, in their order."""
+        return self._records
 
     def read(self, update: str) -> UpdateRecord:
         """The record of a finished update, by its id."""

@@ -89,7 +89,7 @@ def test_training_gets_the_records_digests(lm: Workspace) -> None:
     lineage = Lineage(lm)
     head = lineage.updates[-1]
     before = Lineage(lm)
-    before.updates = before.updates[:-1]
+    before.stand_on(before.updates[:-1])
     job = job_of(lm, before, head.id)
     assert job.start_digest == before.updates[-1].weights.trunk
     assert job.start_files is not None

@@ -48,7 +48,7 @@ def test_the_text_has_the_records_figures(lm: Workspace) -> None:
     ingested, tokenized = vars(update.data["code"].ingest), vars(update.data["code"].tokenize)
     assert f"| code | {ingested['documents']:,} | {tokenized['num_tokens']:,} |" in text
     assert "| code: invalid JSON | 1 |" in text, "what was refused, and why"
-    assert f"{update.replay['achieved']:.2%} of the training tokens" in text
+    assert f"{update.replay.achieved:.2%} of the training tokens" in text
     before = update.losses["release"]["docs"] - update.forgetting["docs"]
     assert (
         f"| docs | {before:.4f} | {update.losses['release']['docs']:.4f} | {update.forgetting['docs']:+.4f} |" in text

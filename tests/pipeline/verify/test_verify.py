@@ -254,6 +254,8 @@ def test_a_lineage_that_goes_round_a_refused_update_is_whole(lm: Workspace) -> N
     assert "updates/0003-more/update.json" in around, "its position still counts the refused update"
     trained = json.loads(manifest.read_text())["outcome"]["tokens"]
     edit_record(lm, "0003-more", lambda value: value.update(position=first["position"] + trained))
+    assert "updates/0003-more/update.json" in {one.file for one in checked(lm).problems}, "so does its sum of replay"
+    edit_record(lm, "0003-more", lambda value: value["replay"].update(carried=None))
     rest = {one.file for one in checked(lm).problems}
     assert "updates/0003-more/update.json" not in rest
     assert last["position"] > first["position"] + trained

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from records import verdict
 from watch_world import after, began, found, happen, listing, ready, update
 
 from pipeline.watch import observe
@@ -119,7 +120,7 @@ def test_the_lineage_says_what_is_done(book: Book) -> None:
     for name in ("a", "b", "c"):
         happen(book, after(0), *ready(name, after(0)))
     happen(book, after(1), began("a"), began("b"))
-    gate = {"because": ["code forgot too much"]}
+    gate = verdict(False, "code forgot too much")
     refused = update(2, "b", "refused")
     if hasattr(refused, "gate"):
         refused = update(2, "b", "refused", gate=gate)
@@ -190,9 +191,11 @@ def test_a_limit_below_another_is_refused() -> None:
 
 def test_an_undecided_release_is_told_and_is_released_when_a_person_promotes_it(book: Book) -> None:
     happen(book, after(0), *ready("a", after(0)), began("a"))
-    held = update(1, "a", "undecided", gate={"because": ["docs: 3 documents can show nothing: undecided"]})
+    held = update(
+        1, "a", "undecided", gate=verdict(False, "docs: 3 documents can show nothing: undecided", outcome="held")
+    )
     (draft,) = observe.settle(book, [held])
-    assert (draft.kind, draft.details["because"]) == ("undecided", held.gate["because"][0])
+    assert (draft.kind, draft.details["because"]) == ("undecided", because)
     happen(book, after(1), draft)
     assert (state(book, "a"), book.arrivals["/in/a"].done) == (("undecided", ""), True)
     assert list(observe.settle(book, [held])) == []
