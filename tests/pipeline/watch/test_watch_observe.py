@@ -191,9 +191,8 @@ def test_a_limit_below_another_is_refused() -> None:
 
 def test_an_undecided_release_is_told_and_is_released_when_a_person_promotes_it(book: Book) -> None:
     happen(book, after(0), *ready("a", after(0)), began("a"))
-    held = update(
-        1, "a", "undecided", gate=verdict(False, "docs: 3 documents can show nothing: undecided", outcome="held")
-    )
+    because = "docs: 3 documents can show nothing: undecided"
+    held = update(1, "a", "undecided", gate=verdict(False, because, outcome="held"))
     (draft,) = observe.settle(book, [held])
     assert (draft.kind, draft.details["because"]) == ("undecided", because)
     happen(book, after(1), draft)
