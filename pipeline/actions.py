@@ -22,6 +22,7 @@ from pipeline.planner.plan import make_plan, require_base
 from pipeline.releases.pruned import require_weights
 from pipeline.report import INDEX, is_page, pages
 from pipeline.report_record import report_record
+from pipeline.room import check_room, room_for
 from pipeline.runs.running import run_of
 from pipeline.schedule.preview import Preview, preview_schedule
 from pipeline.summary import Status
@@ -142,6 +143,8 @@ def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: 
     """Run one update on the cluster and write the report; the lineage's status after it."""
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
+        if (awaits := room_for(Lineage(workspace), arrival, recipe)) is not None:
+            terminal.note(awaits)
         run_update(workspace, arrival, recipe, terminal)
     path = write_report(workspace)
     terminal.note(f"report: {path}")
@@ -184,6 +187,7 @@ def study(
         if trial.kind in ("grid", "row"):
             refuse_carried(lineage, asked)
     if dry_run:
+        check_room(recipe.train)
         return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
     terminal.update(f"{workspace.study}: {len(tried)} trials")
     with workspace.lease(note=terminal.note), connected():
@@ -224,6 +228,8 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     inputs = find(paths, lineage, recipe.ingest, terminal)
     terminal.update(f"{workspace.folder}: plan of {'+'.join(inputs)}")
     with connected():
+        if (awaits := check_room(recipe.train)) is not None:
+            terminal.note(awaits)
         made = make_plan(lineage, inputs, recipe, {name.partition("=")[0].strip() for name in sets}, terminal)
     found = {
         "workspace": str(workspace.folder),
@@ -252,6 +258,7 @@ def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str,
         "files": files,
         "distills": 0 if lineage.entries else base.distilled_tokens(recipe, arrival.inputs),
         "replays": list(lineage.datasets()) if recipe.replay.share else [],
+        "awaits": room_for(lineage, arrival, recipe),
         "recipe": recipe.model_dump(mode="json"),
     }
 

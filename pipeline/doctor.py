@@ -21,8 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.escaping import message
+from pipeline.room import check_room, workspace_settings
 from pipeline.terminal import SafeConsole
 from stages import operators
+from stages.errors import UsageError
 
 GIB = 1 << 30
 PINNED = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "lm-eval", "tokenizers", "fastokens")
@@ -51,6 +53,7 @@ def examine(workspace: Path | None = None) -> list[Check]:
         lambda: [gpus()],
         lambda: [cores(), memory(), disk(workspace or Path()), shared_memory()],
         lambda: [ray_cluster()],
+        lambda: room(workspace) if workspace else [],
         lambda: demo_packages(DEMO),
     ]
     return [check for look in looks for check in look()]
@@ -316,6 +319,19 @@ def describe_ray(address: str) -> str:
     return ", ".join(
         [f"Ray {ray.__version__}", f"{nodes} node{'s' * (nodes != 1)}", *parts, f"{stored:.1f} GiB for objects"]
     )
+
+
+def room(workspace: Path) -> list[Check]:
+    """Whether the workspace's updates find room for their training; nothing where no workspace is."""
+    settings = workspace_settings(workspace)
+    if settings is None:
+        return []
+    try:
+        awaits = check_room(settings)
+    except UsageError as error:
+        return [Check("room for training", False, str(error))]
+    where = f"{settings.num_workers} worker{'s' * (settings.num_workers != 1)}, train.device {settings.device}"
+    return [Check("room for training", None if awaits else True, awaits or where)]
 
 
 # -- telling -----------------------------------------------------------------------------------------------------

@@ -126,12 +126,8 @@ def find_prompts(making: Making, documents: dict[str, ingest.IngestOutcome]) -> 
 
 def distill_places(recipe: Recipe) -> tuple[bool, int]:
     """Whether the model writes on GPUs, and on how many actors."""
-    import ray
-
-    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = int(available.get("GPU", 0)) if recipe.train.device != "cpu" else 0
-    there = gpus or max(1, int(available.get("CPU", 1)))
-    return gpus > 0, min(recipe.distill.num_actors or there, there)
+    gpus, most = train.model_places(recipe.train)
+    return gpus, min(recipe.distill.num_actors or most, most)
 
 
 def as_ingested(written: distill.DistillOutcome) -> ingest.IngestOutcome:

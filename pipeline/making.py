@@ -132,10 +132,5 @@ def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earl
 
 def evaluation_places(recipe: Recipe) -> tuple[bool, int]:
     """Whether evaluation runs on GPUs, and on how many actors."""
-    import ray
-
-    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus = int(available.get("GPU", 0))
-    if gpus and recipe.train.device != "cpu":
-        return True, gpus
-    return False, max(1, min(recipe.train.num_workers, int(available.get("CPU", 1))))
+    gpus, most = train.model_places(recipe.train)
+    return gpus, most if gpus else min(recipe.train.num_workers, most)

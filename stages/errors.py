@@ -70,6 +70,12 @@ class FullError(StageError):
     kind, code, remedy = "full", 8, "later"
 
 
+class NoRoomError(StageError):
+    """The cluster had no room for the work, after several waits. The message says what was asked and what there is."""
+
+    kind, code, remedy = "no-room", 9, "later"
+
+
 class RefusedError(RewarmError):
     """The update is finished, and the gate refused its release: the release before stays current."""
 

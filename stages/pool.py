@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stages.awaiting import Waiting, amount, first_done
 from stages.errors import StageError, origin
 from stages.losses import document_losses, write_piece
 from stages.progress import Progress
@@ -109,6 +110,7 @@ def work_through(
 
     Raises:
         StageError: a piece failed, or its actor died more than ``RESTARTS`` times.
+        NoRoomError: no actor found room.
     """
     import ray
 
@@ -122,13 +124,15 @@ def work_through(
         runtime_env={"env_vars": environment},
     )
     actors = [actor_class.remote(conditions) for _ in range(min(num_actors, len(pieces)))]
+    waiting, started = Waiting(label, amount(len(actors), {"CPU": 1, "GPU": int(gpus)}), progress), False
     queue, left = deque(pieces), len(pieces)
     running: dict[Any, tuple[Any, Piece | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
     try:
         while left:
-            done = ray.wait(list(running), num_returns=1)[0][0]
+            done = first_done(running, started, waiting)
             actor, piece = running.pop(done)
             _collect(done, f"{label}: {piece or 'an actor'}")
+            started = True
             if piece is not None:
                 left -= 1
                 progress.advance(1)

@@ -1,30 +1,117 @@
-"""Where work fits on the cluster: the CPUs of every node, less what the entrypoints of submitted jobs hold."""
+"""The room that a cluster has for work: its nodes, those that its autoscaler may add, and what fits on them."""
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 SUPERVISOR = "JobSupervisor"  # Ray's actor behind a submitted job; it holds what ``--entrypoint-num-cpus`` asked for
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where ``ray up`` leaves its cluster.yaml on the head
+MOST_NODES = 1024  # of one kind, where the configuration sets no limit
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one node offers."""
+
+    cpus: float  # less what entrypoints of jobs hold there
+    gpus: float = 0.0
+
+    def workers(self, cpus: int) -> int:
+        """How many workers of one GPU and so many CPUs find room on it."""
+        return min(int(self.gpus), int(self.cpus // cpus))
+
+    @property
+    def share(self) -> int:
+        """Whole CPUs for each of its GPUs, at least one."""
+        return max(1, int(self.cpus // self.gpus))
 
 
 @dataclass(frozen=True)
 class Room:
     """What a cluster has for work."""
 
-    cpus: tuple[float, ...]  # of each living node, less what entrypoints hold there
-    held: float  # CPUs that entrypoints hold, on all nodes together
-    gpus: float
+    nodes: tuple[Node, ...]  # that are up
+    held: float = 0.0  # CPUs that entrypoints hold, on all nodes together
+    coming: tuple[Node, ...] | None = ()  # that an autoscaler may add; None: nodes may come, and nobody knows which
+
+    @property
+    def cpus(self) -> tuple[float, ...]:
+        """The CPUs of each node that is up."""
+        return tuple(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs of all nodes that are up."""
+        return sum(int(node.gpus) for node in self.nodes)
+
+    @property
+    def future(self) -> tuple[Node, ...]:
+        """The nodes that are up and those that are known to be possible."""
+        return (*self.nodes, *(self.coming or ()))
 
 
 def find_room() -> Room:
     """The room on the cluster that this driver is connected to."""
     import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     held = entrypoint_cpus() if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Counter()
-    cpus = tuple(max(0.0, node["Resources"].get("CPU", 0.0) - held[node["NodeID"]]) for node in nodes)
-    return Room(cpus, sum(held.values()), sum(node["Resources"].get("GPU", 0.0) for node in nodes))
+    nodes = tuple(
+        Node(
+            max(0.0, node["Resources"].get("CPU", 0.0) - held[node["NodeID"]]),
+            node["Resources"].get("GPU", 0.0),
+        )
+        for node in alive
+    )
+    whole = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in alive]
+    joined = bool(os.environ.get("RAY_ADDRESS"))  # a Ray of our own on this machine gets no other nodes
+    return Room(nodes, sum(held.values()), coming(whole) if joined else ())
+
+
+def coming(alive: Iterable[tuple[float, float]]) -> tuple[Node, ...] | None:
+    """The nodes that the cluster's autoscaler may still add, from its configuration; None if none is known.
+
+    ``alive`` are the CPUs and GPUs of the nodes that are up: of each kind that the configuration names, they count.
+    """
+    kinds = reported_kinds() or bootstrap_kinds(BOOTSTRAP.expanduser())
+    if kinds is None:
+        return None
+    up = Counter(alive)
+    return tuple(Node(cpus, gpus) for (cpus, gpus), most in kinds.items() for _ in range(max(0, most - up[cpus, gpus])))
+
+
+Kinds = dict[tuple[float, float], int]  # CPUs and GPUs of a node, and how many there may be at once
+
+
+def reported_kinds() -> Kinds | None:
+    """The kinds of nodes that the cluster's configuration in Ray's own store names; None without one."""
+    from ray._private import state  # as Ray Train's own check of a cluster's largest size; nothing public tells
+
+    config: Any = state.state.get_cluster_config()
+    if config is None or not config.node_group_configs:
+        return None
+    kinds: Kinds = Counter()
+    for group in config.node_group_configs:
+        most = MOST_NODES if group.max_count < 0 else group.max_count
+        kinds[float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0))] += most
+    return kinds
+
+
+def bootstrap_kinds(file: Path) -> Kinds | None:
+    """The kinds of nodes that ``ray up`` was told of, from the file that it leaves on the head; None without one."""
+    if not file.is_file():
+        return None
+    config = yaml.safe_load(file.read_text())
+    kinds: Kinds = Counter()
+    for group in config["available_node_types"].values():
+        offers, most = group.get("resources", {}), group.get("max_workers", config["max_workers"])
+        kinds[float(offers.get("CPU", 0)), float(offers.get("GPU", 0))] += min(most, config["max_workers"])
+    return kinds
 
 
 def entrypoint_cpus() -> Counter[str]:
@@ -38,10 +125,29 @@ def entrypoint_cpus() -> Counter[str]:
 
 
 def fits(cpus: Sequence[float], workers: int, each: int) -> bool:
-    """Whether ``workers`` of ``each`` CPUs find a place; a worker lies on one node."""
+    """Whether ``workers`` of ``each`` CPUs fit; a worker is on one node."""
     return sum(int(node // each) for node in cpus) >= workers
 
 
 def cpus_each(cpus: Sequence[float], workers: int) -> int:
-    """The most CPUs that every one of ``workers`` can have; 0 where they do not fit with one each."""
+    """The most CPUs that every one of ``workers`` can have; 0 if they do not fit with one each."""
     return next((each for each in range(int(sum(cpus) // workers), 0, -1) if fits(cpus, workers, each)), 0)
+
+
+def gpu_workers(nodes: Iterable[Node], cpus: int = 1) -> int:
+    """How many workers of one GPU and ``cpus`` CPUs each fit."""
+    return sum(node.workers(cpus) for node in nodes)
+
+
+def cpus_beside_gpu(nodes: Iterable[Node], workers: int) -> int:
+    """The CPUs that each of ``workers`` with one GPU can have without leaving a GPU idle; 0 if they do not fit.
+
+    Only nodes with GPUs count, and each node's CPUs are divided among its own GPUs. Workers are alike, so among
+    different nodes the smallest share that is needed decides.
+    """
+    found = 0
+    for node in sorted((node for node in nodes if node.gpus >= 1), key=lambda node: node.share, reverse=True):
+        found += node.workers(node.share)
+        if found >= workers:
+            return node.share
+    return 0

@@ -188,7 +188,8 @@ def show_documents(documents: list[dict[str, Any]]) -> None:
 @app.command("doctor", rich_help_panel=PANEL)
 def examine(
     workspace: Annotated[
-        Path | None, typer.Argument(metavar="[WORKSPACE]", help="Where the free disk is looked up.")
+        Path | None,
+        typer.Argument(metavar="[WORKSPACE]", help="Looks also at its disk and at room for its training."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -28,7 +28,8 @@ from pipeline.update import check
 from pipeline.workspace import RECORD, TRIAL, Workspace
 from stages.errors import StageError, UsageError
 from stages.identity import now
-from stages.train import placed
+from stages.room import find_room
+from stages.train import model_places, placed
 
 EARLY_STOP = ("none", "asha", "median")
 LOOK_INTERVAL = 2.0  # seconds between two looks for finished trials
@@ -215,13 +216,10 @@ def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: 
 
 def places(recipe: Recipe) -> int:
     """How many trials the cluster holds side by side."""
-    import ray
-
     settings, _, on_gpu = placed(recipe.train)
-    kind = "GPU" if on_gpu else "CPU"
-    available = ray.cluster_resources().get(kind, 1)  # type: ignore[no-untyped-call]
-    each = settings.num_workers * (1 if on_gpu else recipe.train.cpus_per_worker or 1)
-    return max(1, int(available // each))
+    if on_gpu:
+        return max(1, model_places(recipe.train)[1] // settings.num_workers)
+    return max(1, int(sum(find_room().cpus) // (settings.num_workers * (recipe.train.cpus_per_worker or 1))))
 
 
 def scheduler(options: Options) -> Any:

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stages.awaiting import Waiting, amount, first_done
 from stages.distill.filters import Drafts, judge, readable
 from stages.distill.prompts import Prompts
 from stages.distill.settings import DistillSettings
 from stages.documents import document_id, shard_writer
 from stages.errors import StageError, origin
+from stages.progress import Progress
 from stages.storage import Folder
 from stages.tokenizer_folder import load_definition
 
@@ -135,7 +137,7 @@ def read_drafts(staging: Folder, number: int) -> Drafts:
     )
 
 
-def written_in_order(work: Writing, num_actors: int) -> Generator[int, None, None]:
+def written_in_order(work: Writing, num_actors: int, progress: Progress) -> Generator[int, None, None]:
     """The numbers 0, 1, 2 … of shards as they are there, for as long as they are asked for.
 
     What an earlier run wrote is not written again, and no actor starts before it is used up. Close the generator to
@@ -146,12 +148,14 @@ def written_in_order(work: Writing, num_actors: int) -> Generator[int, None, Non
     while work.staging.exists(shard_name(number)):
         yield number
         number += 1
-    yield from _written(work, number, num_actors)
+    yield from _written(work, number, num_actors, progress)
 
 
-def _written(work: Writing, following: int, num_actors: int) -> Generator[int, None, None]:
+def _written(work: Writing, following: int, num_actors: int, progress: Progress) -> Generator[int, None, None]:
     import ray
 
+    asked = amount(num_actors, {"CPU": 1, "GPU": int(work.gpus)})
+    waiting, started = Waiting("distill", asked, progress), False
     actor_class: Any = ray.remote(Writer).options(
         num_cpus=1,
         num_gpus=1 if work.gpus else 0,
@@ -171,9 +175,10 @@ def _written(work: Writing, following: int, num_actors: int) -> Generator[int, N
                 actor = idle.pop()
                 running[actor.write.remote(begun)] = actor, begun
                 begun += 1
-            done = ray.wait(list(running), num_returns=1)[0][0]
+            done = first_done(running, started, waiting)
             actor, number = running.pop(done)
             _collect(done, number)
+            started = True
             idle.append(actor)
             there |= set() if number is None else {number}
             while following in there:

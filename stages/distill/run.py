@@ -124,7 +124,7 @@ def run(
     known = [read_index(folder) for folder in earlier]
     drafts, decision, shards = Drafts.none(), None, 0
     progress.begin("distilling", tokens, "tokens")
-    with closing(written_in_order(work, num_actors)) as numbers:
+    with closing(written_in_order(work, num_actors, progress)) as numbers:
         for number in numbers:
             written = read_drafts(staging, number)
             drafts, shards = drafts + written, number + 1

@@ -4,7 +4,8 @@ from stages.train.document_mask import check_kind, remarks_on
 from stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
 from stages.train.initial import ModelSettings, count_parameters, initial_model, model_config
 from stages.train.job import CURVE, SNAPSHOTS, Job
-from stages.train.run import TrainOutcome, placed, run
+from stages.train.placement import awaited, model_places, placed, refuse_without_models, refuse_without_room
+from stages.train.run import TrainOutcome, run
 from stages.train.schedule import Phase, Schedule
 from stages.train.schedule_kinds import CARRIED_ON, DECAYING, ScheduleSettings, carried_settings, schedule_for
 from stages.train.settings import TrainSettings
@@ -21,6 +22,7 @@ __all__ = [
     "ScheduleSettings",
     "TrainOutcome",
     "TrainSettings",
+    "awaited",
     "carried_settings",
     "check_importable",
     "check_kind",
@@ -30,8 +32,11 @@ __all__ = [
     "import_model",
     "initial_model",
     "model_config",
+    "model_places",
     "placed",
     "read_model_config",
+    "refuse_without_models",
+    "refuse_without_room",
     "remarks_on",
     "run",
     "schedule_for",

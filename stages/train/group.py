@@ -1,8 +1,13 @@
-"""What a group of workers has of the cluster, told to the driver: it gives it back where the group's leader died."""
+"""What a group of workers asks of the cluster and has of it, told to the driver.
+
+The driver says what is awaited, and gives back what the group had if its leader died.
+"""
 
 from typing import Any
 
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback  # as Ray's own cleaner; nothing public tells
+
+from stages.awaiting import amount
 
 
 class GroupNoted(WorkerGroupCallback):
@@ -10,6 +15,13 @@ class GroupNoted(WorkerGroupCallback):
 
     def __init__(self, tracker: Any) -> None:
         self.tracker = tracker
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        """A group begins to look for room."""
+        import ray
+
+        asked = amount(worker_group_context.num_workers, worker_group_context.resources_per_worker)
+        ray.get(self.tracker.placing.remote(asked))
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """A group has started."""

@@ -6,22 +6,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from stages.errors import DamagedError, StageError, UsageError, origin
+from stages.awaiting import DEFAULT_TIMEOUT, TIMEOUT
+from stages.errors import DamagedError, StageError
 from stages.progress import Progress
-from stages.room import cpus_each, find_room, fits
 from stages.storage import Folder
 from stages.train.checkpoints import repair_list
 from stages.train.job import Job
 from stages.train.not_finite import NotFinite, advice, read_stop, write_stop
-from stages.train.settings import TrainSettings
+from stages.train.placement import placed
+from stages.train.retries import retried
 from stages.train.tracking import watched
 
-# Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that
-# scale up from nothing, a group of workers takes minutes to start, not one.
+# Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that scale up
+# from nothing, a group of workers takes minutes to start, not one.
 RAY_TRAIN_DEFAULTS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
+    TIMEOUT: f"{DEFAULT_TIMEOUT:g}",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
 }
 
@@ -44,9 +45,10 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
     """Train ``job`` to its end and leave ``job.out/model`` (a Hugging Face folder) and ``job.out/curve.json``.
 
     ``watchers`` are Ray Train callbacks (``ray.train.UserCallback``), which see every checkpoint's metrics. A driver or
-    worker that died goes on from the last good checkpoint. Raises ``StageError`` when the workers failed more
-    often than ``settings.max_failures`` allows, or stopped twice because a loss was not a number; ``DamagedError`` when
-    what is to be read is not what the record says; ``UsageError`` where the cluster cannot hold the workers.
+    worker that died goes on from the last good checkpoint. Raises ``StageError`` after more failures than
+    ``settings.max_failures`` with no new checkpoint between them, or if a loss was twice not a number; ``NoRoomError``
+    if the workers found no room; ``DamagedError`` if what is to be read is not what the record says; ``UsageError`` if
+    the cluster cannot hold the workers.
     """
     if (stopped := read_stop(job)) is not None:
         raise StageError(advice(job, stopped))
@@ -57,7 +59,7 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
     progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
     with watched(job, progress) as tracker:
         work = partial(fit, job, resources, on_gpu, tracker, watchers)
-        result = tried(job, partial(led, job, work, tracker, progress), progress)
+        result = tried(job, partial(retried, job, work, resources, tracker, progress), progress)
     returned: dict[str, Any] = result.return_value
     last = returned["checkpoint"] or Folder(result.checkpoint.path).name
     return TrainOutcome(
@@ -112,7 +114,7 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
             name=job.name,
             storage_path=path,
             storage_filesystem=None if job.checkpoints.is_local else filesystem,
-            failure_config=version2.FailureConfig(max_failures=settings.max_failures),
+            failure_config=version2.FailureConfig(max_failures=0, controller_failure_limit=0),  # see retried
             checkpoint_config=version2.CheckpointConfig(num_to_keep=settings.keep_checkpoints),
             callbacks=[*watchers, GroupNoted(tracker)],
             logging_config=version2.LoggingConfig(log_level="ERROR"),
@@ -120,64 +122,13 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
     )
     # Ray Train takes Ctrl-C for itself, also when it is done, and then ends the process with success.
     trainer._register_sigint_handler = lambda controller: None  # type: ignore[attr-defined]
-    try:
-        return trainer.fit()
-    except version2.TrainingFailedError as error:
-        if (found := origin(error)) is not None:
-            raise found from error
-        raise StageError(
-            f"{job.name}: training failed; what is saved stays, the same command goes on from there. {error}"
-        ) from error
+    return trainer.fit()
 
 
 def description(job: Job) -> dict[str, Any]:
     """What the dashboard's Train page shows of a run: its name alone is the stage's, and stays so for resuming."""
     datasets = sorted({source.dataset for source in job.mixture.sources})
     return {**job.labels, "stage": job.name, "datasets": datasets, "steps": job.steps}
-
-
-def led(job: Job, work: Callable[[], Any], tracker: Any, progress: Progress) -> Any:
-    """Do ``work`` again where the actor that leads the workers died, with its process or its node.
-
-    Ray Train restarts workers that die, but nobody restarts the leader; its last checkpoint is there all the same. What
-    its workers had of the cluster is given back first: Ray's own cleaner finds no cluster where a machine has several.
-    """
-    import ray
-    from ray.exceptions import ActorDiedError
-
-    deaths, allowed = 0, job.settings.max_failures
-    while True:
-        try:
-            return work()
-        except ActorDiedError as error:
-            deaths += 1
-            if 0 <= allowed < deaths:
-                raise StageError(
-                    f"{job.name}: the process that leads the workers died {deaths} times; what is saved stays, "
-                    f"the same command goes on from there. {error}"
-                ) from error
-            for group in ray.get(tracker.groups.remote()):
-                ray.util.remove_placement_group(group)
-            progress.note(f"{job.name}: the process that leads the workers died; it is started again")
-
-
-def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bool]:
-    """The settings with the CPUs of a worker filled in, a worker's resources, and whether it gets a GPU."""
-    room = find_room()
-    workers = settings.num_workers
-    if settings.device == "gpu" or (settings.device == "auto" and room.gpus >= workers):
-        each = settings.cpus_per_worker or max(1, int(sum(room.cpus) // workers))
-        return settings.model_copy(update={"cpus_per_worker": each}), {"CPU": each, "GPU": 1}, True
-    each = settings.cpus_per_worker or cpus_each(room.cpus, workers) or 1
-    if not fits(room.cpus, workers, each) and (settings.device == "cpu" or room.held):
-        held = (
-            f", and {room.held:g} more that the entrypoints of jobs hold (--entrypoint-num-cpus)" if room.held else ""
-        )
-        raise UsageError(
-            f"train.num_workers {workers} asks for {each} CPU{'s' * (each > 1)} each; the cluster's nodes have "
-            f"{' + '.join(f'{cpus:g}' for cpus in room.cpus)} free for work{held}"
-        )
-    return settings.model_copy(update={"cpus_per_worker": each}), {"CPU": each}, False
 
 
 def resumed_from(job: Job) -> list[int]:

@@ -55,9 +55,11 @@ class TrainSettings(Settings):
     num_workers: int = Field(default=1, ge=1, json_schema_extra=PLACEMENT)
     """Ray Train workers. Any number reads the same sequences at every step; it must divide the global batch."""
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", json_schema_extra=PLACEMENT)
-    """``gpu``: one GPU a worker (nccl); ``cpu``: gloo; ``auto``: GPUs where the cluster has one for each worker."""
+    """``gpu``: one GPU a worker (nccl), and GPUs for evaluation, selection, plan and distillation too, also while no
+    node with one is up; ``cpu``: gloo; ``auto``: GPUs if the cluster has one for each worker now."""
     cpus_per_worker: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
-    """CPUs and torch threads of a worker; null: the cluster's CPUs divided by the workers."""
+    """CPUs and torch threads of a worker; null: on CPUs the most that all workers can have, beside a GPU its share of
+    the CPUs of its node."""
     micro_batch: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
     """Sequences that a worker runs at once; null: its whole part of the global batch. The rest is accumulated."""
     peak_flops: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
@@ -73,7 +75,8 @@ class TrainSettings(Settings):
     """Leave the trunk's last optimizer state with it until the next update is finished, for ``keep_optimizer``: 12 to
     16 bytes a parameter, once in a workspace."""
     max_failures: int = Field(default=3, ge=-1, json_schema_extra=PLACEMENT)
-    """How often Ray Train restarts the workers from the last checkpoint after one died; -1: always."""
+    """How many failures with no new checkpoint between them are retried (a worker died, or found no room on the
+    cluster); -1: any number. A new checkpoint starts the count anew."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "TrainSettings":

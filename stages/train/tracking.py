@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from stages.awaiting import Waiting
 from stages.progress import Progress
 from stages.train.job import Job
 
@@ -29,6 +30,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
     tracker: Any = kept(Tracker).remote()
     stop = threading.Event()
     shown = {"step": 0, "groups": 0}
+    waiting: list[Waiting] = []  # one while a group of workers looks for room
 
     def show() -> None:
         asked = None
@@ -42,7 +44,14 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
                 events = []
             asked = None
             for event in events:
-                apply(event, shown, job, progress)
+                if event["kind"] == "placing":
+                    waiting[:] = [Waiting(job.name, event["asked"], progress)]
+                elif event["kind"] == "placed":
+                    waiting.clear()
+                else:
+                    apply(event, shown, job, progress)
+            for one in waiting:
+                one.tick()
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
@@ -84,9 +93,14 @@ class Tracker:
         self._events: list[dict[str, Any]] = []
         self._groups: list[Any] = []
 
+    def placing(self, asked: str) -> None:
+        """A group of workers looks for room."""
+        self._events.append({"kind": "placing", "asked": asked})
+
     def group(self, placement_group: Any) -> None:
         """A group of workers has this part of the cluster."""
         self._groups.append(placement_group)
+        self._events.append({"kind": "placed"})
 
     def groups(self) -> list[Any]:
         """What groups of workers have had since the last call."""

@@ -1,0 +1,96 @@
+"""Repeated attempts at a training run: any number that make progress, and a limited number that make none.
+
+A run of several days on spot nodes loses its workers often, and resumes each time from a checkpoint that it saved. What
+has to end is a run that fails again and again in the same place: a new checkpoint starts the count of failures anew.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from stages.awaiting import amount, no_room
+from stages.errors import DamagedError, StageError, origin
+from stages.progress import Progress
+from stages.train.checkpoints import SNAPSHOT, read_progress
+from stages.train.job import Job
+
+
+def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], tracker: Any, progress: Progress) -> Any:
+    """The result of ``work``, repeated when workers fail, find no room, or the process that leads them dies.
+
+    Ray Train would count the failures of a whole run and restart workers itself; here each failure ends its attempt.
+    What an attempt's workers had of the cluster is given back first if their leader died: Ray's own cleaner finds no
+    cluster on a machine that has several. Raises ``StageError`` after more than ``settings.max_failures`` failures with
+    no new checkpoint between them, ``NoRoomError`` if the last of them was that no room was found; a typed error of a
+    worker as it is, and at once if trying again does not help.
+    """
+    import ray.train
+    from ray.exceptions import ActorDiedError
+
+    version2: Any = ray.train  # its stubs are version 1's
+    allowed, saved, failures = job.settings.max_failures, saved_step(job), 0
+    while True:
+        try:
+            return work()
+        except (ActorDiedError, version2.TrainingFailedError) as error:
+            failed: Exception = error
+        typed = origin(failed)
+        if typed is not None and typed.remedy not in ("again", "later"):
+            raise typed from failed
+        before, saved = saved, max(saved, saved_step(job))
+        failures = 1 if saved > before else failures + 1
+        because = cause(failed)
+        if 0 <= allowed < failures:
+            if found_no_room(failed):
+                asked = amount(job.settings.num_workers, resources)
+                raise no_room(job.name, asked, f"in {failures} attempts") from failed
+            if typed is not None:
+                raise typed from failed
+            raise StageError(
+                f"{job.name}: {because}. Failures since the last new checkpoint (step {saved}): {failures}, and "
+                f"train.max_failures is {allowed}. What is saved stays, the same command resumes from there. {failed}"
+            ) from failed
+        if isinstance(failed, ActorDiedError):
+            for group in ray.get(tracker.groups.remote()):
+                ray.util.remove_placement_group(group)
+        limit = "" if allowed < 0 else f" of at most {allowed + 1} without a new checkpoint"
+        progress.note(f"{job.name}: {because}; it is started again from step {saved} (failure {failures}{limit})")
+
+
+def saved_step(job: Job) -> int:
+    """The furthest step of the checkpoints that all workers of the run have saved; 0 without any."""
+    run = job.checkpoints / job.name
+    steps = [0]
+    try:
+        listed = run.read_json(SNAPSHOT)["checkpoint_results"] if run.exists(SNAPSHOT) else []
+        names = [one["checkpoint_dir_name"] for one in listed]
+    except (DamagedError, KeyError, TypeError):  # named and deleted before the next attempt
+        names = []
+    for name in names:
+        try:
+            steps.append(read_progress(run / name).step)
+        except DamagedError:  # it will not be resumed from either
+            continue
+    return max(steps)
+
+
+def found_no_room(error: Exception) -> bool:
+    """Whether an attempt ended because its workers found no room in time."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError  # nothing public tells it apart
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def cause(error: Exception) -> str:
+    """Why an attempt ended, in one line."""
+    if found_no_room(error):
+        return "its workers found no room on the cluster in time"
+    workers: dict[int, Exception] = getattr(error, "worker_failures", {})
+    if workers:
+        rank, first = min(workers.items())
+        lines = [line.strip() for line in str(first).splitlines() if line.strip()] or [type(first).__name__]
+        said = lines[-1] if hasattr(first, "cause") else f"{type(first).__name__}: {lines[0]}"
+        return f"worker {rank} failed ({said[:200]})"
+    inner = getattr(error, "controller_failure", None)
+    if inner is not None:
+        return f"its workers could not be started ({type(inner).__name__}: {str(inner).strip()[:200]})"
+    return "the process that leads the workers died"
