@@ -20,6 +20,7 @@ from stages.errors import (
     BusyError,
     DamagedError,
     FullError,
+    NoRoomError,
     RefusedError,
     StageError,
     UndecidedError,
@@ -47,6 +48,7 @@ KINDS: dict[str, tuple[int, str]] = {
         (UnreachableError, "a store or disk did not answer until the deadline"),
         (DamagedError, "a file of the workspace is damaged; `rewarm verify` names it"),
         (FullError, "a disk is full, and nobody made room until the deadline"),
+        (NoRoomError, "the cluster had no room for the work, after several waits"),
     )
 }
 

@@ -1,7 +1,8 @@
 """A stand-in for ``rewarm plan`` and ``rewarm update`` that keeps their contract and trains nothing.
 
 As the real ones: it holds the lease, refuses an update beside an unfinished one, begins with ``plan.json``, goes on
-where it was killed, and ends with its record and its commit. Each beginning and end goes into ``ran.txt``.
+where it was killed, and ends with its record and its commit. Each beginning and end goes into ``ran.txt``. One with
+"stuck" in its name never finishes a step.
 """
 
 import json
@@ -17,6 +18,7 @@ from pipeline.lineage import Lineage
 from pipeline.watch import launch
 from pipeline.workspace import Workspace
 from stages.errors import UnfinishedError, UsageError
+from stages.storage import MANIFEST
 
 STEPS, STEP_SECONDS = 10, 0.1
 
@@ -52,9 +54,9 @@ def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
     if lineage.unfinished is None:
         folder.write_json("plan.json", {"data": {name: files}})
     note(workspace, f"begin {name}")
-    for step in range(len(folder.files(".step")), STEPS):
-        time.sleep(STEP_SECONDS)
-        folder.write(f"{step:02d}.step", b"")
+    for step in range(len(folder.folders()), STEPS):
+        time.sleep(600 if "stuck" in name else STEP_SECONDS)
+        (folder / f"{step:02d}").write_json(MANIFEST, {})
     lineage.record(update(number, name))
     note(workspace, f"end {name}")
 

@@ -37,7 +37,7 @@ class Arrival:
     sets: Sequence[str] = ()  # its update was begun with
     spent: str = ""  # when its update was first begun
     attempts: int = 0  # of its update
-    failures: int = 0  # since a person last looked
+    failures: int = 0  # since its update last advanced, or a person looked
     retry_at: str = ""
     error: str = ""  # the kind of the failure that it is tried again after: ``stages.errors``, empty if it was killed
     approved: bool = False  # a person said: go on, whatever it costs and whether or not it changed
@@ -122,7 +122,7 @@ def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
         case "busy":  # its update did not begin
             changed = {"attempts": arrival.attempts - 1}
         case "failed":
-            changed = {"state": FAILED, "failures": arrival.failures + 1}
+            changed = {"state": FAILED, "failures": 1 if details.get("advanced") else arrival.failures + 1}
         case "held":
             changed = {"state": HELD, "retry_at": "", "approved": False}
         case "lifted" | "retry":  # the reason why it was held is gone, or a person says so

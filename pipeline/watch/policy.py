@@ -24,6 +24,7 @@ from stages.errors import (
     BusyError,
     DamagedError,
     FullError,
+    NoRoomError,
     RefusedError,
     UndecidedError,
     UnfinishedError,
@@ -37,7 +38,7 @@ READY = (COMPLETE, STARTED, FAILED)  # a state "started" without an update that 
 FINISHED = (0, RefusedError.code, UndecidedError.code)  # exit codes of an update that has its record
 NOT_BEGUN = (BusyError.kind, UnfinishedError.kind)  # the update waits for another command: nothing is wrong with it
 HOLDING = {UsageError.kind: "", DamagedError.kind: DAMAGED}  # trying these again would change nothing; why it is held
-PATIENT = (UnreachableError.kind, FullError.kind)  # tried again for as long as it takes
+PATIENT = (UnreachableError.kind, FullError.kind, NoRoomError.kind)  # tried again for as long as it takes
 
 
 @dataclass(frozen=True)
@@ -110,23 +111,31 @@ def changed(arrival: Arrival, unfinished: str) -> str:
 
 
 def after_failure(
-    arrival: Arrival, failure: Failure | None, because: str, why: str, settings: WatchSettings, now: datetime
+    arrival: Arrival,
+    failure: Failure | None,
+    because: str,
+    why: str,
+    settings: WatchSettings,
+    now: datetime,
+    advanced: bool = False,
 ) -> Draft:
     """A further attempt, later; or the arrival is held: at once if its command was refused, else after the last.
 
-    ``why`` is the reason for which an arrival that cannot be used is held. A store that does not answer, or is full,
-    says nothing about the arrival, which is tried again until it does.
+    An attempt that ``advanced`` its update (a stage was finished, a checkpoint saved) starts the count of failures
+    anew. ``why`` is the reason for which an arrival that cannot be used is held. A store that does not answer or is
+    full, or a cluster without room, says nothing about the arrival, which is tried again until it does.
     """
     kind = failure.error if failure is not None else ""
     if kind in HOLDING:
         return held(arrival, HOLDING[kind] or why, because)
-    failures = arrival.failures + 1
+    failures = 1 if advanced else arrival.failures + 1
     if failures > settings.retries and kind not in PATIENT:
-        attempts = f"{failures} attempts failed, the last with: " if failures > 1 else ""
+        attempts = f"{failures} attempts failed and saved nothing new, the last with: " if failures > 1 else ""
         return held(arrival, EXHAUSTED, attempts + because)
     wait = pause(arrival.name, failures, settings.backoff)
     retry_at = (now + timedelta(seconds=wait)).isoformat(timespec="milliseconds")
-    return Draft("failed", arrival.path, {"because": because, "retry_at": retry_at, "error": kind})
+    details = {"because": because, "retry_at": retry_at, "error": kind, "advanced": advanced}
+    return Draft("failed", arrival.path, details)
 
 
 def pause(name: str, failures: int, first: float) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.config import Recipe
 from pipeline.lineage import Lineage
 from pipeline.watch import observe
+from pipeline.watch.advance import Advance, advance
 from pipeline.watch.book import BROKEN, CHANGED, COST, HELD, Arrival
 from pipeline.watch.child import Child, Ended
 from pipeline.watch.inbox import look, place_of
@@ -166,6 +167,7 @@ class Watch:
         begun = {"attempts": arrival.attempts + 1, "begun": arrival.fingerprint, "sets": list(sets)}
         self.records.write([Draft("started", arrival.path, begun)])
         self.spending.begin(arrival, now())
+        before = self._advance(arrival)
         ended = self._child("update", arrival, f"{arrival.attempts + 1}", sets)
         self._count(self.spending.end())
         if self.stopping and ended.code not in FINISHED:
@@ -178,7 +180,7 @@ class Watch:
         own = unfinished is not None and begun_by(unfinished) == arrival.name
         if ended.failure is not None and ended.failure.error in NOT_BEGUN:
             return self._busy(arrival)
-        self._failed(arrival.path, ended, CHANGED if own else BROKEN)
+        self._failed(arrival.path, ended, CHANGED if own else BROKEN, self._advance(arrival).beyond(before))
         return True
 
     def _count(self, drafts: list[Draft]) -> None:
@@ -186,6 +188,13 @@ class Watch:
         if drafts:
             self.records.write(drafts)
             self.spending.forget()
+
+    def _advance(self, arrival: Arrival) -> Advance:
+        """What is saved of an arrival's unfinished update."""
+        unfinished = Lineage(self.workspace).unfinished
+        if unfinished is None or begun_by(unfinished) != arrival.name:
+            return Advance()
+        return advance(self.workspace, unfinished, arrival.name)
 
     def _plan(self, arrival: Arrival) -> bool:
         """Predict what an arrival's update takes; a broken arrival is found here, before anything is begun."""
@@ -226,12 +235,12 @@ class Watch:
             self.records.refresh()
             self.look()
 
-    def _failed(self, path: str, ended: Ended, why: str) -> None:
-        """What becomes of an arrival whose command ended with an error."""
+    def _failed(self, path: str, ended: Ended, why: str, advanced: bool = False) -> None:
+        """What becomes of an arrival whose command ended with an error; ``advanced``: its update was brought on."""
         arrival, because = self.book.arrivals[path], ended.because
         if ended.code in FINISHED:
             because = f"it ended with {ended.code}, but the lineage has no finished update of {arrival.name}"
-        draft = after_failure(arrival, ended.failure, because, why, self.settings, now())
+        draft = after_failure(arrival, ended.failure, because, why, self.settings, now(), advanced)
         if draft.kind != HELD or draft.details["why"] != why:
             self.failed = True
         if draft.kind == HELD:

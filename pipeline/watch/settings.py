@@ -30,7 +30,8 @@ class WatchSettings(Settings):
     """Seconds without a change after which an arrival without a marker counts as complete; ten minutes outlast a
     stalled upload. 0: only a marker says so."""
     retries: int = Field(default=3, ge=0)
-    """How often a failed update is run again by itself, before a person is asked."""
+    """How often a failed update is run again by itself, before a person is asked; an attempt that finished a stage or
+    saved a checkpoint starts the count anew."""
     backoff: float = Field(default=60, gt=0)
     """Seconds before the first retry; each further one waits twice as long, up to an hour."""
     after_failure: Literal["wait", "discard"] = "wait"

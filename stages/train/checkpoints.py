@@ -108,6 +108,22 @@ def names_of(job: Job) -> list[str]:
     return sorted((name for name in run.folders() if name.startswith(PREFIX)), reverse=True)
 
 
+def saved_step(run: Folder) -> int:
+    """The furthest step of the checkpoints that all workers of a run have saved; 0 without any."""
+    steps = [0]
+    try:
+        listed = run.read_json(SNAPSHOT)["checkpoint_results"] if run.exists(SNAPSHOT) else []
+        names = [one["checkpoint_dir_name"] for one in listed]
+    except (DamagedError, KeyError, TypeError):  # a list that is named and deleted before the next attempt
+        names = []
+    for name in names:
+        try:
+            steps.append(read_progress(run / name).step)
+        except DamagedError:  # it will not be resumed from either
+            continue
+    return max(steps)
+
+
 def repair_list(job: Job) -> str | None:
     """Delete Ray Train's list of checkpoints if it cannot be used: it refuses to start while one of them is missing.
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.awaiting import amount, no_room
-from stages.errors import DamagedError, StageError, origin
+from stages.errors import StageError, origin
 from stages.progress import Progress
-from stages.train.checkpoints import SNAPSHOT, read_progress
+from stages.train.checkpoints import saved_step
 from stages.train.job import Job
 
 
@@ -27,7 +27,7 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
     from ray.exceptions import ActorDiedError
 
     version2: Any = ray.train  # its stubs are version 1's
-    allowed, saved, failures = job.settings.max_failures, saved_step(job), 0
+    allowed, saved, failures = job.settings.max_failures, saved_step(job.checkpoints / job.name), 0
     while True:
         try:
             return work()
@@ -36,7 +36,7 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
         typed = origin(failed)
         if typed is not None and typed.remedy not in ("again", "later"):
             raise typed from failed
-        before, saved = saved, max(saved, saved_step(job))
+        before, saved = saved, max(saved, saved_step(job.checkpoints / job.name))
         failures = 1 if saved > before else failures + 1
         because = cause(failed)
         if 0 <= allowed < failures:
@@ -54,23 +54,6 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
                 ray.util.remove_placement_group(group)
         limit = "" if allowed < 0 else f" of at most {allowed + 1} without a new checkpoint"
         progress.note(f"{job.name}: {because}; it is started again from step {saved} (failure {failures}{limit})")
-
-
-def saved_step(job: Job) -> int:
-    """The furthest step of the checkpoints that all workers of the run have saved; 0 without any."""
-    run = job.checkpoints / job.name
-    steps = [0]
-    try:
-        listed = run.read_json(SNAPSHOT)["checkpoint_results"] if run.exists(SNAPSHOT) else []
-        names = [one["checkpoint_dir_name"] for one in listed]
-    except (DamagedError, KeyError, TypeError):  # named and deleted before the next attempt
-        names = []
-    for name in names:
-        try:
-            steps.append(read_progress(run / name).step)
-        except DamagedError:  # it will not be resumed from either
-            continue
-    return max(steps)
 
 
 def found_no_room(error: Exception) -> bool:

@@ -105,7 +105,7 @@ def test_a_lost_head_is_another_try_and_nothing_stays_behind(spec: dict[str, Any
 
 
 def test_clusters_go_when_a_run_has_ended_and_runs_when_they_are_old(spec: dict[str, Any]) -> None:
-    """As KubeRay checks: no ``shutdownAfterJobFinishes`` beside rules, none twice, no run deleted before its cluster."""
+    """As KubeRay checks: no ``shutdownAfterJobFinishes`` beside rules, none twice, no run gone before its cluster."""
     assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished"} & set(spec)
     seconds: dict[tuple[str, str], dict[str, int]] = {}
     for rule in spec["deletionStrategy"]["deletionRules"]:

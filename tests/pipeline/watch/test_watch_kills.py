@@ -9,10 +9,11 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from small_lineage import started_by, wait_gone
+from small_lineage import started_by, wait_gone, words
 from watch_webhook import webhook
 from watch_world import with_base
 
@@ -28,8 +29,9 @@ WATCH = (
 )
 
 
-def start(workspace: Path, inbox: Path, url: str, log: Path) -> subprocess.Popen[bytes]:
-    options = ["--inbox", str(inbox), "--every", "0.3", "--quiet", "3600", "--backoff", "0.2", "--retries", "9"]
+def start(workspace: Path, inbox: Path, url: str, log: Path, retries: int = 9) -> subprocess.Popen[bytes]:
+    options = ["--inbox", str(inbox), "--every", "0.3", "--quiet", "3600", "--backoff", "0.2"]
+    options += ["--retries", str(retries)]
     tests = str(Path(__file__).parent.parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *sys.path])}
     with log.open("ab") as stream:
@@ -107,3 +109,42 @@ def test_whatever_is_killed_each_arrival_is_taken_in_once(tmp_path: Path, seed: 
     assert kinds("bad").count("held") == 1
     assert list(dict.fromkeys(released)) == ["a", "b", "c"], "told at least once, in order"
     assert held == {"bad"}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "kills", "ends"), [("moving", 3, "released"), ("stuck", 2, "held")])
+def test_only_attempts_that_save_nothing_use_up_the_retries(tmp_path: Path, name: str, kills: int, ends: str) -> None:
+    made = Workspace(str(tmp_path / "lm"))
+    create(made, load_recipe("tiny"))
+    with_base(made)
+    inbox, log, update = tmp_path / "inbox", tmp_path / "log", made.folder.path / "updates" / f"0001-{name}"
+    (inbox / name).mkdir(parents=True)
+    for file in ("x.jsonl", "_SUCCESS"):
+        (inbox / name / file).write_text("{}\n")
+    began, killed, saved = time.monotonic(), set[int](), 0
+    journal = made.folder.path / "watch" / "journal.jsonl"
+
+    def events() -> list[dict[str, Any]]:
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    with webhook() as server:
+        watch = start(made.folder.path, inbox, server.url, log, retries=1)
+        while not any(event["kind"] in ("released", "held") for event in events()):
+            assert time.monotonic() - began < LIMIT / 4, log.read_text()[-3000:]
+            time.sleep(0.05)
+            steps = len(list(update.glob("*/manifest.json")))
+            running = [one for one in started_by(psutil.Process(watch.pid)) if "update" in words(one)]
+            fresh = [one for one in running if one.pid not in killed and (update / "plan.json").exists()]
+            if fresh and len(killed) < kills and (steps > saved or name == "stuck"):
+                time.sleep(1 if name == "stuck" else 0)
+                killed.update(one.pid for one in fresh)
+                saved = steps
+                for one in fresh:
+                    one.kill()
+        end(watch, "ask")
+    [last] = [event for event in events() if event["kind"] in ("released", "held")]
+    assert last["kind"] == ends
+    assert len(killed) == kills, "more than one retry allows"
+    if ends == "held":
+        assert last["details"]["because"].startswith("2 attempts failed and saved nothing new, the last with: ")

@@ -120,10 +120,22 @@ def test_retries_are_counted_and_the_last_failure_holds(book: Book) -> None:
     assert [round(wait.total_seconds() / 100) for wait in waits] == [1, 2]
     arrival = book.arrivals["/in/z"]
     assert (arrival.state, arrival.why) == ("held", "exhausted")
-    assert arrival.because == "3 attempts failed, the last with: boom"
+    assert arrival.because == "3 attempts failed and saved nothing new, the last with: boom"
     happen(book, after(9), Draft("retry", "/in/z"))
     draft = after_failure(book.arrivals["/in/z"], None, "", "broken", SETTINGS, START)
     assert draft.kind == "failed", "a person's word starts anew"
+
+
+def test_an_attempt_that_saved_something_starts_the_count_anew(book: Book) -> None:
+    for number in range(9):
+        advanced = number % SETTINGS.retries == 0
+        draft = after_failure(book.arrivals["/in/z"], None, "boom", "broken", SETTINGS, START, advanced)
+        assert draft.kind == "failed", number
+        happen(book, after(number), began("z", attempts=number + 1), draft)
+    for number in range(SETTINGS.retries):
+        draft = after_failure(book.arrivals["/in/z"], None, "boom", "broken", SETTINGS, START)
+        happen(book, after(10 + number), draft)
+    assert book.arrivals["/in/z"].state == "held"
 
 
 @given(st.text(), st.integers(1, 60), st.floats(1, 600))

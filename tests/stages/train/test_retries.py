@@ -16,7 +16,7 @@ from stages import train
 from stages.errors import StageError
 from stages.progress import Silent
 from stages.train import Job
-from stages.train.retries import saved_step
+from stages.train.checkpoints import saved_step
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -42,7 +42,7 @@ def killing(job: Job, times: int, new_checkpoint: bool) -> Iterator[list[int]]:
 
     def work() -> None:
         while len(killed) < times and not stop.wait(0.05):
-            step = saved_step(job)
+            step = saved_step(job.checkpoints / job.name)
             alive = [one for one in workers() if one.pid not in dead]
             if len(alive) == 2 and (step > (killed[-1] if killed else 0) if new_checkpoint else True):
                 time.sleep(0 if new_checkpoint else 1)

@@ -1,0 +1,47 @@
+"""How far an unfinished update has come, so that a failed attempt which advanced it is told from one that did not."""
+
+from dataclasses import dataclass
+
+from pipeline.workspace import Workspace
+from stages.errors import DamagedError
+from stages.storage import Folder
+from stages.train.checkpoints import saved_step
+
+DEPTH = 2  # of folders below an update or a dataset in which a stage leaves its manifest
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What is saved of an unfinished update."""
+
+    stages: frozenset[str] = frozenset()  # folders that are committed
+    steps: int = 0  # of training, in the checkpoints of all its runs
+
+    def beyond(self, before: "Advance") -> bool:
+        """Whether more is saved than ``before``."""
+        return self.steps > before.steps or bool(self.stages - before.stages)
+
+
+def advance(workspace: Workspace, update: str, dataset: str) -> Advance:
+    """What is saved of ``update``, which ingests ``dataset``."""
+    folder = workspace.update(update)
+    stages = {place.uri for top in (folder, workspace.dataset(dataset)) for place in below(top) if place.committed()}
+    checkpoints = folder / "checkpoints"
+    return Advance(frozenset(stages), sum(steps_saved(checkpoints / run) for run in checkpoints.folders()))
+
+
+def below(folder: Folder, depth: int = DEPTH) -> list[Folder]:
+    """A folder and those below it."""
+    found = [folder]
+    if depth:
+        for name in folder.folders():
+            found += below(folder / name, depth - 1)
+    return found
+
+
+def steps_saved(run: Folder) -> int:
+    """The furthest step that a training run has saved; 0 if its checkpoints cannot be read."""
+    try:
+        return saved_step(run)
+    except (DamagedError, OSError):
+        return 0
