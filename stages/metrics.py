@@ -77,6 +77,7 @@ METRICS = {
         gauge("watch_running", ("workspace",), "1: `rewarm watch` runs; 0: it does not."),
         gauge("watch_paused", ("workspace",), "1: the watch is paused, and takes nothing in."),
         gauge("watch_blocked", ("workspace",), "1: the watch can take nothing in until somebody looks at it."),
+        gauge("watch_tick_timestamp_seconds", ("workspace",), "When a tick was last answered, Unix time."),
         # The workspace, from whoever holds it.
         gauge("disk_free_bytes", ("workspace",), "Free on the filesystem that the workspace lies on."),
         gauge("disk_used_bytes", ("workspace",), "Used on the filesystem that the workspace lies on, by anything."),

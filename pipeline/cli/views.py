@@ -14,6 +14,7 @@ from pipeline.cli.completion import log_names, recipe_names, update_names
 from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
 from pipeline.config import load_recipe, presets, settings
 from pipeline.escaping import message
+from pipeline.monitoring.exposition import exposition
 from pipeline.runs import view as run_view
 from pipeline.runs.journal import DONE, read_standing
 from pipeline.schedule.plot import phases_table, terminal_chart
@@ -33,9 +34,17 @@ def status(
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Show every update, not the last 20 alone.")] = False,
     as_json: JsonOption = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Print metrics for Prometheus: those of the records, without a cluster.")
+    ] = False,
 ) -> None:
     """Show the lineage: losses, forgetting, tokens and releases; and where a run of an update stands."""
     opened = Workspace.open(workspace)
+    if metrics:
+        if watch or as_json:
+            raise UsageError("--metrics prints once, in Prometheus' format: leave out --watch and --json")
+        typer.echo(exposition(opened), nl=False)
+        return
     if watch:
         if as_json:
             raise UsageError("--watch shows, --json prints once: give one of them")

@@ -3,6 +3,7 @@
 from pipeline.watch.book import ARRIVING, COMPLETE, DONE, FAILED, HELD, STARTED, Arrival, Book
 from pipeline.watch.journal import FOLDER, Journal, is_watched, read_stamp
 from pipeline.watch.records import now
+from pipeline.watch.schedule import CLOCK
 from pipeline.workspace import Workspace
 from stages.metrics import Reporter
 
@@ -28,6 +29,9 @@ class ArrivalReport:
         self.metrics.set("rewarm_watch_running", is_watched(self.folder))
         self.metrics.set("rewarm_watch_paused", self.book.paused)
         self.metrics.set("rewarm_watch_blocked", bool(self.book.trouble))
+        if self.folder.exists(CLOCK):
+            tick = read_stamp(self.folder.read_json(CLOCK)["handled"])
+            self.metrics.set("rewarm_watch_tick_timestamp_seconds", tick.timestamp())
 
 
 def waited(arrival: Arrival) -> float:

@@ -51,26 +51,31 @@ def observed(workspace: Workspace, lease: Lease) -> Iterator[None]:
 class WorkspaceReport:
     """Reports what a workspace holds and what it lies on."""
 
-    def __init__(self, workspace: Workspace, lease: Lease) -> None:
+    def __init__(self, workspace: Workspace, lease: Lease, metrics: Reporter | None = None) -> None:
+        """``metrics`` is where it is reported; by default to Ray."""
         self.workspace = workspace
         self.lease = lease
-        self.metrics = Reporter({"workspace": workspace.folder.name})
+        self.metrics = metrics or Reporter({"workspace": workspace.folder.name})
         self.arrivals = ArrivalReport(workspace, self.metrics)
         self._seen: Mapping[str, Any] | None = None
         self._at = time.monotonic()
 
     def surroundings(self) -> None:
         """Disk, lease and arrivals, now."""
-        if self.workspace.folder.is_local:
-            with suppress(OSError):
-                usage = shutil.disk_usage(self.workspace.folder.path)
-                self.metrics.set("rewarm_disk_free_bytes", usage.free)
-                self.metrics.set("rewarm_disk_used_bytes", usage.used)
+        with suppress(OSError):
+            self.disk()
         with suppress(*SILENT), limited(0):  # the next report is the next try
             self._seen, self._at = self.lease(), time.monotonic()
         self._lease(self._seen, time.monotonic() - self._at)
         with suppress(*SILENT), limited(0):
             self.arrivals.report()
+
+    def disk(self) -> None:
+        """The filesystem that the workspace is on; nothing for a bucket."""
+        if self.workspace.folder.is_local:
+            usage = shutil.disk_usage(self.workspace.folder.path)
+            self.metrics.set("rewarm_disk_free_bytes", usage.free)
+            self.metrics.set("rewarm_disk_used_bytes", usage.used)
 
     def _lease(self, seen: Mapping[str, Any] | None, ago: float) -> None:
         """The lease as it was seen some seconds ago: where the storage does not answer, time goes on."""
@@ -85,11 +90,15 @@ class WorkspaceReport:
                 self.metrics.set(name, value)
 
     def lineage(self) -> None:
-        """The last updates' records."""
+        """The last updates' records, as far as they can be read."""
         with suppress(*SILENT):
-            lineage = Lineage(self.workspace)
-            for update in lineage.updates[-UPDATES:]:
-                self._update(update, update.id == lineage.release)
+            self.record()
+
+    def record(self) -> None:
+        """The last updates' records."""
+        lineage = Lineage(self.workspace)
+        for update in lineage.updates[-UPDATES:]:
+            self._update(update, update.id == lineage.release)
 
     def _update(self, update: UpdateRecord, current: bool) -> None:
         finished = datetime.fromisoformat(update.finished).timestamp()

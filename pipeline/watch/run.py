@@ -19,12 +19,11 @@ from pipeline.watch.logs import Logs
 from pipeline.watch.observer import Observer
 from pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, begun_by, choose, held
 from pipeline.watch.records import Records, now
-from pipeline.watch.schedule import answer, last_tick, next_tick, zone_of
+from pipeline.watch.schedule import CLOCK, answer, last_tick, next_tick, zone_of
 from pipeline.watch.settings import WatchSettings
 from pipeline.watch.spending import Spending
 from pipeline.workspace import Workspace
 
-CLOCK = "clock.json"  # the last tick that was answered
 SLICE = 0.5  # seconds between two glances at the journal and at signals while nothing is to do
 LAST_TELLING = 20.0  # seconds for targets that do not answer, before a process with --once ends
 LINE_EVERY = 60.0  # seconds between two lines that say only that it waits
@@ -72,6 +71,7 @@ class Watch:
         self._call()
         while self._take_next():
             self.look()
+        self.folder.write_json(CLOCK, {"handled": stamp(now())})  # whoever waits for the schedule sees that it ran
         self._deliver_all()
 
     def stop(self) -> None:

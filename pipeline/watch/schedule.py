@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 ON_TIME = timedelta(seconds=60)  # a tick that is noticed so late was not missed
 WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(days=366))
 FIELDS = 5
+CLOCK = "clock.json"  # in a watch's folder: the last tick that was answered
 
 
 def zone_of(name: str) -> ZoneInfo:
