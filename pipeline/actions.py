@@ -22,7 +22,7 @@ from pipeline.planner.plan import make_plan, require_base
 from pipeline.releases.pruned import require_weights
 from pipeline.report import INDEX, is_page, pages
 from pipeline.report_record import report_record
-from pipeline.room import check_room, room_for
+from pipeline.room import check_room, refuse_here, room_for
 from pipeline.runs.running import run_of
 from pipeline.schedule.preview import Preview, preview_schedule
 from pipeline.summary import Status
@@ -141,6 +141,7 @@ def update(
 
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:
     """Run one update on the cluster and write the report; the lineage's status after it."""
+    refuse_here(Lineage(workspace), arrival, recipe)
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
         if (awaits := room_for(Lineage(workspace), arrival, recipe)) is not None:

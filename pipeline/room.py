@@ -21,6 +21,12 @@ def room_for(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> str | None:
     return check_room(recipe.train, trains=False) if runs_models else None
 
 
+def refuse_here(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> None:
+    """``UsageError`` before a Ray is started on this machine if the update will never find room on it."""
+    if not os.environ.get("RAY_ADDRESS"):
+        room_for(lineage, arrival, recipe)
+
+
 def check_room(settings: TrainSettings, trains: bool = True) -> str | None:
     """What has to come before training finds room on the cluster; None if nothing. ``UsageError`` if it never will.
 

@@ -69,6 +69,20 @@ def test_gpu_nodes_scale_from_nothing_and_go_again(prepared: dict[str, Any]) -> 
     assert "# InstanceMarketOptions: {MarketType: spot}" in CLUSTER.read_text()
 
 
+def test_the_settings_in_comments_are_what_ray_accepts() -> None:
+    """A role for buckets, and spot nodes: the user takes the comment sign away."""
+    text = CLUSTER.read_text()
+    for line in ("IamInstanceProfile: {Name: rewarm-bucket}", "InstanceMarketOptions: {MarketType: spot}"):
+        assert text.count(f"# {line}") == 1
+        text = text.replace(f"# {line}", line)
+    config = prepare_config(yaml.safe_load(text))
+    validate_config(config)
+    gpu = config["available_node_types"]["gpu"]["node_config"]
+    assert gpu["IamInstanceProfile"] == {"Name": "rewarm-bucket"}
+    assert gpu["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert "IamInstanceProfile" not in config["available_node_types"]["head"]["node_config"]  # Ray's own can buy nodes
+
+
 def test_the_dashboard_listens_on_loopback(prepared: dict[str, Any]) -> None:
     for where, command in ray_starts(prepared).items():
         hosts = re.findall(r"--dashboard-host[= ](\S+)", command)

@@ -1,12 +1,18 @@
 """What the command line refuses before anything is spent, with its exit codes; no cluster is needed for any of it."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipeline import doctor
+from pipeline.base import create
 from pipeline.cli import app
+from pipeline.config import load_recipe
+from pipeline.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -21,10 +27,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def workspace(tmp_path: Path, data: Path, rewarm: Command) -> Path:
     """A workspace whose record is there and whose base was never made."""
-    from pipeline.base import create
-    from pipeline.config import load_recipe
-    from pipeline.workspace import Workspace
-
     made = Workspace(str(tmp_path / "workspace"))
     create(made, load_recipe("tiny"))
     return made.folder.path
@@ -183,3 +185,35 @@ def test_lists_are_json_too(rewarm: Command, command: str, key: str) -> None:
     code, shown, _ = rewarm(command, "--json")
     assert code == 0
     assert key in json.loads(shown)
+
+
+NO_GPU = "asks for 8 GPUs, this machine has 0: --set train.device=cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs is meant")
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+def test_a_gpu_recipe_on_a_machine_without_gpus_is_refused_at_once(
+    rewarm: Command, tmp_path: Path, data: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    began, target = time.monotonic(), tmp_path / "made"
+    arguments = ["--recipe", "neox-405m", "--data", f"x={data}", *options]
+    code, out, error = rewarm("init", target, *arguments)
+    assert (code, out) == (2, "")
+    assert NO_GPU in error
+    assert {Path(file).name for file in files(target)} <= {".lease", ".lease.lock"}
+    assert time.monotonic() - began < 30
+    code, out, _ = rewarm("init", target, *arguments[:4], "--dry-run", "--set", "train.device=cpu")
+    assert code == 0
+    assert json.loads(out)["awaits"] is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs is meant")
+def test_the_doctor_knows_what_a_workspace_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert doctor.room(tmp_path) == []
+    for name, ok in (("tiny", True), ("neox-405m", False)):
+        create(Workspace(str(tmp_path / name)), load_recipe(name))
+        [check] = doctor.room(tmp_path / name)
+        assert check.ok is ok
+        assert (NO_GPU in check.found) is not ok

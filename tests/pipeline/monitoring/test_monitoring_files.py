@@ -80,6 +80,15 @@ def test_the_files_are_written_and_edited_ones_are_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "new" / "grafana.json").exists()
 
 
+def test_the_operators_page_says_what_to_do_for_each_alert() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    parts = re.split(r"^### (\w+)$", page, flags=re.MULTILINE)
+    paragraphs = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert list(paragraphs) == [rule["alert"] for rule in rules()], "each alert, in the order of alerts.yaml"
+    for alert, text in paragraphs.items():
+        assert len(text.split()) >= 25, alert
+
+
 TARGETS = "/tmp/ray/prom_metrics_service_discovery.json"
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,16 +36,15 @@ def workers() -> list[psutil.Process]:
 
 @contextmanager
 def killing(job: Job, times: int, new_checkpoint: bool) -> Iterator[list[int]]:
-    """Kill a worker ``times`` times: when a checkpoint was saved since the last kill, or as soon as a group works."""
-    stop, killed, dead = threading.Event(), list[int](), set[int]()
+    """Kill a worker ``times`` times: when a checkpoint was saved since the last kill, or as soon as a group trains."""
+    stop, killed = threading.Event(), list[int]()
+    attempts = job.checkpoints / f"{job.name}-attempts"
 
     def work() -> None:
         while len(killed) < times and not stop.wait(0.05):
             step = saved_step(job.checkpoints / job.name)
-            alive = [one for one in workers() if one.pid not in dead]
-            if len(alive) == 2 and (step > (killed[-1] if killed else 0) if new_checkpoint else True):
-                time.sleep(0 if new_checkpoint else 1)
-                dead.update(one.pid for one in alive)
+            training = len(attempts.files(".json")) > len(killed)
+            if training and (not new_checkpoint or step > max(killed, default=0)) and (alive := workers()):
                 killed.append(step)
                 os.kill(alive[-1].pid, signal.SIGKILL)
 
