@@ -15,11 +15,13 @@ from typing_extensions import TypedDict
 
 from pipeline.record.update import Attempts
 from stages.errors import StageError
+from stages.patience import limited
 from stages.shapes import read_as
 from stages.storage import Folder
 
 ATTEMPTS = "attempts.json"
 INTERVAL = 20.0
+LAST_S = 30.0  # how long the last entry waits for a store that does not answer
 
 
 class Attempt(TypedDict):
@@ -57,7 +59,8 @@ def attempt(folder: Folder) -> Iterator[SoFar]:
 
     def beat() -> None:
         while not stop.wait(INTERVAL):
-            keep()
+            with limited(0):  # the next beat is the next try
+                keep()
 
     folder.write_json(ATTEMPTS, so_far())
     thread = threading.Thread(target=beat, name="rewarm-attempt", daemon=True)
@@ -72,7 +75,8 @@ def attempt(folder: Folder) -> Iterator[SoFar]:
         so_far()
         stop.set()
         thread.join()
-        keep()
+        with limited(LAST_S):
+            keep()
 
 
 def read_attempts(folder: Folder) -> list[Attempt]:

@@ -14,6 +14,7 @@ import orjson
 from stages import warm
 from stages.errors import UsageError
 from stages.operators import environment
+from stages.patience import DEADLINE
 from stages.room import find_room
 from stages.train.run import RAY_TRAIN_DEFAULTS
 
@@ -103,7 +104,9 @@ def start(num_cpus: int | None, models: bool) -> None:
         given = (
             job_variables()
         )  # Ray refuses a variable that is given twice; a trial of a study starts Ray Train itself
-        variables = {name: value for name, value in {**QUIET, **RAY_TRAIN_DEFAULTS}.items() if name not in given}
+        patience = {DEADLINE: os.environ[DEADLINE]} if DEADLINE in os.environ else {}
+        own = {**QUIET, **RAY_TRAIN_DEFAULTS, **patience}
+        variables = {name: value for name, value in own.items() if name not in given}
         runtime_env = {"env_vars": variables, **workers}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
         return

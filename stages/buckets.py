@@ -1,8 +1,11 @@
 """Files of an object store, through Arrow."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import pyarrow.fs as pafs
 
@@ -11,6 +14,8 @@ from stages.faults import may_pass
 from stages.patience import patiently, shown
 
 AT_ONCE = 8  # files that are put at the same time
+# Arrow's client waits 100 s for a server that says nothing; within those nothing can be told, nor ended.
+STALLS: Mapping[str, Any] = {"connect_timeout": 5, "request_timeout": 10}
 FLAT = ("gs://", "gcs://")  # Arrow shows no folders of a Google bucket (apache/arrow#35993), and deletes none
 
 
@@ -24,7 +29,21 @@ def open_store(uri: str) -> tuple[pafs.FileSystem, str]:
         raise not_a_folder(uri, error) from error
     except ValueError as error:
         raise not_a_folder(uri, error) from error
+    if isinstance(filesystem, pafs.S3FileSystem):
+        filesystem = impatient(uri, filesystem)
     return filesystem, path
+
+
+def impatient(uri: str, made: pafs.S3FileSystem) -> pafs.S3FileSystem:
+    """The same store with the time-outs of ``STALLS``, which a URI cannot name; ``made`` if it names anything else."""
+    head, _, query = uri.partition("?")
+    options = dict(parse_qsl(query))
+    if not options.keys() <= {"region", "scheme", "endpoint_override"}:
+        return made
+    user, _, _ = head.partition("://")[2].partition("/")[0].rpartition("@")
+    key, _, secret = user.partition(":")
+    keys = {"access_key": unquote(key), "secret_key": unquote(secret)} if secret else {}
+    return pafs.S3FileSystem(**{**options, "region": made.region, **keys, **STALLS})
 
 
 def store_of(uri: str) -> pafs.FileSystem:

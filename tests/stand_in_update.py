@@ -62,6 +62,9 @@ def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
 
 
 def note(workspace: Workspace, line: str) -> None:
+    if not workspace.folder.is_local:
+        (workspace.folder / "ran").write(f"{time.time_ns()} {line}", b"")
+        return
     with (workspace.folder.path / "ran.txt").open("a") as stream:
         stream.write(f"{line}\n")
 

@@ -17,12 +17,14 @@ from pipeline.escaping import entry
 from stages.disk import create_private, keep_private
 from stages.errors import StageError
 from stages.identity import now
+from stages.patience import limited
 from stages.shapes import read_as
 from stages.storage import Folder
 
 LOGS = "logs"
 PROGRESS = "progress.json"
 SUFFIX = ".txt"
+LINE_S = 5.0  # how long a line waits for a store that does not answer; in a bucket the next line brings it too
 QUIET_AFTER = 60.0  # seconds without a sign of life after which a run is taken for dead
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
@@ -89,13 +91,13 @@ class Journal:
 
     def line(self, text: str) -> None:
         """Append one line, with the time."""
-        with suppress(OSError, StageError):
+        with suppress(OSError, StageError), limited(LINE_S):
             self._log.line(text)
 
     def stand(self, standing: Standing) -> None:
         """Say where the run stands. It need not survive a power cut, so nothing waits for the disk here."""
         data = orjson.dumps(asdict(standing))
-        with suppress(OSError, StageError):
+        with suppress(OSError, StageError), limited(0):  # the next one comes in two seconds
             if self.folder.is_local:
                 self.folder.path.mkdir(parents=True, exist_ok=True)
                 scratch = self.folder.path / f".{PROGRESS}.tmp"

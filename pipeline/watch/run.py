@@ -23,6 +23,8 @@ from pipeline.watch.schedule import CLOCK, answer, last_tick, next_tick, zone_of
 from pipeline.watch.settings import WatchSettings
 from pipeline.watch.spending import Spending
 from pipeline.workspace import Workspace
+from stages.errors import FullError, UnreachableError
+from stages.patience import CONTACT_S, limited
 
 SLICE = 0.5  # seconds between two glances at the journal and at signals while nothing is to do
 LAST_TELLING = 20.0  # seconds for targets that do not answer, before a process with --once ends
@@ -47,6 +49,7 @@ class Watch:
         self.stopping = False
         self.busy_until: datetime | None = None
         self.failed = False  # an update failed in this process
+        self._interrupted = False  # a step, by a workspace that did not answer
         self._said_at = 0.0
         self.logs = Logs(self.folder / "logs")
         self.observer = Observer(workspace.folder.uri, self.logs.file("observer.log"))
@@ -56,13 +59,29 @@ class Watch:
     def run(self, once: bool) -> None:
         """Watch until ``stop``; ``once``: one tick, and until everything that it calls is done or must wait."""
         try:
-            self._count(self.spending.left())
-            if once:
-                self._tick()
-            while not (once or self.stopping):
-                self.step()
+            with limited(stopping=lambda: self.stopping):
+                self._count(self.spending.left())
+                if once:
+                    self._tick()
+                while not (once or self.stopping):
+                    self._step_or_wait()
         finally:
             self.observer.end()
+
+    def _step_or_wait(self) -> None:
+        """One step; a workspace that does not answer until the deadline is waited for further, for as long as it takes.
+
+        Nothing is lost by that: what a step does next follows from the journal and the lineage alone.
+        """
+        try:
+            if self._interrupted:
+                self._count(self.spending.left())
+                self._interrupted = False
+            self.step()
+        except (UnreachableError, FullError) as error:
+            self._interrupted = True
+            if not self.stopping:
+                self.say(f"waiting: {error}")
 
     def _tick(self) -> None:
         """One tick, to the end of what it calls."""
@@ -95,8 +114,9 @@ class Watch:
         self.observer.keep()
         self.looked, self._unlisted = now(), ""
         try:
-            found = look(self.place, self.format, self.settings.marker)
-        except OSError as error:
+            with limited(CONTACT_S):
+                found = look(self.place, self.format, self.settings.marker)
+        except (OSError, UnreachableError) as error:
             self._unlisted = f"{self.settings.inbox} cannot be listed: {error}"
             return
         for path in found.outside:
@@ -224,16 +244,30 @@ class Watch:
         log = f"{arrival.name}-{label}.log"
         child = Child(arguments, self.logs.file(log), output)
         ended = child.wait(self._meanwhile, lambda: self.stopping)
-        self.logs.keep(log)
+        self._keep_log(log)
         return ended
 
+    def _keep_log(self, log: str) -> None:
+        """Have a log stay; one that cannot be put into a bucket is named, and no reason to end anything."""
+        try:
+            self.logs.keep(log)
+        except (UnreachableError, FullError) as error:
+            self.say(f"{log} is not in the workspace: {error}")
+
     def _meanwhile(self) -> None:
-        """While an update runs: quiet periods go on counting, and notices are delivered."""
-        self._deliver()
-        self.spending.beat()
-        if now() - self.looked >= timedelta(seconds=self.settings.every):
-            self.records.refresh()
-            self.look()
+        """While an update runs: quiet periods go on counting, and notices are delivered.
+
+        A store that does not answer ends no update: all of this is done again the next time.
+        """
+        try:
+            with limited(0):
+                self._deliver()
+                self.spending.beat()
+                if now() - self.looked >= timedelta(seconds=self.settings.every):
+                    self.records.refresh()
+                    self.look()
+        except (UnreachableError, FullError) as error:
+            self._say_now_and_then(f"waiting, while the update goes on: {error}")
 
     def _failed(self, path: str, ended: Ended, why: str, advanced: bool = False) -> None:
         """What becomes of an arrival whose command ended with an error; ``advanced``: its update was brought on."""
@@ -254,7 +288,7 @@ class Watch:
         if self.settings.after_failure == "discard" and Lineage(self.workspace).unfinished is not None:
             arguments = ["discard", self.workspace.folder.uri]
             Child(arguments, self.logs.file("discard.log")).wait(self._meanwhile, lambda: False)
-            self.logs.keep("discard.log")
+            self._keep_log("discard.log")
 
     def _busy(self, arrival: Arrival) -> bool:
         """Another command writes to the workspace: that is no fault of the arrival."""
@@ -289,9 +323,11 @@ class Watch:
             time.sleep(SLICE)
 
     def _say_waiting(self) -> None:
-        if time.monotonic() - self._said_at < LINE_EVERY:
-            return
-        self._said_at = time.monotonic()
         states = [one.state for one in self.book.arrivals.values() if one.present]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "nothing there"
-        self.say(f"{'paused' if self.book.paused else 'waiting'}: {counts}")
+        self._say_now_and_then(f"{'paused' if self.book.paused else 'waiting'}: {counts}")
+
+    def _say_now_and_then(self, line: str) -> None:
+        if time.monotonic() - self._said_at >= LINE_EVERY:
+            self._said_at = time.monotonic()
+            self.say(line)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from stages.buckets import STALLS
 from stages.errors import UsageError
 from stages.ingest.files.settings import StorageSettings
 from stages.patience import patiently
@@ -134,4 +135,4 @@ def connect_once(scheme: str, bucket: str, options: tuple[tuple[str, str], ...])
         return pafs.GcsFileSystem(anonymous=anonymous, retry_time_limit=PATIENCE, **given)
     if "region" not in given and "endpoint_override" not in given:
         given["region"] = pafs.resolve_s3_region(bucket)
-    return pafs.S3FileSystem(anonymous=anonymous, **given)
+    return pafs.S3FileSystem(anonymous=anonymous, **given, **STALLS)
