@@ -92,12 +92,16 @@ class Lineage:
         known = known_commits(self.workspace.folder)  # first: another command may commit between the two looks
         self.log = read_log(self.workspace.folder)
         refuse_shorter(self.log, known)
+        sizes = {name: commit.facts.num_bytes for name, commit in self.log.finished.items() if commit.facts}
+        refuse_other_sizes(self.workspace, sizes)
+        self._take({})
+
+    def _take(self, records: dict[str, UpdateRecord]) -> None:
+        """Take the entries of all updates from the log; ``records`` has those that were read before."""
         finished = self.log.finished
-        records: dict[str, UpdateRecord] = {}
         self.entries = list(read_entries(self.workspace, finished, records))
         self._records = Records(self.workspace, self.entries, records)
-        begun = find_begun(self.workspace, finished)
-        self.unfinished = next(iter(begun), None)
+        self.unfinished = next(iter(find_begun(self.workspace, finished)), None)
 
     def stand_on(self, updates: Sequence[UpdateRecord]) -> None:
         """Let these updates be all, whatever the workspace holds."""
@@ -286,20 +290,21 @@ class Lineage:
         self.workspace.raise_format()
         self.log.append(commit)
         self.workspace.folder.write_json(RELEASES, pointer(self.log))
-        self._read()
+        self._take(self._records.known)
 
 
 def read_entries(
     workspace: Workspace, finished: Mapping[str, Commit], records: dict[str, UpdateRecord]
 ) -> Iterator[Entry]:
-    """The entries of finished updates; ``DamagedError`` if a record is missing or of another size.
+    """The entries of finished updates, from their commits.
 
     The records of updates that were committed without their facts (format 1) are read, and left in ``records``.
     """
-    refuse_other_sizes(workspace, {name: commit.facts.num_bytes for name, commit in finished.items() if commit.facts})
     for name, commit in finished.items():
         facts = commit.facts
-        if facts is None:
+        if facts is None and name in records:
+            facts = records[name].facts(0)
+        elif facts is None:
             records[name], size = read_record(workspace, name, commit.record)
             facts = records[name].facts(size)
         assert commit.state is not None, name

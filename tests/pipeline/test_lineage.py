@@ -16,7 +16,7 @@ from pipeline.lineage import PLAN, Lineage
 from pipeline.making import earlier_datasets
 from pipeline.record import REFUSED, RELEASED, UNDECIDED, UPDATE, Replay, UpdateRecord, encode
 from pipeline.workspace import Workspace
-from stages.errors import UsageError
+from stages.errors import UnreachableError, UsageError
 from stages.ingest import IngestSettings
 from stages.progress import Silent
 from stages.train import ScheduleSettings, schedule_for
@@ -177,7 +177,7 @@ def test_a_commit_that_fails_leaves_the_lineage_as_it_was(refused: Workspace, mo
     def fail(scratch: Path, target: Path) -> bool:
         raise OSError("no space left on device")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+    with monkeypatch.context() as patched, pytest.raises(UnreachableError, match="no space"):
         patched.setattr("stages.storage.claim", fail)
         record(refused, update("0002-good", RELEASED, "0000-base"))
     assert files_of(refused.folder / COMMITS) == before
