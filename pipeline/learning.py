@@ -12,6 +12,7 @@ from stages import anneal, evaluate, replay, tokenize, train
 from stages.digests import Table, below
 from stages.losses import VERSION as READING
 from stages.mixture import Mixture
+from stages.shapes import outcome_of
 from stages.storage import Folder
 from stages.tokens import TokenSet
 
@@ -51,7 +52,7 @@ def trunk_job(making: Making) -> train.Job:
         position=making.lineage.position,
         schedule=schedule,
         start=start,
-        start_digest=head.facts.weights.trunk if head else start.at("..").manifest()["outcome"]["digest"],
+        start_digest=head.facts.weights.trunk if head else outcome_of(making.folder / "initial", Start).digest,
         start_files=None if made is None else below(made, "model"),
         start_checkpoint=None if optimizer is None else optimizer.uri,
         tokens=replay.token_sets(making.folder / "mixture", mixture, making.train_tokens),

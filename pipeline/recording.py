@@ -26,7 +26,7 @@ from pipeline.record import (
 )
 from stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
 from stages.identity import now
-from stages.shapes import stage_manifest
+from stages.shapes import outcome_of, stage_manifest
 
 # An update's state, by the outcome of the gate's verdict.
 STATES: dict[str, State] = {"passed": "released", "refused": "refused", "held": "undecided"}
@@ -117,8 +117,9 @@ def commit(making: Making, done: UpdateRecord, verdict: Verdict | None) -> Updat
         done = replace(done, state=STATES[verdict.outcome], gate=verdict)
     done = replace(done, steps=making.runner.taken, files=files_made(making), attempts=counted(making.attempts()))
     done = replace(done, cost=cost_of(done, making.recipe.cost), plan=plan_kept(making.plan) if making.plan else None)
-    trunk = stage_manifest(making.folder / "trunk")["outcome"]
-    keep_optimizer(making.folder, trunk.get("checkpoint", ""), making.recipe.train)
+    if not making.imports:
+        checkpoint = outcome_of(making.folder / "trunk", train.TrainOutcome).checkpoint
+        keep_optimizer(making.folder, checkpoint, making.recipe.train)
     write_card(making, done)
     (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
     (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release

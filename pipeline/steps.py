@@ -15,7 +15,7 @@ from pipeline.runs.announcer import Announcer
 from stages.digests import FILES, compare, digest_files, files_in, read_table, refuse_damage, write_table
 from stages.errors import UsageError
 from stages.identity import fingerprint, now
-from stages.shapes import stage_manifest
+from stages.shapes import outcome_of, stage_manifest
 from stages.storage import MANIFEST, Folder
 
 STARTED = "started.json"
@@ -73,14 +73,14 @@ class Runner:
         self.digests[name] = fingerprint(identity)
         if folder.committed():
             manifest = stage_manifest(folder)
-            refuse_changes(manifest["identity"], identity, f"{folder}: finished with other settings or inputs")
+            refuse_changes({**manifest["identity"]}, identity, f"{folder}: finished with other settings or inputs")
             self.progress.stage(name, skipped=True)
             self.taken[name] = StepTaken(manifest["seconds"], manifest.get("attempts", 1))
             if FILES in manifest:
                 self.files[folder] = manifest[FILES]
                 refuse_changed_files(folder, manifest[FILES])
             self.report.done(name, self.taken[name].seconds, folder)
-            return outcome(**manifest["outcome"])
+            return outcome_of(folder, outcome)
         if folder.exists(STARTED):
             refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
         folder.write_json(STARTED, identity)
@@ -91,7 +91,7 @@ class Runner:
             self.files[folder] = seal(folder, keeps)
         attempts = so_far()
         self.taken[name] = StepTaken(round(sum(one["seconds"] for one in attempts), 3), len(attempts))
-        manifest = {
+        made = {
             "step": name,
             "fingerprint": self.digests[name],
             "identity": identity,
@@ -101,7 +101,7 @@ class Runner:
             "attempts": len(attempts),
             "finished": now(),
         }
-        folder.write_json(MANIFEST, manifest)
+        folder.write_json(MANIFEST, made)
         self.report.done(name, self.taken[name].seconds, folder)
         return done
 

@@ -5,7 +5,7 @@ A shape is a pydantic ``TypeAdapter`` of a ``TypedDict``; what it does not menti
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, NotRequired, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -18,17 +18,31 @@ OPEN = ConfigDict(extra="allow")  # of a shape: fields that it does not mention 
 RESTORE = "restore the file from a copy of the workspace (`rewarm verify` looks at all files)"
 
 
-class Manifest(TypedDict):
-    """What every stage leaves when it is finished."""
+class Identity(TypedDict):
+    """What decides a stage's result."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
-    step: str
-    identity: dict[str, Any]
-    outcome: dict[str, Any]
-    seconds: float
+    version: int  # of the stage
+    settings: dict[str, Any]
+    inputs: dict[str, Any]  # digests
 
 
+Manifest = TypedDict(
+    "Manifest",
+    {
+        "step": str,
+        "identity": Identity,
+        "outcome": dict[str, Any],  # of the stage's class: ``outcome_of``
+        "seconds": float,  # of all attempts
+        "fingerprint": NotRequired[str],  # over the identity
+        "attempts": NotRequired[int],
+        "finished": NotRequired[str],  # ISO 8601, UTC
+        "files.json": NotRequired[str],  # digest of the table of the files
+    },
+)
+"""What every stage leaves when it is finished."""
+Manifest.__pydantic_config__ = OPEN  # type: ignore[attr-defined]
 MANIFESTS = TypeAdapter(Manifest)
 
 
@@ -53,9 +67,15 @@ def read_as(folder: Folder, name: str, shape: "TypeAdapter[Value]") -> Value:
     return checked(folder.read_json(name), shape, f"{folder}/{name}")
 
 
-def stage_manifest(folder: Folder) -> dict[str, Any]:
+def stage_manifest(folder: Folder) -> Manifest:
     """The commit marker of a stage's folder."""
-    return cast(dict[str, Any], read_as(folder, MANIFEST, MANIFESTS))
+    return read_as(folder, MANIFEST, MANIFESTS)
+
+
+def outcome_of(folder: Folder, kind: type[Value]) -> Value:
+    """What a finished stage left, as its class; ``DamagedError`` names the first field that is wrong."""
+    shape: TypeAdapter[Value] = TypeAdapter(kind)
+    return checked(stage_manifest(folder)["outcome"], shape, f"{folder}/{MANIFEST}: outcome")
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Gate:
         """Whether another release's losses were measured as the candidate's, whatever tasks each was asked."""
         if not evaluation.committed():
             return False
-        ways = [folder.manifest()["identity"]["settings"] for folder in (evaluation, self.candidate)]
+        ways = [stage_manifest(folder)["identity"]["settings"] for folder in (evaluation, self.candidate)]
         return all(ways[0].get(name) == ways[1].get(name) for name in LOSSES_DEPEND_ON)
 
     def _sources(self) -> dict[str, Folder]:

@@ -17,7 +17,7 @@ from pipeline.workspace import TRIAL, Workspace
 from stages import ingest, replay, tokenize
 from stages.errors import DamagedError
 from stages.mixture import Mixture
-from stages.shapes import stage_manifest, understood
+from stages.shapes import outcome_of, understood
 from stages.storage import Folder
 from stages.tokens import TokenSet
 
@@ -170,7 +170,7 @@ def with_budget(recipe: Recipe, tokens: int) -> Recipe:
 def data_of(making: Making) -> Data:
     """What the trial learns from: the datasets are there already, and it puts them in an order of its own."""
     names, datasets = list(making.arrival.inputs), making.workspace.dataset
-    documents = {name: ingest.IngestOutcome(**stage_manifest(datasets(name))["outcome"]) for name in names}
-    tokens = {name: tokenize.TokenizeOutcome(**stage_manifest(datasets(name) / "tokens")["outcome"]) for name in names}
+    documents = {name: outcome_of(datasets(name), ingest.IngestOutcome) for name in names}
+    tokens = {name: outcome_of(datasets(name) / "tokens", tokenize.TokenizeOutcome) for name in names}
     tokenizer = Tokenizer(tokenize.tokenizer_digest(making.workspace.tokenizer))
     return put_in_order(making, documents, tokenizer, tokens)

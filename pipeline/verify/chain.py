@@ -17,6 +17,7 @@ from stages.evaluate.losses import read_totals
 from stages.evaluate.run import losses_file
 from stages.mixture import Mixture, Source
 from stages.order import Order, Position
+from stages.shapes import Manifest
 from stages.storage import Folder
 from stages.tokens import SELECTION, read_selection
 
@@ -46,9 +47,7 @@ class ChainCheck:
         self.check_mixture(update, origin)
         self.check_selections(update)
 
-    def origin(
-        self, update: UpdateRecord, trunk: dict[str, Any], earlier: Sequence[UpdateRecord]
-    ) -> UpdateRecord | None:
+    def origin(self, update: UpdateRecord, trunk: Manifest, earlier: Sequence[UpdateRecord]) -> UpdateRecord | None:
         """The update whose trunk this one started from: the last before it, or, over refused ones, one further back."""
         folder = self.workspace.update(update.id)
         if not earlier:

@@ -17,7 +17,7 @@ from stages.documents import document_id
 from stages.identity import fingerprint
 from stages.ingest.account import AccountRecord
 from stages.progress import Progress
-from stages.shapes import read_as, stage_manifest
+from stages.shapes import Manifest, read_as, stage_manifest
 from stages.split import TRAIN, VALIDATE, Hashes, contains, digest_parts, read_index
 from stages.storage import MANIFEST, Folder
 from stages.tokenize.files import SPLITS, format_of, token_batches
@@ -39,19 +39,18 @@ class Split:
     whole: bool = True  # every shard could be read
 
 
-def checked_manifest(folder: Folder, findings: Findings, remedy: str = RESTORE) -> dict[str, Any] | None:
+def checked_manifest(folder: Folder, findings: Findings, remedy: str = RESTORE) -> Manifest | None:
     """A folder's manifest, if it is one and its fingerprint is that of what it says."""
     name = findings.name(folder, MANIFEST)
     if not folder.committed():
         findings.add(name, "the manifest of a finished stage", "no such file", remedy)
         return None
+    manifest: Manifest | None = None
     with findings.reading(name, "a manifest as a stage writes it", remedy):
         manifest = stage_manifest(folder)
         findings.checked["manifests"] += 1
         findings.compare(name, "fingerprint", fingerprint(manifest["identity"]), manifest["fingerprint"], remedy)
-        if isinstance(manifest["outcome"], dict):
-            return manifest
-    return None
+    return manifest
 
 
 class DatasetCheck:

@@ -14,7 +14,12 @@ def making(root: Path, before: dict[str, Any] | None, after: dict[str, Any]) -> 
     """An update and the release before it, each with the conditions of its evaluation; None: it has none."""
     for name, settings in {"0001-old": before, "0002-new": after}.items():
         if settings is not None:
-            manifest = {"step": "evaluate", "identity": {"settings": settings}, "outcome": {}, "seconds": 1.0}
+            manifest = {
+                "step": "evaluate",
+                "identity": {"version": 1, "settings": settings, "inputs": {}},
+                "outcome": {},
+                "seconds": 1.0,
+            }
             (Folder(root) / name / "evaluation").write_json(MANIFEST, manifest)
     current = SimpleNamespace(id="0001-old", losses={"release": {"docs": 3.0}})
     return SimpleNamespace(
