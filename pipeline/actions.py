@@ -12,6 +12,7 @@ from pipeline import study as studies
 from pipeline.arrival import Arrival, find, look, parse_data, taken_in
 from pipeline.cluster import connected
 from pipeline.config import Recipe, apply_settings, load_recipe
+from pipeline.disk_space import Demand, demands, require_room
 from pipeline.effects import refuse_carried, refuse_without_effect
 from pipeline.handover import start_optimizer
 from pipeline.lease import look as look_lease
@@ -75,8 +76,10 @@ def init(
     arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
         find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
+    room = demands(Lineage(workspace), recipe, arrival.inputs)
     if dry_run:
-        return preview(workspace, arrival, recipe)
+        return preview(workspace, arrival, recipe, room)
+    require_room(room, recipe, terminal)
     with workspace.lease(note=terminal.note):
         base.create(workspace, recipe)
         try:
@@ -133,8 +136,10 @@ def update(
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
     arrival = look(paths, lineage, recipe.ingest, terminal)
+    room = demands(lineage, recipe, arrival.inputs)
     if dry_run:
-        return preview(workspace, arrival, recipe)
+        return preview(workspace, arrival, recipe, room)
+    require_room(room, recipe, terminal)
     with workspace.lease(note=terminal.note):
         return carry_out(workspace, arrival, recipe, terminal)
 
@@ -237,13 +242,14 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
         "datasets": list(inputs),
         "starts_from": f"the trunk of {lineage.head.id}" if lineage.head else None,
         **made.to_json(),
+        "disk": [one.to_json() for one in demands(lineage, recipe, inputs, made.storage)],
     }
     if save is not None:
         Folder(save.absolute().parent).write_json(save.name, found)
     return found
 
 
-def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str, Any]:
+def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe, room: Sequence[Demand]) -> dict[str, Any]:
     """What an update would do, from what is known before anything is read in full."""
     lineage = Lineage(workspace, recipe.gate.trunk)
     optimizer = start_optimizer(lineage, recipe.train)
@@ -260,6 +266,7 @@ def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> dict[str,
         "distills": 0 if lineage.entries else base.distilled_tokens(recipe, arrival.inputs),
         "replays": list(lineage.datasets()) if recipe.replay.share else [],
         "awaits": room_for(lineage, arrival, recipe),
+        "disk": [one.to_json() for one in room],
         "recipe": recipe.model_dump(mode="json"),
     }
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.card.settings import CardSettings
 from pipeline.gate.settings import GateSettings
-from pipeline.planner.settings import CostSettings, PlanSettings
+from pipeline.planner.settings import CostSettings, DiskSettings, PlanSettings
 from stages.anneal import AnnealSettings
 from stages.distill import DistillSettings
 from stages.errors import UsageError
@@ -59,6 +59,7 @@ class Recipe(Settings):
     gate: GateSettings = GateSettings()
     plan: PlanSettings = PlanSettings()
     cost: CostSettings = CostSettings()
+    disk: DiskSettings = DiskSettings()
     card: CardSettings = Field(default=CardSettings(), json_schema_extra={"placement": True})
 
     @model_validator(mode="after")

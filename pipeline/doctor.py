@@ -20,11 +20,15 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.base import recipe_of
+from pipeline.disk_space import like_the_last
 from pipeline.escaping import message
+from pipeline.lineage import Lineage
 from pipeline.room import check_room, workspace_settings
 from pipeline.terminal import SafeConsole
+from pipeline.workspace import RECORD, Workspace
 from stages import operators
-from stages.errors import UsageError
+from stages.errors import RewarmError, UsageError
 
 GIB = 1 << 30
 PINNED = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "lm-eval", "tokenizers", "fastokens")
@@ -249,9 +253,24 @@ def disk(folder: Path) -> Check:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / GIB
+    if (folder / RECORD).is_file():
+        return room_for_another(folder)
     return Check(
         "free disk", free >= 5, f"{free:.1f} GiB at {place}", "" if free >= 5 else "the demo needs about 5 GiB"
     )
+
+
+def room_for_another(folder: Path) -> Check:
+    """Free space against what another update as large as the last one would need."""
+    try:
+        workspace = Workspace.open(str(folder))
+        found = like_the_last(Lineage(workspace), recipe_of(workspace))
+    except RewarmError as error:
+        return Check("free disk", None, str(error), "`rewarm verify` says what is wrong with the workspace")
+    advice = "make room (`rewarm prune`), or keep fewer checkpoints (train.keep_checkpoints)"
+    enough = all(one.enough for one in found)
+    said = "; ".join(map(str, found))
+    return Check("free disk", enough, f"an update like the last one: {said}", "" if enough else advice)
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Check:

@@ -1,5 +1,7 @@
 """Settings of the planner. None of them decides a result: what an update trains with is in its resolved recipe."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from stages.settings import PLACEMENT, Settings
@@ -26,6 +28,13 @@ class PlanSettings(Settings):
     0.32, their own other half 0.001."""
     new_languages: float = Field(default=0.25, gt=0, le=1, json_schema_extra=PLACEMENT)
     """Share of the arrival's text in languages that earlier data hardly holds: from here on it says strong."""
+
+
+class DiskSettings(Settings):
+    """What is done where the disk has less room than an update is estimated to need."""
+
+    check: Literal["refuse", "warn"] = Field(default="refuse", json_schema_extra=PLACEMENT)
+    """Refuse to start (a watch tries again later), or start with a note."""
 
 
 class CostSettings(Settings):

@@ -84,7 +84,13 @@ def prediction_rows(plan: dict[str, Any]) -> list[tuple[str, ...]]:
             money(again["cost"], plan["currency"]),
         ),
         ("storage", f"{kept}; {short(stored['checkpoints'])}B of checkpoints while it trains", ""),
+        *(("disk" if one["enough"] else "disk: TOO LITTLE", room(one), "") for one in plan.get("disk", ())),
     ]
+
+
+def room(demand: dict[str, Any]) -> str:
+    """What a file system is asked for and has."""
+    return f"{demand['path']}: needs {short(demand['needed'])}B, {short(demand['free'])}B free"
 
 
 def time(hours: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from stages.train.document_mask import check_kind, remarks_on
 from stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
-from stages.train.initial import ModelSettings, count_parameters, initial_model, model_config
+from stages.train.initial import ModelSettings, count_parameters, initial_model, model_config, planned_parameters
 from stages.train.job import CURVE, SNAPSHOTS, Job
 from stages.train.placement import awaited, model_places, placed, refuse_without_models, refuse_without_room
 from stages.train.run import TrainOutcome, run
@@ -34,6 +34,7 @@ __all__ = [
     "model_config",
     "model_places",
     "placed",
+    "planned_parameters",
     "read_model_config",
     "refuse_without_models",
     "refuse_without_room",

@@ -121,6 +121,17 @@ def refuse_taken(kind: Any, settings: ModelSettings) -> None:
                 raise UsageError(f"model.config.{name} {value!r}: {decided}; leave it out")
 
 
+def planned_parameters(settings: ModelSettings, vocab_size: int, seq_len: int) -> int:
+    """Parameters of the model that ``initial_model`` would draw, without drawing it; tied weights count once."""
+    import torch
+    import transformers
+
+    config = model_config(settings, vocab_size, 0, seq_len)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def count_parameters(model: Folder) -> int:
     """Parameters of a Hugging Face folder's safetensors files, read off their headers; tied weights count once."""
     from safetensors import safe_open
