@@ -1,5 +1,6 @@
 """The command that takes arrivals in by itself."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -70,7 +71,12 @@ def watch(
         float | None, typer.Option("--max-total-cost", metavar="AMOUNT", help="The same for all updates of a month.")
     ] = None,
     webhook: Annotated[
-        list[str] | None, typer.Option("--webhook", metavar="URL", help="POST every notice there as JSON. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--webhook",
+            metavar="URL",
+            help="POST every notice there as JSON; @FILE: to each line's address. Repeatable.",
+        ),
     ] = None,
     notify_command: Annotated[
         str | None,
@@ -109,7 +115,7 @@ def watch(
         given: dict[str, Any] = {
             "inbox": inbox, "cron": cron, "timezone": timezone, "missed": missed, "every": every, "marker": marker,
             "quiet": quiet, "retries": retries, "backoff": backoff, "after_failure": after_failure,
-            "max_cost": max_cost, "max_total_cost": max_total_cost, "webhooks": tuple(webhook or ()),
+            "max_cost": max_cost, "max_total_cost": max_total_cost, "webhooks": addresses(webhook or []),
             "command": notify_command, "sets": tuple(sets or ()),
         }  # fmt: skip
         if inbox is None:
@@ -119,6 +125,23 @@ def watch(
             print_json(watching.outlook(workspace, settings))
         else:
             raise typer.Exit(watching.watch(workspace, settings, once))
+
+
+def addresses(given: list[str]) -> tuple[str, ...]:
+    """The webhooks' addresses, those in files among them; ``UsageError`` for a file that cannot be read."""
+    found: list[str] = []
+    for one in given:
+        if not one.startswith("@"):
+            found.append(one)
+            continue
+        try:
+            lines = Path(one[1:]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"--webhook {one}: cannot be read ({error}); expected a file with an address a line"
+            ) from error
+        found += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return tuple(found)
 
 
 def show_status(workspace: str, as_json: bool) -> None:

@@ -117,6 +117,8 @@ def expand_disk(place: Location, kind: str, within: Location | None) -> Found:
         found = sift(str(path), map(on_disk, below), kind, f"{place}: the folder holds no file rewarm reads")
         return replace(found, outside=outside)
     if path.exists():
+        if root is not None and leads_out(path, root):  # a name may look like a pattern
+            raise UsageError(f"{place}: a link that leads out of {root}, so it is not read (ingest.within)")
         return alone(Entry(place), kind) if path.is_file() else refuse_special(place)
     if not glob.has_magic(place.path):
         raise UsageError(f"{place}: no such file or folder")

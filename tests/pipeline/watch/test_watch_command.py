@@ -201,6 +201,18 @@ def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
         running.wait()
 
 
+def test_addresses_of_webhooks_can_be_read_from_a_file(rewarm: Command, workspace: Path, inbox: Path) -> None:
+    drop(inbox, "bad", "{not json\n{}\n")
+    file = inbox.parent / "hooks"
+    with webhook() as server:
+        file.write_text(f"# of the team\n\n{server.url}\n")
+        code, _, error = rewarm("watch", workspace, "--inbox", inbox, "--once", "--webhook", f"@{file}")
+        assert (code, error) == (0, "")
+        assert [one["event"] for one in server.notices] == ["held"]
+    code, _, error = rewarm("watch", workspace, "--inbox", inbox, "--once", "--webhook", f"@{file}-none")
+    assert code == 2 and "expected a file with an address a line" in error
+
+
 def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: Path, inbox: Path) -> None:
     """Links that lead out, and names and contents with control sequences: nothing raw, and nothing of elsewhere."""
     secret = inbox.parent / "secret"

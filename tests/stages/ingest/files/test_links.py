@@ -71,6 +71,13 @@ def test_a_manifest_cannot_lead_out(world: Path, line: str) -> None:
         find_inputs([f"@{manifest}"], IngestSettings(within=str(world / "inbox")))
 
 
+def test_a_link_whose_name_looks_like_a_pattern_does_not_lead_out(world: Path) -> None:
+    link = world / "inbox" / "x[1].jsonl"
+    link.symlink_to(world / "secret" / "key.jsonl")
+    with pytest.raises(UsageError, match="leads out"):
+        find_inputs([str(link)], IngestSettings(within=str(world / "inbox")))
+
+
 def test_a_pattern_does_not_lead_out(world: Path) -> None:
     progress = Notes()
     pattern = str(world / "inbox" / "a" / "*")
