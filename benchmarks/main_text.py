@@ -1,21 +1,33 @@
 """The main text of 60 pages that are marked by hand: rewarm against resiliparse's options and trafilatura.
 
     python benchmarks/main_text.py                 # with trafilatura where it is installed
+    python benchmarks/main_text.py --warc bench-results/pages --peer-python PEER/bin/python
 
 Recall is the share of the marked words that an extractor gives, precision the share of its words that are marked, both
-over all pages' words (a Chinese, Japanese or Thai character is a word). Speed is of all pages, one process.
+over all pages' words (a Chinese, Japanese or Thai character is a word). Speed is of all pages, one process. With
+``--warc`` (as benchmarks/pages.py crawls) only the speed on those pages is compared, with datatrove's Trafilatura step
+as its pipeline for CommonCrawl calls it: CPU time of one process each, decoding not counted, in alternating rounds.
 """
 
+import argparse
 import importlib.util
+import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+from fastwarc.warc import ArchiveIterator, WarcRecordType
 from main_text_pages import WORDS, pages
 from resiliparse.extract.html2text import extract_plain_text
 
+from stages.ingest.clean.charset import decode_page
+from stages.ingest.clean.complexity import why_complex
 from stages.ingest.clean.extract import read_page
+from stages.ingest.clean.guarded import extract_guarded
 
 GOALS = (0.97, 0.95)
 ROUNDS = 5
@@ -68,8 +80,63 @@ def score(extract: Callable[[str], str]) -> tuple[float, float, dict[str, tuple[
     return kept / marked, kept / max(given, 1), each
 
 
+PEER = r"""
+import json, sys, time
+from datatrove.pipeline.extractors import Trafilatura
+extractor = Trafilatura(favour_precision=True)
+pages = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
+extractor.extract(pages[0])
+begin, empty = time.process_time(), 0
+for page in pages:
+    try:
+        empty += not extractor.extract(page)
+    except Exception:
+        empty += 1
+print(json.dumps([time.process_time() - begin, empty]))
+"""
+
+
+def compare_speed(warc: Path, peer: str) -> None:
+    """Print the CPU seconds of both on crawled pages."""
+    crawled = []
+    for file in sorted(warc.glob("*.warc.gz")):
+        with file.open("rb") as stream:
+            for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True):
+                body = record.reader.read()
+                if page := decode_page(body, record.http_charset):
+                    crawled.append(page)
+    size = sum(map(len, crawled)) / 1e6
+    print(f"{len(crawled):,} pages, {size:.0f} MB\n")
+    print("| round | rewarm, CPU s | datatrove, CPU s | ratio |\n|--:|--:|--:|--:|")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as lines:
+        lines.writelines(json.dumps(page) + "\n" for page in crawled)
+        lines.flush()
+        for number in range(1, 3):
+            begin = time.process_time()
+            empty = sum(not extract_source(page) for page in crawled)
+            ours = time.process_time() - begin
+            done = subprocess.run([peer, "-c", PEER, lines.name], capture_output=True, text=True, check=True)
+            theirs, none = json.loads(done.stdout.splitlines()[-1])
+            print(f"| {number} | {ours:.2f} | {theirs:.2f} | {theirs / ours:.1f} |", flush=True)
+    print(f"\nwithout any text: rewarm {empty}, datatrove {none}")
+
+
+def extract_source(source: str) -> str:
+    """The text that a page's document would have, complex pages included; empty where there is none."""
+    return (read_page(source).text if why_complex(source) is None else (extract_guarded(source) or [""])[0]) or ""
+
+
 def main() -> None:
     """Print the table, and the pages on which rewarm is not exact."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--warc", type=Path, help="a folder of .warc.gz: compare the speed on its pages instead")
+    parser.add_argument(
+        "--peer-python", default=sys.executable, help="an interpreter that has datatrove and trafilatura"
+    )
+    given = parser.parse_args()
+    if given.warc:
+        compare_speed(given.warc, given.peer_python)
+        return
     print("| extractor | recall | precision | pages a second |\n|---|--:|--:|--:|")
     for name, extract in extractors().items():
         recall, precision, each = score(extract)

@@ -46,8 +46,12 @@ def account_view(found: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [steps_table(found["steps"])]
     if reasons := reasons_table(found["steps"]):
         parts.append(reasons)
-    if spared := not_applied_table(found["steps"]):
+    if spared := parts_table(found["steps"], "not_applied", "what did not apply", "part"):
         parts.append(spared)
+    if passed := parts_table(
+        found["steps"], "passed_over", "records that hold no document, and are not missed", "kind"
+    ):
+        parts.append(passed)
     if found["earlier"]:
         parts.append(earlier_table(found["earlier"]))
     if found["decontaminated"]:
@@ -105,15 +109,15 @@ def reasons_table(steps: list[dict[str, Any]]) -> Table | None:
     return table
 
 
-def not_applied_table(steps: list[dict[str, Any]]) -> Table | None:
-    """What of the rules was not asked of documents in scripts that it is not defined for."""
-    rows = [(step["name"], part, count) for step in steps for part, count in step.get("not_applied", {}).items()]
+def parts_table(steps: list[dict[str, Any]], field: str, title: str, heading: str) -> Table | None:
+    """Counts of a step by a part of it: rules that a script has no use for, records that only describe others."""
+    rows = [(step["name"], part, count) for step in steps for part, count in step.get(field, {}).items()]
     if not rows:
         return None
-    table = Table(title="what did not apply", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("step")
-    table.add_column("part")
-    table.add_column("documents", justify="right")
+    table.add_column(heading)
+    table.add_column("number", justify="right")
     for name, part, count in rows:
         table.add_row(name, part, f"{count:,}")
     return table

@@ -15,7 +15,8 @@ class TextRecord:
 
     steps: Sequence[Mapping[str, Any]]
     """``{name, documents_in, documents_out, bytes_in, bytes_out, reasons}`` of each step of ingest, in its order; some
-    with ``not_applied``: parts of a rule that are not defined for the script, and how many documents passed unasked."""
+    with ``not_applied``: parts of a rule that are not defined for the script, and how many documents passed unasked;
+    reading with ``passed_over``: records of archives that only describe others, by type."""
     languages: Mapping[str, int]
     """Documents by language, the most frequent first; and so for ``domains``, by host."""
     domains: Mapping[str, int]

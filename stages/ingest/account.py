@@ -42,6 +42,7 @@ class StepRecord(TypedDict):
     bytes_out: int
     reasons: dict[str, int]
     not_applied: NotRequired[dict[str, int]]
+    passed_over: NotRequired[dict[str, int]]
 
 
 class AccountRecord(TypedDict):
@@ -69,6 +70,7 @@ class StepAccount:
     bytes_out: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     not_applied: Counter[str] = field(default_factory=Counter)  # parts of a rule that some documents were not asked
+    passed_over: Counter[str] = field(default_factory=Counter)  # records that hold no document and are not missed
 
     def count(self, entered: int, left: int | None, reason: str = "") -> None:
         """One document came in with ``entered`` bytes, and left with ``left`` or was refused for ``reason``."""
@@ -88,12 +90,13 @@ class StepAccount:
         self.bytes_out += other.bytes_out
         self.reasons.update(other.reasons)
         self.not_applied.update(other.not_applied)
+        self.passed_over.update(other.passed_over)
 
     def to_json(self, name: str) -> dict[str, Any]:
         """As JSON types, the most frequent reason first."""
-        ordered, spared = (
+        ordered, spared, passed = (
             dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
-            for counts in (self.reasons, self.not_applied)
+            for counts in (self.reasons, self.not_applied, self.passed_over)
         )
         return {
             "name": name,
@@ -103,6 +106,7 @@ class StepAccount:
             "bytes_out": self.bytes_out,
             "reasons": ordered,
             **({"not_applied": spared} if spared else {}),
+            **({"passed_over": passed} if passed else {}),
         }
 
     @classmethod
@@ -112,6 +116,7 @@ class StepAccount:
             **{name: value[name] for name in ("documents_in", "documents_out", "bytes_in", "bytes_out")},
             reasons=Counter(value["reasons"]),
             not_applied=Counter(value.get("not_applied", {})),
+            passed_over=Counter(value.get("passed_over", {})),
         )
 
 

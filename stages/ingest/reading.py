@@ -2,6 +2,7 @@
 
 import errno
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -83,7 +84,7 @@ def stage(shard: Shard, name: str, out: Folder, staging: Folder, settings: Inges
         ShardSink(out / "quarantine", f"{name}.parquet", QUARANTINE_SCHEMA) as quarantine,
         SignatureSink(staging, name, settings.duplicates) as sketches,
     ):
-        for batch in in_batches(shard.pieces, settings):
+        for batch in in_batches(shard.pieces, settings, account.steps[READ].passed_over):
             kept, refused = [], []
             for file, place, record in batch:
                 result = account.follow(record, steps)
@@ -101,13 +102,13 @@ def stage(shard: Shard, name: str, out: Folder, staging: Folder, settings: Inges
 
 
 def in_batches(
-    pieces: Sequence[Piece], settings: IngestSettings
+    pieces: Sequence[Piece], settings: IngestSettings, passed: Counter[str]
 ) -> Iterator[list[tuple[str, str, Document | Refusal]]]:
-    """Records with their files and places, in lists of bounded number and size."""
+    """Records with their files and places, in lists of bounded number and size; ``passed`` as in ``read_piece``."""
     batch: list[tuple[str, str, Document | Refusal]] = []
     size = 0
     for piece in pieces:
-        for number, record in enumerate(read_piece(piece, settings)):
+        for number, record in enumerate(read_piece(piece, settings, passed)):
             batch.append((piece.file.name, record.location or f"record {number}", record))
             size += len(record.text) if isinstance(record, Document) else len(record.excerpt)
             if len(batch) >= BATCH_ROWS or size >= BATCH_BYTES:

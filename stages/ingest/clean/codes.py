@@ -10,6 +10,7 @@ CODE = "code"  # source code, under the name that model cards on the hub give it
 DEVANAGARI = "Devanagari"
 # Scripts that one language writes, or one by far before others, as the inside of character classes; and Devanagari.
 SCRIPTS = {
+    "am": r"\u1200-\u135a\u1380-\u139f\u2d80-\u2dde\uab01-\uab2e",
     "bn": r"\u0980-\u09fe",
     "bo": r"\u0f40-\u0fbc",
     "dv": r"\u0780-\u07b1",
@@ -33,8 +34,14 @@ SCRIPTS = {
     "zh": r"\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # kana tell Japanese
     DEVANAGARI: r"\u0900-\u0963\u0970-\u097f",
 }
-# By language another one of its script, and letters that only that one has: Assamese, Yiddish.
-SIBLINGS = {"bn": ("as", "[\u09f0\u09f1]"), "he": ("yi", "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]")}
+# By language another one of its script, and letters that only that one has: Tigrinya, Assamese, Yiddish.
+SIBLINGS = {
+    "am": ("ti", "[\u1250-\u125d\u12a3]"),
+    "bn": ("as", "[\u09f0\u09f1]"),
+    "he": ("yi", "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]"),
+}
+# Scripts of many languages, which profiles tell apart: Latin, Cyrillic, Arabic.
+SHARED_SCRIPTS = r"A-Za-z\u00aa-\u02af\u0300-\u036f\u1e00-\u1eff\u0400-\u052f\u0610-\u06ff\u0750-\u077f\u08a0-\u08ff"
 # Names and codes of three letters (ISO 639-2, both variants) of languages that records are often labelled with.
 NAMES = {
     "ar": "ara arabic",

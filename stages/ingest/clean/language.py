@@ -5,6 +5,7 @@ two; languages in Devanagari, which they confuse, are told apart by py3langid. S
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -13,7 +14,15 @@ from functools import cache
 from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped, unused-ignore]
 from resiliparse.parse.lang import detect_fast
 
-from stages.ingest.clean.codes import CODE, DEVANAGARI, SCRIPTS, SIBLINGS, UNDETERMINED, normalise_language
+from stages.ingest.clean.codes import (
+    CODE,
+    DEVANAGARI,
+    SCRIPTS,
+    SHARED_SCRIPTS,
+    SIBLINGS,
+    UNDETERMINED,
+    normalise_language,
+)
 from stages.ingest.records import EXCERPT, Document, Refusal
 
 SAMPLE = 10_000  # characters that decide: more changes hardly a verdict, and a book costs no more than a page
@@ -21,6 +30,9 @@ LETTERS = re.compile(r"[^\W\d_]+")
 # Runs of letters and marks of the scripts that tell a language, each under its name.
 RUNS = re.compile("|".join(f"(?P<{name}>[{letters}]+)" for name, letters in SCRIPTS.items()))
 SCRIPT = re.compile(f"[{''.join(SCRIPTS.values())}]")
+# A letter of a script that no profile is of, as Cherokee or Tifinagh; and wide Latin letters, as Japanese pages have.
+UNKNOWN = re.compile(rf"[^\W\d_{SHARED_SCRIPTS}{''.join(SCRIPTS.values())}\uff21-\uff5a\u1d00-\u1dbf\uff65-\uff9f]")
+WIDE = re.compile("[\uff21-\uff3a\uff41-\uff5a]")
 KANA = re.compile(r"[\u3041-\u30fa\u30fd-\u30ff]")  # in Japanese only; its Chinese characters are also in Chinese
 KANA_SHARE = 0.1  # of kana and Chinese characters together; Japanese prose is at one half or more
 SIBLING_SHARE = 0.01  # of the letters, from which letters of another language's own decide
@@ -43,6 +55,8 @@ def detect_language(text: str, min_letters: int, max_rank: int, min_script_lette
     where no profile was compared.
     """
     sample = text[:SAMPLE]
+    if not sample.isascii() and WIDE.search(sample):
+        sample = unicodedata.normalize("NFKC", sample)
     if is_code(sample, min_script_letters):
         return CODE, None
     if not sample.isascii() and SCRIPT.search(sample):
@@ -51,6 +65,8 @@ def detect_language(text: str, min_letters: int, max_rank: int, min_script_lette
             return language, None
     begin = sample[: 4 * min_letters]  # nearly always enough
     if count_letters(begin) < min_letters and count_letters(sample) < min_letters:
+        return UNDETERMINED, None
+    if not sample.isascii() and UNKNOWN.search(sample) and 2 * len(UNKNOWN.findall(sample)) > count_letters(sample):
         return UNDETERMINED, None
     language, rank = detect_fast(sample, cutoff=max_rank)
     return (UNDETERMINED, None) if language == "unknown" else (language, rank)
@@ -115,7 +131,7 @@ class LanguageStep:
     min_script_letters: int = 20
     keep_code: bool = True
     name: str = "language"
-    version: int = 2
+    version: int = 3
 
     def __call__(self, document: Document) -> Document | Refusal:
         """The document with its language, or why it is refused."""

@@ -1,5 +1,6 @@
 """The records of one piece of a file of any accepted format, streaming."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -18,19 +19,22 @@ from stages.ingest.settings import IngestSettings
 from stages.storage import Folder
 
 
-def read_piece(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+def read_piece(
+    piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None
+) -> Iterator[Document | Refusal]:
     """The records of a piece in their order; what cannot be one is a refusal, and so is the rest of a broken file.
 
     Raises ``OSError`` where disk or network fail (call it again), and ``StageError`` where the file is no more what it
-    was when it was listed; what was given before that is not to be used.
+    was when it was listed; what was given before that is not to be used. ``passed`` counts what is neither a document
+    nor missed, once all is read.
     """
     if locate(piece.file.path).is_local:  # elsewhere it is asked once, afterwards, as every answer takes its time
         require_unchanged(piece.file)
-    yield from fit(records_of(piece, settings), settings)
+    yield from fit(records_of(piece, settings, passed), settings)
     require_unchanged(piece.file)
 
 
-def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+def records_of(piece: Piece, settings: IngestSettings, passed: Counter[str] | None) -> Iterator[Document | Refusal]:
     """The records of a piece by its format."""
     file, start = piece.file, piece.start or 0
     if file.format in ("megatron", "datatrove", "tokens"):
@@ -51,7 +55,7 @@ def records_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Re
             yield from read_table_part(head, stream, file.format, start, stop, settings)
     else:
         with open_raw(file) as stream:
-            yield from read_stream(stream, piece, settings)
+            yield from read_stream(stream, piece, settings, passed)
 
 
 def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
@@ -71,7 +75,9 @@ def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Ref
     yield from read_tokens(path, kind, tokenizer, settings, choices)
 
 
-def read_stream(stream: BinaryIO, piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+def read_stream(
+    stream: BinaryIO, piece: Piece, settings: IngestSettings, passed: Counter[str] | None
+) -> Iterator[Document | Refusal]:
     """The records of a file that is read from its beginning; ``stream`` gives its bytes as stored."""
     file = piece.file
     if file.format == "jsonl":
@@ -88,4 +94,4 @@ def read_stream(stream: BinaryIO, piece: Piece, settings: IngestSettings) -> Ite
     else:
         from stages.ingest.read.warc import read_warc
 
-        yield from read_warc(stream, file.compression, settings)
+        yield from read_warc(stream, file.compression, settings, passed)

@@ -50,26 +50,30 @@ class Record:
     block: bytes
 
 
-def read_warc(raw: BinaryIO, compression: str, settings: IngestSettings) -> Iterator[Document | Refusal]:
+def read_warc(
+    raw: BinaryIO, compression: str, settings: IngestSettings, passed: Counter[str] | None = None
+) -> Iterator[Document | Refusal]:
     """The documents of an archive in its order.
 
     ``raw`` gives the file's bytes as stored, compressed by "gzip", "zstd", "bzip2" or "" (record by record or as a
-    whole). Records that only describe others (``WITHOUT``) count as none; an archive that holds nothing else is one
-    refusal that counts them, and a record of any other type is a refusal. No more than ``max_record_bytes`` of a record
-    are held. A page that its crawler cut (``WARC-Truncated``) is a document. Raises ``OSError`` only where reading
-    ``raw`` fails.
+    whole). Records that only describe others (``WITHOUT``) are no documents and no loss: ``passed`` counts them by
+    type. An archive that holds nothing else is one refusal, and a record of any other type is a refusal. No more than
+    ``max_record_bytes`` of a record are held. A page that its crawler cut (``WARC-Truncated``) is a document. Raises
+    ``OSError`` only where reading ``raw`` fails.
     """
-    passed: Counter[str] = Counter()
+    without: Counter[str] = Counter()
     given = False
     for record in read_frames(Stream(read_blocks(raw, compression, settings)), settings.max_record_bytes):
         kind = "" if isinstance(record, Refusal) else (record.headers.get("WARC-Type") or "").strip().lower()
         if kind in WITHOUT:
-            passed[kind] += 1
+            without[kind] += 1
             continue
         given = True
         yield record if isinstance(record, Refusal) else make_record(record, kind, settings)
-    if passed and not given:
-        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(passed.items()))
+    if passed is not None:
+        passed.update({f"record of type {kind}": count for kind, count in without.items()})
+    if without and not given:
+        counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(without.items()))
         yield Refusal("file", NO_DOCUMENTS, f"records of type {' or '.join(DOCUMENTS)} expected, found {counts}", b"")
 
 

@@ -56,11 +56,14 @@ class StopWords:
         self._forms = {language.lower(): spellings(words) for language, words in by_language.items()}
         self._all = spellings(word for words in by_language.values() for word in words)
         self._any_unspaced = any(map(is_unspaced, self._all))
+        self._all_ascii = all(map(str.isascii, self._all))
 
     def __call__(self, measures: Measures) -> int | None:
         """The number of different stop words; nothing for a language without a list, or a script without one."""
         if measures.language is None:
             if not (self._any_unspaced or measures.has_spaced_words):
+                return None
+            if self._all_ascii and 2 * measures.num_ascii_letters < measures.num_letters:
                 return None
             forms = self._all
         else:

@@ -14,6 +14,7 @@ from stages.ingest.words import SENTENCE_TERMINAL, has_unspaced, is_unspaced, ma
 BLANK_LINES = re.compile(r"\n\s*\n")
 BULLETS = ("•", "-")
 HANGUL = re.compile(r"[\uac00-\ud7a3]")
+ASCII_LETTER = re.compile(r"[A-Za-z]")
 ELLIPSES = ("...", "…")
 # Kinds of tokens: no letter or digit; no letter; at least one letter; of a script without spaces.
 MARKS, OTHER_WORD, ALPHABETIC_WORD, UNSPACED_WORD = range(4)
@@ -86,6 +87,16 @@ class Measures:
             int(self.token_lengths @ (self.token_kinds == kind)) for kind in (UNSPACED_WORD, ALPHABETIC_WORD)
         )
         return spaced > unspaced
+
+    @cached_property
+    def num_letters(self) -> int:
+        """Letters of any script."""
+        return sum(map(str.isalpha, self.text))
+
+    @cached_property
+    def num_ascii_letters(self) -> int:
+        """Those of ASCII."""
+        return self.num_letters if self.text.isascii() else len(ASCII_LETTER.findall(self.text))
 
     @cached_property
     def has_sentence_marks(self) -> bool:
@@ -180,7 +191,7 @@ class Measures:
     def words_a_word(self) -> float:
         """How many of the text's words say as much as one English word."""
         spelled = num_spelled(self.text)
-        return SPELLED_WORDS if spelled and 2 * spelled > sum(map(str.isalpha, self.text)) else 1.0
+        return SPELLED_WORDS if spelled and 2 * spelled > self.num_letters else 1.0
 
     def top_gram(self, n: int) -> float:
         """Share of the text's characters in the most frequent run of as many tokens as ``n`` English words are."""

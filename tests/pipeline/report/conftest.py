@@ -87,6 +87,7 @@ def _text(names: Sequence[str], index: int) -> TextRecord:
                 "bytes_in": into * 2000,
                 "bytes_out": out * 2000,
                 "reasons": reasons,
+                **({"passed_over": {"record of type request": 4321}} if name == "read" else {}),
                 **({"not_applied": {"mean word length: not defined for the script": 210}} if "gopher" in name else {}),
             }
             for name, into, out, reasons in steps

@@ -294,3 +294,4 @@ def test_rules_that_are_not_defined_for_a_script_are_named_with_their_documents(
     told = "gopher-quality: mean word length: not defined for the script (210 documents)"
     page = pages(demo)[file_name(demo.updates[-1].id)]
     assert told in page
+    assert "4,321 × record of type request" in page or "4 321 × record of type request" in page

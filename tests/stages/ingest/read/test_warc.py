@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.ingest.account import READ, Account
 from stages.ingest.read.warc import read_warc
 from stages.ingest.records import Document, Refusal
 from stages.ingest.settings import IngestSettings
@@ -541,3 +543,16 @@ def test_any_bytes_are_read_without_an_error(noise: bytes) -> None:
     read(b"WARC/1.0\r\n" + noise)
     read(response(noise))
     read(response(noise, head="Content-Type: text/html\r\nTransfer-Encoding: chunked\r\nContent-Encoding: br"))
+
+
+def test_records_that_only_describe_others_are_counted_beside_documents() -> None:
+    """Neither documents nor losses, but said with a number, once for each shard."""
+    around = record("warcinfo", b"x") + (record("request", b"GET /") + record("revisit", b"")) * 3
+    passed: Counter[str] = Counter()
+    assert short(list(read_warc(io.BytesIO(around + page(1) + page(2)), "", SETTINGS, passed))) == ["1", "2"]
+    assert passed == {"record of type warcinfo": 1, "record of type request": 3, "record of type revisit": 3}
+    account = Account.of([READ])
+    account.steps[READ].passed_over.update(passed)
+    account.add(account.from_json(account.to_json()))
+    assert account.to_json()["steps"][0]["passed_over"]["record of type request"] == 6
+    assert account.refused.total() == 0
