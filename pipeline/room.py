@@ -27,6 +27,12 @@ def refuse_here(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> None:
         room_for(lineage, arrival, recipe)
 
 
+def refuse_on_machine(settings: TrainSettings) -> None:
+    """``UsageError`` if this machine alone can never train so; on a cluster each update looks for itself."""
+    if not os.environ.get("RAY_ADDRESS"):
+        check_room(settings)
+
+
 def check_room(settings: TrainSettings, trains: bool = True) -> str | None:
     """What has to come before training finds room on the cluster; None if nothing. ``UsageError`` if it never will.
 

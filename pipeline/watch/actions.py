@@ -15,6 +15,7 @@ from pipeline.effects import refuse_carried, refuse_without_effect
 from pipeline.escaping import entry
 from pipeline.lineage import Lineage
 from pipeline.planner.plan import require_base
+from pipeline.room import refuse_on_machine
 from pipeline.watch.book import HELD, Book
 from pipeline.watch.inbox import look, place_of
 from pipeline.watch.journal import FOLDER, Draft, Journal, is_watched, only_watch
@@ -51,6 +52,7 @@ def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
     limited = settings.max_cost is not None or settings.max_total_cost is not None
     if limited and changed.cost.per_worker_hour is None:
         raise UsageError("a limit on cost needs the price of a worker: --set cost.per_worker_hour=PRICE")
+    refuse_on_machine(changed.train)  # else each arrival would be held for what is no fault of its own
     return workspace, changed
 
 

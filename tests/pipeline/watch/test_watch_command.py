@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from watch_webhook import webhook
 from watch_world import with_base
 
@@ -234,3 +235,16 @@ def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: 
         assert not any(sign in shown for sign in "\x1b\x07\u202e"), ascii(shown)
         assert "my secret key" not in shown
     assert [event["kind"] for event in journal(workspace)][:4] == ["seen", "complete", "called", "held"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs is meant")
+@pytest.mark.parametrize("option", ["--once", "--dry-run"])
+def test_a_machine_that_can_train_nothing_holds_no_arrival(
+    rewarm: Command, workspace: Path, inbox: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    drop(inbox, "fine", '{"text": "a document"}\n')
+    code, _, error = rewarm("watch", workspace, "--inbox", inbox, option, "--set", "train.device=gpu")
+    assert code == 2
+    assert "this machine has 0: --set train.device=cpu" in error
+    assert not (workspace / "watch" / "journal.jsonl").exists()
