@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pipeline.card.settings import CardSettings
 from pipeline.gate.settings import GateSettings
 from pipeline.planner.settings import CostSettings, DiskSettings, PlanSettings
+from pipeline.redaction import redact
 from stages.anneal import AnnealSettings
 from stages.distill import DistillSettings
 from stages.errors import UsageError
@@ -116,6 +117,11 @@ def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         key, separator, text = assignment.partition("=")
         if not separator or not key.strip():
             raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
+        if redact(text, {}) != text:
+            raise UsageError(
+                f"--set {redact(assignment, {})}: holds a password, key or token, and settings are kept in the "
+                "workspace and its reports; leave it to the environment"
+            )
         chosen[key.strip()] = read_value(text, f"--set {assignment}")
     return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import settings
+from pipeline.config import load_recipe, settings
 from pipeline.redaction import MASK, redact, redact_words
+from stages.errors import UsageError
 
 HF = "hf_" + "Ab1" * 11 + "x"
 AWS = "AKIA" + "Q2W3E4R5T6Y7U2I3"
@@ -126,6 +127,20 @@ def test_a_command_line_is_redacted_by_its_words() -> None:
     ]
     assert redact_words(["env", "--notify-command", "A=secret run"], {})[-1] == MASK
     assert "secret9" not in shlex.join(redact_words(["x", "--data", "news=https://u:secret9@h/x"], {}))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "ingest.manifest_prefix=https://me:s3cr3t@h/x",
+        "ingest.manifest_prefix=https://h/x?X-Amz-Signature=s3cr3t9",
+        "evaluate.include_path=s3://b/x?access_key=s3cr3t",
+    ],
+)
+def test_a_recipe_takes_no_secrets(setting: str) -> None:
+    with pytest.raises(UsageError, match="leave it to the environment") as refused:
+        load_recipe("tiny", [setting])
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_no_setting_has_the_name_of_a_secret() -> None:
