@@ -1,11 +1,11 @@
-# make install | demo | test | lint | test-faults | bench.  PYTHON=python3.12 make install chooses the interpreter.
+# make install | demo | test | lint | test-faults | docs | bench.  PYTHON=python3.12 make install chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
 PART ?= 1/1
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint test-faults bench clean
+.PHONY: install demo test lint test-faults docs bench clean
 
 install: $(INSTALLED)
 
@@ -36,6 +36,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The page of all settings, from the settings objects
+docs: install
+	$(BIN)/rewarm settings --markdown > docs/settings.md
 
 bench: install
 	$(BIN)/python benchmarks/train_throughput.py

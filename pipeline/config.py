@@ -1,11 +1,12 @@
 """The recipe: one frozen settings object per stage. YAML and ``--set`` exist only here, at the edge."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -22,9 +23,20 @@ from stages.evaluate import EvaluateSettings
 from stages.ingest import IngestSettings
 from stages.replay import ReplaySettings
 from stages.select import SelectSettings
-from stages.settings import Settings
+from stages.settings import Settings, is_placement
 from stages.tokenize import TokenizerSettings, TokenizeSettings
 from stages.train import ModelSettings, ScheduleSettings, TrainSettings
+
+PAGE_HEAD = """# Settings
+
+```bash
+rewarm settings                                # this list in the terminal; --json for programs
+rewarm update lm --data news=data/news --set replay.share=0.25 --set anneal.share=0.1
+```
+
+Every setting of a recipe, with its default. `--set KEY=VALUE` changes one, and a YAML file of settings is a recipe
+([Updates](updates.md#recipes-and-settings)). Values are YAML; `null` is the absence of a value. Settings that *may
+change on resume* decide where or how fast a result is produced, not the result. `make docs` generates this page."""
 
 
 class BudgetSettings(Settings):
@@ -233,6 +245,43 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
             yield from _fields(type(default), f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field, default
+
+
+def settings_page() -> str:
+    """All settings as a page of Markdown: a table for each group, with default and meaning."""
+    groups: dict[str, list[str]] = {}
+    for name, field, default in settings():
+        shown = json.dumps(default, default=str, ensure_ascii=False)
+        text = meaning(field) + (" *May change on resume.*" if is_placed(name) else "")
+        row = " | ".join((f"`{name}`", f"`{shown}`", text.replace("|", "\\|")))
+        groups.setdefault(name.rpartition(".")[0] or "recipe", []).append(f"| {row} |")
+    head = "| setting | default | meaning |\n|---|---|---|"
+    tables = [f"## {group}\n\n{head}\n" + "\n".join(rows) for group, rows in groups.items()]
+    return "\n\n".join([PAGE_HEAD, *tables]) + "\n"
+
+
+def meaning(field: FieldInfo) -> str:
+    """A setting's documentation in one line of Markdown, with its values if they are a choice."""
+    text = " ".join((field.description or "").replace("``", "`").split())
+    listed = ", ".join(f"`{value}`" for value in choices(field.annotation) if value is not None)
+    return f"{text} Values: {listed}." if listed else text
+
+
+def is_placed(name: str) -> bool:
+    """Whether a setting, or a group that it belongs to, only places work and stays out of fingerprints."""
+    model: Any = Recipe
+    for part in name.split("."):
+        field = model.model_fields[part]
+        if is_placement(field):
+            return True
+        model = type(field.get_default(call_default_factory=True, validated_data={}))
+    return False
+
+
+def choices(annotation: Any) -> list[Any]:
+    """The values of a ``Literal``, also inside a union or a container; empty for other types."""
+    parts = get_args(annotation)
+    return list(parts) if get_origin(annotation) is Literal else [value for part in parts for value in choices(part)]
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from pipeline import actions, doctor
 from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import log_names, recipe_names, update_names
 from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
-from pipeline.config import load_recipe, presets, settings
+from pipeline.config import load_recipe, presets, settings, settings_page
 from pipeline.escaping import message
 from pipeline.monitoring.exposition import exposition
 from pipeline.runs import view as run_view
@@ -211,8 +211,14 @@ def examine(
 
 
 @app.command("settings", rich_help_panel=PANEL)
-def list_settings(as_json: JsonOption = False) -> None:
+def list_settings(
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page of Markdown: docs/settings.md.")] = False,
+) -> None:
     """List every setting with its default and meaning."""
+    if markdown:
+        typer.echo(settings_page(), nl=False)
+        return
     if as_json:
         print_json(
             {name: {"default": default, "meaning": plain(field.description)} for name, field, default in settings()}

@@ -36,9 +36,9 @@ def test_every_error_has_a_kind_and_a_documented_code() -> None:
     assert sorted({code for code, _ in KINDS.values()}) == list(range(1, 10))
 
 
-def test_the_help_and_the_readme_have_every_code(rewarm: Command) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    table = readme.partition("| Code |")[2].partition("\n\n")[0]
+def test_the_help_and_the_page_of_commands_have_every_code(rewarm: Command) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    table = page.partition("| Code |")[2].partition("\n\n")[0]
     codes = re.findall(r"^\| (\d+) \|", table, re.MULTILINE)
     assert [int(code) for code in codes] == list(code_lines())
     code, out, _ = rewarm("--help")
