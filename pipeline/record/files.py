@@ -24,7 +24,8 @@ RESTORE = "restore it from a copy of the workspace"
 
 def encode(record: UpdateRecord) -> bytes:
     """A record as its file has it, in one line; figures that are not finite are null."""
-    return orjson.dumps(to_json(record), option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
+    value = {"format": FORMAT, **vars(record)}  # orjson knows dataclasses
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def to_json(record: UpdateRecord) -> dict[str, Any]:
