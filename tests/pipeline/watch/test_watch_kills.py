@@ -139,9 +139,10 @@ def test_only_attempts_that_save_nothing_use_up_the_retries(tmp_path: Path, name
             if fresh and len(killed) < kills and (steps > saved or name == "stuck"):
                 time.sleep(1 if name == "stuck" else 0)
                 killed.update(one.pid for one in fresh)
-                saved = steps
                 for one in fresh:
                     one.kill()
+                wait_gone(fresh, 10)
+                saved = len(list(update.glob("*/manifest.json")))
         end(watch, "ask")
     [last] = [event for event in events() if event["kind"] in ("released", "held")]
     assert last["kind"] == ends
