@@ -127,7 +127,7 @@ def read(path: Path) -> Failure | None:
 
 
 def code_lines() -> Mapping[int, str]:
-    """Every exit code with its meaning, for the help and the README."""
+    """Every exit code with its meaning, for the help and docs/commands.md."""
     codes: dict[int, str] = {0: "done"}
     for code, meaning in KINDS.values():
         codes.setdefault(code, meaning)
