@@ -18,6 +18,7 @@ from pipeline.lineage import Lineage
 from pipeline.workspace import Workspace
 from stages.errors import FullError
 from stages.ingest import InputFile
+from stages.patience import DEADLINE
 from stages.progress import Silent
 
 Command = Callable[..., tuple[int, str, str]]
@@ -126,8 +127,9 @@ def test_what_the_last_dataset_took_is_the_measure(lm: Workspace, tmp_path: Path
 
 @pytest.mark.faults
 def test_a_disk_that_fills_up_under_way_leaves_what_the_same_command_resumes(
-    disk: Disk, arrival: Path, recipe: Path
+    disk: Disk, arrival: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(DEADLINE, "3")  # for which room is waited for
     words = ["init", disk.path / "lm", "--recipe", recipe, "--data", f"docs={arrival}"]
     done = command(*words, "--set", "disk.check=warn")
     assert done.returncode not in (0, 2), done.stdout + done.stderr
