@@ -86,7 +86,9 @@ def run_ours(warc: Path, out: Path, processes: int) -> dict[str, Any]:
     ray.init(address="local", num_cpus=processes, include_dashboard=False, log_to_driver=False)
     ray.data.from_items([0] * 16).map(lambda row: row, num_cpus=1).materialize()  # workers are there, as the peer's are
     size = sum(file.stat().st_size for file in warc.glob("*.warc.gz"))
-    settings = IngestSettings(rules={"apply": list(RULES)}, shard_bytes=max(2**20, size // (4 * processes)))
+    settings = IngestSettings(
+        rules={"apply": list(RULES)}, shard_bytes=max(2**20, size // (4 * processes)), max_removed=1.0
+    )
     begin = time.perf_counter()
     inputs = find_inputs([str(warc / "*.warc.gz")], settings)
     run(inputs, Folder(out), settings, [], Folder(out / "index"), Silent())

@@ -191,6 +191,7 @@ def run_ours(corpus: Path, out: Path, earlier: Sequence[str], name: str) -> dict
     from stages.ingest.dedup.settings import DuplicateSettings
     from stages.progress import Silent
     from stages.shards import map_shards
+    from stages.split import SplitSize
     from stages.storage import Folder
 
     settings, staging = DuplicateSettings(), Folder(out / f"{name}.staging")
@@ -200,7 +201,7 @@ def run_ours(corpus: Path, out: Path, earlier: Sequence[str], name: str) -> dict
     signed = time.perf_counter()
     documents = [(account["name"], account["documents"]) for account in read]
     index = out / "dedup"
-    decide(staging, documents, [Folder(index / other) for other in earlier], settings, 0.02, Silent())
+    decide(staging, documents, [Folder(index / other) for other in earlier], settings, SplitSize(0.02), Silent())
     decided = time.perf_counter()
     write = partial(write_kept, staging=staging, out=Folder(out / "documents"))
     map_shards(write, shards, Silent(), "writing", "files")

@@ -23,10 +23,11 @@ from stages.errors import UsageError
 from stages.ingest import IngestSettings, InputFile
 from stages.ingest.account import READ, Account, StepAccount
 from stages.ingest.files.look import beginning
-from stages.ingest.files.opening import open_random
+from stages.ingest.files.opening import open_random, open_raw
 from stages.ingest.files.pieces import Piece, is_plain
 from stages.ingest.read.arrow import batch_sizes
 from stages.ingest.read.readers import read_piece
+from stages.ingest.read.tables import record_near
 from stages.ingest.reading import steps_of
 from stages.ingest.records import Refusal
 from stages.ingest.removals import as_sample
@@ -171,9 +172,27 @@ def cut(files: Sequence[InputFile], read_bytes: int, settings: IngestSettings, s
         elif file.format == "jsonl" and is_plain(file):
             ends = [min(offset + PIECE, file.size) for offset in offsets]
             yield from (Excerpt(Piece(file, *part), part[1] - part[0]) for part in zip(offsets, ends, strict=True))
+        elif file.format in ("csv", "tsv") and is_plain(file) and (parts := table_parts(file, offsets, settings)):
+            yield from (Excerpt(Piece(file, *part), part[1] - part[0]) for part in parts)
         else:
             head = beginning(file, len(offsets) * PIECE, scratch / excerpt_name(file))
             yield Excerpt(Piece(head), head.size)
+
+
+def table_parts(file: InputFile, offsets: list[int], settings: IngestSettings) -> list[tuple[int, int]]:
+    """Pieces of a plain table from a record to a record, near ``offsets``; none if records cannot be told there."""
+
+    def near(offset: int) -> int | None:
+        with open_raw(file) as head, open_raw(file, offset) as raw:
+            return record_near(head, raw, file.format, offset, settings)
+
+    parts = []
+    for offset in offsets:
+        start, stop = near(offset), near(offset + PIECE) if offset + PIECE < file.size else file.size
+        if start is None:
+            return []
+        parts.append((start, max(start, stop or file.size)))
+    return parts
 
 
 def spread(files: Sequence[InputFile], count: int) -> Iterator[tuple[InputFile, list[int]]]:

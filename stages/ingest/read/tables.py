@@ -16,6 +16,8 @@ from stages.ingest.read.text import BYTE_ORDER_MARK, broken, other_format, too_l
 from stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document, storable
 
 DELIMITERS = {"csv": (b",", b";", b"\t", b"|"), "tsv": (b"\t",)}  # by format; of several, the one that parts the header
+EDGE_LINES = 1000  # lines in which the beginning of a record is looked for
+AGREEING = 4  # records that follow from it
 
 
 class Record(NamedTuple):
@@ -81,6 +83,26 @@ def record_edges(raw: BinaryIO, kind: str, size: int, settings: InputSettings) -
             if record.offset - edges[-1] >= settings.shard_bytes:
                 edges.append(record.offset)
     return [*edges, size]
+
+
+def record_near(head: BinaryIO, raw: BinaryIO, kind: str, offset: int, settings: InputSettings) -> int | None:
+    """Where a record begins not far behind the byte ``offset`` of a plain file; ``raw`` is there, ``head`` at byte 0.
+
+    The file is not read for it, so that quotes may be open at ``offset``: a line is taken for the end of a record if as
+    many records as ``AGREEING`` follow from it that have the header's number of fields. None where no line among
+    ``EDGE_LINES`` does, and of a table of one column, where every line would.
+    """
+    header = read_header(split_lines(read_blocks(head, "", settings), settings.max_record_bytes), kind, settings)
+    if not isinstance(header, Header) or len(header.names) < 2:
+        return None
+    found = split_lines(read_blocks(raw, "", settings), settings.max_record_bytes, offset)
+    lines = list(islice(found, EDGE_LINES))
+    for place in range(1, len(lines)):
+        follow = list(islice(records(iter(lines[place:]), header.delimiter, settings), AGREEING))
+        whole = [record for record in follow if not record.error and len(record.fields) == len(header.names)]
+        if len(whole) == AGREEING:
+            return whole[1].offset  # the first may be the end of one that began in quotes
+    return None
 
 
 def read_header(lines: Iterator[Line], kind: str, settings: InputSettings) -> Header | Refusal | None:
