@@ -50,6 +50,7 @@ def init(
     sets: Sequence[str],
     dry_run: bool,
     terminal: Terminal,
+    wait_s: float = 0.0,
 ) -> Status | dict[str, Any]:
     """Make a workspace and its base; what would be done, of a dry run."""
     recipe = load_recipe(recipe_name, sets)
@@ -80,7 +81,7 @@ def init(
     if dry_run:
         return preview(workspace, arrival, recipe, room)
     require_room(room, recipe, terminal)
-    with workspace.lease(note=terminal.note):
+    with workspace.lease(wait_s=wait_s, note=terminal.note):
         base.create(workspace, recipe)
         try:
             return carry_out(workspace, arrival, recipe, terminal)
@@ -125,7 +126,7 @@ def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
 
 
 def update(
-    uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal
+    uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal, wait_s: float = 0.0
 ) -> Status | dict[str, Any]:
     """Take in one arrival; what was taken in already is not taken in again."""
     workspace, recipe = opened(uri, sets)
@@ -140,7 +141,7 @@ def update(
     if dry_run:
         return preview(workspace, arrival, recipe, room)
     require_room(room, recipe, terminal)
-    with workspace.lease(note=terminal.note):
+    with workspace.lease(wait_s=wait_s, note=terminal.note):
         return carry_out(workspace, arrival, recipe, terminal)
 
 
@@ -365,10 +366,10 @@ def schedule(
     return found
 
 
-def discard(uri: str) -> str | None:
+def discard(uri: str, wait_s: float = 0.0) -> str | None:
     """Drop the unfinished update; its id."""
     workspace = Workspace.open(uri)
-    with workspace.lease():
+    with workspace.lease(wait_s=wait_s):
         lineage = Lineage(workspace)
         name = lineage.unfinished
         if name is not None:

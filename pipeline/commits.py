@@ -53,6 +53,9 @@ class Commit:
     format: Literal[1, 2] = FORMAT
     """Of the file."""
 
+    by: str = ""
+    """Who made the release current by hand; empty where nobody said, as in workspaces of before."""
+
     @property
     def promotes(self) -> bool:
         """Whether it makes a release the current one."""
@@ -61,7 +64,8 @@ class Commit:
     def entry(self, number: int) -> dict[str, Any]:
         """A promotion as the history has it."""
         left = {} if self.rolled_back is None else {"rolled_back": self.rolled_back}
-        return {"update": self.update, "at": self.at, "because": self.because, **left, "commit": number}
+        by = {"by": self.by} if self.by else {}
+        return {"update": self.update, "at": self.at, "because": self.because, **by, **left, "commit": number}
 
 
 SHAPE = TypeAdapter(Commit)
@@ -157,6 +161,8 @@ def encode(commit: Commit, number: int, before: str) -> bytes:
     value = {"format": said.pop("format"), "commit": number, "previous": before, **said}
     if commit.format == 1:
         del value["facts"]
+    if not commit.by:
+        del value["by"]
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

@@ -249,7 +249,7 @@ class Lineage:
         """The update that is the current release."""
         return self.read(self.release) if self.release in self._places else None
 
-    def promote(self, update_id: str, because: str = "") -> None:
+    def promote(self, update_id: str, because: str = "", by: str = "") -> None:
         """Make a finished update's release the current one, in one step; nothing where it is so already.
 
         Raises ``UsageError`` where there is no such update or its release is gone, and where the gate refused it and
@@ -262,9 +262,9 @@ class Lineage:
             raise UsageError(f"update {update.id}: the gate refused its release; say why it is promoted all the same")
         self._require_model(update.id)
         said = because or ("decided by a person" if update.state == UNDECIDED else "")
-        self._commit(Commit("release", now(), update.id, because=said))
+        self._commit(Commit("release", now(), update.id, because=said, by=by))
 
-    def rollback(self, because: str = "") -> str:
+    def rollback(self, because: str = "", by: str = "") -> str:
         """Go back to the release that was current before this one, in one step; its id.
 
         Raises ``UsageError`` where there is none, or it is gone. What the next update starts from does not change.
@@ -274,7 +274,8 @@ class Lineage:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
         left, back = standing[-1], standing[-2]
         self._require_model(back)
-        self._commit(Commit("release", now(), back, because=because or f"rolled back from {left}", rolled_back=left))
+        said = because or f"rolled back from {left}"
+        self._commit(Commit("release", now(), back, because=said, rolled_back=left, by=by))
         return back
 
     def standing(self) -> list[str]:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.cli.app import app, print_json
-from pipeline.cli.options import DryRunOption, JsonOption, WorkspaceArgument
+from pipeline.cli.options import DryRunOption, JsonOption, WaitOption, WorkspaceArgument
 from pipeline.releases import actions as release_actions
 from pipeline.releases.prune import KEEP
 from pipeline.terminal import Terminal, echo, result_console, short
@@ -15,6 +15,9 @@ from pipeline.terminal import Terminal, echo, result_console, short
 PANEL = "Releases"
 
 UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="An update's id or number.")]
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="NAME", help="Who decides it; by default REWARM_USER, else USER@HOST.")
+]
 BecauseOption = Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; it stays in the history.")]
 
 
@@ -23,6 +26,8 @@ def promote(
     workspace: WorkspaceArgument,
     update: UpdateArgument,
     because: BecauseOption = "",
+    by: ByOption = "",
+    wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,19 +37,21 @@ def promote(
     not change.
     """
     with Terminal(quiet=as_json) as terminal:
-        show_move(release_actions.promote(workspace, update, because, dry_run, terminal), as_json)
+        show_move(release_actions.promote(workspace, update, because, dry_run, terminal, by, wait), as_json)
 
 
 @app.command(rich_help_panel=PANEL)
 def rollback(
     workspace: WorkspaceArgument,
     because: BecauseOption = "",
+    by: ByOption = "",
+    wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the release that was current before, in one step, after a check of its weights."""
     with Terminal(quiet=as_json) as terminal:
-        show_move(release_actions.rollback(workspace, because, dry_run, terminal), as_json)
+        show_move(release_actions.rollback(workspace, because, dry_run, terminal, by, wait), as_json)
 
 
 def show_move(found: dict[str, Any], as_json: bool) -> None:
@@ -56,7 +63,8 @@ def show_move(found: dict[str, Any], as_json: bool) -> None:
         echo(f"{found['current']} was {found['warning']}", err=True)
     says = "would be" if found["dry_run"] else "is now"
     if found["changed"]:
-        echo(f"current release: was {found['before'] or 'none'}, {says} {found['current']}")
+        by = f" (by {found['by']})" if found["by"] else ""
+        echo(f"current release: was {found['before'] or 'none'}, {says} {found['current']}{by}")
     else:
         echo(f"current release: {found['current']}, as before")
 
@@ -119,6 +127,7 @@ def prune(
     ] = KEEP,
     studies: Annotated[bool, typer.Option("--studies", help="Also the models of studies' finished trials.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Delete weights that nothing needs any more, and what killed commands left. First a dry run: add --yes to delete.
@@ -126,7 +135,7 @@ def prune(
     Records, data, the current release and what the next update starts from always stay.
     """
     with Terminal(quiet=as_json) as terminal:
-        found = release_actions.prune(workspace, keep, studies, yes, terminal)
+        found = release_actions.prune(workspace, keep, studies, yes, terminal, wait)
     if as_json:
         print_json(found)
         return

@@ -9,7 +9,7 @@ from pipeline import actions
 from pipeline.arrival import parse_data
 from pipeline.cli.app import app, print_json, show
 from pipeline.cli.completion import recipe_names
-from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WorkspaceArgument
+from pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WaitOption, WorkspaceArgument
 from pipeline.gate.view import verdict_lines
 from pipeline.planner.view import plan_view
 from pipeline.record import REFUSED, UNDECIDED
@@ -45,6 +45,7 @@ def init(
         typer.Option("--from", metavar="HF_DIR", help="Import this model and tokenizer instead of pre-training."),
     ] = None,
     sets: SetOption = None,
+    wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
 ) -> None:
     """Make a workspace and its base: train a tokenizer and pre-train on D0, or import a model.
@@ -52,12 +53,16 @@ def init(
     The recipe stays with the workspace; updates follow it. Killed at any moment, the same command goes on.
     """
     with Terminal() as terminal:
-        show(actions.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal))
+        show(actions.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal, wait))
 
 
 @app.command(rich_help_panel=PANEL)
 def update(
-    workspace: WorkspaceArgument, data: DataOption = None, sets: SetOption = None, dry_run: DryRunOption = False
+    workspace: WorkspaceArgument,
+    data: DataOption = None,
+    sets: SetOption = None,
+    wait: WaitOption = 0.0,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Take in one arrival: ingest, tokenize, replay, train, anneal, evaluate, release.
 
@@ -66,7 +71,7 @@ def update(
     because the gate could not decide: `rewarm promote` ends that.
     """
     with Terminal() as terminal:
-        found = actions.update(workspace, data or [], sets or [], dry_run, terminal)
+        found = actions.update(workspace, data or [], sets or [], dry_run, terminal, wait)
     show(found)
     if not isinstance(found, Status):
         return
@@ -179,9 +184,9 @@ def study(
 
 
 @app.command(rich_help_panel=PANEL)
-def discard(workspace: WorkspaceArgument) -> None:
+def discard(workspace: WorkspaceArgument, wait: WaitOption = 0.0) -> None:
     """Drop the unfinished update of a workspace, so that another can begin."""
-    dropped = actions.discard(workspace)
+    dropped = actions.discard(workspace, wait)
     echo(f"dropped {dropped}" if dropped else "nothing is unfinished")
 
 

@@ -187,6 +187,10 @@ def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callab
         assert seen.record is not None
         if standing is Standing.HELD and clock >= deadline:
             raise BusyError(held_message(folder, seen.record))
+        if standing is Standing.HELD and note is not None:
+            holder = f"`{seen.record.purpose}` ({seen.record.holder})"
+            note(f"{folder}: waiting for up to {deadline - clock:.0f} s for {holder}")
+            note = None
         if standing is Standing.UNKNOWN and note is not None:
             note(f"{folder}: {seen.record.holder} has it; waiting up to {seen.record.ttl_s:g} s for a sign of life")
             note = None

@@ -1,5 +1,8 @@
 """What the commands on releases do, one function each; ``cli/releases.py`` parses and prints around them."""
 
+import getpass
+import os
+import socket
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -23,37 +26,42 @@ from pipeline.verify.repair import repair
 from pipeline.workspace import CONVERTED_FORMAT, RECORD, Workspace
 from stages.errors import UsageError
 
+USER = "REWARM_USER"  # environment variable: who promotes, if it is not the user of this machine
 STATES = {REFUSED: "refused by the gate", UNDECIDED: "held by the gate, undecided"}
 
 
-def promote(uri: str, name: str, because: str, dry_run: bool, terminal: Terminal) -> dict[str, Any]:
+def promote(
+    uri: str, name: str, because: str, dry_run: bool, terminal: Terminal, by: str = "", wait_s: float = 0.0
+) -> dict[str, Any]:
     """Make an update's release the current one, in one step; its weights are checked first."""
     workspace = Workspace.open(uri)
-    with nullcontext() if dry_run else workspace.lease():
+    with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
         lineage = Lineage(workspace)
         update, before = lineage.find(name), lineage.release
         check_release(workspace, update, terminal)
         if not dry_run:
-            lineage.promote(update.id, because)
+            lineage.promote(update.id, because, by or person())
             write_report(workspace)
         warning = f"{STATES[update.state]}: {why(update)}" if update.state in STATES else ""
-        return moved(before, update.id, because, dry_run, warning)
+        return moved(before, update.id, because, by or person(), dry_run, warning)
 
 
-def rollback(uri: str, because: str, dry_run: bool, terminal: Terminal) -> dict[str, Any]:
+def rollback(
+    uri: str, because: str, dry_run: bool, terminal: Terminal, by: str = "", wait_s: float = 0.0
+) -> dict[str, Any]:
     """Go back to the release that was current before; its weights are checked first."""
     workspace = Workspace.open(uri)
-    with nullcontext() if dry_run else workspace.lease():
+    with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
         lineage = Lineage(workspace)
         releases, before = lineage.standing(), lineage.release
         if len(releases) < 2:
             raise UsageError(f"{uri}: there is no release before {before or 'the first'}, so there is nothing to go to")
         target = lineage.find(releases[-2])
         check_release(workspace, target, terminal)
-        now = target.id if dry_run else lineage.rollback(because)
+        now = target.id if dry_run else lineage.rollback(because, by or person())
         if not dry_run:
             write_report(workspace)
-        return moved(before, now, because, dry_run, "")
+        return moved(before, now, because, by or person(), dry_run, "")
 
 
 def check_release(workspace: Workspace, update: UpdateRecord, terminal: Terminal) -> None:
@@ -69,9 +77,27 @@ def why(update: UpdateRecord) -> str:
     return "; ".join(reasons) or "it gave no reason" if update.state in STATES else ""
 
 
-def moved(before: str | None, now: str, because: str, dry_run: bool, warning: str) -> dict[str, Any]:
+def person() -> str:
+    """Who runs this command: ``REWARM_USER``, as a service sets it, else the user and host."""
+    if name := os.environ.get(USER):
+        return name
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def moved(before: str | None, now: str, because: str, by: str, dry_run: bool, warning: str) -> dict[str, Any]:
     """What a promotion or a rollback did."""
-    found = {"before": before, "current": now, "changed": before != now, "because": because, "dry_run": dry_run}
+    found = {
+        "before": before,
+        "current": now,
+        "changed": before != now,
+        "because": because,
+        "by": by,
+        "dry_run": dry_run,
+    }
     return {**found, "warning": warning} if warning else found
 
 
@@ -105,11 +131,11 @@ def verify(uri: str, quick: bool, mend: bool, terminal: Terminal) -> dict[str, A
     return {"workspace": str(workspace.folder), **findings.to_json(), "orphans": left}
 
 
-def prune(uri: str, keep: int, studies: bool, yes: bool, terminal: Terminal) -> dict[str, Any]:
+def prune(uri: str, keep: int, studies: bool, yes: bool, terminal: Terminal, wait_s: float = 0.0) -> dict[str, Any]:
     """Say what could go, or with ``yes`` delete it."""
     workspace = Workspace.open(uri)
     if yes:
-        with workspace.lease():
+        with workspace.lease(wait_s=wait_s, note=terminal.note):
             found = run_prune(workspace, keep, studies, terminal)
     else:
         refuse_damaged_records(workspace)

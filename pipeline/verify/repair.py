@@ -76,7 +76,8 @@ class Known:
 def moved(entry: Mapping[str, Any]) -> Commit:
     """The commit of a promotion or rollback by hand, from the history's entry."""
     left = entry.get("rolled_back")
-    return Commit("release", entry["at"], entry["update"], because=entry["because"], rolled_back=left)
+    by = str(entry.get("by") or "")
+    return Commit("release", entry["at"], entry["update"], because=entry["because"], rolled_back=left, by=by)
 
 
 def repair(workspace: Workspace) -> list[str]:
