@@ -105,7 +105,7 @@ def status(workspace: Path) -> dict[str, dict[str, Any]]:
     """The finished updates of a workspace by their arrival."""
     if not (workspace / "workspace.json").exists():
         return {}
-    updates = json.loads(rewarm("status", workspace, "--json"))["updates"]
+    updates = json.loads(rewarm("status", workspace, "--all", "--json"))["updates"]
     return {update["arrival"]: update for update in updates if update["state"] == "released"}
 
 

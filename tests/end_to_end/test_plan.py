@@ -82,9 +82,10 @@ def test_an_update_with_auto_follows_its_plan_and_keeps_it_beside_what_it_took(
     assert (kept["shift"]["strength"], kept["shift"]["divergence"]) == ("strong", plan["shift"]["divergence"])
     assert kept["shift"]["arrival_loss"] == pytest.approx(plan["shift"]["arrival_loss"])
     assert kept["predicted"]["tokens"] == plan["tokens"]
-    assert kept["actual"]["tokens"] == plan["tokens"]
-    assert kept["actual"]["steps"] == kept["predicted"]["steps"] == 39
-    assert kept["actual"]["hours"] == pytest.approx(sum(update["seconds"].values()) / 3600)
+    assert {name: update["tokens"][name] for name in plan["tokens"]} == plan["tokens"]
+    assert update["train"]["steps"] == kept["predicted"]["steps"] == 39
+    assert update["cost"]["hours"] == pytest.approx(sum(update["seconds"].values()) / 3600)
+    assert (update["attempts"]["count"], update["attempts"]["failed"]) == (1, 0)
     assert kept["predicted"]["hours"] > 0
     tokens = json.loads((workspace / "datasets" / "code" / "tokens" / "manifest.json").read_text())["outcome"]
     assert plan["arrival"]["tokens"] == pytest.approx(tokens["num_tokens"], rel=0.1)
