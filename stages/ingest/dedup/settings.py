@@ -18,7 +18,8 @@ class DuplicateSettings(Settings):
 
     near: bool = True
     """Whether near-duplicates are looked for, too. Without it the index holds nothing to compare a later arrival's
-    near-duplicates with."""
+    near-duplicates with, and a text in another Unicode normal form (NFD, as macOS writes names) is another text, unless
+    ``clean.repair_unicode`` makes all of them NFC."""
 
     similarity: float = Field(default=0.625, gt=0, le=1)
     """Estimated Jaccard similarity of two documents' shingles from which the later is dropped. The estimate of 128 bits
