@@ -1,10 +1,9 @@
 """The record of a lineage: its updates in their order, what each left, and which release is current."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NotRequired, cast, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, cast
 
-import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
@@ -20,11 +19,10 @@ from pipeline.record import (
     Entry,
     State,
     UpdateRecord,
-    decode,
     encode,
     number_of,
 )
-from pipeline.record.files import RESTORE
+from pipeline.record.stored import Records, read_entries, refuse_other_sizes
 from pipeline.workspace import RECORD, Workspace
 from stages.errors import DamagedError, UsageError
 from stages.identity import now
@@ -38,29 +36,6 @@ PLAN = "plan.json"
 ID = re.compile(r"\d{4,}-.+")  # an update's: its number, and the arrival's name
 GATE = TypeAdapter(GateSettings)
 RELEASES = "releases.json"  # made from the log, for people and other programs; nothing here depends on it
-
-
-class Records(Sequence[UpdateRecord]):
-    """The records of some finished updates; one is read, and compared with its commit, when it is asked for."""
-
-    def __init__(self, workspace: Workspace, entries: Sequence[Entry], known: dict[str, UpdateRecord]) -> None:
-        """``known`` has the records that were read before, by id."""
-        self.workspace, self.entries, self.known = workspace, entries, known
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    @overload
-    def __getitem__(self, place: int) -> UpdateRecord: ...
-    @overload
-    def __getitem__(self, place: slice) -> "Records": ...
-    def __getitem__(self, place: int | slice) -> "UpdateRecord | Records":
-        if isinstance(place, slice):
-            return Records(self.workspace, self.entries[place], self.known)
-        entry = self.entries[place]
-        if entry.id not in self.known:
-            self.known[entry.id] = read_record(self.workspace, entry.id, entry.record)[0]
-        return self.known[entry.id]
 
 
 class Lineage:
@@ -292,61 +267,6 @@ class Lineage:
         self.log.append(commit)
         self.workspace.folder.write_json(RELEASES, pointer(self.log))
         self._take(self._records.known)
-
-
-def read_entries(
-    workspace: Workspace, finished: Mapping[str, Commit], records: dict[str, UpdateRecord]
-) -> Iterator[Entry]:
-    """The entries of finished updates, from their commits.
-
-    The records of updates that were committed without their facts (format 1) are read, and left in ``records``.
-    """
-    for name, commit in finished.items():
-        facts = commit.facts
-        if facts is None and name in records:
-            facts = records[name].facts(0)
-        elif facts is None:
-            records[name], size = read_record(workspace, name, commit.record)
-            facts = records[name].facts(size)
-        assert commit.state is not None, name
-        yield Entry(name, commit.state, commit.record, facts)
-
-
-def refuse_other_sizes(workspace: Workspace, sizes: Mapping[str, int]) -> None:
-    """``DamagedError`` if an update's record is missing, or not of its number of bytes; none of them is read."""
-    if not sizes:
-        return
-    filesystem, _ = workspace.folder.filesystem()
-    paths = [f"{workspace.update(name).filesystem()[1]}/{UPDATE}" for name in sizes]
-    for (name, size), found in zip(sizes.items(), filesystem.get_file_info(paths), strict=True):
-        if found.type == pafs.FileType.NotFound:
-            raise missing(workspace.update(name))
-        if found.type != pafs.FileType.File or found.size != size:
-            what = f"one of {found.size} bytes" if found.type == pafs.FileType.File else "something else"
-            raise DamagedError(
-                f"{workspace.update(name)}/{UPDATE}: expected the record that was committed, of {size} bytes, found "
-                f"{what}; {RESTORE}"
-            )
-
-
-def read_record(workspace: Workspace, name: str, expected: str) -> tuple[UpdateRecord, int]:
-    """A finished update's record and its bytes; ``DamagedError`` if it is not that of the ``expected`` digest."""
-    folder = workspace.update(name)
-    try:
-        data = folder.read(UPDATE)
-    except FileNotFoundError as error:
-        raise missing(folder) from error
-    if (found := digest(data)) != expected:
-        raise DamagedError(
-            f"{folder}/{UPDATE}: expected the record that was committed, of digest {expected}, found one of "
-            f"{found}; {RESTORE}"
-        )
-    return decode(data, f"{folder}/{UPDATE}"), len(data)
-
-
-def missing(folder: Folder) -> DamagedError:
-    """The error for a finished update whose record is not there."""
-    return DamagedError(f"{folder}/{UPDATE}: the record of a finished update is missing; {RESTORE}")
 
 
 def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str]:

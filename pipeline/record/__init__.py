@@ -1,7 +1,7 @@
 """The record of an update: one typed value for all that is known of it, written by the update and read by the rest.
 
 ``update.py`` has the record and its parts, ``entry.py`` what the log of commits repeats of it so that a lineage opens
-without reading every record, ``files.py`` its file and the formats of that.
+without reading every record, ``files.py`` its file and the formats of that, ``stored.py`` those of a workspace.
 
 To record a new figure, add a field with a default to its part in ``update.py`` and let the step fill it: a part made
 of a step's outcome takes the fields of the same name by itself. Then show it in a template of ``pipeline/report``.

@@ -5,7 +5,7 @@ The ledger reads off a mixture which documents it trains, when and how often: no
 
 from stages.replay.domains import Domains, read_domains
 from stages.replay.ledger import Found, Reads, Wanted, document_reads, find_reads, source_reads
-from stages.replay.lineage import Carried, carried, locate, sequences_of, tokens_of
+from stages.replay.lineage import Carried, locate, sequences_of, tokens_of
 from stages.replay.run import MIXTURE, ReplayOutcome, check, run, token_sets
 from stages.replay.settings import ReplaySettings
 from stages.replay.weights import Earlier
@@ -20,7 +20,6 @@ __all__ = [
     "ReplayOutcome",
     "ReplaySettings",
     "Wanted",
-    "carried",
     "check",
     "document_reads",
     "find_reads",

@@ -7,10 +7,9 @@ datasets there are. Nothing of it is stored apart: it follows from the parts tha
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import reduce
 from typing import Any
 
 from stages.order import Order, Position
@@ -56,11 +55,6 @@ class Carried:
             {key: Fraction(tokens) for key, tokens in value["owed"].items()},
             {key: tuple((seq_len, count) for seq_len, count in runs) for key, runs in value["read"].items()},
         )
-
-
-def carried(updates: Iterable[Mapping[str, Mapping[str, Any]]]) -> Carried:
-    """What a lineage carries after updates that replayed these parts (see ``Carried.after``), in their order."""
-    return reduce(Carried.after, updates, Carried())
 
 
 def extend(runs: Runs, seq_len: int, count: int) -> Runs:

@@ -20,7 +20,6 @@ from stages.replay import (
     Earlier,
     ReplayOutcome,
     ReplaySettings,
-    carried,
     read_domains,
     run,
     token_sets,
@@ -128,7 +127,7 @@ def test_no_replay_reads_no_domains(root: Folder, tmp_path: Path) -> None:
 def test_a_domain_goes_on_where_it_stopped(root: Folder, tmp_path: Path) -> None:
     shares = {"CC": 70, "Wikipedia": 20, "Books": 10}
     first, _ = mix(root, Folder(tmp_path) / "one", budget=400, domain_shares=shares)
-    before = carried([first.by_dataset])
+    before = Carried().after(first.by_dataset)
     second, mixture = mix(root, Folder(tmp_path) / "two", budget=400, before=before, domain_shares=shares)
     assert {source.key: source.start * SEQ_LEN for source in mixture.replayed} == {
         key: part["to"] for key, part in first.by_dataset.items()

@@ -1,6 +1,7 @@
 """Replay over a lineage: every dataset gets its due, however many there are and however small the updates."""
 
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from random_lineage import KINDS, NOWHERE, Kind, RandomLineage
 
 from stages.order import Order, Position
-from stages.replay import Carried, Earlier, carried, locate
+from stages.replay import Carried, Earlier, locate
 from stages.replay.lineage import allot, total_of
 from stages.replay.run import share_out
 from stages.replay.weights import Part
@@ -82,8 +83,13 @@ def record(count: int, due: float, seq_len: int = 64, start: int = 0, order: str
 # -- what is carried ---------------------------------------------------------------------------------------------
 
 
+def added(updates: list[dict[str, dict[str, Any]]]) -> Carried:
+    """What a lineage carries after updates that replayed these parts."""
+    return reduce(Carried.after, updates, Carried())
+
+
 def test_what_is_owed_adds_up_in_tokens_and_orders_go_on_in_runs() -> None:
-    found = carried(
+    found = added(
         [
             {"old": record(10, 650.0)},
             {"old": record(3, 100.5, seq_len=32, start=640), "news": record(0, 20.0)},
@@ -100,7 +106,7 @@ def test_records_that_count_sequences_are_understood() -> None:
     """Order 1: ``from`` and ``to`` are sequences, whose length follows from the tokens; nothing is owed."""
     old = {"sequences": 498, "tokens": 498 * 256, "share": 0.05, "order": "original", "from": 0, "to": 498}
     none = {"sequences": 0, "tokens": 0, "share": 0.0, "order": "original", "from": 0, "to": 0}
-    found = carried([{"old": old, "small": none}, {"old": {**old, "sequences": 2, "tokens": 512, "from": 498}}])
+    found = added([{"old": old, "small": none}, {"old": {**old, "sequences": 2, "tokens": 512, "from": 498}}])
     assert (found.owed, found.read) == ({}, {"old": ((256, 500),)})
     order = Order(1_000_001, 1, "old")
     assert locate(order, found.read["old"]) == Position(0, ((256, 500),))
