@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from pipeline.card.write import CARD
 from pipeline.config import Recipe
 from pipeline.gathering import PROVED, run_tokenize, run_tokenizer
 from pipeline.learning import run_evaluate
@@ -36,6 +37,7 @@ def take_over(making: Making, data: Data, start: Start) -> UpdateRecord:
     copied = making.folder / "release"
     copied.delete(FILES)  # of an attempt that was killed
     anneal.copy_model(making.folder / "trunk", copied)
+    (copied / "model").delete(CARD)  # the imported model's, which the trunk keeps: the release gets one of its own
     making.runner.files[copied] = seal(copied, ALL)
     written = run_distill(making, start, documents) if making.distilled_tokens else None
     if written is not None:

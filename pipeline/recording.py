@@ -120,7 +120,7 @@ def commit(making: Making, done: UpdateRecord, verdict: Verdict | None) -> Updat
     if not making.imports:
         checkpoint = outcome_of(making.folder / "trunk", train.TrainOutcome).checkpoint
         keep_optimizer(making.folder, checkpoint, making.recipe.train)
-    write_card(making, done)
+    done = replace(done, card=write_card(making, done))
     (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
     (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
     making.lineage.record(done)

@@ -19,7 +19,7 @@ from stages.shapes import outcome_of, stage_manifest
 from stages.storage import MANIFEST, Folder
 
 STARTED = "started.json"
-TRAINING = "train/"  # in a dataset's tokens
+BULK = ("train/", "documents/", "quarantine/")  # of a dataset and its tokens: large, and not read by every step
 Outcome = TypeVar("Outcome")
 
 
@@ -123,10 +123,11 @@ def seal(folder: Folder, keeps: Keeps) -> str:
 def refuse_changed_files(folder: Folder, expected: str) -> None:
     """``DamagedError`` if a finished step's files are not those that it left, as its table of digest ``expected`` says.
 
-    Training shards are left out: those that are read are compared by the workers that read them.
+    ``BULK`` is left out: training shards that are read are compared by the workers that read them, and all of it by
+    ``rewarm verify``.
     """
     table = read_table(folder, expected)
-    refuse_damage(folder, compare(folder, table, [name for name in table if not name.startswith(TRAINING)]))
+    refuse_damage(folder, compare(folder, table, [name for name in table if not name.startswith(BULK)]))
 
 
 def refuse_changes(before: dict[str, Any], after: dict[str, Any], what: str) -> None:

@@ -12,6 +12,7 @@ from pipeline.card.settings import UNKNOWN, CardSettings
 from pipeline.record import Entry, UpdateRecord
 from pipeline.workspace import Workspace
 from stages import ingest
+from stages.digests import digest_file
 from stages.storage import Folder
 
 if TYPE_CHECKING:
@@ -25,12 +26,14 @@ LANGUAGE = re.compile(r"[a-z]{2,3}")
 HUB_CACHE = re.compile(r"(^|/)models--(?P<org>[\w.-]+?)--(?P<name>[\w.-]+)(/|$)")
 
 
-def write_card(making: "Making", done: UpdateRecord) -> None:
-    """Leave the card beside the release's weights, which are on disk and digested by then."""
+def write_card(making: "Making", done: UpdateRecord) -> str:
+    """Leave the card beside the release's weights, which are on disk and digested by then; the card's digest."""
     recipe = making.recipe
     imported = recipe.model.path is not None
     card = make_card(making.workspace, making.lineage.entries, done, recipe.card, imported)
-    (making.folder / "release" / "model").write(CARD, card.encode())
+    model = making.folder / "release" / "model"
+    model.write(CARD, card.encode())
+    return digest_file(model, CARD).digest
 
 
 def make_card(

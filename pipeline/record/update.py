@@ -302,6 +302,8 @@ class UpdateRecord:
     weights: Weights = field(default_factory=Weights)
     files: dict[str, str] = field(default_factory=dict)
     """A step's folder, in the workspace → digest of the table of its files."""
+    card: str = ""
+    """Digest of the release's model card, which is written after all steps; empty: not recorded by earlier versions."""
     notes: list[str] = field(default_factory=list)
     """What the steps had to say."""
 

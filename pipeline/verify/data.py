@@ -56,7 +56,8 @@ def checked_manifest(folder: Folder, findings: Findings, remedy: str = RESTORE) 
 class DatasetCheck:
     """The check of one dataset, and what later checks need of it: its ids, and which datasets it was cleaned against.
 
-    Texts prove ids, ids prove the manifest's digest; other columns (title, address, language …) are only read.
+    Texts prove ids, ids prove the manifest's digest. Other columns (address, language, time …) are only read here: the
+    digests of the shards' files vouch for them (``check_files``), in datasets of earlier versions nothing does.
     """
 
     def __init__(self, workspace: Workspace, name: str, findings: Findings) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.card.write import CARD
 from pipeline.handover import OPTIMIZER
 from pipeline.record import UpdateRecord
 from pipeline.releases.pruned import WEIGHTS, is_pruned
 from pipeline.verify.findings import Findings
 from pipeline.workspace import Workspace
-from stages.digests import FILES, RESTORE, Table, compare, read_table
+from stages.digests import FILES, RESTORE, Table, compare, digest_file, read_table
 from stages.progress import Progress
 from stages.storage import Folder
 from stages.train.checkpoints import damages, read_progress
@@ -34,6 +35,7 @@ def check_files(
             damaged.add(folder)
         findings.checked["files"] += len(table)
         progress.advance(sum(one.bytes for one in table.values()))
+    check_cards(workspace, updates, findings)
     if not quick:
         check_optimizers(workspace, updates, findings)
     without = [update.id for update in updates if not update.files]
@@ -72,6 +74,17 @@ def to_compare(folder: Folder, table: Table, quick: bool) -> Table:
     else:
         left_out = set()
     return {name: one for name, one in table.items() if name not in left_out}
+
+
+def check_cards(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
+    """The model cards of releases: each is written last, so its digest is in the update's record alone."""
+    for update in updates:
+        if update.card:
+            model = workspace.update(update.id) / "release" / "model"
+            name = findings.name(model, CARD)
+            with findings.reading(name, f"a model card of digest {update.card}", RESTORE):
+                findings.compare(name, "a model card of digest", update.card, digest_file(model, CARD).digest, RESTORE)
+                findings.checked["files"] += 1
 
 
 def check_optimizers(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:

@@ -54,6 +54,14 @@ def retext(file: Path) -> None:
     pq.write_table(table.set_column(table.schema.get_field_index("text"), "text", texts), file)
 
 
+def readdress(file: Path, column: str) -> None:
+    """Another address, source or language beside a text that stays, in a file that is whole."""
+    table = pq.read_table(file)
+    place = table.schema.get_field_index(column)
+    values = pa.array(["other"] * len(table), table.schema.field(column).type)
+    pq.write_table(table.set_column(place, table.schema.field(column), values), file)
+
+
 def relabel(file: Path) -> None:
     """Other losses in a file that is whole."""
     table = pq.read_table(file)
@@ -78,6 +86,13 @@ def test_a_lineage_as_it_was_made_is_whole_and_stays_so(lm: Workspace, rewarm: C
     [
         (lambda at: cut(at / "datasets/news/documents/00000.parquet"), "datasets/news/documents/00000", "shard"),
         (lambda at: retext(at / "datasets/news/documents/00000.parquet"), "datasets/news/documents", "doc_id"),
+        *[
+            (lambda at, name=name: readdress(at / "datasets/news/documents/00000.parquet", name), "documents", "digest")
+            for name in ("source", "url", "language")
+        ],
+        (lambda at: readdress(at / "datasets/news/validation/00000.parquet", "url"), "news/validation", "digest"),
+        (lambda at: flip(at / NEWS / "release/model/README.md"), "release/model/README.md", "model card"),
+        (lambda at: (at / NEWS / "release/model/README.md").unlink(), "release/model/README.md", "No such file"),
         (lambda at: (at / "datasets/news/validation/00000.parquet").unlink(), "datasets/news", "validation_documents"),
         (lambda at: shutil.rmtree(at / "datasets/news"), "datasets/news", "dataset of update 0001-news"),
         (lambda at: flip(at / "datasets/news/tokens/train/00000.arrow", 3000), "datasets/news/tokens", "token"),
