@@ -122,7 +122,7 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
     )
     done = account(making, documents, tokens, {}, mixture, trunk, release, scores)
     done = replace(done, **changed)
-    write_card(making, done)
+    done = replace(done, card=write_card(making, done))
     making.lineage.record(done)
     drop_optimizers(making.lineage)
     return done

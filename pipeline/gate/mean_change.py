@@ -51,13 +51,13 @@ class MeanChange:
         return self._tail(bound - self.change, -self.rests, cautious)
 
     def _tail(self, distance: float, rests: Floats, cautious: bool) -> float | None:
-        from scipy import stats  # takes a second to import, and every command imports this module
+        from scipy import special  # scipy takes its time to import, and every command imports this module
 
         if self.error is None:
             return None
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
-        by_t = float(stats.t.sf(distance / self.error, self.freedom))
+        by_t = float(special.stdtr(self.freedom, -distance / self.error))
         return max(by_t, p_imagined(distance, rests, self.sizes, cautious))
 
     def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
@@ -65,17 +65,17 @@ class MeanChange:
 
         The same at every bound, and on either side: that of the worse one.
         """
-        from scipy import stats
+        from scipy import special
 
         if self.error is None or self.freedom < FEWEST_FREEDOM:
             return None
-        needed = float(stats.t.isf(alpha, self.freedom)) * self.error
+        needed = -float(special.stdtrit(self.freedom, alpha)) * self.error
         for rests in (self.rests, -self.rests):
             farther = self._farther(needed, alpha, rests, cautious)
             if farther is None:
                 return None
             needed = farther
-        return needed + float(stats.t.ppf(power, self.freedom)) * self.error
+        return needed + float(special.stdtrit(self.freedom, power)) * self.error
 
     def _farther(self, least: float, alpha: float, rests: Floats, cautious: bool) -> float | None:
         """The distance, ``least`` or more, from which on ``p_imagined`` is at most ``alpha``; None: no finite one."""

@@ -22,6 +22,7 @@ from pipeline.workspace import Workspace
 Command = Callable[..., tuple[int, str, str]]
 Damage = Callable[[Path], object]
 NEWS = "updates/0001-news"
+DOCUMENTS, VALIDATION = "datasets/news/documents/00000.parquet", "datasets/news/validation/00000.parquet"
 
 
 def checked(workspace: Workspace, quick: bool = True) -> Findings:
@@ -87,12 +88,12 @@ def test_a_lineage_as_it_was_made_is_whole_and_stays_so(lm: Workspace, rewarm: C
         (lambda at: cut(at / "datasets/news/documents/00000.parquet"), "datasets/news/documents/00000", "shard"),
         (lambda at: retext(at / "datasets/news/documents/00000.parquet"), "datasets/news/documents", "doc_id"),
         *[
-            (lambda at, name=name: readdress(at / "datasets/news/documents/00000.parquet", name), "documents", "digest")
+            (lambda at, name=name: readdress(at / DOCUMENTS, name), DOCUMENTS, "bytes")
             for name in ("source", "url", "language")
         ],
-        (lambda at: readdress(at / "datasets/news/validation/00000.parquet", "url"), "news/validation", "digest"),
-        (lambda at: flip(at / NEWS / "release/model/README.md"), "release/model/README.md", "model card"),
-        (lambda at: (at / NEWS / "release/model/README.md").unlink(), "release/model/README.md", "No such file"),
+        (lambda at: readdress(at / VALIDATION, "url"), VALIDATION, "bytes"),
+        (lambda at: flip(at / NEWS / "release/model/README.md"), f"{NEWS}/release/model/README.md", "card"),
+        (lambda at: (at / NEWS / "release/model/README.md").unlink(), f"{NEWS}/release/model/README.md", "card"),
         (lambda at: (at / "datasets/news/validation/00000.parquet").unlink(), "datasets/news", "validation_documents"),
         (lambda at: shutil.rmtree(at / "datasets/news"), "datasets/news", "dataset of update 0001-news"),
         (lambda at: flip(at / "datasets/news/tokens/train/00000.arrow", 3000), "datasets/news/tokens", "token"),

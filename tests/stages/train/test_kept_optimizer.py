@@ -30,7 +30,7 @@ def trained(world: World, name: str, steps: int = HALF, **changes: object) -> tu
 def test_a_kept_optimizer_goes_on_as_if_there_had_been_no_end(world: World) -> None:
     whole, _ = trained(world, "whole", steps=2 * HALF)
     first, outcome = trained(world, "first")
-    rest = {"first": HALF, "position": TOKENS, "start": first.out / "model"}
+    rest = {"first": HALF, "position": TOKENS, "start": first.out / "model", "start_digest": outcome.digest}
     kept, _ = trained(world, "kept", start_checkpoint=outcome.checkpoint, **rest)
     assert losses(first) == losses(whole)[:HALF]
     assert losses(kept) == losses(whole)[HALF:], "the moments are the first training's, the rates are the schedule's"
