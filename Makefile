@@ -17,7 +17,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m stages.operators
+	$(BIN)/python -m rewarm.stages.core.operators
 	touch $(INSTALLED)
 
 # make demo ARGS="--set schedule.kind=cosine"

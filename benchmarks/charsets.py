@@ -10,7 +10,7 @@ Printed: a table of what was read correctly, refused or read wrongly, and every 
 import unicodedata
 from collections import Counter
 
-from stages.ingest.clean.charset import decode_page
+from rewarm.stages.ingest.html.charset import decode_page
 
 TEXTS = {
     "de": (

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.ingest.clean.credentials import CREDENTIALS, mask_credentials, mask_listed, mask_one
+from rewarm.stages.ingest.filters.pii import CREDENTIALS, mask_credentials, mask_listed, mask_one
 
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"

@@ -30,13 +30,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from stages.documents import document_id
-from stages.ingest import GUARD, Guards, IngestSettings, find_inputs, run
-from stages.ingest.decontaminate.grams import gram_hashes, word_spans, words_of
-from stages.ingest.decontaminate.guards import holds
-from stages.ingest.run import ACCOUNT
-from stages.progress import Silent
-from stages.storage import Folder
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.ingest import GUARD, Guards, IngestSettings, find_inputs, run
+from rewarm.stages.ingest.decontaminate.grams import gram_hashes, word_spans, words_of
+from rewarm.stages.ingest.decontaminate.guards import holds
+from rewarm.stages.ingest.run import ACCOUNT
 
 PLANTED = 300
 PLANTED_WORDS = (30, 60)
@@ -103,10 +103,10 @@ def collect(name: str, num_bytes: int) -> list[str]:
 
 def docstrings() -> Iterator[str]:
     """Those of scientific packages, as in the demo."""
-    from pipeline import demo_corpus
+    from rewarm.pipeline import demo_text
 
-    corpus = next(one for one in demo_corpus.CORPORA if one.name == "sci-docs")
-    found = demo_corpus.collect(corpus, demo_corpus.find_packages(demo_corpus.SCIENCE), Silent())
+    corpus = next(one for one in demo_text.CORPORA if one.name == "sci-docs")
+    found = demo_text.collect(corpus, demo_text.find_packages(demo_text.SCIENCE), Silent())
     yield from (document["text"] for document in found.values())
 
 
@@ -116,7 +116,7 @@ def pages() -> Iterator[str]:
 
     from resiliparse.parse.html import HTMLTree
 
-    from stages.ingest.clean.extract import main_text
+    from rewarm.stages.ingest.html.extract import main_text
 
     for name in sorted(sys.stdlib_module_names):
         if re.fullmatch(r"_.*|antigravity|this|idlelib|turtle.*|tkinter", name):

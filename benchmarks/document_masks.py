@@ -74,8 +74,8 @@ def small_fields(kind: str) -> dict[str, Any]:
 
 def main(kinds: list[str]) -> None:
     """Print the table."""
-    from stages.train import ModelSettings, model_config
-    from stages.train.document_mask import LARGEST_CHANGE, leak, own_loss, trained_loss, tried_model
+    from rewarm.stages.train import ModelSettings, model_config
+    from rewarm.stages.train.document_mask import LARGEST_CHANGE, leak, own_loss, trained_loss, tried_model
 
     print("| model type | largest change, nats | own loss − trained | seconds | |\n|---|--:|--:|--:|---|")
     for kind in kinds:

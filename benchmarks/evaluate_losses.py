@@ -42,10 +42,9 @@ def measure(name: str, texts: list[str], tokenizer: Any, model: Any, seq_len: in
     """Print a row: the rates of the three, and the first one's as a part of the others'."""
     import torch
 
-    from stages.causal import collate, token_losses
-    from stages.losses import document_losses
-    from stages.storage import Folder
-    from stages.tokens import TokenFormat, TokenStream, write_shard
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.data.tokens import TokenFormat, TokenStream, write_shard
+    from rewarm.stages.inference.losses import collate, document_losses, token_losses
 
     documents = [[*tokenizer.encode(text).ids, 0] for text in texts]
     with tempfile.TemporaryDirectory() as scratch:

@@ -18,14 +18,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.gate.mean_change import MeanChange, compare_losses
-from pipeline.gate.pairs import read_losses
-from pipeline.gate.settings import GateSettings
-from pipeline.gate.statistics import holm
-from pipeline.gate.verdict import LOSS_METRIC, Comparison, decide
-from pipeline.lineage import Lineage
-from pipeline.workspace import Workspace
-from stages.documents import read_shards
+from rewarm.pipeline.gate.mean_change import MeanChange, compare_losses
+from rewarm.pipeline.gate.pairs import read_losses
+from rewarm.pipeline.gate.statistics import holm
+from rewarm.pipeline.gate.verdict import LOSS_METRIC, Comparison, decide
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.settings import GateSettings
+from rewarm.stages.data.documents import read_shards
 
 ALPHA, SEED = 0.05, 20261130
 FEWEST = 10  # documents from which on the former rule tested whether an arrival was learned

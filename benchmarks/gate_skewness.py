@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.gate.mean_change import MeanChange, compare_losses
-from pipeline.gate.pairs import read_losses
-from pipeline.lineage import Lineage
-from pipeline.workspace import Workspace
+from rewarm.pipeline.gate.mean_change import MeanChange, compare_losses
+from rewarm.pipeline.gate.pairs import read_losses
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
 
 ALPHA, POWER, DATASETS, SEED = 0.05, 0.8, 60, 20261130
 MOST_SKEW = 0.25  # of the mean: the former rule's bound

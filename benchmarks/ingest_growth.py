@@ -78,9 +78,9 @@ def write(folder: Path, source: Iterator[str], num_bytes: float) -> float:
 
 def ingest(folder: Path, out: Path, earlier: list[Path]) -> float:
     """Ingest a folder; seconds."""
-    from stages.ingest import IngestSettings, find_inputs, run
-    from stages.progress import Silent
-    from stages.storage import Folder
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.ingest import IngestSettings, find_inputs, run
 
     settings = IngestSettings(shard_bytes=8 * 2**20)
     begin = time.perf_counter()

@@ -79,9 +79,9 @@ def run_ours(warc: Path, out: Path, processes: int) -> dict[str, Any]:
     """The whole ingest stage; its account and seconds."""
     import ray
 
-    from stages.ingest import ACCOUNT, IngestSettings, find_inputs, run
-    from stages.progress import Silent
-    from stages.storage import Folder
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.ingest import ACCOUNT, IngestSettings, find_inputs, run
 
     ray.init(address="local", num_cpus=processes, include_dashboard=False, log_to_driver=False)
     ray.data.from_items([0] * 16).map(lambda row: row, num_cpus=1).materialize()  # workers are there, as the peer's are

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.gap import Gap
-from pipeline.gate.verdict import Check, Verdict
-from pipeline.lineage import PLAN, Lineage
-from pipeline.record import (
+from rewarm.pipeline.gate.verdict import Check, Verdict
+from rewarm.pipeline.lineage.lineage import PLAN, Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.record import (
     Annealing,
     Attempts,
     Cost,
@@ -36,14 +35,15 @@ from pipeline.record import (
     UpdateRecord,
     Weights,
 )
-from pipeline.workspace import Workspace
-from stages.ingest import IngestOutcome
-from stages.replay import Earlier, ReplaySettings
-from stages.replay.run import share_out
-from stages.replay.weights import Part
-from stages.storage import Folder
-from stages.tokenize import TokenizeOutcome
-from stages.train import ScheduleSettings, schedule_for
+from rewarm.pipeline.record.gap import Gap
+from rewarm.pipeline.update.inputs import create
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest import IngestOutcome
+from rewarm.stages.replay import Earlier, ReplaySettings
+from rewarm.stages.replay.run import share_out
+from rewarm.stages.replay.shares import Part
+from rewarm.stages.tokenize import TokenizeOutcome
+from rewarm.stages.train import ScheduleSettings, schedule_for
 
 NOWHERE = Folder("/nowhere")
 SEQ_LEN, PLACES, SHARE = 256, 2343, Fraction(1, 4)
@@ -204,7 +204,7 @@ def timed(work: object) -> float:
 def command(*arguments: str) -> tuple[float, int]:
     """CPU seconds of a command, and the bytes that it printed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    line = [sys.executable, "-m", "pipeline", *arguments]
+    line = [sys.executable, "-m", "rewarm.pipeline", *arguments]
     done = subprocess.run(line, capture_output=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, len(done.stdout)

@@ -24,10 +24,9 @@ from fastwarc.warc import ArchiveIterator, WarcRecordType
 from main_text_pages import WORDS, pages
 from resiliparse.extract.html2text import extract_plain_text
 
-from stages.ingest.clean.charset import decode_page
-from stages.ingest.clean.complexity import why_complex
-from stages.ingest.clean.extract import read_page
-from stages.ingest.clean.guarded import extract_guarded
+from rewarm.stages.ingest.html.charset import decode_page
+from rewarm.stages.ingest.html.extract import read_page
+from rewarm.stages.ingest.html.guarded import extract_guarded, why_complex
 
 GOALS = (0.97, 0.95)
 ROUNDS = 5

@@ -170,8 +170,8 @@ def start_ray(processes: int) -> None:
     """A Ray whose workers have run something."""
     import ray
 
-    from stages.progress import Silent
-    from stages.shards import map_shards
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.ray_data import map_shards
 
     ray.init(address="local", num_cpus=processes, include_dashboard=False, log_to_driver=False)
     map_shards(warm, [{"shards": 1}] * processes, Silent(), "warming", "shards")
@@ -179,20 +179,20 @@ def start_ray(processes: int) -> None:
 
 def warm(shard: dict[str, Any]) -> dict[str, Any]:
     """Import what the work needs."""
-    import stages.ingest.dedup.decide
+    import rewarm.stages.ingest.dedup.decide
 
-    return {"module": stages.ingest.dedup.decide.__name__}
+    return {"module": rewarm.stages.ingest.dedup.decide.__name__}
 
 
 def run_ours(corpus: Path, out: Path, earlier: Sequence[str], name: str) -> dict[str, float]:
     """Sign, decide, write what stays, index; the seconds of each."""
-    from stages.ingest.dedup.decide import decide
-    from stages.ingest.dedup.index import index_documents
-    from stages.ingest.dedup.settings import DuplicateSettings
-    from stages.progress import Silent
-    from stages.shards import map_shards
-    from stages.split import SplitSize
-    from stages.storage import Folder
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.ray_data import map_shards
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.data.split import SplitSize
+    from rewarm.stages.ingest.dedup.decide import decide
+    from rewarm.stages.ingest.dedup.index import index_documents
+    from rewarm.stages.ingest.settings import DuplicateSettings
 
     settings, staging = DuplicateSettings(), Folder(out / f"{name}.staging")
     shards = [{"path": str(path), "name": path.stem, "files": 1} for path in sorted(corpus.glob("*.jsonl"))]
@@ -221,8 +221,8 @@ def sign_shard(shard: dict[str, Any], staging: Any, settings: Any) -> dict[str, 
     """Read one file and write its signatures."""
     import orjson
 
-    from stages.documents import document_id
-    from stages.ingest.dedup.staged import SignatureSink
+    from rewarm.stages.data.documents import document_id
+    from rewarm.stages.ingest.dedup.staged import SignatureSink
 
     count = 0
     with Path(shard["path"]).open("rb") as lines, SignatureSink(staging, shard["name"], settings) as sink:
@@ -236,7 +236,7 @@ def sign_shard(shard: dict[str, Any], staging: Any, settings: Any) -> dict[str, 
 
 def write_kept(shard: dict[str, Any], staging: Any, out: Any) -> dict[str, Any]:
     """Write the lines that stay."""
-    from stages.ingest.dedup.index import read_fates, stays
+    from rewarm.stages.ingest.dedup.index import read_fates, stays
 
     kept = stays(read_fates(staging, shard["name"]))
     with (

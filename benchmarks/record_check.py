@@ -15,11 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from stages.digests import BLOCK, THREADS, FileDigest, compare, digest_files
-from stages.mixture import Mixture, Source
-from stages.storage import Folder
-from stages.tokens import TokenSet
-from stages.train.inputs import shards_read
+from rewarm.stages.core.digests import BLOCK, THREADS, FileDigest, compare, digest_files
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.train.inputs import shards_read
 
 FILES = 8
 

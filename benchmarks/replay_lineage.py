@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from random_lineage import KINDS, NOWHERE, RandomLineage
 
-from stages.mixture import Cycle, apportion
-from stages.replay import Carried, Earlier, ReplaySettings
-from stages.replay.run import share_out
-from stages.replay.weights import Part
+from rewarm.stages.data.mixture import Cycle, apportion
+from rewarm.stages.replay import Carried, Earlier, ReplaySettings
+from rewarm.stages.replay.run import share_out
+from rewarm.stages.replay.shares import Part
 
 PLACES, SHARE, SEQ_LEN = 2343, Fraction(1, 20), 256
 SETTINGS = ReplaySettings()

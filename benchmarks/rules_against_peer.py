@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.ingest.records import Document, Refusal
-from stages.ingest.rules.rule import Rule
-from stages.ingest.rules.settings import RulesSettings
-from stages.ingest.rules.steps import rule_steps
-from stages.ingest.words import tokens
+from rewarm.stages.ingest.filters.rule import Rule
+from rewarm.stages.ingest.filters.settings import RulesSettings
+from rewarm.stages.ingest.filters.steps import rule_steps
+from rewarm.stages.ingest.records import Document, Refusal
+from rewarm.stages.ingest.words import tokens
 
 RULES = ("gopher-repetition", "gopher-quality", "c4", "fineweb")
 

@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from stages.ingest.clean.language import detect_language
-from stages.ingest.clean.settings import CleanSettings
-from stages.ingest.records import Document, Refusal
-from stages.ingest.rules.settings import RuleName, RulesSettings
-from stages.ingest.rules.steps import rule_steps
+from rewarm.stages.ingest.filters.language import detect_language
+from rewarm.stages.ingest.filters.settings import RuleName, RulesSettings
+from rewarm.stages.ingest.filters.steps import rule_steps
+from rewarm.stages.ingest.records import Document, Refusal
+from rewarm.stages.ingest.settings import CleanSettings
 
 GOAL = 0.95
 NEWS_HEAD = re.compile(r"\A.*?\n{2,}(?:[^\n]{1,60}\n)+", re.DOTALL)  # thaigov: headline, day, "print"; what follows

@@ -111,7 +111,7 @@ def status(workspace: Path) -> dict[str, dict[str, Any]]:
 
 def rewarm(*arguments: object) -> str:
     """One command to its end; its output."""
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    command = [sys.executable, "-m", "rewarm.pipeline", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr[-3000:]}")

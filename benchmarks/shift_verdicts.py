@@ -25,13 +25,13 @@ import torch
 import transformers
 import zstandard
 
-from pipeline.base import recipe_of
-from pipeline.lineage import Lineage
-from pipeline.planner import survey
-from pipeline.planner.judgement import judge, measure, share_interval, worth_of
-from pipeline.planner.shift import frequencies, languages, new_share
-from pipeline.workspace import Workspace
-from stages.tokens import TokenStream
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.plan import survey
+from rewarm.pipeline.shift.judgement import judge, measure, share_interval, worth_of
+from rewarm.pipeline.shift.shift import frequencies, languages, new_share
+from rewarm.pipeline.update.inputs import recipe_of
+from rewarm.stages.data.tokens import TokenStream
 
 TRUNK_TOKENS = 256  # of a document that the trunk reads
 MOST_READ = 40  # documents of a draw that the trunk reads

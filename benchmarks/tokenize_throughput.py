@@ -155,7 +155,7 @@ def timed(name: str, documents: Path, tokenizer: Path, out: Path, peer_python: s
 
 
 def run_rewarm(documents: str, tokenizer: str, out: str) -> None:
-    from pipeline.cluster import connected
+    from rewarm.stages.core.cluster import connected
 
     with connected(num_cpus=WORKERS):
         run_stage(documents, tokenizer, out)
@@ -163,9 +163,9 @@ def run_rewarm(documents: str, tokenizer: str, out: str) -> None:
 
 def run_stage(documents: str, tokenizer: str, out: str) -> float:
     """The stage on a Ray that is up; seconds."""
-    from stages import tokenize
-    from stages.progress import Silent
-    from stages.storage import Folder
+    from rewarm.stages import tokenize
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.storage import Folder
 
     began = time.perf_counter()
     tokenize.run(Folder(documents), Folder(tokenizer), Folder(out), tokenize.TokenizeSettings(), Silent())
@@ -174,7 +174,7 @@ def run_stage(documents: str, tokenizer: str, out: str) -> float:
 
 def run_rewarm_steady(documents: str, tokenizer: str, out: str) -> None:
     """A quarter to warm up, then a quarter and all, each timed."""
-    from pipeline.cluster import connected
+    from rewarm.stages.core.cluster import connected
 
     with connected(num_cpus=WORKERS):
         parts = ("quarter", "quarter", "all")
@@ -224,7 +224,7 @@ ROLES = {"rewarm": run_rewarm, "rewarm-steady": run_rewarm_steady, "datatrove": 
 def fingerprint(name: str, out: Path) -> tuple[int, str]:
     """Tokens, and a digest over ids and ends of the documents in one order: what datatrove's first rank read, then
     the second's, which is every second file each."""
-    from stages.token_files import open_datatrove
+    from rewarm.stages.data.token_files import open_datatrove
 
     if name == "datatrove":
         files = sorted((out / "tokens").glob("*.ds"))
@@ -247,7 +247,7 @@ def counts(out: Path) -> list[int]:
 
 
 def arrow_rows(files: Sequence[Path], column: str) -> Iterator:  # type: ignore[type-arg]
-    from stages.ingest.read.token_columns import TokenColumn
+    from rewarm.stages.ingest.readers.tokens import TokenColumn
 
     for file in files:
         for ids, _ in TokenColumn(file, (column,)).rows(0, None):
@@ -269,7 +269,7 @@ def write_documents(root: Path, limit: float) -> tuple[int, int]:
     """``all/documents`` in ``SHARDS`` Parquet files and ``quarter`` with the first of them; bytes and documents."""
     import pyarrow as pa
 
-    from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
+    from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_writer
 
     chosen: list[str] = []
     total = 0
@@ -319,10 +319,10 @@ def files_of_this_machine() -> Iterator[tuple[str, int]]:
 
 def train(root: Path, vocabulary: int) -> Path:
     """A tokenizer of that many entries, trained on the text at hand."""
-    from stages.progress import Silent
-    from stages.storage import Folder
-    from stages.tokenize import TokenizerSettings, train_tokenizer
-    from stages.tokenizer_folder import load_definition
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.data.tokenizer import load_definition
+    from rewarm.stages.tokenize import TokenizerSettings, train_tokenizer
 
     out = root / f"tokenizer-{vocabulary}"
     settings = TokenizerSettings(vocab_size=vocabulary, sample_bytes=TRAINED_BYTES)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.train import Job
+    from rewarm.stages.train import Job
 
 GOAL = 0.98  # of the bare loop's rate
 NOISE = 0.10  # between the rounds' ratios: where they differ by more, other work on the machine decided them
@@ -143,18 +143,19 @@ def race(job: "Job", folder: Path, workers: int, ours_first: bool) -> Round:
 
 def prepare(root: Path, options: argparse.Namespace) -> "Job":
     """Real text as token shards, by the stages themselves; a model's first weights; the run that both will do."""
-    from pipeline import demo_corpus
-    from pipeline.cluster import connected
-    from stages import ingest, operators, tokenize, train
-    from stages.mixture import Mixture, Source
-    from stages.progress import Silent
-    from stages.storage import Folder
-    from stages.tokens import TokenSet, TokenStream
+    from rewarm.pipeline import demo_text
+    from rewarm.stages import ingest, tokenize, train
+    from rewarm.stages.core import operators
+    from rewarm.stages.core.cluster import connected
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.data.mixture import Mixture, Source
+    from rewarm.stages.data.tokens import TokenSet, TokenStream
 
     operators.build(say=lambda _: None)
-    corpus = next(each for each in demo_corpus.CORPORA if each.name == CORPUS)
-    documents = demo_corpus.collect(corpus, demo_corpus.find_packages(corpus.packages), Silent())
-    (root / "text.jsonl.zst").write_bytes(demo_corpus.pack(documents))
+    corpus = next(each for each in demo_text.CORPORA if each.name == CORPUS)
+    documents = demo_text.collect(corpus, demo_text.find_packages(corpus.packages), Silent())
+    (root / "text.jsonl.zst").write_bytes(demo_text.pack(documents))
     dataset, words, tokens = (Folder(root / name) for name in ("dataset", "words", "tokens"))
     with connected(options.workers):
         settings = ingest.IngestSettings()
@@ -199,10 +200,10 @@ def prepare(root: Path, options: argparse.Namespace) -> "Job":
 
 def run_ours(job: "Job", folder: Path, workers: int) -> Run:
     """The training stage on a Ray of its own, as ``rewarm`` starts one; its rate is the one it reports itself."""
-    from pipeline.cluster import connected
-    from stages import train
-    from stages.progress import Silent
-    from stages.storage import Folder
+    from rewarm.stages import train
+    from rewarm.stages.core.cluster import connected
+    from rewarm.stages.core.progress import Silent
+    from rewarm.stages.core.storage import Folder
 
     out = Folder(folder)
     with connected(workers):
@@ -229,15 +230,15 @@ def bare_rank(rank: int, job: "Job", folder: Path) -> None:
     """One process of the bare loop, from start to end."""
     workers = job.settings.num_workers
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers), LOCAL_SIZE=str(workers))
-    from stages import operators
+    from rewarm.stages.core import operators
 
     operators.load(say=lambda _: None)
     import torch
     import torch.distributed as dist
     from torch.nn import functional
 
-    from stages.train.data import Batches
-    from stages.train.loop import FLUSH_STEPS
+    from rewarm.stages.train.data import Batches
+    from rewarm.stages.train.loop import FLUSH_STEPS
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)

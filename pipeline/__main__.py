@@ -1,5 +1,5 @@
 """``python -m pipeline``: the command line, as ``rewarm``."""
 
-from pipeline.cli import main
+from rewarm.pipeline.cli import main
 
 main()

@@ -20,20 +20,20 @@ from packaging.requirements import Requirement
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.base import recipe_of
-from pipeline.disk_space import like_the_last
-from pipeline.escaping import message
-from pipeline.lineage import Lineage
-from pipeline.room import check_room, workspace_settings
-from pipeline.terminal import SafeConsole
-from pipeline.workspace import RECORD, Workspace
-from stages import operators
-from stages.errors import RewarmError, UsageError
+from rewarm.pipeline.escaping import message
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import RECORD, Workspace
+from rewarm.pipeline.terminal import SafeConsole
+from rewarm.pipeline.update.disk_space import like_the_last
+from rewarm.pipeline.update.inputs import recipe_of
+from rewarm.pipeline.update.room import check_room, workspace_settings
+from rewarm.stages.core import operators
+from rewarm.stages.core.errors import RewarmError, UsageError
 
 GIB = 1 << 30
 PINNED = ("ray", "torch", "transformers", "deepspeed", "pyarrow", "lm-eval", "tokenizers", "fastokens")
 DEMO = ("scipy", "pandas", "sympy", "networkx", "nltk")
-_DESCRIBE_RAY = "import sys; from pipeline.doctor import describe_ray; print(describe_ray(sys.argv[1]))"
+_DESCRIBE_RAY = "import sys; from rewarm.pipeline.doctor import describe_ray; print(describe_ray(sys.argv[1]))"
 RAY_SECONDS = 90.0  # Ray itself gives up on an address that does not answer after about a minute
 
 
@@ -112,7 +112,7 @@ def built_operators() -> Check:
     if not operators.needed():
         return Check("DeepSpeed operators", True, f"none needed on {operators.accelerator()}")
     there, folder = operators.built(), operators.extensions_dir()
-    advice = "python -m stages.operators (once; else the first training builds them)"
+    advice = "python -m rewarm.stages.core.operators (once; else the first training builds them)"
     return Check(
         "DeepSpeed operators", there, f"{'built in' if there else 'not built in'} {folder}", "" if there else advice
     )

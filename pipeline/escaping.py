@@ -6,7 +6,7 @@ a line, turn text round, or end a line so that the next one looks like this prog
 
 from typing import Any
 
-from pipeline.redaction import redact
+from rewarm.pipeline.redaction import redact
 
 C1 = range(0x80, 0xA0)
 BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))  # marks, embeddings, isolates

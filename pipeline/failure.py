@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from pipeline.escaping import message
-from stages.errors import (
+from rewarm.pipeline.escaping import message
+from rewarm.stages.core.errors import (
     BusyError,
     DamagedError,
     FullError,
@@ -29,7 +29,7 @@ from stages.errors import (
     UsageError,
     origin,
 )
-from stages.faults import is_full, may_pass
+from rewarm.stages.core.faults import is_full, may_pass
 
 FORM, FILE = "REWARM_ERRORS", "REWARM_ERROR_FILE"  # environment variables
 TRACEBACK = "REWARM_TRACEBACK"  # environment variable: errors that no check foresaw are shown in full
@@ -57,10 +57,10 @@ KINDS: dict[str, tuple[int, str]] = {
 class Failure:
     """How a command ended, if not well."""
 
-    error: str  # the kind: ``stages.errors``, or ``UNFORESEEN``, ``STOPPED``
+    error: str  # the kind: ``stages.core.errors``, or ``UNFORESEEN``, ``STOPPED``
     code: int  # of the process
     message: str  # for people, without secrets and control characters
-    remedy: str  # ``stages.errors.Remedy``
+    remedy: str  # ``stages.core.errors.Remedy``
     at: str = ""  # ISO 8601, UTC
     address: str = ""  # of a store that did not answer
 

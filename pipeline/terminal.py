@@ -14,10 +14,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.escaping import message, visible
-from pipeline.runs.journal import Standing
-from pipeline.runs.pace import Work, duration
-from pipeline.runs.running import Run
+from rewarm.pipeline.escaping import message, visible
+from rewarm.pipeline.progress.log import Standing
+from rewarm.pipeline.progress.pace import Work, duration
+from rewarm.pipeline.update.expected import Run
 
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
 STANDING_INTERVAL = 2.0  # seconds between two records of where a run stands
@@ -54,7 +54,7 @@ class Terminal:
     """Progress of stages: live bars on a terminal, else a line at each stage and one a minute within it.
 
     Progress goes to stderr, so that stdout holds a command's result alone. What is shown of an update is also kept with
-    its workspace (``pipeline.runs.journal``), for ``rewarm status`` and ``rewarm logs``.
+    its workspace (``pipeline.progress.log``), for ``rewarm status`` and ``rewarm logs``.
     """
 
     def __init__(self, quiet: bool = False) -> None:

@@ -17,7 +17,7 @@ def ray_cluster() -> Iterator[None]:
     """A real local Ray with two CPUs, shared by every test that needs one."""
     import ray
 
-    from stages import warm
+    from rewarm.stages.core import warm
 
     forked = warm.runtime_env(joined=False)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=forked)

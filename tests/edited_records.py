@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.verify.repair import repair
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.verify.repair import repair
+from rewarm.pipeline.lineage.workspace import Workspace
 
 
 def edit_record(workspace: Workspace, name: str, change: Callable[[dict[str, Any]], object]) -> None:

@@ -57,9 +57,9 @@ def main(asked: dict[str, Any]) -> dict[str, Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from stages import awaiting
-    from stages.errors import StageError, UsageError
-    from stages.progress import Silent
+    from rewarm.stages.core import awaiting
+    from rewarm.stages.core.errors import StageError, UsageError
+    from rewarm.stages.core.progress import Silent
 
     class Notes(Silent):
         def __init__(self) -> None:
@@ -113,7 +113,7 @@ def place(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     import ray
     from ray.util.placement_group import placement_group, placement_group_table
 
-    from stages.train import TrainSettings, model_places, placed
+    from rewarm.stages.train import TrainSettings, model_places, placed
 
     found = []
     for given in asked["settings"]:
@@ -130,7 +130,7 @@ def place(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
 
 def read(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     """Work through pieces on GPUs; after some seconds a node that has one comes, if ``comes`` names it."""
-    from stages.pool import work_through
+    from rewarm.stages.inference.actors import work_through
 
     left: list[BaseException] = []
 
@@ -158,7 +158,7 @@ def train(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     """Train on GPUs that never come."""
     from training_world import make_world
 
-    from stages import train as training
+    from rewarm.stages import train as training
 
     job = make_world(Path(asked["folder"])).job("run", **asked["settings"])
     training.run(job, progress)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from stages.ingest.files.inputs import InputFile, recognise
-from stages.ingest.files.pieces import Piece
-from stages.ingest.read.readers import read_piece
-from stages.ingest.settings import IngestSettings
+from rewarm.stages.ingest.locations import InputFile, recognise
+from rewarm.stages.ingest.readers import read_piece
+from rewarm.stages.ingest.settings import IngestSettings
+from rewarm.stages.ingest.shards import Piece
 
 
 def as_input(path: Path) -> InputFile:

@@ -13,15 +13,15 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from pipeline.lease.holding import take
-from stages.errors import BusyError
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lease.holding import take
+from rewarm.stages.core.errors import BusyError
+from rewarm.stages.core.storage import Folder
 
 COMMAND = """
 import ctypes, os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
-from pipeline.cli.app import exits
-from pipeline.workspace import Workspace
+from rewarm.pipeline.cli.app import exits
+from rewarm.pipeline.lineage.workspace import Workspace
 
 workspace, purpose, wait = Workspace(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 with exits(), workspace.lease(purpose, wait) as lease:

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.monitoring.files import content
-from stages.metrics import EXPORTED, METRICS
+from rewarm.pipeline.monitoring.files import content
+from rewarm.stages.core.metrics import EXPORTED, METRICS
 
 NAME = re.compile(r"\bray_rewarm_[a-z0-9_]+\b")
 HISTOGRAM = re.compile(r"_(bucket|sum|count)$")

@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.workspace import Workspace
 
 ARCHIVE = Path(__file__).parent / "data" / "workspace-format-2.tar.xz"
 

@@ -10,15 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.documents import document_id
-from stages.ingest.dedup.decide import Decision, decide
-from stages.ingest.dedup.fates import Fate
-from stages.ingest.dedup.index import index_documents, read_fates
-from stages.ingest.dedup.settings import DuplicateSettings
-from stages.ingest.dedup.staged import SignatureSink
-from stages.progress import Silent
-from stages.split import SplitSize
-from stages.storage import Folder
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.split import SplitSize
+from rewarm.stages.ingest.dedup.decide import Decision, Fate, decide
+from rewarm.stages.ingest.dedup.index import index_documents, read_fates
+from rewarm.stages.ingest.dedup.staged import SignatureSink
+from rewarm.stages.ingest.settings import DuplicateSettings
 
 SIZES = pa.schema([pa.field("num_bytes", pa.int64())])
 WORDS = [f"w{number}" for number in range(5000)]

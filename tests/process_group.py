@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import multiprocessing
 
-from stages.operators import environment
+from rewarm.stages.core.operators import environment
 
 
 def in_group(work: Callable[..., None], size: int, *arguments: object) -> None:

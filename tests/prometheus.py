@@ -142,7 +142,7 @@ class Prometheus:
 @contextmanager
 def prometheus(root: Path, discovery: Path, rules: dict[str, Any]) -> Iterator[Prometheus]:
     """Prometheus with our settings, but every second, and these rules."""
-    from pipeline.monitoring.files import content
+    from rewarm.pipeline.monitoring.files import content
 
     settings = yaml.safe_load(content("prometheus.yaml"))
     settings["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}

@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from stages.replay import Carried, Earlier, ReplaySettings
-from stages.replay.run import share_out
-from stages.replay.settings import exact_share
-from stages.replay.weights import Part, weigh
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.replay import Carried, Earlier, ReplaySettings
+from rewarm.stages.replay.run import share_out
+from rewarm.stages.replay.settings import exact_share
+from rewarm.stages.replay.shares import Part, weigh
 
 Kind = Literal["tokens", "recency", "shares", "domains"]
 KINDS: tuple[Kind, ...] = ("tokens", "recency", "shares", "domains")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.record import UpdateRecord, parse
+from rewarm.pipeline.record import UpdateRecord, parse
 
 
 def record(name: str = "0001-news", **values: Any) -> UpdateRecord:

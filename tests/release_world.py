@@ -15,29 +15,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.arrival import look
-from pipeline.base import create
-from pipeline.card.write import write_card
-from pipeline.config import Recipe, load_recipe
-from pipeline.gathering import run_ingest, run_replay, run_tokenize, run_tokenizer
-from pipeline.handover import drop_optimizers
-from pipeline.learning import run_start
-from pipeline.lineage import Lineage
-from pipeline.making import Making, Start
-from pipeline.record import UpdateRecord
-from pipeline.recording import account
-from pipeline.steps import Keeps
-from pipeline.terminal import Terminal
-from pipeline.update import begin
-from pipeline.workspace import Workspace
-from stages import anneal, evaluate, train
-from stages.digests import digest_files, files_in
-from stages.evaluate.losses import LOSS_SCHEMA, read_totals
-from stages.evaluate.run import losses_file
-from stages.storage import Folder
-from stages.tokens import TokenStream
-from stages.train.checkpoints import Saved, write_progress
-from stages.train.job import Log
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.optimizer import drop_optimizers
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import Recipe, load_recipe
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.update.card import write_card
+from rewarm.pipeline.update.context import Making, Start
+from rewarm.pipeline.update.data_steps import run_ingest, run_replay, run_tokenize, run_tokenizer
+from rewarm.pipeline.update.inputs import create, look
+from rewarm.pipeline.update.model_steps import run_start
+from rewarm.pipeline.update.record import account
+from rewarm.pipeline.update.runner import Keeps
+from rewarm.pipeline.update.update import begin
+from rewarm.stages import anneal, evaluate, train
+from rewarm.stages.core.digests import digest_files, files_in
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.evaluate.losses import LOSS_SCHEMA, read_totals
+from rewarm.stages.evaluate.run import losses_file
+from rewarm.stages.train.checkpoints import Saved, write_progress
+from rewarm.stages.train.job import Log
 
 SETTINGS = [
     "tokenizer.vocab_size=400",

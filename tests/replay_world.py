@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
-from stages.storage import Folder
-from stages.tokens import TokenFormat, write_shard
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_writer
+from rewarm.stages.data.tokens import TokenFormat, write_shard
 
 Document = tuple[str | None, int]  # its source, and its tokens with end-of-text
 

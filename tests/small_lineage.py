@@ -65,7 +65,7 @@ def rewarm(*arguments: object) -> subprocess.CompletedProcess[str]:
     """One command to its end: in this process if it has a Ray, which the command then uses; else in one of its own."""
     if not ray.is_initialized():
         return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=1000)
-    from pipeline.cli import main
+    from rewarm.pipeline.cli import main
 
     words, out, err, code = list(map(str, arguments)), io.StringIO(), io.StringIO(), 0
     before, sys.argv = sys.argv, ["rewarm", *words]
@@ -88,7 +88,7 @@ def joining() -> dict[str, str]:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return [sys.executable, "-m", "rewarm.pipeline", *map(str, arguments)]
 
 
 def wait_gone(processes: list[psutil.Process], seconds: float = 60) -> None:
@@ -106,7 +106,7 @@ def started_by(process: psutil.Process) -> list[psutil.Process]:
     found = process.children(recursive=True)
     started = {child.pid for child in found}
     for other in psutil.process_iter():
-        if "stages.warm.server" in words(other) and raylet_of(other) in started:
+        if "rewarm.stages.core.warm.server" in words(other) and raylet_of(other) in started:
             with suppress(psutil.NoSuchProcess):
                 found += [other, *other.children(recursive=True)]
     return found

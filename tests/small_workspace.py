@@ -14,24 +14,24 @@ from records import record
 from replay_world import write_dataset
 from safetensors.numpy import save_file
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.lineage import PLAN, Lineage
-from pipeline.making import earlier_datasets
-from pipeline.record import Replay, part_of
-from pipeline.runs.journal import Journal as RunJournal
-from pipeline.runs.journal import Standing
-from pipeline.watch.journal import Draft, Journal
-from pipeline.watch.records import now
-from pipeline.workspace import Workspace
-from stages import ingest, replay, tokenize
-from stages.identity import fingerprint
-from stages.ingest.account import Account
-from stages.ingest.records import Document, Refusal
-from stages.ingest.sink import quarantine_rows
-from stages.progress import Silent
-from stages.storage import MANIFEST, Folder
-from stages.tokens import TokenSet
+from rewarm.pipeline.lineage.lineage import PLAN, Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.progress.log import Journal as RunJournal
+from rewarm.pipeline.progress.log import Standing
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.record import Replay, part_of
+from rewarm.pipeline.update.context import earlier_datasets
+from rewarm.pipeline.update.inputs import create
+from rewarm.pipeline.watch.journal import Draft, Journal
+from rewarm.pipeline.watch.run import now
+from rewarm.stages import ingest, replay, tokenize
+from rewarm.stages.core.identity import fingerprint
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import MANIFEST, Folder
+from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.ingest.account import Account
+from rewarm.stages.ingest.passes import quarantine_rows
+from rewarm.stages.ingest.records import Document, Refusal
 
 CONFIG = {
     **{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1},

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from watch_world import update
 
-import pipeline.cli
-from pipeline.cli.app import exits
-from pipeline.lineage import Lineage
-from pipeline.watch import launch
-from pipeline.workspace import Workspace
-from stages.errors import UnfinishedError, UsageError
-from stages.storage import MANIFEST
+import rewarm.pipeline.cli
+from rewarm.pipeline import watch_child
+from rewarm.pipeline.cli.app import exits
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.stages.core.errors import UnfinishedError, UsageError
+from rewarm.stages.core.storage import MANIFEST
 
 STEPS, STEP_SECONDS = 10, 0.1
 
@@ -70,5 +70,5 @@ def note(workspace: Workspace, line: str) -> None:
 
 
 if __name__ == "__main__":
-    pipeline.cli.main = main
-    launch.main()
+    rewarm.pipeline.cli.main = main
+    watch_child.main()

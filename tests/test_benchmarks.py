@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from training_world import make_world
 
-from stages import train
-from stages.progress import Silent
+from rewarm.stages import train
+from rewarm.stages.core.progress import Silent
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

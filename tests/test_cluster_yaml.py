@@ -121,7 +121,7 @@ def test_operators_are_built_on_every_node_before_ray_runs(prepared: dict[str, A
         commands = prepared[key]
         lock, build = (
             next(position for position, command in enumerate(commands) if word in command)
-            for word in ("requirements.lock", "-m stages.operators")
+            for word in ("requirements.lock", "-m rewarm.stages.core.operators")
         )
         assert lock < build, key
 

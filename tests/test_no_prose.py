@@ -1,4 +1,4 @@
-"""No code decides by the words of an error or of a log: it reads types, kinds and codes (``stages.errors``)."""
+"""No code decides by the words of an error or of a log: it reads types, kinds and codes (``stages.core.errors``)."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # The one place that reads codes out of other people's messages, and one that only adds an explanation to one.
-READERS = {"stages/faults.py", "stages/ingest/files/streams.py"}
+READERS = {"stages/core/faults.py", "stages/ingest/readers/streams.py"}
 DECIDING = {"startswith", "endswith", "find", "rfind", "index", "count", "partition", "rpartition", "removeprefix"}
 PATTERNS = {"search", "match", "fullmatch", "findall", "finditer"}
 PRINTED = {"log", "stderr", "printed", "output", "last_lines"}

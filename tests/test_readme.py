@@ -12,8 +12,8 @@ from documentation import PAGES, README, ROOT, WRITTEN, Page, calls
 from ray.scripts.scripts import cli as ray_cli
 from typer.main import get_command
 
-from pipeline.cli import app
-from pipeline.config import Recipe, load_recipe, presets, settings, settings_page
+from rewarm.pipeline.cli import app
+from rewarm.pipeline.recipe.recipe import Recipe, load_recipe, presets, settings, settings_page
 
 FIRST_SCREEN = 45  # lines
 FOREIGN_OPTIONS = {"--working-dir", "--entrypoint-num-cpus", "--runtime-env-json"}  # of Ray's command line, in prose

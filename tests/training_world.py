@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.documents import document_id
-from stages.mixture import Mixture, Source
-from stages.storage import Folder
-from stages.tokens import TokenFormat, TokenSet, TokenStream, write_shard
-from stages.train import Job, ModelSettings, ScheduleSettings, TrainSettings, initial_model, schedule_for
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.tokens import TokenFormat, TokenSet, TokenStream, write_shard
+from rewarm.stages.train import Job, ModelSettings, ScheduleSettings, TrainSettings, initial_model, schedule_for
 
 SEQ_LEN, BATCH, STEPS = 32, 8, 12
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from records import record
 
-from pipeline.lineage import Lineage
-from pipeline.record import UpdateRecord
-from pipeline.watch.book import Book
-from pipeline.watch.inbox import Found, Listing
-from pipeline.watch.journal import Draft
-from pipeline.watch.outlook import turn
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.watch.inbox import Found, Listing
+from rewarm.pipeline.watch.journal import Draft
+from rewarm.pipeline.watch.observe import turn
+from rewarm.pipeline.watch.state import Book
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

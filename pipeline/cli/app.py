@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import typer
 
-from pipeline.cli.concealed import conceal
-from pipeline.cluster import hush
-from pipeline.failure import (
+from rewarm.pipeline.cli.concealed import conceal
+from rewarm.pipeline.cli.lineage_tables import lineage_table, lines_of, seconds_table
+from rewarm.pipeline.failure import (
     STOPPED,
     STOPPED_MESSAGE,
     TRACEBACK,
@@ -25,10 +25,10 @@ from pipeline.failure import (
     failure_of,
     keep,
 )
-from pipeline.summary import Status
-from pipeline.summary_tables import lineage_table, lines_of, seconds_table
-from pipeline.terminal import echo, result_console
-from stages.errors import StageError
+from rewarm.pipeline.lineage.status import Status
+from rewarm.pipeline.terminal import echo, result_console
+from rewarm.stages.core.cluster import hush
+from rewarm.stages.core.errors import StageError
 
 INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
 

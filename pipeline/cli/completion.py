@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 
 import typer
 
-from pipeline.config import presets, settings
-from pipeline.lineage import Lineage
-from pipeline.runs.journal import logged_updates
-from pipeline.workspace import Workspace
-from stages.errors import StageError, UsageError
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.progress.log import logged_updates
+from rewarm.pipeline.recipe.recipe import presets, settings
+from rewarm.stages.core.errors import StageError, UsageError
 
 
 def update_names(context: typer.Context, incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from pipeline.redaction import redact_words
+from rewarm.pipeline.redaction import redact_words
 
 COMMAND_LINE, STATUS = Path("/proc/self/cmdline"), Path("/proc/self/stat")
 ARG_START, ARG_END = 45, 46  # proc_pid_stat(5), fields 48 and 49; counted from the third, which follows the name

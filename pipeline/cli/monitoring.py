@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import app
-from pipeline.monitoring.files import write_files
-from pipeline.terminal import echo
+from rewarm.pipeline.cli.app import app
+from rewarm.pipeline.monitoring.files import write_files
+from rewarm.pipeline.terminal import echo
 
 PANEL = "Looking"
 

@@ -1,16 +1,21 @@
-"""The commands on releases: which one is current, whether they are whole, where they go, and what can be deleted."""
+"""The commands on releases: which one is current, whether they are whole, where they go, and what can be deleted.
 
+A verdict in a few lines, for the terminal.
+"""
+
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.cli.app import app, print_json
-from pipeline.cli.options import DryRunOption, JsonOption, WaitOption, WorkspaceArgument
-from pipeline.releases import actions as release_actions
-from pipeline.releases.prune import KEEP
-from pipeline.terminal import Terminal, echo, result_console, short
+from rewarm.pipeline.api import releases as release_actions
+from rewarm.pipeline.cli.app import app, print_json
+from rewarm.pipeline.cli.options import DryRunOption, JsonOption, WaitOption, WorkspaceArgument
+from rewarm.pipeline.gate.verdict import Check, Verdict
+from rewarm.pipeline.lineage.prune import KEEP
+from rewarm.pipeline.terminal import Terminal, echo, result_console, short
 
 PANEL = "Releases"
 
@@ -205,3 +210,28 @@ def push(
         print_json(found)
     else:
         echo(f"{found['update']}: {found['url']}")
+
+
+OUTCOMES = {"passed": "passed", "refused": "REFUSED", "held": "HELD, undecided"}
+
+
+def verdict_lines(gate: Verdict | None, update: str = "") -> Iterator[str]:
+    """The lines of a record's verdict: the outcome with its reasons, then the losses that were compared."""
+    if gate is None:
+        return
+    yield f"gate: {OUTCOMES[gate.outcome]}, against {gate.against}"
+    for reason in gate.because:
+        yield f"  {reason}"
+    for check in gate.checks:
+        if check.kind in ("loss", "best") and check.passed:
+            yield f"  {check.name} ({check.role}): {check.because}, nats per token, {seen(check)}"
+    if gate.outcome == "held":
+        yield f"  promote it with `rewarm promote WORKSPACE {update or 'UPDATE'}`, or leave it: nothing changes then"
+
+
+def seen(check: Check) -> str:
+    """What a check rests on, and the least that it detects."""
+    documents = f"{check.n} documents"
+    if check.units != check.n:
+        documents += f" of {check.units} sites"
+    return documents if check.detectable is None else f"{documents}, detects {check.detectable:.2g}"

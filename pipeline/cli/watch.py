@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import watch as watching
-from pipeline.cli.app import app, print_json
-from pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
-from pipeline.terminal import echo, result_console
-from pipeline.watch.settings import WatchSettings
-from pipeline.watch.view import as_json as book_json
-from pipeline.watch.view import table
-from stages.errors import UsageError
+from rewarm.pipeline import watch as watching
+from rewarm.pipeline.cli.app import app, print_json
+from rewarm.pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
+from rewarm.pipeline.terminal import echo, result_console
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.view import as_json as book_json
+from rewarm.pipeline.watch.view import table
+from rewarm.stages.core.errors import UsageError
 
 DEFAULTS = {name: field.default for name, field in WatchSettings.model_fields.items()}
 

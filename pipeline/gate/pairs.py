@@ -9,11 +9,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.gate.mean_change import MeanChange, compare_losses
-from pipeline.gate.sites import group
-from pipeline.gate.statistics import Estimate, compare_scores
-from stages.evaluate.run import RELEASE, losses_file
-from stages.storage import Folder
+from rewarm.pipeline.gate.mean_change import MeanChange, compare_losses
+from rewarm.pipeline.gate.sites import group
+from rewarm.pipeline.gate.statistics import Estimate, compare_scores
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.evaluate.run import RELEASE, losses_file
 
 SCORES = ("acc_norm", "acc", "exact_match", "em", "f1")  # higher is better; a task is judged by the first that it has
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 
-from stages.documents import read_shards
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import read_shards
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList

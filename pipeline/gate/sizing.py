@@ -6,8 +6,8 @@ leaves for so many guards, for documents of equal length whose changes are as a 
 
 import numpy as np
 
-from pipeline.gate.mean_change import compare_losses
-from pipeline.gate.settings import GateSettings
+from rewarm.pipeline.gate.mean_change import compare_losses
+from rewarm.pipeline.recipe.settings import GateSettings
 
 SPREAD = 0.3  # nats per token: standard deviation of a document's change, as the demo's updates had it
 LENGTH = 500  # tokens of a document; any number gives the same

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.gate.mean_change import compare_losses
+from rewarm.pipeline.gate.mean_change import compare_losses
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.gate.settings import GateSettings
-from pipeline.gate.statistics import Estimate, holm
+from rewarm.pipeline.gate.statistics import Estimate, holm
+from rewarm.pipeline.recipe.settings import GateSettings
 
 Kind = Literal["loss", "best", "order", "task"]
 Role = Literal["old", "new"]

@@ -1,11 +1,11 @@
 """The metrics of a workspace's arrivals, from the journal of its watch."""
 
-from pipeline.watch.book import ARRIVING, COMPLETE, DONE, FAILED, HELD, STARTED, Arrival, Book
-from pipeline.watch.journal import FOLDER, Journal, is_watched, read_stamp
-from pipeline.watch.records import now
-from pipeline.watch.schedule import CLOCK
-from pipeline.workspace import Workspace
-from stages.metrics import Reporter
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.watch.cron import CLOCK
+from rewarm.pipeline.watch.journal import FOLDER, Journal, is_watched, read_stamp
+from rewarm.pipeline.watch.run import now
+from rewarm.pipeline.watch.state import ARRIVING, COMPLETE, DONE, FAILED, HELD, STARTED, Arrival, Book
+from rewarm.stages.core.metrics import Reporter
 
 WAITING = (COMPLETE, STARTED, FAILED, HELD)
 STATES = (ARRIVING, *WAITING, *DONE)

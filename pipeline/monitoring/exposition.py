@@ -4,9 +4,9 @@ For node_exporter's textfile collector or a Pushgateway, from a machine that sta
 the alerts and the dashboard need no other ones.
 """
 
-from pipeline.monitoring.workspace import WorkspaceReport
-from pipeline.workspace import Workspace
-from stages.metrics import EXPORTED, METRICS, Reporter
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.monitoring.workspace import WorkspaceReport
+from rewarm.stages.core.metrics import EXPORTED, METRICS, Reporter
 
 # What only a running command knows: a watch with --once has ended well, and a lease that ran out may be a dead one's.
 OF_A_PROCESS = ("rewarm_watch_running", "rewarm_lease_age_seconds", "rewarm_lease_expires_in_seconds")

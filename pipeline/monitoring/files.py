@@ -3,15 +3,15 @@
 from importlib.resources import files
 from pathlib import Path
 
-from stages.errors import UsageError
-from stages.storage import Folder
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
 
 NAMES = ("grafana.json", "alerts.yaml", "prometheus.yaml")
 
 
 def content(name: str) -> bytes:
     """One of the files."""
-    return (files("pipeline.monitoring") / name).read_bytes()
+    return (files("rewarm.pipeline.monitoring") / name).read_bytes()
 
 
 def write_files(to: Path) -> list[Path]:

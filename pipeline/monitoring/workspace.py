@@ -1,6 +1,12 @@
-"""The metrics of a workspace: its lineage's record, its disk, its lease. Whoever holds the workspace reports them."""
+"""The metrics of a workspace: its lineage's record, its disk, its lease. Whoever holds the workspace reports them.
+
+The process that ``observer.Observer`` keeps: reports a workspace's metrics until its parent ends.
+
+python -m rewarm.pipeline.monitoring.workspace PARENT WORKSPACE
+"""
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,13 +14,16 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from pipeline.lineage import Lineage
-from pipeline.monitoring.arrivals import ArrivalReport
-from pipeline.record import RELEASED, UpdateRecord
-from pipeline.workspace import Workspace
-from stages.errors import StageError, UsageError
-from stages.metrics import Reporter
-from stages.patience import limited
+from rewarm.pipeline.lineage.lease import look
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.monitoring.arrivals import ArrivalReport
+from rewarm.pipeline.record import RELEASED, UpdateRecord
+from rewarm.pipeline.watch.child import tie
+from rewarm.stages.core.cluster import joined
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.metrics import Reporter
+from rewarm.stages.core.patience import limited
 
 INTERVAL = 10.0  # seconds between two looks at disk and lease
 UPDATES = 20  # of the last ones, each is reported
@@ -112,3 +121,19 @@ class WorkspaceReport:
             self.metrics.set("rewarm_release_loss_nats", loss, update=update.id, dataset=dataset)
         for dataset, change in update.forgetting.items():
             self.metrics.set("rewarm_forgetting_nats", change, update=update.id, dataset=dataset)
+
+
+def main() -> None:
+    """Report, every few seconds."""
+    tie(int(sys.argv[1]))
+    workspace = Workspace.open(sys.argv[2])
+    with joined():
+        report = WorkspaceReport(workspace, lambda: look(workspace.folder))
+        while True:
+            report.surroundings()
+            report.lineage()
+            time.sleep(INTERVAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ To record a new figure, add a field with a default to its part in ``update.py`` 
 of a step's outcome takes the fields of the same name by itself. Then show it in a template of ``pipeline/report``.
 """
 
-from pipeline.record.entry import (
+from rewarm.pipeline.record.entry import (
     HELD_BACK,
     REFUSED,
     RELEASED,
@@ -19,8 +19,8 @@ from pipeline.record.entry import (
     Weights,
     number_of,
 )
-from pipeline.record.files import FORMAT, UPDATE, decode, encode, parse, to_json
-from pipeline.record.update import (
+from rewarm.pipeline.record.files import FORMAT, UPDATE, decode, encode, parse, to_json
+from rewarm.pipeline.record.update import (
     Annealing,
     Attempts,
     Cost,

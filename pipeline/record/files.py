@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.record.update import UpdateRecord
-from stages.errors import DamagedError
-from stages.shapes import first_problem
+from rewarm.pipeline.record.update import UpdateRecord
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.shapes import first_problem
 
 UPDATE = "update.json"
 FORMAT = 2

@@ -12,17 +12,17 @@ from pydantic import BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
-from pipeline.gap import Gap
-from pipeline.gate.verdict import Verdict
-from pipeline.planner.choices import Choice
-from pipeline.planner.shift import Shift
-from pipeline.record.entry import Facts, Weights, number_of
-from stages.distill import DistillOutcome
-from stages.ingest import IngestOutcome
-from stages.select import SelectOutcome
-from stages.shapes import OPEN
-from stages.tokenize import TokenizeOutcome
-from stages.train import Phase, Schedule
+from rewarm.pipeline.gate.verdict import Verdict
+from rewarm.pipeline.record.entry import Facts, Weights, number_of
+from rewarm.pipeline.record.gap import Gap
+from rewarm.pipeline.shift.choices import Choice
+from rewarm.pipeline.shift.shift import Shift
+from rewarm.stages.core.shapes import OPEN
+from rewarm.stages.distill import DistillOutcome
+from rewarm.stages.ingest import IngestOutcome
+from rewarm.stages.select import SelectOutcome
+from rewarm.stages.tokenize import TokenizeOutcome
+from rewarm.stages.train import Phase, Schedule
 
 STRICT = ConfigDict(extra="forbid")
 Part = TypeVar("Part")
@@ -123,7 +123,7 @@ class Replay:
     by_dataset: dict[str, Replayed] = field(default_factory=dict)
     arrivals: dict[str, Brought] = field(default_factory=dict)
     version: int = 1
-    """Of the order: ``stages.mixture``."""
+    """Of the order: ``stages.data.mixture``."""
     carried: dict[str, Any] | None = None
     """What the lineage up to this update replayed of each source and owes it (``stages.replay.Carried``), so that the
     next one need not add it up; None in records of format 1."""

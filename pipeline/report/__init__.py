@@ -1,7 +1,7 @@
 """The HTML report: a page for the workspace and one for each update, of what was learnt, forgotten and spent."""
 
-from pipeline.report.page import INDEX, file_name, is_page, pages
-from pipeline.report.record import (
+from rewarm.pipeline.report.page import INDEX, file_name, is_page, pages
+from rewarm.pipeline.report.record import (
     CurvePoint,
     DatasetShown,
     PromotionRecord,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.report.record import CurvePoint, UpdateShown
+from rewarm.pipeline.report.record import CurvePoint, UpdateShown
 
 Point = tuple[float, float]
 """(tokens of the lineage, value)."""

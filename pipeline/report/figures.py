@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pipeline.report import formats
-from pipeline.report.curves import Line, branches, downsample, join, smooth, trunks
-from pipeline.report.record import CurvePoint, UpdateShown, ValidationPoint, WorkspaceRecord
+from rewarm.pipeline.report import formats
+from rewarm.pipeline.report.curves import Line, branches, downsample, join, smooth, trunks
+from rewarm.pipeline.report.record import CurvePoint, UpdateShown, ValidationPoint, WorkspaceRecord
 
 Style = Literal["solid", "dashed", "faint", "hatched"]
 

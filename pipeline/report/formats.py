@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.gate.verdict import Check
+from rewarm.pipeline.gate.verdict import Check
 
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"

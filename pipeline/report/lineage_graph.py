@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.report.record import UpdateShown, WorkspaceRecord
+from rewarm.pipeline.report.record import UpdateShown, WorkspaceRecord
 
 LANE, FIRST, NODE = 22, 14, 30
 """Pixels: between lanes, of the first lane from the left, and of the nodes from the top of their row."""

@@ -21,10 +21,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from pipeline.report import formats, tables
-from pipeline.report.figures import Figure, dataset_names, stages, update_figures, workspace_figures
-from pipeline.report.lineage_graph import graph
-from pipeline.report.record import UpdateShown, WorkspaceRecord
+from rewarm.pipeline.report import formats, tables
+from rewarm.pipeline.report.figures import Figure, dataset_names, stages, update_figures, workspace_figures
+from rewarm.pipeline.report.lineage_graph import graph
+from rewarm.pipeline.report.record import UpdateShown, WorkspaceRecord
 
 INDEX = "index.html"
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from pipeline.record import DatasetPart, UpdateRecord
+from rewarm.pipeline.record import DatasetPart, UpdateRecord
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.record import UpdateRecord
-from pipeline.report import formats
-from pipeline.report.figures import dataset_names
-from pipeline.report.record import TextRecord, UpdateShown, WorkspaceRecord
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.report import formats
+from rewarm.pipeline.report.figures import dataset_names
+from rewarm.pipeline.report.record import TextRecord, UpdateShown, WorkspaceRecord
 
 NORMAL_95 = 1.96
 """Standard errors either side that hold 95 % of a normal distribution."""

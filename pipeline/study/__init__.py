@@ -1,11 +1,11 @@
 """Studies: the same arrival taken in under many settings, side by side, to see which forgets least and learns most."""
 
-from pipeline.study.grid import BASELINES, Trial, parse_grid, parse_row, trials
-from pipeline.study.outlook import as_json, outlook, outlook_lines
-from pipeline.study.places import StudyWorkspace
-from pipeline.study.results import RESULTS, Study
-from pipeline.study.run import EARLY_STOP, Options, apply_best, run
-from pipeline.study.table import PAGE, page, table
+from rewarm.pipeline.study.forecast import as_json, outlook, outlook_lines
+from rewarm.pipeline.study.grid import BASELINES, Trial, parse_grid, parse_row, trials
+from rewarm.pipeline.study.results import RESULTS, Study
+from rewarm.pipeline.study.run import EARLY_STOP, Options, apply_best, run
+from rewarm.pipeline.study.table import PAGE, page, table
+from rewarm.pipeline.study.trial import StudyWorkspace
 
 __all__ = [
     "BASELINES",

@@ -9,9 +9,9 @@ from typing import Any
 
 import xxhash
 
-from pipeline.config import Recipe, apply_values, as_number, read_value, settings, unknown_key
-from stages.errors import UsageError
-from stages.train import CARRIED_ON, Schedule
+from rewarm.pipeline.recipe.recipe import Recipe, apply_values, as_number, read_value, settings, unknown_key
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.train import CARRIED_ON, Schedule
 
 # What a trial may change. The model, the tokenizer and the documents are the same in all of them.
 TRIED = ("replay", "schedule", "train", "anneal", "budget", "select")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stages.errors import UsageError
+from rewarm.stages.core.errors import UsageError
 
 FIXED_GAMMA = 0.2  # so it predicts the inner shares of both tables of Ibrahim et al. 2024 from the others within 0.07
 FIXED_BETA = 0.28  # of Hoffmann et al. 2022 (arXiv 2203.15556)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.gate.pairs import SCORES
-from pipeline.record import UpdateRecord
-from pipeline.study.grid import BASELINES, Trial
-from pipeline.study.places import StudyWorkspace
-from pipeline.study.trial import Result, read_result
-from pipeline.workspace import TRIAL
+from rewarm.pipeline.gate.pairs import SCORES
+from rewarm.pipeline.lineage.workspace import TRIAL
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.study.grid import BASELINES, Trial
+from rewarm.pipeline.study.trial import Result, StudyWorkspace, read_result
 
 PLAN = "study.json"
 RESULTS = "results.json"

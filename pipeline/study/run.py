@@ -12,24 +12,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.arrival import Arrival
-from pipeline.config import Recipe
-from pipeline.gathering import run_ingest, run_tokenize, run_tokenizer
-from pipeline.lineage import Lineage
-from pipeline.making import Making
-from pipeline.planner.plan import settle
-from pipeline.runs.announcer import Announcer
-from pipeline.steps import Runner, refuse_changes
-from pipeline.study.grid import BASE, Trial, meaning
-from pipeline.study.places import StudyWorkspace
-from pipeline.study.results import PLAN, Study, collect, score
-from pipeline.study.trial import Task, run_trial
-from pipeline.update import check
-from pipeline.workspace import RECORD, TRIAL, Workspace
-from stages.errors import StageError, UsageError
-from stages.identity import now
-from stages.room import find_room
-from stages.train import model_places, placed
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import RECORD, TRIAL, Workspace
+from rewarm.pipeline.plan.plan import settle
+from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.study.grid import BASE, Trial, meaning
+from rewarm.pipeline.study.results import PLAN, Study, collect, score
+from rewarm.pipeline.study.trial import StudyWorkspace, Task, run_trial
+from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.data_steps import run_ingest, run_tokenize, run_tokenizer
+from rewarm.pipeline.update.inputs import Arrival
+from rewarm.pipeline.update.runner import Runner, refuse_changes
+from rewarm.pipeline.update.update import check
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.identity import now
+from rewarm.stages.core.progress import Announcer
+from rewarm.stages.core.resources import find_room
+from rewarm.stages.train import model_places, placed
 
 EARLY_STOP = ("none", "asha", "median")
 LOOK_INTERVAL = 2.0  # seconds between two looks for finished trials

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from pipeline.study.results import Row, Spread, Study
-from pipeline.terminal import short
+from rewarm.pipeline.study.results import Row, Spread, Study
+from rewarm.pipeline.terminal import short
 
 PAGE = "index.html"
 

@@ -1,25 +1,103 @@
-"""One trial, in a process of its own: an update of the lineage that nobody promotes, or a model from scratch."""
+"""One trial, in a process of its own: an update of the lineage that nobody promotes, or a model from scratch.
 
+Where a study keeps things: ``studies/<name>/`` in the workspace, with the arrival's data and a folder a trial.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.arrival import Arrival
-from pipeline.config import Recipe
-from pipeline.lineage import Lineage
-from pipeline.making import Data, Making, Tokenizer
-from pipeline.record import UpdateRecord, parse, to_json
-from pipeline.runs.journal import TextLog
-from pipeline.steps import Runner
-from pipeline.study.grid import BASE, Trial
-from pipeline.study.places import Blank, Rebased, StudyWorkspace, TrialWorkspace
-from pipeline.update import learn, put_in_order
-from pipeline.workspace import TRIAL, Workspace
-from stages import ingest, replay, tokenize
-from stages.errors import DamagedError
-from stages.mixture import Mixture
-from stages.shapes import outcome_of, understood
-from stages.storage import Folder
-from stages.tokens import TokenSet
+from rewarm.pipeline.lineage.lease import Lease, hold
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import TRIAL, Workspace, check_name
+from rewarm.pipeline.progress.log import TextLog
+from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.record import UpdateRecord, parse, to_json
+from rewarm.pipeline.study.grid import BASE, Trial
+from rewarm.pipeline.update.context import Data, Making, Tokenizer
+from rewarm.pipeline.update.inputs import Arrival
+from rewarm.pipeline.update.runner import Runner
+from rewarm.pipeline.update.update import learn, put_in_order
+from rewarm.stages import ingest, replay, tokenize
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.shapes import outcome_of, understood
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet
+
+
+class StudyWorkspace(Workspace):
+    """A workspace in which new datasets and updates lie in a study's folder; everything else is the lineage's own."""
+
+    def __init__(self, uri: str, study: str, arrivals: list[str]) -> None:
+        super().__init__(uri)
+        self.study = self.folder / "studies" / check_name(study)
+        self.arrivals = arrivals
+
+    @contextmanager
+    def lease(
+        self, purpose: str | None = None, wait_s: float = 0.0, note: Callable[[str], None] | None = None
+    ) -> Iterator[Lease]:
+        """Hold the study's folder, not the lineage: others may go on with that."""
+        with hold(self.study, purpose, wait_s, note=note) as lease:
+            self.study = self.study.guarded(lease)
+            try:
+                yield lease
+            finally:
+                self.study = self.study.guarded(None)
+
+    def dataset(self, name: str) -> Folder:
+        """The folder of a dataset: the study's where it has just arrived."""
+        return self.study / "datasets" / name if name in self.arrivals else super().dataset(name)
+
+    def dedup(self, name: str) -> Folder:
+        """The folder of a dataset's part of the dedup index."""
+        return self.study / "dedup" / name if name in self.arrivals else super().dedup(name)
+
+    def trial(self, name: str) -> Folder:
+        """The folder of a trial."""
+        return self.study / "trials" / name
+
+
+class TrialWorkspace(StudyWorkspace):
+    """A study's workspace in which one trial is the update in the making."""
+
+    def __init__(self, uri: str, study: str, arrivals: list[str], trial: str) -> None:
+        super().__init__(uri, study, arrivals)
+        self.made = trial
+        self.others: dict[str, str] = {}
+
+    def stand_in(self, update: str, trial: str) -> None:
+        """Let another trial's folder stand for an update of the lineage."""
+        self.others[update] = trial
+
+    def update(self, update: str) -> Folder:
+        """The folder of an update: the trial's own, another trial's, or one of the lineage."""
+        return (
+            self.trial(self.others.get(update, update))
+            if update in (self.made, *self.others)
+            else super().update(update)
+        )
+
+
+class Blank(Lineage):
+    """The lineage as if nothing had been trained: what a baseline from scratch starts with."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self.stand_on([])
+        self.unfinished = None
+
+
+class Rebased(Lineage):
+    """The lineage with one update alone: a base of another seed."""
+
+    def __init__(self, workspace: Workspace, base: UpdateRecord) -> None:
+        super().__init__(workspace)
+        self.stand_on([base])
+        self.unfinished = None
+
 
 DONE = "done"  # the state of a trial that was not stopped early
 LOG = "log.txt"

@@ -4,7 +4,7 @@ Start reading at ``run.Watch.step``. The lineage says what was taken in, the jou
 planned, tried and held; ``book.py`` adds the journal up, ``observe.py`` and ``policy.py`` decide, as pure functions.
 """
 
-from pipeline.watch.actions import outlook, retry, settings_of, status, switch, watch
-from pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.actions import outlook, retry, settings_of, status, switch, watch
+from rewarm.pipeline.watch.settings import WatchSettings
 
 __all__ = ["WatchSettings", "outlook", "retry", "settings_of", "status", "switch", "watch"]

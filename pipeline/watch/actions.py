@@ -9,22 +9,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline import base
-from pipeline.config import Recipe, apply_settings
-from pipeline.effects import refuse_carried, refuse_without_effect
-from pipeline.escaping import entry
-from pipeline.lineage import Lineage
-from pipeline.planner.plan import require_base
-from pipeline.room import refuse_on_machine
-from pipeline.watch.book import HELD, Book
-from pipeline.watch.inbox import look, place_of
-from pipeline.watch.journal import FOLDER, Draft, Journal, is_watched, only_watch
-from pipeline.watch.outlook import envisage
-from pipeline.watch.records import now
-from pipeline.watch.run import Watch
-from pipeline.watch.settings import WatchSettings
-from pipeline.workspace import Workspace
-from stages.errors import UsageError
+from rewarm.pipeline.escaping import entry
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.plan.plan import require_base
+from rewarm.pipeline.recipe.recipe import Recipe, apply_settings
+from rewarm.pipeline.update import inputs
+from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
+from rewarm.pipeline.update.room import refuse_on_machine
+from rewarm.pipeline.watch.inbox import look, place_of
+from rewarm.pipeline.watch.journal import FOLDER, Draft, Journal, is_watched, only_watch
+from rewarm.pipeline.watch.observe import envisage
+from rewarm.pipeline.watch.run import Watch, now
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.state import HELD, Book
+from rewarm.stages.core.errors import UsageError
 
 
 def settings_of(values: dict[str, Any]) -> WatchSettings:
@@ -42,9 +41,9 @@ def settings_of(values: dict[str, Any]) -> WatchSettings:
 def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
     """The workspace and the recipe that updates will have; refuses what no update could begin with."""
     workspace = Workspace.open(uri)
-    recipe = base.recipe_of(workspace)
+    recipe = inputs.recipe_of(workspace)
     changed = apply_settings(recipe, settings.sets)
-    base.refuse_fixed(recipe, changed)
+    inputs.refuse_fixed(recipe, changed)
     lineage = Lineage(workspace, changed.gate.trunk)
     require_base(lineage)
     refuse_without_effect(recipe, changed, settings.sets, lineage)

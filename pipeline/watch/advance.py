@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from pipeline.workspace import Workspace
-from stages.errors import DamagedError
-from stages.storage import Folder
-from stages.train.checkpoints import saved_step
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.checkpoints import saved_step
 
 DEPTH = 2  # of folders below an update or a dataset in which a stage leaves its manifest
 

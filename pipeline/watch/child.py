@@ -1,5 +1,11 @@
-"""A command of rewarm as a child of the watch: started, followed, ended."""
+"""A command of rewarm as a child of the watch: started, followed, ended.
 
+A process that ends with the one that started it.
+
+Where the commands of a watch put what they print: files that grow, which a bucket does not have.
+"""
+
+import ctypes
 import os
 import re
 import signal
@@ -12,15 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import failure
-from pipeline.escaping import message, visible
-from pipeline.failure import Failure
-from stages.disk import create_private, keep_private
+from rewarm.pipeline import failure
+from rewarm.pipeline.escaping import message, visible
+from rewarm.pipeline.failure import Failure
+from rewarm.stages.core.local_files import create_private, keep_private
+from rewarm.stages.core.storage import Folder
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # what libraries colour their lines with
-LAUNCHER = "pipeline.watch.launch"
+LAUNCHER = "rewarm.pipeline.watch_child"
 LAST_LINES, LONGEST = 5, 2000  # of a log, lines and characters, that people are shown of an end without a message
 
 
@@ -109,3 +116,38 @@ class Child:
             stream.seek(max(self._began, stream.seek(0, os.SEEK_END) - LONGEST))
             lines = stream.read().decode(errors="replace").rstrip().splitlines()
         return message("\n".join(lines[-LAST_LINES:]))
+
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def tie(parent: int) -> None:
+    """Have this process killed when its parent ends, however that ends.
+
+    An update that is killed goes on later where it stood; one that is orphaned would write beside the next.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the kernel was told
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Logs:
+    """The folder ``watch/logs``; where it lies in a bucket, a file grows on this machine and is put there after."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="rewarm-watch-")
+
+    def file(self, name: str) -> Path:
+        """A log to write to; in a bucket it begins with what is there."""
+        if self._scratch is None:
+            return self.folder.path / name
+        file = Path(self._scratch.name) / name
+        if not file.exists() and self.folder.exists(name):
+            file.write_bytes(self.folder.read(name))
+        return file
+
+    def keep(self, name: str) -> None:
+        """Have a log stay when this process ends."""
+        if self._scratch is not None:
+            self.folder.upload(Path(self._scratch.name) / name, name)

@@ -14,13 +14,11 @@ from pathlib import Path, PurePosixPath
 import pyarrow.fs as pafs
 import xxhash
 
-from pipeline.workspace import NAME_PATTERN
-from stages.errors import UsageError
-from stages.ingest import IngestSettings
-from stages.ingest.files.inputs import COMPRESSIONS, FORMATS, recognise
-from stages.ingest.files.links import is_odd, leads_out
-from stages.ingest.files.listing import children, walk
-from stages.ingest.files.locations import Location, locate
+from rewarm.pipeline.lineage.workspace import NAME_PATTERN
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.ingest import IngestSettings
+from rewarm.stages.ingest.listing import children, is_odd, leads_out, walk
+from rewarm.stages.ingest.locations import COMPRESSIONS, FORMATS, Location, locate, recognise
 
 NAME_CHARS, HASH_CHARS = 64, 8
 HIDDEN = (".", "_")

@@ -16,13 +16,13 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
-from pipeline.escaping import message
-from pipeline.lease import hold, look
-from pipeline.objects import Objects
-from stages.disk import create_private, keep_private, sync
-from stages.errors import UsageError
-from stages.patience import patiently
-from stages.storage import Folder
+from rewarm.pipeline.escaping import message
+from rewarm.pipeline.lineage.lease import hold, look
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.local_files import create_private, keep_private, sync
+from rewarm.stages.core.object_store import Objects
+from rewarm.stages.core.patience import patiently
+from rewarm.stages.core.storage import Folder
 
 FOLDER = "watch"  # of the workspace
 JOURNAL = "journal.jsonl"

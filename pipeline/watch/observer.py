@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from stages.disk import create_private, keep_private
+from rewarm.stages.core.local_files import create_private, keep_private
 
 PAUSE = 60.0  # seconds between two starts: a cluster that is not there yet is asked again
 
@@ -34,7 +34,7 @@ class Observer:
         with open(self.log, "wb", opener=create_private) as stream:
             keep_private(self.log)
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.watch.reporting", str(os.getpid()), self.workspace],
+                [sys.executable, "-m", "rewarm.pipeline.monitoring.workspace", str(os.getpid()), self.workspace],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

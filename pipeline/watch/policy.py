@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 
 import xxhash
 
-from pipeline.failure import Failure
-from pipeline.watch.book import (
+from rewarm.pipeline.failure import Failure
+from rewarm.pipeline.watch.journal import Draft, read_stamp
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.state import (
     CHANGED,
     COMPLETE,
     DAMAGED,
@@ -18,9 +20,7 @@ from pipeline.watch.book import (
     Arrival,
     Book,
 )
-from pipeline.watch.journal import Draft, read_stamp
-from pipeline.watch.settings import WatchSettings
-from stages.errors import (
+from rewarm.stages.core.errors import (
     BusyError,
     DamagedError,
     FullError,

@@ -1,30 +1,83 @@
-"""The loop: look at the inbox, answer the schedule, take in one arrival at a time, tell people. See ``Watch.step``."""
+"""The loop: look at the inbox, answer the schedule, take in one arrival at a time, tell people. See ``Watch.step``.
+
+A running watch's memory: events are written down first, then acted on, then told.
+"""
 
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.config import Recipe
-from pipeline.lineage import Lineage
-from pipeline.watch import observe
-from pipeline.watch.advance import Advance, advance
-from pipeline.watch.book import BROKEN, CHANGED, COST, HELD, Arrival
-from pipeline.watch.child import Child, Ended
-from pipeline.watch.inbox import look, place_of
-from pipeline.watch.journal import FOLDER, Draft, read_stamp, stamp
-from pipeline.watch.logs import Logs
-from pipeline.watch.observer import Observer
-from pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, begun_by, choose, held
-from pipeline.watch.records import Records, now
-from pipeline.watch.schedule import CLOCK, answer, last_tick, next_tick, zone_of
-from pipeline.watch.settings import WatchSettings
-from pipeline.watch.spending import Spending
-from pipeline.workspace import Workspace
-from stages.errors import FullError, UnreachableError
-from stages.patience import CONTACT_S, limited
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.watch import observe
+from rewarm.pipeline.watch.advance import Advance, advance
+from rewarm.pipeline.watch.child import Child, Ended, Logs
+from rewarm.pipeline.watch.cron import CLOCK, answer, last_tick, next_tick, zone_of
+from rewarm.pipeline.watch.inbox import look, place_of
+from rewarm.pipeline.watch.journal import FOLDER, Draft, Event, Journal, read_stamp, stamp
+from rewarm.pipeline.watch.notify import NOTABLE, Command, Notifier, Target, Webhook, make_notice, told
+from rewarm.pipeline.watch.observer import Observer
+from rewarm.pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, begun_by, choose, held
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.spending import Spending
+from rewarm.pipeline.watch.state import BROKEN, CHANGED, COST, HELD, Arrival, Book
+from rewarm.stages.core.errors import FullError, UnreachableError
+from rewarm.stages.core.patience import CONTACT_S, limited
+from rewarm.stages.core.storage import Folder
+
+
+class Records:
+    """The journal, the book that it adds up to, and those who are told."""
+
+    def __init__(self, folder: Folder, settings: WatchSettings, say: Callable[[str], None]) -> None:
+        self.journal, self.book = Journal(folder), Book()
+        self._workspace, self._inbox, self._say = str(folder.at("..")), settings.inbox, say
+        events = self.journal.read()
+        targets: list[Target] = [
+            *map(Webhook, settings.webhooks),
+            *([Command(settings.command)] if settings.command else []),
+        ]
+        self.notifier = Notifier.of(folder, targets, events[-1].seq if events else 0)
+        self._take_in(events)
+
+    def write(self, drafts: Iterable[Draft]) -> None:
+        """Write events down, then act on them."""
+        for draft in list(drafts):
+            self.journal.append(draft, now())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take in what the journal has that is new, also by other processes."""
+        for event in self._take_in(self.journal.read()):
+            self._say(told(event, self.book.arrivals.get(event.path)))
+
+    def _take_in(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            self.book.turn([event])
+            if event.kind in NOTABLE:
+                arrival = self.book.arrivals.get(event.path)
+                self.notifier.add(make_notice(event, arrival, self._workspace, self._inbox))
+        return events
+
+    def trouble(self, because: str) -> None:
+        """Say once why nothing can be taken in at all, and once that it is over."""
+        if because != self.book.trouble:
+            self.write([Draft("trouble" if because else "recovered", details={"because": because})])
+
+    def deliver(self) -> None:
+        """Tell what can be told now."""
+        for draft in self.notifier.deliver(now()):
+            self.write([draft])
+
+
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)
+
 
 SLICE = 0.5  # seconds between two glances at the journal and at signals while nothing is to do
 LAST_TELLING = 20.0  # seconds for targets that do not answer, before a process with --once ends

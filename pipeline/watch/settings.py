@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.watch.schedule import check_cron, zone_of
-from stages.settings import Settings
+from rewarm.pipeline.watch.cron import check_cron, zone_of
+from rewarm.stages.core.settings import Settings
 
 
 class WatchSettings(Settings):

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pipeline.planner.cost import HOUR, price
-from pipeline.planner.settings import CostSettings
-from pipeline.watch.book import Arrival
-from pipeline.watch.journal import Draft, stamp
-from stages.errors import StageError
-from stages.storage import Folder
+from rewarm.pipeline.plan.cost import HOUR, price
+from rewarm.pipeline.recipe.settings import CostSettings
+from rewarm.pipeline.watch.journal import Draft, stamp
+from rewarm.pipeline.watch.state import Arrival
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.storage import Folder
 
 RUNNING = "running.json"
 INTERVAL = 20.0  # seconds between two records of a running attempt; a kill loses no more

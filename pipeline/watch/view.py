@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from pipeline.watch.book import HELD, Arrival, Book
-from pipeline.watch.words import prediction
+from rewarm.pipeline.watch.notify import prediction
+from rewarm.pipeline.watch.state import HELD, Arrival, Book
 
 
 def as_json(book: Book, watched: bool) -> dict[str, Any]:

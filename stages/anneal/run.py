@@ -2,21 +2,83 @@
 
 The branch starts at the trunk's end, with its optimizer state, and reads a mixture of its own (see ``mixture.py``)
 while the learning rate goes down. The trunk stays as it is: the next update goes on from there, at η_const.
+
+A release without a branch: the mean of the trunk's weights along its tail (2507.17634; 2505.12082).
+
+At a constant learning rate the trunk circles around what a decay would settle into, and the mean of where it has been
+comes near it. Which states enter is decided by the settings alone: training keeps a snapshot at those steps, whatever
+the interval of its checkpoints.
+
+The learning rate of the branch, on the trunk's axis of tokens.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from stages import train
-from stages.anneal.average import average
-from stages.anneal.mixture import BEST, best_sources, reading
-from stages.anneal.schedule import anneal_from
-from stages.anneal.settings import AnnealSettings
-from stages.digests import below, compare, refuse_damage, table_of
-from stages.progress import Progress
-from stages.storage import Folder
-from stages.tokens import TokenSet
+from rewarm.stages import train
+from rewarm.stages.anneal.branch_data import BEST, best_sources, reading
+from rewarm.stages.anneal.settings import AnnealSettings
+from rewarm.stages.core.digests import below, compare, refuse_damage, table_of
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.train import Phase, Schedule
+
+
+def anneal_from(trunk: Schedule, position: int, tokens: int, minimum: float, settings: AnnealSettings) -> Schedule:
+    """From the trunk's rate η at ``position`` down to η_end over ``tokens`` tokens, with x going from 0 to 1.
+
+    η_end is ``minimum`` (η_min), or what ``settings.final_ratio`` makes of η. The shapes: ``exponential``
+    ``η · (η_end / η)^x`` (Ibrahim et al. 2024, section 7.2, phase 4); ``linear`` ``η_end + (η − η_end) · (1 − x)``;
+    ``1-sqrt`` ``η_end + (η − η_end) · (1 − √x)`` (Hägele et al. 2024, section 3, there down to 0). Raises
+    ``ValueError`` for ``average``, which has no learning rate.
+    """
+    if settings.shape == "average":
+        raise ValueError("anneal.shape average trains nothing, so there is no schedule of it")
+    initial = trunk.rate(position)
+    final = settings.final_rate(initial, minimum)
+    return Schedule("anneal", (Phase("anneal", settings.shape, position, position + tokens, initial, final),))
+
+
+if TYPE_CHECKING:
+    import torch
+
+
+def snapshot_steps(settings: AnnealSettings, schedule: train.Schedule, steps: int) -> tuple[int, ...]:
+    """Steps after which a trunk of ``steps`` steps must leave its weights; none unless an average is made of them.
+
+    ``average_last`` of them (or as many as there are) evenly over the last ``share``, the trunk's end the last one.
+    """
+    if settings.shape != "average" or schedule.decayed:
+        return ()
+    length = settings.steps(steps)
+    count = min(settings.average_last, length)
+    return tuple(steps - back * length // count for back in reversed(range(count)))
+
+
+def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
+    """Write ``out/model``, the mean of the trunk's snapshots, summed in fp64 in their order; returns its digest.
+
+    Raises ``StageError`` where a snapshot is missing or damaged, or the last one is not the trunk's end.
+    """
+    from rewarm.stages.train.weights import read_snapshot, write_model
+
+    total: dict[str, torch.Tensor] = {}
+    found = ""
+    for step in trunk.snapshots:
+        weights, found = read_snapshot(trunk.out, step)
+        for name, weight in weights.items():
+            total[name] = total[name].add_(weight) if name in total else weight.double()
+    if found != trained.digest:
+        raise StageError(
+            f"{trunk.out}: the last snapshot has weights of digest {found}, the trunk of {trained.digest}; "
+            "they are not of one run"
+        )
+    mean = {name: (summed / len(trunk.snapshots)).float() for name, summed in total.items()}
+    return write_model(trunk.start.local(), mean, out, dtype, trunk.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -142,7 +204,7 @@ def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype
     if dtype == "float32":
         copy_model(trunk.out, out)
         return trained.digest
-    from stages.train.weights import load_model, model_weights, write_model
+    from rewarm.stages.train.weights import load_model, model_weights, write_model
 
     model = (trunk.out / "model").local()
     return write_model(model, dict(model_weights(load_model(model))), out, dtype, trunk.tokenizer)

@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from stages.distill.settings import DistillSettings
-from stages.split import Hashes, contains
+from rewarm.stages.data.split import Hashes, contains
+from rewarm.stages.distill.settings import DistillSettings
 
 LARGEST = 700.0  # nats whose exponential a double holds
 REPLACEMENT = "\ufffd"  # what a decoder puts where bytes are no UTF-8

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from stages.errors import UsageError
-from stages.order import order_key, permute
-from stages.storage import Folder
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.order import order_key, permute
 
 RUN = 16  # neighbouring documents are taken together: a random one each would read a whole row group each
 CHARACTERS_PER_TOKEN = 32  # more than any token holds on average

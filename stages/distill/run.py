@@ -21,7 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from stages.distill.filters import (
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, shard_writer
+from rewarm.stages.data.model_folder import longest_sequence
+from rewarm.stages.data.split import DROP, TRAIN, VALIDATE, content_digest, read_index, split_documents, write_index
+from rewarm.stages.distill.filters import (
     DUPLICATE,
     KEEP,
     KNOWN,
@@ -34,15 +40,9 @@ from stages.distill.filters import (
     Reason,
     decide,
 )
-from stages.distill.pool import Writing, read_drafts, shard_name, written_in_order
-from stages.distill.prompts import Prompts
-from stages.distill.settings import DistillSettings
-from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, shard_writer
-from stages.errors import StageError, UsageError
-from stages.model_folder import longest_sequence
-from stages.progress import Progress
-from stages.split import DROP, TRAIN, VALIDATE, content_digest, read_index, split_documents, write_index
-from stages.storage import Folder
+from rewarm.stages.distill.prompts import Prompts
+from rewarm.stages.distill.settings import DistillSettings
+from rewarm.stages.distill.writer import Writing, read_drafts, shard_name, written_in_order
 
 VERSION = 2  # of what distill makes of the same model and settings: part of a step's fingerprint
 NAME = "distilled"  # of the dataset, and of the source of its documents

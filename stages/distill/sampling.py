@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 import xxhash
 
-from stages.distill.settings import DistillSettings
-from stages.errors import StageError, UsageError
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.distill.settings import DistillSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from stages.tokenizer_folder import Definition
+    from rewarm.stages.data.tokenizer import Definition
 
 RESOLUTION = 2.0**40  # of a probability when drawing
 

@@ -1,8 +1,7 @@
 """What an update learned and what it lost: the loss on every dataset so far, and lm-eval on the release."""
 
-from stages.evaluate.named import check_tasks
-from stages.evaluate.run import EvaluateOutcome, EvaluationSet, run
-from stages.evaluate.settings import EvaluateSettings
-from stages.evaluate.texts import task_texts
+from rewarm.stages.evaluate.named_tasks import check_tasks, task_texts
+from rewarm.stages.evaluate.run import EvaluateOutcome, EvaluationSet, run
+from rewarm.stages.evaluate.settings import EvaluateSettings
 
 __all__ = ["EvaluateOutcome", "EvaluateSettings", "EvaluationSet", "check_tasks", "run", "task_texts"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.losses import join_pieces
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.inference.losses import join_pieces
 
 if TYPE_CHECKING:
-    from stages.tokens import TokenStream
+    from rewarm.stages.data.tokens import TokenStream
 
 LOSS_SCHEMA = pa.schema(
     [

@@ -4,19 +4,19 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 
-from stages.errors import StageError
-from stages.evaluate.losses import Totals, read_totals, write_losses
-from stages.evaluate.pool import Conditions, Evaluator, TaskPiece, worker_environment
-from stages.evaluate.settings import EvaluateSettings
-from stages.evaluate.task_sets import averages, chosen, expand
-from stages.evaluate.tasks import make_tasks
-from stages.losses import plan_pieces
-from stages.pool import LossPiece, Reading, work_through
-from stages.progress import Progress
-from stages.shards import map_shards
-from stages.storage import Folder
-from stages.tokenizer_folder import load_definition
-from stages.tokens import TokenStream
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.ray_data import map_shards
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, TaskPiece, worker_environment
+from rewarm.stages.evaluate.losses import Totals, read_totals, write_losses
+from rewarm.stages.evaluate.own_tasks import make_tasks
+from rewarm.stages.evaluate.settings import EvaluateSettings
+from rewarm.stages.evaluate.task_sets import averages, chosen, expand
+from rewarm.stages.inference.actors import LossPiece, Reading, work_through
+from rewarm.stages.inference.losses import plan_pieces
 
 RELEASE = "release"  # the model that lm-eval runs on
 READ_ME = "README.md"  # beside the generated tasks

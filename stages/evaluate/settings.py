@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from stages.settings import PLACEMENT, Settings
+from rewarm.stages.core.settings import PLACEMENT, Settings
 
 
 class EvaluateSettings(Settings):

@@ -1,10 +1,10 @@
 """Ingest: files of any format become document shards: filtered, without duplicates, with a validation split."""
 
-from stages.ingest.decontaminate import Guards, write_guard
-from stages.ingest.files.inputs import InputFile
-from stages.ingest.files.sources import digest_inputs, find_inputs
-from stages.ingest.run import ACCOUNT, GUARD, VERSION, IngestOutcome, run
-from stages.ingest.settings import IngestSettings
+from rewarm.stages.ingest.decontaminate import Guards, write_guard
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.run import ACCOUNT, GUARD, VERSION, IngestOutcome, run
+from rewarm.stages.ingest.settings import IngestSettings
+from rewarm.stages.ingest.sources import digest_inputs, find_inputs
 
 __all__ = [
     "ACCOUNT",

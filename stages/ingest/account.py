@@ -10,9 +10,9 @@ from typing import Any, NotRequired, Protocol, Self, runtime_checkable
 
 from typing_extensions import TypedDict
 
-from stages.ingest.clean.urls import host_of
-from stages.ingest.records import Document, Refusal
-from stages.shapes import OPEN
+from rewarm.stages.core.shapes import OPEN
+from rewarm.stages.ingest.filters.urls import host_of
+from rewarm.stages.ingest.records import Document, Refusal
 
 READ = "read"
 DOMAINS_A_SHARD = 1000  # of a shard's hosts, the most frequent ones are kept, so that an account stays small

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from stages.ingest.account import READ, StepAccount
-from stages.ingest.dedup.fates import REASONS
-from stages.ingest.dedup.index import read_fates
-from stages.ingest.read.payload import WebReason
-from stages.ingest.records import EXCERPT
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest.account import READ, StepAccount
+from rewarm.stages.ingest.dedup.decide import REASONS
+from rewarm.stages.ingest.dedup.index import read_fates
+from rewarm.stages.ingest.readers.payload import WebReason
+from rewarm.stages.ingest.records import EXCERPT
 
 NAMED = 0.1  # share of a step's documents or bytes above which it is reported
 SHOWN = 100  # characters of a sample in a sentence

@@ -16,21 +16,23 @@ import numpy as np
 import orjson
 import xxhash
 
-from stages.documents import read_shards as read_documents
-from stages.errors import StageError, UsageError
-from stages.ingest.account import DOMAINS_SHOWN, READ, Account, StepAccount
-from stages.ingest.decontaminate import write_guard, write_holders
-from stages.ingest.decontaminate.counts import RunCounts
-from stages.ingest.dedup.decide import Decision, decide
-from stages.ingest.dedup.fates import ORDER, REASONS, Fate
-from stages.ingest.dedup.index import index_documents
-from stages.ingest.files.inputs import InputFile
-from stages.ingest.files.pieces import Shard, make_shards
-from stages.ingest.overlaps import Guarded, Kind, Rule, find_overlaps, make_rule
-from stages.ingest.reading import read_shard, steps_of
-from stages.ingest.removals import Removal, describe, find_removals, find_sample
-from stages.ingest.settings import IngestSettings
-from stages.ingest.settling import (
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.ray_data import map_shards
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import read_shards as read_documents
+from rewarm.stages.data.split import SplitSize
+from rewarm.stages.ingest.account import DOMAINS_SHOWN, READ, Account, StepAccount
+from rewarm.stages.ingest.decontaminate import write_guard, write_holders
+from rewarm.stages.ingest.decontaminate.counts import RunCounts
+from rewarm.stages.ingest.decontaminate.overlaps import Guarded, Kind, Rule, find_overlaps, make_rule
+from rewarm.stages.ingest.dedup.decide import ORDER, REASONS, Decision, Fate, decide
+from rewarm.stages.ingest.dedup.index import index_documents
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.passes import read_shard, steps_of
+from rewarm.stages.ingest.removals import Removal, describe, find_removals, find_sample
+from rewarm.stages.ingest.settings import IngestSettings
+from rewarm.stages.ingest.settle import (
     CONTAMINATED,
     Decontamination,
     renamed_ids,
@@ -38,10 +40,7 @@ from stages.ingest.settling import (
     settle_validation,
     settled_digest,
 )
-from stages.progress import Progress
-from stages.shards import map_shards
-from stages.split import SplitSize
-from stages.storage import Folder
+from rewarm.stages.ingest.shards import Shard, make_shards
 
 VERSION = 5  # of what ingest makes of the same files and settings: part of a step's fingerprint
 STAGING = ".staging"

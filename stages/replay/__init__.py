@@ -3,12 +3,11 @@
 The ledger reads off a mixture which documents it trains, when and how often: nothing of that is stored.
 """
 
-from stages.replay.domains import Domains, read_domains
-from stages.replay.ledger import Found, Reads, Wanted, document_reads, find_reads, source_reads
-from stages.replay.lineage import Carried, locate, sequences_of, tokens_of
-from stages.replay.run import MIXTURE, ReplayOutcome, check, run, token_sets
-from stages.replay.settings import ReplaySettings
-from stages.replay.weights import Earlier
+from rewarm.stages.replay.lineage import Carried, locate, sequences_of, tokens_of
+from rewarm.stages.replay.reads import Found, Reads, Wanted, document_reads, find_reads, source_reads
+from rewarm.stages.replay.run import MIXTURE, ReplayOutcome, check, run, token_sets
+from rewarm.stages.replay.settings import ReplaySettings
+from rewarm.stages.replay.shares import Domains, Earlier, read_domains
 
 __all__ = [
     "MIXTURE",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from stages.order import Order, Position
+from rewarm.stages.data.order import Order, Position
 
 Runs = tuple[tuple[int, int], ...]
 """What was read of an order since its beginning: the length of the sequences (tokens), and how many, in turn."""

@@ -7,13 +7,13 @@ would find it in the sums.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stages.mixture import Mixture
-from stages.replay.lineage import Carried, tokens_of
-from stages.replay.settings import ReplaySettings
-from stages.replay.weights import Division
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.replay.lineage import Carried, tokens_of
+from rewarm.stages.replay.settings import ReplaySettings
+from rewarm.stages.replay.shares import Division
 
 if TYPE_CHECKING:
-    from stages.replay.run import ReplayOutcome
+    from rewarm.stages.replay.run import ReplayOutcome
 
 NAMED = 5  # most names in one remark
 SMALL = 0.001  # part of an arrival that may stay untrained without a remark; the record has the number either way

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from stages.errors import UsageError
-from stages.mixture import ORDER_VERSION, Mixture, Source, steps_for
-from stages.order import Order
-from stages.progress import Progress
-from stages.replay.lineage import Carried, allot, locate, tokens_of, total_of
-from stages.replay.remarks import remarks
-from stages.replay.settings import ReplaySettings, exact_share
-from stages.replay.weights import Earlier, Part, check_names, divide
-from stages.storage import Folder
-from stages.tokens import TokenSet, write_selection
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import ORDER_VERSION, Mixture, Source, steps_for
+from rewarm.stages.data.order import Order
+from rewarm.stages.data.tokens import TokenSet, write_selection
+from rewarm.stages.replay.lineage import Carried, allot, locate, tokens_of, total_of
+from rewarm.stages.replay.remarks import remarks
+from rewarm.stages.replay.settings import ReplaySettings, exact_share
+from rewarm.stages.replay.shares import Earlier, Part, check_names, divide
 
 MIXTURE = "mixture.json"
 SELECTIONS = "selections.json"  # where the selection of each source that has one is, relative to the mixture
@@ -37,7 +37,7 @@ class ReplayOutcome:
     epochs: float  # passes over the arrival
     by_dataset: dict[str, dict[str, Any]]  # key of a source → dataset, sequences, tokens, due, share, order, from, to
     arrivals: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → tokens, sequences, trained, untrained
-    version: int = 1  # of the order: ``stages.mixture``
+    version: int = 1  # of the order: ``stages.data.mixture``
     notes: list[str] = field(default_factory=list)  # what a reader of the settings would not expect
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.mixture import MAX_DENOMINATOR
-from stages.settings import Settings
+from rewarm.stages.core.settings import Settings
+from rewarm.stages.data.mixture import MAX_DENOMINATOR
 
 Relative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

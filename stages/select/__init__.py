@@ -1,6 +1,6 @@
 """Select: which of an arrival's documents are trained on, chosen at random or by quality."""
 
-from stages.select.run import SELECTED, Judge, ScoreOutcome, SelectOutcome, run, score
-from stages.select.settings import SelectSettings
+from rewarm.stages.select.run import SELECTED, Judge, ScoreOutcome, SelectOutcome, run, score
+from rewarm.stages.select.settings import SelectSettings
 
 __all__ = ["SELECTED", "Judge", "ScoreOutcome", "SelectOutcome", "SelectSettings", "run", "score"]

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from stages.errors import StageError, UsageError
-from stages.progress import Progress
-from stages.select.settings import SelectSettings
-from stages.shards import map_shards
-from stages.storage import Folder
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.ray_data import map_shards
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.select.settings import SelectSettings
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

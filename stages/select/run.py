@@ -1,4 +1,9 @@
-"""Select: score every training document of an arrival once, then choose by the scores as often as that is needed."""
+"""Select: score every training document of an arrival once, then choose by the scores as often as that is needed.
+
+Choose documents by their scores: best first, until the wanted share of tokens is filled.
+
+The mean loss of every document under a model: its perplexity is the exponential of it, and ranks the same.
+"""
 
 from dataclasses import dataclass
 
@@ -8,17 +13,89 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from stages.errors import StageError
-from stages.pool import Reading
-from stages.progress import Progress
-from stages.select.choose import SCORE_SCHEMA, choose, ranked
-from stages.select.classifier import classify
-from stages.select.perplexity import perplexities
-from stages.select.settings import SelectSettings
-from stages.storage import Folder
-from stages.tokens import write_selection
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenStream, write_selection
+from rewarm.stages.inference.actors import OFFLINE, QUIET, LossPiece, LossWorker, Reading, work_through
+from rewarm.stages.inference.losses import PIECE_TOKENS, join_pieces, plan_pieces
+from rewarm.stages.select.classifier import classify
+from rewarm.stages.select.settings import SelectSettings
 
-SELECTED = "selected"  # the view (``stages.mixture.Source.view``) of a dataset whose documents were chosen
+
+def perplexities(
+    tokens: Folder,
+    model: Folder,
+    out: Folder,
+    reading: Reading,
+    num_actors: int,
+    progress: Progress,
+    piece_tokens: int = PIECE_TOKENS,
+) -> np.ndarray:
+    """Mean nats per token (float64) of each document of a token folder, end-of-text included.
+
+    Runs of documents go to a pool of Ray actors; each leaves its sums in ``out/pieces``, and what is there already is
+    not done again.
+    """
+    stream, pieces = TokenStream(tokens), out / "pieces"
+    runs = plan_pieces(stream.document_spans()[0], piece_tokens)
+    names = [f"{number:06d}.npz" for number in range(len(runs))]
+    finished = set(pieces.files(".npz"))
+    left = [
+        LossPiece(model, tokens, documents, pieces, name)
+        for documents, name in zip(runs, names, strict=True)
+        if name not in finished
+    ]
+    if left:
+        work_through(
+            LossWorker,
+            reading,
+            left,
+            label="perplexity",
+            num_actors=num_actors,
+            gpus=reading.gpus,
+            progress=progress,
+            environment=QUIET | OFFLINE,
+        )
+    nats, counts = join_pieces(pieces, names, stream.num_documents)
+    means: np.ndarray = nats / counts
+    return means
+
+
+SCORE_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("num_tokens", pa.int64(), nullable=False),  # end-of-text included
+    ]
+)
+
+# Which end of the scores is the good one: mean nats a token, log-odds of the reference's kind, a hash in [0, 1).
+BEST_FIRST = {"perplexity": "ascending", "classifier": "descending", "random": "ascending"}
+
+
+def ranked(table: pa.Table, by: str) -> np.ndarray:
+    """Rows (int64) of a table of ``SCORE_SCHEMA``, best first; of equal scores the lower ``doc_id`` first."""
+    order = pc.sort_indices(table, sort_keys=[("score", BEST_FIRST[by]), ("doc_id", "ascending")])
+    return np.asarray(order.to_numpy(), dtype=np.int64)
+
+
+def choose(sizes: np.ndarray, share: float, trim: float) -> slice:
+    """Which of the ranked documents, of so many tokens each (int64, best first), are taken.
+
+    The first ones that fill ``trim`` of the tokens are passed over; then documents are taken until they fill ``share``
+    of the tokens, the one that fills it included, and at least one. Fewer where they run out.
+    """
+    total = int(sizes.sum())
+    before = np.cumsum(sizes) - sizes  # tokens of those ranked better
+    first = int(np.searchsorted(before, round(trim * total)))
+    if first == len(sizes):
+        return slice(first, first)
+    wanted = max(1, round(share * total))
+    return slice(first, int(np.searchsorted(before, before[first] + wanted)))
+
+
+SELECTED = "selected"  # the view (``stages.data.mixture.Source.view``) of a dataset whose documents were chosen
 SCORES = "scores.parquet"
 RANKING = "ranking.parquet"  # beside a selection: the scores, and which documents they chose
 
@@ -112,8 +189,8 @@ class SelectOutcome:
 def run(scores: Folder, out: Folder, settings: SelectSettings, share: float, progress: Progress) -> SelectOutcome:
     """Choose ``share`` of the tokens by the scores that ``score`` left in ``scores``.
 
-    Leaves in ``out`` the selection (``stages.tokens``) and ``ranking.parquet``: ``doc_id``, ``score``, ``num_tokens``,
-    ``chosen``, a row a document, in the order of the shards.
+    Leaves in ``out`` the selection (``stages.data.tokens``) and ``ranking.parquet``: ``doc_id``, ``score``,
+    ``num_tokens``, ``chosen``, a row a document, in the order of the shards.
 
     Raises:
         StageError: after ``trim`` no document is left.

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import PLACEMENT, Settings
+from rewarm.stages.core.settings import PLACEMENT, Settings
 
 CHOOSING = ("share", "epochs", "trim")  # what is done with the scores; everything else decides the scores
 

@@ -1,12 +1,11 @@
 """Text to tokens: the lineage's tokenizer, and the Arrow token shards of every dataset."""
 
-from stages.tokenize.export import ExportOutcome, export_megatron
-from stages.tokenize.importing import import_tokenizer, source_digest
-from stages.tokenize.run import TokenizeOutcome, run
-from stages.tokenize.settings import TokenizerSettings, TokenizeSettings
-from stages.tokenize.training import train_tokenizer
-from stages.tokenize.verify import TokenMismatch, VerifyOutcome, verify
-from stages.tokenizer_folder import tokenizer_digest
+from rewarm.stages.data.tokenizer import tokenizer_digest
+from rewarm.stages.tokenize.export import ExportOutcome, export_megatron
+from rewarm.stages.tokenize.make_tokenizer import import_tokenizer, source_digest, train_tokenizer
+from rewarm.stages.tokenize.run import TokenizeOutcome, run
+from rewarm.stages.tokenize.settings import TokenizerSettings, TokenizeSettings
+from rewarm.stages.tokenize.verify import TokenMismatch, VerifyOutcome, verify
 
 __all__ = [
     "ExportOutcome",

@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from stages.errors import UsageError
-from stages.storage import Folder
-from stages.tokenizer_folder import Definition, load_definition
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import Definition, load_definition
 
 CASES = (
     *("", " ", "  ", "\n", "\t", "\r\n", "\x00", "a", "a ", " a", "\ufeffBOM", "\u00a0\u2003\u3000x"),

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stages.errors import UsageError
-from stages.progress import Progress
-from stages.storage import Folder
-from stages.token_files import megatron_files, write_megatron
-from stages.tokenize.files import SPLITS
-from stages.tokens import TokenFormat
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.token_files import megatron_files, write_megatron
+from rewarm.stages.data.tokens import TokenFormat
+from rewarm.stages.tokenize.files import SPLITS
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.errors import StageError, UsageError
-from stages.storage import Folder
-from stages.tokenizer_folder import Definition
-from stages.tokens import TokenFormat
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import Definition
+from rewarm.stages.data.tokens import TokenFormat
 
 COLUMNS = ["doc_id", "text", "num_bytes"]
 SPLITS = {"train": "documents", "validation": "validation"}  # token folder: document folder

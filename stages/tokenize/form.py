@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.errors import UsageError
-from stages.storage import Folder
-from stages.tokenizer_folder import DOCUMENT_FORM, DocumentForm, read_form
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import DOCUMENT_FORM, DocumentForm, read_form
 
 TURN_ENDS = re.compile(
     r"im_end|end_of_turn|endofturn|turn_end|end_turn|eot_id|eom_id|<\|eo[tm]\|>|<\|end\|>|<turn\|>|role_end|"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stages.settings import PLACEMENT, Settings
+from rewarm.stages.core.settings import PLACEMENT, Settings
 
 NUM_BYTES = 256  # the alphabet of a byte-level tokenizer
 

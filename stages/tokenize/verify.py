@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.documents import document_id
-from stages.errors import UsageError
-from stages.progress import Progress
-from stages.shards import map_shards
-from stages.storage import Folder
-from stages.tokenize.backends import Encoder, encoder_of, special_cases
-from stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of, token_batches
-from stages.tokenize.importing import same_ids
-from stages.tokenizer_folder import load_definition
-from stages.tokens import TokenFormat
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.ray_data import map_shards
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokens import TokenFormat
+from rewarm.stages.tokenize.backends import Encoder, encoder_of, special_cases
+from rewarm.stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of, token_batches
+from rewarm.stages.tokenize.make_tokenizer import same_ids
 
 SHOWN = 20  # mismatches that are reported one by one
 SEED = 0x7E51  # of the sample

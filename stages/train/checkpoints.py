@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 import xxhash
 
-from stages.digests import Damage, Table, compare, digest_files, files_in, parse_table
-from stages.errors import DamagedError
-from stages.storage import Folder
-from stages.train.job import Job, Log
+from rewarm.stages.core.digests import Damage, Table, compare, digest_files, files_in, parse_table
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.job import Job, Log
 
 PROGRESS = "progress.json"
 SEAL = "seal"  # in progress.json: the digest of all else in it

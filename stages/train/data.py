@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stages.causal import collate
-from stages.errors import StageError
-from stages.mixture import Mixture
-from stages.storage import Folder
-from stages.tokens import TokenSet, TokenStream, Window
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet, TokenStream, Window
+from rewarm.stages.inference.losses import collate
 
 
 @dataclass(frozen=True)

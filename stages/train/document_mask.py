@@ -1,8 +1,9 @@
 """The document mask, measured: whether a model keeps packed documents apart, and whether rewarm trains its whole loss.
 
-``stages/causal.py`` gives a model position ids that restart at every document. Models of softmax attention read the
-packing off them; state-space models, recurrent ones and some older attention do not, and a document's loss then depends
-on its neighbours. Nothing in a configuration says which kind a model is, so a small one of its kind is tried.
+``stages/inference/losses.py`` gives a model position ids that restart at every document. Models of softmax attention
+read the packing off them; state-space models, recurrent ones and some older attention do not, and a document's loss
+then depends on its neighbours. Nothing in a configuration says which kind a model is, so a small one of its kind is
+tried.
 """
 
 import copy
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.errors import UsageError
-from stages.model_folder import POSITIONS
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.data.model_folder import POSITIONS
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +87,7 @@ def leak(model: "PreTrainedModel") -> float:
     """Nats by which a token's loss moves at most when the document before it has other tokens, or is longer."""
     import torch
 
-    from stages.causal import collate, token_losses
+    from rewarm.stages.inference.losses import collate, token_losses
 
     device = next(model.parameters()).device
     draw = np.random.default_rng(0)
@@ -104,7 +105,7 @@ def leak(model: "PreTrainedModel") -> float:
 
 def pack(documents: list[np.ndarray]) -> Any:
     """A window of documents, each opened by token 0, the last one cut at the window's end."""
-    from stages.tokens import Window
+    from rewarm.stages.data.tokens import Window
 
     tokens = np.concatenate([[0, *document] for document in documents] + [[0]])
     return Window(tokens[:-1], tokens[1:], tokens[:-1] == 0)
@@ -147,7 +148,7 @@ def trained_loss(model: "PreTrainedModel") -> float:
     """What ``Engine.step`` minimises, on the same text."""
     import torch
 
-    from stages.causal import losses_of, predict
+    from rewarm.stages.inference.losses import losses_of, predict
 
     ids = _text(model)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from stages.digests import RESTORE
-from stages.errors import StageError
-from stages.train.data import MicroBatch
-from stages.train.inputs import refuse_together
-from stages.train.settings import TrainSettings
-from stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
+from rewarm.stages.core.digests import RESTORE
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.train.data import MicroBatch
+from rewarm.stages.train.inputs import refuse_together
+from rewarm.stages.train.settings import TrainSettings
+from rewarm.stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
 
 if TYPE_CHECKING:
     import transformers
@@ -164,7 +164,7 @@ class Engine:
         first term alone. A mixture of experts whose own loss has one adds its routers' load-balancing loss, the mean
         over the micro batches.
         """
-        from stages.causal import losses_of, predict
+        from rewarm.stages.inference.losses import losses_of, predict
 
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
@@ -190,7 +190,7 @@ class Engine:
         Hence the division by the step's replayed share and not by the replayed sequences of this micro batch, of which
         there may be none.
         """
-        from stages.causal import divergences, token_logits
+        from rewarm.stages.inference.losses import divergences, token_logits
 
         if not batch.replayed:
             return logits.new_zeros(())

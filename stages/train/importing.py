@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from stages.errors import StageError, UsageError
-from stages.model_folder import (
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.model_folder import (
     CONFIG,
     INDEX,
     companions,
@@ -20,9 +21,8 @@ from stages.model_folder import (
     stored_dtype,
     weight_files,
 )
-from stages.storage import Folder
-from stages.tokenizer_folder import TOKENIZER
-from stages.train.document_mask import WINDOW, refuse_leak
+from rewarm.stages.data.tokenizer import TOKENIZER
+from rewarm.stages.train.document_mask import WINDOW, refuse_leak
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,7 @@ def import_model(
     ``UsageError``, with nothing written, where the folder does not hold a whole model of finite weights, or, with
     ``document_mask``, one whose packed documents see each other.
     """
-    from stages.train.weights import digest, load_model, model_weights, save_model, write_folder
+    from rewarm.stages.train.weights import digest, load_model, model_weights, save_model, write_folder
 
     check_importable(source)
     if tokenizer is None:

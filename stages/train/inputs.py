@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch.distributed as dist
 
-from stages.digests import RESTORE, Damage, FileDigest, Table, compare, compare_here
-from stages.disk import remove
-from stages.errors import DamagedError
-from stages.mixture import Mixture
-from stages.storage import Folder
-from stages.tokens import TokenSet, read_selection
-from stages.train.job import Job
+from rewarm.stages.core.digests import RESTORE, Damage, FileDigest, Table, compare, compare_here
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.local_files import remove
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet, read_selection
+from rewarm.stages.train.job import Job
 
 if TYPE_CHECKING:
-    from stages.train.engine import Place
+    from rewarm.stages.train.engine import Place
 
 CHUNK = 1 << 18  # places of the mixture looked at together
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.digests import Table
-from stages.mixture import Mixture
-from stages.storage import Folder
-from stages.tokens import TokenSet
-from stages.train.schedule import Schedule
-from stages.train.settings import TrainSettings
+from rewarm.stages.core.digests import Table
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.train.schedule import Schedule
+from rewarm.stages.train.settings import TrainSettings
 
 CURVE = "curve.json"  # beside a trained model: losses and learning rates, step by step, and the final losses
 SNAPSHOTS = "snapshots"  # beside it: whole weights after some steps

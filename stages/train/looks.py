@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stages.train.settings import TrainSettings
+from rewarm.stages.train.settings import TrainSettings
 
 WINDOW_PART = 4  # the window of the final looks is at most a quarter of a run
 

@@ -16,21 +16,21 @@ import torch
 import torch.distributed as dist
 import xxhash
 
-from stages import operators
-from stages.digests import RESTORE
-from stages.errors import DamagedError
-from stages.storage import Folder
-from stages.train.checkpoints import Saved, damages, digest_own, merged, names_of, read_progress, write_progress
-from stages.train.data import Batches, ValidationSet
-from stages.train.inputs import check_inputs
-from stages.train.job import CURVE, Job, Log
-from stages.train.looks import final_losses, looks_at
-from stages.train.not_finite import WORDS, NotFinite, NotFiniteError, is_finite, stop_at
-from stages.train.reporting import TrainingReport, training_report
-from stages.train.settings import TrainSettings
+from rewarm.stages.core import operators
+from rewarm.stages.core.digests import RESTORE
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.checkpoints import Saved, damages, digest_own, merged, names_of, read_progress, write_progress
+from rewarm.stages.train.data import Batches, ValidationSet
+from rewarm.stages.train.inputs import check_inputs
+from rewarm.stages.train.job import CURVE, Job, Log
+from rewarm.stages.train.looks import final_losses, looks_at
+from rewarm.stages.train.metrics import TrainingReport, training_report
+from rewarm.stages.train.not_finite import WORDS, NotFinite, NotFiniteError, is_finite, stop_at
+from rewarm.stages.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from stages.train.engine import Engine, Place
+    from rewarm.stages.train.engine import Engine, Place
 
 FLUSH_STEPS = 10  # losses wait on the device for so many steps before the ranks exchange them
 SETTLING_STEPS = 3  # first steps of an attempt, not counted in the throughput
@@ -57,7 +57,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 def train(job: Job, place: "Place", scratch: Path, tracker: Any) -> dict[str, Any]:
     """The steps of a job. Raises, on all ranks alike, ``DamagedError`` and ``NotFiniteError``."""
-    from stages.train.engine import Engine
+    from rewarm.stages.train.engine import Engine
 
     show = shown_by(tracker, place)
     start = time.perf_counter()
@@ -111,7 +111,7 @@ def take_place(settings: TrainSettings) -> "Place":
     import ray.train
     import ray.train.torch
 
-    from stages.train.engine import Place
+    from rewarm.stages.train.engine import Place
 
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
@@ -231,7 +231,7 @@ def counted() -> str | None:
 @torch.no_grad()
 def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> float:
     """Mean loss in nats per token over a validation set's sequences; every rank runs its part, all get the mean."""
-    from stages.causal import collate, token_losses
+    from rewarm.stages.inference.losses import collate, token_losses
 
     place = engine.place
     windows = look.part(place.rank, place.world_size)
@@ -377,7 +377,7 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
 
 def snapshot(job: Job, engine: "Engine", step: int, recorder: Recorder) -> None:
     """Keep the whole weights after a step. A collective; it comes before the step's checkpoint, so none is skipped."""
-    from stages.train.snapshots import write_snapshot
+    from rewarm.stages.train.weights import write_snapshot
 
     with recorder.pause():
         weights = engine.gather()
@@ -390,7 +390,7 @@ def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
     weights = engine.gather()
     if engine.place.rank != 0:
         return {}
-    from stages.train.weights import write_model
+    from rewarm.stages.train.weights import write_model
 
     log = recorder.log
     found = write_model(job.start.local(), weights, job.out, job.dtype, job.tokenizer)

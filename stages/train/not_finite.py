@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.errors import DamagedError
-from stages.storage import Folder
-from stages.train.checkpoints import names_of, read_progress
-from stages.train.job import Job
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.checkpoints import names_of, read_progress
+from rewarm.stages.train.job import Job
 
 if TYPE_CHECKING:
-    from stages.train.engine import Place
+    from rewarm.stages.train.engine import Place
 
 WORDS = {"loss": "the loss", "grad_norm": "the norm of the gradient"}
 

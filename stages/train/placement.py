@@ -6,9 +6,9 @@ count.
 
 import os
 
-from stages.errors import UsageError
-from stages.room import Node, Room, cpus_beside_gpu, cpus_each, find_room, fits, gpu_workers
-from stages.train.settings import TrainSettings
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.resources import Node, Room, cpus_beside_gpu, cpus_each, find_room, fits, gpu_workers
+from rewarm.stages.train.settings import TrainSettings
 
 
 def placed(settings: TrainSettings) -> tuple[TrainSettings, dict[str, float], bool]:

@@ -7,11 +7,11 @@ has to end is a run that fails again and again in the same place: a new checkpoi
 from collections.abc import Callable
 from typing import Any
 
-from stages.awaiting import amount, no_room
-from stages.errors import StageError, origin
-from stages.progress import Progress
-from stages.train.checkpoints import saved_step
-from stages.train.job import Job
+from rewarm.stages.core.awaiting import amount, no_room
+from rewarm.stages.core.errors import StageError, origin
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.train.checkpoints import saved_step
+from rewarm.stages.train.job import Job
 
 
 def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], tracker: Any, progress: Progress) -> Any:

@@ -3,11 +3,21 @@
 A schedule is a series of phases on one axis: tokens trained on the trunk since the lineage began. What an update
 trains, and where it starts, thus decides the learning rate; the number of workers, restarts and the batch do not.
 ``schedule_kinds`` makes the phases of an update.
+
+The kinds of learning-rate schedules: their settings, and the phases that each makes of an update.
+
+``schedule_for`` is a pure function of the settings, of where the update stands in the lineage and of the schedule that
+the trunk has followed so far. The base is never a re-warming: it begins at 0 and warms up to η_max, whatever is set for
+updates. An update's warmup begins at 0, too, as in the papers' code.
 """
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from rewarm.stages.core.settings import Settings
 
 Shape = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "1-sqrt"]
 
@@ -78,3 +88,173 @@ class Schedule:
 def inverse_sqrt(x: float, alpha: float) -> float:
     """h(x) = 1/√(1 + αx) − 1, with h(0) = 0 (Ibrahim et al. 2024, section 7.2)."""
     return 1 / math.sqrt(1 + alpha * x) - 1
+
+
+CARRIED_ON = ("infinite", "warmup-stable-decay")  # kinds that are laid out once, and that later updates continue
+DECAYING = ("cosine", "linear", "autoregressive")  # kinds that end low in every update: nothing is left to anneal
+
+Span = tuple[float, float, float]
+"""Tokens of the lineage at which an update starts, at which its warmup ends, and at which it ends."""
+
+
+class ScheduleSettings(Settings):
+    """The learning rate of an update, and of the lineage it belongs to."""
+
+    kind: Literal["infinite", "warmup-stable-decay", "cosine", "linear", "autoregressive", "constant", "auto"] = (
+        "infinite"
+    )
+    """``infinite``: warm up and cool down once in the lineage, then stay constant; a release is annealed on a branch.
+    ``warmup-stable-decay``: the same without a cooldown, constant at η_max (Hägele et al. 2024, 2405.18392).
+    ``cosine``: re-warm and re-decay in every update. ``linear``: the same, straight down to 0 (Bergsma et al. 2025,
+    2502.15938). ``autoregressive``: the same with each update's peak read off one cosine over all updates so far
+    (TiC-LM, 2504.02107). ``constant``: stay at ``level`` (baselines of the paper). ``auto``: as the plan says."""
+    peak: float = Field(default=3e-4, gt=0)
+    """η_max, the learning rate at the end of the base's warmup."""
+    peak_multiplier: float = Field(default=1.0, gt=0)
+    """Factor on η_max wherever an update re-warms (0.5, 1 and 2 in Ibrahim et al. 2024, section 6.1.2); not in the
+    base. The end of a decay goes with it (0.1 of the multiplied peak in the paper), and so does η_const where the
+    schedule begins in an update. η_min, at which anneals end, does not."""
+    minimum_ratio: float = Field(default=0.1, gt=0, le=1)
+    """η_min as a part of η_max (0.1 in the paper)."""
+    final_ratio: float | None = Field(default=None, ge=0, le=1)
+    """End of a decay as a part of the learning rate at its start (under ``autoregressive``, of η_max); null: 0 for
+    ``linear``, else ``minimum_ratio``."""
+    rewarm: bool = True
+    """False, with ``cosine`` and ``linear``: an update does not re-warm, but decays on from the learning rate at which
+    the trunk ended; from η_min where that is 0 or not known (an imported model)."""
+    level: Literal["max", "min"] = "max"
+    """Where ``constant`` stays: ``max``: re-warm to η_max, no re-decay; ``min``: at η_min, no re-warming at all (both
+    baselines of Ibrahim et al. 2024, section 6.1.2)."""
+    constant_rate: float | None = Field(default=None, gt=0)
+    """η_const of the infinite schedule; null: the midpoint of η_max and η_min, as in the paper (1.65e-4)."""
+    warmup_share: float = Field(default=0.01, ge=0, lt=1)
+    """Warmup T_w as a share of the update's tokens (1 % in the paper; 0 to 2 % made no lasting difference)."""
+    cooldown: Literal["cosine", "inverse-sqrt"] = "cosine"
+    """Shape of the infinite schedule's way from η_max to η_const."""
+    cooldown_share: float = Field(default=0.6, gt=0, le=1)
+    """End of the cooldown as a share of the first dataset's tokens (about 60 % in the paper), warmup included."""
+    alpha: float = Field(default=10.0, gt=0)
+    """α of the inverse square root cooldown, h(x) = 1/√(1 + αx) − 1."""
+    restart: bool = False
+    """Begin the schedule anew in this update, instead of going on where the lineage stands: ``infinite`` and
+    ``warmup-stable-decay`` warm up again, ``autoregressive`` begins a new series, and with ``rewarm`` false the update
+    starts at η_min."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ScheduleSettings":
+        if self.kind == "infinite" and self.cooldown_share <= self.warmup_share:
+            raise ValueError(f"cooldown_share {self.cooldown_share} must lie after warmup_share {self.warmup_share}")
+        if not self.minimum <= self.constant <= self.peak:
+            raise ValueError(
+                f"constant_rate {self.constant} must lie between η_min {self.minimum} and η_max {self.peak}"
+            )
+        if not self.rewarm and self.kind not in ("cosine", "linear"):
+            raise ValueError(
+                f"rewarm false decays on from the trunk's learning rate, which kind {self.kind} does not: take cosine "
+                "or linear (or constant with level min)"
+            )
+        return self
+
+    @property
+    def minimum(self) -> float:
+        """η_min."""
+        return self.peak * self.minimum_ratio
+
+    @property
+    def constant(self) -> float:
+        """η_const."""
+        return self.constant_rate if self.constant_rate is not None else (self.peak + self.minimum) / 2
+
+    @property
+    def decay_ratio(self) -> float:
+        """End of a decay as a part of its start."""
+        if self.final_ratio is not None:
+            return self.final_ratio
+        return 0.0 if self.kind == "linear" else self.minimum_ratio
+
+
+def carried_settings(kind: str) -> tuple[str, ...]:
+    """The settings that lay out a schedule of ``CARRIED_ON``: later updates continue it whatever they say."""
+    common = ("peak", "peak_multiplier", "minimum_ratio", "warmup_share")
+    return (*common, "constant_rate", "cooldown", "cooldown_share", "alpha") if kind == "infinite" else common
+
+
+def schedule_for(
+    settings: ScheduleSettings, position: int, tokens: int, before: Schedule | None, imported: bool = False
+) -> Schedule:
+    """The schedule of an update that trains ``tokens`` tokens from ``position`` on.
+
+    ``before`` is the schedule that the trunk followed last, None where the lineage has trained nothing: then this is
+    the base, or (``imported``) the first update of a model that was trained elsewhere.
+    """
+    assert settings.kind != "auto", "the plan resolves it before an update begins"
+    begins = before is None and not imported
+    if begins:
+        settings = settings.model_copy(update={"peak_multiplier": 1.0, "rewarm": True})
+    carried = before if before is not None and before.kind == settings.kind and not settings.restart else None
+    if carried is not None and settings.kind in CARRIED_ON:
+        return carried
+    span = (float(position), position + settings.warmup_share * tokens, float(position + tokens))
+    if settings.kind in CARRIED_ON:
+        return once(settings, span)
+    if settings.kind == "constant":
+        return constant(settings, span, begins)
+    if settings.kind == "autoregressive":
+        series = span[0] if carried is None or carried.began is None else carried.began
+        return autoregressive(settings, span, None if begins else series)
+    if settings.rewarm:
+        return Schedule(settings.kind, decaying(settings, span, settings.peak * settings.peak_multiplier))
+    ended = before.rate(position) if before is not None and not settings.restart else 0.0
+    return Schedule(settings.kind, (decay(settings, span[0], span[2], ended or settings.minimum),))
+
+
+def decay(settings: ScheduleSettings, start: float, end: float, initial: float, final: float | None = None) -> Phase:
+    """Down from ``initial``, in the kind's shape, to ``final`` (by default the part of ``initial`` that is set)."""
+    shape: Shape = "linear" if settings.kind == "linear" else "cosine"
+    return Phase("decay", shape, start, end, initial, initial * settings.decay_ratio if final is None else final)
+
+
+def decaying(settings: ScheduleSettings, span: Span, peak: float, final: float | None = None) -> tuple[Phase, Phase]:
+    """Warm up to ``peak``, and decay until the end (Ibrahim et al. 2024, section 4.1)."""
+    start, warm, end = span
+    return Phase("warmup", "linear", start, warm, 0.0, peak), decay(settings, warm, end, peak, final)
+
+
+def once(settings: ScheduleSettings, span: Span) -> Schedule:
+    """Warm up (and cool down), then stay constant for good: a schedule that later updates go on with (section 7.2)."""
+    start, warm, end = span
+    peak = settings.peak * settings.peak_multiplier
+    warmup = Phase("warmup", "linear", start, warm, 0.0, peak)
+    if settings.kind == "warmup-stable-decay":
+        return Schedule(settings.kind, (warmup, Phase("constant", "constant", warm, end, peak, peak)))
+    cold, rate = start + settings.cooldown_share * (end - start), settings.constant * settings.peak_multiplier
+    cooldown = Phase("cooldown", settings.cooldown, warm, cold, peak, rate, settings.alpha)
+    return Schedule(settings.kind, (warmup, cooldown, Phase("constant", "constant", cold, max(end, cold), rate, rate)))
+
+
+def constant(settings: ScheduleSettings, span: Span, begins: bool) -> Schedule:
+    """Constant at η_max after a warmup, or at η_min without one; random weights (``begins``) are always warmed up."""
+    start, warm, end = span
+    if settings.level == "max":
+        name, rate = "constant", settings.peak * settings.peak_multiplier
+    else:
+        name, rate = "minimum", settings.minimum
+    if settings.level == "min" and not begins:
+        return Schedule(settings.kind, (Phase(name, "constant", start, end, rate, rate),))
+    warmup = Phase("warmup", "linear", start, warm, 0.0, rate)
+    return Schedule(settings.kind, (warmup, Phase(name, "constant", warm, end, rate, rate)))
+
+
+def autoregressive(settings: ScheduleSettings, span: Span, began: float | None) -> Schedule:
+    """Re-warm and re-decay; the peak is where one cosine from ``began`` to the update's end stands at its start.
+
+    The rule of TiC-LM (2504.02107, its training code): with P tokens in the series before this update and T in it,
+    ``η_end + (η_max − η_end)/2 · (1 + cos(π·P/(P + T)))``. There, warmups count neither in P nor in T, which leaves
+    P/(P + T) as it is where every update has the same warmup share. The base is not a member of the series.
+    """
+    start, _, end = span
+    peak = settings.peak * settings.peak_multiplier
+    final = peak * settings.decay_ratio
+    if began is not None:
+        peak = decay(settings, began, end, peak).rate(start)
+    return Schedule(settings.kind, decaying(settings, span, peak, final), began)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stages.settings import PLACEMENT, Settings
+from rewarm.stages.core.settings import PLACEMENT, Settings
 
 
 class TrainSettings(Settings):

@@ -12,7 +12,7 @@ import pytest
 from ingest_stores import amazon, boto
 from small_lineage import Lineage, command, kill_when, rewarm
 
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
 
 pytestmark = pytest.mark.faults
 TOLD = ("weights", "losses", "bits_per_byte", "forgetting", "gap", "lm_eval", "tokens", "replay", "gate")

@@ -16,9 +16,9 @@ import sys
 
 import ray
 
-from stages.ingest import IngestSettings, find_inputs, run
-from stages.progress import Silent
-from stages.storage import Folder
+from rewarm.stages.ingest import IngestSettings, find_inputs, run
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
 
 source, out, workers = sys.argv[1:]
 ray.init(address="local", num_cpus=int(workers), include_dashboard=False, log_to_driver=False)

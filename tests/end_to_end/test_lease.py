@@ -11,8 +11,8 @@ import psutil
 import pytest
 from small_lineage import Lineage, command, rewarm, started_by, wait_gone
 
-from pipeline.lease import look
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lease import look
+from rewarm.stages.core.storage import Folder
 
 TTL = 5.0  # seconds; a pause of a busy machine is shorter
 

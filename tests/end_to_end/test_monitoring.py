@@ -14,8 +14,8 @@ from monitoring_queries import asked, metrics_in, panel_queries, rules
 from prometheus import Cluster, Prometheus, prometheus, ray_with_metrics, wait_for
 from small_lineage import Lineage, command
 
-from pipeline.monitoring.files import content
-from stages.metrics import METRICS
+from rewarm.pipeline.monitoring.files import content
+from rewarm.stages.core.metrics import METRICS
 
 pytestmark = [
     pytest.mark.faults,

@@ -7,19 +7,26 @@ import pytest
 from small_lineage import Lineage as Small
 from small_lineage import docstrings, stdlib
 
-from pipeline import base as bases
-from pipeline.arrival import look
-from pipeline.config import apply_settings
-from pipeline.gathering import run_ingest, run_replay, run_select, run_tokenize, run_tokenizer, update_budget
-from pipeline.learning import run_start, trunk_job
-from pipeline.lineage import Lineage
-from pipeline.making import Making
-from pipeline.selecting import run_choose
-from pipeline.terminal import Terminal
-from pipeline.update import begin
-from pipeline.workspace import Workspace
-from stages.errors import UsageError
-from stages.tokens import read_selection
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import apply_settings
+from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.update import inputs as bases
+from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.data_steps import (
+    run_choose,
+    run_ingest,
+    run_replay,
+    run_select,
+    run_tokenize,
+    run_tokenizer,
+    update_budget,
+)
+from rewarm.pipeline.update.inputs import look
+from rewarm.pipeline.update.model_steps import run_start, trunk_job
+from rewarm.pipeline.update.update import begin
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.data.tokens import read_selection
 
 pytestmark = pytest.mark.faults
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from small_lineage import Lineage, command, kill_when, rewarm
 
-from stages.ingest.run import STAGING
+from rewarm.stages.ingest.run import STAGING
 
 SHARE, STEPS, TOKENS = 0.25, 39, 39 * 8 * 64
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import main
-from pipeline.workspace import Workspace
+from rewarm.pipeline.cli import main
+from rewarm.pipeline.lineage.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]
 

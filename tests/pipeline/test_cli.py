@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import doctor
-from pipeline.base import create
-from pipeline.cli import app
-from pipeline.config import load_recipe
-from pipeline.workspace import Workspace
+from rewarm.pipeline import doctor
+from rewarm.pipeline.cli import app
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.update.inputs import create
 
 Command = Callable[..., tuple[int, str, str]]
 

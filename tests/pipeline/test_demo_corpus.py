@@ -8,7 +8,7 @@ import orjson
 import pytest
 import zstandard
 
-from pipeline.demo_corpus import (
+from rewarm.pipeline.demo_text import (
     CORPORA,
     LEARNING,
     SCIENCE,
@@ -21,8 +21,8 @@ from pipeline.demo_corpus import (
     source_files,
     write_corpora,
 )
-from stages.errors import UsageError
-from stages.progress import Silent
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
 
 SOURCE = '''"""Module words."""
 # a comment
@@ -48,7 +48,7 @@ def rows(data: bytes) -> list[dict[str, str]]:
 
 
 def test_docstrings_are_named_and_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.demo_corpus.MIN_DOCSTRING", 1)
+    monkeypatch.setattr("rewarm.pipeline.demo_text.MIN_DOCSTRING", 1)
     found = dict(docstrings(ast.parse(SOURCE)))
     assert found == {
         "": "Module words.",
@@ -59,7 +59,7 @@ def test_docstrings_are_named_and_cleaned(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_code_keeps_neither_docstrings_nor_comments_and_is_still_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.demo_corpus.MIN_MODULE", 1)
+    monkeypatch.setattr("rewarm.pipeline.demo_text.MIN_MODULE", 1)
     ((_, text),) = bare_code(ast.parse(SOURCE))
     assert "words" not in text
     assert "#" not in text
@@ -98,7 +98,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it() -> None:
 
 def test_the_three_corpora_at_a_tenth_of_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smaller = tuple(replace(corpus, num_bytes=corpus.num_bytes // 10) for corpus in CORPORA)
-    monkeypatch.setattr("pipeline.demo_corpus.CORPORA", smaller)
+    monkeypatch.setattr("rewarm.pipeline.demo_text.CORPORA", smaller)
     paths = write_corpora(tmp_path, Silent())
     assert {name: path.name for name, path in paths.items()} == {
         name: f"{name}.jsonl.zst" for name in ("sci-docs", "ml-docs", "code")

@@ -19,7 +19,7 @@ import yaml
 from fake_cluster import AWS
 from typer.main import get_command
 
-from pipeline.cli import app
+from rewarm.pipeline.cli import app
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "pipeline" / "deploy"
@@ -228,7 +228,8 @@ def test_the_image_is_made_of_files_that_are_there_and_sent() -> None:
     users = [step.split()[1] for step in steps if step.startswith("USER")]
     assert users[-1] == "rewarm"
     order = [
-        next(at for at, step in enumerate(steps) if text in step) for text in ("requirements.lock", "stages.operators")
+        next(at for at, step in enumerate(steps) if text in step)
+        for text in ("requirements.lock", "rewarm.stages.core.operators")
     ]
     assert order == sorted(order)
     assert not [step for step in steps if re.search(r"https?://", step)], "an index is the builder's choice"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import doctor
-from pipeline.doctor import Check
-from pipeline.terminal import SafeConsole
+from rewarm.pipeline import doctor
+from rewarm.pipeline.doctor import Check
+from rewarm.pipeline.terminal import SafeConsole
 
 HERE = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 

@@ -15,10 +15,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.escaping import entry, message, visible
-from pipeline.runs.journal import Journal
-from pipeline.terminal import SafeConsole
-from stages.storage import Folder
+from rewarm.pipeline.escaping import entry, message, visible
+from rewarm.pipeline.progress.log import Journal
+from rewarm.pipeline.terminal import SafeConsole
+from rewarm.stages.core.storage import Folder
 
 Command = Callable[..., tuple[int, str, str]]
 SOURCE = Path(__file__).parents[2]
@@ -90,8 +90,8 @@ def test_nothing_else_writes_to_the_terminal() -> None:
         ("pipeline/terminal.py", "typer.echo"),  # the place
         ("pipeline/watch/actions.py", "sys.stdout.write"),  # `say`, with `entry`
         ("pipeline/watch/child.py", "sys.stdout.write"),  # a child's output, with `visible`
-        ("stages/ingest/clean/guarded.py", "sys.stdout.write"),  # a pipe to its parent
-        ("stages/operators.py", "print"),  # a compiler's error, of a command of its own
+        ("stages/ingest/html/guarded.py", "sys.stdout.write"),  # a pipe to its parent
+        ("stages/core/operators.py", "print"),  # a compiler's error, of a command of its own
     }
     found = set()
     for file in [*(SOURCE / "pipeline").rglob("*.py"), *(SOURCE / "stages").rglob("*.py")]:
@@ -127,9 +127,9 @@ def test_nothing_else_writes_to_the_terminal() -> None:
 def test_errors_show_no_controls_and_no_secrets(rewarm: Command, tmp_path: Path, words: list[str]) -> None:
     from watch_world import with_base
 
-    from pipeline.base import create
-    from pipeline.config import load_recipe
-    from pipeline.workspace import Workspace
+    from rewarm.pipeline.lineage.workspace import Workspace
+    from rewarm.pipeline.recipe.recipe import load_recipe
+    from rewarm.pipeline.update.inputs import create
 
     made = Workspace(str(tmp_path / "lm"))
     create(made, load_recipe("tiny"))
@@ -148,7 +148,7 @@ def test_errors_show_no_controls_and_no_secrets(rewarm: Command, tmp_path: Path,
 def test_a_process_s_command_line_shows_no_secrets(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib\n"
-        "from pipeline.cli.concealed import conceal\n"
+        "from rewarm.pipeline.cli.concealed import conceal\n"
         "conceal()\n"
         "import psutil, json\n"
         "print(json.dumps([sys.argv[1:], psutil.Process().cmdline(), pathlib.Path('/proc/self/environ').read_text()]))"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipeline import failure
-from pipeline.failure import KINDS, Failure, code_lines, failure_of, read
-from stages.errors import (
+from rewarm.pipeline import failure
+from rewarm.pipeline.failure import KINDS, Failure, code_lines, failure_of, read
+from rewarm.stages.core.errors import (
     BusyError,
     DamagedError,
     RewarmError,

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lease import hold, look
-from pipeline.runs.journal import Journal as RunLog
-from pipeline.watch.child import Child
-from pipeline.watch.journal import Draft, Journal
-from pipeline.watch.notify import Command, Notifier
-from pipeline.watch.records import now
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lease import hold, look
+from rewarm.pipeline.progress.log import Journal as RunLog
+from rewarm.pipeline.watch.child import Child
+from rewarm.pipeline.watch.journal import Draft, Journal
+from rewarm.pipeline.watch.notify import Command, Notifier
+from rewarm.pipeline.watch.run import now
+from rewarm.stages.core.storage import Folder
 
 SOURCE = Path(__file__).parents[2]
 PRIVATE = (".lease", "watch/journal.jsonl", "watch/notices.json", "watch/logs/news-1.log", "logs/0001-news.txt")
 HOLDS = """
 import sys
-from pipeline.lease import hold
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lease import hold
+from rewarm.stages.core.storage import Folder
 with hold(Folder(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import load_recipe, settings
-from pipeline.redaction import MASK, redact, redact_words
-from stages.errors import UsageError
+from rewarm.pipeline.recipe.recipe import load_recipe, settings
+from rewarm.pipeline.redaction import MASK, redact, redact_words
+from rewarm.stages.core.errors import UsageError
 
 HF = "hf_" + "Ab1" * 11 + "x"
 AWS = "AKIA" + "Q2W3E4R5T6Y7U2I3"

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import terminal as terminal_module
-from pipeline.runs.journal import Journal, Standing, logged_updates, read_log, read_standing
-from pipeline.runs.pace import Itinerary
-from pipeline.runs.running import Run
-from pipeline.terminal import Terminal
-from stages.errors import StageError
-from stages.storage import Folder
+from rewarm.pipeline import terminal as terminal_module
+from rewarm.pipeline.progress.log import Journal, Standing, logged_updates, read_log, read_standing
+from rewarm.pipeline.progress.pace import Itinerary
+from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.update.expected import Run
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.storage import Folder
 
 STAGES = ("ingest", "train")
 SHOWN = """
 import time
-from pipeline.runs.pace import Itinerary
-from pipeline.runs.running import Run
-from pipeline.terminal import Terminal
-from stages.storage import Folder
+from rewarm.pipeline.progress.pace import Itinerary
+from rewarm.pipeline.update.expected import Run
+from rewarm.pipeline.terminal import Terminal
+from rewarm.stages.core.storage import Folder
 with Terminal() as terminal:
     terminal.update("lm: news", Run(Folder({home!r}), "0001-news", lambda: Itinerary({stages!r}, {{"train": 90.0}})))
     terminal.stage("ingest", skipped=True)
@@ -197,16 +197,16 @@ def test_live_bars_show_the_stage_the_rate_and_the_time_left(tmp_path: Path) -> 
 
 
 def test_status_watches_a_run_until_ctrl_c(tmp_path: Path) -> None:
-    from pipeline.base import create
-    from pipeline.config import load_recipe
-    from pipeline.workspace import Workspace
+    from rewarm.pipeline.lineage.workspace import Workspace
+    from rewarm.pipeline.recipe.recipe import load_recipe
+    from rewarm.pipeline.update.inputs import create
 
     create(Workspace(str(tmp_path)), load_recipe("tiny"))
     standing = Standing(
         "0000-docs", "running", time.time(), time.time() - 90, "train", 6, 8, "train", "tokens", 5e5, 1e6
     )
     Journal(Folder(tmp_path), "0000-docs").stand(standing)
-    watch = [sys.executable, "-m", "pipeline", "status", str(tmp_path), "--watch"]
+    watch = [sys.executable, "-m", "rewarm.pipeline", "status", str(tmp_path), "--watch"]
     code, drawn = on_a_terminal(watch, interrupt_at="running for")
     assert code == 0, drawn
     assert "0000-docs: stage 6 of 8, train" in drawn

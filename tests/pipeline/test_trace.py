@@ -14,20 +14,19 @@ from edited_records import edit_record
 from records import record
 from replay_world import Document, write_dataset
 
-from pipeline import trace
-from pipeline.arrival import Arrival
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.lineage import Lineage
-from pipeline.making import earlier_datasets
-from pipeline.terminal import Terminal
-from pipeline.update import begin
-from pipeline.workspace import Workspace
-from stages import replay
-from stages.errors import UsageError
-from stages.mixture import Mixture
-from stages.progress import Silent
-from stages.tokens import TokenSet
+from rewarm.pipeline import trace
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.update.context import earlier_datasets
+from rewarm.pipeline.update.inputs import Arrival, create
+from rewarm.pipeline.update.update import begin
+from rewarm.stages import replay
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet
 
 SEQ_LEN, BATCH = 8, 4
 BASE: list[Document] = [("wiki", 30), ("books", 45), ("wiki", 7), (None, 90), ("wiki", 60), ("books", 25)] * 3

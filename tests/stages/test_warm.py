@@ -13,11 +13,11 @@ import psutil
 import pytest
 from small_lineage import alive, words
 
-import stages.warm
-from stages.warm.client import address
+import rewarm.stages.core.warm
+from rewarm.stages.core.warm.client import address
 
-CLIENT = Path(stages.warm.__file__).with_name("client.py")
-SERVE = "import sys; from pathlib import Path; from stages.warm.server import Server; Server(Path(sys.argv[1])).serve()"
+CLIENT = Path(rewarm.stages.core.warm.__file__).with_name("client.py")
+SERVE = "import sys; from pathlib import Path; from rewarm.stages.core.warm.server import Server; Server(Path(sys.argv[1])).serve()"  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -133,4 +133,4 @@ def test_rays_workers_are_forked_once_the_server_runs() -> None:
         ray.kill(worker)
         return words(psutil.Process(found))
 
-    wait_for(lambda: "stages.warm.server" in parent(), 60)
+    wait_for(lambda: "rewarm.stages.core.warm.server" in parent(), 60)

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from stages.ingest.decontaminate.sorting import NUMBER, mapped
-from stages.ingest.dedup.columns import blocks, write_columns
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest.decontaminate.sorted_numbers import NUMBER, mapped
+from rewarm.stages.ingest.dedup.columns import blocks, write_columns
 
 COUNT = np.dtype("<u4")
 COUNTS_SCHEMA = pa.schema(

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import xxhash
 
-from stages.ingest.words import LETTERS_A_WORD, bare_words, has_spelled, is_spelled, patterns
+from rewarm.stages.ingest.words import LETTERS_A_WORD, bare_words, has_spelled, is_spelled, patterns
 
 GRAMS_VERSION = 2  # rises whenever the same text may give other numbers
 BASE = 0x9E3779B97F4A7C15

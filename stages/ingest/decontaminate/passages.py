@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.ingest.decontaminate.grams import word_spans
-from stages.ingest.decontaminate.settings import DecontaminateSettings
+from rewarm.stages.ingest.decontaminate.grams import word_spans
+from rewarm.stages.ingest.settings import DecontaminateSettings
 
 BREAK = re.compile(r"\n|[。！？｡]|[.!?…।۔](?=\s)")
 SEAM = "\n\n"  # between two pieces that are kept

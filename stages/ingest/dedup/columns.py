@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.ipc
 
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
 
 BLOCK_ROWS = 2**16  # in every record batch but a file's last
 Column = npt.NDArray[Any]

@@ -10,10 +10,13 @@ of the rows in their order; partitions, workers and interruptions leave no trace
 
 The driver's memory grows with the duplicates found (some hundred bytes each) and with the largest shard (some 40 bytes
 a document), not with the rows of all.
+
+What becomes of a row, and why one is dropped: the values of the ``.fates`` files.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -22,16 +25,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.ingest.dedup.columns import read_columns, write_columns
-from stages.ingest.dedup.fates import ORDER, REASONS, Fate
-from stages.ingest.dedup.index import NearSegment, read_fates
-from stages.ingest.dedup.jobs import run_tasks
-from stages.ingest.dedup.partition import Rows, num_partitions
-from stages.ingest.dedup.search import EDGES, INSIDE, edges_file, find_edges
-from stages.ingest.dedup.settings import SIGNATURE_VERSION, DuplicateSettings
-from stages.ingest.dedup.staged import Staged, write_dropped
-from stages.progress import Progress
-from stages.split import (
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.split import (
+    DROP,
     TRAIN,
     VALIDATE,
     Hashes,
@@ -41,7 +38,36 @@ from stages.split import (
     training_bound,
     worth_of,
 )
-from stages.storage import Folder
+from rewarm.stages.ingest.dedup.columns import read_columns, write_columns
+from rewarm.stages.ingest.dedup.index import NearSegment, read_fates
+from rewarm.stages.ingest.dedup.partition import Rows, num_partitions, run_tasks
+from rewarm.stages.ingest.dedup.search import EDGES, INSIDE, edges_file, find_edges
+from rewarm.stages.ingest.dedup.staged import Staged, write_dropped
+from rewarm.stages.ingest.settings import SIGNATURE_VERSION, DuplicateSettings
+
+
+class Fate(IntEnum):
+    """A row's fate. A drop is counted under one reason: the first of these that holds, in the order of ``ORDER``."""
+
+    DROP = DROP  # for another reason than repetition
+    TRAIN = TRAIN
+    VALIDATE = VALIDATE
+    DUPLICATE = 3  # an earlier row of the arrival has the same text
+    NEAR = 4  # a kept earlier row of the arrival has nearly the same
+    EARLIER_EXACT = 5  # an earlier dataset has the same text
+    EARLIER_NEAR = 6  # an earlier dataset has nearly the same
+    OLDER_URL = 7  # the arrival has a later version of the address
+
+
+ORDER = (Fate.OLDER_URL, Fate.DUPLICATE, Fate.EARLIER_EXACT, Fate.EARLIER_NEAR, Fate.NEAR)
+REASONS = {  # as reports name them
+    Fate.OLDER_URL: "older version of the address",
+    Fate.DUPLICATE: "duplicate inside",
+    Fate.EARLIER_EXACT: "already in an earlier dataset",
+    Fate.EARLIER_NEAR: "near-duplicate of an earlier dataset",
+    Fate.NEAR: "near-duplicate inside",
+}
+
 
 REPEATS_SCHEMA = pa.schema(
     [
@@ -71,7 +97,7 @@ class Decision:
     validate: int
     drops: dict[str, int]  # by the reasons of ``fates.REASONS``; all are there, also with 0
     overlaps: tuple[Overlap, ...]  # with each earlier dataset, in their order
-    digest: str  # as ``stages.split.content_digest``
+    digest: str  # as ``stages.data.split.content_digest``
 
     @property
     def kept(self) -> int:

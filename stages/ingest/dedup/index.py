@@ -1,6 +1,6 @@
 """What a dataset leaves for the arrivals to come: the ids of its documents, and their keys and sketches.
 
-    doc_ids.arrow  16 bytes a document: sorted ids (stages.split)
+    doc_ids.arrow  16 bytes a document: sorted ids (stages.data.split)
     near.arrow     20 * 8 + 16 bytes a document: for each band a batch of sorted 64-bit entries, then the sketches.
                    An entry's low bits, as many as number the documents, are the document's place among the sketches
                    (its number among the kept rows, in input order); the bits above are those of its key
@@ -21,15 +21,14 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from stages.errors import StageError, UsageError
-from stages.ingest.dedup.columns import Column, blocks, open_columns, to_arrow, to_numpy
-from stages.ingest.dedup.jobs import run_tasks
-from stages.ingest.dedup.partition import Rows, in_range, num_partitions
-from stages.ingest.dedup.settings import COMPARABLE_VERSIONS, SIGNATURE_VERSION, DuplicateSettings
-from stages.ingest.dedup.staged import BAND, ID, SKETCH, SUFFIX, Staged
-from stages.progress import Progress
-from stages.split import TRAIN, VALIDATE, Hashes, write_index
-from stages.storage import Folder
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.split import TRAIN, VALIDATE, Hashes, write_index
+from rewarm.stages.ingest.dedup.columns import Column, blocks, open_columns, to_arrow, to_numpy
+from rewarm.stages.ingest.dedup.partition import Rows, in_range, num_partitions, run_tasks
+from rewarm.stages.ingest.dedup.staged import BAND, ID, SKETCH, SUFFIX, Staged
+from rewarm.stages.ingest.settings import COMPARABLE_VERSIONS, SIGNATURE_VERSION, DuplicateSettings
 
 NEAR_FILE = "near.arrow"
 NEAR_SCHEMA = pa.schema([pa.field("entries", pa.uint64(), nullable=False)])

@@ -3,15 +3,20 @@
 Rows come in input order and are sorted whenever as many are held as memory allows. Of a key that repeats, only the
 rows that later ones are compared with stay held (its first and last), so a key that a million rows share costs no more
 than one that two share. What a row is compared with does not depend on how often was sorted.
+
+Runs a search's tasks: as a Ray Data job, or one after the other where that takes less than starting one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.ingest.dedup.columns import Column
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.ray_data import map_shards
+from rewarm.stages.ingest.dedup.columns import Column
 
 ROW_BYTES = 128  # peak memory per row held: two keys, row and order, their sorted copies, and what they come from
 Rows = npt.NDArray[np.int64]
@@ -85,3 +90,23 @@ def joined(held: list[tuple[Rows, list[Column], npt.NDArray[np.bool_]]], by: int
     old = np.concatenate([part[2] for part in held])
     held.clear()
     return sort_rows(keys, rows, old, len(keys) if by is None else by)
+
+
+FEW_ROWS = 100_000  # of an arrival that is decided in the driver, in about the time that a job takes to start
+
+
+def run_tasks(
+    work: Callable[[dict[str, Any]], dict[str, Any]],
+    tasks: Sequence[dict[str, Any]],
+    rows: int,
+    progress: Progress,
+    label: str,
+) -> None:
+    """Do ``work`` for every task of an arrival of ``rows`` documents; each leaves its result in staging."""
+    if rows > FEW_ROWS:
+        map_shards(work, [{**task, "tasks": 1} for task in tasks], progress, label, "tasks")
+        return
+    progress.begin(label, len(tasks), "tasks")
+    for task in tasks:
+        work(task)
+        progress.advance()

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.ingest.dedup.columns import Column, ColumnSink
-from stages.ingest.dedup.index import NearSegment
-from stages.ingest.dedup.partition import Rows, Sorted, held_rows, in_range, sorted_runs
-from stages.ingest.dedup.settings import DuplicateSettings
-from stages.ingest.dedup.signatures import similar
-from stages.ingest.dedup.staged import BAND, ID, TIMESTAMP, URL, SketchReader, Staged
-from stages.split import contains, read_index
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.split import contains, read_index
+from rewarm.stages.ingest.dedup.columns import Column, ColumnSink
+from rewarm.stages.ingest.dedup.index import NearSegment
+from rewarm.stages.ingest.dedup.minhash import similar
+from rewarm.stages.ingest.dedup.partition import Rows, Sorted, held_rows, in_range, sorted_runs
+from rewarm.stages.ingest.dedup.staged import BAND, ID, TIMESTAMP, URL, SketchReader, Staged
+from rewarm.stages.ingest.settings import DuplicateSettings
 
 INSIDE = -1  # for an earlier dataset's number: the original is a row of the arrival
 UNKNOWN = -1  # for an original: the document of the same text

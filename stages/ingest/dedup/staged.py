@@ -2,6 +2,8 @@
 
 One file a shard beside the staging Parquet, rows in the shard's order. A task of the decision reads one column of all
 of them, from memory-mapped files where staging is a local folder.
+
+When two addresses are one: normalised by syntax alone (RFC 3986, section 6.2), then hashed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,12 +12,16 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Self
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
-from stages.ingest.dedup.columns import (
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.split import Hashes
+from rewarm.stages.ingest.dedup.columns import (
     BLOCK_ROWS,
     WIDE,
     Column,
@@ -26,11 +32,35 @@ from stages.ingest.dedup.columns import (
     to_numpy,
     write_columns,
 )
-from stages.ingest.dedup.settings import DuplicateSettings
-from stages.ingest.dedup.signatures import Signatures, signatures
-from stages.ingest.dedup.urls import url_hashes
-from stages.split import Hashes
-from stages.storage import Folder
+from rewarm.stages.ingest.dedup.minhash import Signatures, signatures
+from rewarm.stages.ingest.settings import DuplicateSettings
+
+PORTS = {"http": 80, "https": 443}
+
+
+def normalised(url: str) -> str:
+    """The address without its fragment, the scheme http or https, a default port, and a trailing slash of the path.
+
+    Scheme and host are lower-cased; the path's case and the query stay, for they may name another page. What is no
+    web address (a file's name, say) stays as it is.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        return url
+    if parts.scheme not in PORTS or not parts.hostname:
+        return url
+    host = parts.hostname if port in (None, PORTS[parts.scheme]) else f"{parts.hostname}:{port}"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{host}{parts.path.rstrip('/')}{query}"
+
+
+def url_hashes(urls: Sequence[str | None]) -> npt.NDArray[np.uint64]:
+    """xxh3-64 of the normalised addresses; 0 where there is none."""
+    hashes = (xxhash.xxh3_64_intdigest(normalised(url).encode()) or 1 if url else 0 for url in urls)
+    return np.fromiter(hashes, np.uint64, len(urls))
+
 
 SUFFIX = ".signatures"
 UNTIMED = np.iinfo(np.int64).min  # older than any time

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.gate.mean_change import compare_losses
-from pipeline.gate.settings import GateSettings
-from pipeline.gate.sizing import SPREAD, documents_needed
+from rewarm.pipeline.gate.mean_change import compare_losses
+from rewarm.pipeline.gate.sizing import SPREAD, documents_needed
+from rewarm.pipeline.recipe.settings import GateSettings
 
 
 @pytest.mark.parametrize("limit", [0.5, 0.2])

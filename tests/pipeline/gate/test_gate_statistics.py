@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.gate.mean_change import MeanChange, compare_losses, p_imagined, weigh
-from pipeline.gate.sites import group, site_of
-from pipeline.gate.statistics import (
+from rewarm.pipeline.gate.mean_change import MeanChange, compare_losses, p_imagined, weigh
+from rewarm.pipeline.gate.sites import group, site_of
+from rewarm.pipeline.gate.statistics import (
     AboveChance,
     AccuracyChange,
     above_chance,

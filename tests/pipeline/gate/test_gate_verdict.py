@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.config import apply_settings, differences, load_recipe
-from pipeline.gate.mean_change import compare_losses
-from pipeline.gate.settings import GateSettings
-from pipeline.gate.statistics import AboveChance, AccuracyChange
-from pipeline.gate.verdict import Comparison, Role, Verdict, decide
-from pipeline.gate.view import verdict_lines
-from stages.errors import UsageError
+from rewarm.pipeline.cli.releases import verdict_lines
+from rewarm.pipeline.gate.mean_change import compare_losses
+from rewarm.pipeline.gate.statistics import AboveChance, AccuracyChange
+from rewarm.pipeline.gate.verdict import Comparison, Role, Verdict, decide
+from rewarm.pipeline.recipe.recipe import apply_settings, differences, load_recipe
+from rewarm.pipeline.recipe.settings import GateSettings
+from rewarm.stages.core.errors import UsageError
 
 
 def loss(name: str, change: float, error: float | None, role: Role = "old", n: int = 200, best: str = "") -> Comparison:

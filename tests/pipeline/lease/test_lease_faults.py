@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lease import look
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lease import look
+from rewarm.stages.core.storage import Folder
 
 pytestmark = pytest.mark.faults
 TTL = 1.0
@@ -21,9 +21,9 @@ SECONDS = 40
 # Counts up in a file, by reading it and writing it: a write by anyone who does not hold the lease takes counts away.
 WRITER = """
 import random, sys, time
-from pipeline.lease import LeaseLostError
-from pipeline.workspace import Workspace
-from stages.errors import BusyError, UsageError
+from rewarm.pipeline.lineage.lease import LeaseLostError
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.stages.core.errors import BusyError, UsageError
 
 workspace = Workspace(sys.argv[1])
 while True:

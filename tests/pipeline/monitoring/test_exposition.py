@@ -6,13 +6,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from watch_world import update
 
-from pipeline.lineage import Lineage
-from pipeline.monitoring.exposition import OF_A_PROCESS, escaped, exposition
-from pipeline.watch.journal import Draft, Journal
-from pipeline.watch.records import now
-from pipeline.workspace import Workspace
-from stages.errors import StageError
-from stages.metrics import METRICS
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.monitoring.exposition import OF_A_PROCESS, escaped, exposition
+from rewarm.pipeline.watch.journal import Draft, Journal
+from rewarm.pipeline.watch.run import now
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.metrics import METRICS
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from monitoring_queries import asked, dashboard, metrics_in, panel_queries, panels, rules, variable_queries
 
-from pipeline.monitoring.files import NAMES, content, write_files
-from stages.errors import UsageError
-from stages.metrics import METRICS
+from rewarm.pipeline.monitoring.files import NAMES, content, write_files
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.metrics import METRICS
 
 EXPRESSIONS = [expression for _, expression in panel_queries()] + [rule["expr"] for rule in rules()]
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is missing")

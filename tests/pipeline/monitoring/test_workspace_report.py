@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.lineage import Lineage
-from pipeline.monitoring.arrivals import STATES
-from pipeline.monitoring.workspace import WorkspaceReport, observed
-from pipeline.watch.journal import Draft, Journal, only_watch
-from pipeline.workspace import Workspace
-from stages.errors import DamagedError, StageError
-from stages.metrics import METRICS, REFRESH
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.monitoring.arrivals import STATES
+from rewarm.pipeline.monitoring.workspace import WorkspaceReport, observed
+from rewarm.pipeline.watch.journal import Draft, Journal, only_watch
+from rewarm.stages.core.errors import DamagedError, StageError
+from rewarm.stages.core.metrics import METRICS, REFRESH
+from rewarm.stages.core.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

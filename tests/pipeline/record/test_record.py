@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from old_workspace import unpack
 from records import record, verdict
 
-from pipeline.attempts import attempt, counted, read_attempts
-from pipeline.gap import Gap
-from pipeline.lineage import Lineage
-from pipeline.record import (
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.status import status, unfinished
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.record import (
     FORMAT,
     UPDATE,
     Annealing,
@@ -35,12 +35,12 @@ from pipeline.record import (
     encode,
     part_of,
 )
-from pipeline.summary import status, unfinished
-from pipeline.workspace import Workspace
-from stages.errors import DamagedError
-from stages.replay import Carried
-from stages.storage import Folder
-from stages.train import Phase, TrainOutcome
+from rewarm.pipeline.record.attempts import attempt, counted, read_attempts
+from rewarm.pipeline.record.gap import Gap
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.replay import Carried
+from rewarm.stages.train import Phase, TrainOutcome
 
 # -- round trip ------------------------------------------------------------------------------------------------------
 
@@ -260,13 +260,13 @@ FIGURE = {  # the files that a new figure of training touches: its step, its par
 }
 SHOWN = """
 import json, sys
-from pipeline.lineage import Lineage
-from pipeline.record import Training, UpdateRecord, part_of
-from pipeline.report import pages
-from pipeline.report_record import report_record
-from pipeline.summary import status
-from pipeline.workspace import Workspace
-from stages.train import TrainOutcome
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.record import Training, UpdateRecord, part_of
+from rewarm.pipeline.report import pages
+from rewarm.pipeline.report.from_lineage import report_record
+from rewarm.pipeline.lineage.status import status
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.stages.train import TrainOutcome
 
 workspace = Workspace(sys.argv[1])
 train = part_of(Training, TrainOutcome(9, 900, 1e-3, "d", "", 4, 1.0, []))

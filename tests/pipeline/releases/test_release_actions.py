@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from release_world import files_of
 
-from pipeline.lineage import Lineage
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -7,11 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.gap import gaps
-from pipeline.gate.verdict import Check, Verdict
-from pipeline.planner.choices import Choice
-from pipeline.planner.shift import Shift
-from pipeline.record import (
+from rewarm.pipeline.gate.verdict import Check, Verdict
+from rewarm.pipeline.record import (
     Attempts,
     Cost,
     DatasetPart,
@@ -24,7 +21,8 @@ from pipeline.record import (
     Training,
     Weights,
 )
-from pipeline.report import (
+from rewarm.pipeline.record.gap import gaps
+from rewarm.pipeline.report import (
     CurvePoint,
     DatasetShown,
     PromotionRecord,
@@ -34,8 +32,10 @@ from pipeline.report import (
     ValidationPoint,
     WorkspaceRecord,
 )
-from stages.ingest import IngestOutcome
-from stages.tokenize import TokenizeOutcome
+from rewarm.pipeline.shift.choices import Choice
+from rewarm.pipeline.shift.shift import Shift
+from rewarm.stages.ingest import IngestOutcome
+from rewarm.stages.tokenize import TokenizeOutcome
 
 BATCH = 4096
 PEAK, CONSTANT, LOWEST = 2e-3, 1.1e-3, 2e-4

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import WorkspaceRecord
-from pipeline.report.curves import MAX_POINTS, branches, downsample, join, smooth, trunks
+from rewarm.pipeline.report import WorkspaceRecord
+from rewarm.pipeline.report.curves import MAX_POINTS, branches, downsample, join, smooth, trunks
 
 
 def test_a_branch_and_the_next_trunk_both_start_at_the_trunks_end(demo: WorkspaceRecord) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pipeline.report import formats
+from rewarm.pipeline.report import formats
 
 
 def plain(text: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import PromotionRecord, UpdateShown, WorkspaceRecord
-from pipeline.report.lineage_graph import assign_lanes, graph
+from rewarm.pipeline.report import PromotionRecord, UpdateShown, WorkspaceRecord
+from rewarm.pipeline.report.lineage_graph import assign_lanes, graph
 
 
 @pytest.mark.parametrize(

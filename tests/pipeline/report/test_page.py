@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import pytest
 from report_page import PHONE, Page, parsed, phone, probed
 
-from pipeline.planner.choices import Choice
-from pipeline.record import Laid
-from pipeline.report import INDEX, UpdateShown, WorkspaceRecord, file_name, is_page, pages
+from rewarm.pipeline.record import Laid
+from rewarm.pipeline.report import INDEX, UpdateShown, WorkspaceRecord, file_name, is_page, pages
+from rewarm.pipeline.shift.choices import Choice
 
 INDEX_PLOTS = {"training-loss", "validation-loss", "learning-rate", "token-account", "stage-times"}
 BASE_PLOTS = {"training-loss", "validation-loss", "learning-rate", "gradient-norm", "token-account"}

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.record import Replay, StepTaken, Tokens
-from pipeline.report import UpdateShown, WorkspaceRecord
-from pipeline.report.figures import stability_gap, stage_times, token_account, update_figures, workspace_figures
-from pipeline.report.tables import matrix, notices, outcome, scores, since_arrival, totals
+from rewarm.pipeline.record import Replay, StepTaken, Tokens
+from rewarm.pipeline.report import UpdateShown, WorkspaceRecord
+from rewarm.pipeline.report.figures import stability_gap, stage_times, token_account, update_figures, workspace_figures
+from rewarm.pipeline.report.tables import matrix, notices, outcome, scores, since_arrival, totals
 
 
 def evaluated(*results: Mapping[str, float | None]) -> list[UpdateShown]:

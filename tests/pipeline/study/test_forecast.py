@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.study.forecast import expected_error, forecast, steps_beyond
-from pipeline.study.mixture_law import Law, Observation
-from stages.errors import UsageError
+from rewarm.pipeline.study.forecast import expected_error, forecast, steps_beyond
+from rewarm.pipeline.study.mixture_law import Law, Observation
+from rewarm.stages.core.errors import UsageError
 
 # Ibrahim et al. 2024, 405M, final validation losses by replay share: on D0 (the Pile), and on D1.
 GERMAN = {0.0: (3.56, 1.11), 0.01: (2.83, 1.12), 0.05: (2.57, 1.12), 0.1: (2.46, 1.13), 0.25: (2.33, 1.16),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.study.mixture_law import FIXED_BETA, FIXED_GAMMA, Form, Law, Observation, fit, form_for
-from stages.errors import UsageError
+from rewarm.pipeline.study.mixture_law import FIXED_BETA, FIXED_GAMMA, Form, Law, Observation, fit, form_for
+from rewarm.stages.core.errors import UsageError
 
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)
 LENGTHS = (5e5, 1e6, 2e6, 4e6)

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import load_recipe
-from pipeline.study import BASELINES, Trial, parse_grid, parse_row, trials
-from pipeline.study.grid import meaning
-from stages.errors import UsageError
-from stages.train import ScheduleSettings, schedule_for
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.study import BASELINES, Trial, parse_grid, parse_row, trials
+from rewarm.pipeline.study.grid import meaning
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.train import ScheduleSettings, schedule_for
 
 
 def test_a_grid_is_every_combination_under_every_seed() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.study import StudyWorkspace, Trial, page
-from pipeline.study.outlook import observations
-from pipeline.study.results import collect, score
-from pipeline.study.table import body, head, notes, numbers, table
-from pipeline.workspace import TRIAL
+from rewarm.pipeline.lineage.workspace import TRIAL
+from rewarm.pipeline.study import StudyWorkspace, Trial, page
+from rewarm.pipeline.study.forecast import observations
+from rewarm.pipeline.study.results import collect, score
+from rewarm.pipeline.study.table import body, head, notes, numbers, table
 
 
 def result(trial: Trial, losses: dict[str, float], **more: Any) -> dict[str, Any]:

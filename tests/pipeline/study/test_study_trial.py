@@ -5,15 +5,14 @@ from pathlib import Path
 
 from watch_world import update
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.lineage import Lineage
-from pipeline.record import Weights, to_json
-from pipeline.study import Trial
-from pipeline.study.places import TrialWorkspace
-from pipeline.study.run import base_trials, starts_anew
-from pipeline.study.trial import rebased
-from pipeline.workspace import TRIAL, Workspace
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.record import Weights, to_json
+from rewarm.pipeline.study import Trial
+from rewarm.pipeline.study.run import base_trials, starts_anew
+from rewarm.pipeline.study.trial import TrialWorkspace, rebased
+from rewarm.pipeline.update.inputs import create
 
 
 def test_a_trial_of_a_further_seed_starts_from_a_base_of_its_own(tmp_path: Path) -> None:

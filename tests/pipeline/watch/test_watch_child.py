@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.watch.child import Child, Ended
+from rewarm.pipeline.watch.child import Child, Ended
 
 
 def test_output_goes_to_the_log_and_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,8 +40,8 @@ def test_a_command_that_leaves_no_record_is_told_by_its_last_lines(tmp_path: Pat
 # The launcher around a command that waits for ever.
 SLEEPER = """
 import os, sys, time
-from pipeline.watch import launch
-import pipeline.cli
+from rewarm.pipeline.watch import launch
+import rewarm.pipeline.cli
 def sleep():
     try:
         open(sys.argv[1], "w").write(str(os.getpid()))

@@ -16,9 +16,9 @@ import torch
 from watch_webhook import webhook
 from watch_world import with_base
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.update.inputs import create
 
 Command = Callable[..., tuple[int, str, str]]
 SLOW = 60
@@ -172,7 +172,7 @@ def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
     log = tmp_path / "out"
     with log.open("wb") as stream:
         running = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "watch", str(workspace), "--inbox", str(inbox), "--every", "0.5"],
+            [sys.executable, "-m", "rewarm.pipeline", "watch", str(workspace), "--inbox", str(inbox), "--every", "0.5"],
             stdout=stream,
             stderr=stream,
         )

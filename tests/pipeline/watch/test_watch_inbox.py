@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ingest_stores import amazon, boto, google, put_google
 
-from pipeline.watch.inbox import dataset_name, look, place_of
-from pipeline.workspace import NAME_PATTERN
-from stages.errors import UsageError
-from stages.ingest import IngestSettings, find_inputs
-from stages.ingest.files.locations import locate
-from stages.ingest.files.settings import StorageSettings
+from rewarm.pipeline.lineage.workspace import NAME_PATTERN
+from rewarm.pipeline.watch.inbox import dataset_name, look, place_of
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.ingest import IngestSettings, find_inputs
+from rewarm.stages.ingest.locations import locate
+from rewarm.stages.ingest.settings import StorageSettings
 
 DOCUMENT = b'{"text": "a document"}\n'
 

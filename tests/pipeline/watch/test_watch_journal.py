@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from watch_world import START, after
 
-from pipeline.watch.journal import Draft, Journal, is_watched, only_watch
-from stages.errors import BusyError, UsageError
-from stages.storage import Folder
+from rewarm.pipeline.watch.journal import Draft, Journal, is_watched, only_watch
+from rewarm.stages.core.errors import BusyError, UsageError
+from rewarm.stages.core.storage import Folder
 
 
 def file(folder: Path) -> Path:
@@ -68,7 +68,7 @@ def test_what_others_write_is_seen_and_numbered_on(tmp_path: Path) -> None:
 def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     script = (
         "import sys; from datetime import datetime, UTC\n"
-        "from pipeline.watch.journal import Draft, Journal; from stages.storage import Folder\n"
+        "from rewarm.pipeline.watch.journal import Draft, Journal; from rewarm.stages.core.storage import Folder\n"
         "for number in range(8):\n"
         "    Journal(Folder(sys.argv[1])).append(Draft(f'{sys.argv[2]}-{number}'), datetime.now(UTC))"
     )

@@ -17,16 +17,14 @@ from small_lineage import started_by, wait_gone, words
 from watch_webhook import webhook
 from watch_world import with_base
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.update.inputs import create
 
 NAMES = ("a", "b", "bad", "c")
 LIMIT = 600  # seconds in all
 TOO_EARLY = (-signal.SIGTERM, 128 + signal.SIGTERM)  # asked to end before it had begun
-WATCH = (
-    "import pipeline.watch.child as child; child.LAUNCHER = 'stand_in_update'; from pipeline.cli import main; main()"
-)
+WATCH = "import rewarm.pipeline.watch.child as child; child.LAUNCHER = 'stand_in_update'; from rewarm.pipeline.cli import main; main()"  # noqa: E501
 
 
 def start(workspace: Path, inbox: Path, url: str, log: Path, retries: int = 9) -> subprocess.Popen[bytes]:

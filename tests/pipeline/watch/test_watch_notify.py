@@ -13,11 +13,10 @@ import pytest
 from watch_webhook import webhook
 from watch_world import START, after
 
-from pipeline.watch.book import Arrival
-from pipeline.watch.journal import Event
-from pipeline.watch.notify import TRIES, Command, Notifier, Target, Webhook
-from pipeline.watch.words import make_notice
-from stages.storage import Folder
+from rewarm.pipeline.watch.journal import Event
+from rewarm.pipeline.watch.notify import TRIES, Command, Notifier, Target, Webhook, make_notice
+from rewarm.pipeline.watch.state import Arrival
+from rewarm.stages.core.storage import Folder
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 from records import verdict
 from watch_world import after, began, found, happen, listing, ready, update
 
-from pipeline.watch import observe
-from pipeline.watch.book import Arrival, Book
-from pipeline.watch.inbox import Found
-from pipeline.watch.journal import Draft
-from pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch import observe
+from rewarm.pipeline.watch.inbox import Found
+from rewarm.pipeline.watch.journal import Draft
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.state import Arrival, Book
 
 SETTINGS = WatchSettings(inbox="/in", quiet=60)
 Look = Callable[..., list[str]]

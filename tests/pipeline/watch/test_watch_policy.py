@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from watch_world import START, after, began, happen, ready
 
-from pipeline.watch.book import Book
-from pipeline.watch.journal import Draft, read_stamp
-from pipeline.watch.observe import lift
-from pipeline.watch.policy import JITTER, LONGEST, after_failure, choose, pause
-from pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.journal import Draft, read_stamp
+from rewarm.pipeline.watch.observe import lift
+from rewarm.pipeline.watch.policy import JITTER, LONGEST, after_failure, choose, pause
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.state import Book
 
 SETTINGS = WatchSettings(inbox="/in", retries=2, backoff=100)
 

@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 from watch_world import found, with_base
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.failure import failure_of
-from pipeline.watch.child import Ended
-from pipeline.watch.journal import Draft, read_stamp, stamp
-from pipeline.watch.records import now
-from pipeline.watch.run import CLOCK, Watch
-from pipeline.watch.settings import WatchSettings
-from pipeline.workspace import Workspace
-from stages.errors import DamagedError, FullError, StageError, UnreachableError, UsageError
+from rewarm.pipeline.failure import failure_of
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.update.inputs import create
+from rewarm.pipeline.watch.child import Ended
+from rewarm.pipeline.watch.journal import Draft, read_stamp, stamp
+from rewarm.pipeline.watch.run import CLOCK, Watch, now
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.stages.core.errors import DamagedError, FullError, StageError, UnreachableError, UsageError
 
 Maker = Callable[..., Watch]
 

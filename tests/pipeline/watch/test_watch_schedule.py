@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.watch.schedule import answer, check_cron, last_tick, next_tick, zone_of
+from rewarm.pipeline.watch.cron import answer, check_cron, last_tick, next_tick, zone_of
 
 BERLIN, HOUR = ZoneInfo("Europe/Berlin"), timedelta(hours=1)
 

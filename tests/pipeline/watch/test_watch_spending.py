@@ -14,17 +14,17 @@ import pytest
 from small_lineage import started_by, wait_gone
 from watch_world import START, after, began, happen, ready, with_base
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.watch import observe
-from pipeline.watch.book import Book
-from pipeline.watch.journal import Draft
-from pipeline.watch.settings import WatchSettings
-from pipeline.workspace import Workspace
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.update.inputs import create
+from rewarm.pipeline.watch import observe
+from rewarm.pipeline.watch.journal import Draft
+from rewarm.pipeline.watch.settings import WatchSettings
+from rewarm.pipeline.watch.state import Book
 
 WATCH = (
-    "import pipeline.watch.child as child, pipeline.watch.spending as spending; child.LAUNCHER = 'stand_in_update'; "
-    "spending.INTERVAL = 0.1; from pipeline.cli import main; main()"
+    "import rewarm.pipeline.watch.child as child, rewarm.pipeline.watch.spending as spending; child.LAUNCHER = 'stand_in_update'; "  # noqa: E501
+    "spending.INTERVAL = 0.1; from rewarm.pipeline.cli import main; main()"
 )
 PRICE = "cost.per_worker_hour=3600"  # 1 for each worker and second; the stand-in's plan says 1.00 for all
 PLAN = {"cost": 10.0, "currency": "EUR", "workers": 2}

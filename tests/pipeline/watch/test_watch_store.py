@@ -13,15 +13,13 @@ import pytest
 from unsteady_store import Store, address, store, unsteady, with_credentials
 from watch_world import with_base
 
-from pipeline.base import create
-from pipeline.config import load_recipe
-from pipeline.lineage import Lineage
-from pipeline.workspace import Workspace
-from stages.storage import Folder
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import load_recipe
+from rewarm.pipeline.update.inputs import create
+from rewarm.stages.core.storage import Folder
 
-WATCH = (
-    "import pipeline.watch.child as child; child.LAUNCHER = 'stand_in_update'; from pipeline.cli import main; main()"
-)
+WATCH = "import rewarm.pipeline.watch.child as child; child.LAUNCHER = 'stand_in_update'; from rewarm.pipeline.cli import main; main()"  # noqa: E501
 
 
 @pytest.fixture(autouse=True)

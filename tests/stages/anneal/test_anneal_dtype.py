@@ -3,12 +3,12 @@
 import pytest
 from training_world import World
 
-from stages import anneal
-from stages.model_folder import dtype_of, stored_dtypes
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.train import TrainOutcome
-from stages.train.weights import digest, load_model, model_weights
+from rewarm.stages import anneal
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.model_folder import dtype_of, stored_dtypes
+from rewarm.stages.train import TrainOutcome
+from rewarm.stages.train.weights import digest, load_model, model_weights
 
 
 def stored_digest(out: Folder) -> str:

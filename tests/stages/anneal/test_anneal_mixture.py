@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_world import World
 
-from stages.anneal import AnnealSettings, Reading, best_sources, reading
-from stages.errors import UsageError
-from stages.mixture import Mixture, Source
-from stages.storage import Folder
-from stages.tokens import TokenSet, write_selection
+from rewarm.stages.anneal import AnnealSettings, Reading, best_sources, reading
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.tokens import TokenSet, write_selection
 
 BATCH, STEPS = 16, 50
 BIG = 100_000  # sequences of a dataset that no run here reads to its end

@@ -9,15 +9,14 @@ import pytest
 import torch
 from training_world import BATCH, SEQ_LEN, World
 
-from stages import anneal, train
-from stages.errors import StageError
-from stages.mixture import Source
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokens import TokenSet, TokenStream, write_selection
-from stages.train import Job, TrainOutcome
-from stages.train.snapshots import file_name, read_snapshot
-from stages.train.weights import digest, load_model, model_weights
+from rewarm.stages import anneal, train
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Source
+from rewarm.stages.data.tokens import TokenSet, TokenStream, write_selection
+from rewarm.stages.train import Job, TrainOutcome
+from rewarm.stages.train.weights import digest, file_name, load_model, model_weights, read_snapshot
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.anneal import AnnealSettings, anneal_from, snapshot_steps
-from stages.train import Schedule, ScheduleSettings, schedule_for
+from rewarm.stages.anneal import AnnealSettings, anneal_from, snapshot_steps
+from rewarm.stages.train import Schedule, ScheduleSettings, schedule_for
 
 PEAK, MINIMUM, CONSTANT = 3e-4, 3e-5, 1.65e-4  # Ibrahim et al. 2024, section 7
 TOKENS, LENGTH = 1_000_000, 150_000

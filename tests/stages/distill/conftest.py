@@ -6,10 +6,10 @@ import pytest
 import torch
 from training_world import SEQ_LEN, World, make_world
 
-from stages.causal import collate, token_losses
-from stages.storage import Folder
-from stages.tokens import TokenStream
-from stages.train.weights import load_model
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.inference.losses import collate, token_losses
+from rewarm.stages.train.weights import load_model
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.distill.filters import (
+from rewarm.stages.distill.filters import (
     DUPLICATE,
     KEEP,
     KNOWN,
@@ -21,7 +21,7 @@ from stages.distill.filters import (
     readable,
     repetition,
 )
-from stages.distill.settings import DistillSettings
+from rewarm.stages.distill.settings import DistillSettings
 
 GOOD = list(range(40))
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.distill.prompts import CHARACTERS_PER_TOKEN, RUN, Prompts
-from stages.errors import UsageError
-from stages.storage import Folder
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.distill.prompts import CHARACTERS_PER_TOKEN, RUN, Prompts
 
 
 @given(st.integers(1, 300), st.integers(0, 5))

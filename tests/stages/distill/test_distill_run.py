@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages import distill
-from stages.distill import DistillOutcome, DistillSettings
-from stages.distill.filters import Drafts
-from stages.distill.pool import read_drafts
-from stages.distill.run import prepare, refuse_rubbish
-from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id, read_shards, shard_writer
-from stages.errors import StageError
-from stages.progress import Silent
-from stages.split import read_index, write_index
-from stages.storage import Folder
+from rewarm.stages import distill
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id, read_shards, shard_writer
+from rewarm.stages.data.split import read_index, write_index
+from rewarm.stages.distill import DistillOutcome, DistillSettings
+from rewarm.stages.distill.filters import Drafts
+from rewarm.stages.distill.run import prepare, refuse_rubbish
+from rewarm.stages.distill.writer import read_drafts
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

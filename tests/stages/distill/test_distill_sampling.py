@@ -9,12 +9,12 @@ import transformers
 from foreign_tokenizers import byte_level
 from training_world import World
 
-from stages.distill.sampling import Draft, Sampler, draw, forbidden_tokens, uniforms
-from stages.distill.settings import DistillSettings
-from stages.errors import StageError, UsageError
-from stages.storage import Folder
-from stages.tokenize import import_tokenizer
-from stages.tokenizer_folder import Definition, load_definition
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import Definition, load_definition
+from rewarm.stages.distill.sampling import Draft, Sampler, draw, forbidden_tokens, uniforms
+from rewarm.stages.distill.settings import DistillSettings
+from rewarm.stages.tokenize import import_tokenizer
 
 LENGTH = 48
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
@@ -30,7 +30,7 @@ def definition_of(words: "object") -> Definition:
 
 
 def sampler(folder: Folder, words: "object", **settings: object) -> Sampler:
-    from stages.pool import load_model
+    from rewarm.stages.inference.actors import load_model
 
     given = DistillSettings.model_validate(settings)
     return Sampler(load_model(folder, gpu=False), words, definition_of(words), given, LENGTH)

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
-from stages.evaluate import EvaluationSet
-from stages.storage import Folder
-from stages.tokens import TokenFormat, write_shard
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_writer
+from rewarm.stages.data.tokens import TokenFormat, write_shard
+from rewarm.stages.evaluate import EvaluationSet
 
 END = "<|endoftext|>"
 

@@ -11,22 +11,20 @@ import pyarrow as pa
 import pytest
 from foreign_tokenizers import TEXTS, byte_level
 
-from stages.causal import collate, token_losses
-from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
-from stages.evaluate import EvaluateSettings, EvaluationSet
-from stages.evaluate.harness import plain_metrics, run_task
-from stages.evaluate.pool import generated_task
-from stages.evaluate.run import command_line
-from stages.evaluate.tasks import make_tasks
-from stages.losses import document_losses
-from stages.pool import load_model
-from stages.storage import Folder
-from stages.tokenize import import_tokenizer
-from stages.tokenize.backends import Reference
-from stages.tokenize.files import format_of
-from stages.tokenize.shard import tokenized
-from stages.tokenizer_folder import load_definition
-from stages.tokens import TokenStream, write_shard
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_writer
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokens import TokenStream, write_shard
+from rewarm.stages.evaluate import EvaluateSettings, EvaluationSet
+from rewarm.stages.evaluate.lm_eval import generated_task, plain_metrics, run_task
+from rewarm.stages.evaluate.own_tasks import make_tasks
+from rewarm.stages.evaluate.run import command_line
+from rewarm.stages.inference.actors import load_model
+from rewarm.stages.inference.losses import collate, document_losses, token_losses
+from rewarm.stages.tokenize import import_tokenizer
+from rewarm.stages.tokenize.backends import Reference
+from rewarm.stages.tokenize.files import format_of
+from rewarm.stages.tokenize.run import tokenized
 
 SEQ_LEN = 128
 SETTINGS = EvaluateSettings(task_documents=100, document_chars=300)

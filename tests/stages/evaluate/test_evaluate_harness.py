@@ -10,15 +10,14 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from stages.documents import document_id
-from stages.evaluate import EvaluateSettings
-from stages.evaluate.harness import plain_metrics, run_task, write_samples
-from stages.evaluate.pool import generated_task
-from stages.evaluate.tasks import make_tasks
-from stages.losses import document_losses
-from stages.pool import load_model
-from stages.storage import Folder
-from stages.tokens import TokenStream, write_shard
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.tokens import TokenStream, write_shard
+from rewarm.stages.evaluate import EvaluateSettings
+from rewarm.stages.evaluate.lm_eval import generated_task, plain_metrics, run_task, write_samples
+from rewarm.stages.evaluate.own_tasks import make_tasks
+from rewarm.stages.inference.actors import load_model
+from rewarm.stages.inference.losses import document_losses
 
 
 def test_rolling_likelihood_equals_our_own_losses(world: Any, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from stages.evaluate.losses import read_totals, write_losses
-from stages.losses import document_losses, plan_pieces, write_piece
-from stages.pool import load_model
-from stages.storage import Folder
-from stages.tokens import TokenStream
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.evaluate.losses import read_totals, write_losses
+from rewarm.stages.inference.actors import load_model
+from rewarm.stages.inference.losses import document_losses, plan_pieces, write_piece
 
 
 def test_batch_size_and_pieces_change_nothing(world: Any, tmp_path: Any) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.errors import UsageError
-from stages.evaluate import EvaluateSettings, check_tasks
-from stages.evaluate.named import TaskData, check_data, named_tasks, task_data
-from stages.evaluate.task_sets import SETS, expand
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.evaluate import EvaluateSettings, check_tasks
+from rewarm.stages.evaluate.named_tasks import TaskData, check_data, named_tasks, task_data
+from rewarm.stages.evaluate.task_sets import SETS, expand
 
 ROWS = '{"q": "one and one make", "choices": ["2", "3"], "label": 0}\n'
 
@@ -110,7 +110,7 @@ def hub() -> Iterator[str]:
 
 def checked(endpoint: str, *sources: TaskData) -> subprocess.CompletedProcess[str]:
     """The check in a process that may use the network, of which there is ``endpoint``."""
-    program = f"from stages.evaluate.named import *; check_data({list(sources)!r})"
+    program = f"from rewarm.stages.evaluate.named_tasks import *; check_data({list(sources)!r})"
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1"}
     command = [sys.executable, "-c", program]
@@ -133,7 +133,7 @@ def test_without_an_answer_from_the_hub_only_local_data_will_do(hub: str, tasks:
 
 def test_without_named_tasks_the_check_loads_nothing() -> None:
     program = (
-        "import sys; from stages.evaluate import *; check_tasks(EvaluateSettings());"
+        "import sys; from rewarm.stages.evaluate import *; check_tasks(EvaluateSettings());"
         "sys.exit(len({'torch', 'lm_eval', 'transformers', 'ray', 'datasets'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

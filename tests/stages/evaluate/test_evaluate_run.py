@@ -13,15 +13,15 @@ import pytest
 import yaml
 from small_lineage import started_by, words
 
-from stages.errors import StageError
-from stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
-from stages.evaluate.harness import run_task
-from stages.evaluate.task_sets import expand
-from stages.losses import document_losses
-from stages.pool import load_model
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokens import TokenStream
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
+from rewarm.stages.evaluate.lm_eval import run_task
+from rewarm.stages.evaluate.task_sets import expand
+from rewarm.stages.inference.actors import load_model
+from rewarm.stages.inference.losses import document_losses
 
 SETTINGS = EvaluateSettings(task_documents=12, document_chars=300)
 

@@ -6,9 +6,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.evaluate import EvaluateSettings
-from stages.evaluate.tasks import CONTINUATION_CHARS, choose_documents, excerpt, make_tasks, task_name
-from stages.storage import Folder
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.evaluate import EvaluateSettings
+from rewarm.stages.evaluate.own_tasks import CONTINUATION_CHARS, choose_documents, excerpt, make_tasks, task_name
 
 
 def test_task_names_are_safe_and_stay_apart() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.errors import UsageError
-from stages.evaluate import EvaluateSettings, task_texts
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.evaluate import EvaluateSettings, task_texts
 
 
 def define(folder: Path, name: str, rows: list[dict[str, object]], **definition: object) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.evaluate.orders import (
+from rewarm.stages.evaluate.order_task import (
     ENOUGH_QUESTIONS,
     EXCERPT_CHARS,
     LONGEST_SPACE,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.evaluate.task_sets import SETS, averages, chosen, expand
+from rewarm.stages.evaluate.task_sets import SETS, averages, chosen, expand
 
 
 def test_the_papers_shots_and_the_precedence_of_what_is_given() -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stages.documents import document_id
-from stages.errors import UsageError
-from stages.ingest import IngestOutcome, IngestSettings, find_inputs, run, write_guard
-from stages.ingest.decontaminate.guards import read_account
-from stages.ingest.run import ACCOUNT, GUARD
-from stages.progress import Progress, Silent
-from stages.split import contains, read_index
-from stages.storage import Folder
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Progress, Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.split import contains, read_index
+from rewarm.stages.ingest import IngestOutcome, IngestSettings, find_inputs, run, write_guard
+from rewarm.stages.ingest.decontaminate.guards import read_account
+from rewarm.stages.ingest.run import ACCOUNT, GUARD
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SETTINGS = IngestSettings(validation_share=0.05)

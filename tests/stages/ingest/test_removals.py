@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from stages.documents import QUARANTINE_SCHEMA
-from stages.errors import UsageError
-from stages.ingest.account import StepAccount
-from stages.ingest.files.inputs import InputFile
-from stages.ingest.records import Refusal
-from stages.ingest.removals import Removal, describe, find_removals, find_sample
-from stages.ingest.run import refuse_most
-from stages.ingest.settings import IngestSettings
-from stages.ingest.sink import ShardSink, quarantine_rows
-from stages.storage import Folder
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import QUARANTINE_SCHEMA
+from rewarm.stages.ingest.account import StepAccount
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.passes import ShardSink, quarantine_rows
+from rewarm.stages.ingest.records import Refusal
+from rewarm.stages.ingest.removals import Removal, describe, find_removals, find_sample
+from rewarm.stages.ingest.run import refuse_most
+from rewarm.stages.ingest.settings import IngestSettings
 
 
 def step(documents: tuple[int, int], sizes: tuple[int, int], **reasons: int) -> StepAccount:

@@ -21,16 +21,16 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from stages.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
-from stages.errors import StageError, UsageError
-from stages.ingest import IngestOutcome, IngestSettings, find_inputs, run
-from stages.ingest.files.pieces import Piece, make_shards
-from stages.ingest.read.readers import read_piece
-from stages.ingest.reading import read_shard
-from stages.ingest.records import Document, Refusal
-from stages.ingest.run import ACCOUNT, STAGING, read_shards
-from stages.progress import Progress, Silent
-from stages.storage import Folder
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Progress, Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id
+from rewarm.stages.ingest import IngestOutcome, IngestSettings, find_inputs, run
+from rewarm.stages.ingest.passes import read_shard
+from rewarm.stages.ingest.readers import read_piece
+from rewarm.stages.ingest.records import Document, Refusal
+from rewarm.stages.ingest.run import ACCOUNT, STAGING, read_shards
+from rewarm.stages.ingest.shards import Piece, make_shards
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SETTINGS = IngestSettings(validation_share=0.1, shard_bytes=4000)
@@ -230,8 +230,8 @@ def test_small_arrivals_have_a_validation_document(tmp_path: Path, count: int, e
 def test_long_documents_make_several_row_groups_and_keep_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.ingest.sink.GROUP_BYTES", 400_000)
-    monkeypatch.setattr("stages.ingest.reading.BATCH_BYTES", 100_000)
+    monkeypatch.setattr("rewarm.stages.ingest.passes.GROUP_BYTES", 400_000)
+    monkeypatch.setattr("rewarm.stages.ingest.passes.BATCH_BYTES", 100_000)
     root = tmp_path / "long"
     root.mkdir()
     (root / "x.jsonl").write_bytes(lines([f"{number} " * 30_000 for number in range(20)]))
@@ -261,7 +261,7 @@ def test_a_file_that_changes_under_way_ends_the_stage(arrival: Path, tmp_path: P
 def test_lost_shards_end_the_stage_unless_they_are_allowed(
     arrival: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.ingest.reading.PAUSE", 0.0)
+    monkeypatch.setattr("rewarm.stages.ingest.passes.PAUSE", 0.0)
     inputs = find_inputs([str(arrival)], SETTINGS)
     shards = make_shards(inputs, SETTINGS)
     tries = []
@@ -272,7 +272,7 @@ def test_lost_shards_end_the_stage_unless_they_are_allowed(
             raise OSError(errno.EIO, "the disk did not answer", piece.file.path)
         return read_piece(piece, settings)
 
-    monkeypatch.setattr("stages.ingest.reading.read_piece", failing)
+    monkeypatch.setattr("rewarm.stages.ingest.passes.read_piece", failing)
     out = Folder(tmp_path / "set")
     lost = read_shard(shards[0].to_json(), out, out / STAGING, SETTINGS)
     assert (lost["files"], len(tries)) == (["a.jsonl"], 3)
@@ -282,7 +282,7 @@ def test_lost_shards_end_the_stage_unless_they_are_allowed(
     assert "error" not in last, "a read that fails twice and then works"
 
     accounts = [last, {**lost, "number": 0}]
-    monkeypatch.setattr(sys.modules["stages.ingest.run"], "map_shards", lambda *given: accounts)
+    monkeypatch.setattr(sys.modules["rewarm.stages.ingest.run"], "map_shards", lambda *given: accounts)
     with pytest.raises(StageError, match=r"1 of .* shards .*did not answer.* ingest.lost_shards=1"):
         read_shards(shards, out, SETTINGS, Silent())
     assert read_shards(shards, out, SETTINGS.model_copy(update={"lost_shards": 1}), Silent()) == ([last], [accounts[1]])
@@ -292,7 +292,7 @@ def test_a_full_disk_is_said_at_once(arrival: Path, tmp_path: Path, monkeypatch:
     def full(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
-    monkeypatch.setattr("stages.ingest.reading.read_piece", full)
+    monkeypatch.setattr("rewarm.stages.ingest.passes.read_piece", full)
     shards = make_shards(find_inputs([str(arrival)], SETTINGS), SETTINGS)
     out = Folder(tmp_path / "set")
     with pytest.raises(StageError, match="/data/x: No space left on device; make room and run the same command again"):

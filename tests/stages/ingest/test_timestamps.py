@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.ingest.timestamps import parse_timestamp
+from rewarm.stages.ingest.records import parse_timestamp
 
 NOON = datetime(2024, 1, 31, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.words import bare_words, is_unspaced, marks_sentences, num_unspaced, patterns, tokens
+from rewarm.stages.ingest.words import bare_words, is_unspaced, marks_sentences, num_unspaced, patterns, tokens
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from replay_world import write_dataset
 
-from stages.errors import StageError, UsageError
-from stages.mixture import Mixture
-from stages.progress import Silent
-from stages.replay import (
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet, TokenStream
+from rewarm.stages.replay import (
     MIXTURE,
     Carried,
     Earlier,
@@ -24,8 +26,6 @@ from stages.replay import (
     run,
     token_sets,
 )
-from stages.storage import Folder
-from stages.tokens import TokenSet, TokenStream
 
 SEQ_LEN, BATCH = 8, 10
 BASE = [("CC", 300), ("Wikipedia", 101), (None, 40), ("Books", 60), ("Wikipedia", 100), ("CC", 401), ("ArXiv", 3)]

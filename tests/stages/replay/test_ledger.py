@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.mixture import Mixture, Source
-from stages.progress import Silent
-from stages.replay import Wanted, document_reads, find_reads, ledger, source_reads
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.replay import Wanted, document_reads, find_reads, source_reads
+from rewarm.stages.replay import reads as ledger
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=2, max_size=30)
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from replay_world import write_dataset
 
-from stages.errors import UsageError
-from stages.mixture import Mixture
-from stages.progress import Silent
-from stages.replay import MIXTURE, Carried, Earlier, ReplayOutcome, ReplaySettings, check, run, token_sets
-from stages.replay.weights import weigh
-from stages.storage import Folder
-from stages.tokens import TokenSet, write_selection
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet, write_selection
+from rewarm.stages.replay import MIXTURE, Carried, Earlier, ReplayOutcome, ReplaySettings, check, run, token_sets
+from rewarm.stages.replay.shares import weigh
 
 SEQ_LEN, BATCH = 16, 4
 SEQUENCES = {"new": 40, "old": 30, "older": 10, "short": 0}

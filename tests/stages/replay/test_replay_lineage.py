@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_lineage import KINDS, NOWHERE, Kind, RandomLineage
 
-from stages.order import Order, Position
-from stages.replay import Carried, Earlier, locate
-from stages.replay.lineage import allot, total_of
-from stages.replay.run import share_out
-from stages.replay.weights import Part
+from rewarm.stages.data.order import Order, Position
+from rewarm.stages.replay import Carried, Earlier, locate
+from rewarm.stages.replay.lineage import allot, total_of
+from rewarm.stages.replay.run import share_out
+from rewarm.stages.replay.shares import Part
 
 
 @settings(deadline=None, max_examples=12)

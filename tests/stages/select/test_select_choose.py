@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import StageError
-from stages.progress import Silent
-from stages.select import SelectSettings, run
-from stages.select.choose import SCORE_SCHEMA, choose
-from stages.select.run import SCORES
-from stages.storage import Folder
-from stages.tokens import read_selection
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import read_selection
+from rewarm.stages.select import SelectSettings, run
+from rewarm.stages.select.run import SCORE_SCHEMA, SCORES, choose
 
 SIZES = st.lists(st.integers(1, 50), min_size=1, max_size=40).map(np.array)
 SHARES = st.floats(0.01, 1.0)

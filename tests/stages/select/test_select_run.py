@@ -13,17 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from training_world import World, make_world
 
-from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
-from stages.errors import StageError, UsageError
-from stages.losses import document_losses
-from stages.pool import Reading, load_model
-from stages.progress import Silent
-from stages.select import Judge, SelectSettings, run, score
-from stages.select.classifier import classify, fit
-from stages.select.perplexity import perplexities
-from stages.select.run import token_counts
-from stages.storage import Folder
-from stages.tokens import TokenFormat, TokenSet, TokenStream, write_shard
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_writer
+from rewarm.stages.data.tokens import TokenFormat, TokenSet, TokenStream, write_shard
+from rewarm.stages.inference.actors import Reading, load_model
+from rewarm.stages.inference.losses import document_losses
+from rewarm.stages.select import Judge, SelectSettings, run, score
+from rewarm.stages.select.classifier import classify, fit
+from rewarm.stages.select.run import perplexities, token_counts
 
 MODULES = (inspect, textwrap, np, pa, pytest)
 READING = Reading(seq_len=32, batch_size=5, gpus=False)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from stages.documents import DOCUMENT_SCHEMA, document_id, shard_writer
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokenize import TokenizerSettings, train_tokenizer
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_writer
+from rewarm.stages.tokenize import TokenizerSettings, train_tokenizer
 
 TEXT = (
     "the learning rate of a model returns gradient tensor shape axis array is None if not in values: for each default "

@@ -9,21 +9,20 @@ import pyarrow as pa
 import pytest
 from foreign_tokenizers import TEXTS, byte_level, sentencepiece
 
-from stages.documents import document_id
-from stages.errors import UsageError
-from stages.ingest.read.megatron import Decoder
-from stages.ingest.read.token_settings import TokenInputSettings
-from stages.ingest.settings import IngestSettings
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.token_files import read_megatron
-from stages.tokenize import export_megatron, import_tokenizer, tokenizer_digest
-from stages.tokenize.backends import Reference, choose_backend
-from stages.tokenize.files import format_of
-from stages.tokenize.importing import source_digest
-from stages.tokenize.shard import tokenized
-from stages.tokenizer_folder import DOCUMENT_FORM, DocumentForm, load_definition
-from stages.tokens import TokenStream, write_shard
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.token_files import read_megatron
+from rewarm.stages.data.tokenizer import DOCUMENT_FORM, DocumentForm, load_definition
+from rewarm.stages.data.tokens import TokenStream, write_shard
+from rewarm.stages.ingest.readers.tokens import Decoder
+from rewarm.stages.ingest.settings import IngestSettings, TokenInputSettings
+from rewarm.stages.tokenize import export_megatron, import_tokenizer, tokenizer_digest
+from rewarm.stages.tokenize.backends import Reference, choose_backend
+from rewarm.stages.tokenize.files import format_of
+from rewarm.stages.tokenize.make_tokenizer import source_digest
+from rewarm.stages.tokenize.run import tokenized
 
 
 def tokenize(lineage: Folder, out: Folder, texts: tuple[str, ...] = TEXTS) -> TokenStream:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from stages.errors import UsageError
-from stages.storage import Folder
-from stages.tokenize.backends import (
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import Definition, load_definition
+from rewarm.stages.tokenize.backends import (
     Fast,
     Mismatch,
     Reference,
@@ -23,7 +24,6 @@ from stages.tokenize.backends import (
     first_mismatch,
     special_cases,
 )
-from stages.tokenizer_folder import Definition, load_definition
 
 PIECES = st.sampled_from(
     ["<|endoftext|>", "<|endof", "text|>", " ", "  ", "\t", "\r\n", "\x00", "e\u0301", "👩‍👩‍👧", "'s", "12", "學"]
@@ -117,11 +117,11 @@ def test_mismatch_falls_back_and_says_where(definition: Definition, monkeypatch:
         definition, json=orjson.dumps({**orjson.loads(definition.json), "normalizer": {"type": "Lowercase"}}).decode()
     )
     lowering = Fast(other)
-    monkeypatch.setattr("stages.tokenize.backends.Fast", lambda _: lowering)
+    monkeypatch.setattr("rewarm.stages.tokenize.backends.Fast", lambda _: lowering)
     backend, reason = choose_backend(definition, "auto", ["plain"])
     assert backend == "tokenizers"
     assert "on the special cases (document" in reason
-    monkeypatch.setattr("stages.tokenize.backends.special_cases", lambda _: ["plain"])
+    monkeypatch.setattr("rewarm.stages.tokenize.backends.special_cases", lambda _: ["plain"])
     backend, reason = choose_backend(definition, "auto", ["plain", "NOT PLAIN"])
     assert backend == "tokenizers"
     assert "on a sample of the data (document 1, token 0" in reason

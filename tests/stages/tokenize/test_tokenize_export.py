@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stages.errors import UsageError
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.token_files import read_megatron
-from stages.tokenize import export_megatron
-from stages.tokens import TokenFormat, write_shard
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.token_files import read_megatron
+from rewarm.stages.data.tokens import TokenFormat, write_shard
+from rewarm.stages.tokenize import export_megatron
 
 DOCUMENTS = [[[5, 6, 0], [0]], [], [[7, 0], [8, 9, 60_000, 0], [1, 0]]]  # by shard
 

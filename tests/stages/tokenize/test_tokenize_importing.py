@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from stages.errors import UsageError
-from stages.storage import Folder
-from stages.tokenize import import_tokenizer, tokenizer_digest
-from stages.tokenizer_folder import load_definition
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.tokenize import import_tokenizer, tokenizer_digest
 
 
 def edit(folder: Path, name: str, **changes: Any) -> None:

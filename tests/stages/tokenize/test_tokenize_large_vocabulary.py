@@ -8,13 +8,13 @@ import orjson
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.token_files import read_megatron
-from stages.tokenize import TokenizeSettings, export_megatron, run, verify
-from stages.tokenize.backends import Fast, Reference, first_mismatch, special_cases
-from stages.tokenizer_folder import load_definition
-from stages.tokens import TokenFormat, TokenStream
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.token_files import read_megatron
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokens import TokenFormat, TokenStream
+from rewarm.stages.tokenize import TokenizeSettings, export_megatron, run, verify
+from rewarm.stages.tokenize.backends import Fast, Reference, first_mismatch, special_cases
 
 VOCABULARY = 131_072
 TRAINED_BYTES = 32_000_000  # gives that many merges where a pair may occur once

@@ -8,16 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.documents import read_shards
-from stages.errors import StageError, UsageError
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokenize import TokenizeOutcome, TokenizerSettings, TokenizeSettings, run, tokenizer_digest, train_tokenizer
-from stages.tokenize.files import SPLITS, shards_of
-from stages.tokenize.run import _sample, sampled_characters, threads_for
-from stages.tokenize.shard import Account, TokenizeShard, in_order
-from stages.tokenizer_folder import load_definition
-from stages.tokens import TokenFormat, TokenStream
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import read_shards
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokens import TokenFormat, TokenStream
+from rewarm.stages.tokenize import (
+    TokenizeOutcome,
+    TokenizerSettings,
+    TokenizeSettings,
+    run,
+    tokenizer_digest,
+    train_tokenizer,
+)
+from rewarm.stages.tokenize.files import SPLITS, shards_of
+from rewarm.stages.tokenize.run import Account, TokenizeShard, _sample, in_order, sampled_characters, threads_for
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SETTINGS = TokenizeSettings(batch_documents=32, verify_documents=50)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.errors import UsageError
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokenize import TokenizeSettings, run, verify
-from stages.tokenize.verify import choose
-from stages.tokens import TokenFormat, write_shard
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenFormat, write_shard
+from rewarm.stages.tokenize import TokenizeSettings, run, verify
+from rewarm.stages.tokenize.verify import choose
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 DOCUMENTS = 215

@@ -10,19 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from stages.errors import UsageError
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokenize import TokenizerSettings, tokenizer_digest, train_tokenizer
-from stages.tokenize.training import END_OF_TEXT, in_sample
-from stages.tokenizer_folder import load_definition
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.tokenize import TokenizerSettings, tokenizer_digest, train_tokenizer
+from rewarm.stages.tokenize.make_tokenizer import END_OF_TEXT, in_sample
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 TRAIN = """
 import sys
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokenize import TokenizerSettings, train_tokenizer
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.tokenize import TokenizerSettings, train_tokenizer
 train_tokenizer(Folder(sys.argv[1]), Folder(sys.argv[2]), TokenizerSettings(vocab_size=400), Silent())
 """
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from training_world import World
 
-from stages.causal import collate, token_losses
-from stages.tokens import Window
-from stages.train.weights import load_model
+from rewarm.stages.data.tokens import Window
+from rewarm.stages.inference.losses import collate, token_losses
+from rewarm.stages.train.weights import load_model
 
 
 def packed(documents: list[list[int]]) -> Window:

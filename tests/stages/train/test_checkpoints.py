@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from training_world import World
 
-from stages.digests import digest_files, files_in
-from stages.errors import DamagedError
-from stages.storage import Folder
-from stages.train.checkpoints import (
+from rewarm.stages.core.digests import digest_files, files_in
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.checkpoints import (
     PROGRESS,
     SNAPSHOT,
     Saved,
@@ -22,7 +22,7 @@ from stages.train.checkpoints import (
     repair_list,
     write_progress,
 )
-from stages.train.job import Log
+from rewarm.stages.train.job import Log
 
 OPTIMIZER = "state/zero_pp_rank_1_mp_rank_00_optim_states.pt"
 LOG = Log([{"step": 1, "loss": 2.5, "grad_norm": None, "lr": 1e-3}], [], 3, 0.1)

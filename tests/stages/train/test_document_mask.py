@@ -9,14 +9,14 @@ import torch
 from document_masks import small_fields
 from model_folders import WORDS, write_folder
 
-from pipeline import actions
-from pipeline.base import check_model
-from pipeline.config import Recipe
-from pipeline.terminal import Terminal
-from stages.errors import UsageError
-from stages.storage import Folder
-from stages.train import ModelSettings, import_model, model_config
-from stages.train.document_mask import (
+from rewarm.pipeline.api import updates
+from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.update.inputs import check_model
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train import ModelSettings, import_model, model_config
+from rewarm.stages.train.document_mask import (
     LARGEST_CHANGE,
     check_kind,
     leak,
@@ -147,4 +147,4 @@ def test_settings_of_a_model_that_is_not_drawn_are_refused(tmp_path: Path) -> No
     recipe = Recipe.model_validate({"model": {"path": str(tmp_path)}})
     for given in ("model.type=llama", "model.config.hidden_size=64"):
         with pytest.raises(UsageError, match=f"--set {given}: has no effect on an imported model"):
-            actions.check_model(recipe, [given], Terminal(quiet=True))
+            updates.check_model(recipe, [given], Terminal(quiet=True))

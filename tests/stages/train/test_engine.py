@@ -8,14 +8,14 @@ import torch
 from process_group import in_group
 from training_world import World
 
-from stages.errors import StageError
-from stages.train import Job
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.train import Job
 
 MODES = [(0, "fp32"), (1, "fp32"), (2, "fp32"), (3, "fp32"), (2, "bf16"), (3, "bf16")]
 
 
 def make(job: Job, rank: int, size: int, stage: int, precision: str) -> "object":
-    from stages.train.engine import Engine, Place
+    from rewarm.stages.train.engine import Engine, Place
 
     settings = job.settings.model_copy(update={"zero_stage": stage, "precision": precision})
     place = Place(rank, size, rank, torch.device("cpu"))
@@ -23,7 +23,7 @@ def make(job: Job, rank: int, size: int, stage: int, precision: str) -> "object"
 
 
 def train(engine: "object", job: Job, first: int, last: int) -> list[float]:
-    from stages.train.data import Batches
+    from rewarm.stages.train.data import Batches
 
     place = engine.place
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))

@@ -11,11 +11,11 @@ import pytest
 import torch
 from model_folders import edit_config, edit_weights, write_folder, write_tokenizer
 
-from stages.errors import StageError, UsageError
-from stages.model_folder import stored_dtypes
-from stages.storage import Folder
-from stages.train import check_importable, check_length, digest_folder, import_model
-from stages.train.weights import load_model, model_weights, write_model
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.model_folder import stored_dtypes
+from rewarm.stages.train import check_importable, check_length, digest_folder, import_model
+from rewarm.stages.train.weights import load_model, model_weights, write_model
 
 Tensors = dict[str, torch.Tensor]
 Change = Callable[[Tensors], Tensors]

@@ -9,10 +9,10 @@ import pytest
 from document_masks import small_fields
 from model_folders import WORDS, write_tokenizer
 
-from stages.errors import UsageError
-from stages.storage import Folder
-from stages.train import ModelSettings, initial_model, model_config
-from stages.train.initial import TAKEN
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train import ModelSettings, initial_model, model_config
+from rewarm.stages.train.model import TAKEN
 
 
 def config(kind: str, seq_len: int = 64, **fields: Any) -> Any:

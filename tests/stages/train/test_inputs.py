@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_world import World
 
-from stages.digests import Table, digest_files
-from stages.mixture import Mixture, Source
-from stages.storage import Folder
-from stages.tokens import TokenFormat, TokenSet, TokenStream, write_selection, write_shard
-from stages.train import Job
-from stages.train.inputs import damaged, files_to_check, part_of, shards_read
+from rewarm.stages.core.digests import Table, digest_files
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.tokens import TokenFormat, TokenSet, TokenStream, write_selection, write_shard
+from rewarm.stages.train import Job
+from rewarm.stages.train.inputs import damaged, files_to_check, part_of, shards_read
 
 LENGTH = 8
 
@@ -96,7 +96,7 @@ def recorded(world: World, name: str) -> Job:
 
 
 def test_all_ranks_together_compare_everything_once(world: World) -> None:
-    from stages.train.engine import Place
+    from rewarm.stages.train.engine import Place
 
     job = recorded(world, "compared")
     wanted, notes = files_to_check(job, job.start)

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from training_world import BATCH, SEQ_LEN, World
 
-from stages import train
-from stages.progress import Silent
-from stages.train import Job, ScheduleSettings, TrainOutcome, schedule_for
+from rewarm.stages import train
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.train import Job, ScheduleSettings, TrainOutcome, schedule_for
 
 pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.faults]
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.train import TrainSettings
-from stages.train.looks import final_losses, is_final, looks_at
+from rewarm.stages.train import TrainSettings
+from rewarm.stages.train.looks import final_losses, is_final, looks_at
 
 
 def settings(every: int, final_steps: int = 100, final_every: int = 10, first: bool = False) -> TrainSettings:

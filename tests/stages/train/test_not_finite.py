@@ -8,13 +8,13 @@ import pytest
 import torch
 from training_world import SEQ_LEN, World
 
-from stages.errors import StageError
-from stages.progress import Silent
-from stages.tokens import TokenStream
-from stages.train import run
-from stages.train.checkpoints import Saved, write_progress
-from stages.train.job import Log
-from stages.train.not_finite import NotFinite, documents_of, is_finite, last_good, stop_at, write_stop
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.train import run
+from rewarm.stages.train.checkpoints import Saved, write_progress
+from rewarm.stages.train.job import Log
+from rewarm.stages.train.not_finite import NotFinite, documents_of, is_finite, last_good, stop_at, write_stop
 
 
 def test_the_documents_are_those_whose_tokens_the_step_reads(world: World) -> None:
@@ -38,7 +38,7 @@ def test_a_figure_that_is_not_computed_does_not_count() -> None:
 
 
 def test_rank_0_says_what_was_read_and_what_is_kept(world: World) -> None:
-    from stages.train.engine import Place
+    from rewarm.stages.train.engine import Place
 
     job = world.job("stopped")
     write_progress(job.checkpoints / "train" / "checkpoint_2", Saved(8, 2, "", {}, Log()))

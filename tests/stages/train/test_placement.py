@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from fake_cluster import ROOT, aws_nodes, kuberay_nodes
 
-from stages.errors import UsageError
-from stages.room import Node, Room, bootstrap_kinds, cpus_beside_gpu, gpu_workers
-from stages.train import TrainSettings
-from stages.train.placement import awaited, gpu_worker_cpus, refuse_without_room
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.resources import Node, Room, bootstrap_kinds, cpus_beside_gpu, gpu_workers
+from rewarm.stages.train import TrainSettings
+from rewarm.stages.train.placement import awaited, gpu_worker_cpus, refuse_without_room
 
 MANIFESTS = {
     "cluster.yaml": aws_nodes(),

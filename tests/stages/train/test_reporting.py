@@ -9,11 +9,17 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, LlamaConfig, MambaConfig
 
-from stages.mixture import Mixture, Source
-from stages.storage import Folder
-from stages.train import Job, ScheduleSettings, TrainSettings, schedule_for
-from stages.train.flops import attention_shape, flops_per_token, measured_flops
-from stages.train.reporting import TrainingReport, share_achieved, share_requested
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.train import Job, ScheduleSettings, TrainSettings, schedule_for
+from rewarm.stages.train.metrics import (
+    TrainingReport,
+    attention_shape,
+    flops_per_token,
+    measured_flops,
+    share_achieved,
+    share_requested,
+)
 
 
 class Clock:

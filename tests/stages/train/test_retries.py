@@ -11,11 +11,11 @@ import pytest
 from small_lineage import started_by, words
 from training_world import World
 
-from stages import train
-from stages.errors import StageError
-from stages.progress import Silent
-from stages.train import Job
-from stages.train.checkpoints import saved_step
+from rewarm.stages import train
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.train import Job
+from rewarm.stages.train.checkpoints import saved_step
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -9,17 +9,17 @@ from model_folders import write_folder
 from process_group import in_group
 from training_world import World
 
-from stages.storage import Folder
-from stages.train import Job
-from stages.train.weights import digest, load_model, model_weights
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train import Job
+from rewarm.stages.train.weights import digest, load_model, model_weights
 
 COEFFICIENT = 0.5
 
 
 def run_step(rank: int, size: int, job: Job, results: Path) -> None:
     """One step; what its backward pass began with, and what the step says its cross-entropy was."""
-    from stages.train.data import Batches
-    from stages.train.engine import Engine, Place
+    from rewarm.stages.train.data import Batches
+    from rewarm.stages.train.engine import Engine, Place
 
     job.checkpoints.path.mkdir(parents=True, exist_ok=True)
     place = Place(rank, size, rank, torch.device("cpu"))

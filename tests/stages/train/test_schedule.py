@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.train.schedule import Schedule, inverse_sqrt
-from stages.train.schedule_kinds import ScheduleSettings, schedule_for
+from rewarm.stages.train.schedule import Schedule, ScheduleSettings, inverse_sqrt, schedule_for
 
 PEAK, MINIMUM, CONSTANT = 3e-4, 3e-5, 1.65e-4  # Ibrahim et al. 2024, section 7
 TOKENS = 1_000_000

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.anneal import AnnealSettings, anneal_from
-from stages.train.schedule import Schedule
-from stages.train.schedule_kinds import CARRIED_ON, ScheduleSettings, schedule_for
+from rewarm.stages.anneal import AnnealSettings, anneal_from
+from rewarm.stages.train.schedule import CARRIED_ON, Schedule, ScheduleSettings, schedule_for
 
 PEAK, MINIMUM = 3e-4, 3e-5
 TOKENS = 1_000_000

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from process_group import in_group
 from training_world import BATCH, SEQ_LEN, World
 
-from stages.causal import divergences
-from stages.mixture import Mixture, Source
-from stages.tokens import TokenSet, TokenStream
-from stages.train import Job
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.tokens import TokenSet, TokenStream
+from rewarm.stages.inference.losses import divergences
+from rewarm.stages.train import Job
 
 STEPS = 6
 WORDS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -42,8 +42,8 @@ def replaying(world: World, name: str, **settings: object) -> Job:
 
 def train(job: Job, rank: int, size: int, weight: float, stage: int = 1, precision: str = "fp32") -> dict[str, list]:
     """Losses, divergences and gradient norms of a run from the teacher's own weights."""
-    from stages.train.data import Batches
-    from stages.train.engine import Engine, Place
+    from rewarm.stages.train.data import Batches
+    from rewarm.stages.train.engine import Engine, Place
 
     job.checkpoints.path.mkdir(parents=True, exist_ok=True)
     settings = job.settings.model_copy(
@@ -117,8 +117,8 @@ def test_divided_weights_learn_the_same(runs: dict) -> None:
 
 def unreplayed(rank: int, size: int, job: Job, results: Path) -> None:
     """One step each: no sequence counted as replayed, and others counted as replayed than the mixture says."""
-    from stages.train.data import Batches
-    from stages.train.engine import Engine, Place
+    from rewarm.stages.train.data import Batches
+    from rewarm.stages.train.engine import Engine, Place
 
     job.checkpoints.path.mkdir(parents=True, exist_ok=True)
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
@@ -141,8 +141,8 @@ def unreplayed(rank: int, size: int, job: Job, results: Path) -> None:
 
 
 def test_only_replayed_sequences_are_held(world: World, tmp_path: Path) -> None:
-    from stages.storage import Folder
-    from stages.train import ModelSettings, initial_model
+    from rewarm.stages.core.storage import Folder
+    from rewarm.stages.train import ModelSettings, initial_model
 
     job = replaying(world, "unreplayed", num_workers=1)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -159,7 +159,7 @@ def test_only_replayed_sequences_are_held(world: World, tmp_path: Path) -> None:
 
 
 def test_a_batch_says_what_is_replayed(world: World) -> None:
-    from stages.train.data import Batches
+    from rewarm.stages.train.data import Batches
 
     job = replaying(world, "said", num_workers=1)
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))

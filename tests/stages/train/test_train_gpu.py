@@ -4,8 +4,8 @@ import pytest
 import torch
 from training_world import World
 
-from stages import train
-from stages.progress import Silent
+from rewarm.stages import train
+from rewarm.stages.core.progress import Silent
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,15 +13,15 @@ import pytest
 from small_lineage import started_by, words
 from training_world import BATCH, SEQ_LEN, STEPS, World
 
-from stages import anneal, train
-from stages.errors import DamagedError, StageError
-from stages.progress import Silent
-from stages.storage import Folder
-from stages.tokens import TokenSet
-from stages.train import Job, Phase, TrainOutcome
-from stages.train.checkpoints import damages, names_of, read_progress
-from stages.train.not_finite import documents_of
-from stages.train.weights import digest, load_model, model_weights
+from rewarm.stages import anneal, train
+from rewarm.stages.core.errors import DamagedError, StageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.train import Job, Phase, TrainOutcome
+from rewarm.stages.train.checkpoints import damages, names_of, read_progress
+from rewarm.stages.train.not_finite import documents_of
+from rewarm.stages.train.weights import digest, load_model, model_weights
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -14,15 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.errors import StageError
-from stages.ingest.decontaminate import guards as guards_module
-from stages.ingest.decontaminate.grams import WordHashes, gram_hashes, run_hashes, word_hashes, words_of
-from stages.ingest.decontaminate.guards import Guards, Hit, write_guard
-from stages.ingest.decontaminate.settings import DecontaminateSettings
-from stages.ingest.decontaminate.sieve import Sieve
-from stages.ingest.decontaminate.sorting import SortedSet, mapped
-from stages.ingest.words import is_spelled
-from stages.storage import Folder
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest.decontaminate import guards as guards_module
+from rewarm.stages.ingest.decontaminate.grams import WordHashes, gram_hashes, run_hashes, word_hashes, words_of
+from rewarm.stages.ingest.decontaminate.guards import Guards, Hit, Sieve, write_guard
+from rewarm.stages.ingest.decontaminate.sorted_numbers import SortedSet, mapped
+from rewarm.stages.ingest.settings import DecontaminateSettings
+from rewarm.stages.ingest.words import is_spelled
 
 SETTINGS = DecontaminateSettings()
 SHARED = [f"guarded{number}" for number in range(40)]  # words of the guarded text
@@ -148,9 +147,7 @@ def test_a_guard_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
 
 
 def test_numbers_do_not_depend_on_the_process() -> None:
-    code = (
-        "from stages.ingest.decontaminate.grams import gram_hashes; print(gram_hashes('a quick brown fox', 2).tolist())"
-    )
+    code = "from rewarm.stages.ingest.decontaminate.grams import gram_hashes; print(gram_hashes('a quick brown fox', 2).tolist())"  # noqa: E501
     run = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": "7"},

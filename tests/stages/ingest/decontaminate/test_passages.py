@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.ingest.decontaminate.grams import word_spans, words_of
-from stages.ingest.decontaminate.passages import Cut, cut_text, plan_cuts
-from stages.ingest.decontaminate.settings import DecontaminateSettings
+from rewarm.stages.ingest.decontaminate.grams import word_spans, words_of
+from rewarm.stages.ingest.decontaminate.passages import Cut, cut_text, plan_cuts
+from rewarm.stages.ingest.settings import DecontaminateSettings
 
 SETTINGS = DecontaminateSettings()
 ALPHABET = "aßİé e\u0301 ﬁ我们。ｶﾞ \u1112\u1161\u11ab กา\u0e33 \u09c7\u09be ½ Ⅷ.\n'-"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from planted_duplicates import Home, document, edited
 
-from stages.ingest.dedup.settings import DuplicateSettings
+from rewarm.stages.ingest.settings import DuplicateSettings
 
 
 @pytest.fixture

@@ -13,19 +13,19 @@ import orjson
 import pytest
 from planted_duplicates import Home, document, edited, jaccard, write_sizes
 
-from stages.documents import document_id
-from stages.errors import UsageError
-from stages.ingest.dedup import jobs, partition, search
-from stages.ingest.dedup.columns import read_columns
-from stages.ingest.dedup.decide import REPEATS_SCHEMA, decide, staged_digest
-from stages.ingest.dedup.fates import REASONS, Fate
-from stages.ingest.dedup.index import NEAR_FILE, index_documents, read_fates
-from stages.ingest.dedup.search import find_edges
-from stages.ingest.dedup.signatures import Signatures
-from stages.ingest.dedup.staged import Staged, write_signatures
-from stages.progress import Silent
-from stages.split import TRAIN, VALIDATE, SplitSize, content_digest, read_index, worth_of
-from stages.storage import Folder
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.split import TRAIN, VALIDATE, SplitSize, content_digest, read_index, worth_of
+from rewarm.stages.ingest.dedup import partition, search
+from rewarm.stages.ingest.dedup import partition as jobs
+from rewarm.stages.ingest.dedup.columns import read_columns
+from rewarm.stages.ingest.dedup.decide import REASONS, REPEATS_SCHEMA, Fate, decide, staged_digest
+from rewarm.stages.ingest.dedup.index import NEAR_FILE, index_documents, read_fates
+from rewarm.stages.ingest.dedup.minhash import Signatures
+from rewarm.stages.ingest.dedup.search import find_edges
+from rewarm.stages.ingest.dedup.staged import Staged, write_signatures
 
 Homes = Callable[..., Home]
 KEPT = (Fate.TRAIN, Fate.VALIDATE)
@@ -100,7 +100,7 @@ def test_nothing_depends_on_how_the_work_is_cut(
             work(task)
 
     monkeypatch.setattr(partition, "ROW_BYTES", 2**18)  # 64 rows may be held
-    monkeypatch.setattr("stages.ingest.dedup.decide.run_tasks", shuffled)
+    monkeypatch.setattr("rewarm.stages.ingest.dedup.decide.run_tasks", shuffled)
     other = home(memory_mb=16)
     assert partition.num_partitions(len(planted), 16) > 5
     fates, again = other.decide("a", planted, cuts=(1, 1, 100, 237))
@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_goes_on(home: Homes, planted: list[str], monkeypa
         done.append(search.edges_file(task))
         return find_edges(task, **given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("stages.ingest.dedup.decide.find_edges", stops)
+    monkeypatch.setattr("rewarm.stages.ingest.dedup.decide.find_edges", stops)
     with pytest.raises(KeyboardInterrupt):
         decide(staging, shards, [], place.settings, SplitSize(0.1), Silent())
     monkeypatch.undo()

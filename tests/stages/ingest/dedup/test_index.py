@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_duplicates import Home
 
-from stages.errors import StageError, UsageError
-from stages.ingest.dedup.decide import check_indices
-from stages.ingest.dedup.fates import Fate
-from stages.ingest.dedup.index import NEAR_FILE, NearSegment, number_mask
-from stages.progress import Silent
-from stages.storage import Folder
+from rewarm.stages.core.errors import StageError, UsageError
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest.dedup.decide import Fate, check_indices
+from rewarm.stages.ingest.dedup.index import NEAR_FILE, NearSegment, number_mask
 
 KEYS = st.lists(st.integers(0, 9).map(lambda key: key << 60) | st.integers(0, 2**64 - 1), max_size=40)
 

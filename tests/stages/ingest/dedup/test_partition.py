@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.dedup.partition import ROW_BYTES, held_rows, in_range, num_partitions, sorted_runs
+from rewarm.stages.ingest.dedup.partition import ROW_BYTES, held_rows, in_range, num_partitions, sorted_runs
 
 
 def compared(keys: list[int], limit: int, block: int) -> set[tuple[int, int]]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.ingest.dedup import signatures as module
-from stages.ingest.dedup.settings import DuplicateSettings
-from stages.ingest.dedup.signatures import WORD, hashed, in_batches, shingles, signatures, similar, word_hashes
+from rewarm.stages.ingest.dedup import minhash as module
+from rewarm.stages.ingest.dedup.minhash import WORD, hashed, in_batches, shingles, signatures, similar, word_hashes
+from rewarm.stages.ingest.settings import DuplicateSettings
 
 VIETNAMESE = (
     "Hội đồng thành phố đã họp vào tối thứ Ba để thảo luận về tòa nhà thư viện mới, dự kiến mở cửa vào mùa xuân tới "

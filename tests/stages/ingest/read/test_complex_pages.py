@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from stages.ingest import IngestSettings, find_inputs, run
-from stages.ingest.dedup.settings import DuplicateSettings
-from stages.progress import Silent
-from stages.storage import Folder
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest import IngestSettings, find_inputs, run
+from rewarm.stages.ingest.settings import DuplicateSettings
 
 PROSE = "The ferry leaves the island at seven in the morning and comes back after the market closes. "
 HEALTHY = [f"<html><title>{name}</title><main><h1>{name}</h1><p>{PROSE * 3}{name}.</p></main>" for name in "abcdef"]

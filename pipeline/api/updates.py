@@ -1,0 +1,395 @@
+"""What the commands do, one function each; ``cli/`` parses and prints around them."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rewarm.pipeline import demo_text
+from rewarm.pipeline import study as studies
+from rewarm.pipeline.lineage.lease import look as look_lease
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.optimizer import start_optimizer
+from rewarm.pipeline.lineage.status import Status
+from rewarm.pipeline.lineage.status import status as summarize
+from rewarm.pipeline.lineage.verify import refuse_damaged
+from rewarm.pipeline.lineage.weights import require_weights
+from rewarm.pipeline.lineage.workspace import RECORD, Workspace, refuse_lineage
+from rewarm.pipeline.monitoring.workspace import observed
+from rewarm.pipeline.plan.plan import make_plan, require_base
+from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
+from rewarm.pipeline.report import INDEX, is_page, pages
+from rewarm.pipeline.report.from_lineage import report_record
+from rewarm.pipeline.schedule_preview import Preview, preview_schedule
+from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
+from rewarm.pipeline.update import inputs as base
+from rewarm.pipeline.update.disk_space import Demand, demands, require_room
+from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
+from rewarm.pipeline.update.expected import run_of
+from rewarm.pipeline.update.inputs import Arrival, find, look, parse_data, taken_in
+from rewarm.pipeline.update.room import check_room, refuse_here, room_for
+from rewarm.pipeline.update.update import discard as drop
+from rewarm.pipeline.update.update import update as run_update
+from rewarm.stages.core.cluster import connected
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest import find_inputs
+
+QUIET_STUDY = ("evaluate.tasks=[]", "evaluate.task_documents=0")  # a study measures losses unless --set says more
+REPORTED = ("rewarm", "ray", "torch", "transformers", "deepspeed", "pyarrow", "lm_eval", "tokenizers", "fastokens")
+
+
+def init(
+    uri: str,
+    recipe_name: str,
+    data: Sequence[str],
+    source: Path | None,
+    sets: Sequence[str],
+    dry_run: bool,
+    terminal: Terminal,
+    wait_s: float = 0.0,
+) -> Status | dict[str, Any]:
+    """Make a workspace and its base; what would be done, of a dry run."""
+    recipe = load_recipe(recipe_name, sets)
+    if source is not None:
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
+    refuse_without_effect(load_recipe(recipe_name), recipe, sets)
+    paths = parse_data(data)
+    recipe = base.with_prompts(recipe, paths)
+    if (given_tokenizer := recipe.model.path or recipe.tokenizer.path) is not None:
+        recipe = base.with_tokenizer(recipe, Folder(given_tokenizer))
+    if not paths and recipe.model.path is None:
+        raise UsageError(
+            "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR)"
+        )
+    workspace = Workspace(uri)
+    if workspace.folder.exists(RECORD):
+        workspace.check_format()
+    elif workspace.folder.exists():
+        refuse_lineage(workspace.folder)
+        if workspace.folder.files():
+            raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
+    check_model(recipe, sets, terminal)
+    base.check_distill(recipe, paths)
+    arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
+    if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
+        find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
+    room = demands(Lineage(workspace), recipe, arrival.inputs)
+    if dry_run:
+        return preview(workspace, arrival, recipe, room)
+    require_room(room, recipe, terminal)
+    with workspace.lease(wait_s=wait_s, note=terminal.note):
+        base.create(workspace, recipe)
+        try:
+            return carry_out(workspace, arrival, recipe, terminal)
+        except UsageError:
+            forget_empty(workspace)
+            raise
+
+
+def check_model(recipe: Recipe, sets: Sequence[str], terminal: Terminal) -> None:
+    """Refuse a model that cannot be the base, and say what its owner should know of it."""
+    unused = [given for given in sets if given.strip().startswith(("model.type", "model.config"))]
+    if recipe.model.path is not None and unused:
+        raise UsageError(
+            f"--set {unused[0]}: has no effect on an imported model, whose config.json says what it is; leave it out"
+        )
+    for remark in base.check_model(recipe):
+        terminal.note(remark)
+
+
+def forget_empty(workspace: Workspace) -> None:
+    """Take back ``workspace.json`` where the base was refused before anything was made."""
+    lineage = Lineage(workspace)
+    if not lineage.entries and lineage.unfinished is None:
+        workspace.folder.delete(RECORD)
+
+
+def opened(uri: str, sets: Sequence[str]) -> tuple[Workspace, Recipe]:
+    """A workspace, and its recipe with ``--set`` applied; refuses what a lineage fixes when it begins."""
+    workspace = Workspace.open(uri)
+    recipe = base.recipe_of(workspace)
+    changed = apply_settings(recipe, sets)
+    base.refuse_fixed(recipe, changed)
+    return workspace, base.with_tokenizer(changed, workspace.tokenizer)
+
+
+def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
+    """The datasets of ``--data``; refuses none."""
+    paths = parse_data(data)
+    if not paths:
+        raise UsageError(f"{what} needs data: --data NAME=PATH")
+    return paths
+
+
+def update(
+    uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal, wait_s: float = 0.0
+) -> Status | dict[str, Any]:
+    """Take in one arrival; what was taken in already is not taken in again."""
+    workspace, recipe = opened(uri, sets)
+    paths, lineage = given(data, "an update"), Lineage(workspace, recipe.gate.trunk)
+    if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
+        terminal.note(f"{before.id}: took in these files already; nothing is left to do")
+        return status_with(lineage, before.id)
+    refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
+    refuse_carried(lineage, recipe)
+    arrival = look(paths, lineage, recipe.ingest, terminal)
+    room = demands(lineage, recipe, arrival.inputs)
+    if dry_run:
+        return preview(workspace, arrival, recipe, room)
+    require_room(room, recipe, terminal)
+    with workspace.lease(wait_s=wait_s, note=terminal.note):
+        return carry_out(workspace, arrival, recipe, terminal)
+
+
+def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:
+    """Run one update on the cluster and write the report; the lineage's status after it."""
+    refuse_here(Lineage(workspace), arrival, recipe)
+    terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
+    with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
+        if (awaits := room_for(Lineage(workspace), arrival, recipe)) is not None:
+            terminal.note(awaits)
+        run_update(workspace, arrival, recipe, terminal)
+    path = write_report(workspace)
+    terminal.note(f"report: {path}")
+    return summarize(Lineage(workspace))
+
+
+def study(
+    uri: str,
+    data: Sequence[str],
+    *,
+    grid: Sequence[str],
+    rows: Sequence[str],
+    baselines: Sequence[str],
+    seeds: int,
+    name: str | None,
+    options: studies.Options,
+    forecast_tokens: float | None,
+    sets: Sequence[str],
+    apply: bool,
+    dry_run: bool,
+    terminal: Terminal,
+) -> tuple[studies.Study | None, dict[str, Any]]:
+    """Take in one arrival under many settings, without promoting any; what came out, and the same as JSON types.
+
+    A dry run has no outcome, and says what would be tried.
+    """
+    home, recipe = opened(uri, [*QUIET_STUDY, *sets])
+    paths = given(data, "a study")
+    tried = studies.trials(
+        studies.parse_grid(grid),
+        dict(studies.parse_row(row) for row in rows),
+        baselines,
+        range(recipe.seed, recipe.seed + seeds),
+    )
+    workspace = studies.StudyWorkspace(uri, name or "+".join(paths), list(paths))
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    arrival = look(paths, lineage, recipe.ingest, terminal)
+    for trial in tried:
+        asked = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
+        if trial.kind in ("grid", "row"):
+            refuse_carried(lineage, asked)
+    if dry_run:
+        check_room(recipe.train)
+        return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
+    terminal.update(f"{workspace.study}: {len(tried)} trials")
+    with workspace.lease(note=terminal.note), connected():
+        found = studies.run(workspace, arrival, recipe, tried, options, terminal)
+    if apply:
+        with home.lease():
+            chosen = studies.apply_best(home, found)
+        terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
+    made = write_study(workspace, tried, found, forecast_tokens)
+    for line in made["forecast"]["lines"]:
+        terminal.note(line)
+    terminal.note(f"page: {(workspace.study / studies.PAGE).uri}")
+    return found, made
+
+
+def write_study(
+    workspace: studies.StudyWorkspace, tried: Sequence[studies.Trial], found: studies.Study, tokens: float | None
+) -> dict[str, Any]:
+    """Leave a study's results and its page in its folder; the results as JSON types."""
+    forecast, why = studies.outlook(workspace, tried, found, tokens)
+    lines = studies.outlook_lines(forecast, why)
+    made = {**found.to_json(), "forecast": {**studies.as_json(forecast, why), "lines": lines}}
+    workspace.study.write_json(studies.RESULTS, made)
+    workspace.study.write(studies.PAGE, studies.page(found, lines).encode())
+    return made
+
+
+def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, terminal: Terminal) -> dict[str, Any]:
+    """What an arrival is, what its update should be and what it would cost; nothing is written but to ``save``."""
+    workspace, recipe = opened(uri, sets)
+    paths = given(data, "a plan")
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    require_base(lineage)
+    refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
+    refuse_carried(lineage, recipe)
+    if save is not None and not save.absolute().parent.is_dir():
+        raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}")
+    inputs = find(paths, lineage, recipe.ingest, terminal)
+    terminal.update(f"{workspace.folder}: plan of {'+'.join(inputs)}")
+    with connected():
+        if (awaits := check_room(recipe.train)) is not None:
+            terminal.note(awaits)
+        made = make_plan(lineage, inputs, recipe, {name.partition("=")[0].strip() for name in sets}, terminal)
+    found = {
+        "workspace": str(workspace.folder),
+        "datasets": list(inputs),
+        "starts_from": f"the trunk of {lineage.head.id}" if lineage.head else None,
+        **made.to_json(),
+        "disk": [one.to_json() for one in demands(lineage, recipe, inputs, made.storage)],
+    }
+    if save is not None:
+        Folder(save.absolute().parent).write_json(save.name, found)
+    return found
+
+
+def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe, room: Sequence[Demand]) -> dict[str, Any]:
+    """What an update would do, from what is known before anything is read in full."""
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    optimizer = start_optimizer(lineage, recipe.train)
+    files = {
+        name: [{"file": file.name, "bytes": file.size, "format": file.format} for file in found]
+        for name, found in arrival.inputs.items()
+    }
+    return {
+        "update": f"{len(lineage.entries):04d}-{arrival.name}",
+        "goes_on_with": lineage.unfinished,
+        "starts_from": lineage.head.id if lineage.head else recipe.model.path or "random weights",
+        "optimizer": "empty" if optimizer is None else optimizer.uri,
+        "files": files,
+        "distills": 0 if lineage.entries else base.distilled_tokens(recipe, arrival.inputs),
+        "replays": list(lineage.datasets()) if recipe.replay.share else [],
+        "awaits": room_for(lineage, arrival, recipe),
+        "disk": [one.to_json() for one in room],
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+
+def status(uri: str, everything: bool = False) -> Status:
+    """The lineage: its last updates, or all."""
+    lineage = Lineage(Workspace.open(uri))
+    return summarize(lineage, None) if everything else summarize(lineage)
+
+
+def status_with(lineage: Lineage, update: str) -> Status:
+    """The lineage, with an update of which the last ones need not be."""
+    found = summarize(lineage)
+    if any(one.id == update for one in found.updates):
+        return found
+    return replace(found, updates=[lineage.read(update), *found.updates], earlier=found.earlier - 1)
+
+
+def report(uri: str) -> str:
+    """Write the report's pages; the index's path."""
+    return write_report(Workspace.open(uri))
+
+
+def write_report(workspace: Workspace) -> str:
+    """Write a page for each finished update, then the workspace's, whose path is returned.
+
+    Pages that say what they said before are left as they are; those of updates that are gone are removed.
+    """
+    versions = {name: metadata.version(name) for name in REPORTED if installed(name)}
+    made = pages(report_record(Lineage(workspace), versions))
+    folder = workspace.folder / "report"
+    there = set(folder.files())
+    for name, page in made.items():
+        if name not in there or folder.read(name) != page.encode():
+            folder.write(name, page.encode())
+    for name in there - set(made):
+        if is_page(name):
+            folder.delete(name)
+    return (folder / INDEX).uri
+
+
+def installed(name: str) -> bool:
+    """Whether a distribution is installed."""
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def export(uri: str, update_name: str | None, to: Path) -> str:
+    """Copy a release's Hugging Face folder, whose files and weights are checked first; where it is."""
+    workspace = Workspace.open(uri)
+    found = Lineage(workspace).find(update_name)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageError(f"{to}: exists and is not an empty folder; name a new one")
+    release = require_weights(workspace, found.id)
+    refuse_damaged(workspace, found)
+    target = Folder(to.parent)
+    if to.exists():
+        to.rmdir()
+    with target.writing(to.name) as scratch:
+        scratch.mkdir(parents=True)
+        for name in release.files():
+            with release.fetched(name) as file:
+                shutil.copyfile(file, scratch / name)
+    return str(to)
+
+
+def trace(
+    uri: str, ids: Sequence[str], text: str | None, update_name: str | None, to: Path | None, terminal: Terminal
+) -> dict[str, Any]:
+    """Which documents were trained when: those named, or all that were replayed."""
+    lineage = Lineage(Workspace.open(uri))
+    if not ids and text is None:
+        return {"workspace": uri, "covers": COVERS, "updates": read_ledger(lineage, update_name, terminal, to)}
+    if to is not None:
+        raise UsageError("--to writes the whole ledger; leave out the documents' ids and --text")
+    if ids and text is not None:
+        raise UsageError("documents are looked for by their ids or by --text, not by both at once")
+    found = trace_documents(lineage, ids, text, update_name, terminal)
+    return {"workspace": uri, "covers": COVERS, "documents": [asdict(document) for document in found]}
+
+
+def schedule(
+    recipe_name: str, arrivals: int | None, tokens: str | None, imported: bool, sets: Sequence[str], to: Path | None
+) -> Preview:
+    """A recipe's learning rate over a base and its arrivals; ``to`` is where its page is written."""
+    if to is not None and to.suffix != ".html":
+        raise UsageError(f"--to {to}: the plot is written as a page, expected a name that ends in .html")
+    found = preview_schedule(recipe_name, load_recipe(recipe_name, sets), arrivals, tokens, imported)
+    if to is not None:
+        from rewarm.pipeline.schedule_preview import page
+
+        Folder(to.absolute().parent).write(to.name, page(found).encode())
+    return found
+
+
+def discard(uri: str, wait_s: float = 0.0) -> str | None:
+    """Drop the unfinished update; its id."""
+    workspace = Workspace.open(uri)
+    with workspace.lease(wait_s=wait_s):
+        lineage = Lineage(workspace)
+        name = lineage.unfinished
+        if name is not None:
+            drop(workspace, lineage, name)
+            forget_empty(workspace)
+        return name
+
+
+def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> tuple[Status, str]:
+    """The base and two arrivals on the installed packages' own text: a weak shift, then a strong one."""
+    terminal.update("the demo's text")
+    files = demo_text.write_corpora(directory / "text", terminal)
+    uri = str(directory / "-".join(["workspace", *sets]).replace("/", "_"))
+    recipe = load_recipe("tiny", sets)
+    steps = (("ml-docs", "replay.share=0.05"), ("code", "replay.share=0.25"))
+    with connected(num_cpus=max(2, recipe.train.num_workers)):
+        done = set(Lineage(Workspace(uri)).ingested())
+        if "sci-docs" not in done:
+            init(uri, "tiny", [f"sci-docs={files['sci-docs']}"], None, sets, False, terminal)
+        for name, share in steps:
+            if name not in done:
+                update(uri, [f"{name}={files[name]}"], [share, *sets], False, terminal)
+    return status(uri), report(uri)

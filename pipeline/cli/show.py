@@ -1,0 +1,246 @@
+"""The commands that show what is there, and write none of it."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from rewarm.pipeline import doctor
+from rewarm.pipeline.api import updates
+from rewarm.pipeline.cli import run_view
+from rewarm.pipeline.cli.app import app, print_json, show
+from rewarm.pipeline.cli.completion import log_names, recipe_names, update_names
+from rewarm.pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
+from rewarm.pipeline.escaping import message
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.monitoring.exposition import exposition
+from rewarm.pipeline.progress.log import DONE, read_standing
+from rewarm.pipeline.recipe.recipe import load_recipe, presets, settings, settings_page
+from rewarm.pipeline.schedule_preview import phases_table, terminal_chart
+from rewarm.pipeline.terminal import Terminal, echo, ledger_table, result_console
+from rewarm.stages.core.errors import DamagedError, UsageError
+
+PANEL = "Looking"
+SHOWN_STEPS = 12  # of a document's reads
+
+
+@app.command(rich_help_panel=PANEL)
+def status(
+    workspace: WorkspaceArgument,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it live, with the run that is under way, until Ctrl-C.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every update, not the last 20 alone.")] = False,
+    as_json: JsonOption = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Print metrics for Prometheus: those of the records, without a cluster.")
+    ] = False,
+) -> None:
+    """Show the lineage: losses, forgetting, tokens and releases; and where a run of an update stands."""
+    opened = Workspace.open(workspace)
+    if metrics:
+        if watch or as_json:
+            raise UsageError("--metrics prints once, in Prometheus' format: leave out --watch and --json")
+        typer.echo(exposition(opened), nl=False)
+        return
+    if watch:
+        if as_json:
+            raise UsageError("--watch shows, --json prints once: give one of them")
+        run_view.watch(opened, lambda: updates.status(workspace, everything), result_console())
+        return
+    found, at = updates.status(workspace, everything), time.time()
+    try:
+        standing = read_standing(opened.folder)
+    except DamagedError as error:  # it tells of a run alone; the lineage is shown all the same
+        echo(f"rewarm: {message(str(error))}", err=True)
+        standing = None
+    if as_json:
+        print_json({**found.to_json(), "run": run_view.run_record(standing, at)})
+        return
+    show(found)
+    if standing is not None and standing.state != DONE:
+        result_console().print(run_view.run_line(standing, at), markup=False)
+
+
+@app.command(rich_help_panel=PANEL)
+def logs(
+    workspace: WorkspaceArgument,
+    update: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[UPDATE]", help="An update's id or number; the last run's by default.", autocompletion=log_names
+        ),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends, or Ctrl-C.")] = False,
+) -> None:
+    """Show what the runs of an update said: stages, notes, a line a minute, errors; with the time (UTC)."""
+    home = Workspace.open(workspace).folder
+    try:
+        for text in run_view.follow(home, run_view.chosen_log(home, update), follow):
+            echo(text)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command(rich_help_panel=PANEL)
+def report(workspace: WorkspaceArgument) -> None:
+    """Write the HTML report again and print its path."""
+    echo(updates.report(workspace))
+
+
+@app.command(rich_help_panel=PANEL)
+def export(
+    workspace: WorkspaceArgument,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to make; it must be empty or not there.")],
+    update: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[UPDATE]",
+            help="An update's id or number; the current release by default.",
+            autocompletion=update_names,
+        ),
+    ] = None,
+) -> None:
+    """Write a release as a plain Hugging Face folder, for AutoModelForCausalLM.from_pretrained."""
+    echo(updates.export(workspace, update, to))
+
+
+@app.command(rich_help_panel=PANEL)
+def schedule(
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A preset's name (`rewarm recipes`) or a YAML file.", autocompletion=recipe_names
+        ),
+    ],
+    arrivals: Annotated[
+        int | None, typer.Option("--arrivals", metavar="N", min=0, help="How many updates follow the base (3).")
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="N,N,…",
+            help="Tokens of the base and of each update, as 300B,200B; the last goes for all that follow. "
+            "By default the recipe's budget.",
+        ),
+    ] = None,
+    imported: Annotated[bool, typer.Option("--imported", help="The base is an imported model: only updates.")] = False,
+    sets: SetOption = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw the learning rate in the terminal.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Write the plot as a page that needs no network.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a recipe's learning rate over a base and several arrivals, anneals included; nothing is trained."""
+    found = updates.schedule(recipe, arrivals, tokens, imported, sets or [], to)
+    if as_json:
+        print_json(found.to_json())
+        return
+    console = result_console()
+    if plot:
+        console.print(terminal_chart(found, console.width))
+    console.print(phases_table(found))
+    if to is not None:
+        echo(f"page: {to}")
+
+
+@app.command(rich_help_panel=PANEL)
+def trace(
+    workspace: WorkspaceArgument,
+    documents: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or their first digits.")
+    ] = None,
+    update: Annotated[
+        str | None,
+        typer.Option("--update", metavar="U", help="Only this update: id or number.", autocompletion=update_names),
+    ] = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Documents that hold this text.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="Write every replayed document as a row of this Parquet file."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show when documents were trained, new or replayed; without a document, what every update replayed.
+
+    It covers the trunks; what an annealed branch reads again is not counted.
+    """
+    with Terminal(quiet=as_json) as terminal:
+        found = updates.trace(workspace, documents or [], text, update, to, terminal)
+    if as_json:
+        print_json(found)
+    elif "documents" in found:
+        show_documents(found["documents"])
+    else:
+        result_console().print(ledger_table(found))
+
+
+def show_documents(documents: list[dict[str, Any]]) -> None:
+    """Print documents and their reads."""
+    console = result_console()
+    for one in documents:
+        origin = ", ".join(str(one[name]) for name in ("source", "url", "timestamp") if one[name]) or "no source given"
+        console.print(Text.assemble((one["doc_id"], "bold"), "  ", one["excerpt"]), soft_wrap=True)
+        echo(f"    {one['dataset']}/{one['split']}, row {one['row']} ({one['shard']}): {one['num_tokens']} tokens")
+        echo(f"    from {origin}")
+        for reads in one["trained"]:
+            steps = ", ".join(map(str, reads["steps"][:SHOWN_STEPS])) + (" …" if reads["steps"][SHOWN_STEPS:] else "")
+            echo(f"    {reads['update']}: {reads['role']}, {reads['times']} × (step {steps})")
+        if not one["trained"]:
+            echo("    not trained" + (", as it is for validation" if one["split"] == "validation" else ""))
+
+
+@app.command("doctor", rich_help_panel=PANEL)
+def examine(
+    workspace: Annotated[
+        Path | None,
+        typer.Argument(metavar="[WORKSPACE]", help="Looks also at its disk and at room for its training."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check compiler, operators, Ray, GPUs, disk and versions: what is missing and how to get it."""
+    checks = doctor.examine(workspace)
+    if as_json:
+        echo(doctor.as_json(checks))
+        raise typer.Exit(1 if doctor.missing(checks) else 0)
+    raise typer.Exit(doctor.print_report(checks))
+
+
+@app.command("settings", rich_help_panel=PANEL)
+def list_settings(
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page of Markdown: docs/settings.md.")] = False,
+) -> None:
+    """List every setting with its default and meaning."""
+    if markdown:
+        typer.echo(settings_page(), nl=False)
+        return
+    if as_json:
+        print_json(
+            {name: {"default": default, "meaning": plain(field.description)} for name, field, default in settings()}
+        )
+        return
+    console = result_console()
+    for name, field, default in settings():
+        shown = json.dumps(default, default=str)
+        console.print(Text.assemble((name, "bold"), f" = {shown}\n    {plain(field.description)}"), soft_wrap=True)
+
+
+def plain(text: str | None) -> str:
+    """A docstring's text in one line."""
+    return " ".join((text or "").split())
+
+
+@app.command("recipes", rich_help_panel=PANEL)
+def list_recipes(as_json: JsonOption = False) -> None:
+    """List the recipes that come with rewarm."""
+    if as_json:
+        print_json({name: load_recipe(name).model_dump(mode="json") for name in presets()})
+        return
+    for name in presets():
+        echo(f"{name:<20} {load_recipe(name).description}")

@@ -1,0 +1,1 @@
+"""The workspace and what happened in it: updates, releases, their weights, the lease, verification."""

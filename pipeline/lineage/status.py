@@ -1,0 +1,116 @@
+"""The state of a lineage as ``rewarm status`` shows it: the last updates' records, and how many are left out."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rewarm.pipeline.lineage.lineage import Lineage, read_plan
+from rewarm.pipeline.record import UNFINISHED, DatasetPart, Replay, StepTaken, Tokens, Training, UpdateRecord, part_of
+from rewarm.pipeline.record.attempts import counted, read_attempts
+from rewarm.stages import distill
+from rewarm.stages.core.shapes import stage_manifest
+
+SHOWN = 20  # of the last updates
+# Which committed folder stands for which stage, to tell how far an unfinished update is.
+FOLDERS = ("mixture", "initial", "trunk", "release", "evaluation")
+
+
+@dataclass(frozen=True)
+class Status:
+    """A workspace and its last updates."""
+
+    workspace: str
+    release: str | None
+    updates: list[UpdateRecord]
+    """In their order, the current release's among them; an unfinished one comes last."""
+    earlier: int = 0
+    """Finished updates that are not in ``updates``."""
+
+    @property
+    def datasets(self) -> dict[str, tuple[UpdateRecord, DatasetPart]]:
+        """The datasets that these updates brought, each with its update."""
+        return {name: (update, part) for update in self.updates for name, part in update.data.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types: the records, each with ``seconds`` by step."""
+        datasets = {name: found for name, found in self.datasets.items() if found[0].state != UNFINISHED}
+        return {
+            "workspace": self.workspace,
+            "release": self.release,
+            "earlier": self.earlier,
+            "datasets": [dataset_json(name, update.id, part) for name, (update, part) in datasets.items()],
+            "updates": [update_json(update) for update in self.updates],
+        }
+
+
+def status(lineage: Lineage, last: int | None = SHOWN) -> Status:
+    """The last finished updates (None: all) with that of the current release, and the one that is unfinished."""
+    first = 0 if last is None else max(0, len(lineage.entries) - last)
+    shown = list(lineage.updates[first:])
+    current = lineage.current()
+    if current is not None and all(update.id != current.id for update in shown):
+        shown = [current, *shown]
+    left_out = len(lineage.entries) - len(shown)
+    begun = unfinished(lineage)
+    return Status(
+        str(lineage.workspace.folder), lineage.release, shown + ([begun] if begun is not None else []), left_out
+    )
+
+
+def dataset_json(name: str, update: str, part: DatasetPart) -> dict[str, Any]:
+    """Counts of one dataset."""
+    return {
+        "name": name,
+        "update": update,
+        "distilled": part.distill is not None,
+        "documents": part.ingest.documents,
+        "tokens": part.tokenize.num_tokens,
+        "bytes": part.ingest.num_bytes,
+        "validation_documents": part.ingest.validation_documents,
+        "validation_tokens": part.tokenize.validation_tokens,
+        "duplicates": part.duplicates,
+        "quarantined": part.ingest.quarantined,
+        "reasons": part.ingest.reasons,
+        "cut": {"documents": part.ingest.cut_documents, "bytes": part.ingest.cut_bytes},
+        "removals": part.ingest.removals,
+        "backend": part.tokenize.backend,
+        "selected": asdict(part.select) if part.select else None,
+    }
+
+
+def update_json(update: UpdateRecord) -> dict[str, Any]:
+    """A record without what the datasets' list has, and without what only the next update reads."""
+    value = asdict(update)
+    for name in ("data", "files"):
+        del value[name]
+    del value["replay"]["carried"]
+    return {**value, "seconds": update.seconds}
+
+
+def unfinished(lineage: Lineage) -> UpdateRecord | None:
+    """The record of the update that is running or failed, as far as it is known; None if there is none."""
+    name = lineage.unfinished
+    if name is None:
+        return None
+    folder = lineage.workspace.update(name)
+    plan = read_plan(lineage.workspace, name)
+    steps = [lineage.workspace.dataset(data) for data in plan["data"]]
+    if distill.NAME not in lineage.datasets():
+        steps.append(lineage.workspace.dataset(distill.NAME))
+    steps += [step / "tokens" for step in steps] + [folder / part for part in FOLDERS]
+    manifests = [stage_manifest(step) for step in steps if step.committed()]
+    outcomes = {manifest["step"]: manifest["outcome"] for manifest in manifests}
+    mixture = outcomes.get("replay", {})
+    head = lineage.head
+    return UpdateRecord(
+        id=name,
+        arrival=plan["arrival"],
+        state=UNFINISHED,
+        datasets=list(plan["data"]),
+        started=plan.get("started", ""),
+        follows=head.id if head else None,
+        tokens=part_of(Tokens, mixture),
+        replay=part_of(Replay, mixture),
+        train=part_of(Training, outcomes["train"]) if "train" in outcomes else None,
+        steps={manifest["step"]: StepTaken(manifest["seconds"], manifest.get("attempts", 1)) for manifest in manifests},
+        attempts=counted(read_attempts(folder)),
+    )

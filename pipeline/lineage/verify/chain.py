@@ -1,0 +1,191 @@
+"""The lineage as a chain: which trunk each update starts from, its position, its release, its replay's positions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from rewarm.pipeline.lineage.lineage import PLAN, UPDATE
+from rewarm.pipeline.lineage.verify.data import RESTORE, checked_manifest
+from rewarm.pipeline.lineage.verify.findings import Findings
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.record import HELD_BACK, UpdateRecord
+from rewarm.stages import replay, train
+from rewarm.stages.core.shapes import Manifest
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.order import Order, Position
+from rewarm.stages.data.tokens import SELECTION, read_selection
+from rewarm.stages.evaluate.losses import read_totals
+from rewarm.stages.evaluate.run import losses_file
+
+
+class ChainCheck:
+    """Follows the updates in their order: each starts from the trunk of one before it."""
+
+    def __init__(self, workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
+        self.workspace, self.updates, self.findings = workspace, updates, findings
+        self.positions: dict[str, int] = {}  # tokens of the trunk, by update
+        self.replayed: dict[str, replay.Carried] = {}  # by update, of all replay up to its end
+
+    def run(self, update: UpdateRecord) -> None:
+        """Check one update against those before it."""
+        folder = self.workspace.update(update.id)
+        trunk = checked_manifest(folder / "trunk", self.findings)
+        earlier = self.updates[: self.updates.index(update)]
+        origin, trained = None, 0
+        if trunk is not None:
+            name, outcome = self.findings.name(folder / "trunk", "manifest.json"), trunk["outcome"]
+            self.findings.compare(name, "a trunk of digest", update.weights.trunk, outcome["digest"], RESTORE)
+            trained = outcome.get("tokens", 0)
+            origin = self.origin(update, trunk, earlier)
+        self.check_position(update, origin, trained)
+        self.check_release(update)
+        self.check_evaluation(update)
+        self.check_mixture(update, origin)
+        self.check_selections(update)
+
+    def origin(self, update: UpdateRecord, trunk: Manifest, earlier: Sequence[UpdateRecord]) -> UpdateRecord | None:
+        """The update whose trunk this one started from: the last before it, or, over refused ones, one further back."""
+        folder = self.workspace.update(update.id)
+        if not earlier:
+            if "start" in trunk["identity"]["inputs"]:
+                initial = checked_manifest(folder / "initial", self.findings)
+                start, made = trunk["identity"]["inputs"]["start"], initial and initial["outcome"]["digest"]
+                self.findings.compare(self.findings.name(folder / "trunk"), "a start from", made, start, RESTORE)
+            return None
+        possible = []
+        for before in reversed(earlier):
+            possible.append(before)
+            if before.state not in HELD_BACK:
+                break
+        if update.follows is not None:
+            possible = [before for before in earlier if before.id == update.follows]
+        start = trunk["identity"]["inputs"].get("start")
+        found = next((before for before in possible if before.weights.trunk == start), None)
+        if found is None:
+            self.findings.add(
+                self.findings.name(folder / "trunk", "manifest.json"),
+                "a start from "
+                + " or ".join(f"the trunk of {before.id}, {before.weights.trunk}" for before in possible),
+                str(start),
+                RESTORE,
+            )
+        return found
+
+    def check_position(self, update: UpdateRecord, origin: UpdateRecord | None, trained: int) -> None:
+        """The trunk's tokens are those of the one it starts from, and its own."""
+        file = self.findings.name(self.workspace.update(update.id), UPDATE)
+        before = self.positions.get(origin.id, 0) if origin else 0
+        if origin is not None or update.number == 0:
+            self.findings.compare(file, "position", before + trained, update.position, RESTORE)
+        self.positions[update.id] = update.position
+
+    def check_release(self, update: UpdateRecord) -> None:
+        """The release is of the recorded trunk and digest. An imported model has no manifest of its own."""
+        folder = self.workspace.update(update.id) / "release"
+        if not folder.committed() and not update.schedule:
+            return
+        manifest = checked_manifest(folder, self.findings)
+        if manifest is not None:
+            file = self.findings.name(folder, "manifest.json")
+            inputs, outcome = manifest["identity"]["inputs"], manifest["outcome"]
+            self.findings.compare(file, "a branch off", update.weights.trunk, inputs["trunk"], RESTORE)
+            self.findings.compare(file, "a release of", update.weights.release, outcome["digest"], RESTORE)
+
+    def check_evaluation(self, update: UpdateRecord) -> None:
+        """The losses by document add up to those of the record."""
+        folder = self.workspace.update(update.id) / "evaluation"
+        if not update.losses:
+            return
+        manifest = checked_manifest(folder, self.findings)
+        if manifest is not None:
+            for part, digest in vars(update.weights).items():
+                found = manifest["identity"]["inputs"][part]
+                self.findings.compare(self.findings.name(folder), f"losses of the {part}", digest, found, RESTORE)
+        for model, losses in update.losses.items():
+            for dataset, loss in losses.items():
+                file = losses_file(model, dataset)
+                name = self.findings.name(folder / "losses", file)
+                with self.findings.reading(name, "losses by document", RESTORE):
+                    totals = read_totals(folder / "losses", file)
+                    self.findings.checked["losses"] += 1
+                    if not math.isclose(totals.loss, loss, rel_tol=1e-9):
+                        self.findings.add(name, f"a mean of {loss} nats", str(totals.loss), RESTORE)
+
+    def check_mixture(self, update: UpdateRecord, origin: UpdateRecord | None) -> None:
+        """Replay begins where it stopped on the way to this update, and takes what the record says."""
+        folder = self.workspace.update(update.id)
+        before = self.replayed.get(origin.id, replay.Carried()) if origin else replay.Carried()
+        if update.schedule:
+            checked_manifest(folder / "mixture", self.findings)
+            file = self.findings.name(folder / "mixture", replay.MIXTURE)
+            with self.findings.reading(file, "the order of the training data", RESTORE):
+                mixture = Mixture.from_json((folder / "mixture").read_json(replay.MIXTURE))
+                self.check_sources(update, mixture, file)
+                self.check_replayed(update, mixture, before, file)
+            with self.findings.reading(self.findings.name(folder / "trunk", train.CURVE), "the curve", RESTORE):
+                (folder / "trunk").read_json(train.CURVE)
+        after = self.replayed[update.id] = before.after(update.replay.by_dataset)
+        if update.replay.carried is not None and origin is not None:
+            file = self.findings.name(folder, UPDATE)
+            self.findings.compare(file, "carried replay", after.to_json(), update.replay.carried, RESTORE)
+
+    def check_sources(self, update: UpdateRecord, mixture: Mixture, file: str) -> None:
+        """What the mixture reads is there, as long as it was when the mixture was made."""
+        folder = self.workspace.update(update.id) / "mixture"
+        sets = replay.token_sets(folder, mixture, lambda name: self.workspace.dataset(name) / "tokens" / "train")
+        for source in mixture.sources:
+            found = sets[source.key].open().num_sequences(mixture.seq_len)
+            what = f"sequences of {source.key}:"
+            self.findings.compare(file, what, source.num_sequences, found, "restore the dataset's token shards")
+
+    def check_replayed(self, update: UpdateRecord, mixture: Mixture, before: replay.Carried, file: str) -> None:
+        """The replayed parts: their counts, and where each begins; records of order 1 count sequences, not tokens."""
+        counts = mixture.count(0, mixture.steps)
+        new = len(mixture.new)
+        found = {"new": sum(counts[:new]) * mixture.seq_len, "replayed": sum(counts[new:]) * mixture.seq_len}
+        for name, tokens in found.items():
+            self.findings.compare(file, f"{name} tokens", getattr(update.tokens, name), tokens, RESTORE)
+        self.findings.compare(file, "an order of version", update.replay.version, mixture.version, RESTORE)
+        settings = self.workspace.update(update.id).read_json(PLAN).get("recipe", {}).get("replay", {})
+        unit, count_of = (mixture.seq_len, replay.tokens_of) if mixture.version > 1 else (1, replay.sequences_of)
+        for source, count in zip(mixture.replayed, counts[new:], strict=True):
+            part: Mapping[str, Any] = update.replay.by_dataset.get(source.key, {})
+            goes_on = part.get("order") != "reshuffled" and settings.get("position", "continue") == "continue"
+            first = count_of(before.read.get(source.key, ())) if goes_on else 0
+            place = [part.get("from"), part.get("to")]
+            what = f"{source.key} replayed from and to"
+            self.findings.compare(file, what, place, [first, first + count * unit], RESTORE)
+            self.check_order(source, mixture, before if goes_on else replay.Carried(), file)
+
+    def check_order(self, source: Source, mixture: Mixture, before: replay.Carried, file: str) -> None:
+        """A source begins where replay stopped in its own order."""
+        runs = before.read.get(source.key, ())
+        if mixture.version == 1:
+            stopped = replay.sequences_of(runs)
+            self.findings.compare(file, f"{source.key} replayed from", stopped, source.start, RESTORE)
+            return
+        order = Order(source.num_tokens, source.order_seed, source.key)
+        last = ((mixture.seq_len, source.start),) if source.start else ()
+        place = Position(source.passes, (*source.read, *last))
+        self.findings.compare(file, f"{source.key} replayed from", replay.locate(order, runs), place, RESTORE)
+
+    def check_selections(self, update: UpdateRecord) -> None:
+        """The documents chosen of an arrival are those of the recorded digest."""
+        for name, record in update.data.items():
+            if record.select is not None:
+                folder = self.workspace.update(update.id) / "selection" / name
+                with self.findings.reading(self.findings.name(folder, SELECTION), "the chosen documents", RESTORE):
+                    found = selection_digest(folder)
+                    what = "a choice of digest"
+                    expected = record.select.digest
+                    self.findings.compare(self.findings.name(folder, SELECTION), what, expected, found, RESTORE)
+
+
+def selection_digest(folder: Folder) -> str:
+    """The digest that ``stages.select`` gives to chosen rows."""
+    rows: np.ndarray = read_selection(folder)
+    return str(xxhash.xxh3_128_hexdigest(rows.astype("<i8").tobytes()))

@@ -1,0 +1,110 @@
+"""The weights of trunks and releases against the digests that were taken when they were made."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from rewarm.pipeline.lineage.verify.data import RESTORE
+from rewarm.pipeline.lineage.verify.findings import Findings
+from rewarm.pipeline.lineage.weights import is_pruned, weight_files
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.stages.core.digests import below, compare, digest_file, read_table, refuse_damage
+from rewarm.stages.core.errors import DamagedError, UnreachableError
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.model_folder import TOKENIZER_FILES
+from rewarm.stages.data.tokenizer import CONFIG, Definition, load_definition
+
+PARTS = ("trunk", "release")
+
+
+def stored_digest(model: Folder) -> str:
+    """The digest of a Hugging Face folder's weights: they are loaded, in fp32, as training loads them."""
+    import transformers
+
+    from rewarm.stages.train.weights import digest, load_model, model_weights
+
+    said: Any = transformers.utils.logging
+    said.set_verbosity_error()  # what is missing in a damaged file shows in the digest
+    said.disable_progress_bar()
+    with model.fetched() as path:
+        return digest(model_weights(load_model(path)))
+
+
+def check_weights(
+    workspace: Workspace,
+    updates: Sequence[UpdateRecord],
+    definition: Definition | None,
+    damaged: Collection[Folder],
+    findings: Findings,
+    progress: Progress,
+) -> None:
+    """Every trunk and release that was not pruned, with its tokenizer; ``damaged`` are those with damaged files."""
+    places = [(update, part) for update in updates for part in PARTS]
+    models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
+    sizes = {key: sum(map(model.size, weight_files(model))) for key, model in models.items()}
+    progress.begin("verifying weights", sum(sizes.values()), "bytes")
+    for update, part in places:
+        if workspace.update(update.id) / part not in damaged:
+            check_model(workspace.update(update.id), update, part, definition, findings)
+            if update.files:  # earlier versions saved the tokenizer anew, in their library's form
+                check_tokenizer_files(workspace.tokenizer, workspace.update(update.id) / part / "model", findings)
+        progress.advance(sizes[update.id, part])
+
+
+def check_model(
+    folder: Folder, update: UpdateRecord, part: str, definition: Definition | None, findings: Findings
+) -> None:
+    """One model of an update's folder."""
+    model = folder / part / "model"
+    name = findings.name(model)
+    if is_pruned(folder, part):
+        findings.notes.append(f"{name}: pruned, so its weights cannot be verified")
+        return
+    if not weight_files(model):
+        findings.add(name, "weights (*.safetensors)", "none", RESTORE)
+        return
+    expected = getattr(update.weights, part)
+    with findings.reading(name, f"weights of digest {expected}", RESTORE):
+        findings.compare(name, "weights of digest", expected, stored_digest(model), RESTORE)
+        findings.checked["models"] += 1
+    if definition is not None:
+        with findings.reading(name, "the lineage's tokenizer", RESTORE):
+            found = load_definition(model, definition.form)
+            findings.compare(name, "a tokenizer of digest", definition.digest, found.digest, RESTORE)
+
+
+def check_tokenizer_files(tokenizer: Folder, model: Folder, findings: Findings) -> None:
+    """A model's tokenizer is the one that made the data, byte for byte.
+
+    ``tokenizer_config.json`` may differ: a model's names no class that only one version of transformers knows.
+    """
+    for name in sorted({*TOKENIZER_FILES} & {*tokenizer.files()} - {CONFIG}):
+        file = findings.name(model, name)
+        with findings.reading(file, "the lineage's tokenizer", RESTORE):
+            expected, found = digest_file(tokenizer, name).digest, digest_file(model, name).digest
+            findings.compare(file, f"the lineage's {name}, of digest", expected, found, RESTORE)
+
+
+def refuse_damaged(workspace: Workspace, update: UpdateRecord) -> None:
+    """Refuse a release that is not what its record says.
+
+    Raises ``DamagedError`` that names the damaged files, configuration and tokenizer among them; of a release that was
+    recorded without digests of files, ``StageError`` if its weights are others.
+    """
+    release = workspace.update(update.id) / "release"
+    model = release / "model"
+    if (digest := update.files.get(release.relative_to(workspace.folder))) is not None:
+        remedy = f"{RESTORE}, or take another release. `rewarm verify {workspace.folder}` looks at all of them"
+        refuse_damage(model, compare(model, below(read_table(release, digest), "model")), remedy)
+    try:
+        found = stored_digest(model)
+    except UnreachableError:
+        raise
+    except Exception as error:  # whatever the library makes of damaged bytes
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if found != update.weights.release:
+        raise DamagedError(
+            f"{model}: weights of digest {update.weights.release} expected, found {found}; {RESTORE}, or take "
+            f"another release. `rewarm verify {workspace.folder}` looks at all of them"
+        )

@@ -1,0 +1,306 @@
+"""The recipe: one frozen settings object per stage. YAML and ``--set`` exist only here, at the edge."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from rewarm.pipeline.recipe.settings import CardSettings, CostSettings, DiskSettings, GateSettings, PlanSettings
+from rewarm.pipeline.redaction import redact
+from rewarm.stages.anneal import AnnealSettings
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.settings import Settings, is_placement
+from rewarm.stages.distill import DistillSettings
+from rewarm.stages.evaluate import EvaluateSettings
+from rewarm.stages.ingest import IngestSettings
+from rewarm.stages.replay import ReplaySettings
+from rewarm.stages.select import SelectSettings
+from rewarm.stages.tokenize import TokenizerSettings, TokenizeSettings
+from rewarm.stages.train import ModelSettings, ScheduleSettings, TrainSettings, model_places
+
+PAGE_HEAD = """# Settings
+
+```bash
+rewarm settings                                # this list in the terminal; --json for programs
+rewarm update lm --data news=data/news --set replay.share=0.25 --set anneal.share=0.1
+```
+
+Every setting of a recipe, with its default. `--set KEY=VALUE` changes one, and a YAML file of settings is a recipe
+([Updates](updates.md#recipes-and-settings)). Values are YAML; `null` is the absence of a value. Settings that *may
+change on resume* decide where or how fast a result is produced, not the result. `make docs` generates this page."""
+
+
+class BudgetSettings(Settings):
+    """How much is trained."""
+
+    base_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of the base's pre-training, cut to whole batches; null: all of D0 once, and the last batch is filled up
+    from the next pass."""
+    update_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of an update, new and replayed together, cut to whole batches; null: as many as the arrival holds, or what
+    is selected of it, times ``select.epochs``, and the last batch is filled up from the next pass."""
+
+
+class Recipe(Settings):
+    """Everything that decides what an update does."""
+
+    description: str = Field(default="", json_schema_extra={"placement": True})
+    """One line on what the recipe is for."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the initial weights, of the data order and of dropout."""
+    model: ModelSettings = ModelSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    budget: BudgetSettings = BudgetSettings()
+    ingest: IngestSettings = IngestSettings()
+    tokenize: TokenizeSettings = TokenizeSettings()
+    select: SelectSettings = SelectSettings()
+    replay: ReplaySettings = ReplaySettings()
+    distill: DistillSettings = DistillSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    train: TrainSettings = TrainSettings()
+    anneal: AnnealSettings = AnnealSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    gate: GateSettings = GateSettings()
+    plan: PlanSettings = PlanSettings()
+    cost: CostSettings = CostSettings()
+    disk: DiskSettings = DiskSettings()
+    card: CardSettings = Field(default=CardSettings(), json_schema_extra={"placement": True})
+
+    @model_validator(mode="after")
+    def _ranked(self) -> "Recipe":
+        if self.anneal.data == "best" and self.select.by == "random":
+            raise ValueError("anneal.data best ranks the arrival by select.by; set that to classifier or perplexity")
+        return self
+
+
+def presets() -> list[str]:
+    """Names of the recipes that come with rewarm."""
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in resources.files("rewarm.pipeline.recipe.presets").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
+    """A preset by name or a recipe from a YAML file, with ``--set`` assignments applied.
+
+    Raises ``UsageError`` naming the file or the key, what was expected, and the nearest name where one is misspelt.
+    """
+    if name_or_file in presets():
+        origin, text = (
+            name_or_file,
+            resources.files("rewarm.pipeline.recipe.presets").joinpath(f"{name_or_file}.yaml").read_text(),
+        )
+    else:
+        origin, text = name_or_file, read_recipe(name_or_file)
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{origin}: a recipe is a mapping of settings, found {type(values).__name__}")
+    return apply_settings(build_recipe(values, origin), assignments)
+
+
+def read_recipe(file: str) -> str:
+    """The text of a recipe file."""
+    path = Path(file)
+    if not path.is_file():
+        near = difflib.get_close_matches(file, presets(), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{file}: neither a preset ({', '.join(presets())}) nor a YAML file{hint}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: the recipe cannot be read: {error}") from error
+
+
+def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The recipe with ``key=value`` assignments (dotted keys; the value is YAML) applied on top."""
+    chosen = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key.strip():
+            raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
+        if redact(text, {}) != text:
+            raise UsageError(
+                f"--set {redact(assignment, {})}: holds a password, key or token, and settings are kept in the "
+                "workspace and its reports; leave it to the environment"
+            )
+        chosen[key.strip()] = read_value(text, f"--set {assignment}")
+    return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
+
+
+def given_names(assignments: Sequence[str]) -> list[str]:
+    """The dotted names of ``key=value`` assignments, each once."""
+    return list(dict.fromkeys(assignment.partition("=")[0].strip() for assignment in assignments))
+
+
+def setting_of(recipe: Recipe, name: str) -> Any:
+    """The value of a setting by its dotted name; None for a key of ``model.config`` that is not given."""
+    value: Any = recipe
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
+    return value
+
+
+def read_value(text: str, origin: str) -> Any:
+    """A setting's value from the command line: YAML, with ``1e-3`` as the number that people mean."""
+    try:
+        return as_number(yaml.safe_load(text) if text.strip() else None)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin}: the value is not YAML: {error}") from error
+
+
+def apply_values(recipe: Recipe, chosen: Mapping[str, Any], origin: str) -> Recipe:
+    """The recipe with values of settings, by dotted key, on top."""
+    values = recipe.model_dump(mode="json")
+    for key, value in chosen.items():
+        place = values
+        *parents, last = key.split(".")
+        for number, parent in enumerate(parents):
+            if parent not in place and not _free(parents[:number]):
+                raise unknown_key(key, origin)
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise unknown_key(key, origin)
+        if last not in place and not _free(parents):
+            raise unknown_key(key, origin)
+        place[last] = value
+    return build_recipe(values, origin)
+
+
+def _free(parents: list[str]) -> bool:
+    """Whether the keys below are not ours to know: a model's configuration."""
+    return parents[:2] == ["model", "config"]
+
+
+def as_number(value: Any) -> Any:
+    """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
+    """Validate a nested mapping into a recipe."""
+    for key, number in infinite(values):
+        raise UsageError(f"{origin}: {key}: expected a finite number, found {number}")
+    try:
+        return Recipe.model_validate(_numbers(values))
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                raise unknown_key(key, origin) from error
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
+            problems.append(f"{key}: {message}{given}")
+        raise UsageError(f"{origin}: {'; '.join(problems)}") from error
+
+
+def infinite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in a nested mapping that are none to calculate with (``.inf``, ``.nan``), by dotted key."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key, value
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from infinite(part, f"{key}.{name}".lstrip("."))
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(part) for key, part in value.items()}
+    return as_number(value) if isinstance(value, str) and value[:1].isdigit() else value
+
+
+def unknown_key(key: str, origin: str) -> UsageError:
+    """The error for a setting that does not exist, with the nearest that does."""
+    names = [name for name, _, _ in settings()]
+    near = difflib.get_close_matches(key, names, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else "see `rewarm settings` for all of them"
+    return UsageError(f"{origin}: there is no setting {key!r}; {hint}")
+
+
+def settings() -> Iterator[tuple[str, FieldInfo, Any]]:
+    """Dotted name, field and default of every setting."""
+    yield from _fields(Recipe, "")
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, field in model.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, Settings):
+            yield from _fields(type(default), f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field, default
+
+
+def settings_page() -> str:
+    """All settings as a page of Markdown: a table for each group, with default and meaning."""
+    groups: dict[str, list[str]] = {}
+    for name, field, default in settings():
+        shown = json.dumps(default, default=str, ensure_ascii=False)
+        text = meaning(field) + (" *May change on resume.*" if is_placed(name) else "")
+        row = " | ".join((f"`{name}`", f"`{shown}`", text.replace("|", "\\|")))
+        groups.setdefault(name.rpartition(".")[0] or "recipe", []).append(f"| {row} |")
+    head = "| setting | default | meaning |\n|---|---|---|"
+    tables = [f"## {group}\n\n{head}\n" + "\n".join(rows) for group, rows in groups.items()]
+    return "\n\n".join([PAGE_HEAD, *tables]) + "\n"
+
+
+def meaning(field: FieldInfo) -> str:
+    """A setting's documentation in one line of Markdown, with its values if they are a choice."""
+    text = " ".join((field.description or "").replace("``", "`").split())
+    listed = ", ".join(f"`{value}`" for value in choices(field.annotation) if value is not None)
+    return f"{text} Values: {listed}." if listed else text
+
+
+def is_placed(name: str) -> bool:
+    """Whether a setting, or a group that it belongs to, only places work and stays out of fingerprints."""
+    model: Any = Recipe
+    for part in name.split("."):
+        field = model.model_fields[part]
+        if is_placement(field):
+            return True
+        model = type(field.get_default(call_default_factory=True, validated_data={}))
+    return False
+
+
+def choices(annotation: Any) -> list[Any]:
+    """The values of a ``Literal``, also inside a union or a container; empty for other types."""
+    parts = get_args(annotation)
+    return list(parts) if get_origin(annotation) is Literal else [value for part in parts for value in choices(part)]
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two nested mappings, one line a setting: ``key: before → after``."""
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(cast(dict[str, Any], old), cast(dict[str, Any], new), f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {old} → {new}")
+    return lines
+
+
+__all__ = ["Recipe", "apply_settings", "differences", "load_recipe", "presets", "settings"]
+
+
+def evaluation_places(recipe: Recipe) -> tuple[bool, int]:
+    """Whether evaluation runs on GPUs, and on how many actors."""
+    gpus, most = model_places(recipe.train)
+    return gpus, most if gpus else min(recipe.train.num_workers, most)

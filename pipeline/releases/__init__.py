@@ -1,1 +1,0 @@
-"""What happens to releases after an update: promote, roll back, prune, push."""

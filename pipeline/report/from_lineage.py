@@ -1,0 +1,161 @@
+"""What the report is made from: the lineage's files as the plain records of ``pipeline.report``."""
+
+from dataclasses import fields
+from typing import Any, cast
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from rewarm.pipeline import report
+from rewarm.pipeline.lineage import status
+from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.stages import ingest
+from rewarm.stages.core.identity import now
+from rewarm.stages.core.shapes import OPEN, read_as, stage_manifest
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest.account import AccountRecord
+from rewarm.stages.train import CURVE
+
+
+class Step(TypedDict):
+    """One training step of a curve."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    tokens: float
+    loss: float | None
+    lr: float
+    grad_norm: float | None
+
+
+class Look(TypedDict):
+    """The losses of a look at validation."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    tokens: float
+    losses: dict[str, float | None]
+
+
+class Curve(TypedDict):
+    """What ``curve.json`` says."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    steps: list[Step]
+    validation: list[Look]
+
+
+ACCOUNTS, CURVES = TypeAdapter(AccountRecord), TypeAdapter(Curve)
+
+
+def report_record(lineage: Lineage, versions: dict[str, str]) -> report.WorkspaceRecord:
+    """What the report shows: every finished update, the refused among them, and the one that was begun."""
+    workspace = lineage.workspace
+    begun = status.unfinished(lineage)
+    updates = list(lineage.updates)
+    return report.WorkspaceRecord(
+        workspace=str(workspace.folder),
+        release=lineage.release,
+        generated=now(),
+        datasets=[
+            report.DatasetShown(name, part, text_of(workspace.dataset(name)))
+            for update in updates
+            for name, part in update.data.items()
+        ],
+        updates=[shown(lineage, update) for update in updates]
+        + ([report.UpdateShown(**vars(begun), start=begun.follows)] if begun is not None else []),
+        versions=versions,
+        history=[report.PromotionRecord(one["update"], one["at"], one["because"]) for one in lineage.history],
+    )
+
+
+def text_of(dataset: Folder) -> report.TextRecord | None:
+    """What became of a dataset's documents; None if the model wrote them."""
+    if not dataset.exists(ingest.ACCOUNT):
+        return None
+    account = cast(dict[str, Any], read_as(dataset, ingest.ACCOUNT, ACCOUNTS))
+    names = [part.name for part in fields(report.TextRecord)]
+    return report.TextRecord(**{name: account[name] for name in names if name in account})
+
+
+def shown(lineage: Lineage, update: UpdateRecord) -> report.UpdateShown:
+    """One finished update with its curves and where it came from."""
+    folder = lineage.workspace.update(update.id)
+    curves = ((curve(folder / "trunk"), False), (curve(folder / "release"), True))
+    return report.UpdateShown(
+        **vars(update),
+        start=started_from(lineage, update),
+        curve=[point for points, anneals in curves for point in steps(points, anneals)],
+        validation=[point for points, anneals in curves for point in looks(points, anneals)],
+        stages=stage_records(lineage.workspace, update),
+        digests=digests(lineage.workspace, update),
+    )
+
+
+def started_from(lineage: Lineage, update: UpdateRecord) -> str | None:
+    """The update whose trunk this one started from: as recorded, or by the digest of the weights it was given."""
+    if update.follows:
+        return update.follows
+    earlier = [before for before in lineage.entries if before.number < update.number]
+    if not earlier:
+        return None
+    trunk = lineage.workspace.update(update.id) / "trunk"
+    start = stage_manifest(trunk)["identity"]["inputs"].get("start") if trunk.committed() else None
+    return next((before.id for before in reversed(earlier) if before.facts.weights.trunk == start), earlier[-1].id)
+
+
+def stage_records(workspace: Workspace, update: UpdateRecord) -> list[report.StageRecord]:
+    """Every stage that left a manifest for this update, in the order they finished."""
+    folders = [workspace.update(update.id) / part for part in workspace.update(update.id).folders()]
+    for name in update.datasets:
+        folders += [workspace.dataset(name), workspace.dataset(name) / "tokens"]
+    if update.number == 0:
+        folders.append(workspace.tokenizer)
+    root = workspace.folder.uri
+    found = [
+        report.StageRecord(
+            name=manifest["step"],
+            folder=folder.uri.removeprefix(root).strip("/"),
+            version=manifest["identity"]["version"],
+            fingerprint=manifest["fingerprint"],
+            seconds=manifest["seconds"],
+            finished=manifest["finished"],
+        )
+        for folder in folders
+        if folder.committed()
+        for manifest in [stage_manifest(folder)]
+        if "fingerprint" in manifest
+    ]
+    return sorted(found, key=lambda stage: stage.finished)
+
+
+def digests(workspace: Workspace, update: UpdateRecord) -> dict[str, str]:
+    """Of what came in, and of what went out."""
+    folder = workspace.update(update.id)
+    begun = read_plan(workspace, update.id)["data"] if folder.exists(PLAN) else {}
+    found = {f"input of {name}": str(digest) for name, digest in begun.items()}
+    for name, part in update.data.items():
+        found |= {f"{stage} of {name}": digest for stage, digest in part.digests.items()}
+    return found | {f"weights of the {name}": digest for name, digest in vars(update.weights).items() if digest}
+
+
+def curve(folder: Folder) -> dict[str, list[dict[str, Any]]]:
+    """What a training run left of its curve."""
+    if not folder.exists(CURVE):
+        return {"steps": [], "validation": []}
+    return cast(dict[str, list[dict[str, Any]]], read_as(folder, CURVE, CURVES))
+
+
+def steps(points: dict[str, list[dict[str, Any]]], anneals: bool) -> list[report.CurvePoint]:
+    """Training points."""
+    return [
+        report.CurvePoint(row["tokens"], row["loss"], row["lr"], row["grad_norm"], anneals) for row in points["steps"]
+    ]
+
+
+def looks(points: dict[str, list[dict[str, Any]]], anneals: bool) -> list[report.ValidationPoint]:
+    """Validation points."""
+    return [report.ValidationPoint(row["tokens"], row["losses"], anneals) for row in points["validation"]]

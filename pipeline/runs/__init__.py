@@ -1,1 +1,0 @@
-"""One run as people follow it: its log, its pace, the bars, the view from another terminal."""

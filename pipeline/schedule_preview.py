@@ -1,0 +1,330 @@
+"""A recipe's learning rate over a lineage that is not trained yet: a base and its arrivals, with their anneals.
+
+Everything comes from the functions that training itself asks (``schedule_for``, ``anneal_from``), for whole steps, so
+what is shown is what such a lineage will get.
+
+How a previewed schedule is shown: a table of its phases, a chart in the terminal, a page.
+
+Lines in the terminal: two by four dots a character (braille), so that a curve looks like one.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.terminal import short
+from rewarm.stages.anneal import anneal_from
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.train import Phase, Schedule, schedule_for
+
+ASSUMED_STEPS = 1000  # of an update, where neither the recipe nor the user says how much is trained
+ARRIVALS = 3
+CURVE_POINTS = 60  # of a phase that is not straight
+STRAIGHT = ("constant", "linear")
+UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The part of a phase that lies in one update."""
+
+    update: str
+    phase: str
+    shape: str
+    start: float  # tokens of the lineage
+    end: float
+    initial: float  # learning rates
+    final: float
+    branch: bool  # of the anneal, which the next update does not start from
+
+
+@dataclass(frozen=True)
+class Leg:
+    """What one update trains: its trunk, and the branch of its release where one is annealed."""
+
+    name: str  # base, update 1, …
+    start: int  # tokens of the lineage
+    end: int
+    steps: int
+    schedule: Schedule
+    branch: Schedule | None
+
+    def pieces(self) -> list[Piece]:
+        """The phases of the trunk that lie in this update, then the branch's."""
+        return [
+            Piece(self.name, phase.name, phase.shape, low, high, phase.rate(low), phase.rate(high), branch)
+            for branch in (False, True)
+            for phase, low, high in self._stretches(branch)
+        ]
+
+    def points(self, branch: bool) -> list[tuple[float, float]]:
+        """(tokens, learning rate) along the trunk or along the branch."""
+        found = []
+        for phase, low, high in self._stretches(branch):
+            count = 1 if phase.shape in STRAIGHT else CURVE_POINTS
+            places = [low + (high - low) * number / count for number in range(count + 1)]
+            found += [(place, phase.rate(place)) for place in places]
+        return found
+
+    def _stretches(self, branch: bool) -> list[tuple[Phase, float, float]]:
+        """Each phase with the tokens from and to which it lasts in this update."""
+        if branch:
+            return [(phase, phase.start, phase.end) for phase in self.branch.phases] if self.branch else []
+        *earlier, last = self.schedule.phases
+        ends = [*(min(phase.end, self.end) for phase in earlier), float(self.end)]  # the last one holds after its end
+        lasting = [
+            (phase, max(phase.start, self.start), end) for phase, end in zip((*earlier, last), ends, strict=True)
+        ]
+        return [(phase, float(low), float(high)) for phase, low, high in lasting if low < high]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A recipe's schedule over several arrivals."""
+
+    recipe: str
+    kind: str
+    imported: bool
+    assumed: bool  # the tokens are an assumption
+    legs: tuple[Leg, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Updates, phases and points as JSON types."""
+        points = [
+            {"update": leg.name, "branch": branch, "tokens": tokens, "lr": rate}
+            for leg in self.legs
+            for branch in (False, True)
+            for tokens, rate in leg.points(branch)
+        ]
+        updates = [{"name": leg.name, "start": leg.start, "end": leg.end, "steps": leg.steps} for leg in self.legs]
+        phases = [asdict(piece) for leg in self.legs for piece in leg.pieces()]
+        told = {"recipe": self.recipe, "kind": self.kind, "imported": self.imported, "assumed_tokens": self.assumed}
+        return {**told, "updates": updates, "phases": phases, "points": points}
+
+
+def preview_schedule(
+    name: str, recipe: Recipe, arrivals: int | None = None, tokens: str | None = None, imported: bool = False
+) -> Preview:
+    """Lay out a base and ``arrivals`` updates under ``recipe``.
+
+    ``tokens`` lists what the base and each update train ("1.2M,600k": the last one goes for all that follow); without
+    it the recipe's budget says. ``imported``: the base was trained elsewhere, the list begins with the first update.
+    Raises ``UsageError`` for tokens that are none, too many of them, or less than a step.
+    """
+    if recipe.schedule.kind == "auto":
+        raise UsageError("schedule.kind is auto: `rewarm plan` chooses it for an arrival; give one with --set")
+    imported = imported or recipe.model.path is not None
+    trained = 0 if imported else 1
+    given = None if tokens is None else parse_tokens(tokens)
+    if arrivals is None:
+        arrivals = max(1, len(given) - trained) if given is not None and len(given) > 1 else ARRIVALS
+    if arrivals + trained == 0:
+        raise UsageError("--arrivals 0: an imported model without an update has no schedule")
+    if given is not None and len(given) > arrivals + trained:
+        raise UsageError(f"--tokens {tokens}: {len(given)} numbers for {arrivals + trained} trainings")
+    counts = given or budget(recipe)[1 - trained :]
+    counts = [*counts, *[counts[-1]] * (arrivals + trained - len(counts))][: arrivals + trained]
+    assumed = given is None and not (recipe.budget.base_tokens or recipe.budget.update_tokens)
+    names = [f"update {number}" if number else "base" for number in range(1 - trained, arrivals + 1)]
+    return Preview(name, recipe.schedule.kind, imported, assumed, tuple(legs(recipe, names, counts, imported)))
+
+
+def budget(recipe: Recipe) -> list[int]:
+    """Tokens of the base and of an update; what the recipe leaves to the data is taken like the other, or assumed."""
+    base, update = recipe.budget.base_tokens, recipe.budget.update_tokens
+    assumed = ASSUMED_STEPS * recipe.train.global_batch * recipe.train.seq_len
+    return [base or update or assumed, update or base or assumed]
+
+
+def legs(recipe: Recipe, names: Sequence[str], counts: Sequence[int], imported: bool) -> list[Leg]:
+    """One leg for each name, of whole steps, each going on from the one before."""
+    per_step = recipe.train.global_batch * recipe.train.seq_len
+    if short := [count for count in counts if count < per_step]:
+        raise UsageError(f"{short[0]:,} tokens are less than one step of train.global_batch × seq_len = {per_step:,}")
+    sizes = [count // per_step for count in counts]
+    made: list[Leg] = []
+    for name, steps, done in zip(names, sizes, itertools.accumulate(sizes, initial=0), strict=False):
+        start, tokens = done * per_step, steps * per_step
+        before = made[-1].schedule if made else None
+        schedule = schedule_for(recipe.schedule, start, tokens, before, imported)
+        made.append(Leg(name, start, start + tokens, steps, schedule, branch(recipe, schedule, start + tokens, steps)))
+    return made
+
+
+def branch(recipe: Recipe, trunk: Schedule, position: int, steps: int) -> Schedule | None:
+    """The schedule of the branch that ends in a release, off a trunk of ``steps`` steps up to ``position``, if any."""
+    length = recipe.anneal.steps(steps)
+    if trunk.decayed or not length or recipe.anneal.shape == "average":
+        return None
+    per_step = recipe.train.global_batch * recipe.train.seq_len
+    return anneal_from(trunk, position, length * per_step, recipe.schedule.minimum, recipe.anneal)
+
+
+def parse_tokens(text: str) -> list[int]:
+    """``1.2M,600k`` → [1200000, 600000]; plain numbers, 1e9 and 1_000_000 are read, too."""
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([\d._]+(?:e[+]?\d+)?)\s*([kMGBT]?)", part.strip())
+        try:
+            found.append(round(float(match[1]) * UNITS[match[2]]) if match else 0)
+        except ValueError:
+            found.append(0)
+        if found[-1] < 1:
+            raise UsageError(
+                f"--tokens {text}: {part.strip()!r} is no number of tokens; expected for example 1.2M,600k"
+            )
+    return found
+
+
+TRUNK, BRANCH = "cyan", "yellow"
+MAX_WIDTH, HEIGHT = 110, 14  # characters of the chart
+MARGIN = 12  # for the axis to its left
+
+
+def phases_table(found: Preview) -> Table:
+    """One row for each phase of each update: tokens from and to, learning rate from and to."""
+    caption = "From and to count tokens of the lineage."
+    if any(leg.branch for leg in found.legs):
+        caption += " An anneal is a branch: the next update starts where the trunk ended."
+    if found.assumed:
+        caption += f" The recipe has no budget: {found.legs[0].steps:,} steps of training are assumed each (--tokens)."
+    table = Table(title=heading(found), caption=caption, title_justify="left", caption_justify="left")
+    for name in ("update", "phase", "shape"):
+        table.add_column(name, no_wrap=True)
+    for name in ("from", "to", "steps", "learning rate", "→"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for leg in found.legs:
+        for number, piece in enumerate(leg.pieces()):
+            steps = (piece.end - piece.start) * leg.steps / (leg.end - leg.start)
+            cells = [piece.phase, piece.shape, short(piece.start), short(piece.end), f"{steps:,.4g}"]
+            name = "" if number else leg.name
+            rates = [f"{piece.initial:.3g}", f"{piece.final:.3g}"]
+            table.add_row(name, *cells, *rates, style=BRANCH if piece.branch else None)
+        table.add_section()
+    return table
+
+
+def heading(found: Preview) -> str:
+    """What is shown, in a line."""
+    updates = len(found.legs) - (0 if found.imported else 1)
+    counted = f"{updates} update{'' if updates == 1 else 's'}"
+    return f"{found.recipe}: {found.kind} schedule, " + (
+        f"{counted} of an imported model" if found.imported else f"a base and {counted}"
+    )
+
+
+def terminal_chart(found: Preview, width: int) -> Text:
+    """The learning rate over the lineage's tokens, for a terminal of ``width`` characters."""
+    curves = [Curve(trunk_points(found.legs), TRUNK)]
+    curves += [Curve(leg.points(branch=True), BRANCH) for leg in found.legs if leg.branch]
+    marks = [(float(leg.start), f"{leg.name}, {short(leg.end - leg.start)}") for leg in found.legs]
+    drawn = chart(curves, max(20, min(MAX_WIDTH, width - MARGIN)), HEIGHT, marks, ".3g")
+    drawn.append("\n\ntrunk", style=TRUNK)
+    if len(curves) > 1:
+        drawn.append("  anneal (a branch)", style=BRANCH)
+    return drawn.append("   learning rate over tokens\n")
+
+
+def trunk_points(legs: tuple[Leg, ...]) -> list[tuple[float, float]]:
+    """The trunk from the first leg to the last, in one line."""
+    return [point for leg in legs for point in leg.points(branch=False)]
+
+
+def page(found: Preview) -> str:
+    """One HTML file with the plot, which needs no network (about 5 MB, nearly all of it the plotting library)."""
+    import plotly.graph_objects as go
+
+    hover = "%{x:,.0f} tokens: %{y:.4g}<extra>%{fullData.name}</extra>"
+    figure = go.Figure()
+    for leg in found.legs:
+        figure.add_vline(leg.start, line={"width": 1, "color": "#bbb"}, annotation_text=leg.name)
+    trunk = trunk_points(found.legs)
+    lines = [("trunk", trunk, {"color": "#1f6f8b", "width": 2})]
+    dashed = {"color": "#c77d0a", "width": 2, "dash": "dash"}
+    lines += [("anneal", leg.points(branch=True), dashed) for leg in found.legs if leg.branch]
+    for number, (name, points, style) in enumerate(lines):
+        figure.add_scatter(
+            x=[x for x, _ in points],
+            y=[y for _, y in points],
+            name=name,
+            legendgroup=name,
+            showlegend=number < 2,
+            line=style,
+            hovertemplate=hover,
+        )
+    figure.update_layout(
+        title=heading(found),
+        template="plotly_white",
+        xaxis_title="tokens of the lineage",
+        yaxis={"title": "learning rate", "rangemode": "tozero", "exponentformat": "e"},
+    )
+    return str(figure.to_html(include_plotlyjs=True, div_id="schedule"))
+
+
+BLANK = 0x2800  # the braille character without dots; those after it are a bit mask
+DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # [column][row] of a character's dots
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through points (x, y), drawn in a style of ``rich``."""
+
+    points: Sequence[tuple[float, float]]
+    style: str
+
+
+def chart(curves: Sequence[Curve], width: int, height: int, marks: Sequence[tuple[float, str]], y_format: str) -> Text:
+    """All curves over one another, y from 0 to the highest point, with the y axis to the left and ``marks`` below.
+
+    ``width`` and ``height`` count characters of the plot without its axes. ``marks`` are places on the x axis, each
+    with what begins there; its label is cut where the next one begins. Later curves are drawn over earlier ones.
+    """
+    xs = [x for curve in curves for x, _ in curve.points] + [x for x, _ in marks]
+    low, span = min(xs), (max(xs) - min(xs)) or 1.0
+    top = max((y for curve in curves for _, y in curve.points), default=0.0) or 1.0
+    masks = [[0] * width for _ in range(height)]
+    styles = [[""] * width for _ in range(height)]
+    for curve in curves:
+        scaled = [((x - low) / span * (2 * width - 1), (1 - y / top) * (4 * height - 1)) for x, y in curve.points]
+        for column, row in dots(scaled):
+            masks[row // 4][column // 2] |= DOTS[column % 2][row % 4]
+            styles[row // 4][column // 2] = curve.style
+    labels = {0: format(top, y_format), height // 2: format(top * (1 - height // 2 / height), y_format)}
+    labels[height - 1] = format(0.0, y_format)
+    margin = max(len(label) for label in labels.values())
+    drawn = Text()
+    for number, (mask_row, style_row) in enumerate(zip(masks, styles, strict=True)):
+        drawn.append(f"{labels.get(number, ''):>{margin}} ┤" if number in labels else f"{'':>{margin}} │")
+        for mask, style in zip(mask_row, style_row, strict=True):
+            drawn.append(chr(BLANK + mask) if mask else " ", style=style or None)
+        drawn.append("\n")
+    columns = [round((x - low) / span * (width - 1)) for x, _ in marks]
+    drawn.append(f"{'':>{margin}} └" + "".join("┬" if number in columns else "─" for number in range(width)) + "\n")
+    drawn.append(f"{'':>{margin}}  " + below(columns, [label for _, label in marks], width))
+    return drawn
+
+
+def dots(points: Sequence[tuple[float, float]]) -> set[tuple[int, int]]:
+    """The dots (column, row) that a line through the points covers, without gaps."""
+    found = {(round(x), round(y)) for x, y in points[:1]}
+    for (x, y), (to_x, to_y) in itertools.pairwise(points):
+        count = max(1, math.ceil(max(abs(to_x - x), abs(to_y - y))))
+        for part in range(count + 1):
+            found.add((round(x + (to_x - x) * part / count), round(y + (to_y - y) * part / count)))
+    return found
+
+
+def below(columns: Sequence[int], labels: Sequence[str], width: int) -> str:
+    """The labels under their columns, each cut before the next."""
+    line = ""
+    for number, (column, label) in enumerate(zip(columns, labels, strict=True)):
+        room = (columns[number + 1] if number + 1 < len(columns) else width) - column - 1
+        line = line.ljust(column) + label[: max(room, 0)]
+    return line.rstrip()

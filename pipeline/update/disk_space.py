@@ -1,0 +1,206 @@
+"""The disk space that an update needs, compared with what is free before it starts.
+
+An update that meets a full disk after days of training has lost no result, but the days until somebody makes room. What
+it needs is estimated: documents and tokens from the bytes of the files and from what the last dataset of this workspace
+took for a byte of text, models and checkpoints from the number of parameters. What it has left already (it resumes)
+counts as there. Free is what a process without privileges may still write (``f_bavail``): quotas of projects and
+containers are in it, those of single users are not. A bucket has no limit; what is written on this machine for it has.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.plan.cost import CHECKPOINT_BYTES
+from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.record.update import DatasetPart
+from rewarm.stages.core.errors import FullError
+from rewarm.stages.core.local_files import cache_root
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.ingest import InputFile
+from rewarm.stages.train import count_parameters, planned_parameters
+
+# Bytes of text in a byte of a file, by format, and by how much packing shrinks it; on the large side.
+TEXT = {"parquet": 3.0, "html": 0.3, "warc": 0.2, "wet": 1.0}
+PACKED = 4.0
+# Bytes on the disk for a byte of text, until a dataset of the workspace has shown it: shards of zstd, and the index of
+# near-duplicates; a token of 2 bytes is 3.5 bytes of text.
+DOCUMENTS, TOKENS = 0.7, 0.6
+WEIGHT_BYTES = 4  # of a parameter of the trunk
+RAY_OBJECTS = 64 << 20  # what the stages keep in Ray's store: records, not documents; it spills if /dev/shm is smaller
+SHARED_MEMORY = Path("/dev/shm")
+PARTS = ("documents", "validation", "quarantine")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one file system is asked for."""
+
+    path: str
+    needs: dict[str, int]  # bytes, by what for
+    free: int  # bytes
+
+    @property
+    def needed(self) -> int:
+        """Bytes."""
+        return sum(self.needs.values())
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is room for all of it."""
+        return self.needed <= self.free
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{what} {size(amount)}" for what, amount in self.needs.items() if amount)
+        return f"{self.path}: needs about {size(self.needed)} ({parts or 'nothing'}), {size(self.free)} is free"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {**asdict(self), "needed": self.needed, "enough": self.enough}
+
+
+def size(amount: float) -> str:
+    """Bytes for people, in powers of ten."""
+    for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if amount >= bytes_:
+            return f"{amount / bytes_:.3g} {unit}"
+    return f"{amount / 1e3:.3g} kB"
+
+
+def demands(
+    lineage: Lineage,
+    recipe: Recipe,
+    inputs: Mapping[str, Sequence[InputFile]],
+    planned: Mapping[str, float | None] | None = None,
+) -> list[Demand]:
+    """What an update of these files asks of each file system; ``planned`` has a plan's bytes of its data."""
+    text = sum(text_bytes(file) for files in inputs.values() for file in files)
+    return of_text(lineage, recipe, text, tuple(inputs), planned)
+
+
+def like_the_last(lineage: Lineage, recipe: Recipe) -> list[Demand]:
+    """What a further update asks for that is as large as the lineage's last one."""
+    last = lineage.read(lineage.entries[-1].id).data.values() if lineage.entries else ()
+    return of_text(lineage, recipe, sum(text_of(part) for part in last), (), None)
+
+
+def of_text(
+    lineage: Lineage,
+    recipe: Recipe,
+    text: float,
+    datasets: Sequence[str],
+    planned: Mapping[str, float | None] | None,
+) -> list[Demand]:
+    """The same for so many bytes of text."""
+    home = lineage.workspace.folder
+    documents, tokens = shares(lineage)
+    parameters = parameters_of(lineage, recipe)
+    weights, checkpoint = WEIGHT_BYTES * parameters, CHECKPOINT_BYTES * parameters
+    data = {"documents": documents * text, "tokens": tokens * text}
+    if planned is not None:
+        data |= {name: float(planned[name] or 0.0) for name in data if name in planned}
+    annealed = recipe.train.keep_checkpoints if recipe.anneal.share else 0
+    kept = recipe.train.keep_checkpoints + annealed + 1  # one more while it is written
+    made = {
+        "models": weights * (2 if lineage.entries else 3),  # trunk and release; the base has its initial weights too
+        "checkpoints": checkpoint * (kept if text else 0),
+    }
+    scratch: Mapping[str, float] = {"a checkpoint on its way": checkpoint, "Ray's objects": spilled()}
+    if os.environ.get("RAY_ADDRESS"):  # the workers' disks are those of other machines
+        scratch = {}
+    here: Mapping[str, float] = {"copies": 2 * weights + data["tokens"]}
+    if home.is_local:
+        here = without({**data, **made}, there(lineage, datasets))
+    return merged([(home.path if home.is_local else cache_root(), here), (Path(tempfile.gettempdir()), scratch)])
+
+
+def text_bytes(file: InputFile) -> float:
+    """Bytes of text that a file may hold."""
+    return file.size * TEXT.get(file.format, 1.0) * (PACKED if file.compression else 1.0)
+
+
+def text_of(part: DatasetPart) -> int:
+    """Bytes of text that a dataset has, by its record."""
+    return part.ingest.num_bytes + part.ingest.validation_bytes
+
+
+def shares(lineage: Lineage) -> tuple[float, float]:
+    """Bytes of documents (with the index of duplicates) and of tokens for a byte of text, as the last dataset took."""
+    known = list(lineage.datasets().items())
+    if not known or not lineage.workspace.folder.is_local:  # a bucket is not listed for an estimate
+        return DOCUMENTS, TOKENS
+    name, entry = known[-1]
+    part = lineage.read(entry.id).data.get(name)
+    if part is None or not text_of(part):
+        return DOCUMENTS, TOKENS
+    folder, text = lineage.workspace.dataset(name), text_of(part)
+    documents = sum(folder.size(one) for one in PARTS) + lineage.workspace.dedup(name).size()
+    return documents / text, folder.size("tokens") / text
+
+
+def parameters_of(lineage: Lineage, recipe: Recipe) -> int:
+    """Parameters of the model that is trained."""
+    if lineage.head is not None:
+        return count_parameters(lineage.trunk())
+    if recipe.model.path is not None:
+        return count_parameters(Folder(recipe.model.path))
+    return planned_parameters(recipe.model, recipe.tokenizer.vocab_size, recipe.train.seq_len)
+
+
+def spilled() -> int:
+    """Bytes of Ray's objects that do not fit into shared memory."""
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else 0
+    return max(0, RAY_OBJECTS - free)
+
+
+def there(lineage: Lineage, datasets: Sequence[str]) -> dict[str, float]:
+    """What the unfinished update has written already."""
+    if lineage.unfinished is None:
+        return {}
+    workspace, folder = lineage.workspace, lineage.workspace.update(lineage.unfinished)
+    checkpoints = folder.size("checkpoints")
+    return {
+        "documents": sum(workspace.dataset(name).size(part) for name in datasets for part in PARTS),
+        "tokens": sum(workspace.dataset(name).size("tokens") for name in datasets),
+        "checkpoints": checkpoints,
+        "models": folder.size() - checkpoints,
+    }
+
+
+def without(needs: Mapping[str, float], done: Mapping[str, float]) -> dict[str, float]:
+    """What is still to be written."""
+    return {what: max(0.0, amount - done.get(what, 0.0)) for what, amount in needs.items()}
+
+
+def merged(wanted: Sequence[tuple[Path, Mapping[str, float]]]) -> list[Demand]:
+    """One demand for each file system, by the path that was asked for first."""
+    found: dict[int, tuple[Path, dict[str, int]]] = {}
+    for path, needs in wanted:
+        place = path
+        while not place.exists():
+            place = place.parent
+        _, known = found.setdefault(place.stat().st_dev, (place, {}))
+        for what, amount in needs.items():
+            known[what] = known.get(what, 0) + round(amount)
+    return [Demand(str(place), needs, shutil.disk_usage(place).free) for place, needs in found.values()]
+
+
+def require_room(found: Sequence[Demand], recipe: Recipe, progress: Progress) -> None:
+    """``FullError`` where there is not enough room, unless the recipe only wants a note of it (``disk.check``)."""
+    short = [one for one in found if not one.enough]
+    if not short:
+        return
+    said = "; ".join(map(str, short))
+    if recipe.disk.check == "warn":
+        progress.note(f"too little room, and disk.check=warn: {said}")
+        return
+    raise FullError(
+        f"{said}. Make room there (`rewarm prune` names weights that can go), keep fewer checkpoints "
+        "(train.keep_checkpoints), or start all the same with --set disk.check=warn"
+    )

@@ -1,0 +1,216 @@
+"""Settings without effect: values that were given and that nothing would read, because another setting overrules them.
+
+They are refused before anything is written: a learning rate that is asked for and not used in silence costs an update.
+Only what was given for this very command counts. A recipe may hold values for kinds of training that it does not use.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.recipe.recipe import Recipe, given_names, setting_of
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.train import CARRIED_ON, DECAYING, ScheduleSettings, carried_settings
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Settings that nothing reads while ``applies``; a name that ends in a dot means all of that group."""
+
+    names: tuple[str, ...]
+    applies: Callable[[Recipe], bool]
+    because: str  # formatted with the recipe as ``recipe``
+    but: tuple[str, ...] = ()  # names that are read all the same
+
+    def covers(self, name: str) -> bool:
+        """Whether a setting is one of those."""
+        inside = any(name == one or (one.endswith(".") and name.startswith(one)) for one in self.names)
+        return inside and name not in self.but
+
+
+def decays(schedule: ScheduleSettings) -> bool:
+    """Whether an update's schedule itself ends low, so that nothing is annealed."""
+    return schedule.kind in DECAYING or (schedule.kind == "constant" and schedule.level == "min")
+
+
+ALWAYS = (
+    Rule(("anneal.",), lambda r: decays(r.schedule), "schedule.kind={recipe.schedule.kind} leaves nothing to anneal"),
+    Rule(("anneal.",), lambda r: r.anneal.share == 0, "anneal.share=0: nothing is annealed", ("anneal.share",)),
+    Rule(("anneal.average_last",), lambda r: r.anneal.shape != "average", "anneal.shape={recipe.anneal.shape}"),
+    Rule(("anneal.best_share",), lambda r: r.anneal.data != "best", "anneal.data={recipe.anneal.data}"),
+    Rule(("anneal.replay_share",), lambda r: r.anneal.data != "replay", "anneal.data={recipe.anneal.data}"),
+    Rule(
+        ("schedule.constant_rate", "schedule.cooldown", "schedule.cooldown_share", "schedule.alpha"),
+        lambda r: r.schedule.kind not in ("infinite", "auto"),
+        "only schedule.kind=infinite reads it, and it is {recipe.schedule.kind}",
+    ),
+    Rule(("schedule.alpha",), lambda r: r.schedule.cooldown == "cosine", "schedule.cooldown=cosine"),
+    Rule(
+        ("schedule.final_ratio",),
+        lambda r: r.schedule.kind not in (*DECAYING, "auto"),
+        "schedule.kind={recipe.schedule.kind} does not decay; anneal.final_ratio says where a release ends",
+    ),
+    Rule(("schedule.level",), lambda r: r.schedule.kind != "constant", "schedule.kind={recipe.schedule.kind}"),
+    Rule(
+        ("schedule.restart",),
+        lambda r: r.schedule.kind == "constant" or (r.schedule.kind in ("cosine", "linear") and r.schedule.rewarm),
+        "schedule.kind={recipe.schedule.kind} begins anew in every update",
+    ),
+    Rule(
+        ("schedule.peak_multiplier",),
+        lambda r: not r.schedule.rewarm or (r.schedule.kind == "constant" and r.schedule.level == "min"),
+        "no update re-warms",
+    ),
+    Rule(
+        ("schedule.minimum_ratio",),
+        lambda r: r.schedule.kind == "linear" and r.schedule.rewarm,
+        "schedule.kind=linear ends at schedule.final_ratio of its peak (0 if that is null)",
+    ),
+    Rule(
+        ("schedule.minimum_ratio",),
+        lambda r: (
+            r.schedule.kind in ("cosine", "autoregressive") and r.schedule.rewarm and r.schedule.final_ratio is not None
+        ),
+        "schedule.final_ratio={recipe.schedule.final_ratio} says where the decay ends",
+    ),
+    Rule(("replay.",), lambda r: r.replay.share == 0, "replay.share=0: nothing is replayed", ("replay.share",)),
+    Rule(("replay.half_life",), lambda r: r.replay.by != "recency", "replay.by={recipe.replay.by}"),
+    Rule(("replay.position",), lambda r: r.replay.order == "reshuffled", "replay.order=reshuffled draws a new order"),
+    Rule(("train.kl_weight",), lambda r: r.replay.share == 0, "replay.share=0: the term is of replayed sequences only"),
+    Rule(("train.final_every",), lambda r: r.train.final_steps == 0, "train.final_steps=0"),
+    Rule(("train.validate_first",), lambda r: r.train.validate_every == 0, "train.validate_every=0"),
+    Rule(
+        ("select.",),
+        lambda r: not r.select.chooses and r.anneal.data != "best",
+        "select.share=1: all of the arrival is read",
+        ("select.share", "select.epochs"),
+    ),
+    Rule(
+        ("select.reference", "select.examples", "select.characters", "select.features"),
+        lambda r: r.select.by != "classifier",
+        "select.by={recipe.select.by}",
+    ),
+    Rule(("select.model", "select.batch_size"), lambda r: r.select.by != "perplexity", "select.by={recipe.select.by}"),
+    Rule(
+        ("select.epochs",),
+        lambda r: r.budget.update_tokens is not None,
+        "budget.update_tokens={recipe.budget.update_tokens} says what is trained; set that to null",
+    ),
+    Rule(
+        ("gate.",),
+        lambda r: not r.gate.enabled,
+        "gate.enabled=false: nothing is compared",
+        ("gate.enabled", "gate.trunk"),
+    ),
+    Rule(
+        ("evaluate.num_fewshot", "evaluate.limit", "evaluate.include_path"),
+        lambda r: not r.evaluate.tasks,
+        "evaluate.tasks is empty",
+    ),
+    Rule(("evaluate.document_chars",), lambda r: r.evaluate.task_documents == 0, "evaluate.task_documents=0"),
+    Rule(
+        ("ingest.duplicates.",),
+        lambda r: not r.ingest.duplicates.near,
+        "ingest.duplicates.near=false",
+        ("ingest.duplicates.near", "ingest.duplicates.latest_url", "ingest.duplicates.memory_mb"),
+    ),
+    Rule(
+        ("ingest.decontaminate.",),
+        lambda r: not r.ingest.decontaminate.enabled,
+        "ingest.decontaminate.enabled=false",
+        ("ingest.decontaminate.enabled",),
+    ),
+)
+"""What no update of a recipe would read."""
+
+BASE = (
+    Rule(
+        ("schedule.peak_multiplier",),
+        lambda r: r.schedule.kind in CARRIED_ON and not r.schedule.restart and r.model.path is None,
+        "schedule.kind={recipe.schedule.kind} warms up in the base alone, which has no factor; set schedule.peak",
+    ),
+    Rule(
+        ("distill.",),
+        lambda r: r.model.path is None,
+        "only an imported model (--from) writes text",
+        ("distill.tokens",),
+    ),
+    Rule(
+        ("model.type", "model.config.", "tokenizer."),
+        lambda r: r.model.path is not None,
+        "the model is imported, and its tokenizer with it",
+    ),
+    Rule(("tokenizer.vocab_size", "tokenizer.sample_bytes"), lambda r: r.tokenizer.path is not None, "tokenizer.path"),
+    Rule(("budget.base_tokens",), lambda r: r.model.path is not None, "the base is imported, not trained"),
+)
+"""What neither a base nor the updates after it would read."""
+
+UPDATE = (
+    Rule(("budget.base_tokens",), lambda r: True, "the base was made; budget.update_tokens is that of an update"),
+    Rule(
+        ("schedule.warmup_share",),
+        lambda r: not r.schedule.rewarm or (r.schedule.kind == "constant" and r.schedule.level == "min"),
+        "the update does not re-warm",
+    ),
+)
+"""What an update would not read, though a base does."""
+
+
+def without_effect(recipe: Recipe, names: Sequence[str], lineage: Lineage | None = None) -> Iterator[tuple[str, str]]:
+    """Those of the settings that nothing would read, and why; without a lineage they are those of a new one."""
+    rules = (*ALWAYS, *(UPDATE if lineage is not None else BASE))
+    for name in names:
+        for rule in rules:
+            if rule.covers(name) and rule.applies(recipe):
+                yield name, rule.because.format(recipe=recipe)
+                break
+
+
+def refuse_without_effect(before: Recipe, recipe: Recipe, sets: Sequence[str], lineage: Lineage | None = None) -> None:
+    """``UsageError`` if a setting that ``sets`` changed (from ``before`` to ``recipe``) would have no effect."""
+    changed = [name for name in given_names(sets) if setting_of(before, name) != setting_of(recipe, name)]
+    if found := list(without_effect(recipe, changed, lineage)):
+        reasons = "; ".join(
+            f"{name}={shown(setting_of(recipe, name))} would have no effect: {why}" for name, why in found
+        )
+        raise UsageError(f"--set {reasons}. Leave it out, or change what overrules it")
+
+
+def refuse_carried(lineage: Lineage, recipe: Recipe) -> None:
+    """``UsageError`` if the learning rate is asked for by settings that a schedule in progress does not read.
+
+    ``infinite`` and ``warmup-stable-decay`` are laid out once; an update continues them unchanged.
+    """
+    origin = began(lineage)
+    if origin is None or origin.schedule is None or recipe.schedule.restart:
+        return
+    if recipe.schedule.kind != origin.schedule.kind:
+        return
+    made_with, now = origin.schedule.settings, recipe.schedule.identity()
+    changed = [name for name in carried_settings(recipe.schedule.kind) if made_with.get(name, now[name]) != now[name]]
+    if changed:
+        values = ", ".join(f"schedule.{name}={shown(now[name])}" for name in changed)
+        kept = ", ".join(f"schedule.{name}={shown(made_with[name])}" for name in changed)
+        raise UsageError(
+            f"{values} would have no effect: the {recipe.schedule.kind} schedule began in update {origin.id} with "
+            f"{kept} and is carried on. Add schedule.restart=true to begin it anew, or leave the old values"
+        )
+
+
+def began(lineage: Lineage) -> UpdateRecord | None:
+    """The update in which the schedule that the next one may carry on was laid out; None if there is none."""
+    trained = [entry for entry in lineage.learned if entry.facts.schedule]
+    if not trained or trained[-1].facts.schedule not in CARRIED_ON:
+        return None
+    laid = lineage.read(trained[-1].id).schedule
+    records = (lineage.read(entry.id) for entry in trained)
+    return next(one for one in records if one.schedule and laid and one.schedule.phases == laid.phases)
+
+
+def shown(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Updates of large language models: continual pre-training with replay, gated and repeatable."""

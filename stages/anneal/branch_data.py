@@ -1,0 +1,82 @@
+"""What the branch reads: a mixture made from the trunk's, a pure function of it and of the settings.
+
+Replayed datasets go on where the trunk stopped reading them, so the branch replays nothing that the trunk has just
+replayed. The lineage's account of replay counts the trunk alone: the next update starts from the trunk, which has not
+seen what the branch read, and may replay it for the first time.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rewarm.stages.anneal.settings import AnnealSettings
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.data.mixture import MAX_DENOMINATOR, Mixture, Source
+from rewarm.stages.data.tokens import TokenSet
+
+BEST = "best"  # the view of an arrival that holds its best part alone
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Steps ``first`` to ``first + steps - 1`` of a mixture, and what to say of them."""
+
+    mixture: Mixture
+    first: int
+    steps: int
+    what: str
+
+
+def reading(trunk: Mixture, settings: AnnealSettings, best: tuple[Source, ...] = ()) -> Reading:
+    """What a branch off the end of ``trunk`` reads, ``settings.share`` of the trunk's steps long.
+
+    ``tail``: the trunk's last steps as they were. ``best``: ``best`` (see ``best_sources``) in the place of the new
+    sources, with the trunk's share of replay. ``replay``: ``settings.replay_share`` of replay, and of each new source
+    the last sequences that the trunk read; where it read too few, what comes after them too. Without a replayed source
+    in the trunk's mixture there is nothing to replay, and the tail is read.
+    """
+    steps = settings.steps(trunk.steps)
+    tail = Reading(trunk, trunk.steps - steps, steps, "the tail of the mixture")
+    if settings.data == "tail":
+        return tail
+    if settings.data == "replay" and not trunk.replayed:
+        return dataclasses.replace(tail, what=f"{tail.what}, as the trunk's holds nothing replayed")
+    ends = [source.start + count for source, count in zip(trunk.sources, trunk.count(0, trunk.steps), strict=True)]
+    replayed = tuple(
+        dataclasses.replace(source, start=end)
+        for source, end in zip(trunk.replayed, ends[len(trunk.new) :], strict=True)
+    )
+    if settings.data == BEST:
+        mixture = dataclasses.replace(trunk, new=best, replayed=replayed, steps=steps, carried=0)
+        return Reading(mixture, 0, steps, f"the best {settings.best_share:.0%} of the arrival")
+    share = Fraction(settings.replay_share).limit_denominator(MAX_DENOMINATOR)
+    mixture = dataclasses.replace(trunk, replayed=replayed, share=str(share), steps=steps, carried=0)
+    new = tuple(
+        dataclasses.replace(source, start=max(source.start, end - count))
+        for source, end, count in zip(trunk.new, ends, mixture.count(0, steps), strict=False)
+    )
+    mixture = dataclasses.replace(mixture, new=new)
+    return Reading(mixture, 0, steps, f"a mixture with {settings.replay_share:.0%} of replay")
+
+
+def best_sources(trunk: Mixture, best: Mapping[str, TokenSet]) -> tuple[Source, ...]:
+    """The best parts of the trunk's new datasets as sources, each in an order of its own, weighted by their sequences.
+
+    ``best`` gives every new dataset's best documents by the dataset's name. A dataset whose best part does not fill a
+    sequence is left out. Raises ``UsageError`` where a dataset is missing, or none fills a sequence.
+    """
+    seeds = {source.dataset: source.order_seed for source in trunk.new}
+    if missing := sorted(set(seeds) - set(best)):
+        raise UsageError(f"anneal.data best: no best part was chosen of {', '.join(missing)}; set anneal.data to tail")
+    sources = []
+    for dataset, seed in seeds.items():
+        stream = best[dataset].open()
+        if count := stream.num_sequences(trunk.seq_len):
+            sources.append(Source(dataset, count, seed, weight=count, view=BEST, num_tokens=stream.num_tokens))
+    if not sources:
+        raise UsageError(
+            f"anneal.data best: the best part of {', '.join(seeds)} fills no sequence of {trunk.seq_len} tokens; "
+            "raise anneal.best_share"
+        )
+    return tuple(sources)

@@ -1,0 +1,1 @@
+"""Storage, the Ray cluster, settings, errors and progress: what every stage builds on."""

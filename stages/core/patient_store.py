@@ -1,0 +1,250 @@
+"""An object store's filesystem that waits for a store that does not answer, for whatever reads and writes by Arrow.
+
+Arrow's own client tries again for some seconds only. Reading goes on at the byte where it broke off; a file that is
+written is kept on this machine until it is closed and then put, as often as that takes.
+"""
+
+import errno
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from rewarm.stages.core.patience import patiently
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+IN_MEMORY = 64 * 2**20  # bytes of a file that is being written, before it goes to a temporary file
+BLOCK = 8 * 2**20
+T = TypeVar("T")
+
+
+def patient(
+    connect: Callable[[], pafs.FileSystem], address: str, inner: pafs.FileSystem | None = None
+) -> pafs.FileSystem:
+    """The filesystem that ``connect`` (which can be pickled) gives, or gave as ``inner``, with patience."""
+    return pafs.PyFileSystem(PatientStore(connect, address, inner))
+
+
+class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has no stubs
+    """The operations of a store's filesystem, each done again while the store does not answer."""
+
+    def __init__(
+        self, connect: Callable[[], pafs.FileSystem], address: str, inner: pafs.FileSystem | None = None
+    ) -> None:
+        self.connect, self.address = connect, address
+        self._inner = inner
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PatientStore, (self.connect, self.address)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PatientStore) and other.address == self.address
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.address)
+
+    @property
+    def inner(self) -> pafs.FileSystem:
+        """The store's own filesystem; connecting may ask it for its region."""
+        if self._inner is None:
+            self._inner = self.connect()
+        return self._inner
+
+    def _ask(self, work: Callable[[pafs.FileSystem], T]) -> T:
+        return patiently(lambda: work(self.inner), self.address)
+
+    # -- looking ---------------------------------------------------------------------------------------------
+
+    def get_type_name(self) -> str:
+        """For people."""
+        return "patient"
+
+    def normalize_path(self, path: str) -> str:
+        """As it is: a key has no other form."""
+        return path
+
+    def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
+        """Kinds, sizes and times."""
+        return self._ask(lambda inner: inner.get_file_info(paths))
+
+    def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
+        """What is below a folder."""
+        return self._ask(lambda inner: inner.get_file_info(selector))
+
+    # -- changing --------------------------------------------------------------------------------------------
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        """Make a folder."""
+        self._ask(lambda inner: inner.create_dir(path, recursive=recursive))
+
+    def delete_dir(self, path: str) -> None:
+        """Delete a folder."""
+        self._remove(lambda inner: inner.delete_dir(path))
+
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
+        """Delete what is in a folder."""
+        self._ask(lambda inner: inner.delete_dir_contents(path, missing_dir_ok=missing_dir_ok))
+
+    def delete_root_dir_contents(self) -> None:
+        """Never: it would be the whole store."""
+        raise NotImplementedError("a store is not emptied")
+
+    def delete_file(self, path: str) -> None:
+        """Delete a file."""
+        self._remove(lambda inner: inner.delete_file(path))
+
+    def _remove(self, work: Callable[[pafs.FileSystem], None]) -> None:
+        """Remove what may be gone by a first try whose answer was lost."""
+        tries = 0
+
+        def remove(inner: pafs.FileSystem) -> None:
+            nonlocal tries
+            tries += 1
+            try:
+                work(inner)
+            except FileNotFoundError:
+                if tries == 1:
+                    raise
+
+        self._ask(remove)
+
+    def move(self, src: str, dest: str) -> None:
+        """Copy, then delete: a store renames nothing."""
+        self.copy_file(src, dest)
+        self.delete_file(src)
+
+    def copy_file(self, src: str, dest: str) -> None:
+        """Copy a file in the store."""
+        self._ask(lambda inner: inner.copy_file(src, dest))
+
+    # -- files -----------------------------------------------------------------------------------------------
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:
+        """A file to be read in order."""
+        return pa.PythonFile(PatientReader(self, path), mode="r")
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        """A file to be read at any place."""
+        return pa.PythonFile(PatientReader(self, path), mode="r")
+
+    def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+        """A file to be written; it appears when it is closed."""
+        return pa.PythonFile(PatientWriter(self, path, metadata), mode="w")
+
+    def open_append_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+        """No store has that."""
+        raise NotImplementedError("files of a store are not appended to")
+
+
+class PatientReader(io.RawIOBase):
+    """A file of a store that is opened again where it broke off."""
+
+    def __init__(self, store: PatientStore, path: str) -> None:
+        super().__init__()
+        self.store, self.path = store, path
+        self._source: Any = None
+        self._size: int | None = None
+        self._place = 0
+        patiently(self._open, store.address)
+
+    def _open(self) -> None:
+        source = self.store.inner.open_input_file(self.path)
+        size = source.size()
+        if self._size is not None and size != self._size:
+            raise OSError(
+                errno.EBUSY, f"changed while it was read: it had {self._size} bytes and has {size}", self.path
+            )
+        self._source, self._size = source, size
+
+    def _read(self, size: int) -> bytes:
+        try:
+            if self._source is None:
+                self._open()
+            self._source.seek(self._place)
+            return bytes(self._source.read(size))
+        except OSError:
+            self._source = None
+            raise
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to ``size`` bytes, all that are left without one."""
+        left = max(0, (self._size or 0) - self._place)
+        wanted = left if size is None or size < 0 else min(size, left)
+        data = patiently(lambda: self._read(wanted), self.store.address) if wanted else b""
+        self._place += len(data)
+        return data
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        """Fill a buffer as far as one read does."""
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size or 0}[whence]
+        self._place = start + offset
+        return self._place
+
+    def tell(self) -> int:
+        """The place of the next read."""
+        return self._place
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._size or 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+
+class PatientWriter(io.RawIOBase):
+    """A file that is put into a store when it is closed."""
+
+    def __init__(self, store: PatientStore, path: str, metadata: Any) -> None:
+        super().__init__()
+        self.store, self.path, self.metadata = store, path, metadata
+        self._kept = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed in ``close``
+
+    def write(self, data: Any, /) -> int:
+        """Keep bytes."""
+        return self._kept.write(data)
+
+    def tell(self) -> int:
+        """Bytes so far."""
+        return self._kept.tell()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Put the file; it is whole or not there."""
+        if self.closed:
+            return
+        try:
+            patiently(self._put, self.store.address)
+        finally:
+            self._kept.close()
+            super().close()
+
+    def _put(self) -> None:
+        self._kept.seek(0)
+        with self.store.inner.open_output_stream(self.path, metadata=self.metadata, compression=None) as target:
+            shutil.copyfileobj(cast(Any, self._kept), cast(Any, target), BLOCK)

@@ -1,0 +1,110 @@
+"""Stand-in for a worker that the job's fork server has forked; without a server, the worker itself.
+
+Ray runs this file as ``python -ISE client.py default_worker.py …``. It must start in milliseconds, so it imports only
+small modules of the standard library, and nothing of rewarm.
+"""
+
+import array
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from pathlib import Path
+
+BOUND_TO = ("RAY_JOB_ID", "RAY_RAYLET_PID", "PYTHONPATH")
+"""Variables that a server shares with its forks: Ray's library has read the first two before it forks."""
+
+
+def address(environment: dict[str, str]) -> Path:
+    """Where the server of a job on this node listens: a socket in a folder of this user's own."""
+    key = "\0".join(environment.get(name, "") for name in BOUND_TO) + sys.executable
+    name = hashlib.sha256(key.encode()).hexdigest()[:20]
+    return Path(environment.get("TMPDIR") or "/tmp") / f"rewarm-warm-{os.getuid()}" / name
+
+
+def main() -> None:
+    """Have a worker forked and wait for its end, or become one."""
+    place = address(dict(os.environ))
+    server = connect(place)
+    if server is None:
+        start_server(place)
+        os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    sys.exit(stand_in(server))
+
+
+def connect(place: Path) -> socket.socket | None:
+    """A connection to the server, if one listens; none in a folder that another user may have made or can write to."""
+    if not private(place.parent):
+        return None
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        server.connect(str(place))
+    except OSError:
+        server.close()
+        return None
+    return server
+
+
+def private(folder: Path) -> bool:
+    """Whether a folder is this user's own, and nobody else's to use."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+
+
+def start_server(place: Path) -> None:
+    """Start the job's server in the background, unless another worker has just done so."""
+    try:
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        if not private(place.parent):
+            return
+        os.close(os.open(place.with_suffix(".starting"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        return
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    log = os.open(place.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for given, standard in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(given, standard)
+    os.closerange(3, 1024)
+    os.execv(sys.executable, [sys.executable, "-m", "rewarm.stages.core.warm.server", str(place)])
+
+
+def stand_in(server: socket.socket) -> int:
+    """Pass this process's arguments, environment and streams on, and wait; the worker's exit code."""
+    request = {"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": str(Path.cwd())}
+    body = json.dumps(request).encode()
+    streams = array.array("i", [0, 1, 2])
+    server.sendmsg([len(body).to_bytes(8, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+    server.sendall(body)
+    worker = int.from_bytes(server.recv(8), "big")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: os.kill(worker, received))
+    code = server.recv(8)
+    if not code:  # the server has died, the worker may well live
+        while alive(worker):
+            time.sleep(0.5)
+    return int.from_bytes(code, "big", signed=True) & 255
+
+
+def alive(process: int) -> bool:
+    """Whether a process is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

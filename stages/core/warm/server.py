@@ -1,0 +1,179 @@
+"""Fork server of one job on one node: imports what workers need once, then forks a worker for each client that asks."""
+
+import array
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rewarm.stages.core.operators import environment
+
+MODULES = (
+    "ray.train",
+    "ray.train.torch",
+    "ray.train.v2._internal.execution.controller.controller",
+    "ray.data",
+    "rewarm.stages.train.loop",
+    "rewarm.stages.train.engine",
+    "rewarm.stages.train.weights",
+    "deepspeed",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+    "transformers.models.llama.modeling_llama",
+    "lm_eval.evaluator",
+    "lm_eval.models.huggingface",
+    "rewarm.stages.evaluate.lm_eval",
+)
+CHECK_SECONDS = 0.5  # between two looks at whether the node's raylet still runs
+
+
+@dataclass
+class Server:
+    """A socket, and the workers that were forked for its clients."""
+
+    place: Path
+    selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
+    clients: dict[int, socket.socket] = field(default_factory=dict)  # by the worker's process
+
+    def serve(self) -> None:
+        """Listen until the raylet that this job's workers belong to has ended."""
+        raylet = int(os.environ["RAY_RAYLET_PID"])
+        listening = socket.socket(socket.AF_UNIX)
+        self.place.unlink(missing_ok=True)
+        listening.bind(str(self.place))
+        self.place.chmod(0o600)
+        listening.listen(128)
+        self.selector.register(listening, selectors.EVENT_READ)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while runs(raylet):
+            for key, _ in self.selector.select(CHECK_SECONDS if not self.clients else 0.1):
+                if key.fileobj is listening:
+                    self.fork(listening.accept()[0], listening)
+                else:
+                    self.lost(key.data)
+            self.reap()
+
+    def fork(self, client: socket.socket, listening: socket.socket) -> None:
+        """Fork the worker that a client asks for; the fork itself never returns."""
+        try:
+            streams, request = receive(client)
+        except (OSError, ValueError):
+            client.close()
+            return
+        worker = os.fork()
+        if worker == 0:
+            listening.close()
+            client.close()
+            for other in self.clients.values():
+                other.close()
+            self.selector.close()
+            become(streams, request)
+        for stream in streams:
+            os.close(stream)
+        self.clients[worker] = client
+        self.selector.register(client, selectors.EVENT_READ, worker)
+        client.sendall(worker.to_bytes(8, "big"))
+
+    def lost(self, worker: int) -> None:
+        """A client has ended, by a kill: so does its worker."""
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+        self.selector.unregister(self.clients[worker])
+
+    def reap(self) -> None:
+        """Tell the clients of ended workers their exit codes."""
+        while self.clients:
+            worker, status = os.waitpid(-1, os.WNOHANG)
+            if worker == 0:
+                return
+            client = self.clients.pop(worker)
+            with suppress(KeyError, ValueError):
+                self.selector.unregister(client)
+            with suppress(OSError):
+                client.sendall(os.waitstatus_to_exitcode(status).to_bytes(8, "big", signed=True))
+            client.close()
+
+
+def receive(client: socket.socket) -> tuple[list[int], dict[str, Any]]:
+    """A client's standard streams and its request. Raises ``ValueError`` if it is cut short."""
+    streams = array.array("i")
+    head, sent, _, _ = client.recvmsg(8, socket.CMSG_LEN(3 * streams.itemsize))
+    for level, kind, data in sent:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            streams.frombytes(data)
+    body, size = bytearray(), int.from_bytes(head, "big")
+    while len(body) < size:
+        part = client.recv(size - len(body))
+        if not part:
+            raise ValueError("the client ended in the middle of its request")
+        body += part
+    request: dict[str, Any] = json.loads(body)
+    return list(streams), request
+
+
+def become(streams: list[int], request: dict[str, Any]) -> NoReturn:
+    """Run the worker's program in this fork, with the client's streams, environment, folder and arguments."""
+    os.setsid()  # Ray ends a worker with its process group, which must not be the server's
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = 1
+    try:
+        for standard, stream in enumerate(streams):
+            os.dup2(stream, standard)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        os.chdir(request["folder"])
+        sys.argv = request["arguments"]
+        sys.path[0] = str(Path(sys.argv[0]).parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1][1] != "Z"
+    except OSError:
+        return False
+
+
+def main() -> None:
+    """Import, then serve; the socket and the mark of a start in progress go with the server."""
+    place = Path(sys.argv[1])
+    try:
+        os.environ.update(environment())
+        for name in MODULES:
+            importlib.import_module(name)
+        if threading.active_count() > 1:
+            raise RuntimeError(f"a module has started threads, a fork would miss them: {threading.enumerate()}")
+        gc.collect()
+        gc.freeze()  # what is imported stays shared between the forks
+        Server(place).serve()
+    finally:
+        for left in (place, place.with_suffix(".starting")):
+            left.unlink(missing_ok=True)
+    place.with_suffix(".log").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

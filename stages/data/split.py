@@ -1,0 +1,168 @@
+"""Which documents stay, and which of them validate: decided from the content hashes alone.
+
+Shared by whoever makes document shards (ingest, distill): of a text it does not matter where it came from. What
+ingest knows beyond hashes, near-duplicates and addresses, is in ``stages.ingest.dedup``.
+Hashes are numpy arrays of ``S16``: the 16 bytes of ``doc_id``, big-endian, so their order is that of the number.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.ipc
+import xxhash
+
+from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.storage import Folder
+
+Hashes = npt.NDArray[np.bytes_]
+DROP, TRAIN, VALIDATE = 0, 1, 2  # a row's fate
+INDEX_FILE = "doc_ids.arrow"
+INDEX_SCHEMA = pa.schema([pa.field("doc_id", pa.binary(16), nullable=False)])
+
+
+@dataclass(frozen=True)
+class Split:
+    """The fate of every row of an arrival."""
+
+    fates: npt.NDArray[np.uint8]  # a row each, in input order
+    kept: Hashes  # of all documents that stay, sorted
+    duplicates: int  # rows that repeat an earlier row of this arrival
+    duplicates_earlier: int  # first rows whose text an earlier dataset has
+
+
+def split_documents(hashes: Hashes, earlier: list[Hashes], validation_share: float) -> Split:
+    """Decide every row's fate. ``earlier`` holds sorted hashes.
+
+    Of equal texts the first row stays. A document validates iff ``int(doc_id, 16) / 2**128 < validation_share``,
+    whatever else there is; but of two documents or more at least the one of smallest hash validates, and at least
+    the one of largest hash trains.
+    """
+    unique, first = np.unique(hashes, return_index=True)
+    known = np.zeros(len(unique), bool)
+    for index in earlier:
+        known |= contains(index, unique)
+    kept, first = unique[~known], first[~known]
+    num_validation = int(np.searchsorted(kept, training_bound([kept], validation_share)))
+    fates = np.full(len(hashes), DROP, np.uint8)
+    fates[first[num_validation:]] = TRAIN
+    fates[first[:num_validation]] = VALIDATE
+    return Split(fates, kept, len(hashes) - len(unique), int(known.sum()))
+
+
+def training_bound(parts: Iterable[Hashes], validation_share: float) -> np.bytes_:
+    """The smallest hash that trains, of documents that come in parts, none twice; those below it validate.
+
+    It is ``threshold(validation_share)`` but where all documents would fall on one side: then it is the second
+    smallest hash, or the largest. Of a single document it is that document's.
+    """
+    low = high = np.empty(0, "S16")  # the two smallest, and the largest
+    for part in parts:
+        low = np.sort(np.concatenate([low, part if len(low) < 2 else part[part < low[1]]]))[:2]
+        high = np.sort(np.concatenate([high, part[part > high[0]] if len(high) else part]))[-1:]
+    bound = np.array([threshold(validation_share)], "S16")
+    if len(low) < 2:
+        bound = low if len(low) else bound
+    elif low[:1] >= bound:
+        bound = low[1:]
+    elif high < bound:
+        bound = high
+    return np.bytes_(bound[0])
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """How large a validation split is to be."""
+
+    share: float  # of the documents, by their hashes alone
+    worth: int = 0  # documents of equal length that it is worth at least …
+    cap: float = 0.0  # … if that takes no more than this share of the documents
+
+
+def expected_share(size: SplitSize, documents: float, worth_each: float) -> float:
+    """The share of so many documents that a split will take, each worth ``worth_each`` of equal length on average."""
+    if not size.share or size.cap <= size.share or documents <= 0 or worth_each <= 0:
+        return size.share
+    return max(size.share, min(size.cap, size.worth / worth_each / documents))
+
+
+def worth_of(sizes: npt.NDArray[np.int64]) -> float:
+    """How many documents of equal length these are worth, ``(Σ size)² / Σ size²`` (Kish 1965, section 11.7)."""
+    squares = float((sizes.astype(np.float64) ** 2).sum())
+    return float(sizes.sum()) ** 2 / squares if squares else 0.0
+
+
+def grown_bound(
+    bound: np.bytes_, parts: Iterable[tuple[Hashes, npt.NDArray[np.int64]]], total: int, size: SplitSize
+) -> np.bytes_:
+    """The bound of a split (``training_bound``), raised until the documents below it are worth ``size.worth``.
+
+    ``parts`` are hashes and sizes of all ``total`` documents, none twice. Documents join in the order of their hashes,
+    until the worth is reached or the cap is: so the same documents validate whatever their order, and growing a split
+    moves none of it back into training. The bound stays if it is wide enough, or already at the cap.
+    """
+    most = min(int(total * size.cap), total - 1)
+    hashes, sizes = np.empty(0, "S16"), np.empty(0, np.int64)  # of the smallest hashes
+    for some, their in parts:
+        hashes, sizes = np.concatenate([hashes, some]), np.concatenate([sizes, their])
+        order = np.argsort(hashes, kind="stable")[: most + 1]
+        hashes, sizes = hashes[order], sizes[order]
+    below = int(np.searchsorted(hashes, bound))
+    if below >= most or not size.worth:
+        return bound
+    weights = sizes[:most].astype(np.float64)
+    worths = np.cumsum(weights) ** 2 / np.maximum(np.cumsum(weights**2), 1.0)
+    reached = np.flatnonzero(worths[max(below, 1) - 1 :] >= size.worth)
+    count = max(below, 1) + int(reached[0]) if len(reached) else most
+    return np.bytes_(hashes[count]) if count > below else bound
+
+
+def threshold(share: float) -> np.bytes_:
+    """The smallest hash that does not validate."""
+    return np.bytes_(math.ceil(Fraction(share) * 2**128).to_bytes(16, "big"))
+
+
+def contains(index: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
+    """Which of the wanted hashes a sorted index holds."""
+    if not len(index):
+        return np.zeros(len(wanted), bool)
+    places = np.minimum(np.searchsorted(index, wanted), len(index) - 1)
+    found: npt.NDArray[np.bool_] = index[places] == wanted
+    return found
+
+
+def content_digest(hashes: Hashes, fates: npt.NDArray[np.uint8]) -> str:
+    """32 hex digits of xxh3-128 over the hashes of the training documents, then the validation documents, in order."""
+    return digest_parts(lambda: iter([(hashes, fates)]))
+
+
+def digest_parts(parts: Callable[[], Iterator[tuple[Hashes, npt.NDArray[np.uint8]]]]) -> str:
+    """The same of hashes and fates that come in parts; ``parts`` is called three times, and holds one at a time."""
+    sides = (TRAIN, VALIDATE)
+    counts = sum((np.array([(fates == side).sum() for side in sides]) for _, fates in parts()), np.zeros(2, int))
+    state = xxhash.xxh3_128(":".join(map(str, counts.tolist())).encode())
+    for side in sides:
+        for hashes, fates in parts():
+            state.update(hashes[fates == side].tobytes())
+    return str(state.hexdigest())
+
+
+def write_index(index: Folder, hashes: Hashes) -> None:
+    """Keep the sorted hashes of a dataset's documents, for the arrivals to come: 16 bytes each, Arrow IPC."""
+    column = pa.Array.from_buffers(pa.binary(16), len(hashes), [None, pa.py_buffer(np.ascontiguousarray(hashes))])
+    with index.writing(INDEX_FILE) as scratch, pa.ipc.new_file(scratch, INDEX_SCHEMA) as writer:
+        writer.write_batch(pa.record_batch([column], schema=INDEX_SCHEMA))
+
+
+def read_index(index: Folder) -> Hashes:
+    """The sorted hashes of an earlier dataset; memory-mapped from a local disk."""
+    if not index.exists(INDEX_FILE):
+        raise StageError(f"{index}: {INDEX_FILE} is missing, so duplicates of this dataset cannot be found; restore it")
+    source = pa.memory_map(str(index.path / INDEX_FILE)) if index.is_local else pa.BufferReader(index.read(INDEX_FILE))
+    chunks = pa.ipc.open_file(source).read_all()["doc_id"].chunks
+    parts = [np.frombuffer(chunk.buffers()[1], "S16") for chunk in chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, "S16"), *parts])

@@ -1,0 +1,203 @@
+"""The Ray actors that write: each takes one shard at a time and leaves it in the staging folder."""
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewarm.stages.core.awaiting import Waiting, amount, first_done
+from rewarm.stages.core.errors import StageError, origin
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id, shard_writer
+from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.distill.filters import Drafts, judge, readable
+from rewarm.stages.distill.prompts import Prompts
+from rewarm.stages.distill.settings import DistillSettings
+
+RESTARTS = 3  # of one actor, before its machine is given up
+AHEAD = 2  # shards for each actor that may be written before the next one in order is there
+# glibc keeps what tensors free: the cache grows at every token, and on a CPU 40 % of the time went into fresh pages.
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **MALLOC}
+
+DRAFT_SCHEMA = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("text", pa.large_string(), nullable=False),
+        pa.field("num_bytes", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),  # that the model wrote
+        pa.field("nats", pa.float64(), nullable=False),  # mean per token that it chose
+        pa.field("ended", pa.bool_(), nullable=False),  # by end-of-text
+        pa.field("reason", pa.string()),  # why it is refused whatever the others are
+        pa.field("detail", pa.string()),
+    ]
+)
+DECIDING = ["doc_id", "tokens", "nats", "ended", "num_bytes", "reason"]  # all but the texts
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What all shards of one distillation share."""
+
+    model: Folder
+    tokenizer: Folder  # the lineage's
+    prompts: Prompts | None
+    staging: Folder
+    settings: DistillSettings
+    max_tokens: int
+    seed: int
+    gpus: bool  # each actor has one; without, a GPU that the machine has is left alone
+
+
+def shard_name(number: int) -> str:
+    """The file of a shard."""
+    return f"{number:05d}.parquet"
+
+
+class Writer:
+    """One actor with the model in memory."""
+
+    def __init__(self, work: Writing) -> None:
+        import torch
+        from transformers import AutoTokenizer
+
+        from rewarm.stages.distill.sampling import Sampler
+        from rewarm.stages.inference.actors import load_model
+
+        if work.gpus:
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        self.work = work
+        self.words = AutoTokenizer.from_pretrained(work.tokenizer.local(), trust_remote_code=False)
+        self.definition = load_definition(work.tokenizer)
+        model = load_model(work.model, work.gpus)
+        self.sampler = Sampler(model, self.words, self.definition, work.settings, work.max_tokens)
+
+    def ready(self) -> None:
+        """Nothing: an answer says that the actor has its place on the cluster, and the model."""
+
+    def write(self, number: int) -> None:
+        """Write one shard, unless it is there."""
+        if self.work.staging.exists(shard_name(number)):
+            return
+        settings = self.work.settings
+        start, size = number * settings.shard_documents, settings.batch_size
+        documents = range(start, start + settings.shard_documents)
+        rows = [row for first in documents[::size] for row in self._batch(documents[first - start :][:size])]
+        with self.work.staging.writing(shard_name(number)) as scratch, shard_writer(scratch, DRAFT_SCHEMA) as writer:
+            writer.write_table(pa.Table.from_pylist(rows, schema=DRAFT_SCHEMA))
+
+    def _batch(self, documents: range) -> list[dict[str, Any]]:
+        from rewarm.stages.distill.sampling import uniforms
+
+        settings = self.work.settings
+        numbers = np.stack([uniforms(self.work.seed, document, self.work.max_tokens) for document in documents])
+        rows = []
+        for draft in self.sampler.sample(self._prompts(documents), numbers):
+            decoded = self.words.decode(draft.tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            text = readable(str(decoded), draft.ended)
+            reason, detail = judge(text, draft.tokens, draft.written, draft.mean_nats, settings) or (None, None)
+            rows.append(
+                {
+                    "doc_id": document_id(text),
+                    "text": text,
+                    "num_bytes": len(text.encode()),
+                    "tokens": draft.written,
+                    "nats": draft.mean_nats,
+                    "ended": draft.ended,
+                    "reason": reason,
+                    "detail": detail,
+                }
+            )
+        return rows
+
+    def _prompts(self, documents: range) -> list[list[int]]:
+        prompts, length = self.work.prompts, self.work.settings.prompt_tokens
+        if prompts is None:
+            return [[] for _ in documents]
+        texts = prompts.texts(prompts.rows(documents[0], len(documents), self.work.seed), length)
+        encode = self.definition.tokenizer.encode
+        return [encode(text, add_special_tokens=False).ids[:length] for text in texts]
+
+
+def read_drafts(staging: Folder, number: int) -> Drafts:
+    """What a shard's drafts are decided by."""
+    table = pq.read_table(staging.local(shard_name(number)), columns=DECIDING)
+    return Drafts(
+        hashes=np.frombuffer(bytes.fromhex("".join(table["doc_id"].to_pylist())), "S16"),
+        tokens=table["tokens"].to_numpy(),
+        nats=table["nats"].to_numpy(),
+        ended=table["ended"].to_numpy(),
+        num_bytes=table["num_bytes"].to_numpy(),
+        refused=table["reason"].is_valid().to_numpy(),
+    )
+
+
+def written_in_order(work: Writing, num_actors: int, progress: Progress) -> Generator[int, None, None]:
+    """The numbers 0, 1, 2 … of shards as they are there, for as long as they are asked for.
+
+    What an earlier run wrote is not written again, and no actor starts before it is used up. Close the generator to
+    end the actors; what they have begun by then is lost. Raises ``StageError`` where a shard cannot be written, or an
+    actor died more than ``RESTARTS`` times.
+    """
+    number = 0
+    while work.staging.exists(shard_name(number)):
+        yield number
+        number += 1
+    yield from _written(work, number, num_actors, progress)
+
+
+def _written(work: Writing, following: int, num_actors: int, progress: Progress) -> Generator[int, None, None]:
+    import ray
+
+    asked = amount(num_actors, {"CPU": 1, "GPU": int(work.gpus)})
+    waiting, started = Waiting("distill", asked, progress), False
+    actor_class: Any = ray.remote(Writer).options(
+        num_cpus=1,
+        num_gpus=1 if work.gpus else 0,
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
+        scheduling_strategy="DEFAULT",  # also from inside a trial, whose placement group holds nothing for it
+        runtime_env={"env_vars": ENVIRONMENT},
+    )
+    actors = [actor_class.remote(work) for _ in range(num_actors)]
+    running: dict[Any, tuple[Any, int | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
+    idle: list[Any] = []
+    there: set[int] = set()
+    begun = following
+    try:
+        while True:
+            while idle and begun < following + AHEAD * num_actors:
+                actor = idle.pop()
+                running[actor.write.remote(begun)] = actor, begun
+                begun += 1
+            done = first_done(running, started, waiting)
+            actor, number = running.pop(done)
+            _collect(done, number)
+            started = True
+            idle.append(actor)
+            there |= set() if number is None else {number}
+            while following in there:
+                there.remove(following)
+                yield following
+                following += 1
+    finally:
+        for actor in actors:
+            with suppress(Exception):  # an actor that is gone already is what we want
+                ray.kill(actor)
+
+
+def _collect(done: Any, number: int | None) -> None:
+    import ray
+
+    doing = "loading the model" if number is None else f"writing shard {number}"
+    try:
+        ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise origin(error) or StageError(f"distill: {doing} failed: {error.cause!r}") from error
+    except ray.exceptions.RayActorError as error:
+        raise StageError(f"distill: {doing}: the process died again and again ({error})") from error

@@ -1,0 +1,250 @@
+"""lm-eval on one model: a task in, plain metrics and compact samples out.
+
+The actors that evaluate: losses, and lm-eval's tasks.
+"""
+
+import logging
+import os
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.evaluate.named_tasks import named_tasks
+from rewarm.stages.evaluate.own_tasks import copy_task
+from rewarm.stages.evaluate.settings import EvaluateSettings
+from rewarm.stages.inference.actors import OFFLINE, QUIET, LossPiece, LossWorker, Reading
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+    from transformers import PreTrainedModel
+
+# Resamplings behind the standard error of a metric that has no formula for it (f1, perplexity); acc has one.
+BOOTSTRAPS = 1000
+
+
+def run_task(
+    model: "PreTrainedModel",
+    tokenizer: Path,
+    name: str,
+    manager: "TaskManager",
+    settings: EvaluateSettings,
+    *,
+    seq_len: int,
+    generated: bool = False,
+    prefix: int | None = None,
+    shots: int | None = None,
+) -> dict[str, Any]:
+    """Run one task with ``HFLM`` in windows of ``seq_len`` tokens, and return lm-eval's results.
+
+    Text is read as lm-eval's command line reads it: with BOS if the tokenizer itself adds it. With ``prefix``, for a
+    tokenizer whose documents have no BOS, nothing is put before a text and a first token is predicted from that id.
+    A task that is not ``generated`` has the limit of ``settings``. ``shots`` examples come before each question; None
+    leaves that to the task's definition. The result has ``notes`` on what was done otherwise than the task says.
+
+    ``simple_evaluate`` would also describe the machine in each result, by seconds of ``pip list`` and the like.
+    """
+    import datasets
+    from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
+
+    logging.getLogger("lm_eval").setLevel(logging.WARNING)
+    datasets.disable_progress_bars()
+    wrapped = HFLM(
+        pretrained=model,
+        tokenizer=AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False),
+        backend="causal",
+        max_length=seq_len,
+        batch_size=settings.batch_size,
+        softmax_dtype="float32",
+        prefix_token_id=prefix,
+        add_bos_token=None if prefix is None else False,
+    )
+    loaded = manager.load([name])
+    notes = []
+    for task_name, task in loaded["tasks"].items():
+        task.set_config(key="num_fewshot", value=fewshot(task.get_config("num_fewshot"), shots))
+        task.set_fewshot_seed(seed=settings.seed)
+        if note := shorten_answers(task, seq_len, wrapped.max_gen_toks):
+            notes.append(f"{task_name}: {note}")
+    seed_everything(settings.seed)
+    results: dict[str, Any] = evaluate(
+        lm=wrapped,
+        task_dict=loaded,
+        limit=None if generated else settings.limit,
+        log_samples=True,
+        bootstrap_iters=BOOTSTRAPS,
+    )
+    return {**results, "notes": notes}
+
+
+def shorten_answers(task: Any, seq_len: int, default: int) -> str | None:
+    """Let a task that has the model write leave half a window for its question; says so if that changes the task."""
+    if task.get_config("output_type") != "generate_until":
+        return None
+    asked = dict(task.get_config("generation_kwargs") or {}).get("max_gen_toks", default)
+    if asked < seq_len:
+        return None
+    task.set_config(key="generation_kwargs", value={"max_gen_toks": seq_len // 2}, update=True)
+    return f"answers end after {seq_len // 2} tokens, not {asked}: train.seq_len is {seq_len}"
+
+
+def fewshot(defined: int | None, asked: int | None) -> int:
+    """Examples before each question: a definition's 0 stands, as with lm-eval's own command line."""
+    return defined or 0 if asked is None or defined == 0 else asked
+
+
+def seed_everything(seed: int) -> None:
+    """The state of every generator that a task may draw from."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def plain_metrics(results: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """``{task: {metric: value}}`` of lm-eval's results, groups included.
+
+    lm-eval names a metric ``<metric>,<filter>`` and its error ``<metric>_stderr,<filter>``. The filter is dropped,
+    except where a task reports one metric under several filters. What is not a number (``N/A``) is left out.
+    """
+    tables = {**results["results"], **results.get("groups", {})}
+    return {task: _plain(table) for task, table in tables.items()}
+
+
+def _plain(table: dict[str, Any]) -> dict[str, float]:
+    values = {
+        tuple(key.split(",", 1)): value for key, value in table.items() if "," in key and isinstance(value, int | float)
+    }
+    names = [metric for metric, _ in values]
+    return {
+        metric if names.count(metric) == 1 else f"{metric},{chosen}": float(value)
+        for (metric, chosen), value in values.items()
+    }
+
+
+def write_samples(out: Folder, results: dict[str, Any]) -> None:
+    """Keep what a paired test needs, ``<task>.jsonl`` a task, one line a sample.
+
+    A line holds ``doc_id`` (a document's content hash where the task has one, else lm-eval's number), ``filter``, the
+    metrics' values, and the log-likelihoods of the requests in their order.
+    """
+    for task, samples in results["samples"].items():
+        lines = [
+            orjson.dumps(_compact(sample), option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+            for sample in samples
+        ]
+        out.write(f"{task}.jsonl", b"".join(lines))
+
+
+def _compact(sample: dict[str, Any]) -> dict[str, Any]:
+    document = sample["doc"]
+    own = document.get("doc_id") if isinstance(document, dict) else None
+    line = {"doc_id": sample["doc_id"] if own is None else own, "filter": sample["filter"]}
+    line |= {metric: sample[metric] for metric in sample["metrics"] if _is_numbers(sample[metric])}
+    likelihoods = [_likelihood(response[0]) for response in sample["resps"]]
+    return line | ({} if None in likelihoods else {"loglikelihoods": likelihoods})
+
+
+def _is_numbers(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_numbers(part) for part in value)
+    return isinstance(value, int | float)
+
+
+def _likelihood(response: Any) -> float | None:
+    """The log-likelihood in a response: the number itself, or beside ``is_greedy``; none of a generated text."""
+    value = response[0] if isinstance(response, list | tuple) else response
+    return float(value) if isinstance(value, int | float) else None
+
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+
+@dataclass(frozen=True)
+class TaskPiece:
+    """One lm-eval task on the release: one of those made from a dataset, or one named by the recipe.
+
+    ``prefix`` and ``shots`` are as for ``run_task``.
+    """
+
+    model: Folder
+    task: str
+    out: Folder
+    generated: bool
+    prefix: int | None = None
+    shots: int | None = None
+
+    def __str__(self) -> str:
+        return f"lm-eval's {self.task} on {self.model}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all pieces of one evaluation share."""
+
+    settings: EvaluateSettings
+    reading: Reading
+
+
+class Evaluator(LossWorker):
+    """One actor; both kinds of pieces."""
+
+    def __init__(self, conditions: Conditions) -> None:
+        super().__init__(conditions.reading)
+        self.settings = conditions.settings
+        self._named: TaskManager | None = None
+
+    def work(self, piece: LossPiece | TaskPiece) -> None:
+        """Do one piece and write its result."""
+        if isinstance(piece, LossPiece):
+            super().work(piece)
+        else:
+            self._task(piece)
+
+    def _task(self, piece: TaskPiece) -> None:
+        model, tokenizer, settings = self.model(piece.model), piece.model.local(), self.settings
+        with tempfile.TemporaryDirectory(prefix="rewarm-task-") as scratch:
+            if piece.generated:
+                manager = generated_task(piece.out / "tasks", piece.task, Path(scratch))
+            else:
+                self._named = manager = self._named or named_tasks(settings)
+            results = run_task(
+                model,
+                tokenizer,
+                piece.task,
+                manager,
+                settings,
+                seq_len=self.reading.seq_len,
+                generated=piece.generated,
+                prefix=piece.prefix,
+                shots=piece.shots,
+            )
+        write_samples(piece.out / "samples", results)
+        if results["notes"]:
+            (piece.out / "notes").write_json(f"{piece.task}.json", results["notes"])
+        (piece.out / "scores").write_json(f"{piece.task}.json", plain_metrics(results))
+
+
+def generated_task(tasks: Folder, name: str, scratch: Path) -> "TaskManager":
+    """An lm-eval index that holds one generated task, copied to ``scratch``."""
+    from lm_eval.tasks import TaskManager
+
+    copy_task(tasks, name, scratch)
+    return TaskManager(include_path=str(scratch), include_defaults=False)
+
+
+def worker_environment(settings: EvaluateSettings) -> dict[str, str]:
+    """The actors' environment: nothing is fetched from the network unless the recipe names tasks that need it."""
+    if not settings.tasks:
+        return QUIET | OFFLINE
+    passed = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_DATASETS_CACHE")
+    return QUIET | {name: os.environ[name] for name in passed if name in os.environ}

@@ -1,0 +1,178 @@
+"""Offline lm-eval tasks made from a dataset's validation documents.
+
+- ``rewarm_<dataset>_rolling``: log-likelihood of whole documents (word and byte perplexity, bits per byte);
+- ``rewarm_<dataset>_continuation``: given how a document begins, which of four continuations is its own;
+- ``rewarm_<dataset>_order``: which of four texts has its words in their own order (``orders.py``).
+
+Every choice is made by hashing, so the same documents and seed give the same task whatever the shards or workers.
+"""
+
+import heapq
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import xxhash
+import yaml
+
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import read_shards
+from rewarm.stages.evaluate.order_task import ENOUGH_QUESTIONS, FEWEST_WORDS, order_questions, rank
+from rewarm.stages.evaluate.settings import EvaluateSettings
+
+CONTEXT_CHARS = 400  # a continuation begins at the first space from here on, or from the middle of a shorter document
+CONTINUATION_CHARS = 100
+FEWEST_CHARS = 20  # of text on either side
+NUM_CHOICES = 4
+
+ROLLING = {
+    "output_type": "loglikelihood_rolling",
+    "doc_to_text": "",
+    "doc_to_target": "text",
+    "metric_list": [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
+}
+CONTINUATION = {
+    "output_type": "multiple_choice",
+    "doc_to_text": "context",
+    "doc_to_choice": "choices",
+    "doc_to_target": "label",
+    "target_delimiter": "",
+    "metric_list": [{"metric": name} for name in ("acc", "acc_norm")],
+}
+ORDER = {**CONTINUATION, "metric_list": [{"metric": "acc"}]}
+NEEDS = {
+    "rolling": "a document",
+    "continuation": f"{NUM_CHOICES} documents of {2 * FEWEST_CHARS} characters or more",
+    "order": f"a document with an excerpt of {FEWEST_WORDS} words or more, with more than one order",
+}
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A document as the continuation task shows it: how it begins, and how it goes on (its first space included)."""
+
+    doc_id: str
+    context: str
+    continuation: str
+
+
+def task_name(dataset: str, kind: str) -> str:
+    """``rewarm_<dataset>_<kind>``; a dataset's name that is not plain is made so and told apart by its hash."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", dataset)
+    if plain != dataset:
+        plain = f"{plain}_{xxhash.xxh3_64_hexdigest(dataset.encode())[:8]}"
+    return f"rewarm_{plain}_{kind}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Documents (id, text) for the tasks, and how many were passed over because they hold a special token's text."""
+
+    documents: list[tuple[str, str]]
+    passed_over: int
+
+
+def choose_documents(documents: Folder, count: int, seed: int, special: tuple[str, ...] = ()) -> Choice:
+    """``count`` documents that are not blank: those of lowest rank, in that order.
+
+    ``special`` are the tokenizer's special tokens. lm-eval reads their text as the tokens, training reads it as text;
+    a document with such text would be another one there.
+    """
+    found: list[tuple[str, str, str]] = []
+    passed_over = 0
+    for batch in read_shards(documents, ["doc_id", "text"]):
+        ids, texts = batch.column("doc_id").to_pylist(), batch.column("text").to_pylist()
+        written = [(rank(seed, doc_id), doc_id, text) for doc_id, text in zip(ids, texts, strict=True) if text.strip()]
+        plain = [row for row in written if not any(token in row[2] for token in special)]
+        passed_over += len(written) - len(plain)
+        found = heapq.nsmallest(count, [*found, *plain])
+    return Choice([(doc_id, text) for _, doc_id, text in found], passed_over)
+
+
+def excerpt(doc_id: str, text: str, longest: int) -> Excerpt | None:
+    """Split a document for the continuation task; none when it is too short.
+
+    ``longest`` bounds the continuation in UTF-8 bytes: a byte-level tokenizer makes no more tokens of it, so a model
+    that reads as many tokens at once can score it (lm-eval cuts what comes before it, never the continuation).
+
+    The split falls before white space where there is some within ``CONTINUATION_CHARS``, so that no tokenizer joins the
+    two sides; text without spaces is split where it stands.
+    """
+    at = min(CONTEXT_CHARS, len(text) // 2)
+    space = re.compile(r"\s").search(text, at, at + CONTINUATION_CHARS)
+    context = text[: space.start() if space else at].rstrip()
+    following = text[len(context) : len(context) + CONTINUATION_CHARS].encode()
+    continuation = following[:longest].decode(errors="ignore").rstrip()
+    if min(len(context.strip()), len(continuation.strip())) < FEWEST_CHARS:
+        return None
+    return Excerpt(doc_id, context, continuation)
+
+
+def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] | None:
+    """One question: the true continuation among three that differ from it and each other; none if there are too few."""
+    foreign = sorted(
+        {other.continuation for other in others} - {own.continuation}, key=lambda text: rank(seed, own.doc_id, text)
+    )
+    choices = sorted(
+        [own.continuation, *foreign[: NUM_CHOICES - 1]], key=lambda text: rank("order", seed, own.doc_id, text)
+    )
+    if len(choices) < NUM_CHOICES:
+        return None
+    return {"doc_id": own.doc_id, "context": own.context, "choices": choices, "label": choices.index(own.continuation)}
+
+
+def make_tasks(
+    record: dict[str, Any], out: Folder, settings: EvaluateSettings, seq_len: int, special: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they are there.
+
+    ``special`` is as for ``choose_documents``. Returns the names of the tasks and notes on what was left out.
+    """
+    dataset, done = record["dataset"], f"{task_name(record['dataset'], 'tasks')}.json"
+    if out.exists(done):
+        return dict(out.read_json(done))
+    count = settings.task_documents
+    choice = choose_documents(Folder(record["documents"]), max(count, ENOUGH_QUESTIONS), settings.seed, special)
+    ranked, chosen = choice.documents, choice.documents[:count]
+    rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
+    excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text, seq_len // 2))]
+    questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
+    orders = order_questions(ranked, seq_len - 1, settings.seed)
+    names, notes = [], []
+    if choice.passed_over:
+        notes.append(
+            f"{dataset}: {choice.passed_over} validation documents hold the text of a special token, which lm-eval "
+            "reads as the token; the tasks made from it ask about others"
+        )
+    made = (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION), ("order", orders, ORDER))
+    for kind, rows, body in made:
+        name = task_name(dataset, kind)
+        if rows:
+            write_task(out, name, rows, body)
+            names.append(name)
+        else:
+            given = f"which {dataset}'s {len(chosen)} validation documents do not give"
+            notes.append(f"{name} is left out: it needs {NEEDS[kind]}, {given}")
+    out.write_json(done, {"tasks": names, "notes": notes})
+    return {"tasks": names, "notes": notes}
+
+
+def write_task(out: Folder, name: str, rows: list[dict[str, Any]], body: dict[str, Any]) -> None:
+    """Write a task's data and definition, to be run in the folder that holds them."""
+    out.write(f"{name}.jsonl", b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+    data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}}, "test_split": "test"}
+    definition = {"task": name, **data, **body, "num_fewshot": 0, "metadata": {"version": 1}}
+    out.write(f"{name}.yaml", yaml.safe_dump(definition, sort_keys=False).encode())
+
+
+def copy_task(tasks: Folder, name: str, target: Path) -> None:
+    """A generated task on this machine's disk, with the absolute path that lm-eval asks for, and a cache of its own."""
+    definition = yaml.safe_load(tasks.read(f"{name}.yaml"))
+    (target / f"{name}.jsonl").write_bytes(tasks.read(f"{name}.jsonl"))
+    definition["dataset_kwargs"] = {
+        "data_files": {"test": str(target / f"{name}.jsonl")},
+        "cache_dir": str(target / "cache"),
+    }
+    (target / f"{name}.yaml").write_text(yaml.safe_dump(definition, sort_keys=False))

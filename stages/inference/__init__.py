@@ -1,0 +1,1 @@
+"""Actors that hold a model, and the losses they compute."""

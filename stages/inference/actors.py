@@ -1,0 +1,156 @@
+"""A pool of Ray actors that run models without training them: each takes one piece of work at a time, and holds one
+model at a time. A piece leaves its result in a file, so that nothing of value lives in a process.
+"""
+
+import gc
+import os
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rewarm.stages.core.awaiting import Waiting, amount, first_done
+from rewarm.stages.core.errors import StageError, origin
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokens import TokenStream
+from rewarm.stages.inference.losses import document_losses, write_piece
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+RESTARTS = 3  # of one actor, before its machine is given up
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+Piece = TypeVar("Piece")
+
+
+@dataclass(frozen=True)
+class LossPiece:
+    """The losses of one model on a run of documents of one token stream, written to ``pieces/name``."""
+
+    model: Folder
+    tokens: Folder
+    documents: tuple[int, int]  # first, and the one after the last
+    pieces: Folder
+    name: str
+
+    def __str__(self) -> str:
+        return f"the losses of {self.model} on {self.tokens}, documents {self.documents[0]} to {self.documents[1]}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model reads a token stream."""
+
+    seq_len: int
+    batch_size: int  # rows of seq_len tokens in one forward pass, or as many tokens in shorter rows
+    gpus: bool  # each actor has one; without, a GPU that the machine has is left alone
+
+
+class LossWorker:
+    """One actor that does ``LossPiece`` work."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self._held: tuple[Folder, PreTrainedModel] | None = None
+
+    def ready(self) -> None:
+        """Nothing: an answer says that the actor has its place on the cluster."""
+
+    def work(self, piece: LossPiece) -> None:
+        """Do one piece and write its result."""
+        stream, model, reading = TokenStream(piece.tokens), self.model(piece.model), self.reading
+        found = document_losses(model, stream, piece.documents, seq_len=reading.seq_len, batch_size=reading.batch_size)
+        write_piece(piece.pieces, piece.name, piece.documents[0], *found)
+
+    def model(self, folder: Folder) -> "PreTrainedModel":
+        """The model of a folder; the one held before is let go."""
+        if self._held is None or self._held[0] != folder:
+            self._held = None
+            gc.collect()
+            self._held = folder, load_model(folder, self.reading.gpus)
+        return self._held[1]
+
+
+def load_model(folder: Folder, gpu: bool) -> "PreTrainedModel":
+    """A release for inference: float32 on a CPU; on this actor's GPU bfloat16, or as saved where it has no bfloat16."""
+    import torch
+
+    from rewarm.stages.data.model_folder import load_causal_model
+
+    if gpu:
+        dtype: torch.dtype | str = torch.bfloat16 if torch.cuda.is_bf16_supported() else "auto"
+    else:
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # Ray sets it to the actor's CPUs
+        dtype = torch.float32
+    model = load_causal_model(folder.local(), dtype)
+    model.to(torch.device("cuda" if gpu else "cpu"))  # type: ignore[arg-type]
+    model.train(False)
+    return model
+
+
+def work_through(
+    worker: type,
+    conditions: object,
+    pieces: Sequence[Piece],
+    *,
+    label: str,
+    num_actors: int,
+    gpus: bool,
+    progress: Progress,
+    environment: dict[str, str],
+) -> None:
+    """Do all pieces on up to ``num_actors`` actors, in their order; an actor gets work once it has its place.
+
+    ``worker(conditions)`` makes an actor, on one CPU (and one GPU with ``gpus``): it has ``ready()`` and
+    ``work(piece)``, as ``LossWorker``.
+
+    Raises:
+        StageError: a piece failed, or its actor died more than ``RESTARTS`` times.
+        NoRoomError: no actor found room.
+    """
+    import ray
+
+    progress.begin(label, len(pieces), "pieces")
+    actor_class: Any = ray.remote(worker).options(
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
+        scheduling_strategy="DEFAULT",  # also from inside a trial, whose placement group holds nothing for it
+        runtime_env={"env_vars": environment},
+    )
+    actors = [actor_class.remote(conditions) for _ in range(min(num_actors, len(pieces)))]
+    waiting, started = Waiting(label, amount(len(actors), {"CPU": 1, "GPU": int(gpus)}), progress), False
+    queue, left = deque(pieces), len(pieces)
+    running: dict[Any, tuple[Any, Piece | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
+    try:
+        while left:
+            done = first_done(running, started, waiting)
+            actor, piece = running.pop(done)
+            _collect(done, f"{label}: {piece or 'an actor'}")
+            started = True
+            if piece is not None:
+                left -= 1
+                progress.advance(1)
+            if queue:
+                following = queue.popleft()
+                running[actor.work.remote(following)] = actor, following
+    finally:
+        for actor in actors:
+            with suppress(Exception):  # an actor that is gone already is what we want
+                ray.kill(actor)
+
+
+def _collect(done: Any, what: str) -> None:
+    import ray
+
+    try:
+        ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise origin(error) or StageError(f"{what} failed: {error.cause!r}") from error
+    except ray.exceptions.RayActorError as error:
+        raise StageError(f"{what}: its process died again and again ({error})") from error

@@ -1,1 +1,0 @@
-"""Which files an arrival consists of, and their bytes."""

@@ -1,0 +1,1 @@
+"""Filters of documents: languages, addresses, Unicode repair, quality rules, masks over personal data."""

@@ -1,0 +1,134 @@
+"""C4's rule (Raffel et al. 2020, arXiv 1910.10683, section 2.2): lines that are no sentences go, then pages are judged.
+
+Where the paper and its published code differ, this is the code (``clean_page`` of TensorFlow Datasets' c4_utils):
+marks of citations go first, lines about policies too, and what refuses a page looks only at lines that are left.
+"""
+
+import re
+from dataclasses import replace
+
+from rewarm.stages.ingest.filters.rule import figure, refusal, setting_path
+from rewarm.stages.ingest.filters.settings import C4Settings
+from rewarm.stages.ingest.records import Document, Refusal
+from rewarm.stages.ingest.words import LETTERS_A_WORD, SENTENCE_TERMINAL, marks_sentences, num_spelled, num_unspaced
+
+CLOSING_QUOTES = "\"'”’»」』"
+LINE_ENDS = SENTENCE_TERMINAL.union(CLOSING_QUOTES)
+# What may follow a sentence's last mark, German and Danish quotes among it.
+CLOSING = CLOSING_QUOTES + "“‘«‹›)]）］】〕》〉"
+CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
+POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+
+_INITIALS = "0-9A-Za-z\u00aa-\u02af\u0370-\u058f"  # of alphabets that abbreviate by one letter and a full stop
+# Inside a line a sentence ends with its last marks, and closing quotes or a bracket, before a blank; a single letter
+# before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane would only slow it down.
+_MARKS = "".join(map(re.escape, sorted(mark for mark in SENTENCE_TERMINAL if mark < "\U00010000")))
+SENTENCE_END = re.compile(
+    rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[{re.escape(CLOSING)}]*\s|[。！？｡]+(?=[^。！？｡{re.escape(CLOSING)}])"
+)
+
+
+class C4:
+    """The rule ``c4``: returns the document with the lines that are left, or refuses it."""
+
+    name: str = "c4"
+    version: int = 3
+
+    def __init__(self, settings: C4Settings) -> None:
+        self._settings = settings
+        words = "|".join(map(re.escape, settings.bad_words))
+        self._bad_words = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
+
+    def __call__(self, document: Document) -> Document | Refusal:
+        """The document with what is left of it, or what refuses it."""
+        settings = self._settings
+        marked = marks_sentences(document.text)
+        lines = []
+        for raw in document.text.splitlines():
+            line = self._sentences(raw, marked)
+            if not line:
+                continue
+            lowered = line.lower()
+            if settings.lorem_ipsum and "lorem ipsum" in lowered:
+                return self._found(document, "lorem ipsum", "lorem_ipsum", line)
+            if settings.javascript and "javascript" in lowered:
+                continue
+            if settings.curly_bracket and "{" in line:
+                return self._found(document, "curly bracket", "curly_bracket", line)
+            if settings.policy and any(policy in lowered for policy in POLICIES):
+                continue
+            lines.append(line)
+        return self._left(document, lines, marked)
+
+    def not_applied(self, document: Document) -> list[str]:
+        """What asks for marks at a sentence's end, in scripts that have none."""
+        settings = self._settings
+        asked = settings.terminal_punctuation or settings.min_sentences is not None
+        return ["sentence ends: not defined for the script"] if asked and not marks_sentences(document.text) else []
+
+    def _sentences(self, raw: str, marked: bool) -> str:
+        """A line without marks of citations; empty where it is too short, has too long a word or ends no sentence.
+
+        ``marked``: whether the document's script marks the end of a sentence.
+        """
+        settings = self._settings
+        line = (CITATION.sub("", raw) if settings.citations and "[" in raw else raw).strip()
+        if not line:
+            return ""
+        if marked and settings.terminal_punctuation and not ends_sentence(line):
+            return ""
+        longest = settings.max_word_length
+        if longest is not None and len(line) > longest and longest_word(line) > longest:
+            return ""
+        fewest = settings.min_words_in_line
+        too_few = fewest is not None and num_words(line) < fewest
+        return "" if too_few else line
+
+    def _left(self, document: Document, lines: list[str], marked: bool) -> Document | Refusal:
+        """The document of the lines that are left, if they are enough and none has a bad word."""
+        fewest = self._settings.min_sentences if marked else None
+        fewest = fewest or 1  # without a line there is no document
+        found = num_sentences(lines, fewest)
+        if found < fewest:
+            detail = f"{figure(found)} found, at least {figure(fewest)} expected in the lines that are left"
+            where = setting_path(self.name, "min_sentences")
+            return refusal(self.name, "sentences", f"{detail} ({where})", document, found)
+        text = "\n".join(lines)
+        if self._bad_words and (match := self._bad_words.search(text)):
+            return self._found(document, "bad words", "bad_words", match[0])
+        return document if text == document.text else replace(document, text=text)
+
+    def _found(self, document: Document, label: str, setting: str, where: str) -> Refusal:
+        detail = f"none expected, found in {where[:80]!r} ({setting_path(self.name, setting)})"
+        return refusal(self.name, label, detail, document)
+
+
+def ends_sentence(line: str) -> bool:
+    """Whether a line ends with a sentence's last mark, also within quotes or brackets, or with a closing quote."""
+    if line.endswith("..."):
+        return False
+    return line[-1] in LINE_ENDS or line.rstrip(CLOSING)[-1:] in SENTENCE_TERMINAL
+
+
+def num_words(line: str) -> int:
+    """Words between blanks; where a script has no spaces, its characters, or three letters of Thai and its like."""
+    words = len(line.split())
+    if not (unspaced := num_unspaced(line)):
+        return words
+    spelled = num_spelled(line)
+    return words + max(0, unspaced - spelled + -(-spelled // LETTERS_A_WORD) - 1)
+
+
+def longest_word(line: str) -> int:
+    """Characters of the longest word; those of scripts without spaces are words of their own."""
+    return max(map(len, line.split())) - num_unspaced(line)
+
+
+def num_sentences(lines: list[str], enough: int) -> int:
+    """Sentences in lines that are whole sentences each; counted no further than ``enough``."""
+    found = 0
+    for line in lines:
+        if found >= enough:
+            break
+        found += 1 + sum(1 for _ in SENTENCE_END.finditer(line))
+    return found

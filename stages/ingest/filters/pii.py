@@ -1,0 +1,363 @@
+"""Personal data replaced by placeholders that stand for no one: addresses and numbers set aside for documentation.
+
+Keys, tokens and passwords in running text, by the forms their issuers give them.
+
+The forms are the 488 rules of Kingfisher of medium and high confidence (MongoDB, Apache 2.0; they carry on those of
+Betterleaks and Gitleaks, MIT), and some that it leaves out for want of proof: an access key without its secret, a key
+block without its end, a password in an address. Compared in benchmarks/credentials.py.
+"""
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import phonenumbers
+from kingfisher_sdk import Rules, Scanner
+from publicsuffixlist import PublicSuffixList
+
+from rewarm.stages.ingest.records import Document, Refusal
+
+
+class Credential(NamedTuple):
+    """One form of secret. Where the pattern has a group, that is the secret; else all of it is."""
+
+    kind: str
+    markers: tuple[str, ...]  # one of them is in every text that the pattern finds: a search for it costs little
+    pattern: re.Pattern[str]
+
+
+KEY_BLOCK = r"PRIVATE KEY(?: BLOCK)?-----"
+CREDENTIALS = (
+    # With its end, or as far as lines of base64 go where the end was cut off.
+    Credential(
+        "private-key",
+        ("PRIVATE KEY",),
+        re.compile(
+            rf"-----BEGIN (?:[A-Z0-9]+ ){{0,3}}{KEY_BLOCK}"
+            rf"(?:.{{40,20000}}?-----END (?:[A-Z0-9]+ ){{0,3}}{KEY_BLOCK}|(?:\s*[A-Za-z0-9+/=]{{40,}})+)",
+            re.DOTALL,
+        ),
+    ),
+    Credential("aws-access-key", ("AKIA", "ASIA"), re.compile(r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b")),
+    Credential(
+        "aws-secret-key",
+        ("ecret", "ECRET"),
+        re.compile(
+            r"aws_?secret_?(?:access_?)?key[\"']?\s*[:=]\s*[\"']?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])", re.IGNORECASE
+        ),
+    ),
+    Credential("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36,}")),
+    Credential("github-token", ("github_pat_",), re.compile(r"\bgithub_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}")),
+    Credential("gitlab-token", ("glpat-",), re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}")),
+    Credential("slack-token", ("xox",), re.compile(r"\bxox[abeoprs]-(?:[A-Za-z0-9]+-)*[A-Za-z0-9]{10,}")),
+    Credential(
+        "slack-webhook",
+        ("hooks.slack.com",),
+        re.compile(r"hooks\.slack\.com/services/(T[A-Za-z0-9]{8,}/B[A-Za-z0-9]{8,}/[A-Za-z0-9]{20,})"),
+    ),
+    Credential(
+        "discord-webhook",
+        ("/api/webhooks/",),
+        re.compile(r"discord(?:app)?\.com/api/webhooks/([0-9]{17,20}/[A-Za-z0-9_-]{60,})"),
+    ),
+    Credential("azure-storage-key", ("AccountKey=",), re.compile(r"\bAccountKey=([A-Za-z0-9+/]{86}==)")),
+    Credential("stripe-key", ("k_live_", "k_test_"), re.compile(r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}")),
+    Credential("google-api-key", ("AIza",), re.compile(r"\bAIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")),
+    Credential("huggingface-token", ("hf_",), re.compile(r"\bhf_[A-Za-z0-9]{34}\b")),
+    Credential(
+        "jwt", ("eyJ",), re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}(?![\w-])")
+    ),
+    # At least one digit: "bearer of internationalisation" is no token.
+    Credential(
+        "bearer-token",
+        ("earer", "EARER"),
+        re.compile(r"\bbearer\s+((?=[^\s]{0,200}[0-9])[A-Za-z0-9._~+/-]{20,}=*)", re.IGNORECASE),
+    ),
+    Credential("password", ("://",), re.compile(r"://[^\s/:@\"'<>]{1,128}:([^\s/@\"'<>]{1,128})@")),
+)
+# What manuals write where a password goes.
+STAND_IN = re.compile(r"[$%{\[*].*|x+|\.+|(?:your|my)?[_-]?(?:pass|passwd|password|pw|pwd|secret|token)", re.IGNORECASE)
+
+# Kingfisher's rules without which healthy text is whole: ours knows the stand-ins of manuals.
+LEFT_OUT = frozenset({"betterleaks.generic-credential-uri"})
+RULE_NAME = re.compile(r"^(?:betterleaks\.|veles\.secrets/)|\.\d+$")  # what surrounds a rule's name in its id
+
+
+def mask_credentials(text: str, counts: Counter[str]) -> str:
+    """The text with every secret as its kind in brackets (``[github-token]``); ``counts`` grows by kind."""
+    for credential in CREDENTIALS:
+        if any(marker in text for marker in credential.markers):
+            text = mask_one(text, credential, counts)
+    return mask_listed(text, counts)
+
+
+@cache
+def scanner() -> Scanner:
+    """Kingfisher's rules, compiled: 3 s of CPU the first time, 0.3 s from its cache later."""
+    return Scanner(Rules(confidence="medium"), base64=False)
+
+
+def mask_listed(text: str, counts: Counter[str]) -> str:
+    """The text without the secrets that Kingfisher's rules find."""
+    found = [finding for finding in scanner().scan(text) if finding.visible and finding.rule_id not in LEFT_OUT]
+    if not found:
+        return text
+    data, parts, done = text.encode(), list[bytes](), 0
+    for finding in sorted(found, key=lambda finding: finding.location["start_offset"]):
+        start, end = finding.location["start_offset"], finding.location["end_offset"]
+        if start < done:  # within one that is masked
+            continue
+        kind = RULE_NAME.sub("", finding.rule_id)
+        parts += [data[done:start], f"[{kind}]".encode()]
+        done = end
+        counts[kind] += 1
+    return b"".join([*parts, data[done:]]).decode()
+
+
+def mask_one(text: str, credential: Credential, counts: Counter[str]) -> str:
+    """The text without secrets of one form."""
+
+    def masked(found: re.Match[str]) -> str:
+        start, end = found.span(credential.pattern.groups)
+        if credential.kind == "password" and STAND_IN.fullmatch(found[1]):
+            return found[0]
+        counts[credential.kind] += 1
+        whole = found.start()
+        return f"{found[0][: start - whole]}[{credential.kind}]{found[0][end - whole :]}"
+
+    return credential.pattern.sub(masked, text)
+
+
+EMAIL = "email@example.com"  # RFC 2606
+IPV4 = "192.0.2.1"  # RFC 5737
+IPV6 = "2001:db8::1"  # RFC 3849
+PHONE = "+1-202-555-0100"  # 555-0100 to 555-0199 are kept for fiction in the North American plan
+
+# ASCII only: a text in Chinese or Japanese writes addresses without blanks around, and all its letters are \w.
+EMAIL_PATTERN = re.compile(
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}@"
+    r"((?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[Xx][Nn]--[A-Za-z0-9-]{1,59}|[A-Za-z]{2,24}))(?![A-Za-z0-9])"
+)
+# Two sentences without a blank between them: ``jane@corp.com.Then``.
+NEXT_SENTENCE = re.compile(r"\.[A-Z][a-z]+$")
+# What only looks like a domain: ``logo@2x.ai`` of an image, ``left-pad@1.2.3-beta.io`` of a package.
+SCALE_OR_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)?x\.|[Vv]?[0-9]+\.[0-9]", re.IGNORECASE)
+# Top-level domains that are also names of Python's arrays: ``W@x.to(device)`` is a product of matrices.
+METHODS = frozenset(
+    ("center", "data", "dot", "ge", "gt", "int", "lt", "map", "mm", "mv", "name", "ne", "new", "prod", "select", "to")
+)
+ATTRIBUTES = frozenset(("data", "mH", "mT"))
+# No person has these names: they are the accounts of repositories.
+REPOSITORY_ACCOUNT = re.compile(r"(?:git|hg|svn|gitea|gitlab|forgejo|gogs|bzr|cvs)@", re.IGNORECASE)
+# The path of ``user@host:path``, as scp, rsync and git write it.
+REMOTE_PATH = re.compile(r":(?:~?/[\w.~]|[\w.~/-]+\.git\b)")
+RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org)|example|invalid|test|localhost)", re.IGNORECASE)
+# What stands before the last part of ``user:password@`` in an address: no e-mail address begins there.
+USERINFO = re.compile(r"://[^\s/@]*$")
+USERINFO_LENGTH = 256
+# These begin with a set of characters, to which a search skips; what must not stand before is looked up after it.
+IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
+# What joins a word like "version" to the last of the numbers behind it: ``is``, ``: "``, ``1.2.3.4 to ``.
+TO_VERSION = (
+    r"(?: (?:is|was|to|from|of|no\.?|number|the))?[\"']?\s{0,2}[=:]{0,2}\s?[\"'(\[]{0,2}"
+    r"(?:v?[0-9]+(?:\.[0-9]+){1,3}(?:,? (?:to|and|or|through) |, | ?[-\u2013] ?|/))*$"
+)
+# What stands before four numbers that are no machine's: "version" and its kin, ``foo==``, ``^``.
+BEFORE_VERSION = re.compile(
+    rf"(?:(?:version|firmware|release|revision)s?|\b(?:ver|rev)\.?|\bv\.){TO_VERSION}"
+    r"|[~^]=?\s?[\"']?$|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$",
+    re.IGNORECASE,
+)
+# The same before numbers of which one at most is above 99: also ``section``, ``upgrade from``, ``foo-``, ``Chrome/``.
+BEFORE_LIKELY = re.compile(
+    r"(?:(?:kernel|driver|build|section|chapter|clause|paragraph|article|figure|table|appendix|annex|upgraded?|"
+    rf"downgraded?|updated?|installed)s?|\b(?:sec|fig|oid|ec|tag|see)\.?|§§?){TO_VERSION}"
+    r"|(?<![\w./@])(?!(?:ip|ipv4|host|addr|address|server|client|node|from|to)\b)[A-Za-z][\w+-]*[-_/]$",
+    re.IGNORECASE,
+)
+# The name of a product stands before a version (``OpenSSL 1.0.2.1``), whose numbers are small.
+BEFORE_SMALL = re.compile(
+    r"(?<![\w.])(?!(?i:ip|ipv4|ips|host|hosts|addr|address|addresses|server|servers|dns|client|node|peer|gateway|router|"
+    r"remote|source|destination|user|ping|ssh|via|from|to|at|by|and|or|the|is|in|on|if|with|for|use|try|set|add)\b)"
+    r"[A-Z][\w+.-]*[a-z][\w+.-]* $"
+)
+SMALL = 100
+BEFORE_LENGTH = 64
+# What stands behind them: ``.tar.gz``, ``-beta``, or the words of a heading (``2.3.1.1 Scope``).
+AFTER_VERSION = re.compile(
+    r"\.(?:tar|t[gbx]z|zip|whl|deb|rpm|jar|war|exe|msi|dll|so|nupkg|gem|dmg|apk|pkg|egg|7z|iso)\b"
+    r"|[-+](?:alpha|beta|rc|dev|snapshot|pre|post|final|release|git|el[0-9]|[0-9]+(?![0-9.]))",
+    re.IGNORECASE,
+)
+HEADING = re.compile(r" [A-Z][a-z]")
+HEADING_PARTS = 30  # sections of a document are numbered no higher
+# All that is assigned to machines is in 2000::/3 (RFC 4291).
+IPV6_PATTERN = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){1,6}:[0-9A-Fa-f]{1,4}(?!\w|:\w)")
+# What has a telephone number's digits and is none: dates (of years from 1900 on), and numbers with a decimal point.
+DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
+MONTH = r"(?:0?[1-9]|1[0-2])"
+YEAR = r"(?:19|20)[0-9]{2}"
+NO_PHONE = re.compile(
+    rf"(?<![0-9])(?<![0-9)+][ .\-/])(?:{YEAR}([-/.]){MONTH}\1{DAY}(?![0-9])"
+    rf"|{DAY}([-/.]){DAY}\2{YEAR}(?![0-9]|[-/.][0-9]))"
+    r"|(?<![0-9.+(])(?<![0-9)][\-/])(?<!\) )(?<!\+[0-9] )(?<!\+[0-9]{2} )(?<!\+[0-9]{3} )"
+    r"(?:0|[1-9][0-9]?)\.[0-9]{6,}(?![0-9]|[.\-/][0-9])"
+)
+TIME_END = re.compile(r"(?<=[0-9]:)[0-5][0-9](?![0-9])")
+MIN_DIGITS = 6  # some countries have numbers of four, as prices and times have
+BEHIND_PHONE = 8  # characters by which phonenumbers' own rules tell a time (``10:20``) or a word
+# Runs of digits that may be a telephone number: international, or also national ones.
+SEPARATORS = r"0-9 ().\-/\u00a0\u2010-\u2015"
+INTERNATIONAL = re.compile(rf"(?<![0-9A-Za-z])\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
+ANY_PHONE = re.compile(rf"(?<![0-9])[+(]?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
+
+
+def mask_text(text: str, kinds: Sequence[str], phone_region: str | None = None) -> tuple[str, Counter[str]]:
+    """The text with personal data of ``kinds`` (email, ip, phone, credentials) replaced, and how often by kind.
+
+    Credentials count by their own kinds. A text without any is given back as the same object. What a mask uncovers is
+    masked too, so masking twice changes nothing more.
+    """
+    counts: Counter[str] = Counter()
+    while True:
+        masked = mask_once(text, kinds, phone_region, counts)
+        if masked == text:
+            return text, counts
+        text = masked
+
+
+def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts: Counter[str]) -> str:
+    """One pass of every kind, credentials first: a password before an @ is no e-mail address."""
+    if "credentials" in kinds:
+        text = mask_credentials(text, counts)
+    if "email" in kinds and "@" in text:
+        text = mask_emails(text, counts)
+    if "ip" in kinds:
+        text = mask_addresses(text, counts)
+    if "phone" in kinds:
+        text = mask_phones(text, phone_region, counts)
+    return text
+
+
+def mask_emails(text: str, counts: Counter[str]) -> str:
+    """E-mail addresses, but those at names set aside for documentation (RFC 2606) and ``user@`` within a URL.
+
+    The domain must end in one that is registered (publicsuffix.org).
+    """
+
+    def masked(found: re.Match[str]) -> str:
+        domain, rest = found[1], ""
+        if not is_registered(domain) and (glued := NEXT_SENTENCE.search(domain)):
+            domain, rest = domain[: glued.start()], glued[0]
+        before = text[max(found.start() - USERINFO_LENGTH, 0) : found.start()]
+        behind = rest or text[found.end() : found.end() + USERINFO_LENGTH]
+        if (
+            not is_registered(domain)
+            or RESERVED.fullmatch(domain)
+            or USERINFO.search(before)
+            or is_code(found[0], domain, behind)
+        ):
+            return found[0]
+        counts["email"] += 1
+        return EMAIL + rest
+
+    return EMAIL_PATTERN.sub(masked, text)
+
+
+def is_registered(domain: str) -> bool:
+    """Whether a name is below a public suffix, as mail needs it."""
+    return suffixes().privatesuffix(domain.lower()) is not None
+
+
+@cache
+def suffixes() -> PublicSuffixList:
+    """The public suffixes of the installed package, in ASCII as in Unicode; only listed ones count."""
+    return PublicSuffixList(accept_unknown=False)
+
+
+def is_code(address: str, domain: str, behind: str) -> bool:
+    """Whether ``name@domain`` is that of a repository, an image, a package or a product of matrices."""
+    last = domain.rpartition(".")[2]
+    return bool(
+        REPOSITORY_ACCOUNT.match(address)
+        or REMOTE_PATH.match(behind)
+        or SCALE_OR_VERSION.match(domain)
+        or last in ATTRIBUTES
+        or (last in METHODS and behind[:1] in ("(", "["))
+    )
+
+
+def mask_addresses(text: str, counts: Counter[str]) -> str:
+    """Public IP addresses; private ones, networks (``x.y.z.0``), versions and those for documentation stay."""
+
+    def masked(found: re.Match[str]) -> str:
+        try:
+            address = ipaddress.ip_address(found[0])
+        except ValueError:
+            return found[0]
+        if not address.is_global or address.is_multicast or (address.version == 4 and is_version(text, found)):
+            return found[0]
+        counts["ip"] += 1
+        return IPV4 if address.version == 4 else IPV6
+
+    text = IPV4_PATTERN.sub(masked, text)
+    return IPV6_PATTERN.sub(masked, text) if ":" in text else text
+
+
+def is_version(text: str, found: re.Match[str]) -> bool:
+    """Whether four numbers are those of a version, a section or a network rather than of a machine."""
+    parts = [int(part) for part in found[0].split(".")]
+    line = text.rfind("\n", 0, found.start()) + 1
+    before = text[max(found.start() - BEFORE_LENGTH, line) : found.start()]
+    likely = sum(part >= SMALL for part in parts) <= 1
+    heads = not before.strip(" \t#*") and max(parts) <= HEADING_PARTS and HEADING.match(text, found.end())
+    return bool(
+        parts[-1] == 0
+        or heads
+        or (max(parts) < SMALL and BEFORE_SMALL.search(before))
+        or BEFORE_VERSION.search(before)
+        or (likely and (BEFORE_LIKELY.search(before) or AFTER_VERSION.match(text, found.end())))
+    )
+
+
+def mask_phones(text: str, region: str | None, counts: Counter[str]) -> str:
+    """Telephone numbers that are valid in their country's plan; without a region only international ones."""
+    if region is None and "+" not in text:
+        return text
+    pattern = ANY_PHONE if region else INTERNATIONAL
+    parts, done = [], 0
+    for run in pattern.finditer(text):
+        minutes = TIME_END.match(text, run.start())
+        # One character before, as a number within a word is none.
+        begin = minutes.end() if minutes else max(run.start() - 1, 0)
+        window = NO_PHONE.sub(lambda other: "|" * len(other[0]), text[begin : run.end() + BEHIND_PHONE])
+        for match in phonenumbers.PhoneNumberMatcher(window, region):
+            digits = sum(map(str.isdigit, match.raw_string))
+            within = done <= begin + match.start < run.end()
+            if within and digits >= MIN_DIGITS and match.raw_string != PHONE:
+                parts += [text[done : begin + match.start], PHONE]
+                done = begin + match.end
+                counts["phone"] += 1
+    return "".join([*parts, text[done:]]) if parts else text
+
+
+@dataclass(frozen=True)
+class MaskStep:
+    """Replaces personal data in a document's text and title; refuses nothing."""
+
+    kinds: tuple[str, ...]
+    phone_region: str | None = None
+    name: str = "mask-pii"
+    version: int = 3
+
+    def __call__(self, document: Document) -> Document | Refusal:
+        """The document with placeholders."""
+        text, _ = mask_text(document.text, self.kinds, self.phone_region)
+        title = mask_text(document.title, self.kinds, self.phone_region)[0] if document.title else document.title
+        if text is document.text and title is document.title:
+            return document
+        return replace(document, text=text, title=title)

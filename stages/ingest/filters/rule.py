@@ -1,0 +1,113 @@
+"""A rule: thresholds on what is measured, the first one that is not met refuses the document."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rewarm.stages.ingest.filters.measures import Latest, Measures
+from rewarm.stages.ingest.filters.settings import RuleName, Thresholds
+from rewarm.stages.ingest.records import EXCERPT, Document, Refusal
+
+
+class Rule(Protocol):
+    """One step of ingest that judges a document's quality."""
+
+    name: str
+    version: int  # rises whenever the same settings may decide otherwise
+
+    def __call__(self, document: Document) -> Document | Refusal:
+        """The document, which the rule may have changed, or why it is refused."""
+
+    def not_applied(self, document: Document) -> list[str]:
+        """What of the rule is not defined for the document's script and was not asked of it; names to count by."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something measured, and the settings that bound it: ``min_SETTING`` and ``max_SETTING``, where there are such."""
+
+    setting: str
+    label: str
+    measure: Callable[[Measures], float | None]  # nothing: cannot be measured on this document, so it passes
+    defined: Callable[[Measures], bool] | None = None  # whether it is for the document's script; None: for all
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A quantity and the range it must lie in, ends included."""
+
+    quantity: Quantity
+    low: float | None
+    high: float | None
+
+
+class ThresholdRule:
+    """A rule made of bounds, looked at in their order."""
+
+    def __init__(
+        self, name: RuleName, version: int, quantities: Sequence[Quantity], settings: Thresholds, latest: Latest
+    ) -> None:
+        self.name: str = name
+        self.version = version
+        self._latest = latest
+        bounds = [
+            Bound(
+                quantity,
+                getattr(settings, f"min_{quantity.setting}", None),
+                getattr(settings, f"max_{quantity.setting}", None),
+            )
+            for quantity in quantities
+        ]
+        self._bounds = [bound for bound in bounds if bound.low is not None or bound.high is not None]
+
+    def __call__(self, document: Document) -> Document | Refusal:
+        """The document, or the first bound that it does not keep."""
+        measures = self._latest.of(document)
+        for bound in self._bounds:
+            value = bound.quantity.measure(measures)
+            if value is None:
+                continue
+            if bound.low is not None and value < bound.low:
+                return self._refusal(document, bound, value, "min")
+            if bound.high is not None and value > bound.high:
+                return self._refusal(document, bound, value, "max")
+        return document
+
+    def not_applied(self, document: Document) -> list[str]:
+        """The quantities that are not defined for the document's script."""
+        measures = self._latest.of(document)
+        return [
+            f"{bound.quantity.label}: not defined for the script"
+            for bound in self._bounds
+            if bound.quantity.defined and not bound.quantity.defined(measures)
+        ]
+
+    def _refusal(self, document: Document, bound: Bound, value: float, side: str) -> Refusal:
+        setting = f"{side}_{bound.quantity.setting}"
+        detail = f"{figure(value)} found, {expected(bound)} expected ({setting_path(self.name, setting)})"
+        return refusal(self.name, bound.quantity.label, detail, document, value)
+
+
+def refusal(rule: str, label: str, detail: str, document: Document, value: float | None = None) -> Refusal:
+    """A rule's refusal of a document; its place is filled in by the caller."""
+    excerpt = document.text[:EXCERPT].encode()[:EXCERPT]
+    return Refusal("", f"{rule}: {label}", detail, excerpt, step=rule, value=value)
+
+
+def setting_path(rule: str, setting: str) -> str:
+    """Where a recipe sets a rule's setting."""
+    return f"ingest.rules.{rule.replace('-', '_')}.{setting}"
+
+
+def expected(bound: Bound) -> str:
+    """A bound's range in words."""
+    if bound.low is None:
+        return f"at most {figure(bound.high or 0)}"
+    if bound.high is None:
+        return f"at least {figure(bound.low)}"
+    return f"{figure(bound.low)} to {figure(bound.high)}"
+
+
+def figure(value: float) -> str:
+    """A count as it is, anything else with four digits."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

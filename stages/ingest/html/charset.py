@@ -1,0 +1,289 @@
+"""The text of a page's bytes, in the character encoding that they are in, whatever it says of itself.
+
+The order is that of the WHATWG encoding standard (a byte order mark, then the transport's declaration, then ``<meta>``,
+then detection), with two changes for declarations that are wrong. Text that is valid UTF-8 beyond chance is UTF-8. And
+a declared single-byte encoding, which reads any bytes at all, is compared with the page's own declaration and with
+detection by what its reading looks like: servers send ``ISO-8859-1`` with pages of every encoding.
+
+Signs that a text was decoded in the wrong encoding, counted character by character.
+
+Bytes read in a wrong single-byte encoding give letters of two alphabets in one word (``Bьcherei``), capitals within
+words (``зПТПДУЛПК``), signs within words (``chcia³a``) and runs of accented letters (``Ãîðîäñêîé``); bytes read in a
+wrong East Asian one give ideographs that hardly any text uses.
+"""
+
+import codecs
+import re
+from functools import cache
+from typing import NamedTuple
+
+from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+from resiliparse.parse.lang import detect_fast
+
+SAMPLE = 4000  # characters of words with letters beyond ASCII that are looked at
+WORD = re.compile(r"[^\s<>]*[^\x00-\x7f\s][^\s<>]*")
+LATIN = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
+GREEK, CYRILLIC, HEBREW, ARABIC, THAI = (
+    "\u0370-\u03ff",
+    "\u0400-\u04ff",
+    "\u05d0-\u05ea",
+    "\u0621-\u06d3",
+    "\u0e01-\u0e4e",
+)
+ALPHABETS = (LATIN + "A-Za-z", GREEK, CYRILLIC, HEBREW, ARABIC, THAI)
+SMALL = "a-z\u00df-\u00f6\u00f8-\u00ff\u03ac-\u03ce\u0430-\u045f"
+CAPITAL = "\u00c0-\u00d6\u00d8-\u00de\u0391-\u03a9\u0400-\u042f"
+# Signs that no text has beside letters without a blank, as it has quotation marks, dashes, middle dots, soft hyphens.
+SIGN = (
+    "\x80-\xa8\xac\xaf\xb1-\xb3\xb5\xb6\xb8\xb9\xbc-\xbf\u00d7\u00f7\u02c6\u02c7\u02d8-\u02dd"
+    "\u2020\u2021\u2030\u20ac\u2122\u2190-\u2bff"
+)
+OTHERS = "[^\\x00-\\x7f\\s\u2010-\u201f\u2026\u3000-\u303f\uff00-\uff60]"
+ODD = [
+    *(f"[{one}](?=[{other}])" for one in ALPHABETS for other in ALPHABETS if one != other),
+    f"(?<=[{SMALL}])[{CAPITAL}]+",
+    f"[{LATIN}]{{4,}}",
+    f"(?:(?<=[^\\W\\d_])|(?<=[{SIGN}]))[{SIGN}](?=[^\\W\\d_]|[{SIGN}])",
+    f"[{SIGN}](?={OTHERS})",
+    "[A-Za-z][\u3400-\u9fff\uac00-\ud7a3](?=[A-Za-z])",
+    "[\ufffd\ue000-\uf8ff\uff61-\uff9f\x80-\x9f]",
+]
+ODD_CHARACTERS = re.compile("|".join(ODD))
+IDEOGRAPH = re.compile("[\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
+
+
+def odd_share(text: str) -> float:
+    """Share of a text's characters beyond ASCII, from 0, that do not fit where they are."""
+    words, size = [], 0
+    for found in WORD.finditer(text):
+        words.append(found[0][:SAMPLE])
+        size += len(words[-1])
+        if size >= SAMPLE:
+            break
+    sample = "\n".join(words)
+    number = sum(character > "\x7f" for character in sample)
+    if not number:
+        return 0.0
+    odd = sum(len(found) for found in ODD_CHARACTERS.findall(sample))
+    odd += sum(character not in common() for character in IDEOGRAPH.findall(sample))
+    return odd / number
+
+
+@cache
+def common() -> frozenset[str]:
+    """Ideographs and syllables of everyday use: the first levels of the Chinese, Japanese and Korean standards."""
+    tails = range(0xA1, 0xFF)
+    rows = {
+        "gb2312": (range(0xB0, 0xD8), tails),
+        "euc_jp": (range(0xB0, 0xD0), tails),
+        "euc_kr": (range(0xB0, 0xC9), tails),
+        "big5": (range(0xA4, 0xC7), [*range(0x40, 0x7F), *tails]),
+    }
+    return frozenset(
+        "".join(
+            bytes((head, tail)).decode(encoding, "ignore")
+            for encoding, (heads, ends) in rows.items()
+            for head in heads
+            for tail in ends
+        )
+    )
+
+
+MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+META_BYTES = 4096  # of a page that are searched for its declaration; the standard asks for 1,024
+# What browsers read under these names is more than their standards hold (WHATWG): Python's names of that. KOI8-U has
+# letters where KOI8-R has lines and boxes, and is otherwise the same.
+WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs", "koi8-r": "koi8-u"}
+# Two bytes of these are a character, and now and then valid UTF-8 as well: some such pairs prove nothing.
+EAST_ASIAN = {*WIDER.values(), "euc_jp"} - {"koi8-u"}
+PROOF = 8  # characters beyond ASCII that show that a text declared in one of these is UTF-8
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")  # what a wrong single-byte encoding leaves behind
+MOST_CONTROLS = 0.01  # share of such characters
+MOST_INVALID = 0.05  # share of characters beyond ASCII that may be broken: a page cut in a character, one wrong quote
+# Encodings of 7 bits by the bytes that switch to them. HZ and ISO-2022-KR have no label that browsers know.
+SWITCHED = (
+    (re.compile(rb"\x1b\$\)C"), "iso2022_kr"),
+    (re.compile(rb"\x1b\$[@B]"), "iso2022_jp_2"),
+    (re.compile(rb"~\{[!-~]{2,}~\}"), "hz"),
+)
+DEFAULT = "cp1252"  # what servers declare that know nothing of the page (ISO-8859-1 in browsers)
+UNDETECTED = ("mac-roman", "cp1258", "mac-cyrillic", "iso8859-14", "cp866")  # tried where nothing else looks right
+MOST_ODD = 0.1  # share of characters beyond ASCII up to which a reading looks right
+REFUSED_ODD = 0.4  # and above which it is no text …
+ODD_PROOF = 20  # … if so many characters show it
+NOISE = 20  # ranks of the language detector that mean nothing
+SURER = 50  # ranks of the language detector by which a reading must be better to overrule a declaration
+LANGUAGE_LETTERS = 4000
+
+
+class Reading(NamedTuple):
+    """A page's text under one encoding."""
+
+    encoding: str
+    text: str
+    odd: float  # share of its characters beyond ASCII that do not fit where they are
+
+
+def decode_page(data: bytes, declared: str | None) -> str | None:
+    """The text of a page, or None where no encoding reads it well.
+
+    ``declared`` is what the transport said (HTTP's ``charset``). A byte that breaks an encoding which reads all the
+    rest becomes U+FFFD, as in a browser.
+    """
+    for mark, marked in MARKS:
+        if data.startswith(mark):
+            return tolerant(data[len(mark) :], marked)
+    found = META.search(data, 0, META_BYTES)
+    labels = [declared, found[1].decode("ascii", "replace") if found else None]
+    named = list(dict.fromkeys(encoding for label in labels if label and (encoding := known(label))))
+    text = strict(data, "utf-8")
+    if text is not None and text.isascii() and (switched := read_switched(data)):
+        return switched
+    if text is not None and is_utf8(text, data, named[0] if named else "utf-8"):
+        return text
+    if text is None and (text := nearly_utf8(data)):
+        return text
+    if wide(data) or any(encoding.startswith("utf-16") for encoding in named):
+        for encoding in dict.fromkeys([*named, *wide(data)]):
+            text = strict(data, encoding)
+            if text is not None and sound(text):
+                return text
+    best = choose(data, named)
+    return best.text if best else None
+
+
+def choose(data: bytes, named: list[str]) -> Reading | None:
+    """The reading that fits best: what the page is declared to be, unless the bytes look otherwise."""
+    guess = detect(data)
+    if guess and named and guess == named[0] and (guess != DEFAULT or len(named) == 1):
+        reading = read(data, guess)
+        if reading and reading.odd <= MOST_ODD:
+            return reading
+    # A server's default is heard last, and is the browsers' default where nothing is declared.
+    declared = [
+        reading for encoding in sorted({*named, DEFAULT}, key=DEFAULT.__eq__) if (reading := read(data, encoding))
+    ]
+    detected = read(data, guess) if guess else None
+    best: Reading | None = None
+    for reading in declared:
+        if best is None or overrules(reading, best, vote=reading.encoding == guess):
+            best = reading
+    if detected and (best is None or overrules(detected, best, vote=best.encoding == DEFAULT)):
+        best = detected
+    if best is None or best.odd > MOST_ODD:
+        others = [reading for encoding in UNDETECTED if (reading := read(data, encoding))]
+        best = min([*([best] if best else []), *others], key=lambda reading: reading.odd, default=None)
+    return best if best and (best.odd <= REFUSED_ODD or beyond_ascii(best.text) < ODD_PROOF) else None
+
+
+def overrules(reading: Reading, other: Reading, vote: bool) -> bool:
+    """Whether a reading is better than one that was declared with more authority.
+
+    It is where the other does not look like text and this does, and where the language is recognised much more surely.
+    With a ``vote`` of the bytes for it, it need not be surer, if there are enough characters to have an opinion on.
+    """
+    if reading.text == other.text:
+        return False
+    if (reading.odd <= MOST_ODD) != (other.odd <= MOST_ODD):
+        return reading.odd < other.odd
+    if reading.odd > other.odd + MOST_ODD / 2:
+        return False
+    if vote and beyond_ascii(reading.text) >= PROOF:
+        return rank(reading.text) <= rank(other.text) + NOISE
+    return rank(reading.text) + SURER < rank(other.text)
+
+
+def read(data: bytes, encoding: str) -> Reading | None:
+    """The reading of a page in an encoding, if few bytes break it."""
+    text = tolerant(data, encoding)
+    return None if text is None else Reading(encoding, text, odd_share(text))
+
+
+def rank(text: str) -> int:
+    """Distance of a text's words from the nearest language's: less is surer."""
+    words = " ".join(WORDS.findall(TAGS.sub(" ", text))[:LANGUAGE_LETTERS])
+    return int(detect_fast(words[:LANGUAGE_LETTERS], cutoff=10**6)[1])
+
+
+TAGS = re.compile(r"<[^>]*>")
+WORDS = re.compile(r"\S+")
+
+
+def read_switched(data: bytes) -> str | None:
+    """The text of a 7-bit encoding that its switches give away."""
+    for switch, encoding in SWITCHED:
+        if switch.search(data):
+            text = strict(data, encoding)
+            if text is not None and not text.isascii():
+                return text
+    return None
+
+
+def nearly_utf8(data: bytes) -> str | None:
+    """The text of UTF-8 in which a few bytes are broken."""
+    text = tolerant(data, "utf-8")
+    return text if text is not None and beyond_ascii(text) - 2 * text.count("\ufffd") >= PROOF else None
+
+
+def beyond_ascii(text: str) -> int:
+    """Characters beyond ASCII."""
+    return len(text) - len(text.encode("ascii", "ignore"))
+
+
+def is_utf8(text: str, data: bytes, named: str) -> bool:
+    """Whether a text that decodes as UTF-8 is to be read so, against the encoding that the page names."""
+    if "\0" in text or (named.startswith("utf-16") and not text.isascii()):
+        return not wide(data)
+    return named not in EAST_ASIAN or text.isascii() or len(data) - len(text) >= PROOF
+
+
+@cache
+def known(label: str) -> str | None:
+    """Python's name of the encoding that browsers mean by a label, or None."""
+    encoding = map_encoding_to_html5(label.strip(), fallback_utf8=False)
+    if encoding is None:
+        return None
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError:  # "replacement", "x-user-defined"
+        return None
+    return WIDER.get(name, name)
+
+
+def detect(data: bytes) -> str | None:
+    """What the bytes look like."""
+    encoding = detect_encoding(data, html5_compatible=False)
+    found = known(encoding) or encoding if encoding else None
+    return DEFAULT if found in ("iso8859-1", "iso8859-15") else found  # the same letters, but for a few
+
+
+def wide(data: bytes) -> list[str]:
+    """UTF-16 without a byte order mark: every other byte of its ASCII is zero."""
+    sample = data[:1024]
+    even, odd = sample[0::2].count(0), sample[1::2].count(0)
+    if max(even, odd) * 4 < len(sample) // 2 or min(even, odd) * 8 > max(even, odd):
+        return []
+    return ["utf-16-be" if even > odd else "utf-16-le"]
+
+
+def strict(data: bytes, encoding: str) -> str | None:
+    """The text, or None where a byte does not belong to the encoding, or Python does not have it."""
+    try:
+        return data.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return None
+
+
+def sound(text: str) -> bool:
+    """Whether a text holds hardly any control characters: single-byte encodings read everything, also what is none."""
+    return len(CONTROLS.findall(text)) <= MOST_CONTROLS * len(text)
+
+
+def tolerant(data: bytes, encoding: str) -> str | None:
+    """The text with what does not belong as U+FFFD, or None where that is too much of it."""
+    try:
+        text = data.decode(encoding, "replace")
+    except LookupError:
+        return None
+    return text if text.count("\ufffd") <= max(1, MOST_INVALID * beyond_ascii(text)) and sound(text) else None

@@ -1,0 +1,307 @@
+"""One walk over a page's tree, which turns it into blocks of text in their order.
+
+What begins a line, list marks, cells, preformatted text, formulas, hidden parts. An element that may be chrome is
+judged when the walk leaves it (``asides.py``). The walk is no recursion, and linear in the page's size.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from selectolax.lexbor import LexborNode
+
+from rewarm.stages.ingest.html import chrome
+from rewarm.stages.ingest.html.asides import set_aside
+from rewarm.stages.ingest.html.blocks import (
+    BLOCKS,
+    CELLS,
+    CONTAINERS,
+    CONTROLS,
+    HEADINGS,
+    LISTS,
+    SKIPPED_TAGS,
+    Aside,
+    Block,
+    Frame,
+)
+from rewarm.stages.ingest.html.formulas import ALT_CLASSES, clean, delimited, formula_of
+
+BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
+HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+PREFORMATTED = re.compile(r"white-space\s*:\s*(?:pre|break-spaces)\b", re.IGNORECASE)
+MAX_INDENT = 8
+
+
+@dataclass(slots=True)
+class Reader:
+    """The walk's state."""
+
+    items: list[Block | Aside] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+    linked: int = 0
+    control: int = 0
+    in_link: int = 0
+    in_control: int = 0
+    in_main: int = 0
+    in_article: int = 0
+    in_pre: int = 0
+    in_form: int = 0
+    heading: int = 0
+    gap: int = 0
+    prefix: str = ""
+    lists: int = 0
+    prose_seen: bool = False
+    mains: int = 0  # elements seen that call themselves the content, and first headings
+    discussion: bool = False
+    formula: str = ""
+    no_scripts: bool = False  # whether what a page shows without scripts is its text
+
+    # -- text --
+
+    def text(self, text: str) -> None:
+        """A text node."""
+        self.pieces.append(text)
+        if self.in_link or self.in_control:
+            size = len(text.strip().encode("utf-8", "surrogatepass"))
+            if self.in_link:
+                self.linked += size
+            if self.in_control:
+                self.control += size
+
+    def flush(self, gap: int = 0) -> None:
+        """End a line; ``gap`` line ends before what follows."""
+        if self.pieces:
+            text = "".join(self.pieces)
+            self.pieces.clear()
+            text = text.replace("\xa0", " ").strip("\n").rstrip() if self.in_pre else BLANKS.sub(" ", text).strip(" ")
+            if text.strip():
+                self.add(text)
+            self.linked = self.control = 0
+        self.gap = max(self.gap, gap)
+
+    def add(self, text: str) -> None:
+        """A line."""
+        weight = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        gap, row = self.gap, self.frames[-1] if self.frames else None
+        titles = self.heading or (row is not None and row.tag in ("dt", "summary"))  # of what a button unfolds
+        if self.control * 10 >= weight * 8 and (weight < 60 or self.in_form) and not titles:
+            return  # buttons and labels by themselves
+        if row is not None and row.tag in CELLS and len(self.frames) > 1:
+            row = self.frames[-2]
+            if row.cells > 1 and not row.layout and gap <= 1 and not self.prefix and weight < 1000:
+                gap, text = 0, "\t\t" * row.closing.count("x") + text
+                row.closing = ""
+        block = Block(
+            self.prefix + text,
+            gap,
+            weight,
+            min(self.linked, weight),
+            2 if self.in_article else min(self.in_main, 1),
+            self.heading,
+        )
+        self.items.append(block)
+        self.gap, self.prefix = 1, ""
+        if block.prose:
+            self.prose_seen = True
+
+    # -- elements --
+
+    def enter(self, node: LexborNode, tag: str) -> bool:  # noqa: C901, PLR0912 - one case a kind of element
+        """Begin an element; False where its content is passed over."""
+        if tag in SKIPPED_TAGS and not (tag == "noscript" and self.no_scripts):
+            if tag == "script":
+                self.tex_script(node)
+            elif tag in ("input", "select", "textarea") and self.in_form:
+                for frame in self.frames:
+                    frame.controls = frame.controls or frame.tag == "form"
+            return False
+        if tag == "br":
+            self.br()
+            return False
+        attributes = node.attributes
+        names = names_of(attributes) if attributes else ()
+        if tag == "math":
+            self.write_formula(formula_of(node))
+            return False
+        if tag == "img":
+            if not ALT_CLASSES.isdisjoint(names) and (tex := clean(attributes.get("alt"))):
+                self.write_formula(delimited(tex))
+            return False
+        if attributes and self.hidden(node, attributes, names):
+            return False
+        frame = Frame(tag, 0, BLOCKS.get(tag, 0))
+        if tag == "rt" and (node.prev is None or node.prev.tag != "rp"):
+            self.pieces.append("(")
+            frame.closing = ")"
+        if tag in LISTS and (self.lists or (self.frames and self.frames[-1].tag in CELLS)):
+            frame.gap = 1
+        if names and not chrome.CODE_LINES.isdisjoint(names):
+            frame.pre, frame.gap = True, 1
+        elif tag == "pre" or (attributes and PREFORMATTED.search(attributes.get("style") or "")):
+            frame.pre, frame.gap = True, frame.gap or 1
+        if frame.gap:
+            self.flush(frame.gap)
+            self.begin(frame, tag, attributes, names)
+        elif tag == "a":
+            self.in_link += 1
+        elif tag in CONTROLS:
+            self.in_control += 1
+        frame.start = len(self.items)
+        self.frames.append(frame)
+        return True
+
+    def begin(self, frame: Frame, tag: str, attributes: dict[str, str | None], names: tuple[str, ...]) -> None:
+        """Begin a block element."""
+        role = (attributes.get("role") or "").lower() if attributes else ""
+        frame.article = tag in ("main", "article") or role in ("main", "article")
+        frame.main = frame.article or not chrome.MAIN.isdisjoint(names)
+        if tag != "body":
+            frame.kind = chrome.TAGS.get(tag) or chrome.ROLES.get(role)
+            named = chrome.kind_of(names) if names else None
+            if frame.kind == chrome.ASIDE and not chrome.KEPT_ASIDES.isdisjoint(names):
+                frame.kind = None
+            elif named and not frame.main and (frame.kind is None or frame.kind in (chrome.ASIDE, chrome.HEAD)):
+                frame.kind, frame.named = named, True
+        if names and not chrome.DISCUSSION.isdisjoint(names):
+            self.discussion = True
+        if frame.main:
+            self.in_main += 1
+        if frame.article:
+            self.in_article += 1
+            self.mains += 1
+        if frame.pre:
+            self.in_pre += 1
+        if tag == "form":
+            self.in_form += 1
+        if tag in HEADINGS:
+            self.heading = int(tag[1])
+            self.mains += tag == "h1"
+        self.begin_item(frame, tag, attributes)
+
+    def begin_item(self, frame: Frame, tag: str, attributes: dict[str, str | None]) -> None:
+        """Begin a list or its item, a table, its row or cell."""
+        if tag in LISTS:
+            self.lists += 1
+            frame.number = whole(attributes.get("start"), 1) if tag == "ol" else None
+        elif tag == "li":
+            parent = next((frame for frame in reversed(self.frames) if frame.tag in LISTS), None)
+            mark = "•"
+            if parent and parent.number is not None:
+                parent.number = whole(attributes.get("value"), parent.number)
+                mark, parent.number = f"{parent.number}.", parent.number + 1
+            self.prefix = "  " * min(max(self.lists, 1), MAX_INDENT) + mark + " "
+        elif tag == "table":
+            if attributes.get("role") in ("presentation", "none"):
+                frame.layout = True
+            for outer in self.frames:
+                outer.layout = outer.layout or outer.tag in ("table", "tr")
+        elif tag == "tr":
+            frame.layout = next((outer.layout for outer in reversed(self.frames) if outer.tag == "table"), False)
+        elif tag in CELLS and self.frames and self.frames[-1].tag == "tr":
+            self.frames[-1].cells += 1
+            self.frames[-1].closing += "x" if self.frames[-1].cells > 1 else ""
+
+    def leave(self) -> None:
+        """End the innermost element."""
+        frame = self.frames[-1]
+        tag = frame.tag
+        if not frame.gap:
+            self.frames.pop()
+            if tag == "a":
+                self.in_link -= 1
+            elif tag in CONTROLS:
+                self.in_control -= 1
+            if frame.closing:
+                self.pieces.append(frame.closing)
+            return
+        self.flush()
+        self.frames.pop()
+        self.gap = max(self.gap, frame.gap)
+        self.in_main -= frame.main
+        self.in_article -= frame.article
+        self.in_pre -= frame.pre
+        self.in_form -= tag == "form"
+        if tag in LISTS:
+            self.lists -= 1
+            self.prefix = ""
+        elif tag in HEADINGS:
+            self.heading = 0
+        elif tag == "li":
+            self.prefix = ""
+        if frame.kind or (tag in CONTAINERS and not (self.in_main or frame.main)):
+            set_aside(self.items, frame, self.frames, bool(self.in_main), self.prose_seen or bool(self.mains))
+
+    def br(self) -> None:
+        """A line's end; two of them end a paragraph."""
+        if self.in_pre:
+            self.pieces.append("\n")
+        elif self.pieces:
+            self.flush(1)
+        else:
+            self.gap = 2 if self.items else self.gap
+
+    def tex_script(self, node: LexborNode) -> None:
+        """A formula that MathJax keeps in a script."""
+        kind = node.attributes.get("type") or ""
+        if kind.startswith("math/tex"):
+            self.write_formula(delimited(clean(node.text_content or node.text()), "mode=display" in kind))
+
+    def write_formula(self, formula: str) -> None:
+        """A formula, unless it is the image of the one before."""
+        if formula and formula.strip("$") != self.formula:
+            self.text(formula)
+        self.formula = formula.strip("$")
+
+    def hidden(self, node: LexborNode, attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
+        """Whether an element is not shown; formulas within it are written."""
+        if not chrome.SKIPPED.isdisjoint(names):
+            if node.tag == "mjx-container":  # MathJax 3, which leaves no other source of a formula
+                self.write_formula(next((formula_of(math) for math in node.css("math")), ""))
+            return True
+        unseen = "hidden" in attributes or attributes.get("aria-hidden") == "true"
+        if not unseen and not HIDDEN.search(attributes.get("style") or ""):
+            return False
+        if any("math" in name for name in names):
+            for math in node.css("math"):
+                self.write_formula(formula_of(math))
+        return True
+
+
+def names_of(attributes: dict[str, str | None]) -> tuple[str, ...]:
+    """An element's classes and id, in lower case."""
+    value = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".strip()
+    return tuple(value.lower().split()) if value else ()
+
+
+def whole(value: str | None, default: int) -> int:
+    """A number of an attribute."""
+    stripped = (value or "").strip()
+    return int(stripped[:9]) if stripped.lstrip("-").isascii() and stripped.lstrip("-").isdigit() else default
+
+
+def walk(root: LexborNode | None, reader: Reader) -> None:
+    """Lead the reader through a tree, in its order."""
+    node: Any = root.child if root else None
+    while node is not None:
+        tag = node.tag
+        descend = None
+        if tag == "-text":
+            reader.text(node.text_content or "")
+        elif tag is not None and reader.enter(node, tag):
+            descend = node.child
+            if descend is None:
+                reader.leave()
+        if descend is not None:
+            node = descend
+            continue
+        following = node.next
+        while following is None:
+            if not reader.frames:
+                reader.flush()
+                return
+            node = node.parent
+            reader.leave()
+            following = node.next
+        node = following
+    reader.flush()

@@ -1,0 +1,78 @@
+"""Whether an arrival holds documents at all, seen by reading until the first, before anything is spent."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.ingest.listing import refuse_unreadable
+from rewarm.stages.ingest.locations import InputFile, locate
+from rewarm.stages.ingest.opening import open_raw
+from rewarm.stages.ingest.readers import read_piece
+from rewarm.stages.ingest.records import Document, Refusal
+from rewarm.stages.ingest.settings import IngestSettings
+from rewarm.stages.ingest.shards import Piece
+
+# Of remote files only so much is looked at; where it holds no document the rest is given a chance.
+REMOTE_FILES = 8
+REMOTE_BYTES = 16 * 2**20  # of each, as stored
+REMOTE_RECORDS = 10_000  # of each that is read by columns
+
+
+def require_document(inputs: list[InputFile], settings: IngestSettings) -> None:
+    """Read until the first usable document; ``UsageError`` with what was met instead where there is none."""
+    reasons: Counter[str] = Counter()
+    first = ""
+    remote = [file for file in inputs if not locate(file.path).is_local]
+    some = [file for file in inputs if file not in set(remote[REMOTE_FILES:])]
+    complete = len(some) == len(inputs)
+    for file in some:
+        try:
+            for record in glance(file, settings):
+                if isinstance(record, Document):
+                    return
+                reasons[record.reason] += 1
+                first = first or f"; the first: {describe(file, record)}"
+        except OSError as error:
+            refuse_unreadable(locate(file.path), error)
+        complete = complete and (file not in remote or file.size <= REMOTE_BYTES)
+    if not complete:
+        return
+    counts = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or nothing_in(inputs)
+    names = ", ".join(file.path for file in inputs[:3]) + (" …" if len(inputs) > 3 else "")
+    raise UsageError(
+        f"{names}: holds no documents ({counts}{first}). Expected: a text under {settings.text!r} in each record"
+    )
+
+
+def nothing_in(inputs: list[InputFile]) -> str:
+    """Why files gave neither a document nor a refusal."""
+    size = sum(file.size for file in inputs)
+    return f"no record in {size} bytes" if size else "all files are empty"
+
+
+def glance(file: InputFile, settings: IngestSettings) -> Iterator[Document | Refusal]:
+    """The records of a file; of a large remote one only those at its beginning."""
+    if locate(file.path).is_local or file.size <= REMOTE_BYTES:
+        yield from read_piece(Piece(file), settings)
+    elif file.format in ("parquet", "arrow"):
+        yield from islice(read_piece(Piece(file), settings), REMOTE_RECORDS)
+    else:
+        with tempfile.TemporaryDirectory(prefix="rewarm-") as folder:
+            yield from read_piece(Piece(beginning(file, REMOTE_BYTES, Path(folder) / "head")), settings)
+
+
+def beginning(file: InputFile, size: int, path: Path) -> InputFile:
+    """The first ``size`` bytes of a file, as stored, as a file of its own at ``path``, which a reader finds torn."""
+    with open_raw(file) as stream:
+        data = stream.read(size)
+    path.write_bytes(data)
+    return replace(file, path=str(path), size=len(data), version="")
+
+
+def describe(file: InputFile, refusal: Refusal) -> str:
+    """Where a refused record is, and why it was refused."""
+    return f"{file.name}, {refusal.location}: {refusal.reason}, {refusal.detail}"

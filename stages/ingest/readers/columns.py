@@ -1,0 +1,248 @@
+"""The records of an Arrow IPC file or stream: only the named columns, one record batch at a time.
+
+The records of a Parquet file: only the named columns, some hundred rows at a time.
+
+Rows of Arrow record batches as documents, whatever file they come from.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewarm.stages.ingest.readers.streams import BOMB_BYTES
+from rewarm.stages.ingest.records import Document, Reason, Refusal, from_microseconds, make_document
+from rewarm.stages.ingest.settings import InputSettings
+
+BATCH_ROWS = 256
+
+
+def check_text_column(schema: pa.Schema, settings: InputSettings) -> Refusal | None:
+    """Why no row of a file of this schema can be a document, if so."""
+    if schema.names.count(settings.text) != 1:
+        many = "several of that name" if settings.text in schema.names else ", ".join(schema.names[:12]) or "none"
+        detail = f"a column {settings.text!r} expected, found the columns: {many}"
+        return Refusal("file", Reason.TEXT_MISSING, detail, b"")
+    kind = schema.field(settings.text).type
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not is_text(value):
+        detail = f"a string column expected under {settings.text!r}, found {kind}"
+        return Refusal("file", Reason.TEXT_NOT_A_STRING, detail, b"")
+    return None
+
+
+def wanted(schema: pa.Schema, settings: InputSettings) -> list[str]:
+    """The columns of a file that are read."""
+    return [name for name in schema.names if name in settings.columns() and schema.names.count(name) == 1]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column's values are strings, or bytes that may be UTF-8."""
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(check(kind) for check in (*kinds, pa.types.is_binary, pa.types.is_large_binary))
+
+
+def documents_of(batch: pa.RecordBatch, place: str, row: int, settings: InputSettings) -> Iterator[Document | Refusal]:
+    """The rows of a batch, the first of which is at ``place`` and the number ``row``."""
+    for number, fields in enumerate(rows_of(batch), row):
+        yield make_document(f"{place}{number}", fields[settings.text], fields, settings)
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Rows as Python values, field by field."""
+    names = batch.schema.names
+    for row in zip(*(values_of(column) for column in batch.columns), strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def values_of(column: pa.Array) -> list[Any]:
+    """A column as Python values: times as datetimes, and strings as bytes, as no file promises that they are UTF-8.
+
+    Values of a type that no field can have are None.
+    """
+    plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    kind = plain.type
+    if is_text(kind):
+        wide = plain.cast(pa.large_string()) if pa.types.is_string_view(kind) else plain
+        values: list[Any] = wide.cast(pa.large_binary()).to_pylist()
+        return values
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        since_epoch = plain.cast(pa.timestamp("us", getattr(kind, "tz", None)), safe=False).cast(pa.int64())
+        return [from_microseconds(value) for value in since_epoch.to_pylist()]
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        numbers: list[Any] = plain.to_pylist()
+        return numbers
+    return [None] * len(plain)
+
+
+def unreadable(place: str, reason: Reason, error: Exception, excerpt: bytes = b"") -> Refusal:
+    """Rows that a broken file does not give."""
+    return Refusal(place, reason, (str(error) or type(error).__name__).splitlines()[0], excerpt)
+
+
+def is_the_files(error: Exception) -> bool:
+    """Whether what a reader raised is the fault of the file's format, and not of the disk or network it lies on."""
+    return not isinstance(error, OSError) or error.errno is None
+
+
+MAGIC = b"ARROW1\0\0"  # of the file format, in which a stream follows, and then a footer that says where batches are
+
+
+def read_arrow(
+    stream: BinaryIO, settings: InputSettings, start: int = 0, stop: int | None = None
+) -> Iterator[Document | Refusal]:
+    """The rows of the record batches from ``start`` to before ``stop``, in their order.
+
+    A file whose footer is lost is read as far as it goes, as a stream; what cannot be read is one refusal. Raises
+    ``OSError`` of the disk.
+    """
+    number = start
+    try:
+        for batch in batches(stream, settings, start, stop):
+            if isinstance(batch, Refusal):
+                yield batch
+                return
+            for column in batch.columns:
+                check_offsets(column)
+            for row in range(0, batch.num_rows, BATCH_ROWS):
+                yield from documents_of(batch.slice(row, BATCH_ROWS), f"batch {number}, row ", row, settings)
+            number += 1
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        if not is_the_files(error):
+            raise
+        stream.seek(0)
+        place = f"batch {number} and after" if number else "file"
+        yield unreadable(place, Reason.UNREADABLE_ARROW, error, stream.read(16))
+
+
+def batches(
+    stream: BinaryIO, settings: InputSettings, start: int, stop: int | None
+) -> Iterator[pa.RecordBatch | Refusal]:
+    """The record batches with the columns that are read, or why there are none."""
+    stream.seek(0)
+    is_file = stream.read(len(MAGIC)) == MAGIC
+    if is_file:
+        try:
+            schema = file_reader(stream).schema
+        except (pa.ArrowInvalid, OSError) as error:
+            if not is_the_files(error):
+                raise
+            is_file = False
+            begin = len(MAGIC)
+    else:
+        begin = 0
+    if not is_file:
+        schema = stream_reader(stream, begin).schema
+    if refusal := check_text_column(schema, settings):
+        yield refusal
+        return
+    included = [schema.get_field_index(name) for name in wanted(schema, settings)]
+    options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=False)
+    if is_file:
+        reader = file_reader(stream, options)
+        yield from (reader.get_batch(number) for number in range(reader.num_record_batches)[start:stop])
+    else:
+        yield from stream_reader(stream, begin, options)
+
+
+def file_reader(stream: BinaryIO, options: Any = None) -> Any:
+    """A reader of the file format."""
+    stream.seek(0, os.SEEK_END)
+    return pa.ipc.open_file(stream, footer_offset=stream.tell(), options=options)
+
+
+def stream_reader(stream: BinaryIO, begin: int, options: Any = None) -> Any:
+    """A reader of the stream format, from the byte ``begin`` on."""
+    stream.seek(begin)
+    return pa.ipc.open_stream(stream, options=options)
+
+
+def check_offsets(column: pa.Array) -> None:
+    """``ArrowInvalid`` where a broken column points outside itself. Whether strings are UTF-8 is asked row by row."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        check_offsets(column.dictionary)
+        pa.DictionaryArray.from_arrays(column.indices, column.dictionary, safe=True)  # looks at the indices
+    elif pa.types.is_string(kind):
+        column.view(pa.binary()).validate(full=True)
+    elif pa.types.is_large_string(kind):
+        column.view(pa.large_binary()).validate(full=True)
+    else:
+        column.validate(full=not pa.types.is_string_view(kind))
+
+
+def batch_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
+    """Bytes of each record batch, taken to be alike; none of a stream, and of a file whose rows cannot be documents."""
+    if stream.read(len(MAGIC)) != MAGIC:
+        return []
+    size = stream.seek(0, os.SEEK_END)
+    reader = file_reader(stream)
+    if check_text_column(reader.schema, settings):
+        return []
+    count = reader.num_record_batches
+    return [size * (number + 1) // count - size * number // count for number in range(count)]
+
+
+BUFFER = 8 * 2**20  # of a column that are read at a time
+
+
+def read_parquet(
+    stream: BinaryIO, settings: InputSettings, start: int = 0, stop: int | None = None
+) -> Iterator[Document | Refusal]:
+    """The rows of the row groups from ``start`` to before ``stop``, in their order.
+
+    Of a row group that breaks, the rest is one refusal. Raises ``OSError`` of the disk.
+    """
+    try:
+        with pq.ParquetFile(stream, buffer_size=BUFFER) as file:
+            if refusal := check_text_column(file.schema_arrow, settings):
+                yield refusal
+                return
+            sizes = [file.metadata.row_group(number).num_rows for number in range(file.metadata.num_row_groups)]
+            for number in range(len(sizes))[start:stop]:
+                yield from read_group(file, number, sum(sizes[:number]), settings)
+    except (pa.ArrowException, OSError) as error:
+        if not is_the_files(error):
+            raise
+        stream.seek(0)
+        yield unreadable("file", Reason.UNREADABLE_PARQUET, error, stream.read(16))
+
+
+def read_group(file: pq.ParquetFile, number: int, row: int, settings: InputSettings) -> Iterator[Document | Refusal]:
+    """The rows of one row group, the first of which has the number ``row`` in the file."""
+    columns = wanted(file.schema_arrow, settings)
+    end = row + file.metadata.row_group(number).num_rows
+    if bomb := swollen(file, number, columns, settings):
+        yield Refusal(f"rows {row} to {end - 1}", Reason.BOMB, bomb, b"")
+        return
+    try:
+        for batch in file.iter_batches(BATCH_ROWS, [number], columns, use_threads=False):
+            yield from documents_of(batch, "row ", row, settings)
+            row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        if not is_the_files(error):
+            raise
+        yield unreadable(f"rows {row} to {end - 1}", Reason.UNREADABLE_PARQUET, error)
+
+
+def swollen(file: pq.ParquetFile, number: int, columns: list[str], settings: InputSettings) -> str | None:
+    """Which column of a row group is a decompression bomb by what the file itself says of it."""
+    group = file.metadata.row_group(number)
+    for column in map(group.column, range(group.num_columns)):
+        packed, size = column.total_compressed_size, column.total_uncompressed_size
+        read = column.path_in_schema in columns
+        if read and size > BOMB_BYTES and size > settings.max_expansion * packed:
+            limit = f"at most {settings.max_expansion:g} bytes for each compressed one (max_expansion) expected"
+            return f"{limit}, found {size} for {packed} in the column {column.path_in_schema!r}"
+    return None
+
+
+def row_group_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
+    """Bytes of each row group as stored; none of a file whose rows cannot be documents."""
+    with pq.ParquetFile(stream) as file:
+        if check_text_column(file.schema_arrow, settings):
+            return []
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        return [sum(one.column(column).total_compressed_size for column in range(one.num_columns)) for one in groups]

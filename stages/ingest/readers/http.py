@@ -1,0 +1,204 @@
+"""An HTTP response as a crawler stored it: status, type, the body as the server meant it, and its document."""
+
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+import zstandard
+from fastwarc.stream_io import BrotliReader
+from fastwarc.warc import HeaderMap
+
+from rewarm.stages.ingest.readers.payload import PAGES, WebReason, looks_plain, parse_label, read_payload, sniff
+from rewarm.stages.ingest.records import EXCERPT, Document, Refusal
+from rewarm.stages.ingest.settings import IngestSettings
+
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
+LINE_END = re.compile(rb"\r?\n|\Z")
+# Above RATIO_FLOOR bytes a body that grows by more is a bomb: pages shrink to a tenth, seldom to a fiftieth.
+MAX_RATIO = 200
+RATIO_FLOOR = 2**20
+BLOCK = 2**12  # compressed bytes decoded at a time where a decoder has no limit of its own
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+MAX_WINDOW = 2**23  # of a zstd body (RFC 9659)
+INTERIM = range(100, 200)  # responses before the final one: 100 Continue, 103 Early Hints
+
+
+class BodyError(Exception):
+    """A body that cannot be decoded, or must not be."""
+
+    def __init__(self, reason: WebReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Response(NamedTuple):
+    """A response's head, and its body as sent."""
+
+    status: int | None
+    headers: HeaderMap
+    body: bytes
+
+
+def read_response(
+    block: bytes, url: str | None, timestamp: datetime | None, settings: IngestSettings, cut: bool = False
+) -> Document | Refusal:
+    """The document of a stored response. What is refused has an empty location, for the caller to fill.
+
+    ``cut``: the crawler says that it did not store all of the body; what it stored is the document then.
+    """
+    response = parse_response(block)
+    if response is None:
+        if sniff(block) in PAGES:  # HTTP/0.9, or the crawler stored the body alone
+            return read_payload(block, parse_label("text/html"), url, timestamp, settings)
+        detail = "an HTTP head (status line, fields, an empty line) expected"
+        return Refusal("", WebReason.BROKEN_RESPONSE, detail, block[:EXCERPT])
+    status, headers, body = response
+    if status != 200:
+        return Refusal("", WebReason.STATUS, f"200 expected, found {status}", block[:EXCERPT], value=status)
+    try:
+        body = decode_body(headers, body, settings.max_record_bytes, cut)
+    except BodyError as error:
+        return Refusal("", error.reason, str(error), block[:EXCERPT])
+    return read_payload(body, parse_label(headers.get("Content-Type")), url, timestamp, settings)
+
+
+def parse_response(block: bytes) -> Response | None:
+    """Head and body of the final response; None where there is no head. Lines may end in LF alone."""
+    if not block.startswith(b"HTTP/"):
+        return None
+    end = HEAD_END.search(block)
+    if end is None:
+        return None
+    head = re.sub(rb"\r?\n", b"\r\n", block[: end.start()]) + b"\r\n\r\n"
+    headers = HeaderMap(encoding="latin1")
+    headers.parse(io.BytesIO(head), has_status_line=True)
+    body = block[end.end() :]
+    if headers.status_code in INTERIM and body.startswith(b"HTTP/"):
+        return parse_response(body)
+    return Response(headers.status_code, headers, body)
+
+
+# -- the body ----------------------------------------------------------------------------------------------------
+
+
+def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) -> bytes:
+    """The body without transfer and content encodings; at most ``limit`` bytes.
+
+    Crawlers often store a decoded body under the server's head: what does not begin like its encoding is as it is
+    meant. Of a body that the crawler ``cut`` what can be decoded is given. Raises ``BodyError``.
+    """
+    if "chunked" in (headers.get("Transfer-Encoding") or "").lower() and CHUNK_SIZE.match(body):
+        body = dechunk(body, cut)
+    encodings = [name.strip().lower() for name in (headers.get("Content-Encoding") or "").split(",")]
+    for name in reversed([name for name in encodings if name not in ("", "identity", "none")]):
+        body = decode_content(body, name, limit, cut)
+    return body
+
+
+def dechunk(body: bytes, cut: bool) -> bytes:
+    """The data of a chunked body. One whose first line only looks like a chunk's size was stored without its chunks."""
+    parts: list[bytes] = []
+    try:
+        for part in chunks(body, cut):
+            parts.append(part)  # noqa: PERF402 - those before the error count
+    except BodyError:
+        if not parts and looks_plain(body) and not starts_a_page(body):
+            return body
+        raise
+    return b"".join(parts)
+
+
+def starts_a_page(body: bytes) -> bool:
+    """Whether a page begins behind the first line, which is a chunk's size then."""
+    return sniff(body.partition(b"\n")[2]) in PAGES
+
+
+def chunks(body: bytes, cut: bool) -> Iterator[bytes]:
+    """The data of a chunked body (RFC 9112, section 7.1); extensions and trailers are passed over."""
+    position = 0
+    while head := CHUNK_SIZE.match(body, position):
+        size = int(head[1], 16)
+        if size == 0:
+            return
+        data = body[head.end() : head.end() + size]
+        end = LINE_END.match(body, head.end() + size)
+        if (len(data) < size or not end) and not cut:
+            break
+        yield data
+        position = end.end() if end else head.end() + size
+    if not cut:
+        raise BodyError(WebReason.BROKEN_RESPONSE, f"a chunk's size expected at byte {position} of the chunked body")
+
+
+def decode_content(body: bytes, name: str, limit: int, cut: bool = False) -> bytes:
+    """The body without one content encoding. Raises ``BodyError``."""
+    if not body:
+        return body
+    most = min(limit, max(RATIO_FLOOR, MAX_RATIO * len(body)))
+    try:
+        data = unpack(body, name, most + 1, cut)
+    except (zlib.error, zstandard.ZstdError, OSError, EOFError) as error:
+        if looks_plain(body):
+            return body
+        raise BodyError(WebReason.CONTENT_ENCODING, f"a whole {name} body expected: {error}") from error
+    if len(data) > most:
+        raise BodyError(WebReason.BOMB, f"at most {most} bytes of a {name} body of {len(body)} bytes expected")
+    return data
+
+
+def unpack(body: bytes, name: str, most: int, cut: bool) -> bytes:
+    """At most so many bytes of a body in an encoding, or of the body itself where it is stored without it.
+
+    Raises ``BodyError`` where the encoding is unknown, and what its decoder raises.
+    """
+    if name in ("gzip", "x-gzip", "deflate") and body.startswith(GZIP):
+        return inflate(body, 31, most, cut)
+    if name in ("gzip", "x-gzip") or (name == "zstd" and not body.startswith(ZSTD)):
+        return body
+    if name == "deflate":
+        # Many servers send raw deflate where the standard asks for zlib's frame.
+        framed = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
+        return inflate(body, 15 if framed else -15, most, cut)
+    if name in ("br", "zstd"):
+        return unbrotli(body, most, cut) if name == "br" else unzstd(body, most, cut)
+    if looks_plain(body):  # a charset, or another name that is no encoding
+        return body
+    raise BodyError(WebReason.CONTENT_ENCODING, f"gzip, deflate, br or zstd expected, found {name}")
+
+
+def inflate(body: bytes, window: int, most: int, cut: bool) -> bytes:
+    """At most so many bytes of a zlib stream, whole unless ``cut``. Raises ``zlib.error``, or ``EOFError``."""
+    decoder = zlib.decompressobj(wbits=window)
+    data = decoder.decompress(body, most)
+    if not (cut or decoder.eof) and len(data) < most:
+        raise EOFError("it ends early")
+    return data
+
+
+def unbrotli(body: bytes, most: int, cut: bool) -> bytes:
+    """At most so many bytes of a Brotli stream, whole unless ``cut``. Raises ``OSError``."""
+    reader, data = BrotliReader(io.BytesIO(body)), bytearray()
+    try:
+        while len(data) < most and (block := reader.read(BLOCK)):
+            data += block
+    except OSError:
+        if not (cut and data):
+            raise
+    return bytes(data)
+
+
+def unzstd(body: bytes, most: int, cut: bool) -> bytes:
+    """Of a zstd frame so many bytes and a block's at most, whole unless ``cut``. Raises ``ZstdError``, ``EOFError``."""
+    decoder, data = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(), bytearray()
+    for start in range(0, len(body), BLOCK):
+        data += decoder.decompress(body[start : start + BLOCK])
+        if decoder.eof or len(data) >= most:
+            return bytes(data)
+    if not cut:
+        raise EOFError("it ends early")
+    return bytes(data)

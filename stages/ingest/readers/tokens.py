@@ -1,0 +1,285 @@
+"""Documents that come as tokens of the lineage's tokenizer: Megatron's and datatrove's files, Arrow and Parquet.
+
+They are taken in as text, so that duplicates, decontamination, the validation split and quarantine hold for them as
+for any other document; tokenize encodes them again. That the ids are the same in the end is checked document by
+document: ids that their own text does not give back (cut inside a character, special tokens, another tokenizer) are
+refused. End-of-text closes a document and is no part of it; nor is what the tokenizer itself puts around a text (BOS).
+
+Columns of ids in Arrow (file or stream, as ``datasets`` saves them) and Parquet files.
+
+Files of tokens among an arrival: told apart, and refused at once where another tokenizer made them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.token_files import TokenDocuments, TokenFileError, open_datatrove, open_megatron
+from rewarm.stages.data.tokenizer import Definition, load_definition
+from rewarm.stages.ingest.locations import InputFile, locate
+from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, make_document, storable
+from rewarm.stages.ingest.settings import IngestSettings, TokenInputSettings
+
+DESCRIPTIVE = ("url", "timestamp", "language", "source", "title")  # taken along where they are there
+ROWS = 256  # of a batch of Parquet
+
+
+class TokenColumn:
+    """An Arrow or Parquet file with a column of lists of whole numbers, the first of ``names`` that there is.
+
+    Raises ``TokenFileError`` where there is none, and what Arrow raises for a file that it cannot read.
+    """
+
+    def __init__(self, file: Path, names: tuple[str, ...]) -> None:
+        self.file = file
+        self.parquet = file.suffix == ".parquet"
+        self.schema = self._read_schema()
+        found = [name for name in names if name in self.schema.names and holds_ids(self.schema.field(name).type)]
+        if not found:
+            wanted = " or ".join(names)
+            raise TokenFileError(
+                f"{file}: a column {wanted} of lists of whole numbers expected, found: {', '.join(self.schema.names)}"
+            )
+        self.name = found[0]
+
+    def num_rows(self) -> int:
+        """How many rows it has."""
+        if self.parquet:
+            return int(pq.read_metadata(self.file).num_rows)
+        with opened(self.file) as batches:
+            return sum(batch.num_rows for batch in batches)
+
+    def rows(self, start: int, stop: int | None) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
+        """Ids (None where they are null or hold null) and descriptive fields of the rows before ``stop``."""
+        seen = 0
+        for batch in self._batches():
+            low, high = max(start - seen, 0), batch.num_rows if stop is None else min(stop - seen, batch.num_rows)
+            seen += batch.num_rows
+            if low < high:
+                yield from self._batch_rows(batch.slice(low, high - low))
+            if stop is not None and seen >= stop:
+                return
+
+    def _batch_rows(self, batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
+        described = batch.select([name for name in DESCRIPTIVE if name in batch.schema.names]).to_pylist()
+        for scalar, fields in zip(batch.column(self.name), described, strict=True):
+            values = scalar.values
+            yield None if values is None or values.null_count else values.to_numpy(zero_copy_only=False), fields
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        if not self.parquet:
+            with opened(self.file) as batches:
+                yield from batches
+            return
+        names = [self.name, *(name for name in DESCRIPTIVE if name in self.schema.names)]
+        with pq.ParquetFile(self.file) as parquet:
+            yield from parquet.iter_batches(batch_size=ROWS, columns=names, use_threads=False)
+
+    def _read_schema(self) -> pa.Schema:
+        if self.parquet:
+            return pq.read_schema(self.file)
+        with opened(self.file) as batches:
+            return batches.schema
+
+
+class Batches:
+    """The record batches of an Arrow file or stream."""
+
+    def __init__(self, reader: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -> None:
+        self.reader, self.schema = reader, reader.schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        if isinstance(self.reader, pa.RecordBatchFileReader):
+            return (self.reader.get_batch(number) for number in range(self.reader.num_record_batches))
+        return iter(self.reader)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Batches]:
+    """An Arrow file or stream, memory-mapped."""
+    with pa.memory_map(str(file)) as source:
+        try:
+            reader = pa.ipc.open_file(source)
+        except pa.ArrowInvalid:  # no magic at its ends: a stream, or nothing of Arrow's
+            source.seek(0)
+            reader = pa.ipc.open_stream(source)
+        with reader:
+            yield Batches(reader)
+
+
+def holds_ids(kind: pa.DataType) -> bool:
+    """Whether a column's rows are lists of whole numbers."""
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and pa.types.is_integer(kind.value_type))
+
+
+# The reasons for refusals of this module.
+UNREADABLE = "unreadable token file"
+NOT_CANONICAL = "tokens not canonical"
+OUT_OF_RANGE = "token id out of range"
+NOT_IDS = "tokens not whole numbers"
+
+DIGEST = b"rewarm.tokenizer"  # in the metadata of token shards
+BAD_FILE = (TokenFileError, pa.ArrowException)
+
+
+def token_kind(path: str, settings: IngestSettings, choices: TokenInputSettings) -> str | None:
+    """Whether a file holds tokens: "megatron" (its ``.bin``), "datatrove" or "columns"; None where it does not.
+
+    By its name, and for Parquet and Arrow by its columns: one of ids, and none of text. Raises ``OSError`` of the disk.
+    """
+    file = Path(path)
+    if file.suffix == ".bin":
+        return "megatron" if file.with_suffix(".idx").is_file() else None
+    if file.suffix not in (".parquet", ".arrow", ".feather", ".ipc"):
+        return {".ds": "datatrove"}.get(file.suffix)
+    try:
+        return None if settings.text in TokenColumn(file, choices.columns).schema.names else "columns"
+    except BAD_FILE:
+        return None
+
+
+def check_tokens(path: str, kind: str, tokenizer: Folder, choices: TokenInputSettings) -> int:
+    """How many rows a token file has; ``UsageError`` where it cannot be one of this tokenizer. Reads headers only."""
+    try:
+        if kind != "columns":
+            return len(_open(path, kind))
+        column = TokenColumn(Path(path), choices.columns)
+        rows = column.num_rows()
+    except BAD_FILE as error:
+        raise UsageError(f"{path}: not a token file rewarm can read: {error}") from error
+    found = (column.schema.metadata or {}).get(DIGEST, b"").decode()
+    expected = load_definition(tokenizer).digest
+    if found not in {"", expected}:
+        raise UsageError(
+            f"{path}: tokens of the tokenizer {found}, but the lineage's is {expected}; decode them with their own "
+            "tokenizer and give the text"
+        )
+    return rows
+
+
+def read_tokens(
+    path: str,
+    kind: str,
+    tokenizer: Folder,
+    settings: IngestSettings,
+    choices: TokenInputSettings,
+    start: int = 0,
+    stop: int | None = None,
+) -> Iterator[Document | Refusal]:
+    """The documents of a token file in their order, of its rows from ``start`` to before ``stop`` (None: its end).
+
+    ``kind`` is what ``token_kind`` gave. A row with end-of-text inside is several documents; empty ones are passed
+    over. A file that cannot be read ends in one refusal. Raises ``OSError`` of the disk, and ``UsageError`` where
+    ``tokenizer`` is not a tokenizer's folder.
+    """
+    decoder = Decoder(load_definition(tokenizer), settings, choices)
+    row = start
+    try:
+        for ids, fields in _rows(path, kind, choices, start, stop):
+            yield from decoder.documents(f"document {row}", ids, fields)
+            row += 1
+    except BAD_FILE as error:
+        place = f"document {row} and after" if row > start else "file"
+        yield Refusal(place, UNREADABLE, storable(str(error).splitlines()[0]), b"")
+
+
+class Decoder:
+    """Ids to documents, or why they are none."""
+
+    def __init__(self, definition: Definition, settings: IngestSettings, choices: TokenInputSettings) -> None:
+        self.tokenizer = definition.tokenizer
+        self.end_of_text, self.num_ids = definition.end_of_text_id, definition.num_ids
+        self.prefix, self.suffix = (np.array(ids, np.int64) for ids in definition.affixes)
+        self.settings, self.choices = settings, choices
+
+    def documents(self, place: str, ids: np.ndarray | None, fields: dict[str, Any]) -> Iterator[Document | Refusal]:
+        """The documents of one row of ids; None stands for a row that holds something else."""
+        if ids is None:
+            yield Refusal(place, NOT_IDS, "a list of whole numbers expected, found null, or null in it", b"")
+            return
+        cuts = [-1, *np.flatnonzero(ids == self.end_of_text).tolist(), len(ids)]
+        parts = [part for low, high in pairwise(cuts) if len(part := self._text(ids[low + 1 : high]))]
+        for number, part in enumerate(parts):
+            where = f"{place}, part {number}" if len(parts) > 1 else place
+            yield self._refusal(where, part) or self._document(where, part.tolist(), fields)
+
+    def _text(self, ids: np.ndarray) -> np.ndarray:
+        """A document's ids without those that the tokenizer puts around a text: all of them, or all but BOS (which our
+        own shards keep apart)."""
+        for before in (self.prefix, self.prefix[1:]):
+            if len(before) and np.array_equal(ids[: len(before)], before):
+                ids = ids[len(before) :]
+                break
+        after = self.suffix
+        return ids[: len(ids) - len(after)] if len(after) and np.array_equal(ids[-len(after) :], after) else ids
+
+    def _refusal(self, place: str, ids: np.ndarray) -> Refusal | None:
+        wrong = np.flatnonzero((ids < 0) | (ids >= self.num_ids))
+        if not len(wrong):
+            return None
+        found = int(ids[wrong[0]])
+        detail = f"ids from 0 to {self.num_ids - 1} expected, found {found} at token {wrong[0]}"
+        return Refusal(place, OUT_OF_RANGE, detail, ids.tobytes()[:EXCERPT], value=float(found))
+
+    def _document(self, place: str, ids: list[int], fields: dict[str, Any]) -> Document | Refusal:
+        text = self.tokenizer.decode(ids, skip_special_tokens=False)
+        if self.choices.canonical:
+            again = self.tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            if again != ids:
+                both = zip(again, ids, strict=False)
+                at = next((place for place, (a, b) in enumerate(both) if a != b), min(len(again), len(ids)))
+                detail = (
+                    f"the text gives other ids from token {at} of {len(ids)} on: "
+                    f"{again[at : at + 4]} expected, found {ids[at : at + 4]}"
+                )
+                return Refusal(place, NOT_CANONICAL, detail, text.encode()[:EXCERPT], value=float(at))
+        return make_document(place, text, fields, self.settings)
+
+
+def _rows(
+    path: str, kind: str, choices: TokenInputSettings, start: int, stop: int | None
+) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
+    if kind == "columns":
+        yield from TokenColumn(Path(path), choices.columns).rows(start, stop)
+        return
+    for ids in _open(path, kind).read(start, stop):
+        yield ids, {}
+
+
+def _open(path: str, kind: str) -> TokenDocuments:
+    return open_datatrove(Path(path)) if kind == "datatrove" else open_megatron(Path(path).with_suffix(""))
+
+
+TOKENS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # formats, and how they are read
+COMPANIONS = {"megatron": ".idx", "datatrove": ".ds.index"}  # what lies beside a file, in the place of its suffix
+
+
+def recognise_tokens(file: InputFile, settings: IngestSettings) -> InputFile:
+    """The file with its format put right: a table with a column of ids and none of text holds tokens.
+
+    Raises ``UsageError`` where a file of tokens is none, or of another tokenizer than the one that is known.
+    """
+    if not locate(file.path).is_local:
+        return file
+    if settings.format == "auto" and file.format in ("parquet", "arrow"):
+        tokens = token_kind(file.path, settings, settings.tokens) == "columns"
+        file = replace(file, format="tokens") if tokens else file
+    if file.format in TOKENS and settings.tokens.tokenizer is not None:
+        check_tokens(file.path, TOKENS[file.format], Folder(settings.tokens.tokenizer), settings.tokens)
+    return file
+
+
+def companion(file: InputFile) -> Path | None:
+    """The file that a local one cannot be read without."""
+    suffix = COMPANIONS.get(file.format)
+    return Path(file.path).with_suffix(suffix) if suffix else None

@@ -1,0 +1,157 @@
+"""The ledger: which documents a mixture trains, how often and at which steps.
+
+Nothing of it is stored, for a mixture is a pure function of the position: this module reads it backwards, from the
+sequences that are read to the documents in them. A document is trained where a token of it is a target: the sequence
+at ``start`` predicts the positions ``start + 1`` to ``start + seq_len`` of its stream. (Where a document's end-of-text
+is only the first input of a sequence, it opens the next document and counts for neither.) Spans are given by the places
+of the inputs: ``[start, start + seq_len)``.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rewarm.stages.core.progress import Progress
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.data.order import Grid
+
+CHUNK = 1 << 18  # places held at a time
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often each place of a stream was read: ``reads[i]`` times from ``at[i]`` until ``at[i + 1]``; 0 at the end.
+
+    Both are int64; ``at`` begins at 0 and ascends.
+    """
+
+    at: np.ndarray
+    reads: np.ndarray
+
+    @classmethod
+    def of(cls, low: np.ndarray, high: np.ndarray) -> "Coverage":
+        """The coverage by spans (beginnings and ends, int64) in any order."""
+        low, high = np.sort(low), np.sort(high)
+        at = np.unique(np.concatenate([np.zeros(1, np.int64), low, high]))
+        return cls(at, np.searchsorted(low, at, side="right") - np.searchsorted(high, at, side="right"))
+
+    def below(self, places: np.ndarray) -> np.ndarray:
+        """Reads of all places below each of ``places``."""
+        sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.reads[:-1] * np.diff(self.at))])
+        step = np.searchsorted(self.at, places, side="right") - 1
+        found: np.ndarray = sums[step] + self.reads[step] * (places - self.at[step])
+        return found
+
+    def most(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Reads of the part that was read most often, of each span (given in order); 0 for an empty one."""
+        first = np.searchsorted(self.at, low, side="right") - 1
+        last = np.maximum(np.searchsorted(self.at, high, side="left"), first + 1)
+        base = int(first[0])
+        reads = np.append(self.reads[base : int(last.max())], 0)
+        bounds = np.stack([first, last], axis=1).ravel() - base
+        return np.where(high > low, np.maximum.reduceat(reads, bounds)[::2], 0)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How often documents were read: a part of a stream's documents, in order."""
+
+    times: np.ndarray  # int64: reads of that part of the document that was read most often; 0: none of it was read
+    tokens: np.ndarray  # int64: of the document, trained in all of these reads
+
+
+def source_reads(source: Source, count: int, seq_len: int, progress: Progress) -> Coverage:
+    """What the first ``count`` readings of a source cover.
+
+    Memory: 16 bytes for each sequence of a pass that is not read whole. Progress moves by the sequences of started
+    passes; whole passes cost nothing.
+    """
+    low, high = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    position = 0
+    while position < count:
+        later, place = (int(part[0]) for part in source.locate(np.array([position]), seq_len))
+        reading = source.begun(seq_len, later)
+        left = reading.count - place
+        if place == 0 and count - position >= left and isinstance(reading, Grid):
+            low.append(np.array([reading.first]))
+            high.append(np.array([reading.first + reading.count * seq_len]))
+            taken = left
+        else:
+            taken = min(left, count - position, CHUNK)
+            low.append(reading.starts(np.arange(place, place + taken, dtype=np.int64)))
+            high.append(low[-1] + seq_len)
+        position += taken
+        progress.advance(taken)
+    return Coverage.of(np.concatenate(low), np.concatenate(high))
+
+
+def document_places(ends: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The span of each document: the places whose target is a token of it.
+
+    ``ends`` (int64) are the ends of all documents in positions of the stream, ``documents`` numbers of some of them.
+    """
+    low = np.where(documents > 0, ends[documents - 1], 1) - 1
+    return low, ends[documents] - 1
+
+
+def document_reads(reads: Coverage, ends: np.ndarray, first: int, last: int) -> Reads:
+    """The reads of documents ``first`` to ``last - 1`` of a stream; ``ends`` as for ``document_places``."""
+    low, high = document_places(ends, np.arange(first, last))
+    return Reads(reads.most(low, high), reads.below(high) - reads.below(low))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Documents of one source whose reads are looked for, by their spans."""
+
+    low: np.ndarray  # int64 [documents]
+    high: np.ndarray  # int64 [documents]
+
+    @classmethod
+    def of(cls, ends: np.ndarray, documents: np.ndarray) -> "Wanted":
+        """From the numbers of the documents in the stream; ``ends`` as for ``document_places``."""
+        return cls(*document_places(ends, documents))
+
+    def hit(self, starts: np.ndarray, seq_len: int) -> np.ndarray:
+        """Which of the sequences read a token of one of the documents."""
+        kept = np.flatnonzero(self.high > self.low)
+        if not len(kept):
+            return np.zeros(len(starts), dtype=bool)
+        kept = kept[np.argsort(self.low[kept])]
+        place = np.searchsorted(self.high[kept], starts, side="right")  # the first that ends after the sequence begins
+        found: np.ndarray = np.append(self.low[kept], np.iinfo(np.int64).max)[place] < starts + seq_len
+        return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """One of the wanted documents, and when it is read."""
+
+    source: int  # number of the source
+    place: int  # of the document in ``Wanted``
+    times: int  # as in ``Reads``
+    steps: list[int]  # at which a sequence of it is read, ascending
+
+
+def find_reads(mixture: Mixture, wanted: Mapping[int, Wanted], progress: Progress) -> Iterator[Found]:
+    """Go through the whole mixture for documents of some sources (by number), and leave out what is never read."""
+    places, seq_len = mixture.steps * mixture.global_batch, mixture.seq_len
+    hits: dict[int, list[np.ndarray]] = {number: [np.empty((2, 0), np.int64)] for number in wanted}
+    for first in range(0, places, CHUNK):
+        chunk = np.arange(first, min(first + CHUNK, places), dtype=np.int64)
+        numbers, positions = mixture.assign(chunk)
+        for number, one in wanted.items():
+            chosen = numbers == number
+            starts = mixture.sources[number].starts(positions[chosen], seq_len)
+            found = one.hit(starts, seq_len)
+            hits[number].append(np.stack([starts[found], chunk[chosen][found] // mixture.global_batch]))
+        progress.advance(len(chunk))
+    for number, one in wanted.items():
+        starts, steps = np.concatenate(hits[number], axis=1)
+        for place, (low, high) in enumerate(zip(one.low, one.high, strict=True)):
+            inside = (starts < high) & (starts + seq_len > low) if high > low else np.zeros(len(starts), dtype=bool)
+            if inside.any():
+                spans = np.clip([starts[inside], starts[inside] + seq_len], low, high)
+                times = int(Coverage.of(*spans).reads.max())
+                yield Found(number, place, times, np.unique(steps[inside]).tolist())

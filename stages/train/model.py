@@ -1,0 +1,143 @@
+"""The model a lineage begins with, and random weights for it; ``importing.py`` is for one trained elsewhere."""
+
+import dataclasses
+import difflib
+import math
+from typing import Any
+
+from pydantic import Field
+
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.settings import PLACEMENT, Settings
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.model_folder import bound_of
+from rewarm.stages.data.tokenizer import load_definition
+
+OLDER_ROPE = {"rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
+"""Names that transformers 4 had for parts of ``rope_parameters``, still taken."""
+TAKEN = {
+    "vocab_size": "the vocabulary is the tokenizer's (tokenizer.vocab_size sets its size)",
+    "bos_token_id": "special tokens come from the tokenizer",
+    "eos_token_id": "special tokens come from the tokenizer",
+    "dtype": "the trunk is float32 (train.precision sets the arithmetic)",
+    "model_type": "model.type sets it",
+}
+"""Fields of a configuration that other settings decide."""
+
+
+class ModelSettings(Settings):
+    """The model that a lineage begins with."""
+
+    path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
+    """A Hugging Face folder to take over as the base, with its tokenizer (``init --from``); null: random weights."""
+    type: str = "gpt_neox"
+    """Model type, as in transformers' ``AutoConfig.for_model``."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Fields of that type's configuration class; the vocabulary and the special tokens come from the tokenizer."""
+
+
+def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed: int, out: Folder) -> dict[str, Any]:
+    """Write ``out/model`` with random weights drawn from ``seed``; returns its digest and number of parameters."""
+    import torch
+    import transformers
+
+    from rewarm.stages.train.weights import digest, model_weights, write_folder
+
+    words = transformers.AutoTokenizer.from_pretrained(tokenizer.local(), trust_remote_code=False)
+    definition = load_definition(tokenizer)
+    config = model_config(settings, max(len(words), definition.num_ids), definition.end_of_text_id, seq_len)
+    if definition.form.prefix:
+        config.bos_token_id = definition.form.prefix[0]
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    found = digest(model_weights(model))
+    write_folder(out, tokenizer.local(), model.save_pretrained, found)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"digest": found, "parameters": parameters}
+
+
+def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq_len: int) -> Any:
+    """The configuration of the model; ``UsageError`` names a type or a field that transformers does not know."""
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    special = {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
+    if settings.type not in transformers.CONFIG_MAPPING:
+        close = difflib.get_close_matches(settings.type, list(transformers.CONFIG_MAPPING), n=1)
+        raise UsageError(
+            f"model.type: transformers knows no model type {settings.type!r}"
+            + (f"; did you mean {close[0]!r}?" if close else "")
+        )
+    kind = transformers.CONFIG_MAPPING[settings.type]
+    refuse_unknown(kind, settings)
+    refuse_taken(kind, settings)
+    fields = {**no_padding(kind), **settings.config, **special, "vocab_size": vocab_size}
+    try:
+        config = transformers.AutoConfig.for_model(settings.type, **fields)
+    except (TypeError, ValueError, StrictDataclassError) as error:
+        raise UsageError(f"model.config: not a {settings.type} model: {' '.join(str(error).split())}") from error
+    if settings.type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise UsageError(f"model.type: {settings.type} is no causal language model of transformers'")
+    bound = bound_of(config.to_dict())
+    if bound is not None and bound[0] < seq_len:
+        raise UsageError(f"train.seq_len {seq_len} is longer than model.config.{bound[1]} {bound[0]}")
+    return config
+
+
+def no_padding(kind: Any) -> dict[str, None]:
+    """No padding token, for classes that can be without: the embedding of one is never trained, and nothing is padded.
+
+    Classes have ids of their own vocabulary as a default; in ours that id is an ordinary token.
+    """
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    return {"pad_token_id": None} if "None" in types.get("pad_token_id", "") else {}
+
+
+def known_fields(kind: Any) -> set[str]:
+    """Fields that a configuration class takes: its own, those it inherits, and other names it has for them."""
+    names = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
+    return names | (OLDER_ROPE if "rope_parameters" in names else set())
+
+
+def refuse_unknown(kind: Any, settings: ModelSettings) -> None:
+    """``UsageError`` names the fields that the class does not have, each with the nearest that it has."""
+    known = known_fields(kind)
+    unknown = sorted(set(settings.config) - known)
+    if unknown:
+        nearest = {name: difflib.get_close_matches(name, sorted(known), n=1) for name in unknown}
+        listed = ", ".join(f"{name} (nearest: {close[0]})" if close else name for name, close in nearest.items())
+        raise UsageError(
+            f"model.config: {settings.type} has no {listed}; see {kind.__name__} in transformers for its fields"
+        )
+
+
+def refuse_taken(kind: Any, settings: ModelSettings) -> None:
+    """``UsageError`` for fields that other settings decide: what was given for them would have no effect."""
+    aliases = kind.attribute_map
+    for name, value in settings.config.items():
+        for field, decided in TAKEN.items():
+            if field in (name, aliases.get(name)) or aliases.get(field) == name:
+                raise UsageError(f"model.config.{name} {value!r}: {decided}; leave it out")
+
+
+def planned_parameters(settings: ModelSettings, vocab_size: int, seq_len: int) -> int:
+    """Parameters of the model that ``initial_model`` would draw, without drawing it; tied weights count once."""
+    import torch
+    import transformers
+
+    config = model_config(settings, vocab_size, 0, seq_len)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_parameters(model: Folder) -> int:
+    """Parameters of a Hugging Face folder's safetensors files, read off their headers; tied weights count once."""
+    from safetensors import safe_open
+
+    total = 0
+    for name in model.files(".safetensors"):
+        with safe_open(model.local(name), framework="np") as stored:
+            total += sum(math.prod(stored.get_slice(key).get_shape()) for key in stored.keys())  # noqa: SIM118
+    return total

@@ -1,0 +1,179 @@
+"""Settings that nothing would read are refused, with the setting that overrules them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from records import record
+
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.recipe.recipe import apply_settings, load_recipe
+from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect, without_effect
+from rewarm.pipeline.update.inputs import create, recipe_of
+from rewarm.stages.core.errors import UsageError
+from rewarm.stages.train import schedule_for
+
+TOKENS = 100_000
+Call = Callable[..., tuple[int, str, str]]
+
+
+def trained(number: int, name: str, *sets: str, before: UpdateRecord | None = None) -> UpdateRecord:
+    """An update's record as training under the recipe would leave it."""
+    recipe = apply_settings(load_recipe("tiny"), sets)
+    followed = before.schedule.schedule if before and before.schedule else None
+    schedule = schedule_for(recipe.schedule, number * TOKENS, TOKENS, followed)
+    return record(
+        f"{number:04d}-{name}",
+        position=(number + 1) * TOKENS,
+        tokens={"planned": TOKENS, "new": TOKENS, "replayed": 0, "annealed": 0},
+        schedule={**schedule.to_json(), "settings": recipe.schedule.identity()},
+    )
+
+
+@pytest.fixture
+def lineage(tmp_path: Path) -> Lineage:
+    """A base under ``infinite``, and an update that was asked for another peak, which nothing read."""
+    workspace = Workspace(str(tmp_path / "lm"))
+    create(workspace, load_recipe("tiny"))
+    made = Lineage(workspace)
+    base = trained(0, "base")
+    made.record(base)
+    made.record(trained(1, "news", "schedule.peak=1e-4", before=base))
+    return Lineage(workspace)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "schedule.peak=1e-4",
+        "schedule.constant_rate=1e-3",
+        "schedule.minimum_ratio=0.2",
+        "schedule.warmup_share=0.05",
+        "schedule.cooldown_share=0.3",
+        "schedule.peak_multiplier=0.5",
+        "schedule.cooldown=inverse-sqrt",
+    ],
+)
+def test_a_schedule_in_progress_is_not_asked_for_another_rate_in_silence(lineage: Lineage, asked: str) -> None:
+    recipe = apply_settings(recipe_of(lineage.workspace), [asked])
+    name = asked.partition("=")[0]
+    with pytest.raises(UsageError, match=rf"{name}=.*no effect.*0000-base with {name}=.*schedule\.restart=true"):
+        refuse_carried(lineage, recipe)
+    refuse_carried(lineage, apply_settings(recipe, ["schedule.restart=true"]))
+    refuse_carried(lineage, apply_settings(recipe, ["schedule.kind=cosine"]))
+    before = lineage.followed()
+    restarted = apply_settings(recipe, ["schedule.restart=true"]).schedule
+    assert schedule_for(restarted, 2 * TOKENS, TOKENS, before) != schedule_for(recipe.schedule, 2 * TOKENS, 1, before)
+
+
+def test_the_settings_that_the_schedule_was_made_with_are_those_of_the_update_that_began_it(lineage: Lineage) -> None:
+    refuse_carried(lineage, recipe_of(lineage.workspace))
+    refuse_carried(lineage, apply_settings(recipe_of(lineage.workspace), ["schedule.level=min", "anneal.share=0.3"]))
+
+
+def test_a_schedule_that_begins_in_every_update_reads_its_settings(tmp_path: Path) -> None:
+    workspace = Workspace(str(tmp_path / "lm"))
+    create(workspace, apply_settings(load_recipe("tiny"), ["schedule.kind=cosine"]))
+    Lineage(workspace).record(trained(0, "base", "schedule.kind=cosine"))
+    refuse_carried(Lineage(workspace), apply_settings(recipe_of(workspace), ["schedule.peak=1e-4"]))
+    refuse_carried(Lineage(workspace), apply_settings(recipe_of(workspace), ["schedule.kind=infinite"]))
+
+
+@pytest.mark.parametrize(
+    ("sets", "name", "because"),
+    [
+        (
+            ["schedule.kind=cosine", "schedule.cooldown_share=0.3"],
+            "schedule.cooldown_share",
+            "only schedule.kind=infinite",
+        ),
+        (["schedule.kind=cosine", "anneal.share=0.3"], "anneal.share", "leaves nothing to anneal"),
+        (["schedule.kind=cosine", "schedule.restart=true"], "schedule.restart", "begins anew in every update"),
+        (["schedule.kind=linear", "schedule.minimum_ratio=0.5"], "schedule.minimum_ratio", "schedule.final_ratio"),
+        (["schedule.final_ratio=0.5"], "schedule.final_ratio", "does not decay"),
+        (["schedule.level=min"], "schedule.level", "schedule.kind=infinite"),
+        (["schedule.alpha=3"], "schedule.alpha", "schedule.cooldown=cosine"),
+        (["anneal.best_share=0.2"], "anneal.best_share", "anneal.data=tail"),
+        (["anneal.share=0", "anneal.shape=linear"], "anneal.shape", "nothing is annealed"),
+        (["replay.share=0", "replay.order=reshuffled"], "replay.order", "replay.share=0"),
+        (["replay.half_life=2"], "replay.half_life", "replay.by=tokens"),
+        (["replay.order=reshuffled", "replay.position=restart"], "replay.position", "draws a new order"),
+        (["replay.share=0", "train.kl_weight=0.1"], "train.kl_weight", "replayed sequences only"),
+        (["select.by=perplexity"], "select.by", "all of the arrival is read"),
+        (["select.share=0.5", "select.features=characters"], "select.features", "select.by=random"),
+        (["select.epochs=3"], "select.epochs", "budget.update_tokens=600000 says what is trained"),
+        (["gate.enabled=false", "gate.max_forgetting=0.1"], "gate.max_forgetting", "nothing is compared"),
+        (["evaluate.limit=5"], "evaluate.limit", "evaluate.tasks is empty"),
+        (["ingest.decontaminate.enabled=false", "ingest.decontaminate.ngram=8"], "ingest.decontaminate.ngram", "false"),
+        (["budget.base_tokens=5000"], "budget.base_tokens", "the base was made"),
+    ],
+)
+def test_what_nothing_would_read_is_refused_with_its_reason(
+    lineage: Lineage, sets: list[str], name: str, because: str
+) -> None:
+    before = recipe_of(lineage.workspace)
+    with pytest.raises(UsageError, match=rf"{name}=.*would have no effect.*{because}"):
+        refuse_without_effect(before, apply_settings(before, sets), sets, lineage)
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ["replay.share=0"],
+        ["schedule.kind=cosine", "schedule.peak=1e-4", "schedule.peak_multiplier=0.5"],
+        ["schedule.kind=infinite", "schedule.alpha=10"],  # as they were: nothing is asked for
+        ["select.share=0.5", "select.by=perplexity", "select.epochs=2", "budget.update_tokens=null"],
+        ["anneal.data=replay", "anneal.replay_share=0.3"],
+        ["anneal.data=best", "select.by=perplexity", "select.batch_size=2"],
+        ["gate.enabled=false", "gate.trunk=continue"],
+        ["schedule.kind=auto", "replay.share=auto"],
+    ],
+)
+def test_what_acts_is_not_refused(lineage: Lineage, sets: list[str]) -> None:
+    before = recipe_of(lineage.workspace)
+    refuse_without_effect(before, apply_settings(before, sets), sets, lineage)
+
+
+def test_a_new_lineage_is_not_asked_for_what_its_recipe_cannot_do() -> None:
+    before = load_recipe("tiny")
+    for asked, because in (
+        ("distill.temperature=0.5", "only an imported model"),
+        ("schedule.peak_multiplier=2", "warms up in the base alone"),
+    ):
+        with pytest.raises(UsageError, match=because):
+            refuse_without_effect(before, apply_settings(before, [asked]), [asked])
+    sets = ["budget.base_tokens=9000", "replay.share=0.25", "schedule.peak=1e-3", "model.config.hidden_size=64"]
+    refuse_without_effect(before, apply_settings(before, sets), sets)
+
+
+@pytest.mark.parametrize("name", ["tiny", "neox-405m", "open-weights", "open-weights-reuse"])
+def test_no_preset_sets_what_it_does_not_use(name: str) -> None:
+    recipe, plain = load_recipe(name), load_recipe("tiny").__class__()
+    changed = [
+        f"{part}.{field}"
+        for part in ("schedule", "anneal", "replay", "select")
+        for field in type(getattr(recipe, part)).model_fields
+        if getattr(getattr(recipe, part), field) != getattr(getattr(plain, part), field)
+    ]
+    assert not list(without_effect(recipe, changed))
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [("schedule.peak=1e-4", "schedule.restart=true"), ("anneal.best_share=0.3", "anneal.data=tail")],
+)
+def test_the_command_refuses_before_anything_is_written(
+    lineage: Lineage, rewarm: Call, tmp_path: Path, asked: str, message: str, dry: bool
+) -> None:
+    (tmp_path / "more.jsonl").write_text('{"text": "The rain in Spain stays mainly in the plain."}\n')
+    here = tmp_path / "lm"
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    data = f"more={tmp_path / 'more.jsonl'}"
+    code, out, error = rewarm("update", here, "--data", data, "--set", asked, *(["--dry-run"] if dry else []))
+    assert (code, out) == (2, "")
+    assert asked.partition("=")[0] in error
+    assert message in error
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before

@@ -1,0 +1,148 @@
+"""A step runs once; what changed under it is refused with what differs."""
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from rewarm.pipeline.record.attempts import read_attempts
+from rewarm.pipeline.update.runner import ChangedError, Keeps, Runner
+from rewarm.stages.core.digests import read_table
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.identity import fingerprint
+from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
+
+
+@dataclass(frozen=True)
+class Count:
+    count: int
+
+
+class Watcher(Silent):
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, bool]] = []
+
+    def stage(self, name: str, skipped: bool) -> None:
+        self.stages.append((name, skipped))
+
+
+@pytest.fixture
+def folder(tmp_path: object) -> Folder:
+    return Folder(str(tmp_path)) / "step"
+
+
+def test_a_committed_step_is_never_run_again(folder: Folder) -> None:
+    watcher, calls = Watcher(), list[int]()
+
+    def work() -> Count:
+        calls.append(1)
+        return Count(len(calls))
+
+    for _ in range(2):
+        runner = Runner(watcher)
+        assert runner.run("count", work, Count, folder, {"a": 1}, {"b": "x"}) == Count(1)
+        assert runner.taken["count"].seconds >= 0
+    assert calls == [1]
+    assert watcher.stages == [("count", False), ("count", True)]
+
+
+def test_a_step_leaves_the_digests_of_its_files(folder: Folder) -> None:
+    beside = folder.at("../index")
+
+    def work() -> Count:
+        folder.write("model/config.json", b"{}")
+        folder.write("train/00000.arrow", b"read by the workers")
+        folder.write("snapshots/step-1", b"scratch")
+        beside.write("near.arrow", b"index")
+        return Count(1)
+
+    keeps = Keeps(without=("snapshots",), beside=(beside,))
+    folder.write("files.json", b"of an attempt that was killed")
+    first = Runner(Watcher())
+    first.run("count", work, Count, folder, {}, {}, keeps=keeps)
+    table = read_table(folder, first.files[folder])
+    assert table.keys() == {"model/config.json", "train/00000.arrow", "../index/near.arrow"}
+    assert folder.manifest()["files.json"] == first.files[folder]
+    folder.delete("snapshots")
+    folder.write("train/00000.arrow", b"something else")
+    again = Runner(Watcher())
+    again.run("count", work, Count, folder, {}, {}, keeps=keeps)
+    assert again.files == first.files
+    for place, name in ((folder, "model/config.json"), (beside, "near.arrow")):
+        whole = place.read(name)
+        place.write(name, b"changed")
+        with pytest.raises(DamagedError, match=name):
+            Runner(Watcher()).run("count", work, Count, folder, {}, {}, keeps=keeps)
+        place.write(name, whole)
+
+
+def test_a_step_of_an_earlier_version_is_taken_as_it_is(folder: Folder) -> None:
+    Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {})
+    manifest = folder.manifest()
+    manifest.pop("files.json")
+    folder.write_json("manifest.json", manifest)
+    folder.delete("files.json")
+    runner = Runner(Watcher())
+    assert runner.run("count", lambda: Count(2), Count, folder, {}, {}) == Count(1)
+    assert runner.files == {}
+
+
+def test_a_torn_step_runs_again(folder: Folder) -> None:
+    def torn() -> Count:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Runner(Watcher()).run("count", torn, Count, folder, {}, {})
+    assert not folder.committed()
+    assert Runner(Watcher()).run("count", lambda: Count(5), Count, folder, {}, {}) == Count(5)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_changed_setting_is_refused_with_what_differs(folder: Folder, committed: bool) -> None:
+    def work() -> Count:
+        if not committed:
+            raise KeyboardInterrupt
+        return Count(1)
+
+    settings = {"share": 0.05, "deep": {"rate": 1.0}}
+    if committed:
+        Runner(Watcher()).run("count", work, Count, folder, settings, {"data": "1"})
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            Runner(Watcher()).run("count", work, Count, folder, settings, {"data": "1"})
+    with pytest.raises(ChangedError, match=r"inputs\.data: 1 → 2\s+settings\.deep\.rate: 1\.0 → 2\.0"):
+        Runner(Watcher()).run("count", work, Count, folder, {"share": 0.05, "deep": {"rate": 2.0}}, {"data": "2"})
+
+
+def test_a_new_version_of_a_stage_is_another_step(folder: Folder) -> None:
+    Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {}, version=1)
+    with pytest.raises(ChangedError, match="version: 1 → 2"):
+        Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {}, version=2)
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+
+
+def test_seconds_and_failures_of_all_attempts_add_up(folder: Folder) -> None:
+    def fail() -> Count:
+        time.sleep(0.2)
+        raise RuntimeError("a worker died")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            Runner(Watcher()).run("count", fail, Count, folder, {}, {})
+    killed = [*read_attempts(folder), {"seconds": 100.0, "done": False}]
+    folder.write_json("attempts.json", killed)
+    runner = Runner(Watcher())
+    runner.run("count", lambda: Count(1), Count, folder, {}, {})
+    assert 100.4 <= runner.taken["count"].seconds < 110
+    manifest = folder.manifest()
+    assert (manifest["attempts"], manifest["seconds"]) == (4, runner.taken["count"].seconds)
+    assert [one["done"] for one in read_attempts(folder)] == [False, False, False, True]
+    assert b"attempts" not in folder.read("files.json")
+    again = Runner(Watcher())
+    again.run("count", fail, Count, folder, {}, {})
+    assert again.taken == runner.taken

@@ -1,0 +1,45 @@
+"""Healthy prose in more scripts, in both normal forms, through languages, rules and masks: nothing changes it."""
+
+import tomllib
+import unicodedata
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from rewarm.stages.ingest.filters.language import detect_language
+from rewarm.stages.ingest.filters.pii import mask_text
+from rewarm.stages.ingest.filters.settings import RulesSettings
+from rewarm.stages.ingest.filters.steps import rule_steps
+from rewarm.stages.ingest.records import Document
+
+PROSE: dict[str, str] = tomllib.loads(Path(__file__).with_name("prose.toml").read_text("utf-8"))
+FORMS: list[Literal["NFC", "NFD"]] = ["NFC", "NFD"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("language", PROSE)
+def test_prose_in_many_scripts_stays_as_it_is(language: str, form: Literal["NFC", "NFD"]) -> None:
+    text = unicodedata.normalize(form, PROSE[language])
+    assert detect_language(text, 200, 1200, 20)[0] == language
+    for known in (language, None):
+        document = Document(text, None, None, known, None)
+        for step in rule_steps(RulesSettings(apply=["gopher-repetition", "gopher-quality", "c4", "fineweb"])):
+            assert step(document) is document, step.name
+    assert mask_text(text, ("credentials", "email", "ip", "phone"), "US")[0] is text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ናይ ከተማ ቤት ምኽሪ ሰሉስ ምሸት ተኣኪቡ ብዛዕባ ሓድሽ ህንጻ ቤተ መጻሕፍቲ ዘትዩ።", "ti"),
+        ("ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ᎠᎴ ᎠᏂᏴᏫᏯ " * 30, "und"),  # no profile of this script: no language is guessed
+        ("ⵜⴰⵎⴰⵣⵉⵖⵜ ⵏ ⵓⵎⵔⵔⵓⴽ " * 30, "und"),
+        (
+            "Ｔｈｅ　ｃｏｕｎｃｉｌ　ｍｅｔ　ｔｏ　ｔａｌｋ　ａｂｏｕｔ　ｔｈｅ　ｌｉｂｒａｒｙ．　" * 8,
+            "en",
+        ),
+    ],
+)
+def test_languages_of_rare_scripts_and_wide_letters(text: str, expected: str) -> None:
+    assert detect_language(text, 200, 1200, 20)[0] == expected

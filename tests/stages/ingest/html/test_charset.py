@@ -1,0 +1,116 @@
+"""Pages in all their encodings, under labels that are right, missing and wrong."""
+
+import pytest
+from charsets import LABELS, PAIRS, TEXTS, read_under
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewarm.stages.ingest.html.charset import decode_page, odd_share
+
+# The detector takes Welsh letters for Icelandic ones; Mac Cyrillic differs from windows-1251 in its capitals only.
+KNOWN = {
+    *(("iso-8859-14", name) for name in LABELS if "right" not in name),
+    ("x-mac-cyrillic", "windows-1251"),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[1]}-{pair[2]}")
+def test_encodings_are_read_whatever_the_label_says(pair: tuple[str, str, str], name: str) -> None:
+    found = read_under(*pair, LABELS[name])
+    assert found == ("wrong" if (pair[0], name) in KNOWN else "right")
+
+
+def page(text: str, meta: str | None) -> str:
+    return f"<html><head>{f'<meta charset={meta}>' if meta else ''}</head><body><p>{text}</p></body></html>"
+
+
+WESTERN = [
+    "El ayuntamiento se reunió el martes por la noche para hablar de la nueva biblioteca.",
+    "Não há razão para a demora, disse o vereador; as obras começarão em março.",
+    "Är det någon som vet hur mycket pengar som går åt till böcker?",
+    "Schöne Grüße aus München! Die Straße ist für Fußgänger gesperrt.",
+    "Più libri e più caffè: così la pensa la maggior parte degli abitanti.",
+    "Où est passé l'été ? Ça ne marche pas très bien, même après la réunion.",
+    "The café’s “new” menu isn’t bad – it’s great…",
+]
+SIGNS = [
+    "Price: £20 or €25 • free delivery",
+    "© 2024 Smith & Co. All rights reserved.",
+    "25° C in the shade ± 2°, 1½ cups and ¾ of an hour",
+]
+
+
+@pytest.mark.parametrize("text", WESTERN)
+@pytest.mark.parametrize(
+    ("header", "meta"),
+    [
+        (None, None),
+        ("iso-8859-1", None),
+        ("windows-1252", "utf-8"),
+        ("utf-8", None),
+        ("iso-8859-1", "windows-1251"),
+        ("iso-8859-1", "gb2312"),
+        ("gb2312", None),
+        ("shift_jis", None),
+    ],
+)
+def test_western_text_under_a_western_label_stays(text: str, header: str | None, meta: str | None) -> None:
+    found = decode_page(page(text, meta).encode("cp1252"), header)
+    assert found is not None
+    assert text in found
+
+
+@pytest.mark.parametrize("text", SIGNS)
+@pytest.mark.parametrize("header", [None, "iso-8859-1", "windows-1252", "utf-8", "us-ascii"])
+def test_some_signs_do_not_make_a_text_foreign(text: str, header: str | None) -> None:
+    found = decode_page(page(text, None).encode("cp1252"), header)
+    assert found is not None
+    assert text in found
+
+
+@pytest.mark.parametrize("language", ["ru", "zh", "ja", "fr", "el"])
+def test_utf8_with_some_broken_bytes_is_utf8(language: str) -> None:
+    text = TEXTS[language]
+    data = page(text, None).encode()
+    spoiled = data.replace(b"</p>", b"\x93</p>")
+    for header in (None, "utf-8", "iso-8859-1", "windows-1251", "gbk"):
+        found = decode_page(spoiled, header)
+        assert found is not None
+        assert text[:80] in found
+
+
+@pytest.mark.parametrize("language", sorted(TEXTS))
+def test_text_read_rightly_has_nothing_odd(language: str) -> None:
+    assert odd_share(TEXTS[language]) <= 0.05
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bьcherei und Strasse grцвer",
+        "зПТПДУЛПК УПЧЕФ УПВТБМУС",
+        "chcia³a wiedzieæ, ile pieniêdzy",
+        "Ãîðîäñêîé ñîâåò ñîáðàëñÿ",
+        "Ã¤ und Ã¼ sind kaputt, schÃ¶n",
+        "don\u00e2\u20ac\u2122t",
+        "B點herei f\uff7cr M\uff8fnner",
+        "¥«Ä³·|¬P´Á¤G±ß¤W¶}·|",
+    ],
+)
+def test_what_wrong_encodings_leave_is_odd(text: str) -> None:
+    assert odd_share(text) > 0.1
+
+
+@settings(deadline=None)
+@given(
+    st.binary(max_size=400), st.sampled_from([None, "utf-8", "iso-8859-1", "gbk", "utf-16", "x-user-defined", "\x00"])
+)
+def test_any_bytes_are_read_or_refused(data: bytes, label: str | None) -> None:
+    decode_page(data, label)
+
+
+def test_labels_of_pages_are_found_in_their_head_only() -> None:
+    found = decode_page(page("Größe", "utf-8").encode() + b"<meta charset=koi8-r>", None)
+    assert found is not None
+    assert "Größe" in found
