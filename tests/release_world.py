@@ -1,7 +1,7 @@
 """A lineage whose models were drawn instead of trained: all else is what the stages themselves leave.
 
 Ingest, tokenizer, tokens, mixtures and records are real, so is every manifest; trunks and releases are random weights
-of a tiny model, and the losses by document are made up. Making one takes seconds instead of minutes.
+of a tiny model, and the losses by document are made up. UpdateContext one takes seconds instead of minutes.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from rewarm.pipeline.recipe.recipe import Recipe, load_recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.card import write_card
-from rewarm.pipeline.update.context import Making, Start
+from rewarm.pipeline.update.context import Start, UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_replay, run_tokenize, run_tokenizer
 from rewarm.pipeline.update.inputs import create, look
 from rewarm.pipeline.update.model_steps import run_start
@@ -78,8 +78,8 @@ def make_lineage(root: Path, names: list[str]) -> Workspace:
     return workspace
 
 
-def begun(workspace: Workspace, name: str, file: Path) -> Making:
-    """An update in the making, with its plan written and nothing else done."""
+def begun(workspace: Workspace, name: str, file: Path) -> UpdateContext:
+    """An update in the context, with its plan written and nothing else done."""
     lineage, settings, terminal = Lineage(workspace), recipe(), Terminal(quiet=True)
     arrival = look({name: [str(file)]}, lineage, settings.ingest, terminal)
     return begin(workspace, lineage, arrival, settings, terminal)
@@ -87,78 +87,78 @@ def begun(workspace: Workspace, name: str, file: Path) -> Making:
 
 def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> UpdateRecord:
     """One update, to its record; ``changed`` are fields of the record."""
-    making = begun(workspace, name, file)
-    documents = {name: run_ingest(making, name)}
-    tokenizer = run_tokenizer(making)
-    tokens = {name: run_tokenize(making, name, documents[name], tokenizer)}
-    mixture = run_replay(making, tokens, {})
-    start = run_start(making, tokenizer)
-    inputs = {"start": start.digest, "mixture": making.runner.digests["replay"], "seed": making.recipe.seed}
-    trunk = making.runner.run(
+    context = begun(workspace, name, file)
+    documents = {name: run_ingest(context, name)}
+    tokenizer = run_tokenizer(context)
+    tokens = {name: run_tokenize(context, name, documents[name], tokenizer)}
+    mixture = run_replay(context, tokens, {})
+    start = run_start(context, tokenizer)
+    inputs = {"start": start.digest, "mixture": context.runner.digests["replay"], "seed": context.recipe.seed}
+    trunk = context.runner.run(
         "train",
-        lambda: drawn_trunk(making, mixture.planned),
+        lambda: drawn_trunk(context, mixture.planned),
         train.TrainOutcome,
-        making.folder / "trunk",
+        context.folder / "trunk",
         {},
         inputs,
         keeps=Keeps(without=("optimizer",)),
     )
-    release = making.runner.run(
+    release = context.runner.run(
         "anneal",
-        lambda: drawn_release(making),
+        lambda: drawn_release(context),
         anneal.AnnealOutcome,
-        making.folder / "release",
+        context.folder / "release",
         {},
-        {"trunk": trunk.digest, "training": making.runner.digests["train"]},
+        {"trunk": trunk.digest, "training": context.runner.digests["train"]},
     )
-    scores = making.runner.run(
+    scores = context.runner.run(
         "evaluate",
-        lambda: made_up(making),
+        lambda: made_up(context),
         evaluate.EvaluateOutcome,
-        making.folder / "evaluation",
+        context.folder / "evaluation",
         {},
         {"trunk": trunk.digest, "release": release.digest},
     )
-    done = account(making, documents, tokens, {}, mixture, trunk, release, scores)
+    done = account(context, documents, tokens, {}, mixture, trunk, release, scores)
     done = replace(done, **changed)
-    done = replace(done, card=write_card(making, done))
-    making.lineage.record(done)
-    drop_optimizers(making.lineage)
+    done = replace(done, card=write_card(context, done))
+    context.lineage.record(done)
+    drop_optimizers(context.lineage)
     return done
 
 
-def draw(making: Making, part: str, seed: int) -> Start:
+def draw(context: UpdateContext, part: str, seed: int) -> Start:
     """Random weights in the place of a trunk or a release."""
-    settings, length = making.recipe.model, making.recipe.train.seq_len
-    return Start(**train.initial_model(settings, making.workspace.tokenizer, length, seed, making.folder / part))
+    settings, length = context.recipe.model, context.recipe.train.seq_len
+    return Start(**train.initial_model(settings, context.workspace.tokenizer, length, seed, context.folder / part))
 
 
-def drawn_trunk(making: Making, tokens: int) -> train.TrainOutcome:
+def drawn_trunk(context: UpdateContext, tokens: int) -> train.TrainOutcome:
     """A trunk, its curve, and the optimizer state that it hands over."""
-    made = draw(making, "trunk", 2 * len(making.lineage.updates) + 1)
-    looks = [{"step": step, "tokens": 0, "losses": {making.arrival.name: 5.0 - step}} for step in (0, 1)]
-    (making.folder / "trunk").write_json(train.CURVE, {"steps": [], "validation": looks, "final": {}})
-    kept = making.folder / "trunk" / "optimizer"
+    made = draw(context, "trunk", 2 * len(context.lineage.updates) + 1)
+    looks = [{"step": step, "tokens": 0, "losses": {context.arrival.name: 5.0 - step}} for step in (0, 1)]
+    (context.folder / "trunk").write_json(train.CURVE, {"steps": [], "validation": looks, "final": {}})
+    kept = context.folder / "trunk" / "optimizer"
     kept.write("state/optim_states.pt", bytes(range(256)))
     write_progress(kept, Saved(1, 1, made.digest, {}, Log(), digest_files(kept, files_in(kept))))
     return train.TrainOutcome(tokens // 128, tokens, 1e-3, made.digest, "", 1, 100.0, [])
 
 
-def drawn_release(making: Making) -> anneal.AnnealOutcome:
+def drawn_release(context: UpdateContext) -> anneal.AnnealOutcome:
     """A release, and the curve of its branch."""
-    made = draw(making, "release", 2 * len(making.lineage.updates) + 2)
-    (making.folder / "release").write_json(train.CURVE, {"steps": [], "validation": [], "final": {}})
+    made = draw(context, "release", 2 * len(context.lineage.updates) + 2)
+    (context.folder / "release").write_json(train.CURVE, {"steps": [], "validation": [], "final": {}})
     return anneal.AnnealOutcome(True, "drawn", 1, 128, made.digest, 1e-4, 100.0, [])
 
 
-def made_up(making: Making) -> evaluate.EvaluateOutcome:
+def made_up(context: UpdateContext) -> evaluate.EvaluateOutcome:
     """Losses by document, of every dataset so far."""
     losses: dict[str, dict[str, float]] = {"trunk": {}, "release": {}}
     bits: dict[str, dict[str, float]] = {"trunk": {}, "release": {}}
-    folder = making.folder / "evaluation" / "losses"
+    folder = context.folder / "evaluation" / "losses"
     for model in ("trunk", "release"):
-        for name in [*making.lineage.datasets(), making.arrival.name]:
-            stream = TokenStream(making.validation_tokens(name))
+        for name in [*context.lineage.datasets(), context.arrival.name]:
+            stream = TokenStream(context.validation_tokens(name))
             ends, sizes = stream.document_spans()
             counts = np.diff(ends, prepend=0)
             columns = [stream.document_ids(), 5.0 * counts + len(model), counts, sizes]
@@ -167,8 +167,8 @@ def made_up(making: Making) -> evaluate.EvaluateOutcome:
             totals = read_totals(folder, losses_file(model, name))
             losses[model][name], bits[model][name] = totals.loss, totals.bits_per_byte
     tasks = {"rewarm_docs_continuation": {"acc": 0.25, "acc_stderr": 0.1}}
-    (making.folder / "evaluation" / "samples").write("rewarm_docs_continuation.jsonl", b'{"doc_id": 0, "acc": 1.0}')
-    (making.folder / "evaluation" / "scores").write_json("rewarm_docs_continuation.json", tasks)
+    (context.folder / "evaluation" / "samples").write("rewarm_docs_continuation.jsonl", b'{"doc_id": 0, "acc": 1.0}')
+    (context.folder / "evaluation" / "scores").write_json("rewarm_docs_continuation.json", tasks)
     return evaluate.EvaluateOutcome(losses, bits, {}, tasks, [])
 
 

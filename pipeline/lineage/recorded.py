@@ -17,7 +17,7 @@ from rewarm.stages.train.checkpoints import damages
 def recorded_table(lineage: Lineage, folder: Folder) -> Table | None:
     """The table of a step's files that the record vouches for; None if the step was made without one.
 
-    For a step of the update in the making, whose record is not written yet, its manifest's is taken. Raises
+    For a step of the update in the context, whose record is not written yet, its manifest's is taken. Raises
     ``DamagedError`` if the table is missing or another one.
     """
     place = folder.relative_to(lineage.workspace.folder)

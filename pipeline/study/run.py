@@ -19,7 +19,7 @@ from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.study.grid import BASE, Trial, meaning
 from rewarm.pipeline.study.results import PLAN, Study, collect, score
 from rewarm.pipeline.study.trial import StudyWorkspace, Task, run_trial
-from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_tokenize, run_tokenizer
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.runner import Runner, refuse_changes
@@ -68,10 +68,10 @@ def run(
     if options.from_base:
         require_only_base(workspace, lineage)
     recipe, _ = settle(lineage, arrival.inputs, recipe, None, progress)
-    making = Making(workspace, lineage, arrival, recipe, "data", Runner(progress))
-    tokenizer = run_tokenizer(making)
+    context = UpdateContext(workspace, lineage, arrival, recipe, "data", Runner(progress))
+    tokenizer = run_tokenizer(context)
     for name in arrival.inputs:
-        run_tokenize(making, name, run_ingest(making, name), tokenizer)
+        run_tokenize(context, name, run_ingest(context, name), tokenizer)
     bases = base_trials(trials) if options.from_base else []
     for wanted in (bases, trials):
         pending = [trial for trial in wanted if not workspace.trial(trial.id).exists(TRIAL)]

@@ -15,7 +15,7 @@ from rewarm.pipeline.progress.log import TextLog
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record import UpdateRecord, parse, to_json
 from rewarm.pipeline.study.grid import BASE, Trial
-from rewarm.pipeline.update.context import Data, Making, Tokenizer
+from rewarm.pipeline.update.context import Data, Tokenizer, UpdateContext
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.runner import Runner
 from rewarm.pipeline.update.update import learn, put_in_order
@@ -61,7 +61,7 @@ class StudyWorkspace(Workspace):
 
 
 class TrialWorkspace(StudyWorkspace):
-    """A study's workspace in which one trial is the update in the making."""
+    """A study's workspace in which one trial is the update in the context."""
 
     def __init__(self, uri: str, study: str, arrivals: list[str], trial: str) -> None:
         super().__init__(uri, study, arrivals)
@@ -190,7 +190,7 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
         lineage = rebased(workspace, lineage, task.base)
     names = list(weights or task.digests)
     arrival = Arrival({name: [] for name in names}, task.digests)
-    making = Making(
+    context = UpdateContext(
         workspace,
         lineage,
         arrival,
@@ -201,7 +201,7 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
         watchers=watchers,
         also_measured=unseen,
     )
-    update = learn(making, data_of(making))
+    update = learn(context, data_of(context))
     (folder / "checkpoints").delete()
     folder.write_json(TRIAL, {"state": DONE, "trial": task.trial.to_json(), "update": to_json(update)})
 
@@ -245,10 +245,10 @@ def with_budget(recipe: Recipe, tokens: int) -> Recipe:
     return recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"base_tokens": tokens})})
 
 
-def data_of(making: Making) -> Data:
+def data_of(context: UpdateContext) -> Data:
     """What the trial learns from: the datasets are there already, and it puts them in an order of its own."""
-    names, datasets = list(making.arrival.inputs), making.workspace.dataset
+    names, datasets = list(context.arrival.inputs), context.workspace.dataset
     documents = {name: outcome_of(datasets(name), ingest.IngestOutcome) for name in names}
     tokens = {name: outcome_of(datasets(name) / "tokens", tokenize.TokenizeOutcome) for name in names}
-    tokenizer = Tokenizer(tokenize.tokenizer_digest(making.workspace.tokenizer))
-    return put_in_order(making, documents, tokenizer, tokens)
+    tokenizer = Tokenizer(tokenize.tokenizer_digest(context.workspace.tokenizer))
+    return put_in_order(context, documents, tokenizer, tokens)

@@ -18,19 +18,19 @@ from rewarm.stages.core.storage import Folder
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from rewarm.pipeline.update.context import Making
+    from rewarm.pipeline.update.context import UpdateContext
 
 LANGUAGE_SHARE = 0.05  # of a lineage's documents: below it a detected language is as likely an error of the detector
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 HUB_CACHE = re.compile(r"(^|/)models--(?P<org>[\w.-]+?)--(?P<name>[\w.-]+)(/|$)")
 
 
-def write_card(making: "Making", done: UpdateRecord) -> str:
+def write_card(context: "UpdateContext", done: UpdateRecord) -> str:
     """Leave the card beside the release's weights, which are on disk and digested by then; the card's digest."""
-    recipe = making.recipe
+    recipe = context.recipe
     imported = recipe.model.path is not None
-    card = make_card(making.workspace, making.lineage.entries, done, recipe.card, imported)
-    model = making.folder / "release" / "model"
+    card = make_card(context.workspace, context.lineage.entries, done, recipe.card, imported)
+    model = context.folder / "release" / "model"
     model.write(CARD, card.encode())
     return digest_file(model, CARD).digest
 

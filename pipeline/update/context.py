@@ -1,4 +1,4 @@
-"""An update in the making: what all of its stages need to know to find their inputs and their places."""
+"""State of an update: what all of its stages need to know to find their inputs and their places."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +43,8 @@ class Data:
 
 
 @dataclass
-class Making:
-    """An update in the making: everything its stages need to find their inputs."""
+class UpdateContext:
+    """State of an update: everything its stages need to find their inputs."""
 
     workspace: Workspace
     lineage: Lineage

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rewarm.pipeline.gate.sizing import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.recorded import refuse_changed_model
-from rewarm.pipeline.update.context import Making, Tokenizer, earlier_datasets
+from rewarm.pipeline.update.context import Tokenizer, UpdateContext, earlier_datasets
 from rewarm.pipeline.update.runner import Keeps
 from rewarm.stages import evaluate, ingest, replay, select, tokenize
 from rewarm.stages.core.errors import UsageError
@@ -19,7 +19,7 @@ from rewarm.stages.inference.actors import Reading
 from rewarm.stages.inference.losses import VERSION as READING
 
 if TYPE_CHECKING:
-    from rewarm.pipeline.update.context import Making
+    from rewarm.pipeline.update.context import UpdateContext
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ def find_reference(
 
 
 def run_choose(
-    making: "Making", step: str, name: str, tokens: tokenize.TokenizeOutcome, share: float, out: Folder
+    context: "UpdateContext", step: str, name: str, tokens: tokenize.TokenizeOutcome, share: float, out: Folder
 ) -> select.SelectOutcome:
     """The best ``share`` of an arrival, as a selection in ``out``; its scores are taken once, for every share."""
-    settings, scores = making.recipe.select, making.folder / "scores" / name
-    scored = run_score(making, name, tokens, scores)
-    return making.runner.run(
+    settings, scores = context.recipe.select, context.folder / "scores" / name
+    scored = run_score(context, name, tokens, scores)
+    return context.runner.run(
         step,
-        lambda: select.run(scores, out, settings, share, making.runner.progress),
+        lambda: select.run(scores, out, settings, share, context.runner.progress),
         select.SelectOutcome,
         out,
         {"by": settings.by, "share": share, "trim": settings.trim},
@@ -66,29 +66,31 @@ def run_choose(
     )
 
 
-def run_score(making: "Making", name: str, tokens: tokenize.TokenizeOutcome, out: Folder) -> select.ScoreOutcome:
+def run_score(
+    context: "UpdateContext", name: str, tokens: tokenize.TokenizeOutcome, out: Folder
+) -> select.ScoreOutcome:
     """The quality of each of an arrival's documents."""
-    recipe, settings = making.recipe, making.recipe.select
+    recipe, settings = context.recipe, context.recipe.select
     decides, inputs = settings.scoring(), {"tokens": tokens.digest}
-    reference, judge = run_reference(making), None
+    reference, judge = run_reference(context), None
     if reference is not None:
         inputs["reference"] = reference[1]
     if settings.by == "perplexity":
-        model, inputs["model"] = judging_model(making.lineage, settings)
-        refuse_changed_model(making.lineage, model)
-        gpus, actors = making.places()
+        model, inputs["model"] = judging_model(context.lineage, settings)
+        refuse_changed_model(context.lineage, model)
+        gpus, actors = context.places()
         reading = Reading(recipe.train.seq_len, settings.batch_size, gpus)
         judge = select.Judge(model, reading, actors)
         decides |= {"seq_len": reading.seq_len, "reading": READING}
-    return making.runner.run(
-        f"score {name}" if len(making.arrival.inputs) > 1 else "score",
+    return context.runner.run(
+        f"score {name}" if len(context.arrival.inputs) > 1 else "score",
         lambda: select.score(
-            making.workspace.dataset(name) / "documents",
-            making.train_tokens(name),
+            context.workspace.dataset(name) / "documents",
+            context.train_tokens(name),
             out,
             settings,
             recipe.seed,
-            making.runner.progress,
+            context.runner.progress,
             reference=None if reference is None else reference[0],
             judge=judge,
         ),
@@ -99,25 +101,25 @@ def run_score(making: "Making", name: str, tokens: tokenize.TokenizeOutcome, out
     )
 
 
-def run_reference(making: "Making") -> tuple[Folder, str] | None:
+def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
     """The documents that the classifier's good examples are drawn from, and their digest."""
-    reading, lineage = making.recipe.ingest, making.lineage
-    found = find_reference(lineage, making.recipe.select, reading)
+    reading, lineage = context.recipe.ingest, context.lineage
+    found = find_reference(lineage, context.recipe.select, reading)
     if found is None:
         return None
     if found.dataset is not None:
         update = lineage.datasets()[found.dataset]
-        return making.workspace.dataset(found.dataset) / "documents", lineage.read(update.id).data[
+        return context.workspace.dataset(found.dataset) / "documents", lineage.read(update.id).data[
             found.dataset
         ].ingest.digest
-    folder = making.folder / "reference"
-    read = making.runner.run(
+    folder = context.folder / "reference"
+    read = context.runner.run(
         "reference",
-        lambda: ingest.run(found.files, folder, reading, [], folder / "dedup", making.runner.progress),
+        lambda: ingest.run(found.files, folder, reading, [], folder / "dedup", context.runner.progress),
         ingest.IngestOutcome,
         folder,
         reading.identity(),
-        {"data": ingest.digest_inputs(found.files, making.runner.progress)},
+        {"data": ingest.digest_inputs(found.files, context.runner.progress)},
         version=ingest.VERSION,
     )
     return folder / "documents", read.digest
@@ -139,9 +141,9 @@ class GuardOutcome:
     tasks: list[str]
 
 
-def run_guards(making: Making) -> dict[str, Folder]:
+def run_guards(context: UpdateContext) -> dict[str, Folder]:
     """What the named tasks ask, as ingest looks for it in training text: by task, its folder."""
-    recipe, folder = making.recipe, making.folder / "guards"
+    recipe, folder = context.recipe, context.folder / "guards"
     names = list(dict.fromkeys([*recipe.evaluate.tasks, *recipe.ingest.decontaminate.tasks]))
     if not names or not recipe.ingest.decontaminate.enabled:
         return {}
@@ -149,151 +151,151 @@ def run_guards(making: Making) -> dict[str, Folder]:
     def make() -> GuardOutcome:
         tasks = []
         for task, texts in evaluate.task_texts(recipe.evaluate, names):
-            making.runner.progress.note(f"keeping the texts of {task} out of training")
+            context.runner.progress.note(f"keeping the texts of {task} out of training")
             ingest.write_guard(folder / task, task, texts, recipe.ingest.decontaminate)
             tasks.append(task)
         return GuardOutcome(tasks)
 
     settings = recipe.ingest.decontaminate.identity()
-    made = making.runner.run("guards", make, GuardOutcome, folder, {**settings, "tasks": names}, {})
+    made = context.runner.run("guards", make, GuardOutcome, folder, {**settings, "tasks": names}, {})
     return {task: folder / task for task in made.tasks}
 
 
-def run_ingest(making: Making, name: str) -> ingest.IngestOutcome:
+def run_ingest(context: UpdateContext, name: str) -> ingest.IngestOutcome:
     """Files → document shards, without what any earlier dataset holds."""
-    earlier = [*making.lineage.datasets(), *_new_before(making, name)]
-    before = [making.workspace.dedup(other) for other in earlier]
-    folder, settings, tasks = making.workspace.dataset(name), making.recipe.ingest, run_guards(making)
-    guarded = len(making.lineage.datasets()) + len(making.arrival.inputs)  # once this arrival is an earlier dataset
-    worth = documents_needed(making.recipe.gate, guarded)
-    return making.runner.run(
-        making.named("ingest", name),
+    earlier = [*context.lineage.datasets(), *_new_before(context, name)]
+    before = [context.workspace.dedup(other) for other in earlier]
+    folder, settings, tasks = context.workspace.dataset(name), context.recipe.ingest, run_guards(context)
+    guarded = len(context.lineage.datasets()) + len(context.arrival.inputs)  # once this arrival is an earlier dataset
+    worth = documents_needed(context.recipe.gate, guarded)
+    return context.runner.run(
+        context.named("ingest", name),
         lambda: ingest.run(
-            making.arrival.inputs[name],
+            context.arrival.inputs[name],
             folder,
             settings,
             before,
-            making.workspace.dedup(name),
-            making.runner.progress,
+            context.workspace.dedup(name),
+            context.runner.progress,
             tasks,
             worth,
         ),
         ingest.IngestOutcome,
         folder,
         {**settings.identity(), "validation_worth": worth},
-        {"data": making.arrival.digests[name], "earlier": earlier, "tasks": sorted(tasks)},
+        {"data": context.arrival.digests[name], "earlier": earlier, "tasks": sorted(tasks)},
         version=ingest.VERSION,
-        keeps=Keeps(PROVED, (making.workspace.dedup(name),)),
+        keeps=Keeps(PROVED, (context.workspace.dedup(name),)),
     )
 
 
-def _new_before(making: Making, name: str) -> list[str]:
-    names = list(making.arrival.inputs)
+def _new_before(context: UpdateContext, name: str) -> list[str]:
+    names = list(context.arrival.inputs)
     return names[: names.index(name)]
 
 
-def run_tokenizer(making: Making) -> Tokenizer:
+def run_tokenizer(context: UpdateContext) -> Tokenizer:
     """The lineage's tokenizer: made with the base, the same ever after."""
-    folder, settings = making.workspace.tokenizer, making.recipe.tokenizer
-    if making.lineage.entries:
+    folder, settings = context.workspace.tokenizer, context.recipe.tokenizer
+    if context.lineage.entries:
         return Tokenizer(tokenize.tokenizer_digest(folder))
-    path = making.recipe.model.path or settings.path
+    path = context.recipe.model.path or settings.path
     source = None if path is None else Folder(path).local()
 
     def make() -> Tokenizer:
         form = ""
         if source is not None:
             form = tokenize.import_tokenizer(source, folder, settings.end_of_text).note
-            making.runner.progress.note(f"the imported tokenizer: {form}")
+            context.runner.progress.note(f"the imported tokenizer: {form}")
         else:
-            first = making.workspace.dataset(next(iter(making.arrival.inputs)))
-            tokenize.train_tokenizer(first / "documents", folder, settings, making.runner.progress)
+            first = context.workspace.dataset(next(iter(context.arrival.inputs)))
+            tokenize.train_tokenizer(first / "documents", folder, settings, context.runner.progress)
         return Tokenizer(tokenize.tokenizer_digest(folder), form)
 
     decides = (
         {"imported": tokenize.source_digest(source, settings.end_of_text)}
         if source
-        else {**settings.identity(), "data": making.arrival.digests}
+        else {**settings.identity(), "data": context.arrival.digests}
     )
-    return making.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
+    return context.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
 
 
 def run_tokenize(
-    making: Making, name: str, documents: ingest.IngestOutcome, tokenizer: Tokenizer
+    context: UpdateContext, name: str, documents: ingest.IngestOutcome, tokenizer: Tokenizer
 ) -> tokenize.TokenizeOutcome:
     """Document shards → token shards."""
-    dataset = making.workspace.dataset(name)
-    return making.runner.run(
-        making.named("tokenize", name),
+    dataset = context.workspace.dataset(name)
+    return context.runner.run(
+        context.named("tokenize", name),
         lambda: tokenize.run(
-            dataset, making.workspace.tokenizer, dataset / "tokens", making.recipe.tokenize, making.runner.progress
+            dataset, context.workspace.tokenizer, dataset / "tokens", context.recipe.tokenize, context.runner.progress
         ),
         tokenize.TokenizeOutcome,
         dataset / "tokens",
-        making.recipe.tokenize.identity(),
+        context.recipe.tokenize.identity(),
         {"documents": documents.digest, "tokenizer": tokenizer.digest},
     )
 
 
-def run_select(making: Making, tokens: dict[str, tokenize.TokenizeOutcome]) -> dict[str, select.SelectOutcome]:
+def run_select(context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcome]) -> dict[str, select.SelectOutcome]:
     """The part of each arrival that is trained on; nothing where all of it is."""
-    settings = making.recipe.select
-    if not (settings.chooses and making.lineage.entries):
+    settings = context.recipe.select
+    if not (settings.chooses and context.lineage.entries):
         return {}
     return {
         name: run_choose(
-            making,
+            context,
             f"select {name}" if len(tokens) > 1 else "select",
             name,
             made,
             settings.share,
-            making.folder / "selection" / name,
+            context.folder / "selection" / name,
         )
         for name, made in tokens.items()
     }
 
 
-def update_budget(making: Making) -> tuple[int | None, int]:
+def update_budget(context: UpdateContext) -> tuple[int | None, int]:
     """Tokens to train (null: all that the arrival holds), and how many passes over the arrival that is."""
-    recipe, epochs = making.recipe, making.recipe.select.epochs
-    if not making.lineage.entries:
+    recipe, epochs = context.recipe, context.recipe.select.epochs
+    if not context.lineage.entries:
         return recipe.budget.base_tokens, 1
     budget = recipe.budget.update_tokens
     if budget is not None and epochs is not None:
-        making.runner.progress.note(
+        context.runner.progress.note(
             f"select.epochs {epochs} is not applied: budget.update_tokens {budget:,} says what is trained"
         )
     return budget, epochs or 1
 
 
 def run_replay(
-    making: Making, tokens: dict[str, tokenize.TokenizeOutcome], selected: dict[str, select.SelectOutcome]
+    context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcome], selected: dict[str, select.SelectOutcome]
 ) -> replay.ReplayOutcome:
     """Which sequences are trained, new and replayed, and in which order."""
-    recipe, carried = making.recipe, making.lineage.replayed()
-    earlier = earlier_datasets(making.workspace, making.lineage)
-    budget, passes = update_budget(making)
-    settings = recipe.replay if making.lineage.entries else replay.ReplaySettings(share=0)
-    return making.runner.run(
+    recipe, carried = context.recipe, context.lineage.replayed()
+    earlier = earlier_datasets(context.workspace, context.lineage)
+    budget, passes = update_budget(context)
+    settings = recipe.replay if context.lineage.entries else replay.ReplaySettings(share=0)
+    return context.runner.run(
         "replay",
         lambda: replay.run(
-            {name: making.new_tokens(name, selected) for name in tokens},
+            {name: context.new_tokens(name, selected) for name in tokens},
             earlier,
             carried,
-            making.folder / "mixture",
+            context.folder / "mixture",
             settings,
             recipe.train.seq_len,
             recipe.train.global_batch,
             budget,
             recipe.seed,
-            making.id,
-            making.runner.progress,
+            context.id,
+            context.runner.progress,
             view=select.SELECTED,
-            weights=making.weights,
+            weights=context.weights,
             passes=passes,
         ),
         replay.ReplayOutcome,
-        making.folder / "mixture",
+        context.folder / "mixture",
         {
             **settings.identity(),
             "seq_len": recipe.train.seq_len,
@@ -306,6 +308,6 @@ def run_replay(
             "new": {name: (selected if name in selected else tokens)[name].digest for name in tokens},
             "earlier": {one.name: one.order_seed for one in earlier},
             "carried": carried.to_json(),
-            "weights": making.weights,
+            "weights": context.weights,
         },
     )

@@ -12,7 +12,7 @@ from rewarm.pipeline.gate.verdict import LOSS_METRIC, ORDER_METRIC, Comparison, 
 from rewarm.pipeline.lineage.recorded import refuse_changed
 from rewarm.pipeline.recipe.recipe import differences
 from rewarm.pipeline.record import UpdateRecord
-from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.model_steps import conditions, measure
 from rewarm.stages import evaluate
 from rewarm.stages.core.shapes import stage_manifest
@@ -26,19 +26,19 @@ LOSSES_DEPEND_ON = ("seq_len", "reading", "document_mask")  # of what an evaluat
 KINDS = ("rolling", "continuation", ORDER)  # of the tasks that are generated from a dataset
 
 
-def run_gate(making: Making) -> Verdict | None:
+def run_gate(context: UpdateContext) -> Verdict | None:
     """The verdict on an update whose stages are done; None for a base, which has nothing to be compared with.
 
     The current release's own evaluation serves again for what it was measured on under the same conditions; it is
     measured here on the rest, first of all on the arrival, which was not known then.
     """
-    current, settings = making.lineage.current(), making.recipe.gate
+    current, settings = context.lineage.current(), context.recipe.gate
     if current is None:
         return None
     if not settings.enabled:
         because = ["gate.enabled is false: nothing was compared"]
         return Verdict(True, current.id, settings.alpha, settings.correction, because, [])
-    gate = Gate(making, current)
+    gate = Gate(context, current)
     comparisons = [*gate.losses(), *gate.best(), *gate.orders(), *gate.tasks()]
     return decide(comparisons, settings, current.id, gate.notes)
 
@@ -46,16 +46,16 @@ def run_gate(making: Making) -> Verdict | None:
 class Gate:
     """Where the measurements of the models are; what cannot be compared is noted."""
 
-    def __init__(self, making: Making, current: UpdateRecord) -> None:
-        self.making, self.current = making, current
+    def __init__(self, context: UpdateContext, current: UpdateRecord) -> None:
+        self.context, self.current = context, current
         self.notes: list[str] = []
-        self.candidate = making.folder / "evaluation"
-        self.before = making.workspace.update(current.id) / "evaluation"
+        self.candidate = context.folder / "evaluation"
+        self.before = context.workspace.update(current.id) / "evaluation"
         self.changed = self._changed(self.before)
-        earlier, settings = making.lineage.datasets(), making.recipe.gate
+        earlier, settings = context.lineage.datasets(), context.recipe.gate
         old: Role = "old"
         new: Role = "new"
-        self.roles = dict.fromkeys(earlier, old) | dict.fromkeys(making.arrival.inputs, new)
+        self.roles = dict.fromkeys(earlier, old) | dict.fromkeys(context.arrival.inputs, new)
         strange = [name for name in settings.max_forgetting_by_dataset if name not in earlier]
         self.notes += [f"gate.max_forgetting_by_dataset: {name} is no earlier dataset" for name in strange]
         self.notes += [
@@ -115,18 +115,18 @@ class Gate:
 
     def _model(self, update: UpdateRecord) -> Folder:
         """A release."""
-        return self.making.workspace.update(update.id) / "release" / "model"
+        return self.context.workspace.update(update.id) / "release" / "model"
 
     def _measure(self, update: UpdateRecord, names: list[str]) -> Folder:
         """Evaluate an earlier release on datasets, and on the tasks that are generated from them."""
-        making, out = self.making, self.candidate / f"against-{update.id}"
-        settings = making.recipe.evaluate.model_copy(update={"tasks": ()})
-        making.runner.run(
+        context, out = self.context, self.candidate / f"against-{update.id}"
+        settings = context.recipe.evaluate.model_copy(update={"tasks": ()})
+        context.runner.run(
             "gate" if update.id == self.current.id else f"gate {update.id}",
-            lambda: measure(making, {RELEASE: self._model(update)}, names, out, settings),
+            lambda: measure(context, {RELEASE: self._model(update)}, names, out, settings),
             evaluate.EvaluateOutcome,
             out,
-            conditions(making, settings),
+            conditions(context, settings),
             {"release": update.weights.release, "datasets": names},
         )
         return out
@@ -134,8 +134,8 @@ class Gate:
     def _pair(self, name: str, mine: pa.Table, theirs: pa.Table) -> Estimate:
         """Both models' losses, with the documents of a site as one unit."""
         if name not in self.sites:
-            by_site = self.making.recipe.gate.units == "site"
-            validation = self.making.workspace.dataset(name) / "validation"
+            by_site = self.context.recipe.gate.units == "site"
+            validation = self.context.workspace.dataset(name) / "validation"
             self.sites[name] = read_sites(validation) if by_site else {}
         return pair_losses(mine, theirs, self.sites[name])
 
@@ -153,27 +153,27 @@ class Gate:
 
     def best(self) -> Iterator[Comparison]:
         """The candidate and, on every earlier dataset, the best release so far if that is not the current one."""
-        settings = self.making.recipe.gate
+        settings = self.context.recipe.gate
         again: dict[str, list[str]] = {}
-        for name in self.making.lineage.datasets():
+        for name in self.context.lineage.datasets():
             limit = settings.forgetting_limit(name)
             best = self._best(name)
             mine = read_losses(self.candidate, name)
             if settings.max_forgetting_since_best is None or limit is None or best is None or mine is None:
                 continue
-            evaluation = self.making.workspace.update(best.id) / "evaluation"
-            refuse_changed(self.making.lineage, evaluation, f"losses/{losses_file(RELEASE, name)}")
+            evaluation = self.context.workspace.update(best.id) / "evaluation"
+            refuse_changed(self.context.lineage, evaluation, f"losses/{losses_file(RELEASE, name)}")
             theirs = read_losses(evaluation, name) if self._same_losses(evaluation) else None
             if theirs is not None and alike(mine, theirs):
                 yield Comparison("best", name, LOSS_METRIC, "old", self._pair(name, mine, theirs), best=best.id)
             else:
                 again.setdefault(best.id, []).append(name)
         for update, names in again.items():
-            yield from self._best_again(self.making.lineage.find(update), names)
+            yield from self._best_again(self.context.lineage.find(update), names)
 
     def _best(self, dataset: str) -> UpdateRecord | None:
         """The release of least loss on a dataset among all that were ever current; None if that is the current one."""
-        lineage = self.making.lineage
+        lineage = self.context.lineage
         ever = {entry["update"] for entry in lineage.history}
         losses = {one.id: one.losses.get(RELEASE, {}).get(dataset) for one in lineage.updates if one.id in ever}
         known = {name: loss for name, loss in losses.items() if loss is not None}
@@ -195,8 +195,8 @@ class Gate:
 
     def orders(self) -> Iterator[Comparison]:
         """The candidate against chance on the order of the arrival's words."""
-        recipe = self.making.recipe
-        for name in self.making.arrival.inputs:
+        recipe = self.context.recipe
+        for name in self.context.arrival.inputs:
             sampled = read_samples(self.candidate, task_name(name, ORDER))
             if sampled is not None:
                 found = above_chance(np.array([*sampled.values.values()]), 1 / NUM_ORDERS)

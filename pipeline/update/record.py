@@ -23,7 +23,7 @@ from rewarm.pipeline.record import (
 from rewarm.pipeline.record.attempts import counted
 from rewarm.pipeline.record.gap import gaps
 from rewarm.pipeline.update.card import write_card
-from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.context import UpdateContext
 from rewarm.stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
 from rewarm.stages.core.identity import now
 from rewarm.stages.core.shapes import outcome_of, stage_manifest
@@ -32,15 +32,15 @@ from rewarm.stages.core.shapes import outcome_of, stage_manifest
 STATES: dict[str, State] = {"passed": "released", "refused": "refused", "held": "undecided"}
 
 
-def losses_before(making: Making) -> tuple[Mapping[str, float], list[str]]:
+def losses_before(context: UpdateContext) -> tuple[Mapping[str, float], list[str]]:
     """The current release's losses as it was recorded, and notes; none if they were measured in another way.
 
     Losses in windows of another length, or of documents that were read otherwise, differ without any forgetting.
     """
-    current = making.lineage.current()
+    current = context.lineage.current()
     if current is None:
         return {}, []
-    folders = (making.workspace.update(current.id) / "evaluation", making.folder / "evaluation")
+    folders = (context.workspace.update(current.id) / "evaluation", context.folder / "evaluation")
     ways = [stage_manifest(folder)["identity"]["settings"] for folder in folders if folder.committed()]
     measured = [{name: way.get(name) for name in ("seq_len", "reading")} for way in ways]
     if measured and measured[0] != measured[-1]:
@@ -50,7 +50,7 @@ def losses_before(making: Making) -> tuple[Mapping[str, float], list[str]]:
 
 
 def account(
-    making: Making,
+    context: UpdateContext,
     documents: dict[str, ingest.IngestOutcome],
     tokens: dict[str, tokenize.TokenizeOutcome],
     selected: dict[str, select.SelectOutcome],
@@ -65,35 +65,35 @@ def account(
         name: DatasetPart(documents[name], tokens[name], selected.get(name), written if name == distill.NAME else None)
         for name in documents
     }
-    before, remarks = losses_before(making)
+    before, remarks = losses_before(context)
     after = scores.losses.get("release", {})
-    carried = making.lineage.replayed().after(mixture.by_dataset)
+    carried = context.lineage.replayed().after(mixture.by_dataset)
     return UpdateRecord(
-        id=making.id,
-        arrival=making.arrival.name,
+        id=context.id,
+        arrival=context.arrival.name,
         datasets=list(documents),
         state=RELEASED,
-        started=making.started,
+        started=context.started,
         finished=now(),
-        position=making.lineage.position + trunk.tokens,
+        position=context.lineage.position + trunk.tokens,
         tokens=Tokens(mixture.planned, mixture.new, mixture.replayed, release.tokens),
         replay=part_of(Replay, {**vars(mixture), "carried": carried.to_json()}),
-        schedule=None if making.imports else laid(making),
+        schedule=None if context.imports else laid(context),
         losses=scores.losses,
-        window_losses=window_losses(making, trunk.digest == release.digest),
+        window_losses=window_losses(context, trunk.digest == release.digest),
         bits_per_byte=scores.bits_per_byte,
         forgetting={name: after[name] - loss for name, loss in before.items() if name in after},
         lm_eval={task: {**metrics} for task, metrics in scores.lm_eval.items()},
         train=part_of(Training, {**vars(trunk), "resumed_from": [*trunk.resumed_from, *release.resumed_from]}),
         anneal=part_of(Annealing, release),
         weights=Weights(trunk.digest, release.digest),
-        order_seed=making.recipe.seed,
-        follows=making.lineage.head.id if making.lineage.head else None,
-        parameters=train.count_parameters(making.folder / "release" / "model"),
-        gap={} if making.imports else gaps((making.folder / "trunk").read_json(train.CURVE)["validation"]),
+        order_seed=context.recipe.seed,
+        follows=context.lineage.head.id if context.lineage.head else None,
+        parameters=train.count_parameters(context.folder / "release" / "model"),
+        gap={} if context.imports else gaps((context.folder / "trunk").read_json(train.CURVE)["validation"]),
         data=data,
-        steps=making.runner.taken,
-        files=files_made(making),
+        steps=context.runner.taken,
+        files=files_made(context),
         notes=[
             f"anneal: {release.because}",
             *(f"replay: {note}" for note in mixture.notes),
@@ -103,40 +103,42 @@ def account(
     )
 
 
-def laid(making: Making) -> Laid:
+def laid(context: UpdateContext) -> Laid:
     """The schedule of the trunk, with the settings that it comes from."""
-    return part_of(Laid, {**vars(making.schedule()), "settings": making.recipe.schedule.identity()})
+    return part_of(Laid, {**vars(context.schedule()), "settings": context.recipe.schedule.identity()})
 
 
-def commit(making: Making, done: UpdateRecord, verdict: Verdict | None) -> UpdateRecord:
+def commit(context: UpdateContext, done: UpdateRecord, verdict: Verdict | None) -> UpdateRecord:
     """Write the update's record, and promote its release where the gate lets it pass; a base has no verdict.
 
     Killed in between, the update counts as unfinished, and the same command ends it.
     """
     if verdict is not None:
         done = replace(done, state=STATES[verdict.outcome], gate=verdict)
-    done = replace(done, steps=making.runner.taken, files=files_made(making), attempts=counted(making.attempts()))
-    done = replace(done, cost=cost_of(done, making.recipe.cost), plan=plan_kept(making.plan) if making.plan else None)
-    if not making.imports:
-        checkpoint = outcome_of(making.folder / "trunk", train.TrainOutcome).checkpoint
-        keep_optimizer(making.folder, checkpoint, making.recipe.train)
-    done = replace(done, card=write_card(making, done))
-    (making.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
-    (making.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
-    making.lineage.record(done)
-    drop_optimizers(making.lineage)
+    done = replace(done, steps=context.runner.taken, files=files_made(context), attempts=counted(context.attempts()))
+    done = replace(
+        done, cost=cost_of(done, context.recipe.cost), plan=plan_kept(context.plan) if context.plan else None
+    )
+    if not context.imports:
+        checkpoint = outcome_of(context.folder / "trunk", train.TrainOutcome).checkpoint
+        keep_optimizer(context.folder, checkpoint, context.recipe.train)
+    done = replace(done, card=write_card(context, done))
+    (context.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
+    (context.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
+    context.lineage.record(done)
+    drop_optimizers(context.lineage)
     return done
 
 
-def files_made(making: Making) -> dict[str, str]:
+def files_made(context: UpdateContext) -> dict[str, str]:
     """By the folder of each step, in the workspace: the digest of the table of its files."""
-    root = making.workspace.folder
-    return {folder.relative_to(root): digest for folder, digest in making.runner.files.items()}
+    root = context.workspace.folder
+    return {folder.relative_to(root): digest for folder, digest in context.runner.files.items()}
 
 
-def window_losses(making: Making, same: bool) -> dict[str, dict[str, float]]:
+def window_losses(context: UpdateContext, same: bool) -> dict[str, dict[str, float]]:
     """The final losses that training left beside trunk and release; with ``same`` weights, the trunk's for both."""
-    curves = {"trunk": making.folder / "trunk", "release": making.folder / ("trunk" if same else "release")}
+    curves = {"trunk": context.folder / "trunk", "release": context.folder / ("trunk" if same else "release")}
     return {
         name: final
         for name, folder in curves.items()

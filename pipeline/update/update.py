@@ -1,10 +1,12 @@
-"""One update, top to bottom: read ``update`` first, then ``prepare`` and ``learn``.
+"""The story of an update: read ``update`` first, then ``prepare`` and ``learn``.
 
-Each ``run_…`` gives a stage its inputs, its settings and its folder (``gathering.py``, ``learning.py``) and commits
-that folder with a manifest, so after a crash the same call goes on with the first that is not done. The base is the
-update of an empty lineage: it also trains the tokenizer and draws the initial weights.
+Each ``run_…`` function (``data_steps.py``, ``model_steps.py``) gives a stage its inputs, its settings and its folder,
+and commits that folder with a manifest. After a crash the same call therefore resumes with the first step that has no
+manifest. The base is the update of an empty lineage: it also trains the tokenizer and draws the initial weights.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rewarm.pipeline.plan.plan import settle
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.record.attempts import ATTEMPTS, attempt
-from rewarm.pipeline.update.context import Data, Making, Tokenizer, earlier_datasets
+from rewarm.pipeline.update.context import Data, Tokenizer, UpdateContext, earlier_datasets
 from rewarm.pipeline.update.data_steps import (
     find_reference,
     run_ingest,
@@ -40,74 +42,62 @@ from rewarm.stages.train import check_length
 
 
 def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateRecord:
-    """Take in ``arrival``: the whole loop, from its files to a release that is promoted if it passes the gate."""
-    lineage = Lineage(workspace, recipe.gate.trunk)
-    making = begin(workspace, lineage, arrival, recipe, progress)
-    with attempt(making.folder) as making.attempts:
-        return carry_out(making)
+    """Ingest ``arrival`` and update the model: from its files to a release that is promoted if it passes the gate."""
+    context = open_update(workspace, arrival, recipe, progress)
+    with attempt(context.folder) as context.attempts:
+        with discarded_if_refused(context):
+            base = import_base(context) if context.imports else None
+            data = prepare(context, base.tokenizer if base else None)
+            imported = take_over(context, data, base.start) if base else None
+        record = imported or learn(context, data)
+        verdict = run_gate(context)
+        return commit(context, record, verdict)
 
 
-def carry_out(making: Making) -> UpdateRecord:
-    """One attempt of an update that was begun."""
-    workspace, lineage = making.workspace, making.lineage
-    try:
-        base = import_base(making) if making.imports else None  # what cannot be imported is refused before ingest
-        data = prepare(making, base.tokenizer if base else None)
-        imported = take_over(making, data, base.start) if base else None
-    except ChangedError:
-        raise
-    except UsageError:
-        if not has_record(workspace, lineage, making.id):
-            discard(workspace, lineage, making.id)  # nothing was spent on it: the same name can come again, mended
-        raise
-    done = imported or learn(making, data)
-    verdict = run_gate(making)
-    return commit(making, done, verdict)
+def prepare(context: UpdateContext, imported: Tokenizer | None) -> Data:
+    """Prepare an arrival, from its files to the order in which they are read; refuse what cannot be trained.
 
-
-def prepare(making: Making, imported: Tokenizer | None) -> Data:
-    """From the arrival's files to the order in which they will be read; what cannot be trained is refused here.
-
-    ``imported`` is the tokenizer that came with a model; null: the lineage's, which a base trains on its documents.
+    ``imported`` is the tokenizer of an imported model. None: the lineage's, which a base trains on its documents.
     """
-    names = list(making.arrival.inputs)
-    documents = {name: run_ingest(making, name) for name in names}
-    tokenizer = imported or run_tokenizer(making)
-    tokens = {name: run_tokenize(making, name, documents[name], tokenizer) for name in names}
-    return put_in_order(making, documents, tokenizer, tokens)
+    names = list(context.arrival.inputs)
+    documents = {name: run_ingest(context, name) for name in names}
+    tokenizer = imported or run_tokenizer(context)
+    tokens = {name: run_tokenize(context, name, documents[name], tokenizer) for name in names}
+    return put_in_order(context, documents, tokenizer, tokens)
 
 
 def put_in_order(
-    making: Making,
+    context: UpdateContext,
     documents: dict[str, ingest.IngestOutcome],
     tokenizer: Tokenizer,
     tokens: dict[str, tokenize.TokenizeOutcome],
 ) -> Data:
-    """Choose what of the arrival is read, and mix in what is replayed; a model that is taken over reads nothing."""
-    if making.imports:
+    """Select documents of the arrival and mix in replayed ones; an imported model reads nothing."""
+    if context.imports:
         return Data(documents, tokenizer, tokens)
-    selected = run_select(making, tokens)
-    return Data(documents, tokenizer, tokens, selected, run_replay(making, tokens, selected))
+    selected = run_select(context, tokens)
+    return Data(documents, tokenizer, tokens, selected, run_replay(context, tokens, selected))
 
 
-def learn(making: Making, data: Data) -> UpdateRecord:
-    """From data to a measured release, and the record of how it came about."""
+def learn(context: UpdateContext, data: Data) -> UpdateRecord:
+    """Train, anneal and evaluate; return the record of the update without the gate's verdict."""
     assert data.mixture is not None, "only a model that is taken over has none"
-    start = run_start(making, data.tokenizer)
-    trunk = run_train(making, start, data.mixture, data.tokens)
-    release = run_anneal(making, trunk, data.tokens)
-    scores = run_evaluate(making, trunk, release, data.tokens)
-    return account(making, data.documents, data.tokens, data.selected, data.mixture, trunk, release, scores)
+    start = run_start(context, data.tokenizer)
+    trunk = run_train(context, start, data.mixture, data.tokens)
+    release = run_anneal(context, trunk, data.tokens)
+    scores = run_evaluate(context, trunk, release, data.tokens)
+    return account(context, data.documents, data.tokens, data.selected, data.mixture, trunk, release, scores)
 
 
-def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Recipe, progress: Announcer) -> Making:
-    """Open an update, or take up the one that was left unfinished; refuses anything else under the same name."""
+def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateContext:
+    """Begin an update, or resume the unfinished one of the same name, settings and data; refuse anything else."""
+    lineage = Lineage(workspace, recipe.gate.trunk)
     check(workspace, lineage, list(arrival.inputs), recipe)
     compare_with_record(lineage, start_optimizer(lineage, recipe.train), progress)
     wanted = f"{len(lineage.entries):04d}-{arrival.name}"
     if lineage.unfinished not in (None, wanted):
         raise UnfinishedError(
-            f"update {lineage.unfinished} is not finished: run it again as it was begun, or drop it with "
+            f"update {lineage.unfinished} is not finished: run the same command again to resume it, or discard it with "
             f"`rewarm discard {workspace.folder}`"
         )
     before = read_plan(workspace, wanted) if lineage.unfinished else {}
@@ -117,16 +107,16 @@ def begin(workspace: Workspace, lineage: Lineage, arrival: Arrival, recipe: Reci
     begun: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
     if lineage.unfinished is not None:
         refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or data")
-        progress.note(f"update {wanted}: going on with what was begun {started}")
+        progress.note(f"update {wanted}: resuming what was begun {started}")
     else:
         started = now()
         workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": started})
     runner = Runner(progress, update_labels(workspace, wanted))
-    return Making(workspace, lineage, arrival, recipe, wanted, runner, plan, started=started or "")
+    return UpdateContext(workspace, lineage, arrival, recipe, wanted, runner, plan, started=started or "")
 
 
 def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: Recipe) -> None:
-    """Refuse what no update of this lineage can be, before anything is spent: ``UsageError`` says what and why."""
+    """Raise ``UsageError`` if no update of this lineage can have these settings, before anything is spent."""
     evaluate.check_tasks(recipe.evaluate)
     start_optimizer(lineage, recipe.train)
     if lineage.entries:
@@ -140,15 +130,28 @@ def check(workspace: Workspace, lineage: Lineage, arrivals: list[str], recipe: R
         check_masked(workspace, lineage.trunk(), recipe)
 
 
+@contextmanager
+def discarded_if_refused(context: UpdateContext) -> Iterator[None]:
+    """Discard the update if its block refuses it: nothing has been spent yet, and its name is free again."""
+    try:
+        yield
+    except ChangedError:
+        raise
+    except UsageError:
+        if not has_record(context.workspace, context.lineage, context.id):
+            discard(context.workspace, context.lineage, context.id)
+        raise
+
+
 def has_record(workspace: Workspace, lineage: Lineage, name: str) -> bool:
-    """Whether an update was finished, with a commit or stopped just before it."""
+    """Return whether an update has a finished record, committed or not yet committed."""
     return name in lineage.log.finished or workspace.update(name).exists(UPDATE)
 
 
 def discard(workspace: Workspace, lineage: Lineage, name: str) -> None:
-    """Drop an unfinished update and the datasets that came with it; what was quarantined stays to be looked at.
+    """Discard an unfinished update and the datasets that came with it; quarantined records are kept for inspection.
 
-    Raises ``UsageError`` where the update has a finished record, with a commit or without one.
+    Raises ``UsageError`` if the update has a finished record, with a commit or without one.
     """
     if has_record(workspace, lineage, name):
         raise UsageError(

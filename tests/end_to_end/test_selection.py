@@ -12,7 +12,7 @@ from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import apply_settings
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update import inputs as bases
-from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.data_steps import (
     run_choose,
     run_ingest,
@@ -50,7 +50,7 @@ def arrival(tmp_path: Path) -> Path:
     return folder
 
 
-def begun(workspace: Workspace, arrival: Path, *sets: str) -> Making:
+def begun(workspace: Workspace, arrival: Path, *sets: str) -> UpdateContext:
     """An update at its beginning."""
     given = ["select.share=0.25", "budget.update_tokens=null", *sets]
     recipe, lineage, terminal = apply_settings(bases.recipe_of(workspace), given), Lineage(workspace), Terminal(True)
@@ -60,28 +60,28 @@ def begun(workspace: Workspace, arrival: Path, *sets: str) -> Making:
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_several_epochs_over_what_the_base_predicts_best(workspace: Workspace, arrival: Path) -> None:
-    making = begun(workspace, arrival, "select.by=perplexity", "select.epochs=3", "replay.share=0.25")
-    documents = {"more": run_ingest(making, "more")}
-    tokenizer = run_tokenizer(making)
-    tokens = {"more": run_tokenize(making, "more", documents["more"], tokenizer)}
-    selected = run_select(making, tokens)
+    context = begun(workspace, arrival, "select.by=perplexity", "select.epochs=3", "replay.share=0.25")
+    documents = {"more": run_ingest(context, "more")}
+    tokenizer = run_tokenizer(context)
+    tokens = {"more": run_tokenize(context, "more", documents["more"], tokenizer)}
+    selected = run_select(context, tokens)
     chosen = selected["more"]
     assert 0.25 * chosen.tokens <= chosen.chosen_tokens < 0.35 * chosen.tokens
     assert chosen.best < chosen.threshold, "the lowest perplexity first"
-    mixture = run_replay(making, tokens, selected)
-    source = making.mixture().new[0]
-    stream = trunk_job(making).tokens[source.key].open()
+    mixture = run_replay(context, tokens, selected)
+    source = context.mixture().new[0]
+    stream = trunk_job(context).tokens[source.key].open()
     assert stream.num_tokens == chosen.chosen_tokens
     assert stream.num_sequences(64) == source.num_sequences
     assert 0 <= mixture.planned - 3 * source.num_sequences * 64 < 8 * 64, "three epochs, and the last batch filled up"
     assert mixture.epochs == pytest.approx(3 * 0.75, abs=0.1), "a quarter of them is replayed"
-    run_start(making, tokenizer)
+    run_start(context, tokenizer)
 
     # The same scores serve another share, and the same update finds all of it done.
-    best = run_choose(making, "best", "more", tokens["more"], 0.1, making.folder / "best")
-    assert set(read_selection(making.folder / "best")) < set(read_selection(making.folder / "selection" / "more"))
+    best = run_choose(context, "best", "more", tokens["more"], 0.1, context.folder / "best")
+    assert set(read_selection(context.folder / "best")) < set(read_selection(context.folder / "selection" / "more"))
     assert best.best == chosen.best
-    times = {path: path.stat().st_mtime_ns for path in making.folder.path.rglob("*") if path.is_file()}
+    times = {path: path.stat().st_mtime_ns for path in context.folder.path.rglob("*") if path.is_file()}
     again = begun(workspace, arrival, "select.by=perplexity", "select.epochs=3", "replay.share=0.25")
     assert run_select(again, tokens) == selected
     assert {path: path.stat().st_mtime_ns for path in times} == times
@@ -93,14 +93,14 @@ def test_documents_like_a_reference_are_chosen(workspace: Workspace, arrival: Pa
         (tmp_path / "like this").mkdir(exist_ok=True)
         (tmp_path / "like this" / f"{number}.txt").write_text(path.read_text(encoding="utf-8")[:6000])
     given = ["select.by=classifier", f"select.reference={tmp_path / 'like this'}"]
-    making = begun(workspace, arrival, *given, "budget.update_tokens=6000")
-    documents = {"more": run_ingest(making, "more")}
-    tokens = {"more": run_tokenize(making, "more", documents["more"], run_tokenizer(making))}
-    selected = run_select(making, tokens)
+    context = begun(workspace, arrival, *given, "budget.update_tokens=6000")
+    documents = {"more": run_ingest(context, "more")}
+    tokens = {"more": run_tokenize(context, "more", documents["more"], run_tokenizer(context))}
+    selected = run_select(context, tokens)
     assert selected["more"].best > selected["more"].threshold, "the most alike first"
-    assert update_budget(making, selected) == 6000, "the budget goes before epochs"
-    assert (making.folder / "reference" / "documents").files(".parquet")
-    assert (run_replay(making, tokens, selected).planned - 6000) in range(-8 * 64 + 1, 1)
+    assert update_budget(context, selected) == 6000, "the budget goes before epochs"
+    assert (context.folder / "reference" / "documents").files(".parquet")
+    assert (run_replay(context, tokens, selected).planned - 6000) in range(-8 * 64 + 1, 1)
 
 
 def test_a_reference_that_is_not_there_is_refused_before_anything_is_spent(workspace: Workspace, arrival: Path) -> None:

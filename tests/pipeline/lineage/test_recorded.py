@@ -109,12 +109,12 @@ def job_of(workspace: Workspace, lineage: Lineage, name: str):
     from release_world import recipe
 
     from rewarm.pipeline.terminal import Terminal
-    from rewarm.pipeline.update.context import Making
+    from rewarm.pipeline.update.context import UpdateContext
     from rewarm.pipeline.update.inputs import Arrival
     from rewarm.pipeline.update.runner import Runner
 
     arrival = Arrival({name.partition("-")[2]: []}, {})
-    return trunk_job(Making(workspace, lineage, arrival, recipe(), name, Runner(Terminal(quiet=True))))
+    return trunk_job(UpdateContext(workspace, lineage, arrival, recipe(), name, Runner(Terminal(quiet=True))))
 
 
 def test_a_lineage_of_an_earlier_version_opens_and_says_what_was_not_compared(lm: Workspace) -> None:

@@ -16,7 +16,7 @@ from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.terminal import Terminal
-from rewarm.pipeline.update.context import Making
+from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.gate import run_gate
 from rewarm.pipeline.update.inputs import Arrival, create
 from rewarm.pipeline.update.model_steps import conditions
@@ -56,7 +56,7 @@ class World:
         create(self.workspace, self.recipe)
         self.before = self.workspace.update("0000-docs") / "evaluation"
         Lineage(self.workspace).record(self.base())
-        self.making = Making(
+        self.context = UpdateContext(
             self.workspace,
             Lineage(self.workspace),
             Arrival({"news": []}, {"news": ""}),
@@ -64,10 +64,10 @@ class World:
             "0001-news",
             Runner(Terminal(quiet=True)),
         )
-        self.candidate = self.making.folder / "evaluation"
+        self.candidate = self.context.folder / "evaluation"
         self.against = self.candidate / "against-0000-docs"
         for folder in (self.before, self.candidate):
-            self.commit(folder, "evaluate", conditions(self.making, self.recipe.evaluate), {})
+            self.commit(folder, "evaluate", conditions(self.context, self.recipe.evaluate), {})
         self.measured("news")
         (self.workspace.update("0000-docs") / "release" / "model").write("config.json", b"{}")
         write_losses(self.before, "docs", 4.0)
@@ -88,20 +88,20 @@ class World:
 
     def measured(self, *names: str) -> None:
         """The step that measures the current release, done before on these datasets."""
-        settings = conditions(self.making, self.recipe.evaluate.model_copy(update={"tasks": ()}))
+        settings = conditions(self.context, self.recipe.evaluate.model_copy(update={"tasks": ()}))
         self.commit(self.against, "gate", settings, {"release": "base", "datasets": list(names)})
         for name in names:
             write_losses(self.against, name, 5.0 if name == "news" else 4.0)
 
     def next_update(self, number: int, loss: float) -> None:
-        """Another update in the making, whose candidate has this loss on ``docs``."""
-        self.making = replace(
-            self.making, lineage=Lineage(self.workspace), id=f"{number:04d}-news", runner=Runner(Terminal(quiet=True))
+        """Another update in the context, whose candidate has this loss on ``docs``."""
+        self.context = replace(
+            self.context, lineage=Lineage(self.workspace), id=f"{number:04d}-news", runner=Runner(Terminal(quiet=True))
         )
-        self.candidate = self.making.folder / "evaluation"
-        current = self.making.lineage.release
+        self.candidate = self.context.folder / "evaluation"
+        current = self.context.lineage.release
         self.against = self.candidate / f"against-{current}"
-        self.commit(self.candidate, "evaluate", conditions(self.making, self.recipe.evaluate), {})
+        self.commit(self.candidate, "evaluate", conditions(self.context, self.recipe.evaluate), {})
         self.measured("news")
         (self.workspace.update(str(current)) / "release" / "model").write("config.json", b"{}")
         write_losses(self.candidate, "docs", loss)
@@ -112,10 +112,10 @@ class World:
     def promote(self, loss: float) -> None:
         """The update in the making becomes the current release."""
         losses = {"release": {"docs": loss}}
-        Lineage(self.workspace).record(replace(self.base(), id=self.making.id, datasets=[], losses=losses))
+        Lineage(self.workspace).record(replace(self.base(), id=self.context.id, datasets=[], losses=losses))
 
     def verdict(self) -> Verdict:
-        found = run_gate(self.making)
+        found = run_gate(self.context)
         assert found is not None
         return found
 
@@ -139,7 +139,7 @@ def test_old_data_from_the_record_and_new_data_measured_here(world: World) -> No
     assert (checks["docs"].role, checks["news"].role) == ("old", "new")
     assert (checks["news"].candidate, checks["news"].current) == (pytest.approx(3, abs=0.1), pytest.approx(5, abs=0.1))
     assert checks["news"].n == DOCUMENTS
-    assert world.making.runner.taken["gate"].seconds == 1.5
+    assert world.context.runner.taken["gate"].seconds == 1.5
 
 
 def test_what_was_forgotten_or_not_learned_is_refused(world: World) -> None:
@@ -163,7 +163,7 @@ def test_an_arrival_whose_words_are_in_no_order_is_refused_though_its_loss_fell(
     held = world.verdict()
     assert (held.outcome, held.undecided) == ("held", ["order news"])
     assert held.because[0].startswith("news: no excerpt of its validation split is long enough")
-    world.making = replace(world.making, recipe=apply_settings(world.recipe, ["gate.min_order=null"]))
+    world.context = replace(world.context, recipe=apply_settings(world.recipe, ["gate.min_order=null"]))
     assert world.verdict().because[1:] == []
 
 
@@ -199,7 +199,7 @@ def test_an_arrival_without_a_validation_split_passes_no_gate_that_requires_lear
         "gate.max_forgetting_by_dataset: dcos is no earlier dataset",
         "rewarm_news_order: 0000-docs was not asked the same questions; not compared",
     ]
-    world.making = replace(world.making, recipe=apply_settings(world.recipe, ["gate.require_learning=false"]))
+    world.context = replace(world.context, recipe=apply_settings(world.recipe, ["gate.require_learning=false"]))
     assert world.verdict().passed
 
 
@@ -209,7 +209,7 @@ def test_an_earlier_dataset_that_cannot_be_measured_is_undecided_unless_it_is_le
     assert held.undecided == ["loss docs"]
     assert "`gate.max_forgetting_by_dataset={docs: null}` leaves it unguarded" in held.because[0]
     sets = ["gate.max_forgetting_by_dataset={docs: null}"]
-    world.making = replace(world.making, recipe=apply_settings(world.recipe, sets))
+    world.context = replace(world.context, recipe=apply_settings(world.recipe, sets))
     assert world.verdict().passed
 
 
@@ -223,7 +223,7 @@ def test_documents_of_one_site_count_as_one(world: World) -> None:
         pq.write_table(pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA), path)
     check = by_name(world.verdict())["docs"]
     assert (check.n, check.units) == (DOCUMENTS, 8)
-    world.making = replace(world.making, recipe=apply_settings(world.recipe, ["gate.units=document"]))
+    world.context = replace(world.context, recipe=apply_settings(world.recipe, ["gate.units=document"]))
     assert by_name(world.verdict())["docs"].units == DOCUMENTS
 
 
@@ -264,5 +264,5 @@ def test_switched_off_or_for_a_base_nothing_is_compared(tmp_path: Path) -> None:
     world = World(tmp_path, "gate.enabled=false")
     found = world.verdict()
     assert (found.passed, found.checks, found.because) == (True, [], ["gate.enabled is false: nothing was compared"])
-    world.making.lineage.stand_on([])
-    assert run_gate(world.making) is None
+    world.context.lineage.stand_on([])
+    assert run_gate(world.context) is None
