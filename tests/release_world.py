@@ -28,7 +28,7 @@ from rewarm.pipeline.update.inputs import create, look
 from rewarm.pipeline.update.model_steps import run_start
 from rewarm.pipeline.update.record import account
 from rewarm.pipeline.update.runner import Keeps
-from rewarm.pipeline.update.update import begin
+from rewarm.pipeline.update.update import open_update
 from rewarm.stages import anneal, evaluate, train
 from rewarm.stages.core.digests import digest_files, files_in
 from rewarm.stages.core.storage import Folder
@@ -82,7 +82,7 @@ def begun(workspace: Workspace, name: str, file: Path) -> UpdateContext:
     """An update in the context, with its plan written and nothing else done."""
     lineage, settings, terminal = Lineage(workspace), recipe(), Terminal(quiet=True)
     arrival = look({name: [str(file)]}, lineage, settings.ingest, terminal)
-    return begin(workspace, lineage, arrival, settings, terminal)
+    return open_update(workspace, arrival, settings, terminal)
 
 
 def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> UpdateRecord:
