@@ -44,7 +44,8 @@ def measure(name: str, texts: list[str], tokenizer: Any, model: Any, seq_len: in
 
     from rewarm.stages.core.storage import Folder
     from rewarm.stages.data.tokens import TokenFormat, TokenStream, write_shard
-    from rewarm.stages.inference.losses import collate, document_losses, token_losses
+    from rewarm.stages.inference.causal import collate, token_losses
+    from rewarm.stages.inference.losses import document_losses
 
     documents = [[*tokenizer.encode(text).ids, 0] for text in texts]
     with tempfile.TemporaryDirectory() as scratch:

@@ -10,7 +10,7 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, TokenStream, Window
-from rewarm.stages.inference.losses import collate
+from rewarm.stages.inference.causal import collate
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The document mask, measured: whether a model keeps packed documents apart, and whether rewarm trains its whole loss.
 
-``stages/inference/losses.py`` gives a model position ids that restart at every document. Models of softmax attention
+``stages/inference/causal.py`` gives a model position ids that restart at every document. Models of softmax attention
 read the packing off them; state-space models, recurrent ones and some older attention do not, and a document's loss
 then depends on its neighbours. Nothing in a configuration says which kind a model is, so a small one of its kind is
 tried.
@@ -87,7 +87,7 @@ def leak(model: "PreTrainedModel") -> float:
     """Nats by which a token's loss moves at most when the document before it has other tokens, or is longer."""
     import torch
 
-    from rewarm.stages.inference.losses import collate, token_losses
+    from rewarm.stages.inference.causal import collate, token_losses
 
     device = next(model.parameters()).device
     draw = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def trained_loss(model: "PreTrainedModel") -> float:
     """What ``Engine.step`` minimises, on the same text."""
     import torch
 
-    from rewarm.stages.inference.losses import losses_of, predict
+    from rewarm.stages.inference.causal import losses_of, predict
 
     ids = _text(model)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)

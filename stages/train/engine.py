@@ -164,7 +164,7 @@ class Engine:
         first term alone. A mixture of experts whose own loss has one adds its routers' load-balancing loss, the mean
         over the micro batches.
         """
-        from rewarm.stages.inference.losses import losses_of, predict
+        from rewarm.stages.inference.causal import losses_of, predict
 
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
@@ -190,7 +190,7 @@ class Engine:
         Hence the division by the step's replayed share and not by the replayed sequences of this micro batch, of which
         there may be none.
         """
-        from rewarm.stages.inference.losses import divergences, token_logits
+        from rewarm.stages.inference.causal import divergences, token_logits
 
         if not batch.replayed:
             return logits.new_zeros(())

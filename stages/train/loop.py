@@ -231,7 +231,7 @@ def counted() -> str | None:
 @torch.no_grad()
 def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> float:
     """Mean loss in nats per token over a validation set's sequences; every rank runs its part, all get the mean."""
-    from rewarm.stages.inference.losses import collate, token_losses
+    from rewarm.stages.inference.causal import collate, token_losses
 
     place = engine.place
     windows = look.part(place.rank, place.world_size)

@@ -1,10 +1,6 @@
 """The driver's side of training: start Ray Train's workers on a job, watch them, and say what came out.
 
 What the workers have done, as the driver shows it: rank 0 tells an actor, and a thread of the driver asks it.
-
-What a group of workers asks of the cluster and has of it, told to the driver.
-
-The driver says what is awaited, and gives back what the group had if its leader died.
 """
 
 import os
@@ -15,9 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback  # as Ray's own cleaner; nothing public tells
-
-from rewarm.stages.core.awaiting import Waiting, amount
+from rewarm.stages.core.awaiting import Waiting
 from rewarm.stages.core.cluster import RAY_TRAIN_DEFAULTS
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.progress import Progress
@@ -221,6 +215,7 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
     from rewarm.stages.train.loop import (
         train_worker,  # torch comes with it: commands that train nothing do not wait for it
     )
+    from rewarm.stages.train.worker_group import GroupNoted
 
     version2: Any = ray.train  # its stubs are version 1's
     settings = job.settings
@@ -257,24 +252,3 @@ def resumed_from(job: Job) -> list[int]:
     """The steps at which restarted groups took up the run, in the order in which they did."""
     attempts = job.checkpoints / f"{job.name}-attempts"
     return [attempts.read_json(name)["step"] for name in attempts.files(".json")[1:]]
-
-
-class GroupNoted(WorkerGroupCallback):
-    """Tells ``tracker`` the placement group of every group of workers that starts."""
-
-    def __init__(self, tracker: Any) -> None:
-        self.tracker = tracker
-
-    def before_worker_group_start(self, worker_group_context: Any) -> None:
-        """A group begins to look for room."""
-        import ray
-
-        asked = amount(worker_group_context.num_workers, worker_group_context.resources_per_worker)
-        ray.get(self.tracker.placing.remote(asked))
-
-    def after_worker_group_start(self, worker_group: Any) -> None:
-        """A group has started."""
-        import ray
-
-        handle = worker_group.get_worker_group_state().placement_group_handle
-        ray.get(self.tracker.group.remote(handle.placement_group))

@@ -8,7 +8,7 @@ from training_world import SEQ_LEN, World, make_world
 
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
-from rewarm.stages.inference.losses import collate, token_losses
+from rewarm.stages.inference.causal import collate, token_losses
 from rewarm.stages.train.weights import load_model
 
 

@@ -20,7 +20,8 @@ from rewarm.stages.evaluate.lm_eval import generated_task, plain_metrics, run_ta
 from rewarm.stages.evaluate.own_tasks import make_tasks
 from rewarm.stages.evaluate.run import command_line
 from rewarm.stages.inference.actors import load_model
-from rewarm.stages.inference.losses import collate, document_losses, token_losses
+from rewarm.stages.inference.causal import collate, token_losses
+from rewarm.stages.inference.losses import document_losses
 from rewarm.stages.tokenize import import_tokenizer
 from rewarm.stages.tokenize.backends import Reference
 from rewarm.stages.tokenize.files import format_of

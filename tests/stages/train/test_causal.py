@@ -6,7 +6,7 @@ import torch
 from training_world import World
 
 from rewarm.stages.data.tokens import Window
-from rewarm.stages.inference.losses import collate, token_losses
+from rewarm.stages.inference.causal import collate, token_losses
 from rewarm.stages.train.weights import load_model
 
 

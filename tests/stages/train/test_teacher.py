@@ -14,7 +14,7 @@ from training_world import BATCH, SEQ_LEN, World
 
 from rewarm.stages.data.mixture import Mixture, Source
 from rewarm.stages.data.tokens import TokenSet, TokenStream
-from rewarm.stages.inference.losses import divergences
+from rewarm.stages.inference.causal import divergences
 from rewarm.stages.train import Job
 
 STEPS = 6

@@ -1,0 +1,93 @@
+"""The one way a causal model is run over packed sequences here: training, validation and evaluation all call it.
+
+The mask between packed documents is not built by hand: without an attention mask, transformers reads the packing off
+position ids that restart (``masking_utils.find_packed_sequence_indices``), for every attention implementation.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from rewarm.stages.data.tokens import Window
+
+
+class Packed(NamedTuple):
+    """A batch of packed sequences, each tensor int64 ``[batch, seq_len]`` on the model's device."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    positions: torch.Tensor
+
+
+def collate(windows: "list[Window]", device: torch.device, document_mask: bool) -> Packed:
+    """Inputs, targets and position ids of a list of windows.
+
+    Without ``document_mask`` positions run through and a sequence attends across its documents (plain packing, as in
+    the papers' code).
+    """
+    inputs = torch.from_numpy(np.stack([window.inputs for window in windows]))
+    targets = torch.from_numpy(np.stack([window.targets for window in windows]))
+    if document_mask:
+        positions = torch.from_numpy(np.stack([window.position_ids() for window in windows]))
+    else:
+        positions = torch.arange(inputs.shape[1]).expand(len(windows), -1)
+    return Packed(*(tensor.to(device, non_blocking=True) for tensor in (inputs, targets, positions)))
+
+
+def token_logits(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Logits of what follows every input, float32 ``[batch, seq_len, vocabulary]``."""
+    return predict(model, inputs, positions).logits
+
+
+class Prediction(NamedTuple):
+    """A forward pass: float32 ``[batch, seq_len, vocabulary]``, and what its routers add to the loss (a scalar)."""
+
+    logits: torch.Tensor
+    router_loss: torch.Tensor | None
+
+
+def predict(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> Prediction:
+    """Logits of what follows every input, and the load-balancing loss of a mixture of experts.
+
+    The latter is the term that the model adds to its own loss when it is given labels: its coefficient times the
+    routers' auxiliary loss (Shazeer et al. 2017; Fedus et al. 2021). None without routers, or where the configuration
+    (``output_router_logits``) leaves it out.
+    """
+    output = model(input_ids=inputs, position_ids=positions, use_cache=False)
+    auxiliary = output.get("aux_loss")
+    coefficient = router_coefficient(model) if isinstance(auxiliary, torch.Tensor) else 0.0
+    return Prediction(output.logits.float(), coefficient * auxiliary.float() if coefficient else None)
+
+
+def router_coefficient(model: torch.nn.Module) -> float:
+    """The weight that a mixture of experts gives to its routers' auxiliary loss; 0 if it names none."""
+    model = getattr(model, "module", model)  # an engine's
+    config = getattr(model, "config", None)
+    places = (model, config, getattr(config, "text_config", None))
+    found = [getattr(place, name, None) for place in places for name in ("router_aux_loss_coef", "aux_loss_coef")]
+    return float(next((value for value in found if value is not None), 0.0))
+
+
+def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Loss of every target in nats, float32 ``[batch, seq_len]``: ``-log p(targets[:, i] | its document so far)``."""
+    flat = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return flat.view(targets.shape)
+
+
+def token_losses(
+    model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """``losses_of`` the model's ``token_logits``."""
+    return losses_of(token_logits(model, inputs, positions), targets)
+
+
+def divergences(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """KL(teacher ‖ student) at every place in nats, float32 ``[batch, seq_len]``, of ``[batch, seq_len, vocabulary]``.
+
+    ``Σ_v p_t(v) · (log p_t(v) − log p_s(v))`` over the vocabulary: 0 where both predict the same.
+    """
+    given, found = teacher.log_softmax(dim=-1), student.log_softmax(dim=-1)
+    return functional.kl_div(found, given, reduction="none", log_target=True).sum(dim=-1)
