@@ -37,6 +37,7 @@ from rewarm.stages.ingest import GUARD, Guards, IngestSettings, find_inputs, run
 from rewarm.stages.ingest.decontaminate.grams import gram_hashes, word_spans, words_of
 from rewarm.stages.ingest.decontaminate.guards import holds
 from rewarm.stages.ingest.run import ACCOUNT
+from rewarm.stages.ingest.words import LETTERS_A_WORD, num_spelled
 
 PLANTED = 300
 PLANTED_WORDS = (30, 60)
@@ -90,8 +91,12 @@ def start_ray() -> None:
 
 
 def collect(name: str, num_bytes: int) -> list[str]:
-    """A corpus: different texts in random order, up to ``num_bytes``."""
+    """A corpus: different texts in random order, up to ``num_bytes``.
+
+    Not in the order of their hashes: those with the smallest validate.
+    """
     texts = sorted({text for text in CORPORA[name]() if text.strip()}, key=document_id)
+    random.Random(0).shuffle(texts)
     chosen, size = [], 0
     for text in texts:
         size += len(text.encode(errors="replace"))
@@ -114,9 +119,9 @@ def pages() -> Iterator[str]:
     """The main text of pydoc's pages of the standard library, and of installed HTML."""
     import pydoc
 
-    from resiliparse.parse.html import HTMLTree
+    from selectolax.lexbor import LexborHTMLParser
 
-    from rewarm.stages.ingest.html.extract import main_text
+    from rewarm.stages.ingest.html.main_text import main_text
 
     for name in sorted(sys.stdlib_module_names):
         if re.fullmatch(r"_.*|antigravity|this|idlelib|turtle.*|tkinter", name):
@@ -126,10 +131,10 @@ def pages() -> Iterator[str]:
                 page = pydoc.HTMLDoc().document(importlib.import_module(name))
         except Exception:  # a module that this system cannot import
             continue
-        yield main_text(HTMLTree.parse(page))
+        yield main_text(LexborHTMLParser(page))
     for path in sorted(DOCS.rglob("*.html")):
         if path.is_file() and path.stat().st_size < 2_000_000:
-            yield main_text(HTMLTree.parse(readable(path)))
+            yield main_text(LexborHTMLParser(readable(path)))
 
 
 def licensed_code() -> Iterator[str]:
@@ -262,12 +267,16 @@ def found_again(training: Sequence[str], held_out: Sequence[str], out: Path) -> 
 
 
 def passages(texts: Sequence[str], rng: random.Random) -> list[str]:
-    """Texts cut into passages of 30 to 60 words, in random order; what is too short at an end is left out."""
+    """Texts cut into passages of 30 to 60 words, in random order; what is too short at an end is left out.
+
+    Three letters of Thai are a word.
+    """
     found = []
     for text in texts:
         starts, ends = word_spans(text)
+        each = LETTERS_A_WORD if num_spelled(text) > len(starts) / 2 else 1
         first = 0
-        while (last := first + rng.randint(*PLANTED_WORDS)) <= len(starts):
+        while (last := first + each * rng.randint(*PLANTED_WORDS)) <= len(starts):
             found.append(text[starts[first] : ends[last - 1]])
             first = last
     rng.shuffle(found)

@@ -78,10 +78,13 @@ def account_view(found: dict[str, Any]) -> RenderableType:
 
 def cut_line(cut: dict[str, Any]) -> str:
     """What decontamination cut out of documents that stay."""
-    return (
+    line = (
         f"{cut['documents']:,} documents lost {size(cut['bytes'])} in {cut['cuts']:,} passages that held-out text has "
         f"too; a run of a validation split that more than {cut['holders']} documents hold is boilerplate and stays"
     )
+    if "passage" not in cut:
+        return line
+    return f"{line}, and so is a passage of fewer than {cut['passage']} words"
 
 
 def steps_table(steps: list[dict[str, Any]]) -> Table:

@@ -23,9 +23,10 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import read_shards as read_documents
 from rewarm.stages.data.split import SplitSize
 from rewarm.stages.ingest.account import DOMAINS_SHOWN, READ, Account, StepAccount
-from rewarm.stages.ingest.decontaminate import write_guard, write_holders
+from rewarm.stages.ingest.decontaminate import write_guard, write_met
 from rewarm.stages.ingest.decontaminate.counts import RunCounts
-from rewarm.stages.ingest.decontaminate.overlaps import Guarded, Kind, Rule, find_overlaps, make_rule
+from rewarm.stages.ingest.decontaminate.overlaps import Guarded, Kind, find_overlaps, make_rule
+from rewarm.stages.ingest.decontaminate.rule import Rule
 from rewarm.stages.ingest.dedup.decide import ORDER, REASONS, Decision, Fate, decide
 from rewarm.stages.ingest.dedup.index import index_documents
 from rewarm.stages.ingest.locations import InputFile
@@ -42,7 +43,7 @@ from rewarm.stages.ingest.settle import (
 )
 from rewarm.stages.ingest.shards import Shard, make_shards
 
-VERSION = 5  # of what ingest makes of the same files and settings: part of a step's fingerprint
+VERSION = 6  # of what ingest makes of the same files and settings: part of a step's fingerprint
 STAGING = ".staging"
 PLAN = "plan.json"
 ACCOUNT = "account.json"
@@ -84,7 +85,7 @@ class Decontaminated:
     cuts: int  # in them
     num_bytes: int
     reasons: Counter[str]  # for which documents were cut
-    holders: int | None  # documents that may hold a run of a validation split before it is boilerplate
+    rule: Rule | None  # by which; None if nothing was compared
 
 
 def run(
@@ -123,14 +124,17 @@ def run(
         partial(settle_validation, out=out, staging=staging), numbers, progress, "writing validation", "documents"
     )
     validation = enter_decided(account, counted)
-    rule = None
+    rule, decontamination = None, None
     if settings.decontaminate.enabled:
         splits = [folder for folder in earlier if folder.exists(GUARD)]
+        if unguarded := [folder.name for folder in earlier if not folder.exists(GUARD)]:
+            listing = ", ".join(unguarded)
+            progress.note(f"not kept out of training: validation text of {listing}, ingested without decontamination")
         guarded += [Guarded(f"validation of {folder.name}", folder / GUARD, Kind.EARLIER) for folder in splits]
         guarded.append(Guarded(f"validation of {index.name}", guard_validation(out, index, settings), Kind.OWN))
-        rule = compare(staging, numbers, guarded, settings, progress)
-        write_holders(index / GUARD, RunCounts.open(staging, rule.counts))
-    decontamination = Decontamination(guarded, rule, settings.decontaminate) if rule else None
+        counts, rule = compare(staging, numbers, guarded, settings, progress)
+        write_met(index / GUARD, RunCounts.open(staging, counts))
+        decontamination = Decontamination(guarded, counts, rule, settings.decontaminate)
     work = partial(settle_training, out=out, staging=staging, decontamination=decontamination)
     settled = map_shards(work, numbers, progress, "writing", "documents")
     taken = enter_settled(account, settled, rule)
@@ -152,7 +156,12 @@ def run(
         "files": len(inputs),
         "earlier": {folder.name: asdict(one) for folder, one in zip(earlier, decision.overlaps, strict=True)},
         "decontaminated": taken.guards,
-        "cut": {"documents": taken.documents, "cuts": taken.cuts, "bytes": taken.num_bytes, "holders": taken.holders},
+        "cut": {
+            "documents": taken.documents,
+            "cuts": taken.cuts,
+            "bytes": taken.num_bytes,
+            **(rule.to_json() if rule else {}),
+        },
         "lost": lost,
         "removals": [one.to_json() for one in removed],
     }
@@ -217,8 +226,8 @@ def compare(
     guarded: list[Guarded],
     settings: IngestSettings,
     progress: Progress,
-) -> Rule:
-    """Look for all guarded text in the arrival, and decide which shared runs are boilerplate."""
+) -> tuple[str, Rule]:
+    """Look for all guarded text in the arrival, and decide which shared runs are boilerplate; as ``make_rule``."""
     work = partial(find_overlaps, staging=staging, guarded=guarded)
     matched = map_shards(work, shards, progress, "comparing with held-out text", "documents")
     num_words = sum(one["words"] for one in matched)
@@ -264,7 +273,7 @@ def enter_settled(account: Account, settled: list[dict[str, Any]], rule: Rule | 
         cuts=totals["cuts"],
         num_bytes=totals["cut_bytes"],
         reasons=reasons,
-        holders=rule.split_holders if rule else None,
+        rule=rule,
     )
 
 

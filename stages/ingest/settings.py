@@ -98,7 +98,7 @@ class DecontaminateSettings(Settings):
     """Passages that training text shares with a guarded text are cut out (Brown et al. 2020, appendix C).
 
     A shared run of ``ngram`` words goes with its surroundings and the rest of the document is kept, unless many
-    documents hold the run: then it is boilerplate, such as a licence, and no sign that anything was copied.
+    training documents hold the run: then it is boilerplate, such as a licence, and no sign that anything was copied.
     """
 
     enabled: bool = True
@@ -113,13 +113,19 @@ class DecontaminateSettings(Settings):
     stand in any document by chance and is only counted (8: the shortest run in Brown et al. 2020, appendix C)."""
 
     max_holders: int = Field(default=10, ge=1)
-    """Documents that may hold a run before it is boilerplate and stays (10 in Brown et al. 2020). The arrival's are
-    counted, its validation documents included, and those that an earlier dataset counted when its guard was written."""
+    """Training documents that may hold a run before it is boilerplate and stays (10 in Brown et al. 2020), those of
+    earlier datasets included. If an earlier validation split or a task holds it and earlier datasets had it in no more
+    training documents than that, an arrival that repeats it repeats a copy: it is cut in however many documents, if
+    ``repeated_share`` allows that. What an arrival repeats of its own split is repeated alike on both sides."""
 
-    repeated_share: float = Field(default=0.01, ge=0, le=1)
-    """For validation splits only: share of the arrival's words that may be cut for runs that three or more documents
-    hold. Where text repeats itself so much that it would take more, fewer holders make a run boilerplate, down to two:
-    such text repeats itself in the same way wherever it is held out. A run in two documents is always cut."""
+    repeated_share: float = Field(default=0.005, ge=0, le=1)
+    """Share of the arrival's words that may be cut for validation splits, beyond long passages that a single document
+    holds, which are cut at any share; half as much again for the surroundings. Text that would lose more repeats itself
+    wherever it is held out, so less counts as copied there: of the runs those in fewer documents (down to one), of the
+    passages the longer ones (up to ``long_passage`` words), and fewer surroundings (down to none)."""
+
+    long_passage: int = Field(default=30, ge=2)
+    """Words of a passage that is cut wherever a single training document shares it with a validation split."""
 
     surroundings: int = Field(default=34, ge=0)
     """Words cut on each side of a shared passage: as many as the passage has, at most this many. 34 words of English

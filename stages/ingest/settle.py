@@ -18,8 +18,9 @@ from rewarm.stages.data.split import DROP, TRAIN, VALIDATE, Hashes, digest_parts
 from rewarm.stages.ingest.account import Account
 from rewarm.stages.ingest.decontaminate import DecontaminateSettings, Guards
 from rewarm.stages.ingest.decontaminate.grams import words_of
-from rewarm.stages.ingest.decontaminate.overlaps import Guarded, Matches, Rule, cut_matches, opened
+from rewarm.stages.ingest.decontaminate.overlaps import Guarded, cut_matches, opened
 from rewarm.stages.ingest.decontaminate.passages import cut_text, plan_cuts
+from rewarm.stages.ingest.decontaminate.rule import Rule, Shared
 from rewarm.stages.ingest.dedup.columns import WIDE, read_columns, write_columns
 from rewarm.stages.ingest.dedup.decide import Fate
 from rewarm.stages.ingest.dedup.index import read_fates
@@ -40,6 +41,7 @@ class Decontamination:
     """What training documents are settled by: the guards, the rule, and how a passage is cut."""
 
     guarded: Sequence[Guarded]
+    counts: str  # digest of the arrival's table of counts
     rule: Rule
     settings: DecontaminateSettings
 
@@ -77,7 +79,7 @@ def settle_training(
     account, touched, removed, cut = Account.of([]), Counter[str](), Counter[str](), Counter[str]()
     counts = Counter(dict.fromkeys(("entered", "entered_bytes", "documents", "bytes", "cut", "cuts", "cut_bytes"), 0))
     settled, renamed = [np.empty(0, np.uint8)], dict[int, str]()
-    matches = cut_matches(name, staging, decontamination.rule) if decontamination else None
+    matches = cut_matches(name, staging, decontamination.counts, decontamination.rule) if decontamination else None
     guards = opened(decontamination.guarded) if decontamination and matches and len(matches.row) else None
     first = 0
     with (
@@ -138,12 +140,12 @@ class Note:
 
 
 def cut_document(
-    document: dict[str, Any], shared: Matches, guards: Guards, decontamination: Decontamination
+    document: dict[str, Any], shared: Shared, guards: Guards, decontamination: Decontamination
 ) -> tuple[dict[str, Any] | None, Note | None]:
     """What is kept of a staged document, None if nothing is; and the note of it, None if nothing is taken."""
-    cut = decontamination.rule.cuts(shared)
-    num_words = int(shared.words[0])
-    plan = plan_cuts(shared.position, shared.length, ~cut, num_words, decontamination.settings)
+    rule = decontamination.rule
+    cut = rule.cuts(shared)
+    plan = plan_cuts(rule.runs(shared), rule.applied(decontamination.settings))
     if plan == []:
         return document, None
     text, runs = document["text"], shared.chosen(cut)

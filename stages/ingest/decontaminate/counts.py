@@ -1,4 +1,4 @@
-"""How many documents hold each shared run: counted shard by shard, summed into one table for the whole arrival.
+"""How many training documents hold each shared run: counted shard by shard, summed into one table for the arrival.
 
 A sum over documents, so it depends on no order and no number of workers.
 """
@@ -55,7 +55,7 @@ class RunCounts:
     """The table of an arrival: a file of sorted numbers, and one of their counts."""
 
     def __init__(self, grams: np.ndarray, documents: np.ndarray) -> None:
-        self._grams, self._documents = grams, documents
+        self.grams, self.documents = grams, documents  # uint64 ascending, and counts as ``COUNT``
 
     @classmethod
     def open(cls, staging: Folder, digest: str) -> Self:
@@ -66,10 +66,10 @@ class RunCounts:
 
     def of(self, grams: np.ndarray) -> np.ndarray:
         """Documents of the arrival that hold each run, 0 where it was not met; int64 [len(grams)]."""
-        if not len(self._grams):
+        if not len(self.grams):
             return np.zeros(len(grams), np.int64)
-        places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
-        return np.where(self._grams[places] == grams, self._documents[places].astype(np.int64), 0)
+        places = np.minimum(np.searchsorted(self.grams, grams), len(self.grams) - 1)
+        return np.where(self.grams[places] == grams, self.documents[places].astype(np.int64), 0)
 
 
 def sum_counts(staging: Folder, names: Sequence[str], in_memory: int = IN_MEMORY) -> str:

@@ -1,9 +1,9 @@
 """Guards: what training text must not overlap with, as sorted numbers on disk; and the search for overlaps.
 
 A guard is a folder: ``DIGEST.grams`` (sorted different uint64, little-endian, mapped into memory to be searched), for a
-dataset's validation split also ``DIGEST.holders`` (for each of them how many of the dataset's documents hold it, one
-byte), and a manifest with its account, written last. A file is named by its content, so a copy in a cache is never an
-old one.
+dataset's validation split also ``DIGEST.met`` (such numbers again, of the runs of any guard that the dataset's training
+documents hold, then one byte each: in how many of them), and a manifest with its account, written last. A file is named
+by its content, so a copy in a cache is never an old one.
 
 A first look: is a number perhaps in any of several sorted sets? One bit for each value of a number's upper bits.
 
@@ -70,8 +70,8 @@ class Sieve:
 
 LETTERS_AS_WORDS = 1  # the version of guards in which each letter of Thai, Lao, Burmese and Khmer was a word
 MOST_WORDS = 2**18  # different words whose numbers are kept while a guard is written
-CHUNK = 2**22  # numbers looked up at a time
-MOST_HOLDERS = 255  # documents that a run is counted in; more are as many
+WRITE_AGAIN = f"delete its {MANIFEST} and write it again from its texts"
+MOST_HOLDERS = 255  # documents of a dataset that a run is counted in; more are as many
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ class GuardAccount:
     lengths: tuple[int, ...]  # words in a run: those that occur, ascending
     digest: str  # of the file of runs: 32 hex digits of xxh3-128
     version: int = GRAMS_VERSION
-    holders: str = ""  # digest of the file of holders; none of a task's, nor of guards that are older than the counts
+    holders: str = ""  # digest of the file of holders, in guards of earlier releases of this software
+    met: str = ""  # digest of the file of runs met; none of a task's, nor of guards that are older than these counts
+    num_met: int = 0  # runs in it
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
         count, digest = grams.finish(Path(aside) / "grams")
         account = GuardAccount(name, given, too_short, whole, count, tuple(sorted(lengths)), digest)
         folder.delete(MANIFEST)
-        for old in [*folder.files(".grams"), *folder.files(".holders")]:
+        for old in [*folder.files(".grams"), *folder.files(".holders"), *folder.files(".met")]:
             folder.delete(old)
         with folder.writing(grams_file(account)) as scratch:
             shutil.copyfile(Path(aside) / "grams", scratch)
@@ -155,25 +157,17 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
     return account
 
 
-def write_holders(folder: Folder, counts: RunCounts) -> GuardAccount:
-    """Add to a guard how many documents hold each of its runs; ``counts`` are those of its whole dataset."""
+def write_met(folder: Folder, counts: RunCounts) -> GuardAccount:
+    """Add to a guard the runs, of any guard, that its dataset's training documents were found to hold."""
     account = read_account(folder)
-    grams = mapped(folder.local(grams_file(account)))
-    digest = xxhash.xxh3_128()
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as aside:
-        path = Path(aside) / "holders"
-        with path.open("wb") as file:
-            for start in range(0, len(grams), CHUNK):
-                held = counts.of(grams[start : start + CHUNK])
-                content = np.minimum(held, MOST_HOLDERS).astype(np.uint8).tobytes()
-                file.write(content)
-                digest.update(content)
-        account = replace(account, holders=str(digest.hexdigest()))
-        folder.delete(MANIFEST)
-        for old in folder.files(".holders"):
-            folder.delete(old)
-        with folder.writing(holders_file(account)) as scratch:
-            shutil.copyfile(path, scratch)
+    content = (
+        counts.grams.astype(NUMBER).tobytes() + np.minimum(counts.documents, MOST_HOLDERS).astype(np.uint8).tobytes()
+    )
+    account = replace(account, met=xxhash.xxh3_128_hexdigest(content), num_met=len(counts.grams))
+    folder.delete(MANIFEST)
+    for old in [*folder.files(".holders"), *folder.files(".met")]:
+        folder.delete(old)
+    folder.write(met_file(account), content)
     folder.write_json(MANIFEST, asdict(account))
     return account
 
@@ -186,13 +180,13 @@ class Guards:
         names: Sequence[str],
         lengths: Sequence[int],
         grams: Sequence[np.ndarray],
-        holders: Sequence[np.ndarray | None],
+        earlier: Sequence[tuple[np.ndarray, np.ndarray]],
         versions: Sequence[int],
     ) -> None:
         self.names = tuple(names)
         self._lengths = lengths
         self._grams = grams
-        self._holders = holders
+        self._earlier = earlier
         self._sieve = Sieve(grams)
         self._are_old = np.array([version == LETTERS_AS_WORDS for version in versions], bool)
 
@@ -212,9 +206,12 @@ class Guards:
                     f"{path.stat().st_size} found; delete it and its folder's {MANIFEST}, and write the guard again"
                 )
         lengths = {length for account in accounts for length in account.lengths}
-        holders = [read_holders(folder, account) for (_, folder), account in zip(guards, accounts, strict=True)]
+        earlier = [
+            read_met(folder, account, numbers)
+            for (_, folder), account, numbers in zip(guards, accounts, map(mapped, paths), strict=True)
+        ]
         versions = [account.version for account in accounts]
-        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths], holders, versions)
+        return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths], earlier, versions)
 
     def hits(self, texts: Sequence[str]) -> list[Hit | None]:
         """For each text its overlap with the guards, or nothing."""
@@ -284,16 +281,15 @@ class Guards:
         held = [holds(own, grams) for own in self._grams]
         return np.array(held, bool).reshape(len(self._grams), len(grams))
 
-    def holders(self, grams: np.ndarray, guards: Sequence[int]) -> np.ndarray:
-        """How many documents of earlier datasets hold each run, by the counts of some guards; int64 [len(grams)].
+    def earlier_holders(self, grams: np.ndarray) -> np.ndarray:
+        """How many training documents of the guards' own datasets hold each run, which need not be of their guard.
 
-        A guard without counts says of each of its runs that one document holds it.
+        int64 [len(grams)]
         """
         total = np.zeros(len(grams), np.int64)
-        for guard in guards:
-            own, counts = self._grams[guard], self._holders[guard]
-            found = holds(own, grams)
-            total[found] += 1 if counts is None else counts[np.searchsorted(own, grams[found])]
+        for met, documents in self._earlier:
+            found = holds(met, grams)
+            total[found] += documents[np.searchsorted(met, grams[found])]
         return total
 
 
@@ -325,35 +321,60 @@ def holds(sorted_numbers: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def read_account(folder: Folder) -> GuardAccount:
-    """The account of a guard; raises ``StageError`` where there is none or it is of another version."""
+    """The account of a guard.
+
+    Raises:
+        StageError: there is no guard, it is of another version, or its account is none.
+    """
     if not folder.committed():
         raise StageError(f"{folder}: no guard here ({MANIFEST} is missing); it has to be written first")
     values = folder.manifest()
-    account = GuardAccount(**{**values, "lengths": tuple(values["lengths"])})
-    if account.version not in (LETTERS_AS_WORDS, GRAMS_VERSION):
+    version = values.get("version")
+    if version not in (LETTERS_AS_WORDS, GRAMS_VERSION):
+        newer = isinstance(version, int) and version > GRAMS_VERSION
         raise StageError(
-            f"{folder}: a guard of version {LETTERS_AS_WORDS} or {GRAMS_VERSION} expected, {account.version} found; "
-            f"delete its {MANIFEST} and write it again from its texts"
+            f"{folder}: a guard of version {LETTERS_AS_WORDS} or {GRAMS_VERSION} expected, {version} found; "
+            + ("a newer release of this software wrote it: use that one" if newer else WRITE_AGAIN)
         )
-    return account
+    try:
+        return GuardAccount(**{**values, "lengths": tuple(values["lengths"])})
+    except (KeyError, TypeError) as error:
+        raise StageError(f"{folder / MANIFEST}: the account of a guard expected ({error}); {WRITE_AGAIN}") from None
 
 
-def read_holders(folder: Folder, account: GuardAccount) -> np.ndarray | None:
-    """A guard's counts, mapped into memory; uint8 [grams], None where it has none."""
-    if not account.holders:
-        return None
-    path = folder.local(holders_file(account))
-    if path.stat().st_size != account.grams:
+def read_met(folder: Folder, account: GuardAccount, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs that a guard's dataset holds in training documents, and in how many; of a task's guard none.
+
+    An older guard counted the documents that hold each of its own runs, at least one of them held out.
+    """
+    if account.holders:
+        counts = sized(folder, holders_file(account), account.grams)
+        return grams, np.maximum(counts, 1) - np.uint8(1)
+    if not account.met:
+        return np.empty(0, NUMBER), np.empty(0, np.uint8)
+    content = sized(folder, met_file(account), account.num_met * (NUMBER.itemsize + 1))
+    split = account.num_met * NUMBER.itemsize
+    return content[:split].view(NUMBER), content[split:]
+
+
+def sized(folder: Folder, name: str, num_bytes: int) -> np.ndarray:
+    """A guard's file, mapped into memory; raises ``StageError`` where it has another size; uint8 [num_bytes]."""
+    path = folder.local(name)
+    if path.stat().st_size != num_bytes:
         raise StageError(
-            f"{path}: {account.grams} bytes expected (one for each run of words), {path.stat().st_size} found; "
-            f"delete it and its folder's {MANIFEST}, and write the guard again"
+            f"{path}: {num_bytes} bytes expected (counts of runs of words), {path.stat().st_size} found; {WRITE_AGAIN}"
         )
-    return np.memmap(path, np.uint8, "r") if account.grams else np.empty(0, np.uint8)
+    return np.asarray(np.memmap(path, np.uint8, "r")) if num_bytes else np.empty(0, np.uint8)
 
 
 def holders_file(account: GuardAccount) -> str:
-    """The file of a guard's counts."""
+    """The file of an older guard's counts."""
     return f"{account.holders}.holders"
+
+
+def met_file(account: GuardAccount) -> str:
+    """The file of the runs that a guard's dataset holds."""
+    return f"{account.met}.met"
 
 
 def grams_file(account: GuardAccount) -> str:

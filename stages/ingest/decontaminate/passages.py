@@ -1,7 +1,7 @@
 """Passages to cut: shared runs of words joined, widened by their surroundings, and cut out of a text.
 
-Positions are those of words, so the plan is the same arithmetic in every script; characters come in last, when a cut is
-moved to the end of a line or a sentence where one lies within the surroundings.
+Positions are those of words, so the plan is the same arithmetic in every script, done for many texts at once;
+characters come in last, when a cut is moved to the end of a line or a sentence where one lies within the surroundings.
 """
 
 import re
@@ -15,6 +15,8 @@ from rewarm.stages.ingest.settings import DecontaminateSettings
 
 BREAK = re.compile(r"\n|[。！？｡]|[.!?…।۔](?=\s)")
 SEAM = "\n\n"  # between two pieces that are kept
+RARE = 2  # a passage is rare if so many times its rare words make a rare run
+NONE = 2**62  # words: no passage has so many
 
 
 @dataclass(frozen=True)
@@ -27,72 +29,133 @@ class Cut:
     stop: int
 
 
-def plan_cuts(
-    positions: np.ndarray, lengths: np.ndarray, common: np.ndarray, num_words: int, settings: DecontaminateSettings
-) -> list[Cut] | None:
-    """The cuts of a text of ``num_words`` words, in order; None where nothing of it should be kept.
+@dataclass(frozen=True)
+class Runs:
+    """Shared runs of several texts, by text and position; arrays of one length, but for the last."""
 
-    ``positions`` (ascending) and ``lengths`` are those of its shared runs, in words, and ``common`` says which of them
-    are boilerplate; int, int and bool [num_runs]. Words that boilerplate covers do not count: if a passage has too few
-    others to make a run, as where two licences happen to be followed by the same word, it is not cut.
-    """
-    own = ~common
-    if not own.any():
-        return []
-    covered = num_covered(positions[common], lengths[common], num_words)
-    cuts: list[Cut] = []
-    for first, last, shortest in passages(positions[own], lengths[own]):
-        if last - first - int(covered[last] - covered[first]) < shortest:
-            continue
-        around = min(last - first, settings.surroundings)
-        start, stop = max(0, first - around), min(num_words, last + around)
-        if cuts and start <= cuts[-1].stop:
-            cuts[-1] = Cut(cuts[-1].start, cuts[-1].first, last, max(stop, cuts[-1].stop))
-        else:
-            cuts.append(Cut(start, first, last, stop))
-    if len(cuts) > settings.max_cuts:
+    text: np.ndarray  # int64: which text, ascending from 0, none left out
+    position: np.ndarray  # int64: the run's first word
+    length: np.ndarray  # int64: its words
+    needed: np.ndarray  # int64: words that a passage with this run must have to be cut; 0: boilerplate
+    rare: np.ndarray  # bool: whether so few documents hold it that it is cut; others are cut with it, where they touch
+    words: np.ndarray  # int64 [texts]: those of each text
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """The cuts of several texts, by text and position; arrays of one length, but for the last."""
+
+    text: np.ndarray  # int64
+    start: np.ndarray  # int64, and so on: as in ``Cut``
+    first: np.ndarray
+    last: np.ndarray
+    stop: np.ndarray
+    whole: np.ndarray  # bool [texts]: of which nothing should be kept
+
+    def num_words(self, words: np.ndarray) -> int:
+        """How many words go of texts that have so many."""
+        kept = ~self.whole[self.text]
+        return int((self.stop - self.start)[kept].sum() + words[self.whole].sum())
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Runs that overlap or touch and are no boilerplate, as one; arrays of one length. Ranges of words, half-open."""
+
+    text: np.ndarray  # int64
+    first: np.ndarray  # int64: its place, counted through all texts
+    last: np.ndarray  # int64: its end, counted so
+    needed: np.ndarray  # int64: the least that any of its runs asks for
+    own: np.ndarray  # int64: its words that no boilerplate covers
+    shortest: np.ndarray  # int64: words of its shortest rare run
+    rare: np.ndarray  # int64: its words that only rare runs cover
+
+
+def plan_cuts(runs: Runs, settings: DecontaminateSettings) -> list[Cut] | None:
+    """The cuts of the one text that ``runs`` are of, in order; None where nothing of it should be kept."""
+    cuts = cuts_of(find_passages(runs), runs.words, settings)
+    if cuts.whole[0]:
         return None
-    return cuts and without_short_pieces(cuts, num_words, settings.min_piece)
+    columns = (cuts.start, cuts.first, cuts.last, cuts.stop)
+    return [Cut(*edges) for edges in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def passages(positions: np.ndarray, lengths: np.ndarray) -> list[tuple[int, int, int]]:
-    """Runs that overlap or touch, as one: half-open ranges of words, and the words of the shortest run of each."""
-    ends = np.maximum.accumulate(positions + lengths)
-    starts = np.flatnonzero(np.append(True, positions[1:] > ends[:-1]))
-    stops = np.append(starts[1:], len(positions)) - 1
-    shortest = np.minimum.reduceat(lengths, starts)
-    return list(zip(positions[starts].tolist(), ends[stops].tolist(), shortest.tolist(), strict=True))
+def find_passages(runs: Runs) -> Passages:
+    """The passages of texts.
+
+    Words that boilerplate covers do not count: where two licences happen to be followed by the same word, that makes no
+    run of its own. In the same way a passage is rare only if enough of its words are in no run that is not.
+    """
+    places = runs.position + beginnings(runs.words)[runs.text]
+    common = runs.needed == 0
+    ends = places + runs.length
+    starts, stops = joined(places[~common], ends[~common])
+    first, last = places[~common][starts], np.maximum.accumulate(ends[~common])[stops]
+    if not len(starts):
+        return Passages(*[starts] * 7)
+    needed = np.minimum.reduceat(runs.needed[~common], starts)
+    shortest = np.minimum.reduceat(np.where(runs.rare, runs.length, NONE)[~common], starts)
+    own = last - first - covered(places[common], ends[common], first, last)
+    rare = last - first - covered(places[~runs.rare], ends[~runs.rare], first, last)
+    return Passages(runs.text[~common][starts], first, last, needed, own, shortest, rare)
 
 
-def num_covered(positions: np.ndarray, lengths: np.ndarray, num_words: int) -> np.ndarray:
-    """How many of the words before each place some runs cover; int64 [num_words + 1]."""
-    edges = np.zeros(num_words + 1, np.int64)
-    np.add.at(edges, positions, 1)
-    np.subtract.at(edges, positions + lengths, 1)
-    covered = np.cumsum(edges)[:-1] > 0
-    return np.concatenate(([0], np.cumsum(covered)))
+def cuts_of(found: Passages, words: np.ndarray, settings: DecontaminateSettings) -> Cuts:
+    """The cuts for passages of texts that have so many words; int64 [texts].
+
+    A passage goes with its surroundings if it is rare and has the words that it needs. A text goes as a whole after
+    too many cuts, or where no piece that remains is long enough.
+    """
+    begins = beginnings(words)
+    ends = begins + words
+    kept = (found.own >= found.needed) & (RARE * found.rare >= found.shortest)
+    text, first, last = found.text[kept], found.first[kept], found.last[kept]
+    around = np.minimum(last - first, settings.surroundings)
+    start, stop = np.maximum(begins[text], first - around), np.minimum(ends[text], last + around)
+    heads, tails = joined(start, stop)
+    stop = np.maximum.accumulate(stop)[tails]
+    text, start, first, last = text[heads], start[heads], first[heads], last[tails]
+    many = np.bincount(text, minlength=len(words)) > settings.max_cuts
+    start = np.where(start - begins[text] < settings.min_piece, begins[text], start)
+    stop = np.where(ends[text] - stop < settings.min_piece, ends[text], stop)
+    apart = np.append(True, (text[1:] != text[:-1]) | (start[1:] - stop[:-1] >= settings.min_piece))[: len(text)]
+    heads = np.flatnonzero(apart)
+    tails = np.append(heads[1:], len(text))[: len(heads)] - 1
+    text, start, first, last, stop = text[heads], start[heads], first[heads], last[tails], stop[tails]
+    many[text[(start == begins[text]) & (stop == ends[text])]] = True
+    begin = begins[text]
+    return Cuts(text, start - begin, first - begin, last - begin, stop - begin, many)
 
 
-def without_short_pieces(cuts: Sequence[Cut], num_words: int, min_piece: int) -> list[Cut] | None:
-    """The cuts (at least one) with what is too short between them; None where no piece remains."""
-    merged: list[Cut] = []
-    for cut in cuts:
-        before = merged[-1].stop if merged else 0
-        if cut.start - before >= min_piece:
-            merged.append(cut)
-        elif merged:
-            merged[-1] = Cut(merged[-1].start, merged[-1].first, cut.last, cut.stop)
-        else:
-            merged.append(Cut(0, cut.first, cut.last, cut.stop))
-    if num_words - merged[-1].stop < min_piece:
-        last = merged[-1]
-        merged[-1] = Cut(last.start, last.first, last.last, num_words)
-    return None if merged[0].start == 0 and merged[0].stop == num_words else merged
+def beginnings(words: np.ndarray) -> np.ndarray:
+    """Where each text begins if words are counted through all of them, one place left free between two."""
+    return np.concatenate(([0], np.cumsum(words + 1)))[:-1]
 
 
-def words_cut(cuts: Sequence[Cut] | None, num_words: int) -> int:
-    """How many of a text's words a plan takes."""
-    return num_words if cuts is None else sum(cut.stop - cut.start for cut in cuts)
+def joined(starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranges that overlap or touch, as one: the places of the first and the last of each; ``starts`` ascend."""
+    ends = np.maximum.accumulate(stops)
+    firsts = np.flatnonzero(np.append(True, starts[1:] > ends[:-1])[: len(starts)])
+    return firsts, np.append(firsts[1:], len(starts))[: len(firsts)] - 1
+
+
+def covered(starts: np.ndarray, stops: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """How many words of the ranges ``first`` to ``last`` some ranges (``starts`` ascend) cover; int64 [len(first)]."""
+    if not len(starts):
+        return np.zeros(len(first), np.int64)
+    heads, tails = joined(starts, stops)
+    starts, stops = starts[heads], np.maximum.accumulate(stops)[tails]
+    before = np.concatenate(([0], np.cumsum(stops - starts)))
+
+    def up_to(place: np.ndarray) -> np.ndarray:
+        range_at = np.searchsorted(starts, place, "right")
+        last_one = np.maximum(range_at - 1, 0)
+        over = np.where(range_at > 0, np.maximum(stops[last_one] - place, 0), 0)
+        total: np.ndarray = before[range_at] - over
+        return total
+
+    within: np.ndarray = up_to(last) - up_to(first)
+    return within
 
 
 def cut_text(text: str, cuts: Sequence[Cut]) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import os
 import random
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest.decontaminate import guards as guards_module
+from rewarm.stages.ingest.decontaminate.counts import RunCounts
 from rewarm.stages.ingest.decontaminate.grams import WordHashes, gram_hashes, run_hashes, word_hashes, words_of
-from rewarm.stages.ingest.decontaminate.guards import Guards, Hit, Sieve, write_guard
+from rewarm.stages.ingest.decontaminate.guards import Guards, Hit, Sieve, write_guard, write_met
 from rewarm.stages.ingest.decontaminate.sorted_numbers import SortedSet, mapped
 from rewarm.stages.ingest.settings import DecontaminateSettings
 from rewarm.stages.ingest.words import is_spelled
@@ -204,6 +205,40 @@ def test_a_missing_or_torn_guard_is_told(tmp_path: Path) -> None:
     folder.write_json("manifest.json", {**folder.manifest(), "version": 0})
     with pytest.raises(StageError, match="version 1 or 2 expected, 0 found"):
         Guards.open([("task", folder)])
+
+
+def test_a_guard_of_a_newer_release_is_refused_and_so_is_a_torn_account(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    write_guard(folder, "task", [" ".join(SHARED)], SETTINGS)
+    manifest = folder.manifest()
+    folder.write_json("manifest.json", {**manifest, "version": 3, "novelty": 1})
+    with pytest.raises(StageError, match="version 1 or 2 expected, 3 found; a newer release of this software wrote it"):
+        Guards.open([("task", folder)])
+    folder.write_json("manifest.json", {**manifest, "novelty": 1})
+    with pytest.raises(StageError, match=r"the account of a guard expected .*novelty.*write it again"):
+        Guards.open([("task", folder)])
+
+
+def test_runs_met_are_counted_for_guards_of_all_ages(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    account = write_guard(folder, "split", [" ".join(SHARED)], SETTINGS)
+    grams = np.sort(gram_hashes(" ".join(SHARED), 13))
+    other = np.array([5], np.uint64)
+    assert Guards.open([("split", folder)]).earlier_holders(grams).sum() == 0
+    met = np.sort(np.concatenate([grams[:3], other]))
+    write_met(folder, RunCounts(met, np.where(met == 5, 300, 2).astype("<u4")))
+    counted = Guards.open([("split", folder)]).earlier_holders(np.concatenate([grams, other]))
+    assert counted.tolist() == [2, 2, 2, *[0] * (len(grams) - 3), 255]
+    path = tmp_path / f"{folder.manifest()['met']}.met"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StageError, match=r"36 bytes expected .*, 35 found"):
+        Guards.open([("split", folder)])
+    content = bytes([1, 4, *[0] * (len(grams) - 2)])  # as counted before: with the held-out document itself
+    name = xxhash.xxh3_128_hexdigest(content)
+    (tmp_path / f"{name}.holders").write_bytes(content)
+    old = {key: value for key, value in asdict(account).items() if key not in ("met", "num_met")}
+    folder.write_json("manifest.json", {**old, "holders": name})
+    assert Guards.open([("split", folder)]).earlier_holders(grams).tolist() == [0, 3, *[0] * (len(grams) - 2)]
 
 
 def test_settings_that_contradict_are_refused() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewarm.stages.ingest.decontaminate.grams import word_spans, words_of
-from rewarm.stages.ingest.decontaminate.passages import Cut, cut_text, plan_cuts
+from rewarm.stages.ingest.decontaminate.passages import Cut, Runs, cut_text, cuts_of, find_passages, plan_cuts
 from rewarm.stages.ingest.settings import DecontaminateSettings
 
 SETTINGS = DecontaminateSettings()
@@ -19,8 +19,22 @@ def planned(
     """The cuts for runs of ``length`` words at these positions, those of ``common`` boilerplate."""
     places = np.array(sorted(positions + (common or [])), np.int64)
     boilerplate = np.isin(places, np.array(common or [], np.int64))
-    lengths = np.full(len(places), length, np.int64)
-    return plan_cuts(places, lengths, boilerplate, num_words, SETTINGS.model_copy(update=changes))
+    return plan_cuts(runs_of([places], [~boilerplate], [num_words], length=length), SETTINGS.model_copy(update=changes))
+
+
+def runs_of(
+    places: list[np.ndarray], own: list[np.ndarray], words: list[int], needed: int = 13, length: int = 13
+) -> Runs:
+    """Runs of one length in some texts; what is not ``own`` is boilerplate."""
+    kept = np.concatenate(own)
+    return Runs(
+        text=np.repeat(np.arange(len(places)), [len(one) for one in places]),
+        position=np.concatenate(places).astype(np.int64),
+        length=np.full(len(kept), length, np.int64),
+        needed=np.where(kept, needed, 0),
+        rare=kept,
+        words=np.array(words, np.int64),
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,6 +73,41 @@ def test_plans(positions: list[int], num_words: int, expected: list[Cut] | None)
 )
 def test_words_of_boilerplate_do_not_count(common: range, positions: range, expected: list[Cut]) -> None:
     assert planned([place for place in positions if place not in common], 500, list(common)) == expected
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 387), st.booleans()), min_size=1, max_size=30, unique_by=lambda run: run[0]),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([0, 3, 34]),
+)
+def test_many_texts_are_planned_as_each_alone(texts: list[list[tuple[int, bool]]], surroundings: int) -> None:
+    chosen = SETTINGS.model_copy(update={"surroundings": surroundings, "max_cuts": 3})
+    places = [np.array([place for place, _ in sorted(one)]) for one in texts]
+    own = [np.array([mine for _, mine in sorted(one)], bool) for one in texts]
+    runs = runs_of(places, own, [400] * len(texts))
+    together = cuts_of(find_passages(runs), runs.words, chosen)
+    taken = 0
+    for number, (place, mine) in enumerate(zip(places, own, strict=True)):
+        alone = plan_cuts(runs_of([place], [mine], [400]), chosen)
+        assert together.whole[number] == (alone is None)
+        for cut in alone or []:
+            assert 0 <= cut.start <= cut.first < cut.last <= cut.stop <= 400
+        taken += 400 if alone is None else sum(cut.stop - cut.start for cut in alone)
+    assert together.num_words(runs.words) == taken
+
+
+def test_a_passage_needs_its_words_and_something_rare() -> None:
+    places, own = [np.arange(100, 110)], [np.ones(10, bool)]  # 22 words
+    assert plan_cuts(runs_of(places, own, [500], needed=23), SETTINGS) == []
+    assert plan_cuts(runs_of(places, own, [500], needed=22), SETTINGS) == [Cut(78, 100, 122, 144)]
+    runs = runs_of([np.arange(100, 120)], [np.ones(20, bool)], [500], needed=30)
+    for rare, cut in ((0, 0), (1, 0), (6, 0), (7, 1), (20, 1)):  # runs; the first words of so many are in no other
+        runs.rare[:] = np.arange(20) < rare
+        assert len(plan_cuts(runs, SETTINGS) or []) == cut, rare
 
 
 def test_settings_decide() -> None:
