@@ -1,4 +1,4 @@
-"""Anneal: from the trunk, on a branch, the learning rate goes down to η_min, and a release comes out."""
+"""Anneal: a branch off the trunk on which the learning rate decays to η_min, giving a release."""
 
 from rewarm.stages.anneal.branch_data import BEST, Reading, best_sources, reading
 from rewarm.stages.anneal.run import AnnealOutcome, anneal_from, copy_model, run, snapshot_steps

@@ -1,8 +1,8 @@
-"""What the branch reads: a mixture made from the trunk's, a pure function of it and of the settings.
+"""Data of the branch: a mixture derived from the trunk's, as a pure function of it and of the settings.
 
-Replayed datasets go on where the trunk stopped reading them, so the branch replays nothing that the trunk has just
-replayed. The lineage's account of replay counts the trunk alone: the next update starts from the trunk, which has not
-seen what the branch read, and may replay it for the first time.
+Replayed datasets continue from the position where the trunk stopped reading them, so the branch does not repeat the
+trunk's replay. The lineage's replay state counts the trunk alone: the next update starts from the trunk, which has not
+seen the branch's data, and may replay it for the first time.
 """
 
 import dataclasses
@@ -15,12 +15,12 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.data.mixture import MAX_DENOMINATOR, Mixture, Source
 from rewarm.stages.data.tokens import TokenSet
 
-BEST = "best"  # the view of an arrival that holds its best part alone
+BEST = "best"  # view of an arrival with its best documents only
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Steps ``first`` to ``first + steps - 1`` of a mixture, and what to say of them."""
+    """Steps ``first`` to ``first + steps - 1`` of a mixture, and their description in ``what``."""
 
     mixture: Mixture
     first: int
@@ -29,19 +29,19 @@ class Reading:
 
 
 def reading(trunk: Mixture, settings: AnnealSettings, best: tuple[Source, ...] = ()) -> Reading:
-    """What a branch off the end of ``trunk`` reads, ``settings.share`` of the trunk's steps long.
+    """Return the data of a branch off the end of ``trunk``, ``settings.share`` of the trunk's steps long.
 
-    ``tail``: the trunk's last steps as they were. ``best``: ``best`` (see ``best_sources``) in the place of the new
-    sources, with the trunk's share of replay. ``replay``: ``settings.replay_share`` of replay, and of each new source
-    the last sequences that the trunk read; where it read too few, what comes after them too. Without a replayed source
-    in the trunk's mixture there is nothing to replay, and the tail is read.
+    ``tail``: the trunk's last steps unchanged. ``best``: ``best`` (see ``best_sources``) replaces the new sources, with
+    the trunk's share of replay. ``replay``: ``settings.replay_share`` of replay, and the last sequences of each new
+    source that the trunk read; if they are too few, also the ones that follow. If the trunk's mixture has no
+    replayed source, there is nothing to replay and the tail is read.
     """
     steps = settings.steps(trunk.steps)
     tail = Reading(trunk, trunk.steps - steps, steps, "the tail of the mixture")
     if settings.data == "tail":
         return tail
     if settings.data == "replay" and not trunk.replayed:
-        return dataclasses.replace(tail, what=f"{tail.what}, as the trunk's holds nothing replayed")
+        return dataclasses.replace(tail, what=f"{tail.what}, because the trunk replayed nothing")
     ends = [source.start + count for source, count in zip(trunk.sources, trunk.count(0, trunk.steps), strict=True)]
     replayed = tuple(
         dataclasses.replace(source, start=end)
@@ -61,14 +61,16 @@ def reading(trunk: Mixture, settings: AnnealSettings, best: tuple[Source, ...] =
 
 
 def best_sources(trunk: Mixture, best: Mapping[str, TokenSet]) -> tuple[Source, ...]:
-    """The best parts of the trunk's new datasets as sources, each in an order of its own, weighted by their sequences.
+    """Return the best parts of the trunk's new datasets as sources, each in a separate order, weighted by sequences.
 
-    ``best`` gives every new dataset's best documents by the dataset's name. A dataset whose best part does not fill a
-    sequence is left out. Raises ``UsageError`` where a dataset is missing, or none fills a sequence.
+    ``best`` maps the name of every new dataset to its best documents. A dataset whose best part does not fill a
+    sequence is left out. Raises ``UsageError`` if a dataset is missing, or no best part fills a sequence.
     """
     seeds = {source.dataset: source.order_seed for source in trunk.new}
     if missing := sorted(set(seeds) - set(best)):
-        raise UsageError(f"anneal.data best: no best part was chosen of {', '.join(missing)}; set anneal.data to tail")
+        raise UsageError(
+            f"anneal.data best: no best part was selected of {', '.join(missing)}; set anneal.data to tail"
+        )
     sources = []
     for dataset, seed in seeds.items():
         stream = best[dataset].open()

@@ -1,15 +1,12 @@
-"""Anneal a release off the trunk (Ibrahim et al. 2024, section 7.2, phase 4).
+"""The anneal stage: a release from a branch off the trunk (Ibrahim et al. 2024, section 7.2, phase 4).
 
-The branch starts at the trunk's end, with its optimizer state, and reads a mixture of its own (see ``mixture.py``)
-while the learning rate goes down. The trunk stays as it is: the next update goes on from there, at η_const.
+The branch starts from the end of the trunk, with its optimizer state, and reads its own mixture (``branch_data.py``)
+while the learning rate decays. The trunk is left unchanged: the next update resumes from it, at η_const.
 
-A release without a branch: the mean of the trunk's weights along its tail (2507.17634; 2505.12082).
-
-At a constant learning rate the trunk circles around what a decay would settle into, and the mean of where it has been
-comes near it. Which states enter is decided by the settings alone: training keeps a snapshot at those steps, whatever
-the interval of its checkpoints.
-
-The learning rate of the branch, on the trunk's axis of tokens.
+With ``average`` there is no branch: the release is the mean of the trunk's weights along its tail (2507.17634;
+2505.12082). At a constant learning rate the trunk oscillates around the point that a decay would reach, and the mean of
+its states comes close to that point. The settings alone decide which states are averaged: training keeps a snapshot at
+those steps, independently of the checkpoint interval.
 """
 
 import dataclasses
@@ -29,15 +26,15 @@ from rewarm.stages.train import Phase, Schedule
 
 
 def anneal_from(trunk: Schedule, position: int, tokens: int, minimum: float, settings: AnnealSettings) -> Schedule:
-    """From the trunk's rate η at ``position`` down to η_end over ``tokens`` tokens, with x going from 0 to 1.
+    """Return the branch's schedule: from the trunk's rate η at ``position`` to η_end over ``tokens`` tokens.
 
-    η_end is ``minimum`` (η_min), or what ``settings.final_ratio`` makes of η. The shapes: ``exponential``
+    x runs from 0 to 1. η_end is ``minimum`` (η_min), or ``settings.final_ratio`` of η. The shapes: ``exponential``
     ``η · (η_end / η)^x`` (Ibrahim et al. 2024, section 7.2, phase 4); ``linear`` ``η_end + (η − η_end) · (1 − x)``;
-    ``1-sqrt`` ``η_end + (η − η_end) · (1 − √x)`` (Hägele et al. 2024, section 3, there down to 0). Raises
-    ``ValueError`` for ``average``, which has no learning rate.
+    ``1-sqrt`` ``η_end + (η − η_end) · (1 − √x)`` (Hägele et al. 2024, section 3, with η_end = 0). Raises ``ValueError``
+    for ``average``, which has no learning rate.
     """
     if settings.shape == "average":
-        raise ValueError("anneal.shape average trains nothing, so there is no schedule of it")
+        raise ValueError("anneal.shape average trains nothing, so it has no schedule")
     initial = trunk.rate(position)
     final = settings.final_rate(initial, minimum)
     return Schedule("anneal", (Phase("anneal", settings.shape, position, position + tokens, initial, final),))
@@ -48,9 +45,10 @@ if TYPE_CHECKING:
 
 
 def snapshot_steps(settings: AnnealSettings, schedule: train.Schedule, steps: int) -> tuple[int, ...]:
-    """Steps after which a trunk of ``steps`` steps must leave its weights; none unless an average is made of them.
+    """Return the steps after which a trunk of ``steps`` steps must save its weights; none unless they are averaged.
 
-    ``average_last`` of them (or as many as there are) evenly over the last ``share``, the trunk's end the last one.
+    There are ``average_last`` of them (or as many as the steps allow), evenly spaced over the last ``share``; the last
+    one is the end of the trunk.
     """
     if settings.shape != "average" or schedule.decayed:
         return ()
@@ -60,9 +58,9 @@ def snapshot_steps(settings: AnnealSettings, schedule: train.Schedule, steps: in
 
 
 def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
-    """Write ``out/model``, the mean of the trunk's snapshots, summed in fp64 in their order; returns its digest.
+    """Write ``out/model``, the mean of the trunk's snapshots, summed in fp64 in order; return its digest.
 
-    Raises ``StageError`` where a snapshot is missing or damaged, or the last one is not the trunk's end.
+    Raises ``StageError`` if a snapshot is missing or damaged, or the last one is not the end of the trunk.
     """
     from rewarm.stages.train.weights import read_snapshot, write_model
 
@@ -74,8 +72,8 @@ def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: s
             total[name] = total[name].add_(weight) if name in total else weight.double()
     if found != trained.digest:
         raise StageError(
-            f"{trunk.out}: the last snapshot has weights of digest {found}, the trunk of {trained.digest}; "
-            "they are not of one run"
+            f"{trunk.out}: the weights of the last snapshot have digest {found}, those of the trunk {trained.digest}; "
+            "they are from different runs"
         )
     mean = {name: (summed / len(trunk.snapshots)).float() for name, summed in total.items()}
     return write_model(trunk.start.local(), mean, out, dtype, trunk.tokenizer)
@@ -83,7 +81,7 @@ def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: s
 
 @dataclass(frozen=True)
 class AnnealOutcome:
-    """What the branch trained; nothing where there was nothing to anneal, or an average was taken instead."""
+    """Outcome of the anneal: steps and tokens are 0 if nothing was annealed, or the release is an average."""
 
     branched: bool
     because: str
@@ -93,7 +91,7 @@ class AnnealOutcome:
     final_rate: float
     tokens_per_second: float
     resumed_from: list[int]
-    averaged: list[int] = field(default_factory=list)  # steps of the trunk after which its weights entered the mean
+    averaged: list[int] = field(default_factory=list)  # steps of the trunk whose weights were averaged
 
 
 def run(
@@ -106,12 +104,12 @@ def run(
     best: Mapping[str, TokenSet] | None = None,
     dtype: str = "float32",
 ) -> AnnealOutcome:
-    """Leave a release in ``out/model``, stored in ``dtype``: ``trunk``, the finished job, annealed as ``settings`` say.
+    """Anneal ``trunk``, a finished job, and write the release to ``out/model``, stored in ``dtype``.
 
-    ``minimum`` is η_min. ``best`` gives the best documents of each new dataset, by its name; only ``settings.data``
-    ``best`` reads them. ``average`` needs the trunk to have kept its weights: ``trunk.snapshots`` must be what
-    ``snapshot_steps`` gives. Where the trunk's schedule has already decayed, or the share makes no step, the release
-    is a copy of the trunk, and says so.
+    ``minimum`` is η_min. ``best`` maps the name of each new dataset to its best documents; only ``settings.data``
+    ``best`` reads them. ``average`` needs the trunk's snapshots: ``trunk.snapshots`` must be the result of
+    ``snapshot_steps``. If the trunk's schedule has already decayed, or the share amounts to no step, the release is a
+    copy of the trunk, which is reported.
     """
     steps = settings.steps(trunk.steps)
     if trunk.schedule.decayed or not steps:
@@ -148,12 +146,12 @@ def branch(
     best: Mapping[str, TokenSet],
     dtype: str,
 ) -> tuple[train.Job, str]:
-    """The training of the branch, and what it reads in words."""
+    """Return the job of the branch, and a description of its data."""
     sources = best_sources(trunk.mixture, best) if settings.data == BEST else ()
     read = reading(trunk.mixture, settings, sources)
     left = sorted({source.dataset for source in trunk.mixture.new} - {source.dataset for source in sources})
     if sources and left:
-        short = f"without {', '.join(left)}, of which the best part fills no sequence of {trunk.mixture.seq_len} tokens"
+        short = f"without {', '.join(left)}, whose best part fills no sequence of {trunk.mixture.seq_len} tokens"
         read = dataclasses.replace(read, what=f"{read.what}, {short}")
     views = {source.key: best[source.dataset] for source in sources}
     known = {source.dataset: trunk.shards.get(source.key) for source in trunk.mixture.new}
@@ -188,9 +186,9 @@ def branch(
 def averaged(
     trunk: train.Job, trained: train.TrainOutcome, out: Folder, progress: Progress, dtype: str
 ) -> AnnealOutcome:
-    """The release as the mean of the trunk's snapshots."""
+    """Write the release as the mean of the trunk's snapshots."""
     steps = list(trunk.snapshots)
-    assert steps, "the trunk was to keep its weights: Job.snapshots comes from snapshot_steps"
+    assert steps, "the trunk must keep its weights: Job.snapshots comes from snapshot_steps"
     because = (
         f"the mean of the trunk's weights after {len(steps)} of its steps, {steps[0]} to {steps[-1]}; nothing trained"
     )
@@ -200,7 +198,7 @@ def averaged(
 
 
 def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
-    """Write the trunk's model as the release, in ``dtype``; the digest of what is stored."""
+    """Write the trunk's model as the release, in ``dtype``; return the digest of the stored weights."""
     if dtype == "float32":
         copy_model(trunk.out, out)
         return trained.digest
@@ -211,7 +209,7 @@ def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype
 
 
 def copy_model(trunk: Folder, out: Folder) -> None:
-    """Copy the trunk's model as the release. ``DamagedError`` if the copy is not what the trunk's step has left."""
+    """Copy the trunk's model as the release. Raises ``DamagedError`` if the copy differs from the recorded files."""
     import pyarrow.fs as pafs
 
     filesystem, source = trunk.filesystem()

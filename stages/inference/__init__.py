@@ -1,1 +1,1 @@
-"""Actors that hold a model, and the losses they compute."""
+"""Inference: actors that run models without training them, and the losses that they compute."""

@@ -1,5 +1,7 @@
-"""A pool of Ray actors that run models without training them: each takes one piece of work at a time, and holds one
-model at a time. A piece leaves its result in a file, so that nothing of value lives in a process.
+"""A pool of Ray actors that run models without training them.
+
+Each actor processes one piece of work at a time and holds one model at a time. Every piece writes its result to a file,
+so that nothing is lost when a process dies.
 """
 
 import gc
@@ -20,7 +22,7 @@ from rewarm.stages.inference.losses import document_losses, write_piece
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-RESTARTS = 3  # of one actor, before its machine is given up
+RESTARTS = 3  # of one actor, before its machine is abandoned
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
@@ -29,11 +31,11 @@ Piece = TypeVar("Piece")
 
 @dataclass(frozen=True)
 class LossPiece:
-    """The losses of one model on a run of documents of one token stream, written to ``pieces/name``."""
+    """Losses of one model on consecutive documents of one token stream, to be written to ``pieces/name``."""
 
     model: Folder
     tokens: Folder
-    documents: tuple[int, int]  # first, and the one after the last
+    documents: tuple[int, int]  # first, and one past the last
     pieces: Folder
     name: str
 
@@ -43,31 +45,31 @@ class LossPiece:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads a token stream."""
+    """Settings by which a model reads a token stream."""
 
     seq_len: int
     batch_size: int  # rows of seq_len tokens in one forward pass, or as many tokens in shorter rows
-    gpus: bool  # each actor has one; without, a GPU that the machine has is left alone
+    gpus: bool  # one for each actor; False: GPUs of the machine are not used
 
 
 class LossWorker:
-    """One actor that does ``LossPiece`` work."""
+    """Actor that processes ``LossPiece`` items."""
 
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self._held: tuple[Folder, PreTrainedModel] | None = None
 
     def ready(self) -> None:
-        """Nothing: an answer says that the actor has its place on the cluster."""
+        """Do nothing: an answer shows that the actor has been placed on the cluster."""
 
     def work(self, piece: LossPiece) -> None:
-        """Do one piece and write its result."""
+        """Process one piece and write its result."""
         stream, model, reading = TokenStream(piece.tokens), self.model(piece.model), self.reading
         found = document_losses(model, stream, piece.documents, seq_len=reading.seq_len, batch_size=reading.batch_size)
         write_piece(piece.pieces, piece.name, piece.documents[0], *found)
 
     def model(self, folder: Folder) -> "PreTrainedModel":
-        """The model of a folder; the one held before is let go."""
+        """Return the model of a folder, releasing the previous one."""
         if self._held is None or self._held[0] != folder:
             self._held = None
             gc.collect()
@@ -76,7 +78,7 @@ class LossWorker:
 
 
 def load_model(folder: Folder, gpu: bool) -> "PreTrainedModel":
-    """A release for inference: float32 on a CPU; on this actor's GPU bfloat16, or as saved where it has no bfloat16."""
+    """Load a model for inference: float32 on a CPU; bfloat16 on a GPU, or the saved dtype if it lacks bfloat16."""
     import torch
 
     from rewarm.stages.data.model_folder import load_causal_model
@@ -103,10 +105,10 @@ def work_through(
     progress: Progress,
     environment: dict[str, str],
 ) -> None:
-    """Do all pieces on up to ``num_actors`` actors, in their order; an actor gets work once it has its place.
+    """Process all pieces in order on up to ``num_actors`` actors; an actor receives work once it has been placed.
 
-    ``worker(conditions)`` makes an actor, on one CPU (and one GPU with ``gpus``): it has ``ready()`` and
-    ``work(piece)``, as ``LossWorker``.
+    ``worker(conditions)`` creates an actor on one CPU (and one GPU with ``gpus``), with ``ready()`` and ``work(piece)``
+    as in ``LossWorker``.
 
     Raises:
         StageError: a piece failed, or its actor died more than ``RESTARTS`` times.
@@ -141,7 +143,7 @@ def work_through(
                 running[actor.work.remote(following)] = actor, following
     finally:
         for actor in actors:
-            with suppress(Exception):  # an actor that is gone already is what we want
+            with suppress(Exception):  # the actor may be gone already
                 ray.kill(actor)
 
 
@@ -153,4 +155,4 @@ def _collect(done: Any, what: str) -> None:
     except ray.exceptions.RayTaskError as error:
         raise origin(error) or StageError(f"{what} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
-        raise StageError(f"{what}: its process died again and again ({error})") from error
+        raise StageError(f"{what}: its process died repeatedly ({error})") from error

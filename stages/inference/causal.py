@@ -1,6 +1,6 @@
-"""The one way a causal model is run over packed sequences here: training, validation and evaluation all call it.
+"""Forward pass of a causal model over packed sequences, shared by training, validation and evaluation.
 
-The mask between packed documents is not built by hand: without an attention mask, transformers reads the packing off
+The mask between packed documents is not built by hand: without an attention mask, transformers derives the packing from
 position ids that restart (``masking_utils.find_packed_sequence_indices``), for every attention implementation.
 """
 
@@ -23,9 +23,9 @@ class Packed(NamedTuple):
 
 
 def collate(windows: "list[Window]", device: torch.device, document_mask: bool) -> Packed:
-    """Inputs, targets and position ids of a list of windows.
+    """Batch a list of windows into inputs, targets and position ids.
 
-    Without ``document_mask`` positions run through and a sequence attends across its documents (plain packing, as in
+    Without ``document_mask`` positions do not restart, so a sequence attends across its documents (plain packing, as in
     the papers' code).
     """
     inputs = torch.from_numpy(np.stack([window.inputs for window in windows]))
@@ -38,23 +38,23 @@ def collate(windows: "list[Window]", device: torch.device, document_mask: bool) 
 
 
 def token_logits(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Logits of what follows every input, float32 ``[batch, seq_len, vocabulary]``."""
+    """Return the next-token logits for every input, float32 ``[batch, seq_len, vocabulary]``."""
     return predict(model, inputs, positions).logits
 
 
 class Prediction(NamedTuple):
-    """A forward pass: float32 ``[batch, seq_len, vocabulary]``, and what its routers add to the loss (a scalar)."""
+    """Result of a forward pass: float32 ``[batch, seq_len, vocabulary]``, and the routers' scalar loss term."""
 
     logits: torch.Tensor
     router_loss: torch.Tensor | None
 
 
 def predict(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> Prediction:
-    """Logits of what follows every input, and the load-balancing loss of a mixture of experts.
+    """Return the next-token logits for every input, and the load-balancing loss of a mixture of experts.
 
-    The latter is the term that the model adds to its own loss when it is given labels: its coefficient times the
-    routers' auxiliary loss (Shazeer et al. 2017; Fedus et al. 2021). None without routers, or where the configuration
-    (``output_router_logits``) leaves it out.
+    The latter is the term that the model adds to its own loss when labels are passed: its coefficient times the
+    routers' auxiliary loss (Shazeer et al. 2017; Fedus et al. 2021). It is None without routers, or if the
+    configuration disables it (``output_router_logits``).
     """
     output = model(input_ids=inputs, position_ids=positions, use_cache=False)
     auxiliary = output.get("aux_loss")
@@ -63,8 +63,8 @@ def predict(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tenso
 
 
 def router_coefficient(model: torch.nn.Module) -> float:
-    """The weight that a mixture of experts gives to its routers' auxiliary loss; 0 if it names none."""
-    model = getattr(model, "module", model)  # an engine's
+    """Return the weight of the routers' auxiliary loss in a mixture of experts; 0 if the model sets none."""
+    model = getattr(model, "module", model)  # unwrap an engine
     config = getattr(model, "config", None)
     places = (model, config, getattr(config, "text_config", None))
     found = [getattr(place, name, None) for place in places for name in ("router_aux_loss_coef", "aux_loss_coef")]
@@ -72,7 +72,7 @@ def router_coefficient(model: torch.nn.Module) -> float:
 
 
 def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Loss of every target in nats, float32 ``[batch, seq_len]``: ``-log p(targets[:, i] | its document so far)``."""
+    """Return each target's loss in nats, float32 ``[batch, seq_len]``: ``-log p(targets[:, i] | document so far)``."""
     flat = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     return flat.view(targets.shape)
 
@@ -80,14 +80,15 @@ def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def token_losses(
     model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """``losses_of`` the model's ``token_logits``."""
+    """Return ``losses_of`` the model's ``token_logits``."""
     return losses_of(token_logits(model, inputs, positions), targets)
 
 
 def divergences(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
-    """KL(teacher ‖ student) at every place in nats, float32 ``[batch, seq_len]``, of ``[batch, seq_len, vocabulary]``.
+    """Return KL(teacher ‖ student) at every position in nats, float32 ``[batch, seq_len]``.
 
-    ``Σ_v p_t(v) · (log p_t(v) − log p_s(v))`` over the vocabulary: 0 where both predict the same.
+    Both arguments are logits ``[batch, seq_len, vocabulary]``. ``Σ_v p_t(v) · (log p_t(v) − log p_s(v))`` over the
+    vocabulary is 0 if both predict the same.
     """
     given, found = teacher.log_softmax(dim=-1), student.log_softmax(dim=-1)
     return functional.kl_div(found, given, reduction="none", log_target=True).sum(dim=-1)

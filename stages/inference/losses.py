@@ -1,13 +1,13 @@
-"""Losses of a causal model by document, each document read by itself: evaluation and selection both ask for them.
+"""Losses of a causal model by document, each document read by itself, for evaluation and selection.
 
-A document's first token is predicted from what opens it (BOS, or end-of-text: ``TokenFormat.opening``), and its last
-target is the end-of-text that closes it. No other document is in its context, so neither the order of the documents nor
-the kind of model (one that sees through a document mask, say) changes its loss. A document of more than ``seq_len``
-tokens is read in windows of its own, as lm-eval's rolling likelihood does: each predicts ``seq_len`` tokens, the last
-one those that are left, with as many of the tokens before them as fit.
+A document's first token is predicted from the token that opens it (BOS, or end-of-text: ``TokenFormat.opening``), and
+its last target is the end-of-text that closes it. Its context contains no other document, so its loss depends neither
+on the order of the documents nor on the type of model (such as one that ignores the document mask). A document of more
+than ``seq_len`` tokens is read in windows, as in lm-eval's rolling likelihood: each predicts ``seq_len`` tokens, and
+the last one predicts the rest, with as many preceding tokens as fit.
 
-Rows of similar length run together, filled up on the right. In a causal model nothing after a token changes its
-prediction, so this needs no attention mask.
+Rows of similar length are batched together and padded on the right. In a causal model later tokens do not change a
+prediction, so no attention mask is needed.
 """
 
 import io
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
     from rewarm.stages.data.tokens import TokenStream
 
-VERSION = 2  # of how documents are read; losses of different versions do not compare (1: windows across documents)
-# The work of one piece, in tokens. Fixed, so that sums do not depend on how many machines share them.
+VERSION = 2  # of the reading of documents; losses of different versions do not compare (1: windows across documents)
+# Tokens of one piece of work. Fixed, so that sums do not depend on the number of machines.
 PIECE_TOKENS = 1 << 18
-ROW_STEP = 16  # rows are filled up to a multiple of so many tokens: a function of the document alone, not of its batch
-IGNORED = -100  # targets that fill a row up: cross_entropy's ignore_index
+ROW_STEP = 16  # rows are padded to a multiple of this many tokens, so the length depends on the document alone
+IGNORED = -100  # padding targets: cross_entropy's ignore_index
 
 
 @dataclass(frozen=True)
 class Row:
-    """One window of a document: ``length`` inputs, of whose targets the last ``counted`` ones count.
+    """One window of a document: ``length`` inputs, of whose targets the last ``counted`` count.
 
-    ``first`` is the number of the first target that counts, among the document's targets (its tokens, from 0).
+    ``first`` is the index of the first target that counts, among the document's targets (its tokens, from 0).
     """
 
     document: int
@@ -45,19 +45,19 @@ class Row:
     length: int
 
     def padded(self, seq_len: int) -> int:
-        """The length to which the row is filled up."""
+        """Return the length to which the row is padded."""
         return min(seq_len, -(-self.length // ROW_STEP) * ROW_STEP)
 
 
 def plan_pieces(ends: np.ndarray, piece_tokens: int = PIECE_TOKENS) -> list[tuple[int, int]]:
-    """Runs of documents ``[first, last)`` of about ``piece_tokens`` tokens each; ``ends`` as of ``document_spans``."""
+    """Return runs ``[first, last)`` of documents of about ``piece_tokens`` tokens; ``ends``: see ``document_spans``."""
     owners = np.concatenate([[0], ends[:-1]])[: len(ends)] // piece_tokens
     cuts = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(ends)] if len(ends) else []
     return list(pairwise(cuts))
 
 
 def rows_of(document: int, num_tokens: int, seq_len: int) -> list[Row]:
-    """The windows of a document of ``num_tokens`` tokens, its end-of-text among them."""
+    """Return the windows of a document of ``num_tokens`` tokens, end-of-text included."""
     rows = []
     for first in range(0, num_tokens, seq_len):
         counted = min(seq_len, num_tokens - first)
@@ -68,9 +68,9 @@ def rows_of(document: int, num_tokens: int, seq_len: int) -> list[Row]:
 def document_losses(
     model: "torch.nn.Module", stream: "TokenStream", documents: tuple[int, int], *, seq_len: int, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nats (float64) and targets (int64) of each of the documents ``[first, last)`` of a stream.
+    """Return the nats (float64) and target counts (int64) of each of the documents ``[first, last)`` of a stream.
 
-    A forward pass takes ``batch_size`` rows of ``seq_len`` tokens, or as many tokens in shorter rows.
+    A forward pass runs ``batch_size`` rows of ``seq_len`` tokens, or as many tokens in shorter rows.
     """
     first, last = documents
     ends = stream.document_spans()[0][:last]
@@ -90,7 +90,7 @@ def document_losses(
 
 
 def _batches(rows: list[Row], seq_len: int, batch_size: int) -> Iterator[tuple[list[Row], int]]:
-    """Rows of one length at a time, in the order of the documents, and that length."""
+    """Yield batches of rows of equal length, in document order, with that length."""
     ordered = sorted(rows, key=lambda row: row.padded(seq_len))
     for length, group in groupby(ordered, key=lambda row: row.padded(seq_len)):
         members, size = list(group), max(1, batch_size * seq_len // length)
@@ -99,13 +99,13 @@ def _batches(rows: list[Row], seq_len: int, batch_size: int) -> Iterator[tuple[l
 
 
 def _filled(stream: "TokenStream", starts: np.ndarray, rows: list[Row], length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of rows (int64 ``[rows, length]``), filled up on the right."""
+    """Return inputs and targets of rows (int64 ``[rows, length]``), padded on the right."""
     assert stream.format is not None, "a stream of documents has a format"
     inputs = np.full((len(rows), length), stream.format.opening, dtype=np.int64)
     targets = np.full((len(rows), length), IGNORED, dtype=np.int64)
     for place, row in enumerate(rows):
-        begin = row.first + row.counted - row.length  # the number of the row's first target; its input is one before
-        before = min(begin, 1)  # the document's own token, or what opens it
+        begin = row.first + row.counted - row.length  # index of the row's first target; its input is one before
+        before = min(begin, 1)  # 1: the first input is the document's own token; 0: the opening token
         tokens = stream.read(int(starts[row.document]) + begin - before, row.length + before)
         targets[place, : row.length] = tokens[before:]
         inputs[place, 1 - before : row.length] = tokens[:-1]
@@ -113,7 +113,7 @@ def _filled(stream: "TokenStream", starts: np.ndarray, rows: list[Row], length: 
 
 
 def _forward(model: "torch.nn.Module", inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Loss of every target in nats, float64 ``[rows, length]``; 0 where a row is filled up."""
+    """Return the loss of every target in nats, float64 ``[rows, length]``; 0 for padding."""
     import torch
 
     from rewarm.stages.inference.causal import losses_of
@@ -126,14 +126,14 @@ def _forward(model: "torch.nn.Module", inputs: np.ndarray, targets: np.ndarray) 
 
 
 def write_piece(folder: Folder, name: str, first: int, nats: np.ndarray, counts: np.ndarray) -> None:
-    """Keep what ``document_losses`` gave for one piece, whose first document is number ``first``."""
+    """Write the result of ``document_losses`` for one piece, whose first document is number ``first``."""
     buffer = io.BytesIO()
     np.savez(buffer, first=np.int64(first), nats=nats, counts=counts)
     folder.write(name, buffer.getvalue())
 
 
 def join_pieces(pieces: Folder, names: list[str], num_documents: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nats (float64) and counted targets (int64) of each document of the stream, from all pieces."""
+    """Return the nats (float64) and target counts (int64) of each document of the stream, from all pieces."""
     nats, counts = np.zeros(num_documents), np.zeros(num_documents, dtype=np.int64)
     for name in names:
         with np.load(io.BytesIO(pieces.read(name))) as arrays:

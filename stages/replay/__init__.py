@@ -1,6 +1,6 @@
-"""Replay: earlier data in every batch, so that the model does not forget; from there on a run's data order is fixed.
+"""Replay: earlier data in every batch, so that the model does not forget. This stage fixes a run's data order.
 
-The ledger reads off a mixture which documents it trains, when and how often: nothing of that is stored.
+The reads module derives from a mixture which documents it trains, when and how often; none of that is stored.
 """
 
 from rewarm.stages.replay.lineage import Carried, locate, sequences_of, tokens_of

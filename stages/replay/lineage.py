@@ -1,8 +1,8 @@
-"""Replay over a lineage: what each dataset is still owed, and the place in its own order at which replay stopped.
+"""Replay over a lineage: the tokens still owed to each dataset, and the position in its order where replay stopped.
 
-An update replays whole sequences, a dataset's part of it rarely is one. What rounding gave too little or too much is
-carried to the next update, so a dataset's total stays within two sequences of the sum of its parts however many
-datasets there are. Nothing of it is stored apart: it follows from the parts that the updates' records list.
+An update replays whole sequences, but a dataset's part is rarely a whole number of them. The rounding error is
+carried to the next update, so a dataset's total stays within two sequences of the sum of its parts, however many
+datasets there are. No separate state is stored: all of it follows from the parts listed in the update records.
 """
 
 import heapq
@@ -15,22 +15,22 @@ from typing import Any
 from rewarm.stages.data.order import Order, Position
 
 Runs = tuple[tuple[int, int], ...]
-"""What was read of an order since its beginning: the length of the sequences (tokens), and how many, in turn."""
+"""Reads of an order since its beginning, in sequence: (sequence length in tokens, number of sequences)."""
 
 
 @dataclass(frozen=True)
 class Carried:
-    """What earlier updates leave to the next one, by the key of a source (a dataset, or ``dataset@domain``)."""
+    """Replay state that earlier updates pass to the next one, by source key (a dataset, or ``dataset@domain``)."""
 
-    owed: dict[str, Fraction] = field(default_factory=dict)  # tokens; below 0: it had more than its part
-    read: dict[str, Runs] = field(default_factory=dict)  # of its own order
+    owed: dict[str, Fraction] = field(default_factory=dict)  # tokens; negative: it received more than its part
+    read: dict[str, Runs] = field(default_factory=dict)  # of the source's own order
 
     def after(self, parts: Mapping[str, Mapping[str, Any]]) -> "Carried":
-        """The same after one more update, from the parts of its record, by key.
+        """Return the state after one more update, from the parts of its record, by key.
 
         A part holds ``sequences``, ``tokens``, ``due`` (tokens; missing in records of order 1, which owe nothing),
-        ``order`` and ``from``. Reshuffled replay reads orders of its own and moves nothing; a part from 0 begins its
-        order again.
+        ``order`` and ``from``. Reshuffled replay reads separate orders and does not advance the position; a part
+        whose ``from`` is 0 restarts its order.
         """
         owed, read = dict(self.owed), dict(self.read)
         for key, part in parts.items():
@@ -42,7 +42,7 @@ class Carried:
         return Carried(owed, read)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types, for fingerprints."""
+        """Return the state as JSON types, for fingerprints."""
         return {
             "owed": {key: str(tokens) for key, tokens in self.owed.items() if tokens},
             "read": {key: [list(run) for run in runs] for key, runs in self.read.items()},
@@ -58,24 +58,24 @@ class Carried:
 
 
 def extend(runs: Runs, seq_len: int, count: int) -> Runs:
-    """The runs with ``count`` more sequences of ``seq_len``."""
+    """Return the runs with ``count`` more sequences of ``seq_len``."""
     if runs and runs[-1][0] == seq_len:
         return (*runs[:-1], (seq_len, runs[-1][1] + count))
     return (*runs, (seq_len, count))
 
 
 def tokens_of(runs: Runs) -> int:
-    """Tokens that were read in these runs."""
+    """Return the number of tokens read in these runs."""
     return sum(seq_len * count for seq_len, count in runs)
 
 
 def sequences_of(runs: Runs) -> int:
-    """Sequences that were read in these runs."""
+    """Return the number of sequences read in these runs."""
     return sum(count for _, count in runs)
 
 
 def locate(order: Order, runs: Runs) -> Position:
-    """The place in an order after these runs."""
+    """Return the position in an order after these runs."""
     position = Position()
     for seq_len, count in runs:
         position = order.advance(position, seq_len, count)
@@ -86,10 +86,10 @@ def locate(order: Order, runs: Runs) -> Position:
 
 
 def total_of(share: Fraction, places: int, owed: Fraction) -> tuple[int, int]:
-    """Sequences to replay among ``places``, and what is added to ``share * places`` before rounding down.
+    """Return how many of ``places`` sequences to replay, and the amount added to ``share * places`` before rounding.
 
-    The latter is in units of one part of the share's denominator and below a sequence; ``owed`` is in sequences. At
-    least one place is left to new data.
+    That amount is less than one sequence, in units of 1 / (the share's denominator); ``owed`` is in sequences. At least
+    one place is left for new data.
     """
     if not share:
         return 0, 0
@@ -100,9 +100,9 @@ def total_of(share: Fraction, places: int, owed: Fraction) -> tuple[int, int]:
 
 
 def allot(wanted: Sequence[Fraction], total: int) -> list[int]:
-    """Whole numbers that add up to ``total``, as near as can be to what is wanted; ties go to the first.
+    """Return whole numbers that add up to ``total`` and are as close as possible to ``wanted``; ties go to the first.
 
-    One at a time goes to where most is missing (or comes from where most is too much), after rounding down.
+    After rounding down, units are added one at a time to the largest shortfall (or taken from the largest excess).
     """
     counts = [max(0, math.floor(one)) for one in wanted]
     short = total - sum(counts)

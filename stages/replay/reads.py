@@ -1,10 +1,10 @@
-"""The ledger: which documents a mixture trains, how often and at which steps.
+"""Ledger of a mixture: the documents that it trains, how often and at which steps.
 
-Nothing of it is stored, for a mixture is a pure function of the position: this module reads it backwards, from the
-sequences that are read to the documents in them. A document is trained where a token of it is a target: the sequence
-at ``start`` predicts the positions ``start + 1`` to ``start + seq_len`` of its stream. (Where a document's end-of-text
-is only the first input of a sequence, it opens the next document and counts for neither.) Spans are given by the places
-of the inputs: ``[start, start + seq_len)``.
+The ledger is not stored, because a mixture is a pure function of the position: this module inverts it, from the
+sequences that are read to the documents in them. A document is trained if one of its tokens is a target: the sequence
+at ``start`` predicts positions ``start + 1`` to ``start + seq_len`` of its stream. (An end-of-text that is only the
+first input of a sequence opens the next document and counts for neither.) Spans are given by the positions of the
+inputs: ``[start, start + seq_len)``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.data.mixture import Mixture, Source
 from rewarm.stages.data.order import Grid
 
-CHUNK = 1 << 18  # places held at a time
+CHUNK = 1 << 18  # positions held in memory at a time
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often each place of a stream was read: ``reads[i]`` times from ``at[i]`` until ``at[i + 1]``; 0 at the end.
+    """Read count of each position of a stream: ``reads[i]`` from ``at[i]`` up to ``at[i + 1]``; 0 after the last.
 
-    Both are int64; ``at`` begins at 0 and ascends.
+    Both are int64; ``at`` starts at 0 and is ascending.
     """
 
     at: np.ndarray
@@ -31,20 +31,20 @@ class Coverage:
 
     @classmethod
     def of(cls, low: np.ndarray, high: np.ndarray) -> "Coverage":
-        """The coverage by spans (beginnings and ends, int64) in any order."""
+        """Return the coverage by spans (starts and ends, int64), given in any order."""
         low, high = np.sort(low), np.sort(high)
         at = np.unique(np.concatenate([np.zeros(1, np.int64), low, high]))
         return cls(at, np.searchsorted(low, at, side="right") - np.searchsorted(high, at, side="right"))
 
     def below(self, places: np.ndarray) -> np.ndarray:
-        """Reads of all places below each of ``places``."""
+        """Return the total number of reads of all positions below each of ``places``."""
         sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.reads[:-1] * np.diff(self.at))])
         step = np.searchsorted(self.at, places, side="right") - 1
         found: np.ndarray = sums[step] + self.reads[step] * (places - self.at[step])
         return found
 
     def most(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Reads of the part that was read most often, of each span (given in order); 0 for an empty one."""
+        """Return the highest read count within each span (spans in order); 0 for an empty span."""
         first = np.searchsorted(self.at, low, side="right") - 1
         last = np.maximum(np.searchsorted(self.at, high, side="left"), first + 1)
         base = int(first[0])
@@ -55,17 +55,17 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Reads:
-    """How often documents were read: a part of a stream's documents, in order."""
+    """Read counts of some of a stream's documents, in order."""
 
-    times: np.ndarray  # int64: reads of that part of the document that was read most often; 0: none of it was read
-    tokens: np.ndarray  # int64: of the document, trained in all of these reads
+    times: np.ndarray  # int64: highest read count within the document; 0: no token of it was read
+    tokens: np.ndarray  # int64: tokens of the document trained, over all reads
 
 
 def source_reads(source: Source, count: int, seq_len: int, progress: Progress) -> Coverage:
-    """What the first ``count`` readings of a source cover.
+    """Return the coverage of the first ``count`` sequences read from a source.
 
-    Memory: 16 bytes for each sequence of a pass that is not read whole. Progress moves by the sequences of started
-    passes; whole passes cost nothing.
+    Memory: 16 bytes for each sequence of a partial pass. Progress counts the sequences of partial passes; complete
+    passes cost nothing.
     """
     low, high = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     position = 0
@@ -87,34 +87,34 @@ def source_reads(source: Source, count: int, seq_len: int, progress: Progress) -
 
 
 def document_places(ends: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The span of each document: the places whose target is a token of it.
+    """Return the span of each document: the positions whose target is one of its tokens.
 
-    ``ends`` (int64) are the ends of all documents in positions of the stream, ``documents`` numbers of some of them.
+    ``ends`` (int64) are the end positions of all documents of the stream; ``documents`` selects some by number.
     """
     low = np.where(documents > 0, ends[documents - 1], 1) - 1
     return low, ends[documents] - 1
 
 
 def document_reads(reads: Coverage, ends: np.ndarray, first: int, last: int) -> Reads:
-    """The reads of documents ``first`` to ``last - 1`` of a stream; ``ends`` as for ``document_places``."""
+    """Return the reads of documents ``first`` to ``last - 1`` of a stream; ``ends`` as for ``document_places``."""
     low, high = document_places(ends, np.arange(first, last))
     return Reads(reads.most(low, high), reads.below(high) - reads.below(low))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Documents of one source whose reads are looked for, by their spans."""
+    """Spans of the documents of one source whose reads are searched for."""
 
     low: np.ndarray  # int64 [documents]
     high: np.ndarray  # int64 [documents]
 
     @classmethod
     def of(cls, ends: np.ndarray, documents: np.ndarray) -> "Wanted":
-        """From the numbers of the documents in the stream; ``ends`` as for ``document_places``."""
+        """Build it from document numbers in the stream; ``ends`` as for ``document_places``."""
         return cls(*document_places(ends, documents))
 
     def hit(self, starts: np.ndarray, seq_len: int) -> np.ndarray:
-        """Which of the sequences read a token of one of the documents."""
+        """Return a mask of the sequences that read a token of one of the documents."""
         kept = np.flatnonzero(self.high > self.low)
         if not len(kept):
             return np.zeros(len(starts), dtype=bool)
@@ -126,16 +126,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """One of the wanted documents, and when it is read."""
+    """One of the wanted documents, and the steps that read it."""
 
-    source: int  # number of the source
-    place: int  # of the document in ``Wanted``
+    source: int  # index of the source
+    place: int  # index of the document in ``Wanted``
     times: int  # as in ``Reads``
-    steps: list[int]  # at which a sequence of it is read, ascending
+    steps: list[int]  # that read a sequence of it, ascending
 
 
 def find_reads(mixture: Mixture, wanted: Mapping[int, Wanted], progress: Progress) -> Iterator[Found]:
-    """Go through the whole mixture for documents of some sources (by number), and leave out what is never read."""
+    """Search the whole mixture for documents of some sources (by number); documents never read are omitted."""
     places, seq_len = mixture.steps * mixture.global_batch, mixture.seq_len
     hits: dict[int, list[np.ndarray]] = {number: [np.empty((2, 0), np.int64)] for number in wanted}
     for first in range(0, places, CHUNK):

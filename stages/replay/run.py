@@ -1,4 +1,4 @@
-"""Decide what an update trains on: the arrival's sequences, and among them those replayed from earlier datasets."""
+"""The replay stage: builds the mixture of an update from the arrival's sequences and those of earlier datasets."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,37 +20,37 @@ from rewarm.stages.replay.settings import ReplaySettings, exact_share
 from rewarm.stages.replay.shares import Earlier, Part, check_names, divide
 
 MIXTURE = "mixture.json"
-SELECTIONS = "selections.json"  # where the selection of each source that has one is, relative to the mixture
-DOMAINS = "domains"  # folder of the domains' selections
+SELECTIONS = "selections.json"  # path of each source's selection, relative to the mixture
+DOMAINS = "domains"  # folder with the selections of the domains
 
 
 @dataclass(frozen=True)
 class ReplayOutcome:
-    """What will be trained: tokens in all, new ones, and those replayed, by source."""
+    """Outcome of replay: the tokens to be trained in all, the new ones, and the replayed ones by source."""
 
     planned: int
     new: int
     replayed: int
-    requested: float  # the share that the settings ask for: given, or left by the web's
+    requested: float  # share of replay by the settings: given, or what the web's share leaves
     achieved: float
     source: str  # "earlier datasets", or "none" if there is nothing to replay
     epochs: float  # passes over the arrival
     by_dataset: dict[str, dict[str, Any]]  # key of a source → dataset, sequences, tokens, due, share, order, from, to
     arrivals: dict[str, dict[str, Any]] = field(default_factory=dict)  # name → tokens, sequences, trained, untrained
     version: int = 1  # of the order: ``stages.data.mixture``
-    notes: list[str] = field(default_factory=list)  # what a reader of the settings would not expect
+    notes: list[str] = field(default_factory=list)  # of what differs from what the settings suggest
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one part of replay gets in an update."""
+    """Share of one part of replay in an update."""
 
     part: Part
     due: Fraction  # tokens
     count: int  # sequences
 
     def to_json(self, seq_len: int, start: int, settings: ReplaySettings, total: int) -> dict[str, Any]:
-        """As the record keeps it; ``start`` is tokens of its order read before, ``total`` all sequences trained."""
+        """Return the record's form; ``start``: tokens of its order read before, ``total``: all sequences trained."""
         return {
             "dataset": self.part.dataset.name,
             "sequences": self.count,
@@ -64,7 +64,7 @@ class Share:
 
 
 def check(settings: ReplaySettings, earlier: Sequence[Earlier], arrivals: Sequence[str], seq_len: int) -> None:
-    """Refuse names in the settings that the data does not have; ``UsageError`` says what there is."""
+    """Refuse settings that name data that does not exist: ``UsageError`` lists the names that do."""
     check_names(settings, [dataset.name for dataset in earlier], arrivals)
     if settings.mixture == "domains":
         divide(earlier, settings, seq_len)
@@ -88,14 +88,14 @@ def run(
 ) -> ReplayOutcome:
     """Write ``out/mixture.json`` for the arrivals (name → training shards; usually one).
 
-    ``budget`` is the tokens to train, cut to whole global batches; null: ``passes`` times all that the arrivals hold,
-    and what does not fill a batch is filled up from the next pass. ``carried`` is what earlier updates replayed and
-    owe; ``update`` (its id) and the seed decide a reshuffled order. ``view`` names the selection of those arrivals that
-    are one; several arrivals share the new part by ``weights``, or by the sequences they hold. If domains are drawn,
-    ``out`` also holds which documents they are. Raises ``UsageError`` if the arrivals do not fill one global batch, and
-    for settings that name what is not there.
+    ``budget`` is the number of tokens to train, rounded down to whole global batches; None: ``passes`` times all tokens
+    of the arrivals, the last batch being completed from the next pass. ``carried`` is the replay state of earlier
+    updates; ``update`` (its id) and the seed decide a reshuffled order. ``view`` names the selection of arrivals that
+    are selections; several arrivals share the new part by ``weights``, or by their number of sequences. If domains are
+    replayed, ``out`` also holds their selections. Raises ``UsageError`` if the arrivals do not fill one global batch,
+    or if the settings name data that does not exist.
     """
-    assert settings.share != "auto", "the plan resolves it before replay"
+    assert settings.share != "auto", "the plan resolves auto before replay"
     check_names(settings, [dataset.name for dataset in earlier], list(arrivals))
     held = {name: tokens.open().num_tokens for name, tokens in arrivals.items()}
     new = new_sources(arrivals, held, seq_len, seed, view, weights or {})
@@ -105,15 +105,18 @@ def run(
     if not steps:
         most = available if allowed is None else allowed
         raise UsageError(
-            f"{', '.join(arrivals)}: the training split makes {available} sequences of {seq_len} tokens, and the "
-            f"budget allows {most}; one step takes {global_batch}. Add data, or lower train.global_batch."
+            f"{', '.join(arrivals)}: the training split holds {available} sequences of {seq_len} tokens, and the "
+            f"budget allows {most}; one step needs {global_batch}. Add data, or lower train.global_batch."
         )
     progress.begin("dividing the replay", len(earlier), "datasets")
     division = divide(earlier, settings, seq_len)
     requested = Fraction(str(settings.share)) if division.share is None else division.share
     share = exact_share(max(requested, Fraction(str(settings.floor)))) if requested and division.parts else Fraction(0)
     if share == 1:
-        raise UsageError(f"replay: a share of {float(requested):.8f} leaves nothing to the arrival; give the web more")
+        raise UsageError(
+            f"replay: a share of {float(requested):.8f} leaves no room for the arrival; raise the web's share in "
+            "replay.domain_shares"
+        )
     shares, units = share_out(division.parts, carried, share, steps * global_batch, seq_len)
     draw = xxhash.xxh3_64_intdigest(f"{seed}/{update}".encode())
     replayed = tuple(replayed_source(one, carried, settings, draw, seq_len) for one in shares if one.count)
@@ -135,7 +138,7 @@ def new_sources(
     view: str,
     weights: Mapping[str, int],
 ) -> tuple[Source, ...]:
-    """The arrivals that hold at least one sequence, weighted as given, or by their sequences: all end together."""
+    """Return the arrivals that hold a sequence, weighted as given, or by their sequences so that all end together."""
     sources = []
     for name, tokens in arrivals.items():
         if count := max(0, (held[name] - 1) // seq_len):
@@ -147,22 +150,22 @@ def new_sources(
 def share_out(
     parts: Sequence[Part], carried: Carried, share: Fraction, places: int, seq_len: int
 ) -> tuple[list[Share], int]:
-    """The sequences of each part, among ``places`` in all, and ``Mixture.carried``.
+    """Return the sequences of each part, among ``places`` in all, and ``Mixture.carried``.
 
-    A part is due ``share * places`` by its weight, and what it is owed.
+    A part is due its weight's share of ``share * places``, plus what it is owed.
     """
     if not parts:
         return [], 0
     whole = sum((part.weight for part in parts), Fraction(0))
     dues = [share * places * part.weight / whole for part in parts]
     owed = [carried.owed.get(part.key, Fraction(0)) / seq_len for part in parts]
-    total, units = total_of(share, places, sum(owed, Fraction(0)))  # what is owed to others waits for their turn
+    total, units = total_of(share, places, sum(owed, Fraction(0)))  # debts to other sources are left for their turn
     counts = allot([due + more for due, more in zip(dues, owed, strict=True)], total)
     return [Share(part, due * seq_len, count) for part, due, count in zip(parts, dues, counts, strict=True)], units
 
 
 def replayed_source(share: Share, carried: Carried, settings: ReplaySettings, draw: int, seq_len: int) -> Source:
-    """A part as a mixture reads it: in its own order from where it stopped, or in the order ``draw``."""
+    """Return a part as a mixture's source: in its own order from where it stopped, or in the order ``draw``."""
     part = share.part
     own = Source(
         part.dataset.name,
@@ -185,7 +188,7 @@ def replayed_source(share: Share, carried: Carried, settings: ReplaySettings, dr
 def write_selections(
     out: Folder, arrivals: Mapping[str, TokenSet], new: Sequence[Source], parts: Sequence[Part]
 ) -> None:
-    """Keep which documents the domains are, and where the selections of all sources are."""
+    """Write the selections of the domains, and the paths of the selections of all sources."""
     places: dict[str, str] = {}
     for source in new:
         if (selection := arrivals[source.dataset].selection) is not None:
@@ -198,7 +201,10 @@ def write_selections(
 
 
 def token_sets(folder: Folder, mixture: Mixture, shards: Callable[[str], Folder]) -> dict[str, TokenSet]:
-    """What each source of the mixture in ``folder`` reads, by its key; ``shards`` finds a dataset's training shards."""
+    """Return the documents that each source of the mixture in ``folder`` reads, by its key.
+
+    ``shards`` returns a dataset's training shards.
+    """
     places: dict[str, str] = folder.read_json(SELECTIONS) if folder.exists(SELECTIONS) else {}
     return {
         source.key: TokenSet(
@@ -217,7 +223,7 @@ def account(
     carried: Carried,
     held: Mapping[str, int],
 ) -> ReplayOutcome:
-    """What the whole mixture takes from each source, and the share that this makes."""
+    """Count what the whole mixture takes from each source, and the share of replay that results."""
     counts = mixture.count(0, mixture.steps)
     total, fresh = sum(counts), sum(counts[: len(mixture.new)])
     by_dataset = {}
@@ -241,7 +247,7 @@ def account(
 
 
 def arrival(tokens: int, mixture: Mixture, trained: tuple[Source, int] | None) -> dict[str, Any]:
-    """How much of an arrival of ``tokens`` tokens is trained: a source and its sequences, or none of it."""
+    """Count how much of an arrival of ``tokens`` tokens is trained; ``trained``: its source and sequences, or None."""
     if trained is None:
         return {"tokens": tokens, "sequences": 0, "trained": 0, "untrained": tokens, "passes": 0.0}
     source, count = trained
@@ -255,7 +261,10 @@ def arrival(tokens: int, mixture: Mixture, trained: tuple[Source, int] | None) -
 
 
 def untrained(source: Source, count: int, seq_len: int) -> int:
-    """Tokens of a new source that its first ``count`` sequences do not predict; the very first never can be."""
+    """Count the tokens of a new source that its first ``count`` sequences do not predict.
+
+    The very first token is never predicted.
+    """
     if count < source.num_sequences:
         return source.num_tokens - count * seq_len
     tail = source.num_tokens - 1 - source.num_sequences * seq_len

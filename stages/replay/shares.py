@@ -1,6 +1,6 @@
-"""How the replayed part is divided: among earlier datasets, or among the domains of their documents.
+"""Division of the replayed part among earlier datasets, or among the domains of their documents.
 
-The domains of a dataset: which of its documents come from where, by the ``source`` that ingest kept.
+A document's domain is the ``source`` that ingest recorded.
 """
 
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ BATCH_ROWS = 65_536
 class Domains:
     """The domain of every document of a training split."""
 
-    names: list[str]  # in the order in which they are met
-    codes: np.ndarray  # int32 [documents]: the place of each one's domain in ``names``
+    names: list[str]  # in order of first occurrence
+    codes: np.ndarray  # int32 [documents]: index of each document's domain in ``names``
     tokens: np.ndarray  # int64 [names]
 
     def rows(self, name: str) -> np.ndarray:
-        """The rows of a domain's documents (int64, ascending)."""
+        """Return the rows of a domain's documents (int64, ascending)."""
         return np.flatnonzero(self.codes == self.names.index(name))
 
 
 def read_domains(documents: Folder, stream: TokenStream) -> Domains:
-    """The domains of the document shards that ``stream`` was made of; only their ``source`` is read.
+    """Read the domains of the document shards that ``stream`` was made from; only the ``source`` column is read.
 
-    Memory: four bytes a document. Raises ``StageError`` where the two do not have the same rows.
+    Memory: four bytes a document. Raises ``StageError`` if the two do not have the same rows.
     """
     numbers: dict[str, int] = {}
     try:
@@ -44,12 +44,13 @@ def read_domains(documents: Folder, stream: TokenStream) -> Domains:
         codes = np.concatenate([np.empty(0, np.int32), *(code(batch.column("source"), numbers) for batch in batches)])
     except (pa.ArrowException, OSError) as error:
         raise StageError(
-            f"{documents}: the documents' sources cannot be read: {error}; replay them with replay.mixture=datasets"
+            f"{documents}: cannot read the sources of the documents: {error}; replay with replay.mixture=datasets"
         ) from error
     if len(codes) != stream.num_documents:
         raise StageError(
-            f"{documents}: holds {len(codes)} documents, {stream.folder} the tokens of {stream.num_documents}; they "
-            "must be of the same ones, in the same order. Restore what was changed since they were tokenized."
+            f"{documents}: holds {len(codes)} documents, but {stream.folder} holds the tokens of "
+            f"{stream.num_documents}; expected the same documents in the same order. Restore the files that changed "
+            "since tokenization."
         )
     lengths = np.diff(stream.document_spans()[0], prepend=0)
     tokens = np.bincount(codes, weights=lengths, minlength=len(numbers)).astype(np.int64)
@@ -57,14 +58,14 @@ def read_domains(documents: Folder, stream: TokenStream) -> Domains:
 
 
 def code(sources: pa.Array, numbers: dict[str, int]) -> np.ndarray:
-    """The numbers (int32) of a batch's domains; names that are met for the first time are added to ``numbers``."""
+    """Return the codes (int32) of a batch's domains; new names are added to ``numbers``."""
     encoded = sources.dictionary_encode(null_encoding="encode")
     found = [numbers.setdefault(name or UNNAMED, len(numbers)) for name in encoded.dictionary.to_pylist()]
     codes: np.ndarray = np.array(found, dtype=np.int32)[encoded.indices.to_numpy()]
     return codes
 
 
-MAX_DOMAINS = 256  # a domain is a part of the mixture, not a site: more of them are a mistake
+MAX_DOMAINS = 256  # a domain is a part of the mixture, not a web site: more than that is a mistake
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Earlier:
 
     name: str
     tokens: Folder  # its training shards
-    documents: Folder  # the documents that they were made of
-    order_seed: int  # of its own order: the seed of the update in which it was new
+    documents: Folder  # the documents that they were made from
+    order_seed: int  # of its own order: the seed of the update that introduced it
     age: int  # updates since then: 1 for the datasets of the update before
 
 
@@ -85,28 +86,28 @@ class Part:
     dataset: Earlier
     num_sequences: int
     num_tokens: int
-    weight: Fraction  # above 0, relative to the other parts'
+    weight: Fraction  # above 0, relative to the other parts
     domain: str = ""  # "": all of the dataset
     domains: Domains | None = None  # the dataset's, if ``domain`` is one of them
 
     @property
     def key(self) -> str:
-        """As the key of a ``Source``."""
+        """Key of the part as a ``Source``."""
         return f"{self.dataset.name}@{self.domain}" if self.domain else self.dataset.name
 
 
 @dataclass(frozen=True)
 class Division:
-    """What replay consists of."""
+    """Parts of replay with their weights, and remarks on how they were chosen."""
 
     parts: list[Part]
-    share: Fraction | None = None  # of replay, if the domains' table decides it
+    share: Fraction | None = None  # of replay, if the table of domain shares decides it
     notes: tuple[str, ...] = ()
-    short: dict[str, int] = field(default_factory=dict)  # key of what holds no sequence → its tokens
+    short: dict[str, int] = field(default_factory=dict)  # key of a part that does not fill a sequence → its tokens
 
 
 def divide(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -> Division:
-    """The parts of replay that hold a sequence of ``seq_len`` tokens, with their weights; none without replay."""
+    """Return the parts of replay that fill a sequence of ``seq_len`` tokens, with weights; none without replay."""
     if settings.share == 0 or not earlier:
         return Division([])
     division = by_domain if settings.mixture == "domains" else by_dataset
@@ -114,24 +115,24 @@ def divide(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -
 
 
 def check_names(settings: ReplaySettings, earlier: Sequence[str], arrivals: Sequence[str]) -> None:
-    """``UsageError`` unless ``replay.shares``, where given, names every earlier dataset and nothing unknown.
+    """Refuse ``replay.shares``, if given, unless it names every earlier dataset and nothing unknown.
 
-    The arrivals may be named too: the updates after this one replay them.
+    The arrivals may be named too: later updates replay them. Raises ``UsageError``.
     """
     if settings.by != "shares":
         return
     for name in settings.shares:
         if name not in (known := [*earlier, *arrivals]):
-            raise UsageError(f"replay.shares: there is no dataset {name!r}{nearest(name, known)}")
+            raise UsageError(f"replay.shares: no dataset {name!r}{nearest(name, known)}")
     unnamed = [name for name in earlier if name not in settings.shares]
     if unnamed:
         raise UsageError(
-            f"replay.shares: gives no number to {', '.join(unnamed)}; give each earlier dataset one (0 leaves it out)"
+            f"replay.shares: no number for {', '.join(unnamed)}; give one to each earlier dataset (0 excludes it)"
         )
 
 
 def weigh(dataset: Earlier, tokens: int, settings: ReplaySettings) -> Fraction:
-    """A dataset's weight by ``replay.by``; fading with age stops at ``replay.floor`` of its tokens."""
+    """Return a dataset's weight by ``replay.by``; the discount for age stops at ``replay.floor`` of its tokens."""
     if settings.by == "shares":
         return Fraction(str(settings.shares[dataset.name]))
     if settings.by == "recency":
@@ -140,7 +141,7 @@ def weigh(dataset: Earlier, tokens: int, settings: ReplaySettings) -> Fraction:
 
 
 def by_dataset(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -> Division:
-    """Every dataset is a part."""
+    """Make every dataset a part."""
     parts, short = [], {}
     for dataset in earlier:
         stream = TokenStream(dataset.tokens)
@@ -153,21 +154,21 @@ def by_dataset(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: in
 
 
 def faded(earlier: Sequence[Earlier], settings: ReplaySettings) -> tuple[str, ...]:
-    """Says which datasets the floor keeps from fading further."""
+    """Report the datasets whose discount for age has reached the floor."""
     old = [one.name for one in earlier if 2.0 ** (-one.age / settings.half_life) < settings.floor]
     if settings.by != "recency" or not old:
         return ()
-    return (f"{', '.join(old)}: faded to the floor, {settings.floor:.2%} of the tokens count",)
+    return (f"{', '.join(old)}: discounted to the floor, {settings.floor:.2%} of the tokens count",)
 
 
 # -- domains -----------------------------------------------------------------------------------------------------
 
 
 def by_domain(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int) -> Division:
-    """Every domain of every dataset is a part; datasets share a domain as they would share the whole replay.
+    """Make every domain of every dataset a part; datasets share a domain as they would share the whole replay.
 
-    The web's share is the arrival's (Guo et al. 2024, strategy III). Raises ``UsageError`` for a domain that has a
-    share and no sequence, and where the web is all there is.
+    The arrival receives the web's share (Guo et al. 2024, strategy III). Raises ``UsageError`` if a domain has a share
+    but no sequence, or if the web is the only domain.
     """
     held, short = domain_parts(earlier, settings, seq_len)
     if not held:
@@ -184,22 +185,22 @@ def by_domain(earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int
     ]
     if len(names := {part.domain for part in parts}) > MAX_DOMAINS:
         raise UsageError(
-            f"replay.mixture=domains: the earlier documents have {len(names)} sources that would be replayed, at most "
-            f"{MAX_DOMAINS} are expected; name the domains that matter in replay.domain_shares"
+            f"replay.mixture=domains: the earlier documents have {len(names)} sources to replay, at most {MAX_DOMAINS} "
+            "are expected; name the domains that matter in replay.domain_shares"
         )
     web_share = sum((table[name] for name in web), Fraction(0)) / sum(table.values(), Fraction(0))
     notes = [*faded(earlier, settings), *unread(held, table)]
     if web_share:
-        notes.append(f"the arrival takes the web's place ({', '.join(web)}: {float(web_share):.1%} of the mixture)")
+        notes.append(f"the arrival replaces the web ({', '.join(web)}: {float(web_share):.1%} of the mixture)")
     return Division(parts, 1 - web_share if web_share else None, tuple(notes), short)
 
 
 def domain_parts(
     earlier: Sequence[Earlier], settings: ReplaySettings, seq_len: int
 ) -> tuple[dict[str, list[Part]], dict[str, int]]:
-    """The parts that hold a sequence, by domain, and the tokens of those that hold none, by key.
+    """Return the parts that fill a sequence, by domain, and the tokens of those that do not, by key.
 
-    A dataset's weight is spread over its domains by their tokens.
+    A dataset's weight is distributed over its domains by their tokens.
     """
     held: dict[str, list[Part]] = {}
     short: dict[str, int] = {}
@@ -222,21 +223,21 @@ def check_domains(
     there = f"the sources of the earlier documents are {', '.join(sorted(held))}"
     for name in settings.web or ():
         if name not in table:
-            raise UsageError(f"replay.web: there is no domain {name!r}{nearest(name, table)}")
+            raise UsageError(f"replay.web: no domain {name!r}{nearest(name, table)}")
     missing = [name for name, share in table.items() if share and name not in web and name not in held]
     if missing:
         raise UsageError(
-            f"replay.domain_shares: no sequence of {', '.join(missing)} to replay; {there}. Name them as they are "
-            "called there, or leave out what is not there"
+            f"replay.domain_shares: no sequence of {', '.join(missing)} to replay; {there}. Use these names, or "
+            "remove the others"
         )
     if not any(share for name, share in table.items() if name not in web):
         raise UsageError(
-            f"replay.mixture=domains: only the web ({', '.join(web)}) has a share, and the arrival takes its place, so "
+            f"replay.mixture=domains: only the web ({', '.join(web)}) has a share, and the arrival replaces it, so "
             f"nothing is replayed; {there}. Set replay.web=[] to replay the web too, or replay.share=0"
         )
 
 
 def unread(held: dict[str, list[Part]], table: dict[str, Fraction]) -> list[str]:
-    """Says which domains are there and have no share."""
+    """Report the domains that exist but have no share."""
     left = [name for name in held if not table.get(name)]
     return [f"not in replay.domain_shares, so not replayed: {', '.join(left)}"] if left else []

@@ -1,4 +1,4 @@
-"""Select: which of an arrival's documents are trained on, chosen at random or by quality."""
+"""Select: the documents of an arrival to train on, chosen at random or by quality."""
 
 from rewarm.stages.select.run import SELECTED, Judge, ScoreOutcome, SelectOutcome, run, score
 from rewarm.stages.select.settings import SelectSettings

@@ -1,8 +1,8 @@
-"""A linear classifier of text: how much is a document like those of a reference set?
+"""A linear text classifier that scores a document's similarity to a reference set.
 
-Its good examples are drawn from the reference set, the others from the arrival itself, so that it learns what sets the
-reference apart from what came. Counts of hashed words go into a logistic regression (scikit-learn); a document's score
-is its log-odds, not calibrated: it only ranks.
+Its positive examples are drawn from the reference set and the negative ones from the arrival itself, so that it learns
+what distinguishes the reference from the arrival. Counts of hashed words are fed to a logistic regression
+(scikit-learn); a document's score is its log-odds, which is not calibrated and only used for ranking.
 """
 
 import io
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 CLASSIFIER = "classifier.npz"
 NUM_FEATURES = 2**18
-FEWEST_EXAMPLES = 10  # of either side
-HELD_OUT = 5  # one example of so many measures the classifier instead of fitting it
+FEWEST_EXAMPLES = 10  # of either class
+HELD_OUT = 5  # one example in this many is held out to measure the classifier
 BATCH_DOCUMENTS = 256
 EXAMPLE_SCHEMA = pa.schema([pa.field("text", pa.large_string(), nullable=False)])
 SHARD_SCHEMA = pa.schema([pa.field("doc_id", pa.string()), pa.field("score", pa.float64())])
@@ -52,9 +52,9 @@ def classify(
     seed: int,
     progress: Progress,
 ) -> tuple[np.ndarray, float]:
-    """Log-odds (float64) of every document of ``documents``, whose ids are ``doc_ids``; the classifier's separation.
+    """Score every document of ``documents``, whose ids are ``doc_ids``: log-odds (float64), and the separation.
 
-    The examples, the classifier and each shard's scores are left in ``out`` and not made again.
+    The examples, the classifier and each shard's scores are written to ``out`` and reused by a later call.
     """
     if not out.exists(CLASSIFIER):
         good, other = (
@@ -63,12 +63,12 @@ def classify(
         )
         write_classifier(out, fit(good, other, settings, seed))
     separation = read_classifier(out).separation
-    progress.note(f"classifier: tells the reference from the arrival with an area under the curve of {separation:.3f}")
+    progress.note(f"classifier: separates reference and arrival with an area under the ROC curve of {separation:.3f}")
     shards = [{**shard, "target": (out / "shards").uri} for shard in shards_of(documents)]
     map_shards(partial(score_shard, out=out, settings=settings), shards, progress, "scoring", "documents")
     table = pa.concat_tables([pq.read_table((out / "shards").local(shard["name"])) for shard in shards])
     if not table.column("doc_id").equals(doc_ids):
-        raise StageError(f"{documents}: its rows are not those of the token shards; tokenize the dataset again")
+        raise StageError(f"{documents}: its rows do not match the token shards; tokenize the dataset again")
     return table.column("score").to_numpy(), separation
 
 
@@ -78,13 +78,13 @@ def classify(
 def draw_examples(
     source: Folder, out: Folder, settings: SelectSettings, salt: str, progress: Progress
 ) -> Iterator[str]:
-    """About ``settings.examples`` texts of a folder of document shards, each drawn by the hash of its id."""
+    """Draw about ``settings.examples`` texts from a folder of document shards, each by the hash of its id."""
     shards = shards_of(source)
     total = sum(shard["documents"] for shard in shards)
     if total < FEWEST_EXAMPLES:
         raise UsageError(
-            f"{source}: {total} documents; a classifier needs {FEWEST_EXAMPLES} or more on either side. "
-            "Give select.reference more text, or rank by something else (select.by)."
+            f"{source}: {total} documents; a classifier needs {FEWEST_EXAMPLES} or more of either class. "
+            "Add text to select.reference, or rank by another criterion (select.by)."
         )
     probability = min(1.0, settings.examples / total)
     work = partial(draw_shard, out=out, probability=probability, characters=settings.characters, salt=salt)
@@ -93,7 +93,7 @@ def draw_examples(
 
 
 def draw_shard(shard: dict[str, Any], out: Folder, probability: float, characters: int, salt: str) -> dict[str, Any]:
-    """Write the examples of one shard, unless they are there."""
+    """Write the examples of one shard, unless they exist."""
     if not out.exists(shard["name"]):
         chosen = (
             text[:characters]
@@ -110,7 +110,7 @@ def draw_shard(shard: dict[str, Any], out: Folder, probability: float, character
 
 
 def fit(good: Iterator[str], other: Iterator[str], settings: SelectSettings, seed: int) -> Classifier:
-    """Fit on four fifths of the examples and measure on the rest. Single-threaded, so the same on every machine."""
+    """Fit on four fifths of the examples and measure on the rest. Single-threaded, so every machine gives the same."""
     from scipy.sparse import vstack
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -127,7 +127,7 @@ def fit(good: Iterator[str], other: Iterator[str], settings: SelectSettings, see
 
 
 def features(texts: list[str], settings: SelectSettings) -> "csr_matrix":
-    """Hashed counts, each row of length 1: ``[len(texts), NUM_FEATURES]``."""
+    """Return hashed counts, each row normalised to length 1: ``[len(texts), NUM_FEATURES]``."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     analyzer, ngrams = ("word", (1, 2)) if settings.features == "words" else ("char", (2, 4))
@@ -137,20 +137,20 @@ def features(texts: list[str], settings: SelectSettings) -> "csr_matrix":
 
 
 def write_classifier(out: Folder, classifier: Classifier) -> None:
-    """Keep a classifier."""
+    """Write a classifier."""
     buffer = io.BytesIO()
     np.savez(buffer, weights=classifier.weights, intercept=classifier.intercept, separation=classifier.separation)
     out.write(CLASSIFIER, buffer.getvalue())
 
 
 def read_classifier(out: Folder) -> Classifier:
-    """What ``write_classifier`` kept."""
+    """Read what ``write_classifier`` wrote."""
     with np.load(io.BytesIO(out.read(CLASSIFIER))) as arrays:
         return Classifier(arrays["weights"], float(arrays["intercept"]), float(arrays["separation"]))
 
 
 def score_shard(shard: dict[str, Any], out: Folder, settings: SelectSettings) -> dict[str, Any]:
-    """Write the scores of one shard's documents, unless they are there."""
+    """Write the scores of one shard's documents, unless they exist."""
     target = Folder(shard["target"])
     if not target.exists(shard["name"]):
         classifier = read_classifier(out)
@@ -166,7 +166,7 @@ def score_shard(shard: dict[str, Any], out: Folder, settings: SelectSettings) ->
 
 
 def shards_of(documents: Folder) -> list[dict[str, Any]]:
-    """Records of a folder's document shards, in order, for ``map_shards``."""
+    """Return records of a folder's document shards, in order, for ``map_shards``."""
     return [
         {"folder": documents.uri, "name": name, "documents": pq.read_metadata(documents.local(name)).num_rows}
         for name in documents.files(".parquet")
@@ -174,12 +174,12 @@ def shards_of(documents: Folder) -> list[dict[str, Any]]:
 
 
 def read_texts(shard: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Id and text of a shard's documents."""
+    """Yield the id and text of a shard's documents."""
     for batch in read_batches(shard):
         yield from zip(batch.column("doc_id").to_pylist(), batch.column("text").to_pylist(), strict=True)
 
 
 def read_batches(shard: dict[str, Any]) -> Iterator[pa.RecordBatch]:
-    """A shard's documents, some at a time."""
+    """Yield a shard's documents in batches."""
     with pq.ParquetFile(Folder(shard["folder"]).local(shard["name"])) as documents:
         yield from documents.iter_batches(batch_size=BATCH_DOCUMENTS, columns=["doc_id", "text"])

@@ -1,8 +1,7 @@
-"""Select: score every training document of an arrival once, then choose by the scores as often as that is needed.
+"""The select stage: scores every training document of an arrival once, then selects by score as often as needed.
 
-Choose documents by their scores: best first, until the wanted share of tokens is filled.
-
-The mean loss of every document under a model: its perplexity is the exponential of it, and ranks the same.
+Documents are selected best first until they fill the requested share of tokens. Scores by perplexity are mean losses
+under a model: the perplexity is their exponential and gives the same ranking.
 """
 
 from dataclasses import dataclass
@@ -32,10 +31,10 @@ def perplexities(
     progress: Progress,
     piece_tokens: int = PIECE_TOKENS,
 ) -> np.ndarray:
-    """Mean nats per token (float64) of each document of a token folder, end-of-text included.
+    """Return the mean nats per token (float64) of each document of a token folder, end-of-text included.
 
-    Runs of documents go to a pool of Ray actors; each leaves its sums in ``out/pieces``, and what is there already is
-    not done again.
+    Runs of documents are sent to a pool of Ray actors; each writes its sums to ``out/pieces``, and existing pieces are
+    not computed again.
     """
     stream, pieces = TokenStream(tokens), out / "pieces"
     runs = plan_pieces(stream.document_spans()[0], piece_tokens)
@@ -70,24 +69,24 @@ SCORE_SCHEMA = pa.schema(
     ]
 )
 
-# Which end of the scores is the good one: mean nats a token, log-odds of the reference's kind, a hash in [0, 1).
+# Sort order that puts the best first: mean nats per token, log-odds of being like the reference, a hash in [0, 1).
 BEST_FIRST = {"perplexity": "ascending", "classifier": "descending", "random": "ascending"}
 
 
 def ranked(table: pa.Table, by: str) -> np.ndarray:
-    """Rows (int64) of a table of ``SCORE_SCHEMA``, best first; of equal scores the lower ``doc_id`` first."""
+    """Return the rows (int64) of a table of ``SCORE_SCHEMA``, best first; ties go to the lower ``doc_id``."""
     order = pc.sort_indices(table, sort_keys=[("score", BEST_FIRST[by]), ("doc_id", "ascending")])
     return np.asarray(order.to_numpy(), dtype=np.int64)
 
 
 def choose(sizes: np.ndarray, share: float, trim: float) -> slice:
-    """Which of the ranked documents, of so many tokens each (int64, best first), are taken.
+    """Return the slice of ranked documents to select, given their sizes in tokens (int64, best first).
 
-    The first ones that fill ``trim`` of the tokens are passed over; then documents are taken until they fill ``share``
-    of the tokens, the one that fills it included, and at least one. Fewer where they run out.
+    The first documents that fill ``trim`` of the tokens are skipped; then documents are selected until they fill
+    ``share`` of the tokens, including the one that fills it, and at least one. Fewer if they run out.
     """
     total = int(sizes.sum())
-    before = np.cumsum(sizes) - sizes  # tokens of those ranked better
+    before = np.cumsum(sizes) - sizes  # tokens of the documents ranked better
     first = int(np.searchsorted(before, round(trim * total)))
     if first == len(sizes):
         return slice(first, first)
@@ -95,14 +94,14 @@ def choose(sizes: np.ndarray, share: float, trim: float) -> slice:
     return slice(first, int(np.searchsorted(before, before[first] + wanted)))
 
 
-SELECTED = "selected"  # the view (``stages.data.mixture.Source.view``) of a dataset whose documents were chosen
+SELECTED = "selected"  # view (``stages.data.mixture.Source.view``) of a dataset with its selected documents
 SCORES = "scores.parquet"
-RANKING = "ranking.parquet"  # beside a selection: the scores, and which documents they chose
+RANKING = "ranking.parquet"  # next to a selection: the scores, and whether each document was selected
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The model whose perplexity ranks, how it reads, and on how many actors."""
+    """The model whose perplexity ranks documents, its reading settings, and the number of actors."""
 
     model: Folder  # Hugging Face folder
     reading: Reading
@@ -111,15 +110,15 @@ class Judge:
 
 @dataclass(frozen=True)
 class ScoreOutcome:
-    """What was scored."""
+    """Outcome of scoring."""
 
     documents: int
     tokens: int
     lowest: float
     mean: float
     highest: float
-    separation: float | None  # classifier: area under the ROC curve on examples it was not fitted on; ½ is chance
-    digest: str  # of the scores, in the documents' order
+    separation: float | None  # classifier: area under the ROC curve on held-out examples; ½ is chance
+    digest: str  # of the scores, in document order
 
 
 def score(
@@ -135,12 +134,12 @@ def score(
 ) -> ScoreOutcome:
     """Write ``out/scores.parquet`` (``doc_id``, ``score``, ``num_tokens``) for the training split of one dataset.
 
-    ``documents`` and ``tokens`` are its document and token shards, row for row the same. ``classifier`` needs
-    ``reference`` (document shards), ``perplexity`` a ``judge``. What an earlier call finished is not done again.
+    ``documents`` and ``tokens`` are its document and token shards, with the same rows. ``classifier`` needs
+    ``reference`` (document shards), ``perplexity`` a ``judge``. Work finished by an earlier call is not repeated.
 
     Raises:
-        UsageError: the reference set is too small to learn from.
-        StageError: a score is not a number, or the shards do not belong together.
+        UsageError: the reference set is too small for a classifier.
+        StageError: a score is not a number, or the shards do not match.
     """
     table, separation = token_counts(tokens), None
     if settings.by == "classifier":
@@ -155,7 +154,7 @@ def score(
     if len(broken):
         worst = table.column("doc_id")[int(broken[0])].as_py()
         raise StageError(
-            f"{out}: {len(broken)} scores by {settings.by} are not numbers, the first is that of document {worst}"
+            f"{out}: {len(broken)} scores by {settings.by} are not numbers; the first is that of document {worst}"
         )
     with out.writing(SCORES) as scratch:
         pq.write_table(table.add_column(1, "score", pa.array(values)).cast(SCORE_SCHEMA), scratch, compression="zstd")
@@ -174,33 +173,33 @@ def score(
 
 @dataclass(frozen=True)
 class SelectOutcome:
-    """What was chosen of an arrival's training documents."""
+    """Outcome of selection among an arrival's training documents."""
 
     by: str
-    documents: int  # in all
+    documents: int  # of the arrival
     tokens: int
     chosen_documents: int
     chosen_tokens: int
-    best: float  # score of the first document chosen
+    best: float  # score of the first document selected
     threshold: float  # score of the last one
-    digest: str  # of the chosen rows
+    digest: str  # of the selected rows
 
 
 def run(scores: Folder, out: Folder, settings: SelectSettings, share: float, progress: Progress) -> SelectOutcome:
-    """Choose ``share`` of the tokens by the scores that ``score`` left in ``scores``.
+    """Select ``share`` of the tokens by the scores that ``score`` wrote to ``scores``.
 
-    Leaves in ``out`` the selection (``stages.data.tokens``) and ``ranking.parquet``: ``doc_id``, ``score``,
-    ``num_tokens``, ``chosen``, a row a document, in the order of the shards.
+    Writes to ``out`` the selection (``stages.data.tokens``) and ``ranking.parquet``: ``doc_id``, ``score``,
+    ``num_tokens``, ``chosen``, one row per document, in the order of the shards.
 
     Raises:
-        StageError: after ``trim`` no document is left.
+        StageError: no document is left after ``trim``.
     """
     table = pq.read_table(scores.local(SCORES))
     order = ranked(table, settings.by)
     sizes = table.column("num_tokens").to_numpy()
     chosen = choose(sizes[order], share, settings.trim)
     if chosen.start == chosen.stop:
-        raise StageError(f"{scores}: with select.trim {settings.trim} none of {len(order)} documents is left to choose")
+        raise StageError(f"{scores}: select.trim {settings.trim} leaves none of {len(order)} documents to select")
     rows = np.sort(order[chosen])
     mask = np.zeros(len(order), dtype=bool)
     mask[rows] = True
@@ -226,7 +225,7 @@ def run(scores: Folder, out: Folder, settings: SelectSettings, share: float, pro
 
 
 def token_counts(tokens: Folder) -> pa.Table:
-    """``doc_id`` (memory-mapped) and ``num_tokens`` of every document of a split, in the order of its shards."""
+    """Return ``doc_id`` (memory-mapped) and ``num_tokens`` of every document of a split, in shard order."""
     tables = []
     for name in tokens.files(".arrow"):
         shard = pa.ipc.open_file(pa.memory_map(str(tokens.local(name)))).read_all()
@@ -237,5 +236,5 @@ def token_counts(tokens: Folder) -> pa.Table:
 
 
 def draw(seed: int, doc_id: str) -> float:
-    """A number in [0, 1), evenly spread, from the document and the seed alone."""
+    """Return a uniform number in [0, 1) that depends on the document and the seed alone."""
     return float(xxhash.xxh3_64_intdigest(f"{seed}/select/{doc_id}".encode()) >> 11) * 2.0**-53

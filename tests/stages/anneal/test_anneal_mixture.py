@@ -61,7 +61,7 @@ def test_a_replay_mixture_has_its_share_and_repeats_nothing_replayed(
     branch = reading(before, settings(data="replay", replay_share=replayed, share=length))
     if share == "0":
         assert branch.mixture is before
-        assert "nothing replayed" in branch.what
+        assert "replayed nothing" in branch.what
         return
     seen, found = read(before, 0, steps), read_by(branch)
     total = branch.steps * batch
@@ -113,7 +113,7 @@ def test_best_sources_count_what_was_selected(world: World, tmp_path: Path) -> N
 
 def test_a_best_part_that_is_missing_or_too_small_is_refused(world: World, tmp_path: Path) -> None:
     mixture = world.job("unused").mixture
-    with pytest.raises(UsageError, match="no best part was chosen of text"):
+    with pytest.raises(UsageError, match="no best part was selected of text"):
         best_sources(mixture, {})
     write_selection(Folder(tmp_path / "none"), np.arange(0))
     with pytest.raises(UsageError, match=r"raise anneal\.best_share"):

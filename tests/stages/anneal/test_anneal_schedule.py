@@ -103,11 +103,11 @@ def test_snapshots_are_distinct_steps_of_the_share_and_end_with_the_trunk(share:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"shape": "average", "data": "best"}, "cannot read data best"),
-        ({"shape": "average", "data": "replay"}, "cannot read data replay"),
-        ({"shape": "average", "final_ratio": 0.1}, "no final_ratio 0.1"),
+        ({"shape": "average", "data": "best"}, "cannot use data best"),
+        ({"shape": "average", "data": "replay"}, "cannot use data replay"),
+        ({"shape": "average", "final_ratio": 0.1}, "no learning rate for final_ratio 0.1"),
         ({"shape": "average", "share": 0}, "share is 0"),
-        ({"shape": "exponential", "final_ratio": 0}, "never reached"),
+        ({"shape": "exponential", "final_ratio": 0}, "never reaches"),
         ({"shape": "cosine"}, "exponential"),
         ({"replay_share": 1}, "less than 1"),
         ({"average_last": 1}, "greater than or equal to 2"),

@@ -102,7 +102,7 @@ def test_a_budget_is_cut_to_whole_batches(mix: Mix) -> None:
 def test_a_budget_past_the_data_reads_it_again_and_says_so(mix: Mix) -> None:
     outcome, _, notes = mix(0, budget=1280)
     assert outcome.epochs == 2
-    assert notes == ["replay: new is read 2.00 times, each time in another order"]
+    assert notes == ["replay: new is read 2.00 times, each time in a different order"]
 
 
 def test_nothing_to_replay_is_said(mix: Mix) -> None:
@@ -116,7 +116,7 @@ def test_nothing_to_replay_is_said(mix: Mix) -> None:
 @pytest.mark.parametrize("budget", [None, 30])
 def test_less_than_one_batch_is_refused(mix: Mix, root: Folder, budget: int | None) -> None:
     name = "short" if budget is None else "new"
-    with pytest.raises(UsageError, match="one step takes 4"):
+    with pytest.raises(UsageError, match="one step needs 4"):
         mix(0, budget=budget, earlier={}, arrivals={name: TokenSet(root / name / "tokens" / "train")})
 
 
@@ -145,7 +145,7 @@ def test_recent_datasets_are_replayed_more_and_what_faded_to_the_floor_is_said(m
     assert not [note for note in notes if "floor" in note]
     outcome, _, notes = mix(0.5, by="recency", half_life=0.25, floor=0.25, earlier={"old": 3, "older": 1})
     assert {name: part["sequences"] for name, part in outcome.by_dataset.items()} == {"old": 15, "older": 5}
-    assert any("old, older: faded to the floor" in note for note in notes)
+    assert any("old, older: discounted to the floor" in note for note in notes)
 
 
 def test_given_shares_are_relative_and_zero_leaves_out(mix: Mix) -> None:
@@ -160,7 +160,7 @@ def test_shares_that_name_what_is_not_there_are_refused_before_anything_is_read(
     earlier = [Earlier(name, Folder("/nowhere"), Folder("/nowhere"), 0, 1) for name in ("old", "older")]
     with pytest.raises(UsageError, match="no dataset 'odler'; did you mean 'older'"):
         check(ReplaySettings(by="shares", shares={"old": 1, "odler": 1}), earlier, ["new"], SEQ_LEN)
-    with pytest.raises(UsageError, match="no number to older"):
+    with pytest.raises(UsageError, match="no number for older"):
         check(ReplaySettings(by="shares", shares={"old": 1, "new": 1}), earlier, ["new"], SEQ_LEN)
 
 
@@ -186,7 +186,7 @@ def test_shares_are_achieved_to_within_a_sequence(
 def test_the_floor_lifts_a_small_share_and_says_so_but_leaves_none_alone(mix: Mix) -> None:
     outcome, mixture, notes = mix(0.002, budget=400 * SEQ_LEN)
     assert (outcome.requested, outcome.achieved, mixture.share) == (0.002, 0.01, "1/100")
-    assert any("lifted to the floor of 1.00%" in note for note in notes)
+    assert any("raised to the floor of 1.00%" in note for note in notes)
     assert mix(0.0)[1].share == "0"
     assert mix(0.002, floor=0.0, budget=500 * SEQ_LEN)[1].share == "1/500"
     assert mix(0.05)[1].share == "1/20"
@@ -280,24 +280,22 @@ def test_an_arrival_of_less_than_two_batches_is_trained_whole(small: Folder, tmp
     part = outcome.arrivals["t1021"]
     assert len(trained) == 1020 - (part["untrained"] and 60)
     assert part["untrained"] in (0, 60)
-    assert "t1021 is read 1.07 times, each time in another order" in outcome.notes
-    assert bool(part["untrained"]) == any(
-        "60 tokens are not trained, of 1,021 (5.9%)" in note for note in outcome.notes
-    )
+    assert "t1021 is read 1.07 times, each time in a different order" in outcome.notes
+    assert bool(part["untrained"]) == any("60 of 1,021 tokens are not trained (5.9%)" in note for note in outcome.notes)
 
 
 def test_a_budget_below_the_arrival_says_what_is_not_trained(small: Folder, tmp_path: Path) -> None:
     outcome, mixture = mixed(small, tmp_path, [1021], budget=1021)
     assert (mixture.steps, outcome.arrivals["t1021"]["untrained"]) == (1, 509)
-    assert any("t1021: 509 tokens are not trained, of 1,021 (49.9%); the budget is 1,021" in n for n in outcome.notes)
-    assert any("509 tokens of the budget of 1,021 are less than a step of 512" in note for note in outcome.notes)
+    assert any("t1021: 509 of 1,021 tokens are not trained (49.9%); the budget is 1,021" in n for n in outcome.notes)
+    assert any("509 tokens of the budget of 1,021 are less than one step of 512" in note for note in outcome.notes)
 
 
 def test_a_dataset_below_one_sequence_is_named(small: Folder, tmp_path: Path) -> None:
     outcome, mixture = mixed(small, tmp_path, [4097, 30])
     assert [source.dataset for source in mixture.new] == ["t4097"]
     assert outcome.arrivals["t30"] == {"tokens": 30, "sequences": 0, "trained": 0, "untrained": 30, "passes": 0.0}
-    assert any("t30: its 30 training tokens do not fill a sequence of 64: nothing of it" in n for n in outcome.notes)
+    assert any("t30: its 30 training tokens do not fill a sequence of 64: none of it" in n for n in outcome.notes)
 
 
 @pytest.mark.parametrize(
@@ -320,9 +318,7 @@ def test_a_share_that_gives_no_sequence_is_named_and_made_up_for(
 def test_datasets_whose_turn_it_is_not_are_counted_and_some_named(mix: Mix) -> None:
     outcome, _, notes = mix(0.05, by="shares", shares={"old": 1, "older": 1e-6})
     assert outcome.by_dataset["older"]["sequences"] == 0
-    assert any(
-        "no sequence in this update for 1 of 2 parts of replay, whose turn it is not yet: older" in n for n in notes
-    )
+    assert any("1 of 2 parts of replay round to no sequence in this update: older" in n for n in notes)
 
 
 @pytest.mark.parametrize("share", [0.9999999, 1e-7])
@@ -354,7 +350,7 @@ def test_another_length_of_sequences_replays_nothing_twice(small: Folder, tmp_pa
     part = second.by_dataset["t10000"]
     assert (part["from"], part["to"]) == (2560, 2560 + part["tokens"])
     assert any(
-        f"it goes on at token 2,560 of its order with what was not read yet, in sequences of {then}" in note
+        f"it continues with the unread tokens of its order, from token 2,560, in sequences of {then}" in note
         for note in second.notes
     )
     reads = targets(before, 1) + targets(after, 1)
@@ -375,12 +371,12 @@ def test_another_length_of_sequences_replays_nothing_twice(small: Folder, tmp_pa
         ({"share": -0.1}, "less than 1"),
         ({"share": True}, "less than 1"),
         ({"share": "automatic"}, "or auto"),
-        ({"by": "shares"}, "shares go with by=shares"),
-        ({"shares": {"old": 1}}, "shares go with by=shares"),
+        ({"by": "shares"}, "by=shares needs shares"),
+        ({"shares": {"old": 1}}, "by=shares needs shares"),
         ({"by": "shares", "shares": {"old": 0}}, "at least one number above 0"),
         ({"by": "shares", "shares": {"old": -1}}, "greater than or equal to 0"),
-        ({"domain_shares": {"wiki": 1}}, "go with mixture=domains"),
-        ({"web": ["CC"]}, "go with mixture=domains"),
+        ({"domain_shares": {"wiki": 1}}, "need mixture=domains"),
+        ({"web": ["CC"]}, "need mixture=domains"),
         ({"mixture": "domains", "domain_shares": "llama1"}, "did you mean 'llama-1'"),
         ({"mixture": "domains", "domain_shares": {"wiki": 1}, "web": ["wikis"]}, "did you mean 'wiki'"),
     ],

@@ -90,7 +90,7 @@ def test_trimming_everything_away_is_an_error(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"by": "classifier"}, "needs reference"),
-        ({"by": "random", "trim": 0.1}, "with by random"),
+        ({"by": "random", "trim": 0.1}, "but by random"),
         ({"by": "perplexity", "trim": 0.1}, "share 1.0 and trim 0.1"),
         ({"share": 0}, "greater than 0"),
         ({"epochs": 0}, "greater than or equal to 1"),
