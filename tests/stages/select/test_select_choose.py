@@ -82,7 +82,7 @@ def test_the_best_are_chosen(tmp_path: Path, by: str, share: float, trim: float,
 def test_trimming_everything_away_is_an_error(tmp_path: Path) -> None:
     settings = SelectSettings(by="perplexity", share=0.1, trim=0.9)
     folder = scores(Folder(tmp_path / "scores"), [("a", 1.0, 1), ("b", 2.0, 99)])
-    with pytest.raises(StageError, match=r"trim 0\.9 none of 2 documents"):
+    with pytest.raises(StageError, match=r"trim 0\.9 leaves none of 2 documents"):
         run(folder, Folder(tmp_path / "out"), settings, 0.1, Silent())
 
 
