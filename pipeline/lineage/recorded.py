@@ -5,10 +5,11 @@ training reads is compared by its workers (``stages.train.inputs``); this module
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rewarm.pipeline.lineage.lineage import Lineage
-from rewarm.stages.core.digests import Damage, Table, below, compare, compare_here, refuse_damage, table_of
+from rewarm.stages.core.copies import Recorded
+from rewarm.stages.core.digests import Damage, Table, below, compare_here, compare_whole, refuse_damage, table_of
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import damages
@@ -62,11 +63,22 @@ def compare_with_record(lineage: Lineage, optimizer: Folder | None, progress: Pr
         progress.note(f"recorded without digests of files, so not compared: {', '.join(unknown)}")
 
 
+def recorded_files(lineage: Lineage, folder: Folder) -> Table | None:
+    """The part of a step's table for a folder directly in the step's: a model, or the token shards of a split."""
+    made = recorded_table(lineage, folder.at(".."))
+    return None if made is None else below(made, folder.name)
+
+
+def recorded_copies(lineage: Lineage, folders: Iterable[Folder]) -> Recorded:
+    """What the workers of a stage compare their machines' copies of such folders with; nothing on a disk."""
+    return Recorded.of((folder, recorded_files(lineage, folder)) for folder in folders if not folder.is_local)
+
+
 def refuse_changed_model(lineage: Lineage, model: Folder) -> None:
     """``DamagedError`` if a file of a trunk's or a release's model is not what the record says."""
-    made = recorded_table(lineage, model.at(".."))
-    if made is not None:
-        refuse_damage(model, differing(model, below(made, "model")))
+    table = recorded_files(lineage, model)
+    if table is not None:
+        refuse_damage(model, differing(model, table))
 
 
 def refuse_changed(lineage: Lineage, step: Folder, name: str) -> None:
@@ -80,7 +92,7 @@ def differing(folder: Folder, table: Table) -> list[Damage]:
     """The files of a table that are not what it says, as this machine reads them."""
     if folder.is_local or folder.name != "model":
         return compare_here(folder, table)
-    return compare(Folder(folder.local()), table)  # a model is read as a whole folder, and kept as one
+    return compare_whole(folder, table)  # a model is read as a whole folder, and kept as one
 
 
 def used(lineage: Lineage) -> Iterator[tuple[Folder, str, Table | None]]:

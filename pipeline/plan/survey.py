@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rewarm.pipeline.gate.sizing import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
-from rewarm.pipeline.lineage.recorded import refuse_changed_model
+from rewarm.pipeline.lineage.recorded import recorded_copies, refuse_changed_model
 from rewarm.pipeline.plan.amount import NORMAL_95, Amount, account, first_of_each, ratio
 from rewarm.pipeline.plan.sample import Sample, take_sample
 from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
@@ -190,6 +190,7 @@ def run_trunk(lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder,
         num_actors=actors,
         gpus=gpus,
         progress=progress,
+        recorded=recorded_copies(lineage, [lineage.trunk()]),
     )
     table = pq.read_table(out.local("losses") / losses_file(RELEASE, MEASURED))
     return Measured.of(table, found.bits_per_byte[RELEASE][MEASURED])

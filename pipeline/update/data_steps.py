@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rewarm.pipeline.gate.sizing import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
-from rewarm.pipeline.lineage.recorded import refuse_changed_model
+from rewarm.pipeline.lineage.recorded import recorded_copies, refuse_changed_model
 from rewarm.pipeline.update.context import Tokenizer, UpdateContext, earlier_datasets
 from rewarm.pipeline.update.runner import Keeps
 from rewarm.stages import evaluate, ingest, replay, select, tokenize
@@ -79,7 +79,8 @@ def run_score(
         model, inputs["model"] = judging_model(context.lineage, settings)
         refuse_changed_model(context.lineage, model)
         gpus, actors = context.places()
-        reading = Reading(recipe.train.seq_len, settings.batch_size, gpus)
+        recorded = recorded_copies(context.lineage, [model, context.train_tokens(name)])
+        reading = Reading(recipe.train.seq_len, settings.batch_size, gpus, recorded)
         judge = select.Judge(model, reading, actors)
         decides |= {"seq_len": reading.seq_len, "reading": READING}
     return context.runner.run(

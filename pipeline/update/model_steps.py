@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline.lineage.optimizer import TRUNK_RUN, start_optimizer
-from rewarm.pipeline.lineage.recorded import recorded_table, refuse_changed_model
+from rewarm.pipeline.lineage.recorded import recorded_copies, recorded_files, refuse_changed_model
 from rewarm.pipeline.lineage.workspace import CARD
 from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
 from rewarm.pipeline.record import UpdateRecord
@@ -18,7 +18,7 @@ from rewarm.pipeline.update.data_steps import PROVED, run_choose, run_tokenize, 
 from rewarm.pipeline.update.record import account
 from rewarm.pipeline.update.runner import ALL, Keeps, seal
 from rewarm.stages import anneal, distill, evaluate, ingest, replay, tokenize, train
-from rewarm.stages.core.digests import FILES, Table, below
+from rewarm.stages.core.digests import FILES, Table
 from rewarm.stages.core.shapes import outcome_of
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
@@ -51,7 +51,6 @@ def trunk_job(context: UpdateContext) -> train.Job:
     names = [*context.lineage.datasets(), *context.also_measured, *context.arrival.inputs]
     head = context.lineage.head
     start = context.lineage.trunk() if head else context.folder / "initial" / "model"
-    made = recorded_table(context.lineage, start.at(".."))
     optimizer = start_optimizer(context.lineage, context.recipe.train)
     return train.Job(
         name=TRUNK_RUN,
@@ -62,7 +61,7 @@ def trunk_job(context: UpdateContext) -> train.Job:
         schedule=schedule,
         start=start,
         start_digest=head.facts.weights.trunk if head else outcome_of(context.folder / "initial", Start).digest,
-        start_files=None if made is None else below(made, "model"),
+        start_files=recorded_files(context.lineage, start),
         start_checkpoint=None if optimizer is None else optimizer.uri,
         tokens=replay.token_sets(context.folder / "mixture", mixture, context.train_tokens),
         validation={
@@ -83,10 +82,10 @@ def trunk_job(context: UpdateContext) -> train.Job:
 def shard_tables(context: UpdateContext, mixture: Mixture) -> dict[str, Table]:
     """The tables of the training shards, by the key of a source; without datasets that were recorded without one."""
     tables = {
-        source.dataset: recorded_table(context.lineage, context.train_tokens(source.dataset).at(".."))
+        source.dataset: recorded_files(context.lineage, context.train_tokens(source.dataset))
         for source in mixture.sources
     }
-    found = {name: below(table, "train") for name, table in tables.items() if table is not None}
+    found = {name: table for name, table in tables.items() if table is not None}
     return {source.key: found[source.dataset] for source in mixture.sources if source.dataset in found}
 
 
@@ -178,21 +177,21 @@ def measure(
         refuse_changed_model(context.lineage, model)
     train_settings = context.recipe.train
     gpus, actors = evaluation_places(context.recipe)
+    sets = [
+        evaluate.EvaluationSet(name, context.validation_tokens(name), context.workspace.dataset(name) / "validation")
+        for name in names
+        if context.validation_tokens(name).files(".arrow")
+    ]
     return evaluate.run(
         models,
-        [
-            evaluate.EvaluationSet(
-                name, context.validation_tokens(name), context.workspace.dataset(name) / "validation"
-            )
-            for name in names
-            if context.validation_tokens(name).files(".arrow")
-        ],
+        sets,
         out,
         settings,
         seq_len=train_settings.seq_len,
         num_actors=actors,
         gpus=gpus,
         progress=context.runner.progress,
+        recorded=recorded_copies(context.lineage, [*models.values(), *(one.tokens for one in sets)]),
     )
 
 
@@ -275,6 +274,7 @@ def run_distill(
             num_actors=actors,
             gpus=gpus,
             progress=context.runner.progress,
+            recorded=recorded_copies(context.lineage, [context.folder / "trunk" / "model"]),
         ),
         distill.DistillOutcome,
         folder,

@@ -14,7 +14,7 @@ import orjson
 import xxhash
 
 from rewarm.stages.core.errors import DamagedError
-from rewarm.stages.core.local_files import remove
+from rewarm.stages.core.local_files import remove, set_aside
 from rewarm.stages.core.storage import Folder
 
 FILES: Final = "files.json"
@@ -148,6 +148,18 @@ def compare_here(folder: Folder, table: Mapping[str, FileDigest]) -> list[Damage
         damages = _compare_copy(place, name.rpartition("/")[2], table[name])
         found += [Damage(name, one.expected, one.found) for one in damages]
     return found
+
+
+def compare_whole(folder: Folder, table: Mapping[str, FileDigest]) -> list[Damage]:
+    """``compare_here`` for a folder that is read as a whole (a model), and of which one copy is kept."""
+    damages: list[Damage] = []
+    for _ in range(2):
+        copy = folder.local()
+        damages = compare(Folder(copy), table)
+        if not damages or folder.is_local:
+            break
+        remove(set_aside(copy))
+    return damages
 
 
 def _compare_copy(folder: Folder, name: str, entry: FileDigest) -> list[Damage]:

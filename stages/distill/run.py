@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
@@ -105,6 +106,7 @@ def run(
     num_actors: int,
     gpus: bool,
     progress: Progress,
+    recorded: Recorded | None = None,
 ) -> DistillOutcome:
     """Have ``model`` write ``out/{documents,validation,quarantine}/NNNNN.parquet``; Ray must be initialised.
 
@@ -120,7 +122,9 @@ def run(
     """
     staging = prepare(out, settings, weights, prompts, seq_len, seed)
     chosen = None if prompts is None else Prompts.of(prompts)
-    work = Writing(model, tokenizer, chosen, staging, settings, settings.length(seq_len), seed, gpus)
+    work = Writing(
+        model, tokenizer, chosen, staging, settings, settings.length(seq_len), seed, gpus, recorded or Recorded()
+    )
     known = [read_index(folder) for folder in earlier]
     drafts, decision, shards = Drafts.none(), None, 0
     progress.begin("distilling", tokens, "tokens")

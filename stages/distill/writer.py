@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
+from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError, origin
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
@@ -52,6 +53,7 @@ class Writing:
     max_tokens: int
     seed: int
     gpus: bool  # each actor has one; without, a GPU that the machine has is left alone
+    recorded: Recorded  # what the model and the tokenizer must be
 
 
 def shard_name(number: int) -> str:
@@ -72,9 +74,9 @@ class Writer:
         if work.gpus:
             torch.use_deterministic_algorithms(True, warn_only=True)
         self.work = work
-        self.words = AutoTokenizer.from_pretrained(work.tokenizer.local(), trust_remote_code=False)
+        self.words = AutoTokenizer.from_pretrained(work.recorded.model(work.tokenizer), trust_remote_code=False)
         self.definition = load_definition(work.tokenizer)
-        model = load_model(work.model, work.gpus)
+        model = load_model(work.model, work.gpus, work.recorded)
         self.sampler = Sampler(model, self.words, self.definition, work.settings, work.max_tokens)
 
     def ready(self) -> None:

@@ -211,7 +211,7 @@ class Evaluator(LossWorker):
             self._task(piece)
 
     def _task(self, piece: TaskPiece) -> None:
-        model, tokenizer, settings = self.model(piece.model), piece.model.local(), self.settings
+        model, tokenizer, settings = self.model(piece.model), self.reading.recorded.model(piece.model), self.settings
         with tempfile.TemporaryDirectory(prefix="rewarm-task-") as scratch:
             if piece.generated:
                 manager = generated_task(piece.out / "tasks", piece.task, Path(scratch))

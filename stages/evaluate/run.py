@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 
+from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.ray_data import map_shards
@@ -58,17 +59,20 @@ def run(
     num_actors: int,
     gpus: bool,
     progress: Progress,
+    recorded: Recorded | None = None,
 ) -> EvaluateOutcome:
     """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on a pool of Ray actors.
 
     ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. Each actor takes
-    one CPU, and one GPU with ``gpus``. What an earlier call finished in ``out`` is not done again. Left in ``out``:
+    one CPU, and one GPU with ``gpus``, and compares what its machine copies from a bucket with ``recorded``. What an
+    earlier call finished in ``out`` is not done again. Left in ``out``:
 
     - ``losses/<model>-<dataset>.parquet``: per document ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes``;
     - ``tasks/``: the generated tasks and a command that runs them; ``samples/<task>.jsonl``: per sample;
       ``scores/<task>.json``: lm-eval's metrics; ``notes/<task>.json``, if a task was not run as it is defined.
 
     Raises:
+        DamagedError: a copy of a model or of token shards is not what ``recorded`` says.
         StageError: a piece of the work failed, or a loss is not a number.
     """
     streams = {one.name: TokenStream(one.tokens) for one in sets}
@@ -97,7 +101,7 @@ def run(
     if pieces:
         work_through(
             Evaluator,
-            Conditions(settings, Reading(seq_len, settings.batch_size, gpus)),
+            Conditions(settings, Reading(seq_len, settings.batch_size, gpus, recorded or Recorded())),
             pieces,
             label="evaluate",
             num_actors=num_actors,

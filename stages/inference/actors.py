@@ -9,10 +9,11 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
+from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError, origin
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
@@ -50,6 +51,7 @@ class Reading:
     seq_len: int
     batch_size: int  # rows of seq_len tokens in one forward pass, or as many tokens in shorter rows
     gpus: bool  # one for each actor; False: GPUs of the machine are not used
+    recorded: Recorded = field(default_factory=Recorded)  # digests of the models and token shards to be read
 
 
 class LossWorker:
@@ -64,7 +66,8 @@ class LossWorker:
 
     def work(self, piece: LossPiece) -> None:
         """Process one piece and write its result."""
-        stream, model, reading = TokenStream(piece.tokens), self.model(piece.model), self.reading
+        reading = self.reading
+        stream, model = TokenStream(reading.recorded.shards(piece.tokens)), self.model(piece.model)
         found = document_losses(model, stream, piece.documents, seq_len=reading.seq_len, batch_size=reading.batch_size)
         write_piece(piece.pieces, piece.name, piece.documents[0], *found)
 
@@ -73,12 +76,15 @@ class LossWorker:
         if self._held is None or self._held[0] != folder:
             self._held = None
             gc.collect()
-            self._held = folder, load_model(folder, self.reading.gpus)
+            self._held = folder, load_model(folder, self.reading.gpus, self.reading.recorded)
         return self._held[1]
 
 
-def load_model(folder: Folder, gpu: bool) -> "PreTrainedModel":
-    """Load a model for inference: float32 on a CPU; bfloat16 on a GPU, or the saved dtype if it lacks bfloat16."""
+def load_model(folder: Folder, gpu: bool, recorded: Recorded | None = None) -> "PreTrainedModel":
+    """Load a model for inference: float32 on a CPU; bfloat16 on a GPU, or the saved dtype if it lacks bfloat16.
+
+    Raises ``DamagedError`` if this machine's copy of it differs from ``recorded`` and fetching it again does not help.
+    """
     import torch
 
     from rewarm.stages.data.model_folder import load_causal_model
@@ -88,7 +94,7 @@ def load_model(folder: Folder, gpu: bool) -> "PreTrainedModel":
     else:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))  # Ray sets it to the actor's CPUs
         dtype = torch.float32
-    model = load_causal_model(folder.local(), dtype)
+    model = load_causal_model((recorded or Recorded()).model(folder), dtype)
     model.to(torch.device("cuda" if gpu else "cpu"))  # type: ignore[arg-type]
     model.train(False)
     return model

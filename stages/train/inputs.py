@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch.distributed as dist
 
-from rewarm.stages.core.digests import RESTORE, Damage, FileDigest, Table, compare, compare_here
+from rewarm.stages.core.digests import RESTORE, Damage, FileDigest, Table, compare_here, compare_whole
 from rewarm.stages.core.errors import DamagedError
-from rewarm.stages.core.local_files import remove
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, read_selection
@@ -47,12 +46,9 @@ def check_inputs(job: Job, place: "Place") -> tuple[int, list[str]]:
 
 def start_here(job: Job, place: "Place") -> Folder:
     """The start on this machine; a copy of a bucket's that is not what the record says is fetched once more."""
-    copy = job.start.local()
-    mine = not job.start.is_local and place.local_rank == 0
-    if mine and job.start_files is not None and compare(Folder(copy), job.start_files):
-        remove(copy)
-        copy = job.start.local()
-    return Folder(copy)
+    if not job.start.is_local and place.local_rank == 0 and job.start_files is not None:
+        compare_whole(job.start, job.start_files)
+    return Folder(job.start.local())
 
 
 def part_of(

@@ -53,7 +53,7 @@ def test_the_text_has_the_records_figures(lm: Workspace) -> None:
     assert (
         f"| docs | {before:.4f} | {update.losses['release']['docs']:.4f} | {update.forgetting['docs']:+.4f} |" in text
     )
-    assert f"| new tokens | {update.tokens['new']:,} |" in text
+    assert f"| new tokens | {update.tokens.new:,} |" in text
     assert update.weights.release in text
     rows = [line.split(" | ")[0] for line in text.partition("## Lineage")[2].splitlines() if line.startswith("| 0")]
     assert rows == ["| 0000-docs", "| 0001-news", "| 0002-code"]
