@@ -1,7 +1,7 @@
-"""The record of a command that ended with an error: one JSON object for machines, which the watch decides by.
+"""The error record of a failed command: one JSON object for machines; ``rewarm watch`` decides by it.
 
-``REWARM_ERRORS=json`` prints it on standard error, as one line, in place of the message. ``REWARM_ERROR_FILE`` names a
-file that it is written to as well (a pod's ``/dev/termination-log``; as torchrun's ``TORCHELASTIC_ERROR_FILE``).
+``REWARM_ERRORS=json`` prints the record to stderr as one line instead of the message. ``REWARM_ERROR_FILE`` names a
+file to which it is also written, such as a pod's ``/dev/termination-log`` (cf. torchrun's ``TORCHELASTIC_ERROR_FILE``).
 """
 
 import os
@@ -32,51 +32,51 @@ from rewarm.stages.core.errors import (
 from rewarm.stages.core.faults import is_full, may_pass
 
 FORM, FILE = "REWARM_ERRORS", "REWARM_ERROR_FILE"  # environment variables
-TRACEBACK = "REWARM_TRACEBACK"  # environment variable: errors that no check foresaw are shown in full
-UNFORESEEN = "unforeseen"  # the kind of an error that no check foresaw
-STOPPED = "stopped"  # the kind of a command that a signal ended in order
-STOPPED_MESSAGE = "stopped by {}; an update that was under way resumes with the same command"
+TRACEBACK = "REWARM_TRACEBACK"  # environment variable: print the traceback of unforeseen errors
+UNFORESEEN = "unforeseen"  # error kind: not an error that rewarm raises itself
+STOPPED = "stopped"  # error kind: ended cleanly by a signal
+STOPPED_MESSAGE = "stopped by {}; run the same command to resume an update that was in progress"
 KINDS: dict[str, tuple[int, str]] = {
     one.kind: (one.code, meaning)
     for one, meaning in (
-        (StageError, "failed; the same command resumes"),
-        (UsageError, "wrong usage or unusable data; nothing was spent"),
-        (UnfinishedError, "another update is unfinished; it goes first"),
+        (StageError, "failed, run the same command to resume"),
+        (UsageError, "wrong usage or unusable data, nothing was spent"),
+        (UnfinishedError, "another update is unfinished and must finish first"),
         (RefusedError, "done, but the gate refused the release"),
-        (UndecidedError, "done, but the release is held for a person"),
+        (UndecidedError, "done, but the release is held for review"),
         (BusyError, "another command is writing to the workspace"),
-        (UnreachableError, "a store or disk did not answer until the deadline"),
-        (DamagedError, "a file of the workspace is damaged; `rewarm verify` names it"),
-        (FullError, "a disk is full, and nobody made room until the deadline"),
-        (NoRoomError, "the cluster had no room for the work, after several waits"),
+        (UnreachableError, "a store or disk did not answer before the deadline"),
+        (DamagedError, "a file of the workspace is damaged (`rewarm verify` names it)"),
+        (FullError, "a disk is full and no space was freed before the deadline"),
+        (NoRoomError, "the cluster still lacked resources after several waits"),
     )
 }
 
 
 @dataclass(frozen=True)
 class Failure:
-    """How a command ended, if not well."""
+    """Error record of a failed command."""
 
-    error: str  # the kind: ``stages.core.errors``, or ``UNFORESEEN``, ``STOPPED``
-    code: int  # of the process
-    message: str  # for people, without secrets and control characters
+    error: str  # the kind: one of ``stages.core.errors``, ``UNFORESEEN`` or ``STOPPED``
+    code: int  # exit code of the process
+    message: str  # for people; secrets masked, control characters escaped
     remedy: str  # ``stages.core.errors.Remedy``
     at: str = ""  # ISO 8601, UTC
-    address: str = ""  # of a store that did not answer
+    address: str = ""  # the store that did not answer
 
     def line(self) -> str:
-        """As one line of JSON."""
+        """Return the record as one line of JSON."""
         return orjson.dumps(asdict(self)).decode()
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The record of an error: of the typed one that it carries, if there is one."""
+    """Return the error record; a typed error anywhere in the chain determines it."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     found = origin(error)
     if found is not None:
         address = message(str(getattr(found, "address", "")))
         return Failure(found.kind, found.code, message(str(found)), found.remedy, at, address)
-    if isinstance(error, OSError):  # of a disk, inside of what cannot be done twice
+    if isinstance(error, OSError):  # a disk error during an operation that cannot be repeated
         passing = error.errno is not None and may_pass(error)
         kind = FullError if is_full(error) else UnreachableError if passing else StageError
         address = message(os.fsdecode(error.filename or ""))
@@ -85,39 +85,39 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def describe(error: OSError) -> str:
-    """A file or network error in one line."""
+    """Describe a file or network error in one line."""
     if error.filename is None:
         return " ".join(str(error).split()) or type(error).__name__
     missing = isinstance(error, FileNotFoundError)
-    advice = "; if it belongs to a workspace, restore it from a copy" if missing else ""
+    advice = "; if it belongs to a workspace, restore it from a backup" if missing else ""
     return f"{os.fsdecode(error.filename)}: {error.strerror or type(error).__name__}{advice}"
 
 
 def unforeseen(error: BaseException) -> str:
-    """An error that no check foresaw, in one line: of our own making, or of a file that is damaged in a new way."""
+    """Describe an unforeseen error in one line: a bug in rewarm, or a file damaged in a way that no check covers."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    said = " ".join(str(error).split())[:300]
+    text = " ".join(str(error).split())[:300]
     return (
-        f"{type(error).__name__}{place}: {said}. `rewarm verify WORKSPACE` names damaged files; if it finds none, this "
-        f"is a fault of rewarm ({TRACEBACK}=1 shows all of it)"
+        f"{type(error).__name__}{place}: {text}. `rewarm verify WORKSPACE` names damaged files; if it finds none, this "
+        f"is a bug in rewarm ({TRACEBACK}=1 prints the traceback)"
     )
 
 
 def as_json() -> bool:
-    """Whether errors are printed as JSON."""
+    """Return whether errors are printed as JSON."""
     return os.environ.get(FORM, "").lower() == "json"
 
 
 def keep(failure: Failure) -> None:
-    """Write the record to the file that the environment names, if any; the command ends as it does either way."""
+    """Write the record to the file named by ``REWARM_ERROR_FILE``, if set; a failed write does not change the exit."""
     if path := os.environ.get(FILE):
         with suppress(OSError):
             Path(path).write_text(f"{failure.line()}\n", encoding="utf-8")
 
 
 def read(path: Path) -> Failure | None:
-    """The record that a command left; None if it left none (it ended well, or was killed)."""
+    """Return the error record that a command wrote; None if it wrote none (it succeeded, or was killed)."""
     try:
         value: Any = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
@@ -127,7 +127,7 @@ def read(path: Path) -> Failure | None:
 
 
 def code_lines() -> Mapping[int, str]:
-    """Every exit code with its meaning, for the help and docs/commands.md."""
+    """Return every exit code with its meaning, for the help and docs/commands.md."""
     codes: dict[int, str] = {0: "done"}
     for code, meaning in KINDS.values():
         codes.setdefault(code, meaning)

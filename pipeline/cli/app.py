@@ -1,5 +1,6 @@
-"""The application object, errors as exit codes, and how results are printed."""
+"""The Typer application: its commands' help, exit codes for errors, and printing of results."""
 
+import inspect
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from rewarm.pipeline.cli.concealed import conceal
 from rewarm.pipeline.cli.lineage_tables import lineage_table, lines_of, seconds_table
@@ -30,21 +32,33 @@ from rewarm.pipeline.terminal import echo, result_console
 from rewarm.stages.core.cluster import hush
 from rewarm.stages.core.errors import StageError
 
-INTERRUPTED = 130  # what Typer makes of a KeyboardInterrupt
+INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
+
+
+class Commands(TyperGroup):
+    """The commands, each paragraph of their help joined into one line: Typer keeps the docstring's line breaks."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for command in self.commands.values():
+            paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+            command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
 
 app = typer.Typer(
     name="rewarm",
-    help="Keeps a language model up to date: each arrival of data becomes one safe, repeatable update.",
+    cls=Commands,
+    help="Keep a language model up to date: turn each arrival of data into one safe, repeatable update.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in code_lines().items())}. "
-    "REWARM_ERRORS=json prints errors as one line of JSON; REWARM_ERROR_FILE=PATH keeps the last one.",
+    epilog=f"Exit codes: {'; '.join(f'{code}: {meaning}' for code, meaning in code_lines().items())}. "
+    "REWARM_ERRORS=json prints errors as one line of JSON; REWARM_ERROR_FILE=PATH writes the last error to that file.",
 )
 
 
 def show(found: Status | dict[str, Any]) -> None:
-    """Print a lineage as tables; what a dry run found as JSON."""
+    """Print a lineage as tables, or the result of a dry run as JSON."""
     if not isinstance(found, Status):
         print_json(found)
         return
@@ -56,13 +70,13 @@ def show(found: Status | dict[str, Any]) -> None:
 
 
 def print_json(value: object) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object to stdout."""
     echo(json.dumps(value, indent=2, default=str))
 
 
 @contextmanager
 def exits() -> Iterator[None]:
-    """Errors as one message (or one line of JSON) and an exit code; see ``pipeline.failure``."""
+    """Turn errors into one message (or one line of JSON) and an exit code; see ``pipeline.failure``."""
     try:
         yield
     except Exception as error:
@@ -73,7 +87,7 @@ def exits() -> Iterator[None]:
 
 
 def end(failure: Failure) -> NoReturn:
-    """Tell people and machines of a failure, and end the process with its code."""
+    """Report a failure to people and machines, and exit with its code."""
     keep(failure)
     echo(failure.line() if as_json() else f"rewarm: {failure.message}", err=True)
     sys.exit(failure.code)
@@ -81,9 +95,9 @@ def end(failure: Failure) -> NoReturn:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM (``ray job stop``, a node that goes) end the command in order: 130 or 143.
+    """End the command cleanly on Ctrl-C and SIGTERM (``ray job stop``, node shutdown), with exit code 130 or 143.
 
-    Both arrive as ``KeyboardInterrupt``, the one exception that waiting for Ray lets through.
+    Both are raised as ``KeyboardInterrupt``, the only exception that can interrupt a wait for Ray.
     """
     caught: list[int] = []
 
@@ -97,7 +111,7 @@ def stoppable() -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit) as ended:
         if not caught or (isinstance(ended, SystemExit) and ended.code != INTERRUPTED):
-            raise  # what was interrupted ended in its own way: well, as a view that is watched, or with an error
+            raise  # the interrupted command already ended by itself: cleanly (``status --watch``) or with an error
         name = signal.Signals(caught[0]).name
         end(Failure(STOPPED, 128 + caught[0], STOPPED_MESSAGE.format(name), StageError.remedy))
     finally:

@@ -1,280 +1,129 @@
-"""What ``rewarm data`` and ``rewarm quarantine`` show: the account of a dataset, and what was refused of it.
-
-What ``rewarm tokenize`` does with token shards that are there: prove them, and write them for other programs.
-"""
+"""Commands that inspect a dataset: its ingest record, its quarantine, its tokens."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
-import numpy as np
-import pyarrow.parquet as pq
-from pydantic import TypeAdapter
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+import typer
 
+from rewarm.pipeline.cli.app import app, print_json
+from rewarm.pipeline.cli.completion import dataset_names
+from rewarm.pipeline.cli.data_view import account_view, dataset_account, quarantine, quarantine_view
+from rewarm.pipeline.cli.options import JsonOption, WorkspaceArgument
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.report.formats import size
-from rewarm.stages import tokenize
+from rewarm.pipeline.terminal import Terminal, result_console
+from rewarm.stages import tokenize as tokens
 from rewarm.stages.core.cluster import connected
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress
-from rewarm.stages.core.shapes import read_as, understood
-from rewarm.stages.core.storage import Folder
-from rewarm.stages.ingest import ACCOUNT
-from rewarm.stages.ingest.account import AccountRecord
 
-ACCOUNTS = TypeAdapter(AccountRecord)
-TOP = 12  # languages and hosts that a terminal shows
-QUARTILES = ("least", "lower", "median", "upper", "most")
-BAR = 40  # characters of a histogram's longest bar
+PANEL = "Data"
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.", autocompletion=dataset_names)]
 
 
-def dataset_account(workspace: Workspace, name: str) -> dict[str, Any]:
-    """The account that ingest left; ``UsageError`` where there is none."""
-    folder = known(workspace, name)
-    if not folder.exists(ACCOUNT):
-        raise UsageError(f"{folder}: no account of its text: it was not ingested, or not to the end (run it again)")
-    found = cast(dict[str, Any], read_as(folder, ACCOUNT, ACCOUNTS))
-    return {"dataset": name, **found}
+@app.command(rich_help_panel=PANEL)
+def data(workspace: WorkspaceArgument, name: NameArgument, as_json: JsonOption = False) -> None:
+    """Show how many documents and bytes each ingest step kept, and the languages, hosts and lengths of the text."""
+    found = dataset_account(Workspace.open(workspace), name)
+    if as_json:
+        print_json(found)
+    else:
+        result_console().print(account_view(found))
 
 
-def known(workspace: Workspace, name: str) -> Folder:
-    """A dataset's folder; refuses one that is not there."""
-    names = (workspace.folder / "datasets").folders()
-    if name not in names:
-        raise UsageError(f"{workspace.folder}: no dataset {name!r}; there are: {', '.join(names) or 'none'}")
-    return workspace.dataset(name)
-
-
-def account_view(found: dict[str, Any]) -> RenderableType:
-    """The account as tables."""
-    parts: list[RenderableType] = [steps_table(found["steps"])]
-    if reasons := reasons_table(found["steps"]):
-        parts.append(reasons)
-    if spared := parts_table(found["steps"], "not_applied", "what did not apply", "part"):
-        parts.append(spared)
-    if passed := parts_table(
-        found["steps"], "passed_over", "records that hold no document, and are not missed", "kind"
-    ):
-        parts.append(passed)
-    if found["earlier"]:
-        parts.append(earlier_table(found["earlier"]))
-    if found["decontaminated"]:
-        parts.append(counts_table("overlap with what is held out (13-grams)", "cut for", found["decontaminated"]))
-        if cut := found.get("cut"):
-            parts.append(Text(cut_line(cut)))
-    parts.append(counts_table("languages", "language", found["languages"]))
-    if found["domains"]:
-        parts.append(counts_table("domains", "host", found["domains"]))
-    parts.append(histogram("length in bytes", {size(2 ** int(k)): n for k, n in found["lengths"].items()}))
-    if found["qualities"]:
-        parts.append(histogram("quality", {f"{int(k) / 20:.2f}": n for k, n in found["qualities"].items()}))
-    parts.extend(Text(f"lost: {', '.join(lost['files'])} ({lost['error']})", style="red") for lost in found["lost"])
-    return Group(*parts)
-
-
-def cut_line(cut: dict[str, Any]) -> str:
-    """What decontamination cut out of documents that stay."""
-    line = (
-        f"{cut['documents']:,} documents lost {size(cut['bytes'])} in {cut['cuts']:,} passages that held-out text has "
-        f"too; a run of a validation split that more than {cut['holders']} documents hold is boilerplate and stays"
-    )
-    if "passage" not in cut:
-        return line
-    return f"{line}, and so is a passage of fewer than {cut['passage']} words"
-
-
-def steps_table(steps: list[dict[str, Any]]) -> Table:
-    """Documents and bytes in and out of every step."""
-    table = Table(title="documents and bytes of text, step by step", title_justify="left")
-    table.add_column("step")
-    for heading in ("documents in", "out", "kept", "bytes in", "out"):
-        table.add_column(heading, justify="right")
-    for step in steps:
-        kept = f"{step['documents_out'] / step['documents_in']:.1%}" if step["documents_in"] else ""
-        table.add_row(
-            step["name"],
-            f"{step['documents_in']:,}",
-            f"{step['documents_out']:,}",
-            kept,
-            size(step["bytes_in"]),
-            size(step["bytes_out"]),
-        )
-    return table
-
-
-def reasons_table(steps: list[dict[str, Any]]) -> Table | None:
-    """Why documents did not go on."""
-    rows = [(step["name"], reason, count) for step in steps for reason, count in step["reasons"].items()]
-    if not rows:
-        return None
-    table = Table(title="why documents were left out", title_justify="left")
-    table.add_column("step")
-    table.add_column("reason")
-    table.add_column("documents", justify="right")
-    for name, reason, count in rows:
-        table.add_row(name, reason, f"{count:,}")
-    return table
-
-
-def parts_table(steps: list[dict[str, Any]], field: str, title: str, heading: str) -> Table | None:
-    """Counts of a step by a part of it: rules that a script has no use for, records that only describe others."""
-    rows = [(step["name"], part, count) for step in steps for part, count in step.get(field, {}).items()]
-    if not rows:
-        return None
-    table = Table(title=title, title_justify="left")
-    table.add_column("step")
-    table.add_column(heading)
-    table.add_column("number", justify="right")
-    for name, part, count in rows:
-        table.add_row(name, part, f"{count:,}")
-    return table
-
-
-def earlier_table(earlier: dict[str, dict[str, int]]) -> Table:
-    """Duplicates against earlier datasets."""
-    table = Table(title="documents that an earlier dataset has", title_justify="left")
-    table.add_column("dataset")
-    for heading in ("the same", "nearly the same"):
-        table.add_column(heading, justify="right")
-    for name, counts in earlier.items():
-        table.add_row(name, f"{counts['exact']:,}", f"{counts['near']:,}")
-    return table
-
-
-def counts_table(title: str, heading: str, counts: dict[str, int]) -> Table:
-    """The most frequent of something."""
-    table = Table(title=title, title_justify="left")
-    table.add_column(heading)
-    table.add_column("documents", justify="right")
-    for name, count in list(counts.items())[:TOP]:
-        table.add_row(name, f"{count:,}")
-    if len(counts) > TOP:
-        table.add_row(f"and {len(counts) - TOP} more", f"{sum(list(counts.values())[TOP:]):,}")
-    return table
-
-
-def histogram(title: str, counts: dict[str, int]) -> Table:
-    """Counts as bars."""
-    table = Table(title=title, title_justify="left", show_header=False)
-    most = max(counts.values(), default=1)
-    for label, count in counts.items():
-        table.add_row(f"from {label}", "█" * round(BAR * count / most), f"{count:,}")
-    return table
-
-
-@dataclass
-class Refused:
-    """The refusals of one reason."""
-
-    step: str
-    reason: str
-    count: int = 0
-    values: list[float] = field(default_factory=list)
-    samples: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types, with the quartiles of what was measured."""
-        quartiles = np.percentile(self.values, (0, 25, 50, 75, 100)).tolist() if self.values else []
-        return {
-            "step": self.step,
-            "reason": self.reason,
-            "count": self.count,
-            "values": dict(zip(QUARTILES, quartiles, strict=True)) if quartiles else None,
-            "samples": self.samples,
-        }
-
-
-def quarantine(workspace: Workspace, name: str, reason: str | None, samples: int) -> dict[str, Any]:
-    """Counts of what was refused by step and reason, and the first ``samples`` of each, in the order of the files."""
-    folder = known(workspace, name) / "quarantine"
-    groups: dict[tuple[str, str], Refused] = {}
-    for shard in folder.files(".parquet"):
-        with understood(f"{folder}/{shard}"), pq.ParquetFile(folder.local(shard)) as rows:
-            for batch in rows.iter_batches(batch_size=4096):
-                collect(batch.to_pylist(), reason, samples, groups)
-    if reason is not None and not groups:
-        raise UsageError(f"{folder}: nothing was refused for {reason!r}; without --reason all reasons are listed")
-    ordered = sorted(groups.values(), key=lambda group: (-group.count, group.step, group.reason))
-    return {
-        "dataset": name,
-        "quarantined": sum(group.count for group in ordered),
-        "reasons": [group.to_json() for group in ordered],
-    }
-
-
-def collect(
-    rows: list[dict[str, Any]], reason: str | None, samples: int, groups: dict[tuple[str, str], Refused]
+@app.command("quarantine", rich_help_panel=PANEL)
+def show_quarantine(
+    workspace: WorkspaceArgument,
+    name: NameArgument,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="REASON", help="Show only the records refused for this reason.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", min=0, help="Number of records to show for each reason.")
+    ] = 3,
+    as_json: JsonOption = False,
 ) -> None:
-    """Sort refusals into their groups."""
-    for row in rows:
-        if reason not in (None, row["reason"]):
-            continue
-        key = row["step"], row["reason"]
-        group = groups.setdefault(key, Refused(*key))
-        group.count += 1
-        if row["value"] is not None:
-            group.values.append(row["value"])
-        if len(group.samples) < samples:
-            shown = {part: row[part] for part in ("file", "location", "detail", "value")}
-            group.samples.append({**shown, "excerpt": row["excerpt"].decode(errors="replace")})
+    """Show the refused records of a dataset: counts by reason, measurements and samples."""
+    found = quarantine(Workspace.open(workspace), name, reason, samples)
+    if as_json:
+        print_json(found)
+    else:
+        result_console().print(quarantine_view(found))
 
 
-def quarantine_view(found: dict[str, Any]) -> RenderableType:
-    """The refusals as a table, and samples of them."""
-    table = Table(title=f"{found['dataset']}: {found['quarantined']:,} refused", title_justify="left")
-    for heading in ("step", "reason"):
-        table.add_column(heading)
-    for heading in ("records", "least", "median", "most"):
-        table.add_column(heading, justify="right")
-    parts: list[RenderableType] = [table]
-    for group in found["reasons"]:
-        values = group["values"]
-        figures = [f"{values[part]:.4g}" for part in ("least", "median", "most")] if values else ["", "", ""]
-        table.add_row(group["step"], group["reason"], f"{group['count']:,}", *figures)
-        for sample in group["samples"]:
-            place = f"{sample['file']}, {sample['location']}"
-            excerpt = " ".join(sample["excerpt"].split())[:160]
-            parts.append(
-                Text.assemble(
-                    (f"{group['reason']}  ", "bold"), place, "\n    ", sample["detail"], "\n    ", (excerpt, "dim")
-                )
-            )
-    return Group(*parts)
+@app.command(rich_help_panel=PANEL)
+def tokenize(
+    workspace: WorkspaceArgument,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of the dataset; all by default.", autocompletion=dataset_names),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Encode texts again with Hugging Face's tokenizer and compare all ids.")
+    ] = False,
+    documents: Annotated[
+        int, typer.Option("--documents", metavar="N", min=1, help="Number of texts per dataset to compare.")
+    ] = 1000,
+    everything: Annotated[bool, typer.Option("--all", help="Compare every text.")] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="PREFIX", help="Write the dataset's tokens as Megatron .bin and .idx files."),
+    ] = None,
+    end_of_text: Annotated[
+        bool,
+        typer.Option("--end-of-text/--no-end-of-text", help="End each exported document with the end-of-text token."),
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the stored tokens, or export them for other programs; `init` and `update` create them.
+
+    With --verify, the exit code is 1 if any id differs.
+    """
+    if verify == (to is not None):
+        raise UsageError("rewarm tokenize: give --verify, or --export PREFIX")
+    if to is not None and name is None:
+        raise UsageError("--export writes one dataset: give its name")
+    with Terminal(quiet=as_json) as terminal:
+        if to is not None and name is not None:
+            found = export_tokens(workspace, name, to, end_of_text, terminal)
+        else:
+            found = verify_tokens(workspace, name, None if everything else documents, terminal)
+    print_json(found)
+    if not found.get("equal", True):
+        raise typer.Exit(1)
 
 
 def verify_tokens(uri: str, name: str | None, documents: int | None, progress: Progress) -> dict[str, Any]:
-    """Compare a dataset's tokens (``None``: every dataset's) with Hugging Face's, of ``documents`` texts or of all.
+    """Compare the tokens of a dataset (``None``: every dataset) with Hugging Face's, for ``documents`` texts or all.
 
-    The result as JSON types; ``equal`` says whether all of them agree.
+    Returns JSON types; ``equal`` is true if all ids agree.
     """
     workspace = Workspace.open(uri)
     found = {}
     with connected(models=False):
         for dataset in datasets_of(workspace, name):
             folder = workspace.dataset(dataset)
-            outcome = tokenize.verify(folder, workspace.tokenizer, folder / "tokens", documents, progress)
+            outcome = tokens.verify(folder, workspace.tokenizer, folder / "tokens", documents, progress)
             found[dataset] = asdict(outcome)
     return {"workspace": uri, "equal": not any(each["mismatches"] for each in found.values()), "datasets": found}
 
 
 def export_tokens(uri: str, name: str, to: Path, end_of_text: bool, progress: Progress) -> dict[str, Any]:
-    """Write a dataset's tokens as Megatron's ``.bin`` and ``.idx``, a pair for each split, beside ``to``."""
+    """Write a dataset's tokens as Megatron ``.bin`` and ``.idx`` files, one pair per split, with the prefix ``to``."""
     workspace = Workspace.open(uri)
     (dataset,) = datasets_of(workspace, name)
-    return asdict(tokenize.export_megatron(workspace.dataset(dataset) / "tokens", to, progress, end_of_text))
+    return asdict(tokens.export_megatron(workspace.dataset(dataset) / "tokens", to, progress, end_of_text))
 
 
 def datasets_of(workspace: Workspace, name: str | None) -> Sequence[str]:
-    """The datasets meant, of those whose tokens are there; ``UsageError`` where there is none of that name."""
+    """Return the named dataset, or all with tokens; raise ``UsageError`` if there are no tokens under that name."""
     folders = (workspace.folder / "datasets").folders()
-    there = [each for each in folders if (workspace.dataset(each) / "tokens").committed()]
-    if name is None and there:
-        return there
-    if name not in there:
-        known = ", ".join(there) or "none yet"
-        raise UsageError(f"{workspace.folder}: no tokens of a dataset {name!r}; there are: {known}")
+    tokenized = [each for each in folders if (workspace.dataset(each) / "tokens").committed()]
+    if name is None and tokenized:
+        return tokenized
+    if name not in tokenized:
+        known = ", ".join(tokenized) or "none yet"
+        raise UsageError(f"{workspace.folder}: dataset {name!r} has no tokens; tokenized datasets: {known}")
     return [name]

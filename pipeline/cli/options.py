@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options shared by several commands."""
 
 import re
 from typing import Annotated
@@ -12,20 +12,21 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 
 
 def duration(text: str | float) -> float:
-    """Seconds of a duration as ``90``, ``90s``, ``1.5h`` or ``2d``."""
+    """Return the seconds of a duration such as ``90``, ``90s``, ``1.5h`` or ``2d``."""
     found = DURATION.fullmatch(str(text).strip().lower())
     if found is None:
         raise typer.BadParameter(f"{text!r}: expected a duration such as 90s, 30m, 2h or 1d")
     return float(found[1]) * UNITS[found[2]]
 
 
-WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="The workspace's folder.")]
+WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Path or URI of the workspace.")]
 DataOption = Annotated[
     list[str] | None,
     typer.Option(
         "--data",
         metavar="NAME=PATH",
-        help="A dataset: a file, a folder or a glob of JSONL (.gz, .zst), Parquet or text. Repeatable.",
+        help="A dataset: a file, folder or glob (path, s3://, gs://, https://) of JSON lines, CSV, text, HTML, "
+        "Parquet, WARC, … Repeatable.",
     ),
 ]
 SetOption = Annotated[
@@ -33,7 +34,7 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="A setting, for example replay.share=0.25. Repeatable; `rewarm settings` lists all.",
+        help="Override a setting, e.g. replay.share=0.25. Repeatable; `rewarm settings` lists them.",
         autocompletion=setting_keys,
     ),
 ]
@@ -43,10 +44,10 @@ WaitOption = Annotated[
         "--wait",
         metavar="DURATION",
         parser=duration,
-        help="How long to wait for another command to end (90, 90s, 30m, 2h); by default a busy workspace is refused.",
+        help="How long to wait if another command is using the workspace (90, 90s, 30m, 2h); 0 fails at once.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything and say what would be done; write nothing.")
+    bool, typer.Option("--dry-run", help="Check everything and show what would be done; write nothing.")
 ]

@@ -1,7 +1,4 @@
-"""The commands on releases: which one is current, whether they are whole, where they go, and what can be deleted.
-
-A verdict in a few lines, for the terminal.
-"""
+"""Commands on releases: promote, roll back, verify, convert, prune and push; also prints the gate's verdict."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -19,11 +16,11 @@ from rewarm.pipeline.terminal import Terminal, echo, result_console, short
 
 PANEL = "Releases"
 
-UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="An update's id or number.")]
+UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="Id or number of the update.")]
 ByOption = Annotated[
-    str, typer.Option("--by", metavar="NAME", help="Who decides it; by default REWARM_USER, else USER@HOST.")
+    str, typer.Option("--by", metavar="NAME", help="Who decides; by default REWARM_USER, else USER@HOST.")
 ]
-BecauseOption = Annotated[str, typer.Option("--because", metavar="TEXT", help="Why; it stays in the history.")]
+BecauseOption = Annotated[str, typer.Option("--because", metavar="TEXT", help="Reason, recorded in the history.")]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -36,10 +33,9 @@ def promote(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an update's release the current one, in one step, after a check of its weights.
+    """Make the release of an update current, atomically, after verifying its weights.
 
-    A release that the gate refused or holds, undecided, can be promoted too. What the next update starts from does
-    not change.
+    Releases that the gate refused or held can also be promoted. The starting point of the next update does not change.
     """
     with Terminal(quiet=as_json) as terminal:
         show_move(release_actions.promote(workspace, update, because, dry_run, terminal, by, wait), as_json)
@@ -54,40 +50,40 @@ def rollback(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Go back to the release that was current before, in one step, after a check of its weights."""
+    """Roll back to the previously current release, atomically, after verifying its weights."""
     with Terminal(quiet=as_json) as terminal:
         show_move(release_actions.rollback(workspace, because, dry_run, terminal, by, wait), as_json)
 
 
 def show_move(found: dict[str, Any], as_json: bool) -> None:
-    """Which release was current, and which one is now."""
+    """Print the previous and the current release."""
     if as_json:
         print_json(found)
         return
     if "warning" in found:
         echo(f"{found['current']} was {found['warning']}", err=True)
-    says = "would be" if found["dry_run"] else "is now"
+    becomes = "would be" if found["dry_run"] else "is now"
     if found["changed"]:
         by = f" (by {found['by']})" if found["by"] else ""
-        echo(f"current release: was {found['before'] or 'none'}, {says} {found['current']}{by}")
+        echo(f"current release: was {found['before'] or 'none'}, {becomes} {found['current']}{by}")
     else:
-        echo(f"current release: {found['current']}, as before")
+        echo(f"current release: {found['current']}, unchanged")
 
 
 @app.command(rich_help_panel=PANEL)
 def verify(
     workspace: WorkspaceArgument,
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the digests of the weights.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Skip the digests of the weights.")] = False,
     mend: Annotated[
-        bool, typer.Option("--repair", help="First rebuild lost or damaged commits and releases.json from the records.")
+        bool, typer.Option("--repair", help="First rebuild lost or damaged commits and releases.json from records.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every document, token, weight and record against the digests of when it was made.
+    """Verify every document, token, weight and record against the digest taken when it was written.
 
-    Writes nothing, unless --repair is given: it rebuilds the log of commits and the pointer to the current release.
+    Writes nothing unless --repair is given, which rebuilds the log of commits and the pointer to the current release.
 
-    Exit code 1 where something is wrong. Orphans, which nothing refers to, are listed and are no problem.
+    The exit code is 1 if there is a problem. Orphans (files that nothing refers to) are listed but are not a problem.
     """
     with Terminal(quiet=as_json) as terminal:
         found = release_actions.verify(workspace, quick, mend, terminal)
@@ -101,43 +97,45 @@ def verify(
 
 @app.command(rich_help_panel=PANEL)
 def convert(workspace: WorkspaceArgument) -> None:
-    """Give a workspace that an earlier rewarm made today's format; only its records change."""
+    """Convert a workspace of an earlier rewarm to the current format; only its records change."""
     for line in release_actions.convert(workspace):
         echo(line)
 
 
 def show_verified(found: dict[str, Any]) -> None:
-    """Problems with what to do, orphans, and what was looked at."""
+    """Print the problems with their remedies, the orphans, and counts of what was verified."""
     for problem in found["problems"]:
         echo(f"{problem['file']}\n  expected  {problem['expected']}\n  found     {problem['found']}")
         echo(f"  to do     {problem['remedy']}")
     if found["orphans"]:
         console = result_console()
         console.print(
-            size_table("Orphans: nothing refers to them; `rewarm prune` deletes all but the unknown", found["orphans"])
+            size_table("Orphans: nothing refers to them; `rewarm prune` deletes all but unknown ones", found["orphans"])
         )
     for note in found["notes"]:
         echo(note)
-    looked = ", ".join(f"{count:,} {what}" for what, count in found["checked"].items()) or "nothing"
+    checked = ", ".join(f"{count:,} {kind}" for kind, count in found["checked"].items()) or "nothing"
     count = len(found["problems"])
-    verdict = "everything is as its records say" if found["ok"] else f"{count} problem{'s' if count > 1 else ''}"
-    echo(f"{found['workspace']}: {verdict} ({looked})")
+    verdict = "everything matches its records" if found["ok"] else f"{count} problem{'s' if count > 1 else ''}"
+    echo(f"{found['workspace']}: {verdict} (checked: {checked})")
 
 
 @app.command(rich_help_panel=PANEL)
 def prune(
     workspace: WorkspaceArgument,
     keep: Annotated[
-        int, typer.Option("--keep", metavar="N", min=1, help="Releases to keep, the current one among them.")
+        int, typer.Option("--keep", metavar="N", min=1, help="Number of releases to keep, including the current one.")
     ] = KEEP,
-    studies: Annotated[bool, typer.Option("--studies", help="Also the models of studies' finished trials.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only say what would go.")] = False,
+    studies: Annotated[
+        bool, typer.Option("--studies", help="Also delete the models of finished study trials.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; by default only show what would be deleted.")] = False,
     wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete weights that nothing needs any more, and what killed commands left. First a dry run: add --yes to delete.
+    """Delete weights that are no longer needed, and leftovers of killed commands. A dry run unless --yes is given.
 
-    Records, data, the current release and what the next update starts from always stay.
+    Records, data, the current release and the starting point of the next update are always kept.
     """
     with Terminal(quiet=as_json) as terminal:
         found = release_actions.prune(workspace, keep, studies, yes, terminal, wait)
@@ -147,16 +145,16 @@ def prune(
     console = result_console()
     if found["prune"]:
         console.print(size_table("Deleted" if yes else "Would be deleted", found["prune"]))
-    table = Table("weights that stay", "because", title_justify="left")
+    table = Table("kept weights", "because", title_justify="left")
     for name, because in found["keep"].items():
         table.add_row(name, because)
     console.print(table)
-    says = "deleted" if yes else "can be deleted: the same command with --yes"
-    echo(f"{short(found['bytes'])}B {says}" if found["prune"] else "nothing to delete")
+    outcome = "deleted" if yes else "can be deleted: run the same command with --yes"
+    echo(f"{short(found['bytes'])}B {outcome}" if found["prune"] else "nothing to delete")
 
 
 def size_table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """Paths with their sizes."""
+    """Return a table of paths with their sizes."""
     table = Table(title=title, title_justify="left")
     table.add_column("path", no_wrap=True)
     table.add_column("kind")
@@ -175,25 +173,26 @@ def push(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="TARGET", help="hf://ORG/NAME, a repository of the hub; or a folder, s3://, gs://."
+            "--to", metavar="TARGET", help="A Hub repository (hf://ORG/NAME), or a folder (path, s3://, gs://)."
         ),
     ],
     update: Annotated[
-        str | None, typer.Argument(metavar="[UPDATE]", help="An update's id or number; the current release by default.")
+        str | None,
+        typer.Argument(metavar="[UPDATE]", help="Id or number of the update; by default the current release."),
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="Where the repository is made now: only for its owner.")
+        bool, typer.Option("--private", help="If the repository is created now, make it private.")
     ] = False,
     revision: Annotated[
-        str | None, typer.Option("--revision", metavar="BRANCH", help="A branch of the repository; main by default.")
+        str | None, typer.Option("--revision", metavar="BRANCH", help="Branch of the repository; by default main.")
     ] = None,
-    message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="The commit's message.")] = None,
+    message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Commit message.")] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a release with its model card to a repository of the hub, or to any folder.
+    """Upload a release with its model card to a Hugging Face Hub repository, or copy it to a folder.
 
-    The hub's token is taken from HF_TOKEN, its address from HF_ENDPOINT. What was pushed before is replaced.
+    The token of the Hub is read from HF_TOKEN, its address from HF_ENDPOINT. Files pushed before are replaced.
     """
     with Terminal(quiet=as_json) as terminal:
         found = release_actions.push(
@@ -216,7 +215,7 @@ OUTCOMES = {"passed": "passed", "refused": "REFUSED", "held": "HELD, undecided"}
 
 
 def verdict_lines(gate: Verdict | None, update: str = "") -> Iterator[str]:
-    """The lines of a record's verdict: the outcome with its reasons, then the losses that were compared."""
+    """Yield the lines of a verdict: the outcome with its reasons, then the compared losses."""
     if gate is None:
         return
     yield f"gate: {OUTCOMES[gate.outcome]}, against {gate.against}"
@@ -226,11 +225,11 @@ def verdict_lines(gate: Verdict | None, update: str = "") -> Iterator[str]:
         if check.kind in ("loss", "best") and check.passed:
             yield f"  {check.name} ({check.role}): {check.because}, nats per token, {seen(check)}"
     if gate.outcome == "held":
-        yield f"  promote it with `rewarm promote WORKSPACE {update or 'UPDATE'}`, or leave it: nothing changes then"
+        yield f"  promote it with `rewarm promote WORKSPACE {update or 'UPDATE'}`, or do nothing to keep it held"
 
 
 def seen(check: Check) -> str:
-    """What a check rests on, and the least that it detects."""
+    """Return the number of documents behind a check, and the smallest change that it detects."""
     documents = f"{check.n} documents"
     if check.units != check.n:
         documents += f" of {check.units} sites"

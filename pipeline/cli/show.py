@@ -1,4 +1,4 @@
-"""The commands that show what is there, and write none of it."""
+"""Read-only commands: status, logs, report, export, schedule, trace, doctor, settings and recipes."""
 
 import json
 import time
@@ -23,38 +23,36 @@ from rewarm.pipeline.schedule_preview import phases_table, terminal_chart
 from rewarm.pipeline.terminal import Terminal, echo, ledger_table, result_console
 from rewarm.stages.core.errors import DamagedError, UsageError
 
-PANEL = "Looking"
-SHOWN_STEPS = 12  # of a document's reads
+PANEL = "Inspect"
+SHOWN_STEPS = 12  # steps printed for each document and update
 
 
 @app.command(rich_help_panel=PANEL)
 def status(
     workspace: WorkspaceArgument,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show it live, with the run that is under way, until Ctrl-C.")
-    ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show every update, not the last 20 alone.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C, including the current run.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show every update instead of the last 20.")] = False,
     as_json: JsonOption = False,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="Print metrics for Prometheus: those of the records, without a cluster.")
+        bool, typer.Option("--metrics", help="Print Prometheus metrics from the records; needs no cluster.")
     ] = False,
 ) -> None:
-    """Show the lineage: losses, forgetting, tokens and releases; and where a run of an update stands."""
+    """Show the lineage (losses, forgetting, tokens, releases) and the progress of the current run."""
     opened = Workspace.open(workspace)
     if metrics:
         if watch or as_json:
-            raise UsageError("--metrics prints once, in Prometheus' format: leave out --watch and --json")
+            raise UsageError("--metrics prints once, in Prometheus' format: remove --watch and --json")
         typer.echo(exposition(opened), nl=False)
         return
     if watch:
         if as_json:
-            raise UsageError("--watch shows, --json prints once: give one of them")
+            raise UsageError("--watch and --json exclude each other: give only one of them")
         run_view.watch(opened, lambda: updates.status(workspace, everything), result_console())
         return
     found, at = updates.status(workspace, everything), time.time()
     try:
         standing = read_standing(opened.folder)
-    except DamagedError as error:  # it tells of a run alone; the lineage is shown all the same
+    except DamagedError as error:  # only the run's record is damaged; still show the lineage
         echo(f"rewarm: {message(str(error))}", err=True)
         standing = None
     if as_json:
@@ -71,12 +69,14 @@ def logs(
     update: Annotated[
         str | None,
         typer.Argument(
-            metavar="[UPDATE]", help="An update's id or number; the last run's by default.", autocompletion=log_names
+            metavar="[UPDATE]", help="Id or number of the update; by default the last run.", autocompletion=log_names
         ),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends, or Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow the log until the run ends, or Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Show what the runs of an update said: stages, notes, a line a minute, errors; with the time (UTC)."""
+    """Show the log of an update's runs, with times in UTC: stages, notes, one progress line a minute, errors."""
     home = Workspace.open(workspace).folder
     try:
         for text in run_view.follow(home, run_view.chosen_log(home, update), follow):
@@ -87,24 +87,24 @@ def logs(
 
 @app.command(rich_help_panel=PANEL)
 def report(workspace: WorkspaceArgument) -> None:
-    """Write the HTML report again and print its path."""
+    """Rewrite the HTML report and print its path."""
     echo(updates.report(workspace))
 
 
 @app.command(rich_help_panel=PANEL)
 def export(
     workspace: WorkspaceArgument,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder to make; it must be empty or not there.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder to create; it must be empty or not exist.")],
     update: Annotated[
         str | None,
         typer.Argument(
             metavar="[UPDATE]",
-            help="An update's id or number; the current release by default.",
+            help="Id or number of the update; by default the current release.",
             autocompletion=update_names,
         ),
     ] = None,
 ) -> None:
-    """Write a release as a plain Hugging Face folder, for AutoModelForCausalLM.from_pretrained."""
+    """Export a release as a Hugging Face model folder, for AutoModelForCausalLM.from_pretrained."""
     echo(updates.export(workspace, update, to))
 
 
@@ -113,30 +113,33 @@ def schedule(
     recipe: Annotated[
         str,
         typer.Argument(
-            metavar="RECIPE", help="A preset's name (`rewarm recipes`) or a YAML file.", autocompletion=recipe_names
+            metavar="RECIPE", help="Name of a preset (`rewarm recipes`) or a YAML file.", autocompletion=recipe_names
         ),
     ],
     arrivals: Annotated[
-        int | None, typer.Option("--arrivals", metavar="N", min=0, help="How many updates follow the base (3).")
+        int | None,
+        typer.Option("--arrivals", metavar="N", min=0, help="Number of updates after the base; by default 3."),
     ] = None,
     tokens: Annotated[
         str | None,
         typer.Option(
             "--tokens",
             metavar="N,N,…",
-            help="Tokens of the base and of each update, as 300B,200B; the last goes for all that follow. "
+            help="Tokens of the base and of each update, e.g. 300B,200B; the last value is repeated. "
             "By default the recipe's budget.",
         ),
     ] = None,
-    imported: Annotated[bool, typer.Option("--imported", help="The base is an imported model: only updates.")] = False,
+    imported: Annotated[
+        bool, typer.Option("--imported", help="The base is an imported model: show only updates.")
+    ] = False,
     sets: SetOption = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the learning rate in the terminal.")] = False,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE.html", help="Write the plot as a page that needs no network.")
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Write the plot as a self-contained HTML page.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a recipe's learning rate over a base and several arrivals, anneals included; nothing is trained."""
+    """Show a recipe's learning rate over a base and several updates, including anneals; train nothing."""
     found = updates.schedule(recipe, arrivals, tokens, imported, sets or [], to)
     if as_json:
         print_json(found.to_json())
@@ -153,22 +156,24 @@ def schedule(
 def trace(
     workspace: WorkspaceArgument,
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or their first digits.")
+        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or prefixes of ids.")
     ] = None,
     update: Annotated[
         str | None,
-        typer.Option("--update", metavar="U", help="Only this update: id or number.", autocompletion=update_names),
+        typer.Option("--update", metavar="U", help="Only this update (id or number).", autocompletion=update_names),
     ] = None,
-    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Documents that hold this text.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="TEXT", help="Trace documents that contain TEXT.")
+    ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--to", metavar="FILE", help="Write every replayed document as a row of this Parquet file."),
+        typer.Option("--to", metavar="FILE", help="Write every replayed document to this Parquet file, one per row."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show when documents were trained, new or replayed; without a document, what every update replayed.
+    """Show when documents were trained on, new or replayed; without a document, show what every update replayed.
 
-    It covers the trunks; what an annealed branch reads again is not counted.
+    Covers the trunks only: documents read again on annealed branches are not counted.
     """
     with Terminal(quiet=as_json) as terminal:
         found = updates.trace(workspace, documents or [], text, update, to, terminal)
@@ -181,7 +186,7 @@ def trace(
 
 
 def show_documents(documents: list[dict[str, Any]]) -> None:
-    """Print documents and their reads."""
+    """Print documents with the steps that read them."""
     console = result_console()
     for one in documents:
         origin = ", ".join(str(one[name]) for name in ("source", "url", "timestamp") if one[name]) or "no source given"
@@ -192,18 +197,18 @@ def show_documents(documents: list[dict[str, Any]]) -> None:
             steps = ", ".join(map(str, reads["steps"][:SHOWN_STEPS])) + (" …" if reads["steps"][SHOWN_STEPS:] else "")
             echo(f"    {reads['update']}: {reads['role']}, {reads['times']} × (step {steps})")
         if not one["trained"]:
-            echo("    not trained" + (", as it is for validation" if one["split"] == "validation" else ""))
+            echo("    not trained on" + (": held out for validation" if one["split"] == "validation" else ""))
 
 
 @app.command("doctor", rich_help_panel=PANEL)
 def examine(
     workspace: Annotated[
         Path | None,
-        typer.Argument(metavar="[WORKSPACE]", help="Looks also at its disk and at room for its training."),
+        typer.Argument(metavar="[WORKSPACE]", help="Also check its disk and the resources for its training."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check compiler, operators, Ray, GPUs, disk and versions: what is missing and how to get it."""
+    """Check compiler, operators, Ray, GPUs, disk and versions; report what is missing and how to install it."""
     checks = doctor.examine(workspace)
     if as_json:
         echo(doctor.as_json(checks))
@@ -214,7 +219,7 @@ def examine(
 @app.command("settings", rich_help_panel=PANEL)
 def list_settings(
     as_json: JsonOption = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a page of Markdown: docs/settings.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
 ) -> None:
     """List every setting with its default and meaning."""
     if markdown:
@@ -232,7 +237,7 @@ def list_settings(
 
 
 def plain(text: str | None) -> str:
-    """A docstring's text in one line."""
+    """Return a docstring's text as one line."""
     return " ".join((text or "").split())
 
 

@@ -1,4 +1,4 @@
-"""The commands that make updates, and those that say what an update should be."""
+"""Commands that create, plan, run and discard updates."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +20,10 @@ from rewarm.pipeline.update.inputs import parse_data
 from rewarm.stages.core.errors import RefusedError, RewarmError, UndecidedError, UsageError
 
 PANEL = "Updates"
-# How a command ends whose update is finished, but whose release was not promoted.
+# Error of a command whose update finished without promoting its release.
 ENDS: dict[str, tuple[type[RewarmError], str]] = {
-    REFUSED: (RefusedError, "refused by the gate; the release before stays current"),
-    UNDECIDED: (UndecidedError, "held, as the gate could not decide; `rewarm promote` makes it the current release"),
+    REFUSED: (RefusedError, "refused by the gate; the previous release stays current"),
+    UNDECIDED: (UndecidedError, "held because the gate could not decide; `rewarm promote` makes it current"),
 }
 
 
@@ -35,7 +35,7 @@ def init(
         typer.Option(
             "--recipe",
             metavar="NAME|FILE",
-            help="A preset's name (`rewarm recipes`) or a YAML file.",
+            help="Name of a preset (`rewarm recipes`) or a YAML file.",
             autocompletion=recipe_names,
         ),
     ],
@@ -48,9 +48,10 @@ def init(
     wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Make a workspace and its base: train a tokenizer and pre-train on D0, or import a model.
+    """Create a workspace and its base: train a tokenizer and pre-train a model, or import one.
 
-    The recipe stays with the workspace; updates follow it. Killed at any moment, the same command goes on.
+    The recipe is stored in the workspace, and later updates follow it. If interrupted, run the same command again to
+    resume.
     """
     with Terminal() as terminal:
         show(updates.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal, wait))
@@ -64,11 +65,13 @@ def update(
     wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Take in one arrival: ingest, tokenize, replay, train, anneal, evaluate, release.
+    """Update the model with one arrival: ingest, tokenize, replay, train, anneal, evaluate, gate, release.
 
-    Killed at any moment, the same command goes on where it stood, with the same result; after the end it does
-    nothing. Exits with 3 if the gate refuses the release, with 4 if it is held
-    because the gate could not decide: `rewarm promote` ends that.
+    If interrupted, run the same command again: it resumes and gives the same result. Running it after the update has
+    finished does nothing.
+
+    Exits with 3 if the gate refuses the release, and with 4 if the release is held because the gate could not decide;
+    `rewarm promote` then makes it current.
     """
     with Terminal() as terminal:
         found = updates.update(workspace, data or [], sets or [], dry_run, terminal, wait)
@@ -76,12 +79,12 @@ def update(
     if not isinstance(found, Status):
         return
     name = "+".join(parse_data(data or []))
-    done = next(one for one in found.updates if one.arrival == name)
+    done = next(each for each in found.updates if each.arrival == name)
     for line in verdict_lines(done.gate, done.id):
         echo(line)
     if done.state in ENDS:
-        kind, told = ENDS[done.state]
-        raise kind(f"{done.id}: {told}")
+        kind, reason = ENDS[done.state]
+        raise kind(f"{done.id}: {reason}")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -89,12 +92,12 @@ def plan(
     workspace: WorkspaceArgument,
     data: DataOption = None,
     sets: SetOption = None,
-    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Keep the plan as JSON.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", metavar="FILE", help="Write the plan to FILE as JSON.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure an arrival's shift, choose its update's settings, predict what it costs; changes nothing.
+    """Measure an arrival's shift, choose settings for its update and predict the cost; change nothing.
 
-    Settings that say `auto` take these choices when the update begins.
+    Settings that are `auto` take these choices when the update begins.
     """
     with Terminal() as terminal:
         found = updates.plan(workspace, data or [], sets or [], save, terminal)
@@ -110,29 +113,33 @@ def study(
     data: DataOption = None,
     grid: Annotated[
         list[str] | None,
-        typer.Option("--grid", metavar="KEY=V1,V2,…", help="A setting and its values; several make all combinations."),
+        typer.Option("--grid", metavar="KEY=V1,V2,…", help="A setting and its values; several grids are combined."),
     ] = None,
     row: Annotated[
         list[str] | None,
-        typer.Option("--row", metavar="'LABEL: KEY=VALUE …'", help="A combination of its own, beside the grid."),
+        typer.Option(
+            "--row", metavar="'LABEL: KEY=VALUE …'", help="One more combination of settings, besides the grid."
+        ),
     ] = None,
     baselines: Annotated[
         str, typer.Option("--baselines", metavar="NAME,…", help=f"Rows to compare with: {', '.join(BASELINES)}.")
     ] = "",
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="How often each row is run, each time in another order and replay.")
+        int, typer.Option("--seeds", min=1, help="Number of runs per row, each with its own data order and replay.")
     ] = 1,
     from_base: Annotated[
-        bool, typer.Option("--from-base", help="Train a base anew for each further seed: its spread counts too.")
+        bool, typer.Option("--from-base", help="Also train a new base for each further seed, to include its spread.")
     ] = False,
     name: Annotated[
-        str | None, typer.Option("--name", help="The study's name; by default the arrival's. The same name adds to it.")
+        str | None,
+        typer.Option("--name", help="Name of the study; by default the arrival's. Reusing a name extends it."),
     ] = None,
     concurrent: Annotated[
-        int | None, typer.Option("--concurrent", min=1, help="Trials side by side; by default as many as fit.")
+        int | None,
+        typer.Option("--concurrent", min=1, help="Number of trials run at the same time; by default as many as fit."),
     ] = None,
     early_stop: Annotated[
-        str, typer.Option("--early-stop", metavar="|".join(EARLY_STOP), help="End trials whose score lags behind.")
+        str, typer.Option("--early-stop", metavar="|".join(EARLY_STOP), help="Stop trials whose score falls behind.")
     ] = "none",
     old_weight: Annotated[
         float, typer.Option("--old-weight", min=0, max=1, help="Weight of the earlier datasets' loss in the score.")
@@ -143,24 +150,24 @@ def study(
             "--forecast-tokens",
             metavar="N",
             min=1,
-            help="Length of the update to forecast; by default the longest run's.",
+            help="Tokens of the update to forecast; by default those of the longest run.",
         ),
     ] = None,
     sets: SetOption = None,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Write the best row's settings into the workspace's recipe.")
+        bool, typer.Option("--apply", help="Write the settings of the best row to the workspace's recipe.")
     ] = False,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Take in one arrival under many settings and compare: losses on old and new data, their spread, the cost.
+    """Train one arrival under many settings and compare losses on old and new data, their spread, and cost.
 
-    Nothing is promoted. Killed at any moment, the same command goes on; with a larger grid it adds to what is there.
+    Nothing is promoted. If interrupted, run the same command again to resume; a larger grid adds trials to the study.
     """
     if early_stop not in EARLY_STOP:
         raise UsageError(f"--early-stop {early_stop}: expected one of {', '.join(EARLY_STOP)}")
     options = Options(concurrent, early_stop, old_weight, from_base)
-    names = [one.strip() for one in baselines.split(",") if one.strip()]
+    names = [name.strip() for name in baselines.split(",") if name.strip()]
     with Terminal() as terminal:
         found, made = updates.study(
             workspace,
@@ -185,19 +192,19 @@ def study(
 
 @app.command(rich_help_panel=PANEL)
 def discard(workspace: WorkspaceArgument, wait: WaitOption = 0.0) -> None:
-    """Drop the unfinished update of a workspace, so that another can begin."""
-    dropped = updates.discard(workspace, wait)
-    echo(f"dropped {dropped}" if dropped else "nothing is unfinished")
+    """Discard the unfinished update of a workspace, so that another can begin."""
+    discarded = updates.discard(workspace, wait)
+    echo(f"discarded {discarded}" if discarded else "there is no unfinished update")
 
 
 @app.command(rich_help_panel=PANEL)
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", metavar="DIR", help="Where the text and the workspace are put.")
+        Path, typer.Option("--dir", metavar="DIR", help="Folder for the text and the workspace.")
     ] = Path("demo"),
     sets: SetOption = None,
 ) -> None:
-    """Pre-train a small model on real text and take in two arrivals: no download, no GPU, some minutes on two cores."""
+    """Pre-train a small model on real text and update it twice: no download, no GPU, a few minutes on two cores."""
     with Terminal() as terminal:
         found, page = updates.demo(directory, sets or [], terminal)
     show(found)

@@ -1,4 +1,4 @@
-"""The command that takes arrivals in by itself."""
+"""The ``watch`` command: updates that start as arrivals appear in an inbox."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,86 +25,95 @@ def watch(
         typer.Option(
             "--inbox",
             metavar="URI",
-            help="Each file and each direct subfolder in here is an arrival (path, s3://, gs://).",
+            help="Folder (path, s3://, gs://) whose files and direct subfolders are the arrivals.",
         ),
     ] = None,
     cron: Annotated[
         str | None,
-        typer.Option("--cron", metavar="'M H D M W'", help="When arrivals are taken in; by default at every look."),
+        typer.Option("--cron", metavar="'M H D M W'", help="When to process arrivals; by default after every check."),
     ] = None,
     timezone: Annotated[
-        str, typer.Option("--timezone", metavar="ZONE", help="Of --cron, as Europe/Berlin.")
+        str, typer.Option("--timezone", metavar="ZONE", help="Time zone of --cron, e.g. Europe/Berlin.")
     ] = DEFAULTS["timezone"],
     missed: Annotated[
-        str, typer.Option("--missed", metavar="skip|catch-up", help="Ticks missed: nothing, or one tick for all.")
+        str,
+        typer.Option("--missed", metavar="skip|catch-up", help="After missed ticks, skip them or run one for all."),
     ] = DEFAULTS["missed"],
     every: Annotated[
-        float, typer.Option("--every", metavar="SECONDS", help="Between two looks at the inbox.")
+        float, typer.Option("--every", metavar="SECONDS", help="Time between two checks of the inbox.")
     ] = DEFAULTS["every"],
     marker: Annotated[
         str,
-        typer.Option("--marker", metavar="NAME", help="File that says that a folder is complete (FILE.NAME: a file)."),
+        typer.Option("--marker", metavar="NAME", help="File that marks a folder as complete (for a file: FILE.NAME)."),
     ] = DEFAULTS["marker"],
     quiet: Annotated[
         float,
-        typer.Option("--quiet", metavar="SECONDS", help="Complete without a marker after so long unchanged; 0: never."),
+        typer.Option(
+            "--quiet",
+            metavar="SECONDS",
+            help="Without a marker, an arrival is complete after this long unchanged; 0: never.",
+        ),
     ] = DEFAULTS["quiet"],
     retries: Annotated[
-        int, typer.Option("--retries", metavar="N", help="How often a failed update is tried again.")
+        int, typer.Option("--retries", metavar="N", help="How often to retry a failed update.")
     ] = DEFAULTS["retries"],
     backoff: Annotated[
-        float, typer.Option("--backoff", metavar="SECONDS", help="Before the first retry; doubles up to an hour.")
+        float, typer.Option("--backoff", metavar="SECONDS", help="Wait before the first retry; doubles up to an hour.")
     ] = DEFAULTS["backoff"],
     after_failure: Annotated[
         str,
         typer.Option(
             "--after-failure",
             metavar="wait|discard",
-            help="What becomes of an update that cannot go on: the queue waits for you, or it is dropped.",
+            help="If an update cannot continue, stop the queue and wait for you, or discard the update.",
         ),
     ] = DEFAULTS["after_failure"],
     max_cost: Annotated[
         float | None,
-        typer.Option("--max-cost", metavar="AMOUNT", help="Hold an update that is predicted to cost more."),
+        typer.Option("--max-cost", metavar="AMOUNT", help="Hold an update whose predicted cost is higher."),
     ] = None,
     max_total_cost: Annotated[
-        float | None, typer.Option("--max-total-cost", metavar="AMOUNT", help="The same for all updates of a month.")
+        float | None,
+        typer.Option("--max-total-cost", metavar="AMOUNT", help="The same limit for all updates of a month."),
     ] = None,
     webhook: Annotated[
         list[str] | None,
         typer.Option(
             "--webhook",
             metavar="URL",
-            help="POST every notice there as JSON; @FILE: to each line's address. Repeatable.",
+            help="POST every notice to URL as JSON; @FILE: to the URL on each line. Repeatable.",
         ),
     ] = None,
     notify_command: Annotated[
         str | None,
-        typer.Option("--notify-command", metavar="COMMAND", help="Run this with every notice as JSON on its input."),
+        typer.Option("--notify-command", metavar="COMMAND", help="Run COMMAND with each notice as JSON on stdin."),
     ] = None,
     sets: SetOption = None,
-    once: Annotated[bool, typer.Option("--once", help="One tick, then end: for cron and RayCronJob.")] = False,
-    pause: Annotated[bool, typer.Option("--pause", help="Take nothing in until --resume.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Take arrivals in again.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run one tick, then exit: for cron and RayCronJob.")] = False,
+    pause: Annotated[bool, typer.Option("--pause", help="Process no arrivals until --resume.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Process arrivals again.")] = False,
     retry: Annotated[
-        str | None, typer.Option("--retry", metavar="NAME", help="Try a held arrival again, whatever it costs.")
+        str | None, typer.Option("--retry", metavar="NAME", help="Retry a held arrival, whatever it costs.")
     ] = None,
-    status: Annotated[bool, typer.Option("--status", help="Show the arrivals and what became of them.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show the arrivals and their outcomes.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be taken in now, and why not the others; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Show what would be processed now, and why the rest would not; write nothing."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take arrivals in as they come: wait until each is complete, plan it, update, tell people.
+    """Run an update for each arrival in an inbox: wait until it is complete, plan, update, send a notice.
 
-    Each is taken in exactly once, whatever is killed. One that is broken, too dear or changed under way is held, with
-    a notice that says why. SIGTERM ends it; the same command goes on.
+    Each arrival is processed exactly once, even after a crash. Arrivals that are corrupt, over budget or modified
+    mid-update are put on hold, with a notice that gives the reason.
+
+    SIGTERM stops the watch; run the same command again to resume.
     """
     asked = [
         name for name, on in (("--pause", pause), ("--resume", resume), ("--retry", retry), ("--status", status)) if on
     ]
     if len(asked) + (once or dry_run) > 1 or (once and dry_run):
-        raise UsageError("give one of --once, --dry-run, --pause, --resume, --retry and --status")
+        raise UsageError("give only one of --once, --dry-run, --pause, --resume, --retry and --status")
     if pause or resume:
         echo(watching.switch(workspace, pause))
     elif retry is not None:
@@ -119,7 +128,7 @@ def watch(
             "command": notify_command, "sets": tuple(sets or ()),
         }  # fmt: skip
         if inbox is None:
-            raise UsageError("where do arrivals come in? --inbox URI")
+            raise UsageError("no inbox given: add --inbox URI, the folder in which arrivals appear")
         settings = watching.settings_of(given)
         if dry_run:
             print_json(watching.outlook(workspace, settings))
@@ -128,7 +137,7 @@ def watch(
 
 
 def addresses(given: list[str]) -> tuple[str, ...]:
-    """The webhooks' addresses, those in files among them; ``UsageError`` for a file that cannot be read."""
+    """Return the webhooks' addresses, with ``@FILE`` expanded; raise ``UsageError`` for an unreadable file."""
     found: list[str] = []
     for one in given:
         if not one.startswith("@"):
@@ -138,14 +147,14 @@ def addresses(given: list[str]) -> tuple[str, ...]:
             lines = Path(one[1:]).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
-                f"--webhook {one}: cannot be read ({error}); expected a file with an address a line"
+                f"--webhook {one}: cannot be read ({error}); expected a file with one address per line"
             ) from error
         found += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     return tuple(found)
 
 
 def show_status(workspace: str, as_json: bool) -> None:
-    """Print what a watch knows."""
+    """Print the arrivals of a watch with their states."""
     book, watched = watching.status(workspace)
     if as_json:
         print_json(book_json(book, watched))

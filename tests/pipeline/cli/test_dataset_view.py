@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from rewarm.pipeline.cli.data import account_view, dataset_account, quarantine, quarantine_view
+from rewarm.pipeline.cli.data_view import account_view, dataset_account, quarantine, quarantine_view
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.ingest.account import Account

@@ -156,7 +156,7 @@ def test_every_command_ends_with_one_line(
         last = error.strip().splitlines()[-1:] or [""]
         assert code in (0, 1, 2, 3, 7), (name, error)
         assert "Traceback" not in error + out, name
-        assert "is a fault of rewarm" not in error, (name, error)
+        assert "is a bug in rewarm" not in error, (name, error)
         assert "\x1b" not in out + error, name
         if code and name != "verify":
             assert last[0].startswith("rewarm: "), (name, error)
@@ -248,7 +248,7 @@ def test_lost_parts_are_named_and_lose_nothing(
     for name, arguments in commands.items():
         code, out, error = rewarm(*arguments)
         assert code in (0, 1, 2, 3, 7), (name, error)
-        assert "Traceback" not in error + out and "is a fault of rewarm" not in error, (name, error)
+        assert "Traceback" not in error + out and "is a bug in rewarm" not in error, (name, error)
         if says is not None and name in ("status", "update", "discard", "rollback", "report", "export"):
             assert code, name
             assert says in error, (name, error)

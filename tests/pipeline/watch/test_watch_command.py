@@ -211,7 +211,7 @@ def test_addresses_of_webhooks_can_be_read_from_a_file(rewarm: Command, workspac
         assert (code, error) == (0, "")
         assert [one["event"] for one in server.notices] == ["held"]
     code, _, error = rewarm("watch", workspace, "--inbox", inbox, "--once", "--webhook", f"@{file}-none")
-    assert code == 2 and "expected a file with an address a line" in error
+    assert code == 2 and "expected a file with one address per line" in error
 
 
 def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: Path, inbox: Path) -> None:
