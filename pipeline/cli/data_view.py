@@ -48,9 +48,7 @@ def account_view(found: dict[str, Any]) -> RenderableType:
         parts.append(reasons)
     if spared := parts_table(found["steps"], "not_applied", "rules that did not apply", "rule"):
         parts.append(spared)
-    if passed := parts_table(
-        found["steps"], "passed_over", "records that contain no document by design", "kind"
-    ):
+    if passed := parts_table(found["steps"], "passed_over", "records that contain no document by design", "kind"):
         parts.append(passed)
     if found["earlier"]:
         parts.append(earlier_table(found["earlier"]))

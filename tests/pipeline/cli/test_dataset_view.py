@@ -63,7 +63,7 @@ def test_refusals_by_reason_with_what_was_measured(workspace: Workspace) -> None
 
 
 def test_what_is_not_there_is_said(workspace: Workspace) -> None:
-    with pytest.raises(UsageError, match="no dataset 'old'; there are: news"):
+    with pytest.raises(UsageError, match="no dataset 'old'; known datasets: news"):
         dataset_account(workspace, "old")
-    with pytest.raises(UsageError, match="nothing was refused for 'x'"):
+    with pytest.raises(UsageError, match="no record was refused for 'x'"):
         quarantine(workspace, "news", "x", 1)

@@ -62,7 +62,7 @@ def test_export(workspace: Folder, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["torn", "absent"])
 def test_datasets_without_tokens_are_refused(workspace: Folder, name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"no tokens of a dataset '{name}'; there are: base, news"):
+    with pytest.raises(UsageError, match=f"dataset '{name}' has no tokens; tokenized datasets: base, news"):
         verify_tokens(workspace.uri, name, None, Silent())
     with pytest.raises(UsageError, match="no rewarm workspace there"):
         verify_tokens(str(tmp_path), None, None, Silent())
