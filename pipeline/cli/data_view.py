@@ -69,8 +69,8 @@ def account_view(found: dict[str, Any]) -> RenderableType:
 def cut_line(cut: dict[str, Any]) -> str:
     """Describe what decontamination cut out of documents that were kept."""
     line = (
-        f"{cut['documents']:,} documents lost {size(cut['bytes'])} in {cut['cuts']:,} passages that also occur in held-out "
-        f"text; a run of a validation split found in more than {cut['holders']} documents is boilerplate and is kept"
+        f"{cut['documents']:,} documents lost {size(cut['bytes'])} in {cut['cuts']:,} passages that also occur in "
+        f"held-out text; a run of a validation split in more than {cut['holders']} documents is kept as boilerplate"
     )
     if "passage" not in cut:
         return line

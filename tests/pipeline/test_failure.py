@@ -44,7 +44,7 @@ def test_the_help_and_the_page_of_commands_have_every_code(rewarm: Command) -> N
     code, out, _ = rewarm("--help")
     assert code == 0
     for code in code_lines():
-        assert re.search(rf"\b{code}\s", out), code
+        assert re.search(rf"\b{code}:\s", out), code
 
 
 @pytest.mark.parametrize(
