@@ -24,7 +24,7 @@ from rewarm.pipeline.update.data_steps import (
 )
 from rewarm.pipeline.update.inputs import look
 from rewarm.pipeline.update.model_steps import run_start, trunk_job
-from rewarm.pipeline.update.update import begin
+from rewarm.pipeline.update.update import open_update
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.data.tokens import read_selection
 
@@ -55,7 +55,7 @@ def begun(workspace: Workspace, arrival: Path, *sets: str) -> UpdateContext:
     given = ["select.share=0.25", "budget.update_tokens=null", *sets]
     recipe, lineage, terminal = apply_settings(bases.recipe_of(workspace), given), Lineage(workspace), Terminal(True)
     inputs = look({"more": [str(arrival)]}, lineage, recipe.ingest, terminal)
-    return begin(workspace, lineage, inputs, recipe, terminal)
+    return open_update(workspace, inputs, recipe, terminal)
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -21,7 +21,7 @@ from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.context import earlier_datasets
 from rewarm.pipeline.update.inputs import Arrival, create
-from rewarm.pipeline.update.update import begin
+from rewarm.pipeline.update.update import open_update
 from rewarm.stages import replay
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Silent
@@ -235,7 +235,7 @@ def test_an_update_is_refused_before_anything_is_spent(made: Made, chosen: dict[
     recipe = load_recipe("tiny").model_copy(update={"replay": replay.ReplaySettings.model_validate(chosen)})
     arrival = Arrival({"more": []}, {"more": "digest"})
     with pytest.raises(UsageError, match=message):
-        begin(made.workspace, Lineage(made.workspace), arrival, recipe, Terminal(quiet=True))
+        open_update(made.workspace, arrival, recipe, Terminal(quiet=True))
     assert not (made.path / "updates" / "0003-more").exists()
 
 
