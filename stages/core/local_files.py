@@ -152,10 +152,14 @@ def sweep(root: Path) -> None:
 AT_ONCE = 8  # files that are put at the same time
 # Arrow's client waits 100 s for a server that says nothing; within those nothing can be told, nor ended.
 STALLS: Mapping[str, Any] = {"connect_timeout": 5, "request_timeout": 10}
+# What calls a ``PatientStore`` may be a thread of Arrow's pool, which waits for the file to be written: were the parts
+# written by the same pool, as Arrow does by itself, eight files at a time would wait for each other for ever.
+FOREGROUND: Mapping[str, Any] = {**STALLS, "background_writes": False}
+SWITCHES = ("allow_bucket_creation", "allow_bucket_deletion", "check_directory_existence_before_creation")
 FLAT = ("gs://", "gcs://")  # Arrow shows no folders of a Google bucket (apache/arrow#35993), and deletes none
 
 
-def open_store(uri: str) -> tuple[pafs.FileSystem, str]:
+def open_store(uri: str, settings: Mapping[str, Any] = FOREGROUND) -> tuple[pafs.FileSystem, str]:
     """The Arrow filesystem of a URI, without patience, and the path in it. ``OSError`` if its store does not answer."""
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
@@ -166,20 +170,22 @@ def open_store(uri: str) -> tuple[pafs.FileSystem, str]:
     except ValueError as error:
         raise not_a_folder(uri, error) from error
     if isinstance(filesystem, pafs.S3FileSystem):
-        filesystem = impatient(uri, filesystem)
+        filesystem = amazon(uri, filesystem.region, settings)
     return filesystem, path
 
 
-def impatient(uri: str, made: pafs.S3FileSystem) -> pafs.S3FileSystem:
-    """The same store with the time-outs of ``STALLS``, which a URI cannot name; ``made`` if it names anything else."""
+def amazon(uri: str, region: str, settings: Mapping[str, Any]) -> pafs.S3FileSystem:
+    """The store of an ``s3://`` URI with ``settings``, which no URI can name."""
     head, _, query = uri.partition("?")
-    options = dict(parse_qsl(query))
-    if not options.keys() <= {"region", "scheme", "endpoint_override"}:
-        return made
+    options: dict[str, Any] = dict(parse_qsl(query))
+    options |= {name: options[name].lower() in ("true", "1") for name in SWITCHES if name in options}
     user, _, _ = head.partition("://")[2].partition("/")[0].rpartition("@")
     key, _, secret = user.partition(":")
     keys = {"access_key": unquote(key), "secret_key": unquote(secret)} if secret else {}
-    return pafs.S3FileSystem(**{**options, "region": made.region, **keys, **STALLS})
+    try:
+        return pafs.S3FileSystem(**{**options, "region": region, **keys, **settings})
+    except TypeError as error:  # an option that this client does not have
+        raise not_a_folder(uri, error) from error
 
 
 def store_of(uri: str) -> pafs.FileSystem:
@@ -225,7 +231,11 @@ def put(store: pafs.FileSystem, source: Path, target: str, address: str) -> None
         place = f"{target}/{file.relative_to(source).as_posix()}" if source.is_dir() else target
         patiently(
             lambda: pafs.copy_files(
-                str(file), place, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=store
+                str(file),
+                place,
+                source_filesystem=pafs.LocalFileSystem(),
+                destination_filesystem=store,
+                use_threads=False,  # of Arrow's pool, which writes the parts of large files (apache/arrow#32372)
             ),
             address,
         )

@@ -26,6 +26,7 @@ from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.local_files import (
     FLAT,
     REMOVED,
+    STALLS,
     claim,
     download,
     entries,
@@ -268,7 +269,7 @@ class Folder:
             with self._committing():
                 pafs.copy_files(str(source), f"{self.uri}/{name}", destination_filesystem=pafs.LocalFileSystem())
             return
-        store, path = patiently(lambda: open_store(self.uri), self.uri)
+        store, path = patiently(lambda: open_store(self.uri, STALLS), self.uri)
         with self._committing():
             put(store, source, f"{path}/{name}", self.uri)
 

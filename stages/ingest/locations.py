@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.local_files import STALLS
+from rewarm.stages.core.local_files import FOREGROUND
 from rewarm.stages.core.patience import patiently
 from rewarm.stages.core.patient_store import patient
 from rewarm.stages.ingest.settings import StorageSettings
@@ -137,7 +137,7 @@ def connect_once(scheme: str, bucket: str, options: tuple[tuple[str, str], ...])
         return pafs.GcsFileSystem(anonymous=anonymous, retry_time_limit=PATIENCE, **given)
     if "region" not in given and "endpoint_override" not in given:
         given["region"] = pafs.resolve_s3_region(bucket)
-    return pafs.S3FileSystem(anonymous=anonymous, **given, **STALLS)
+    return pafs.S3FileSystem(anonymous=anonymous, **given, **FOREGROUND)
 
 
 FORMATS = {

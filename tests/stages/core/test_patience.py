@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pytest
 from unsteady_store import CREDENTIALS, Store, address, store, unsteady
 
@@ -165,6 +166,27 @@ def test_everything_a_folder_does_survives_a_store_that_fails_at_random(lake: St
             folder.delete(f"{number}.bin")
         assert folder.files() == ["stream"]
         assert all(proxy.met.values()), proxy.met
+
+
+def test_more_files_than_arrow_has_threads_are_copied_at_once(lake: Store, tmp_path: Path) -> None:
+    """As Ray Train copies a checkpoint: each file is written by a thread of the pool that its parts would wait for."""
+    for number in range(40):
+        (tmp_path / str(number % 5)).mkdir(exist_ok=True)
+        (tmp_path / str(number % 5) / f"{number}.bin").write_bytes(bytes(number * 1000))
+    (tmp_path / "large.bin").write_bytes(bytes(30_000_000))
+    folder = Folder(address(lake.port, "many"))
+    filesystem, path = folder.filesystem()
+    pafs.copy_files(str(tmp_path), path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem)
+    size = sum(number * 1000 for number in range(40)) + 30_000_000
+    assert folder.size() == size
+    folder.upload(tmp_path, "again")
+    assert folder.size("again") == size
+    back = tmp_path / "back"
+    back.mkdir()
+    pafs.copy_files(
+        f"{path}/again", str(back), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
+    )
+    assert sum(file.stat().st_size for file in back.rglob("*.bin")) == size
 
 
 @pytest.mark.parametrize("seed", [1, 2])
