@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import CARD
 from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.digests import Damage, Table, below, compare_here, compare_whole, refuse_damage, table_of
 from rewarm.stages.core.progress import Progress
@@ -23,7 +24,18 @@ def recorded_table(lineage: Lineage, folder: Folder) -> Table | None:
     """
     place = folder.relative_to(lineage.workspace.folder)
     made_by = maker(lineage, place)
-    return table_of(folder, None if made_by is None else lineage.read(made_by).files.get(place))
+    table = table_of(folder, None if made_by is None else lineage.read(made_by).files.get(place))
+    return None if table is None else without_card(folder, table)
+
+
+def without_card(step: Folder, table: Table) -> Table:
+    """A step's table without a release's model card, which is written after the step: the record has its digest.
+
+    Earlier versions listed the card that came with an imported model, and then wrote the release's in its place.
+    """
+    if step.name != "release":
+        return table
+    return {name: entry for name, entry in table.items() if name != f"model/{CARD}"}
 
 
 def maker(lineage: Lineage, place: str) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from rewarm.pipeline.lineage.optimizer import OPTIMIZER
+from rewarm.pipeline.lineage.recorded import without_card
 from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.weights import WEIGHTS, is_pruned
 from rewarm.pipeline.lineage.workspace import CARD, Workspace
@@ -60,7 +61,7 @@ def recorded_steps(
                     found = folder.manifest().get(FILES)
                     findings.compare(findings.name(folder, "manifest.json"), what, digest, found, RESTORE)
             with findings.reading(name, "the digests of the step's files", RESTORE):
-                yield folder, read_table(folder, digest)
+                yield folder, without_card(folder, read_table(folder, digest))
 
 
 def to_compare(folder: Folder, table: Table, quick: bool) -> Table:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from rewarm.pipeline.lineage.recorded import without_card
 from rewarm.pipeline.lineage.verify.data import RESTORE
 from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.weights import is_pruned, weight_files
@@ -96,7 +97,8 @@ def refuse_damaged(workspace: Workspace, update: UpdateRecord) -> None:
     model = release / "model"
     if (digest := update.files.get(release.relative_to(workspace.folder))) is not None:
         remedy = f"{RESTORE}, or take another release. `rewarm verify {workspace.folder}` looks at all of them"
-        refuse_damage(model, compare(model, below(read_table(release, digest), "model")), remedy)
+        table = below(without_card(release, read_table(release, digest)), "model")
+        refuse_damage(model, compare(model, table), remedy)
     try:
         found = stored_digest(model)
     except UnreachableError:

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from edited_records import edit_record
 from release_world import begun
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.optimizer import OPTIMIZER
-from rewarm.pipeline.lineage.recorded import compare_with_record, recorded_table
+from rewarm.pipeline.lineage.recorded import compare_with_record, recorded_table, refuse_changed_model
+from rewarm.pipeline.lineage.verify import verify
+from rewarm.pipeline.lineage.verify.weights import refuse_damaged
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.update.model_steps import trunk_job
-from rewarm.stages.core.digests import FILES
+from rewarm.stages.core.digests import FILES, FileDigest, read_table, write_table
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import MANIFEST, Folder
@@ -140,3 +143,25 @@ def test_a_lineage_of_an_earlier_version_opens_and_says_what_was_not_compared(lm
     assert recorded_table(lineage, lm.tokenizer) is None
     job = job_of(lm, lineage, "0003-more")
     assert (job.start_files, job.shards) == (None, {})
+
+
+def test_a_table_that_lists_a_replaced_card_is_understood(lm: Workspace) -> None:
+    """Of an imported base that an earlier version sealed with the model's own README, before it wrote the release's."""
+    release = lm.update("0000-docs") / "release"
+    place = release.relative_to(lm.folder)
+    listed = {**read_table(release, release.manifest()[FILES]), "model/README.md": FileDigest(4291, "0" * 32)}
+    digest = write_table(release, listed)
+    release.write_json(MANIFEST, {**release.manifest(), FILES: digest})
+    edit_record(lm, "0000-docs", lambda value: value["files"].update({place: digest}))
+    lineage = Lineage(lm)
+    refuse_changed_model(lineage, release / "model")
+    refuse_damaged(lm, lineage.find("0"))
+    assert not verify(lm, True, Silent()).problems
+    flip(release.path / "model" / "config.json", 20)
+    with pytest.raises(DamagedError, match=r"config\.json"):
+        refuse_changed_model(lineage, release / "model")
+    (release.path / "model" / "README.md").write_text("another card")
+    assert [one.file for one in verify(lm, True, Silent()).problems] == [
+        f"{place}/model/config.json",
+        f"{place}/model/README.md",
+    ]
