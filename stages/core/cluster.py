@@ -55,10 +55,10 @@ def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
-    if ray.is_initialized():
-        yield
-        return
     with redirect_stdout(sys.stderr):  # what raylets have to say, to the last moment, is no part of a command's result
+        if ray.is_initialized():
+            yield
+            return
         with signals_kept():
             start(num_cpus, models)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
