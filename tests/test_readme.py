@@ -190,7 +190,7 @@ def test_the_readme_fits_and_its_first_screen_says_what_was_run() -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name.startswith("docs/")], ids=lambda page: page.name)
 def test_each_page_opens_with_its_command(page: Page) -> None:
-    assert re.match(r"# [A-Z][\w ]+\n\n```bash\n(rewarm|make|pip) ", page.text)
+    assert re.match(r"# [A-Z][\w ]+\n\n(```bash\n(rewarm|make|pip)|```python\nfrom rewarm) ", page.text)
 
 
 def test_the_page_of_settings_is_current() -> None:
