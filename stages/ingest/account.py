@@ -1,6 +1,6 @@
-"""What became of an arrival, step by step: documents and bytes in and out, reasons, and what the text is like.
+"""Account of an arrival, step by step: documents and bytes in and out, reasons, and statistics of the text.
 
-Every shard keeps an account; the arrival's is their sum, so it depends on no order and no number of workers.
+Every shard has its own account; the arrival's is their sum, so it does not depend on the order or number of workers.
 """
 
 from collections import Counter
@@ -15,23 +15,23 @@ from rewarm.stages.ingest.filters.urls import host_of
 from rewarm.stages.ingest.records import Document, Refusal
 
 READ = "read"
-DOMAINS_A_SHARD = 1000  # of a shard's hosts, the most frequent ones are kept, so that an account stays small
+DOMAINS_A_SHARD = 1000  # most frequent hosts kept per shard, so that an account stays small
 DOMAINS_SHOWN = 100
 QUALITY_BINS = 20  # of equal width, for qualities from 0 to 1
 
 
 @runtime_checkable
 class PartialStep(Protocol):
-    """A step with parts that are not for every document."""
+    """Step with parts that do not apply to every document."""
 
     name: str
 
     def not_applied(self, document: Document) -> list[str]:
-        """The parts that were not asked of a document, as names to count by."""
+        """Return the names of the parts that do not apply to a document."""
 
 
 class StepRecord(TypedDict):
-    """What ``account.json`` says of one step."""
+    """Entry of ``account.json`` for one step."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -46,7 +46,7 @@ class StepRecord(TypedDict):
 
 
 class AccountRecord(TypedDict):
-    """What ``account.json`` says of a dataset."""
+    """Contents of ``account.json`` for a dataset."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -62,18 +62,19 @@ class AccountRecord(TypedDict):
 
 @dataclass
 class StepAccount:
-    """One step's documents and bytes (of their text in UTF-8; of the files where it reads them), in and out."""
+    """Documents and bytes into and out of one step; bytes of UTF-8 text, or of the files for the reading step."""
 
     documents_in: int = 0
     documents_out: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    not_applied: Counter[str] = field(default_factory=Counter)  # parts of a rule that some documents were not asked
-    passed_over: Counter[str] = field(default_factory=Counter)  # records that hold no document and are not missed
+    not_applied: Counter[str] = field(default_factory=Counter)  # parts of a rule that did not apply to some documents
+    passed_over: Counter[str] = field(default_factory=Counter)  # records that are not expected to be documents
 
     def count(self, entered: int, left: int | None, reason: str = "") -> None:
-        """One document came in with ``entered`` bytes, and left with ``left`` or was refused for ``reason``."""
+        """Count one document that entered with ``entered`` bytes, and left with ``left`` or was refused for
+        ``reason``."""
         self.documents_in += 1
         self.bytes_in += entered
         if left is None:
@@ -93,7 +94,7 @@ class StepAccount:
         self.passed_over.update(other.passed_over)
 
     def to_json(self, name: str) -> dict[str, Any]:
-        """As JSON types, the most frequent reason first."""
+        """Return the account as JSON types, the most frequent reason first."""
         ordered, spared, passed = (
             dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
             for counts in (self.reasons, self.not_applied, self.passed_over)
@@ -111,7 +112,7 @@ class StepAccount:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The reverse."""
+        """Restore the object from its JSON form."""
         return cls(
             **{name: value[name] for name in ("documents_in", "documents_out", "bytes_in", "bytes_out")},
             reasons=Counter(value["reasons"]),
@@ -122,21 +123,21 @@ class StepAccount:
 
 @dataclass
 class Account:
-    """All steps in their order, and what the documents that were read are like."""
+    """Accounts of all steps in order, and statistics of the documents."""
 
     steps: dict[str, StepAccount]
     languages: Counter[str] = field(default_factory=Counter)
     domains: Counter[str] = field(default_factory=Counter)
-    lengths: Counter[int] = field(default_factory=Counter)  # by k, where 2**k bytes or more but less than 2**(k+1)
+    lengths: Counter[int] = field(default_factory=Counter)  # by k, for 2**k to less than 2**(k+1) bytes
     qualities: Counter[int] = field(default_factory=Counter)  # by twentieths
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Self:
-        """An empty account of these steps."""
+        """Return an empty account of these steps."""
         return cls({name: StepAccount() for name in names})
 
     def follow(self, record: Document | Refusal, steps: Sequence[Any]) -> Document | Refusal:
-        """Lead a record through the steps, counting: the document that comes out, or the first refusal."""
+        """Apply the steps to a record and count; return the resulting document, or the first refusal."""
         if isinstance(record, Refusal):
             self.steps[READ].count(0, None, str(record.reason))
             return record
@@ -155,7 +156,7 @@ class Account:
         return record
 
     def describe(self, documents: Iterable[tuple[str | None, str | None, int, float | None]]) -> None:
-        """Count what stays: language, address, bytes and quality of each document."""
+        """Count the kept documents by language, host, bytes and quality."""
         for language, url, num_bytes, quality in documents:
             self.languages[language or "unknown"] += 1
             self.lengths[max(num_bytes, 1).bit_length() - 1] += 1
@@ -165,7 +166,7 @@ class Account:
                 self.qualities[min(int(quality * QUALITY_BINS), QUALITY_BINS - 1)] += 1
 
     def add(self, other: "Account") -> None:
-        """Sum up; steps that only the other has come after ours."""
+        """Add another account; steps that only the other has are appended."""
         for name, step in other.steps.items():
             self.steps.setdefault(name, StepAccount()).add(step)
         for mine, theirs in (
@@ -182,7 +183,7 @@ class Account:
         return sum((step.reasons for step in self.steps.values()), Counter[str]())
 
     def to_json(self, domains: int = DOMAINS_A_SHARD) -> dict[str, Any]:
-        """As JSON types, of the hosts only the most frequent."""
+        """Return the account as JSON types, with only the most frequent hosts."""
         hosts = sorted(self.domains.items(), key=lambda pair: (-pair[1], pair[0]))
         return {
             "steps": [step.to_json(name) for name, step in self.steps.items()],
@@ -194,7 +195,7 @@ class Account:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """The reverse."""
+        """Restore the object from its JSON form."""
         return cls(
             {step["name"]: StepAccount.from_json(step) for step in value["steps"]},
             Counter(value["languages"]),

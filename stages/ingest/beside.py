@@ -1,7 +1,7 @@
-"""Files that accompany the data and are no documents: cards, licences, lists of requirements, states, LFS pointers.
+"""Files that accompany the data but are not documents: cards, licences, requirements, dataset state, LFS pointers.
 
-A clone of a dataset's repository and a folder of ``save_to_disk`` hold them; read as documents, they would be trained.
-Only the listing of a folder or pattern passes them over: a file that is named by itself is read.
+A clone of a dataset repository and a ``save_to_disk`` folder contain them; if read as documents, they would be trained
+on. They are skipped only in the listing of a folder or pattern: a file that the user names is read.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-# By what a note calls them; the names are whole ones, without regard to case.
+# By the kind that a note reports; the patterns match whole names, ignoring case.
 KINDS = {
     "card": re.compile(
         r"(?:readme(?:[._-][a-z]{2}(?:[_-][a-z]{2,4})?)?|(?:data|dataset|model)[_-]?card|datasheet)\.(?:md|txt|html?)"
@@ -32,32 +32,33 @@ KINDS = {
 }
 POINTER = "Git LFS pointer"
 POINTER_HEAD = b"version https://git-lfs.github.com/spec/"
-POINTER_BYTES = 1024  # a pointer is smaller, by the specification of Git LFS
-ADVICE = "its contents are not here; run git lfs pull in the repository"
-NAMED = 5  # files that a note names
+POINTER_BYTES = 1024  # maximum size of a pointer according to the Git LFS specification
+ADVICE = "its contents have not been downloaded; run git lfs pull in the repository"
+NAMED = 5  # files listed in a note
 
 
 def kind_of(name: str) -> str | None:
-    """What a file is by its name, if it accompanies data."""
+    """Return the kind of a file that accompanies data, by its name, or None."""
     return next((kind for kind, names in KINDS.items() if names.fullmatch(name.lower())), None)
 
 
 def is_pointer(path: str) -> bool:
-    """Whether a local file is the pointer that Git LFS leaves in place of a file. One that cannot be read is none."""
+    """Return whether a local file is a Git LFS pointer; False if it cannot be read."""
     try:
         found = Path(path).stat()
         if not stat.S_ISREG(found.st_mode) or not len(POINTER_HEAD) < found.st_size < POINTER_BYTES:
             return False
         with Path(path).open("rb") as stream:
             return stream.read(len(POINTER_HEAD)) == POINTER_HEAD
-    except OSError:  # which the opening of the data reports
+    except OSError:  # reported when the data is opened
         return False
 
 
 def beside_data(paths: Sequence[str]) -> list[str | None]:
-    """By path, the kind of those files of one listing that accompany the others, else None.
+    """Return for each path of a listing its kind if it accompanies the data, else None.
 
-    Among Markdown files a ``README.md`` is a document as they are; and so is every file if no other is left.
+    Among Markdown files a ``README.md`` is a document like the others; if no other file would remain, all files are
+    documents.
     """
     kinds = [kind_of(PurePosixPath(path).name) for path in paths]
     suffixes = [PurePosixPath(path).suffix.lower() for path in paths]
@@ -67,7 +68,7 @@ def beside_data(paths: Sequence[str]) -> list[str | None]:
 
 
 def describe(kinds: Sequence[str], paths: Sequence[str]) -> list[str]:
-    """Notes that count and name what was passed over."""
+    """Return notes that count and name the skipped files."""
     notes = []
     names = [PurePosixPath(path).name for path in paths]
     others = [name for name, kind in zip(names, kinds, strict=True) if kind != POINTER]
@@ -75,15 +76,15 @@ def describe(kinds: Sequence[str], paths: Sequence[str]) -> list[str]:
         counts = Counter(kind for kind in kinds if kind != POINTER)
         listing = ", ".join(f"{count} × {kind}" for kind, count in counts.items())
         notes.append(
-            f"passed over {len(others)} files that accompany the data ({listing}): {some(others)}; "
-            "a file named by itself is read"
+            f"skipped {len(others)} files that accompany the data ({listing}): {some(others)}; "
+            "to read such a file, name it explicitly"
         )
     pointers = [path for path, kind in zip(paths, kinds, strict=True) if kind == POINTER]
     if pointers:
-        notes.append(f"passed over {len(pointers)} × {POINTER}, {some(pointers)}: {ADVICE}")
+        notes.append(f"skipped {len(pointers)} × {POINTER}, {some(pointers)}: {ADVICE}")
     return notes
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names of many."""
+    """Return the first few names, comma-separated."""
     return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")

@@ -1,9 +1,8 @@
-"""What one path of the user's stands for: a file, all files of a folder, or those that a pattern matches.
+"""Listing of the files for one input path: a file, all files of a folder, or the matches of a pattern.
 
-Paths that lead out of a folder: links on a disk, ``..`` in manifests and in the keys of a store.
-
-A folder that others put data into must not decide what else of this machine is read: a link to a home folder would have
-it trained on. Hard links cannot be told from files; who can make one can read the file.
+Paths that lead out of a folder (links on a disk, ``..`` in manifests and in object keys) can be refused: a folder that
+others write to must not give access to the rest of this machine, as a link to a home folder would. Hard links cannot be
+distinguished from files, but creating one requires read access to the file.
 """
 
 import fnmatch
@@ -29,13 +28,13 @@ from rewarm.stages.ingest.opening import state_of
 
 
 def leads_out(path: str | Path, root: str | Path) -> bool:
-    """Whether what a path stands for, all links followed, is not in ``root``."""
+    """Return whether a path, with all links followed, is outside ``root``."""
     real, home = os.path.realpath(path), os.path.realpath(root)
     return os.path.commonpath([real, home]) != home
 
 
 def place_leads_out(place: Location, root: Location) -> bool:
-    """The same of any place; another disk, bucket or host is never in ``root``."""
+    """Return whether any location is outside ``root``; another disk, bucket or host always is."""
     if place.scheme != root.scheme:
         return True
     if place.is_local:
@@ -44,7 +43,7 @@ def place_leads_out(place: Location, root: Location) -> bool:
 
 
 def is_odd(key: str) -> bool:
-    """Whether a store's key would lead elsewhere if it were a path: it has ``.`` or ``..`` among its parts."""
+    """Return whether an object key has ``.`` or ``..`` among its parts, so that as a path it would lead elsewhere."""
     return any(part in (".", "..") for part in key.split("/"))
 
 
@@ -53,33 +52,33 @@ State = tuple[int, str]  # bytes, version
 
 @dataclass(frozen=True)
 class Entry:
-    """One file that was found."""
+    """One file of a listing."""
 
     place: Location
-    state: State | None = None  # None on a disk, whose files are opened to see
+    state: State | None = None  # None on a disk, where files are opened to find out
 
     @property
     def path(self) -> str:
-        """The path that its name is made of: a web address without its query and its escapes."""
+        """The path that the file's name is derived from; for a URL, without query and escapes."""
         return unquote(self.place.plain) if self.place.is_web else self.place.path
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a path led to: the folder names are relative to, files in order, and files passed over."""
+    """Listing of a path: the folder that names are relative to, the files in order, and the skipped files."""
 
     base: str
     files: list[Entry]
     skipped: list[Entry]  # of unknown suffix
-    beside: dict[Entry, str] = field(default_factory=dict)  # by the kind of what accompanies the data
+    beside: dict[Entry, str] = field(default_factory=dict)  # files that accompany the data, with their kind
     outside: list[str] = field(default_factory=list)  # links, and keys with "..", that were not followed
 
 
 def expand(place: Location, kind: str, within: Location | None = None) -> Found:
-    """The files of format ``kind`` that a place stands for. Raises ``UsageError`` where it cannot be read or is none.
+    """Return the files of format ``kind`` at a location. Raises ``UsageError`` if it does not exist or is unreadable.
 
-    Below a folder or a pattern, files are in the order of their relative paths; what begins with a dot is left out.
-    Links that lead out of ``within`` are not followed.
+    Below a folder or a pattern, files are sorted by relative path; names that begin with a dot are skipped. Links that
+    lead out of ``within`` are not followed.
     """
     if within is not None and place_leads_out(Location(place.scheme, fixed_part(place.path), place.options), within):
         raise UsageError(f"{place}: leads out of {within}, so it is not read (ingest.within)")
@@ -93,16 +92,16 @@ def expand(place: Location, kind: str, within: Location | None = None) -> Found:
 
 
 def alone(entry: Entry, kind: str) -> Found:
-    """A file named outright, whose suffix must be known."""
+    """Return the listing of a file that the user named; its suffix must be known."""
     if recognise(entry.path, kind) is None:
-        raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {SUPPORTED}; or set ingest.format")
+        raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {SUPPORTED}; to override, set ingest.format")
     if entry.place.is_local and is_pointer(entry.place.path):
         raise UsageError(f"{entry.place}: a {POINTER}: {ADVICE}")
     return Found(str(PurePosixPath(entry.path).parent), [entry], [])
 
 
 def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
-    """Files in the order of their relative paths, apart from those with unknown suffixes and those beside the data."""
+    """Sort files by relative path; separate files of unknown suffix and files that accompany the data."""
     ordered = sorted(entries, key=lambda entry: PurePosixPath(entry.path).relative_to(base).parts)
     known = [entry for entry in ordered if recognise(entry.path, kind) is not None]
     if not known:
@@ -118,12 +117,12 @@ def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
 
 
 def refuse_unreadable(place: Location, error: OSError) -> NoReturn:
-    """Say which file or folder cannot be read, and why: ``UnreachableError`` for what a later try may get."""
+    """Refuse an unreadable file or folder with the reason: ``UnreachableError`` if a later attempt may succeed."""
     if isinstance(error, FileNotFoundError) and not place.is_local:
         raise UsageError(f"{place}: no such file or folder") from error
     advice = "check its permissions" if place.is_local else "check the address, the network and the credentials"
     if place.bucket:
-        advice += "; a public bucket needs ingest.storage.anonymous=true"
+        advice += "; for a public bucket, set ingest.storage.anonymous=true"
     message = f"{error.filename or place}: cannot be read ({error.strerror or error}); {advice}"
     if place.is_local or not may_pass(error):
         raise UsageError(message) from error
@@ -134,12 +133,12 @@ def refuse_unreadable(place: Location, error: OSError) -> NoReturn:
 
 
 def expand_disk(place: Location, kind: str, within: Location | None) -> Found:
-    """The files of a path on a disk."""
+    """Return the files of a path on a disk."""
     path, outside = Path(place.path), list[str]()
     root = within.path if within else None
     if path.is_dir():
         below = walk(path, root, outside)
-        found = sift(str(path), map(on_disk, below), kind, f"{place}: the folder holds no file rewarm reads")
+        found = sift(str(path), map(on_disk, below), kind, f"{place}: the folder contains no file that rewarm reads")
         return replace(found, outside=outside)
     if path.exists():
         if root is not None and leads_out(path, root):  # a name may look like a pattern
@@ -154,22 +153,22 @@ def expand_disk(place: Location, kind: str, within: Location | None) -> Found:
         outside += [str(match) for match in matches if leads_out(match, root)]
         matches = [match for match in matches if not leads_out(match, root)]
     files = {file for match in matches for file in (walk(match, root, outside) if match.is_dir() else [match])}
-    found = sift(fixed_part(place.path), map(on_disk, files), kind, f"{place}: matches no file rewarm reads")
+    found = sift(fixed_part(place.path), map(on_disk, files), kind, f"{place}: matches no file that rewarm reads")
     return replace(found, outside=outside)
 
 
 def on_disk(path: Path) -> Entry:
-    """A file of a disk."""
+    """Return the entry of a file on a disk."""
     return Entry(Location("", str(path)))
 
 
 def look(entry: Entry) -> State:
-    """A file's state; on a disk it must open. Raises ``UsageError``."""
+    """Return a file's state. Raises ``UsageError`` if a local file cannot be opened."""
     if entry.state is not None:
         return entry.state
     path = Path(entry.place.path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block
             refuse_special(entry.place)
         with path.open("rb") as stream:
             found = os.fstat(stream.fileno())
@@ -179,12 +178,12 @@ def look(entry: Entry) -> State:
 
 
 def refuse_special(place: Location) -> NoReturn:
-    """Say that a pipe, socket or device is no input."""
+    """Refuse a pipe, socket or device."""
     raise UsageError(f"{place}: neither a file nor a folder")
 
 
 def walk(folder: Path, within: str | None = None, outside: list[str] | None = None) -> list[Path]:
-    """All files below a folder without hidden ones; links are followed, but no folder is entered twice.
+    """Return all files below a folder except hidden ones; links are followed, but each folder is entered only once.
 
     Links that lead out of ``within`` are not followed; they are added to ``outside``.
     """
@@ -213,7 +212,7 @@ def walk(folder: Path, within: str | None = None, outside: list[str] | None = No
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder above the first part of a path that is a pattern; all of a path that is none."""
+    """Return the folder above the first part with a wildcard; the whole path if it has no wildcard."""
     parts = PurePosixPath(pattern).parts
     fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return str(PurePosixPath(*parts[:fixed]))
@@ -223,17 +222,17 @@ def fixed_part(pattern: str) -> str:
 
 
 def expand_store(place: Location, kind: str) -> Found:
-    """The files of a key, a prefix or a pattern."""
+    """Return the files of a key, a prefix or a pattern."""
     filesystem = place.filesystem()
     if glob.has_magic(place.path):
         base = fixed_part(place.path)
         parts = list(PurePosixPath(place.path).relative_to(base).parts)
-        # Arrow lists no folders of a Google bucket but those that have a marker of their own (apache/arrow#35993).
+        # Arrow lists only those folders of a Google bucket that have a marker object (apache/arrow#35993).
         by_level = place.scheme != "gs"
         below = matching(filesystem, base, parts) if by_level else matching_all(filesystem, base, parts)
         if not below:
             raise UsageError(f"{place}: nothing matches this pattern")
-        return sift(base, entries_of(place, base, below), kind, f"{place}: matches no file rewarm reads")
+        return sift(base, entries_of(place, base, below), kind, f"{place}: matches no file that rewarm reads")
     info = filesystem.get_file_info(place.path)
     if info.type == pafs.FileType.File:
         return alone(Entry(place, (info.size, str(info.mtime_ns))), kind)
@@ -244,14 +243,14 @@ def expand_store(place: Location, kind: str) -> Found:
         place.path,
         entries_of(place, place.path, below),
         kind,
-        f"{place}: the folder holds no file rewarm reads",
+        f"{place}: the folder contains no file that rewarm reads",
     )
     odd = [one.path for one in below if one.type == pafs.FileType.File and is_odd(one.path.removeprefix(place.path))]
     return replace(found, outside=odd)
 
 
 def children(filesystem: pafs.FileSystem, folder: str, recursive: bool) -> list[pafs.FileInfo]:
-    """What is in a folder; a store without such a folder has nothing in it."""
+    """Return the contents of a folder; empty if the store has no such folder."""
     found: list[pafs.FileInfo] = filesystem.get_file_info(
         pafs.FileSelector(folder, recursive=recursive, allow_not_found=True)
     )
@@ -259,9 +258,9 @@ def children(filesystem: pafs.FileSystem, folder: str, recursive: bool) -> list[
 
 
 def matching(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list[pafs.FileInfo]:
-    """What a pattern matches below a folder, and all files below the folders it matches.
+    """Return the matches of a pattern below a folder, and all files below matching folders.
 
-    A level is listed at a time, so that ``crawl/2024-*/x`` does not list the whole bucket.
+    One level is listed at a time, so that ``crawl/2024-*/x`` does not list the whole bucket.
     """
     part, rest = parts[0], parts[1:]
     if part == "**":
@@ -280,7 +279,7 @@ def matching(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list
 
 
 def matching_all(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list[pafs.FileInfo]:
-    """What ``matching`` gives, from a list of everything below the folder."""
+    """Return the result of ``matching`` from a listing of everything below the folder."""
     pattern = "/".join(one if one == "**" else re.sub(r"\*+", "*", one) for one in parts)
     matches = re.compile(glob_translate(pattern)).match
     return [
@@ -291,12 +290,12 @@ def matching_all(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> 
 
 
 def ancestry(path: PurePosixPath) -> list[str]:
-    """A relative path and the folders it lies in."""
+    """Return a relative path and its parent folders."""
     return [str(path), *(str(parent) for parent in path.parents[:-1])]
 
 
 def entries_of(place: Location, base: str, infos: Iterable[pafs.FileInfo]) -> Iterator[Entry]:
-    """The files among what a listing gave, each once, without hidden ones."""
+    """Yield the files of a listing, each once, without hidden ones."""
     for path, info in sorted({info.path: info for info in infos if info.type == pafs.FileType.File}.items()):
         below = path.removeprefix(base)
         if not is_odd(below) and not any(part.startswith(".") for part in PurePosixPath(below).parts):

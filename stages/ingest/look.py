@@ -1,4 +1,4 @@
-"""Whether an arrival holds documents at all, seen by reading until the first, before anything is spent."""
+"""Early check that an arrival contains documents: reads up to the first one, before any computation starts."""
 
 import tempfile
 from collections import Counter
@@ -16,14 +16,14 @@ from rewarm.stages.ingest.records import Document, Refusal
 from rewarm.stages.ingest.settings import IngestSettings
 from rewarm.stages.ingest.shards import Piece
 
-# Of remote files only so much is looked at; where it holds no document the rest is given a chance.
+# Only this much of a remote file is checked; if it contains no document, the rest gets the benefit of the doubt.
 REMOTE_FILES = 8
-REMOTE_BYTES = 16 * 2**20  # of each, as stored
-REMOTE_RECORDS = 10_000  # of each that is read by columns
+REMOTE_BYTES = 16 * 2**20  # per file, as stored
+REMOTE_RECORDS = 10_000  # per file, for columnar formats
 
 
 def require_document(inputs: list[InputFile], settings: IngestSettings) -> None:
-    """Read until the first usable document; ``UsageError`` with what was met instead where there is none."""
+    """Read until the first usable document. Raises ``UsageError`` with the reasons if there is none."""
     reasons: Counter[str] = Counter()
     first = ""
     remote = [file for file in inputs if not locate(file.path).is_local]
@@ -44,18 +44,18 @@ def require_document(inputs: list[InputFile], settings: IngestSettings) -> None:
     counts = ", ".join(f"{count} × {reason}" for reason, count in sorted(reasons.items())) or nothing_in(inputs)
     names = ", ".join(file.path for file in inputs[:3]) + (" …" if len(inputs) > 3 else "")
     raise UsageError(
-        f"{names}: holds no documents ({counts}{first}). Expected: a text under {settings.text!r} in each record"
+        f"{names}: no documents found ({counts}{first}). Expected: text in the field {settings.text!r} of each record"
     )
 
 
 def nothing_in(inputs: list[InputFile]) -> str:
-    """Why files gave neither a document nor a refusal."""
+    """Return the reason why files contained neither a document nor a refused record."""
     size = sum(file.size for file in inputs)
     return f"no record in {size} bytes" if size else "all files are empty"
 
 
 def glance(file: InputFile, settings: IngestSettings) -> Iterator[Document | Refusal]:
-    """The records of a file; of a large remote one only those at its beginning."""
+    """Yield the records of a file; for a large remote file, only those at its beginning."""
     if locate(file.path).is_local or file.size <= REMOTE_BYTES:
         yield from read_piece(Piece(file), settings)
     elif file.format in ("parquet", "arrow"):
@@ -66,7 +66,7 @@ def glance(file: InputFile, settings: IngestSettings) -> Iterator[Document | Ref
 
 
 def beginning(file: InputFile, size: int, path: Path) -> InputFile:
-    """The first ``size`` bytes of a file, as stored, as a file of its own at ``path``, which a reader finds torn."""
+    """Copy the first ``size`` stored bytes of a file to ``path``; a reader sees a truncated file."""
     with open_raw(file) as stream:
         data = stream.read(size)
     path.write_bytes(data)
@@ -74,5 +74,5 @@ def beginning(file: InputFile, size: int, path: Path) -> InputFile:
 
 
 def describe(file: InputFile, refusal: Refusal) -> str:
-    """Where a refused record is, and why it was refused."""
+    """Return the location of a refused record, and the reason."""
     return f"{file.name}, {refusal.location}: {refusal.reason}, {refusal.detail}"

@@ -1,7 +1,7 @@
-"""Opens input files wherever they lie, and tells whether they are still what they were when they were listed.
+"""Access to input files on disks, object stores and web servers, and detection of files changed since they were listed.
 
-A failed read of a disk or network is always an ``OSError`` with an ``errno``, which what a file's own format makes a
-library say never has: so a flaky network is not taken for a broken file.
+A failed read of a disk or network always raises an ``OSError`` with an ``errno``, which errors about a file's format
+never have: this distinguishes a flaky network from a broken file.
 """
 
 import errno
@@ -26,13 +26,13 @@ from rewarm.stages.ingest.locations import InputFile, Location, locate
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-AHEAD = 8 * 2**20  # bytes asked of an object store at a time: at 50 ms an answer, 160 MB/s
+AHEAD = 8 * 2**20  # bytes per request to an object store: at 50 ms per response, 160 MB/s
 BUFFER = 2**20
-STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}  # others may pass
+STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}  # other failures may be temporary
 
 
 def open_raw(file: InputFile, start: int = 0) -> BinaryIO:
-    """The bytes of a file as they are stored, in order, from ``start`` on. Raises ``OSError``."""
+    """Return a stream of a file's stored bytes from ``start``. Raises ``OSError``."""
     place = locate(file.path)
     if place.is_local:
         plain = cast(BinaryIO, Path(place.path).open("rb"))  # noqa: SIM115 - the caller closes it
@@ -52,7 +52,7 @@ def open_raw(file: InputFile, start: int = 0) -> BinaryIO:
 
 
 def open_random(file: InputFile) -> BinaryIO:
-    """A file to be read at any place, as Parquet and Arrow need it. Raises ``OSError``."""
+    """Return a seekable stream of a file, as Parquet and Arrow need it. Raises ``OSError``."""
     place = locate(file.path)
     if place.is_local:
         return Path(place.path).open("rb")
@@ -63,7 +63,7 @@ def open_random(file: InputFile) -> BinaryIO:
 
 
 def open_web(file: InputFile, place: Location) -> BinaryIO:
-    """A web server's file by ranges; where the server gives none, a copy of it in a temporary file."""
+    """Return a web server's file, read by ranges; if the server does not support ranges, a temporary copy."""
     try:
         source = web().open(str(place))
         source.seek(-1, os.SEEK_END)
@@ -77,49 +77,49 @@ def open_web(file: InputFile, place: Location) -> BinaryIO:
 
 
 def skip(stream: BinaryIO, size: int) -> None:
-    """Read and forget ``size`` bytes."""
+    """Read and discard ``size`` bytes."""
     while size and (block := stream.read(min(size, BUFFER))):
         size -= len(block)
 
 
 class Remote(io.RawIOBase):
-    """A remote file whose failures are told as ``OSError`` with an ``errno``."""
+    """Remote file whose failures are raised as ``OSError`` with an ``errno``."""
 
     def __init__(self, source: Any, path: str) -> None:
         super().__init__()
         self.source, self.path = source, path
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Whether any place can be read."""
+        """Return whether the source supports seeking."""
         return bool(self.source.seekable())
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to ``size`` bytes, all that are left without one."""
+        """Return up to ``size`` bytes, or all remaining bytes without a size."""
         with failures(self.path):
             return bytes(self.source.read() if size is None or size < 0 else self.source.read(size))
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill a buffer as far as one read does."""
+        """Fill a buffer with a single read."""
         view = memoryview(buffer)
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place."""
+        """Move to a position."""
         self.source.seek(offset, whence)
         return int(self.source.tell())
 
     def tell(self) -> int:
-        """The place of the next read."""
+        """Return the position of the next read."""
         return int(self.source.tell())
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if not self.closed:
             self.source.close()
         super().close()
@@ -127,7 +127,7 @@ class Remote(io.RawIOBase):
 
 @contextmanager
 def failures(path: str) -> Iterator[None]:
-    """Failures of a network as ``OSError`` with an ``errno`` and the file's path."""
+    """Raise network failures as ``OSError`` with an ``errno`` and the file's path."""
     try:
         yield
     except (OSError, aiohttp.ClientError) as error:
@@ -137,12 +137,12 @@ def failures(path: str) -> Iterator[None]:
 
 
 def as_os_error(error: BaseException, path: str) -> OSError:
-    """The same failure with an ``errno``; fsspec calls every failure of a first question a missing file."""
+    """Return the failure with an ``errno``; fsspec reports every failed first request as a missing file."""
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return as_os_error(error.__cause__, path)
     if isinstance(error, aiohttp.ClientResponseError):
         number = STATUS.get(error.status, errno.EIO)
-        return OSError(number, f"the server answers {error.status} {error.message}", path)
+        return OSError(number, f"the server responded with {error.status} {error.message}", path)
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "no such file", path)
     return OSError(errno.EIO, str(error) or type(error).__name__, path)
@@ -150,17 +150,17 @@ def as_os_error(error: BaseException, path: str) -> OSError:
 
 @cache
 def web() -> Any:
-    """The connection to web servers, one a process; bytes come as they are stored, and no file is too long for it."""
+    """Return the process's connection to web servers; it returns bytes as stored and has no total timeout."""
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
     client = {"auto_decompress": False, "trust_env": True, "timeout": timeout}
     return fsspec.filesystem("http", headers={"Accept-Encoding": "identity"}, client_kwargs=client)
 
 
-# -- what a file is now ------------------------------------------------------------------------------------------
+# -- state of a file ---------------------------------------------------------------------------------------------
 
 
 def state_of(place: Location) -> tuple[int, str]:
-    """Size in bytes, and the time of the last change (or what a web server gives for it). Raises ``OSError``."""
+    """Return the size in bytes, and the modification time (or a web server's equivalent). Raises ``OSError``."""
     if place.is_local:
         found = Path(place.path).stat()
         return found.st_size, str(found.st_mtime_ns)
@@ -175,11 +175,11 @@ def state_of(place: Location) -> tuple[int, str]:
 
 
 def require_unchanged(file: InputFile) -> None:
-    """``StageError`` if a file is no more what it was when it was listed; ``OSError`` if it is not there."""
+    """Raise ``StageError`` if a file has changed since it was listed; ``OSError`` if it no longer exists."""
     size, version = state_of(locate(file.path))
     if size != file.size or (version and file.version and version != file.version):
-        change = f"it had {file.size} bytes and has {size}" if size != file.size else "it was written again"
+        change = f"it had {file.size} bytes, now {size}" if size != file.size else "it was rewritten"
         raise StageError(
             f"{file.path}: changed after the data was listed ({change}); "
-            "what was read of it is not used. Run the command again once nothing writes to it"
+            "the data read from it is not used. Run the command again once nothing writes to the file"
         )

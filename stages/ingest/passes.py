@@ -1,6 +1,6 @@
-"""Pass 1: one shard's files become staged documents, their signatures, its quarantine and its account.
+"""Pass 1 of ingest: reads one shard's files and writes staged documents, signatures, quarantine and account.
 
-Writes one Parquet shard: in row groups of a bounded size, whole or not at all.
+Every Parquet file is written in row groups of bounded size, and completely or not at all.
 """
 
 import errno
@@ -33,7 +33,7 @@ GROUP_BYTES = 32 * 2**20
 
 
 def quarantine_rows(refused: Sequence[tuple[str, Refusal]]) -> pa.RecordBatch:
-    """Rows of the quarantine, of file names and refusals; made by columns, as a broken arrival has millions."""
+    """Return quarantine rows for file names and refusals; built by column, because a broken arrival has millions."""
     columns = {
         "file": [file for file, _ in refused],
         "location": [refusal.location for _, refusal in refused],
@@ -47,7 +47,7 @@ def quarantine_rows(refused: Sequence[tuple[str, Refusal]]) -> pa.RecordBatch:
 
 
 class ShardSink:
-    """A shard that takes its place when the block succeeds. Without rows it is written only if ``always``."""
+    """Parquet shard that appears when the block succeeds. Without rows it is written only if ``always``."""
 
     def __init__(self, folder: Folder, name: str, schema: pa.Schema, always: bool = False) -> None:
         self.folder, self.name, self.schema, self.always = folder, name, schema, always
@@ -61,7 +61,7 @@ class ShardSink:
         return self
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Append rows; the sizes of the batches leave no trace in the groups beyond where one ends."""
+        """Append rows; the sizes of the batches do not affect the row groups."""
         self.rows += batch.num_rows
         self.held.append(batch)
         self.held_rows += batch.num_rows
@@ -70,7 +70,7 @@ class ShardSink:
             self.flush()
 
     def flush(self) -> None:
-        """Write the held rows as one group."""
+        """Write the buffered rows as one group."""
         if self.writer is None:
             scratch = self.stack.enter_context(self.folder.writing(self.name))
             self.writer = self.stack.enter_context(shard_writer(scratch, self.schema))
@@ -95,17 +95,17 @@ FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other shard would fare b
 
 
 def steps_of(settings: IngestSettings) -> list[Any]:
-    """What a document passes, in its order; each has a ``name``."""
+    """Return the cleaning and quality steps in the order in which they are applied; each has a ``name``."""
     return [*before_rules(settings.clean), *rule_steps(settings.rules), *after_rules(settings.clean)]
 
 
 def read_shard(record: dict[str, Any], out: Folder, staging: Folder, settings: IngestSettings) -> dict[str, Any]:
-    """Read a shard, three times at most; its account is written last and marks it done.
+    """Read a shard, with at most three attempts; its account is written last and marks it done.
 
-    A shard that cannot be read gives ``{"number", "error", "files"}``: the caller decides whether that may be.
+    Return ``{"number", "error", "files"}`` for a shard that cannot be read: the caller decides whether to accept that.
 
     Raises:
-        StageError: the disk is full or read-only, or a file is not the one that was planned for.
+        StageError: the disk is full or read-only, or a file has changed since it was listed.
     """
     shard = Shard.from_json(record)
     name = f"{shard.number:05d}"
@@ -121,11 +121,11 @@ def read_shard(record: dict[str, Any], out: Folder, staging: Folder, settings: I
         except OSError as error:
             if error.errno in FATAL:
                 raise StageError(
-                    f"{error.filename or out}: {error.strerror}; make room and run the same command again: "
-                    "what is finished is kept"
+                    f"{error.filename or out}: {error.strerror}; free some space and run the same command again: "
+                    "finished shards are kept"
                 ) from error
             failure = str(error)
-        except Exception as error:  # of a reader's library, at bytes that no test foresaw
+        except Exception as error:  # raised by a reader's library for unforeseen bytes
             failure = f"{type(error).__name__}: {error}"
         else:
             made = {"number": shard.number, **account}
@@ -137,7 +137,7 @@ def read_shard(record: dict[str, Any], out: Folder, staging: Folder, settings: I
 
 
 def stage(shard: Shard, name: str, out: Folder, staging: Folder, settings: IngestSettings) -> dict[str, Any]:
-    """Write one shard's staging and quarantine; its counts."""
+    """Write one shard's staging and quarantine; return its counts."""
     steps = steps_of(settings)
     account = Account.of([READ, *(step.name for step in steps)])
     with (
@@ -165,7 +165,7 @@ def stage(shard: Shard, name: str, out: Folder, staging: Folder, settings: Inges
 def in_batches(
     pieces: Sequence[Piece], settings: IngestSettings, passed: Counter[str]
 ) -> Iterator[list[tuple[str, str, Document | Refusal]]]:
-    """Records with their files and places, in lists of bounded number and size; ``passed`` as in ``read_piece``."""
+    """Yield records with their files and locations in bounded batches; ``passed`` as in ``read_piece``."""
     batch: list[tuple[str, str, Document | Refusal]] = []
     size = 0
     for piece in pieces:
@@ -182,7 +182,7 @@ def in_batches(
 def staged_rows(
     staging: Folder, name: str, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.uint8]]]:
-    """A shard's staged rows with their fates, some hundred at a time; of the columns all, or those that are named."""
+    """Yield a shard's staged rows with their fates, some hundred at a time; all columns, or the named ones."""
     fates = np.frombuffer(staging.read(f"{name}.fates"), np.uint8)
     filesystem, path = staging.filesystem()
     with filesystem.open_input_file(f"{path}/{name}.parquet") as stream, pq.ParquetFile(stream) as file:
@@ -199,7 +199,7 @@ def add_rows(sink: ShardSink, rows: list[dict[str, Any]]) -> None:
 
 
 def staged_row(document: Document, file: str, place: str) -> dict[str, Any]:
-    """A row of contract 1 (``quality`` is for later to fill), and where it came from."""
+    """Return a row of contract 1 (``quality`` is filled in later) with the document's file and location."""
     return {
         "doc_id": document_id(document.text),
         "text": document.text,

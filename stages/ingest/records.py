@@ -1,9 +1,7 @@
-"""What a record of an input is: a document, or a refusal with reason and place. Nothing is dropped silently.
+"""Records of an input: each is a document, or a refusal with reason and location. Nothing is dropped silently.
 
-A text is kept as it stands, NUL characters and outer whitespace included: cleaning is a later choice, and a content
-hash must not depend on it. A lone surrogate cannot be stored as UTF-8, so such a text is refused.
-
-A document's time from whatever a record says: ISO 8601, a Unix number, a date; None where it is none of them.
+A text is kept unchanged, NUL characters and outer whitespace included: cleaning is optional and comes later, and the
+content hash must not depend on it. A text with a lone surrogate is refused, because UTF-8 cannot represent it.
 """
 
 import math
@@ -16,13 +14,14 @@ from typing import Any
 from rewarm.stages.ingest.settings import InputSettings
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NUMBER = re.compile(r"-?\d{9,19}(\.\d+)?")  # eight digits are a date: 20240131
+NUMBER = re.compile(r"-?\d{9,19}(\.\d+)?")  # eight digits would be a date: 20240131
 
 
 def parse_timestamp(value: Any) -> datetime | None:
-    """The time in UTC, or None. A time without a zone is taken as UTC.
+    """Return the time in UTC, or None if the value is not a time. A time without a zone is assumed to be UTC.
 
-    A Unix number is in seconds; where that would lie beyond the year 5138 (1e11 s) it is in ms, else µs, else ns.
+    Accepts ISO 8601, dates and Unix times. A Unix time is in seconds; if that would be after the year 5138 (1e11 s), it
+    is in ms, else µs, else ns.
     """
     try:
         if isinstance(value, bytes):
@@ -45,18 +44,18 @@ def parse_timestamp(value: Any) -> datetime | None:
 
 
 def from_microseconds(value: int | None) -> datetime | None:
-    """The time of microseconds since 1970 UTC; None outside the years 1 to 9999."""
+    """Return the time for microseconds since 1970 UTC; None outside the years 1 to 9999."""
     try:
         return None if value is None else EPOCH + timedelta(microseconds=value)
     except OverflowError:
         return None
 
 
-EXCERPT = 256  # bytes of a refused record that are kept to look at
+EXCERPT = 256  # bytes of a refused record that are kept for inspection
 
 
 class Reason(StrEnum):
-    """Why a record was refused: fixed names to count by."""
+    """Reason why a record was refused: fixed names for counting."""
 
     INVALID_JSON = "invalid JSON"
     INVALID_CSV = "invalid CSV"
@@ -86,7 +85,7 @@ class Document:
     language: str | None
     source: str | None
     title: str | None = None
-    location: str = field(default="", compare=False)  # of its record, as a refusal's; no part of what it says
+    location: str = field(default="", compare=False)  # of its record, as in a refusal; not part of the content
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +93,21 @@ class Refusal:
     """One record, or the rest of a file, that cannot be used."""
 
     location: str  # in the file: line and byte (uncompressed), row, or "file"
-    reason: str  # a ``Reason``, or the name a step gives
+    reason: str  # a ``Reason``, or a step's own name
     detail: str  # what was expected and what was found
     excerpt: bytes  # its first bytes
     step: str = "read"
-    value: float | None = None  # what was measured, where a threshold decided
+    value: float | None = None  # the measured value, if a threshold decided
 
 
 def make_document(
     place: str, text: Any, fields: dict[str, Any], settings: InputSettings, raw: bytes | None = None
 ) -> Document | Refusal:
-    """A document of a text (``str``, or UTF-8 as ``bytes``) and its record's other fields, or why it is none."""
+    """Return a document from a text (``str``, or UTF-8 ``bytes``) and its record's other fields, or a refusal."""
     try:
         value = text.decode() if isinstance(text, bytes) else text
         if not isinstance(value, str):
-            detail = f"a string expected under {settings.text!r}, found {type(value).__name__}"
+            detail = f"expected a string in the field {settings.text!r}, found {type(value).__name__}"
             return Refusal(place, Reason.TEXT_NOT_A_STRING, detail, (raw or b"")[:EXCERPT])
         encoded = value.encode()
     except UnicodeDecodeError as error:
@@ -131,12 +130,12 @@ def make_document(
 
 
 def string_or_none(value: Any) -> str | None:
-    """A descriptive field: a string that UTF-8 can hold, or nothing."""
+    """Return a descriptive field as a string that UTF-8 can represent, or None."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     return value if isinstance(value, str) and storable(value) == value else None
 
 
 def storable(text: str) -> str:
-    """The text with what UTF-8 cannot hold replaced."""
+    """Return the text with characters replaced that UTF-8 cannot represent."""
     return text.encode(errors="replace").decode()

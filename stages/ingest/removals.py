@@ -1,7 +1,7 @@
-"""What the steps of ingest take: those that remove much are named, those that remove too much refuse the arrival.
+"""Reports of steps that remove a large share of an arrival, and the limit above which the arrival is refused.
 
-A filter that is right for one corpus empties another, and a model trained on what is left looks healthy. So every step
-that removes more than a tenth is reported with its commonest reason and a sample, wherever a person looks.
+A filter that suits one corpus can empty another, and a model trained on the remainder looks healthy. Therefore every
+step that removes more than 10% is reported with its most frequent reason and a sample.
 """
 
 from collections import Counter
@@ -19,55 +19,55 @@ from rewarm.stages.ingest.dedup.index import read_fates
 from rewarm.stages.ingest.readers.payload import WebReason
 from rewarm.stages.ingest.records import EXCERPT
 
-NAMED = 0.1  # share of a step's documents or bytes above which it is reported
+NAMED = 0.1  # share of a step's documents or bytes above which the step is reported
 SHOWN = 100  # characters of a sample in a sentence
-DUPLICATES = ("older addresses", "exact duplicates", "near-duplicates")  # a re-crawl may repeat nearly all of the last
-HELD_OUT = "validation"  # is measured on, not removed
-NO_PAGES = (WebReason.STATUS, WebReason.CONTENT_TYPE)  # an archive's images and redirects are no documents to lose
-CHANGED = "text changed"  # the reason of a step that removes no document, but much of their text
+DUPLICATES = ("older addresses", "exact duplicates", "near-duplicates")  # a re-crawl may repeat nearly everything
+HELD_OUT = "validation"  # held out, not removed
+NO_PAGES = (WebReason.STATUS, WebReason.CONTENT_TYPE)  # images and redirects of an archive, not lost documents
+CHANGED = "text changed"  # reason for a step that removes no documents, but much of their text
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What one step took of what came into it."""
+    """Documents and bytes that one step removed from its input."""
 
     step: str
     documents: int
     documents_in: int
-    num_bytes: int  # of text; reading counts the bytes of files, so it gives 0
+    num_bytes: int  # of text; 0 for the reading step, which counts the bytes of files
     bytes_in: int
-    reason: str  # the commonest
-    count: int  # documents that it was given for
-    no_pages: int = 0  # of the documents: records of an archive that hold none
+    reason: str  # the most frequent
+    count: int  # documents with this reason
+    no_pages: int = 0  # of these documents, records of an archive that are not pages
     sample: dict[str, str] = field(default_factory=dict)  # one record: file, location, detail, excerpt; may be empty
 
     @property
     def share(self) -> float:
-        """Of the documents or the bytes, whichever is more."""
+        """Share of the documents or of the bytes, whichever is larger."""
         return max(share(self.documents, self.documents_in), share(self.num_bytes, self.bytes_in))
 
     @property
     def counts_against(self) -> float:
-        """The share that is held against the limit: 0 for duplicates, and without what is no page."""
+        """Share that is compared with the limit: 0 for duplicates, and excluding records that are not pages."""
         if self.step in DUPLICATES:
             return 0.0
         documents = share(self.documents - self.no_pages, self.documents_in - self.no_pages)
         return max(documents, share(self.num_bytes, self.bytes_in))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types, with the sentence that says it."""
+        """Return the removal as JSON types, with the sentence that reports it."""
         return {**asdict(self), "sentence": describe(self)}
 
 
 def share(some: int, of: int) -> float:
-    """A part of the whole; 0 of nothing."""
+    """Return ``some / of``, or 0 if ``of`` is 0."""
     return some / of if of else 0.0
 
 
 def find_removals(steps: Mapping[str, StepAccount], cut: Mapping[str, Counter[str]]) -> list[Removal]:
-    """The steps that removed more than a tenth of the documents or of the bytes that came into them.
+    """Return the steps that removed more than 10% of their input documents or bytes.
 
-    ``cut``: by step the reasons for which documents lost a part and stayed.
+    ``cut``: for each step, the reasons for which documents lost a passage but were kept.
     """
     found = []
     for name, step in steps.items():
@@ -91,7 +91,8 @@ def find_removals(steps: Mapping[str, StepAccount], cut: Mapping[str, Counter[st
 
 
 def find_sample(removal: Removal, quarantine: Folder, staging: Folder, names: Sequence[str]) -> dict[str, str]:
-    """The first record that a step refused for its commonest reason; of duplicates from the staged shards ``names``."""
+    """Return the first record refused for the most frequent reason; duplicates come from the staged shards
+    ``names``."""
     if removal.step in DUPLICATES:
         return first_of_fate(removal.reason, staging, names)
     for name in quarantine.files(".parquet"):
@@ -106,7 +107,7 @@ def find_sample(removal: Removal, quarantine: Folder, staging: Folder, names: Se
 
 
 def first_of_fate(reason: str, staging: Folder, names: Sequence[str]) -> dict[str, str]:
-    """The first staged document that was dropped for a reason."""
+    """Return the first staged document that was dropped for a reason."""
     fate = next(fate for fate, said in REASONS.items() if said == reason)
     for name in names:
         rows = np.flatnonzero(read_fates(staging, name) == fate)
@@ -120,13 +121,13 @@ def first_of_fate(reason: str, staging: Folder, names: Sequence[str]) -> dict[st
 
 
 def as_sample(row: Mapping[str, Any]) -> dict[str, str]:
-    """What is shown of a record."""
+    """Return the fields of a record that are shown."""
     shown = {name: str(row[name]) for name in ("file", "location", "detail")}
     return {**shown, "excerpt": bytes(row["excerpt"]).decode(errors="replace")}
 
 
 def describe(removal: Removal) -> str:
-    """A removal in one sentence."""
+    """Return a sentence that reports a removal."""
     parts = [
         f"{share(some, of):.0%} of the {what} ({some:,} of {of:,})"
         for what, some, of in (

@@ -3,7 +3,7 @@
     files ──read──▶ staging, signatures, quarantine ──decide──▶ fates ──settle──▶ validation, documents, index
 
 The files are cut and grouped into shards of about one size; the passes over shards are Ray Data jobs. The staging
-folder remembers what they finished: a job that died goes on, to the same bytes, however many workers there are.
+folder records completed shards: an interrupted job resumes and writes the same bytes with any number of workers.
 """
 
 from collections import Counter
@@ -43,23 +43,23 @@ from rewarm.stages.ingest.settle import (
 )
 from rewarm.stages.ingest.shards import Shard, make_shards
 
-VERSION = 6  # of what ingest makes of the same files and settings: part of a step's fingerprint
+VERSION = 6  # of the result for the same files and settings: part of a step's fingerprint
 STAGING = ".staging"
 PLAN = "plan.json"
 ACCOUNT = "account.json"
 HELD_OUT = "held out"
-DECIDED = {  # steps of pass 2, and the fates that end there
+DECIDED = {  # steps of pass 2, and the fates that they assign
     "older addresses": (Fate.OLDER_URL,),
     "exact duplicates": (Fate.DUPLICATE, Fate.EARLIER_EXACT),
     "near-duplicates": (Fate.EARLIER_NEAR, Fate.NEAR),
     "validation": (Fate.VALIDATE,),
 }
-GUARD = "validation-grams"  # in a dataset's folder of the index: what may not come up in training text
+GUARD = "validation-grams"  # in a dataset's folder of the index: word sequences that training text may not contain
 
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """What became of an arrival; the whole account lies in ``account.json``."""
+    """Outcome of an arrival; the full account is in ``account.json``."""
 
     documents: int  # for training
     num_bytes: int  # of their text in UTF-8
@@ -67,25 +67,25 @@ class IngestOutcome:
     validation_bytes: int
     quarantined: int
     reasons: dict[str, int]  # quarantined records by reason
-    duplicates: int  # documents left out as an earlier one of this arrival is the same, or nearly so
-    duplicates_earlier: int  # documents left out as an earlier dataset has the same, or nearly so
+    duplicates: int  # documents dropped as exact or near-duplicates of an earlier document of this arrival
+    duplicates_earlier: int  # documents dropped as exact or near-duplicates of a document of an earlier dataset
     digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
-    lost_shards: int = 0  # that could not be read, and were allowed to be missing
-    cut_documents: int = 0  # for training, without passages that held-out text has too
+    lost_shards: int = 0  # shards that could not be read, within the limit of ``lost_shards``
+    cut_documents: int = 0  # training documents that lost passages shared with held-out text
     cut_bytes: int = 0  # of these passages and their surroundings
-    removals: list[dict[str, Any]] = field(default_factory=list)  # steps that took much: ``Removal.to_json``
+    removals: list[dict[str, Any]] = field(default_factory=list)  # steps that removed much: ``Removal.to_json``
 
 
 @dataclass(frozen=True)
 class Decontaminated:
-    """What was taken out of training text as held-out text has it too."""
+    """Outcome of decontamination: what was removed from training text because held-out text contains it."""
 
     guards: dict[str, int]  # documents that were cut or removed, by what they share a passage with
-    documents: int  # that were cut
+    documents: int  # documents that were cut
     cuts: int  # in them
     num_bytes: int
-    reasons: Counter[str]  # for which documents were cut
-    rule: Rule | None  # by which; None if nothing was compared
+    reasons: Counter[str]  # documents that were cut, by reason
+    rule: Rule | None  # the rule that was applied; None if nothing was compared
 
 
 def run(
@@ -100,15 +100,15 @@ def run(
 ) -> IngestOutcome:
     """Read ``inputs`` into ``out/{documents,validation,quarantine}/NNNNN.parquet``; Ray must be initialised.
 
-    ``index`` receives what later arrivals must know of this dataset; ``earlier`` are the index folders of earlier
-    datasets, whose documents (validation included) are dropped here, exact or nearly the same. Training text that
+    ``index`` receives this dataset's signatures and guards for later arrivals; ``earlier`` are the index folders of
+    earlier datasets: exact and near-duplicates of their documents (validation included) are dropped. Training text that
     overlaps with the validation split of any of them, or with the texts of ``tasks`` (guards by task), is removed. The
-    validation split is grown until it is worth ``validation_worth`` documents of equal length, up to
-    ``settings.validation_cap`` of the documents. The caller writes the manifest that makes ``out`` whole.
+    validation split grows until it is worth ``validation_worth`` documents of equal length, up to
+    ``settings.validation_cap`` of the documents. The caller writes the manifest that completes ``out``.
 
     Raises:
         UsageError: no document remains.
-        StageError: shards that cannot be read, more than ``lost_shards`` allows; a file or an index that changed.
+        StageError: more shards cannot be read than ``lost_shards`` allows, or a file or an index has changed.
     """
     staging = out / STAGING
     guarded = [Guarded(task, folder, Kind.TASK) for task, folder in (tasks or {}).items()]
@@ -175,7 +175,7 @@ def run(
 
 
 def prepare(shards: list[Shard], out: Folder, settings: IngestSettings, others: list[Folder]) -> None:
-    """Keep what a run with the same plan left in ``out``; clear what any other left."""
+    """Keep the results of an interrupted run with the same plan in ``out``; delete those of any other."""
     plan = [VERSION, settings.identity(), [shard.to_json() for shard in shards], [folder.uri for folder in others]]
     digest = xxhash.xxh3_128_hexdigest(orjson.dumps(plan))
     staging = out / STAGING
@@ -188,7 +188,7 @@ def prepare(shards: list[Shard], out: Folder, settings: IngestSettings, others: 
 
 
 def discard(staging: Folder) -> None:
-    """Delete the staging folder, its plan first: without a plan nothing in it is trusted."""
+    """Delete the staging folder, its plan first: staged files without a plan are not trusted."""
     staging.delete(PLAN)
     staging.delete()
 
@@ -196,24 +196,24 @@ def discard(staging: Folder) -> None:
 def read_shards(
     shards: list[Shard], out: Folder, settings: IngestSettings, progress: Progress
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Pass 1 over all shards: the accounts of those that were read, and what became of the others."""
+    """Run pass 1 over all shards: return the accounts of the readable shards, and the errors of the others."""
     work = partial(read_shard, out=out, staging=out / STAGING, settings=settings)
     records = [{**shard.to_json(), "bytes": shard.num_bytes} for shard in shards]
     made = map_shards(work, records, progress, "reading", "bytes")
     lost = [account for account in made if "error" in account]
     for account in lost:
-        progress.note(f"set aside: {', '.join(account['files'][:3])}: {account['error']}")
+        progress.note(f"cannot be read, set aside: {', '.join(account['files'][:3])}: {account['error']}")
     if len(lost) > settings.lost_shards:
         listing = "; ".join(f"{', '.join(one['files'][:3])} ({one['error']})" for one in lost[:5])
         raise StageError(
-            f"{len(lost)} of {len(shards)} shards could not be read in three attempts: {listing}. Mend them and run "
-            f"the same command again (the others are kept), or go on without: --set ingest.lost_shards={len(lost)}"
+            f"{len(lost)} of {len(shards)} shards could not be read in three attempts: {listing}. Repair them and "
+            f"run the same command again (the others are kept), or skip them: --set ingest.lost_shards={len(lost)}"
         )
     return [account for account in made if "error" not in account], lost
 
 
 def sum_up(read: list[dict[str, Any]], settings: IngestSettings) -> Account:
-    """The account of the whole arrival after pass 1."""
+    """Return the account of the whole arrival after pass 1."""
     total = Account.of([READ, *(step.name for step in steps_of(settings))])
     for made in read:
         total.add(Account.from_json(made["account"]))
@@ -227,7 +227,7 @@ def compare(
     settings: IngestSettings,
     progress: Progress,
 ) -> tuple[str, Rule]:
-    """Look for all guarded text in the arrival, and decide which shared runs are boilerplate; as ``make_rule``."""
+    """Search the arrival for all guarded text, and decide which shared runs are boilerplate; see ``make_rule``."""
     work = partial(find_overlaps, staging=staging, guarded=guarded)
     matched = map_shards(work, shards, progress, "comparing with held-out text", "documents")
     num_words = sum(one["words"] for one in matched)
@@ -235,14 +235,14 @@ def compare(
 
 
 def guard_validation(out: Folder, index: Folder, settings: IngestSettings) -> Folder:
-    """Keep the word sequences of the validation split, for this arrival's training text and for all to come."""
+    """Store the word sequences of the validation split, to guard this and all later arrivals' training text."""
     texts = (text for batch in read_documents(out / "validation", ["text"]) for text in batch["text"].to_pylist())
     write_guard(index / GUARD, f"validation of {index.name}", texts, settings.decontaminate)
     return index / GUARD
 
 
 def enter_decided(account: Account, counted: list[dict[str, Any]]) -> tuple[int, int]:
-    """Enter the fates of pass 2 into the account; documents and bytes that validate."""
+    """Enter the fates of pass 2 into the account; return the documents and bytes held out for validation."""
     documents, sizes = (np.array([one[part] for one in counted]).sum(axis=0) for part in ("documents", "bytes"))
     left = np.array([documents.sum(), sizes.sum()])
     for name, fates in DECIDED.items():
@@ -257,7 +257,7 @@ def enter_decided(account: Account, counted: list[dict[str, Any]]) -> tuple[int,
 
 
 def enter_settled(account: Account, settled: list[dict[str, Any]], rule: Rule | None) -> Decontaminated:
-    """Enter pass 3 into the account; what it took."""
+    """Enter pass 3 into the account; return what it removed."""
     clean, totals, guards, reasons = StepAccount(), Counter[str](), Counter[str](), Counter[str]()
     for made in settled:
         clean.add(StepAccount(made["entered"], made["documents"], made["entered_bytes"], made["bytes"]))
@@ -278,16 +278,16 @@ def enter_settled(account: Account, settled: list[dict[str, Any]], rule: Rule | 
 
 
 def refuse_empty(inputs: list[InputFile], out: Folder, account: Account) -> NoReturn:
-    """There is nothing to train on: say what became of the documents."""
+    """Refuse an arrival without training documents, and report the reasons."""
     listing = ", ".join(f"{count} × {reason}" for reason, count in account.refused.most_common()) or "no records"
     discard(out / STAGING)
     raise UsageError(
-        f"no new document remains of {inputs[0].name} … ({listing}); see {out / 'quarantine'} for what was refused"
+        f"no new document remains of {inputs[0].name} … ({listing}); see the refused records in {out / 'quarantine'}"
     )
 
 
 def refuse_most(inputs: list[InputFile], out: Folder, removed: list[Removal], settings: IngestSettings) -> None:
-    """Refuse an arrival of which one step removed more than the limit: it is broken, or a setting is wrong for it."""
+    """Refuse an arrival if a step removed more than the limit: the data is broken, or a setting is wrong for it."""
     over = [one for one in removed if one.counts_against > settings.max_removed]
     if over:
         discard(out / STAGING)
@@ -295,8 +295,8 @@ def refuse_most(inputs: list[InputFile], out: Folder, removed: list[Removal], se
         enough = min(1.0, (int(worst * 100) + 1) / 100)
         raise UsageError(
             f"{inputs[0].name} …: {'; '.join(describe(one) for one in over)}. No step may remove more than "
-            f"ingest.max_removed = {settings.max_removed:g}, so nothing is trained. See {out / 'quarantine'} for what "
-            f"was refused; to accept it: --set ingest.max_removed={enough:g}"
+            f"ingest.max_removed = {settings.max_removed:g}, so nothing is trained. See the refused records in "
+            f"{out / 'quarantine'}; to accept the arrival: --set ingest.max_removed={enough:g}"
         )
 
 
@@ -309,7 +309,7 @@ def outcome_of(
     digest: str,
     removed: list[Removal],
 ) -> IngestOutcome:
-    """What the update's record keeps."""
+    """Return the outcome for the update's record."""
     settled = account.steps[CONTAMINATED]
     repeats = {fate: decision.drops[REASONS[fate]] for fate in ORDER}
     before = repeats[Fate.EARLIER_EXACT] + repeats[Fate.EARLIER_NEAR]

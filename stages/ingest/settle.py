@@ -1,6 +1,6 @@
-"""Pass 3: by their fates, staged documents become validation and training documents.
+"""Pass 3 of ingest: writes staged documents as validation or training documents, according to their fates.
 
-Validation is written first, since passages that training text shares with any of it are cut out.
+Validation is written first, because passages that training text shares with it are cut.
 """
 
 from collections import Counter
@@ -31,14 +31,14 @@ from rewarm.stages.ingest.records import EXCERPT
 OVERLAP = "overlaps with"
 CUT = "passage cut for"
 CONTAMINATED = "decontaminate"
-RENAMED = pa.schema(  # documents that lost a passage: their rows and the ids of what is left
+RENAMED = pa.schema(  # documents that lost a passage: their rows and new ids
     [pa.field("row", pa.int64(), nullable=False), pa.field("id", WIDE, nullable=False)]
 )
 
 
 @dataclass(frozen=True)
 class Decontamination:
-    """What training documents are settled by: the guards, the rule, and how a passage is cut."""
+    """Inputs of decontamination: the guards, the rule, and the settings for cutting passages."""
 
     guarded: Sequence[Guarded]
     counts: str  # digest of the arrival's table of counts
@@ -67,10 +67,10 @@ def settle_validation(shard: dict[str, Any], out: Folder, staging: Folder) -> di
 def settle_training(
     shard: dict[str, Any], out: Folder, staging: Folder, decontamination: Decontamination | None
 ) -> dict[str, Any]:
-    """Write one shard's training documents, without what they share with guarded text; the account marks it done.
+    """Write one shard's training documents without passages of guarded text; the account marks it done.
 
-    The fates that came of it are left in ``NAME.settled``, beside those that were decided; the ids of documents that
-    lost a passage in ``NAME.renamed``.
+    The resulting fates are written to ``NAME.settled``, next to those decided in pass 2; the new ids of documents that
+    lost a passage to ``NAME.renamed``.
     """
     name = f"{shard['number']:05d}"
     if staging.exists(f"{name}.settled.json"):
@@ -131,18 +131,18 @@ def settle_training(
 
 @dataclass(frozen=True)
 class Note:
-    """What was done to a document that overlaps with guarded text."""
+    """Record of a cut in, or the removal of, a document that overlaps with guarded text."""
 
     guards: tuple[str, ...]
-    cuts: int  # 0 where the whole document was removed
-    num_bytes: int  # cut out of a document that stays
-    row: dict[str, Any]  # of the quarantine
+    cuts: int  # 0 if the whole document was removed
+    num_bytes: int  # cut from a document that is kept
+    row: dict[str, Any]  # for the quarantine
 
 
 def cut_document(
     document: dict[str, Any], shared: Shared, guards: Guards, decontamination: Decontamination
 ) -> tuple[dict[str, Any] | None, Note | None]:
-    """What is kept of a staged document, None if nothing is; and the note of it, None if nothing is taken."""
+    """Return the kept part of a staged document (None if removed) and the note of the cut (None if unchanged)."""
     rule = decontamination.rule
     cut = rule.cuts(shared)
     plan = plan_cuts(rule.runs(shared), rule.applied(decontamination.settings))
@@ -165,7 +165,7 @@ def cut_document(
 
 
 def with_changes(batch: pa.RecordBatch, changed: dict[int, dict[str, Any]]) -> pa.RecordBatch:
-    """A batch with other values in some rows."""
+    """Return a batch with changed values in some rows."""
     if not changed:
         return batch
     columns = [
@@ -181,19 +181,19 @@ def with_changes(batch: pa.RecordBatch, changed: dict[int, dict[str, Any]]) -> p
 
 
 def described(batch: pa.RecordBatch) -> Iterator[tuple[str | None, str | None, int, float | None]]:
-    """What an account says of documents."""
+    """Yield the language, URL, bytes and quality of documents, for the account."""
     columns = (batch[name].to_pylist() for name in ("language", "url", "num_bytes", "quality"))
     yield from zip(*columns, strict=True)
 
 
 def renamed_ids(staging: Folder, name: str) -> tuple[npt.NDArray[np.int64], Hashes]:
-    """The rows of a shard that lost a passage, and the ids of what is left of them."""
+    """Return the rows of a shard that lost a passage, and their new ids."""
     rows, ids = read_columns(staging, f"{name}.renamed", RENAMED)
     return rows, ids
 
 
 def settled_digest(staging: Folder, names: Sequence[str]) -> str:
-    """The content digest of the documents as they were written."""
+    """Return the content digest of the documents as written."""
 
     def parts() -> Iterator[tuple[Hashes, npt.NDArray[np.uint8]]]:
         for number, name in enumerate(names):

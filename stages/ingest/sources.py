@@ -198,4 +198,4 @@ def note_skipped(skipped: list[Entry], progress: Progress) -> None:
         paths = [PurePosixPath(entry.path) for entry in skipped]
         suffixes = Counter(path.suffix or "no suffix" for path in paths)
         listing = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
-        progress.note(f"passed over {len(skipped)} files of unknown suffix ({listing}), such as {paths[0].name}")
+        progress.note(f"skipped {len(skipped)} files of unknown suffix ({listing}), such as {paths[0].name}")

@@ -1,4 +1,4 @@
-"""What accompanies data in a folder is passed over and named; a file that is named by itself is read."""
+"""Files that accompany data in a folder are skipped and reported; a file that the user names is read."""
 
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def test_a_clone_of_a_dataset(tmp_path: Path) -> None:
     names, notes = listed(tmp_path)
     assert names == ["data/train-00000-of-00001.parquet"]
     assert notes == [
-        "passed over 4 files that accompany the data (1 × licence, 1 × card, 1 × state or schema, 1 × requirements): "
-        "LICENSE.txt, README.md, dataset_infos.json, requirements.txt; a file named by itself is read"
+        "skipped 4 files that accompany the data (1 × licence, 1 × card, 1 × state or schema, 1 × requirements): "
+        "LICENSE.txt, README.md, dataset_infos.json, requirements.txt; to read such a file, name it explicitly"
     ]
     assert listed(tmp_path / "README.md") == (["README.md"], [])
 
@@ -94,13 +94,13 @@ def test_a_folder_of_nothing_else_is_read(tmp_path: Path) -> None:
     assert listed(tmp_path) == (["README.md"], [])
 
 
-def test_pointers_are_passed_over_or_refused(tmp_path: Path) -> None:
+def test_pointers_are_skipped_or_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(LINE)
     (tmp_path / "b.parquet").write_text(POINTER)
     (tmp_path / "c.txt").write_text(POINTER)
     names, (note,) = listed(tmp_path)
     assert names == ["a.jsonl"]
-    assert note.startswith("passed over 2 × Git LFS pointer, ")
+    assert note.startswith("skipped 2 × Git LFS pointer, ")
     assert "b.parquet" in note
     assert "git lfs pull" in note
     for path in (tmp_path / "b.parquet", tmp_path / "*.parquet"):

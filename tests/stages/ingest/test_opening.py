@@ -24,7 +24,7 @@ def test_a_file_that_changes_before_it_is_read(tmp_path: Path) -> None:
         list(read_piece(Piece(file), SETTINGS))
     path.write_bytes(LINE.replace(b"some", b"more"))
     os.utime(path, ns=(0, int(file.version) + 1))
-    with pytest.raises(StageError, match="it was written again"):
+    with pytest.raises(StageError, match="it was rewritten"):
         list(read_piece(Piece(file), SETTINGS))
     path.unlink()
     with pytest.raises(FileNotFoundError):

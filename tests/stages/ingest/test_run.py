@@ -295,7 +295,7 @@ def test_a_full_disk_is_said_at_once(arrival: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("rewarm.stages.ingest.passes.read_piece", full)
     shards = make_shards(find_inputs([str(arrival)], SETTINGS), SETTINGS)
     out = Folder(tmp_path / "set")
-    with pytest.raises(StageError, match="/data/x: No space left on device; make room and run the same command again"):
+    with pytest.raises(StageError, match="/data/x: No space left on device; free some space and run the same command"):
         read_shard(shards[0].to_json(), out, out / STAGING, SETTINGS)
 
 
@@ -310,7 +310,7 @@ def test_a_real_disk_that_fills_up_ends_the_shard_with_what_to_do(tmp_path: Path
         source.write_bytes(lines([random.Random(number).randbytes(3000).hex() for number in range(400)]))
         shards = make_shards(find_inputs([str(source)], IngestSettings()), IngestSettings())
         out = Folder(disk / "set")
-        with pytest.raises(StageError, match="No space left on device; make room and run the same command again"):
+        with pytest.raises(StageError, match="No space left on device; free some space and run the same command again"):
             read_shard(shards[0].to_json(), out, out / STAGING, IngestSettings())
     finally:
         subprocess.run(["umount", disk], check=True)

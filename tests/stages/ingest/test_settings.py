@@ -12,11 +12,11 @@ from rewarm.stages.ingest.settings import CleanSettings
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"languages": ["en", "klingon"]}, "no language 'klingon' is known"),
-        ({"languages": ["en"], "detect_language": False}, "languages needs detect_language"),
+        ({"languages": ["en", "klingon"]}, "unknown language 'klingon'"),
+        ({"languages": ["en"], "detect_language": False}, "languages requires detect_language"),
         ({"blocked_urls": ["/no/such/list"]}, "/no/such/list: no such file"),
         ({"mask": ["address"]}, "'email', 'ip', 'phone' or 'credentials'"),
-        ({"phone_region": "Germany"}, "no country 'Germany'"),
+        ({"phone_region": "Germany"}, "unknown country 'Germany'"),
         ({"min_language_letters": 0}, "greater than or equal to 1"),
         ({"repair": True}, "Extra inputs"),
     ],

@@ -54,7 +54,7 @@ def test_a_folder(tree: Path) -> None:
     ]
     assert [Path(file.path).stat().st_size for file in files] == [file.size for file in files]
     (note,) = notes.said
-    assert "passed over 3 files of unknown suffix" in note
+    assert "skipped 3 files of unknown suffix" in note
     assert ".png" in note
 
 
@@ -114,7 +114,7 @@ def test_the_digest_follows_names_and_content_but_not_the_place(tree: Path) -> N
         ("*.png", "matches no file rewarm reads: JSON lines"),
         ("picture.png", "unknown suffix; rewarm reads JSON lines (.jsonl"),
         ("b/archive.parquet.gz", "unknown suffix"),
-        ("only", "the folder holds no file rewarm reads"),
+        ("only", "the folder contains no file that rewarm reads"),
         ("pipe.jsonl", "neither a file nor a folder"),
         ("n" * 300, "cannot be read (File name too long)"),
     ],
@@ -256,11 +256,11 @@ def test_refused_manifests(tmp_path: Path, data: bytes, message: str) -> None:
 
 def test_data_without_a_document_is_refused_with_what_it_holds_instead(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"")
-    with pytest.raises(UsageError, match=r"holds no documents \(all files are empty\)"):
+    with pytest.raises(UsageError, match=r"no documents found \(all files are empty\)"):
         find_inputs([str(tmp_path)], SETTINGS)
     (tmp_path / "b.jsonl").write_bytes(b'{"body": "x"}\n{"body": "y"}\n[1]\n')
     expected = (
-        r"holds no documents \(1 × not an object, 2 × text field missing; the first: b.jsonl, line 1, .*fields: body"
+        r"no documents found \(1 × not an object, 2 × text field missing; the first: b.jsonl, line 1, .*fields: body"
     )
     with pytest.raises(UsageError, match=expected):
         find_inputs([str(tmp_path)], SETTINGS)

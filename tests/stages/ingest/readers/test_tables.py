@@ -106,7 +106,7 @@ def test_a_torn_file_ends_in_a_refusal(tmp_path: Path) -> None:
 def test_a_header_is_required(tmp_path: Path, data: bytes, detail: str) -> None:
     (refusal,) = table(tmp_path / "x.csv", data)
     assert detail in refusal.detail
-    with pytest.raises(UsageError, match="holds no documents"):
+    with pytest.raises(UsageError, match="no documents found"):
         find_inputs([str(tmp_path)], IngestSettings())
 
 
