@@ -1,4 +1,4 @@
-"""Codes of languages: what records and pages write, as ISO 639-1."""
+"""Language codes: ISO 639-1 for the labels that records and pages use."""
 
 import re
 from functools import cache
@@ -8,7 +8,7 @@ from resiliparse.parse.lang import supported_langs
 UNDETERMINED = "und"  # ISO 639-2
 CODE = "code"  # source code, under the name that model cards on the hub give it
 DEVANAGARI = "Devanagari"
-# Scripts that one language writes, or one by far before others, as the inside of character classes; and Devanagari.
+# Scripts used by one language, or predominantly by one, as the inside of character classes; and Devanagari.
 SCRIPTS = {
     "am": r"\u1200-\u135a\u1380-\u139f\u2d80-\u2dde\uab01-\uab2e",
     "bn": r"\u0980-\u09fe",
@@ -31,18 +31,18 @@ SCRIPTS = {
     "ta": r"\u0b80-\u0bfa",
     "te": r"\u0c00-\u0c7f",
     "th": r"\u0e01-\u0e5b",
-    "zh": r"\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # kana tell Japanese
+    "zh": r"\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # kana identify Japanese
     DEVANAGARI: r"\u0900-\u0963\u0970-\u097f",
 }
-# By language another one of its script, and letters that only that one has: Tigrinya, Assamese, Yiddish.
+# By language, another language of the same script and letters that only the other has: Tigrinya, Assamese, Yiddish.
 SIBLINGS = {
     "am": ("ti", "[\u1250-\u125d\u12a3]"),
     "bn": ("as", "[\u09f0\u09f1]"),
     "he": ("yi", "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]"),
 }
-# Scripts of many languages, which profiles tell apart: Latin, Cyrillic, Arabic.
+# Scripts of many languages, distinguished by profiles: Latin, Cyrillic, Arabic.
 SHARED_SCRIPTS = r"A-Za-z\u00aa-\u02af\u0300-\u036f\u1e00-\u1eff\u0400-\u052f\u0610-\u06ff\u0750-\u077f\u08a0-\u08ff"
-# Names and codes of three letters (ISO 639-2, both variants) of languages that records are often labelled with.
+# Names and three-letter codes (ISO 639-2, both variants) of languages that often occur as labels.
 NAMES = {
     "ar": "ara arabic",
     "bg": "bul bulgarian",
@@ -96,12 +96,12 @@ CODES = {name: code for code, names in NAMES.items() for name in names.split()}
 
 @cache
 def known_languages() -> frozenset[str]:
-    """The ISO 639-1 codes that detection can give."""
+    """Return the ISO 639-1 codes that detection can return."""
     return frozenset(supported_langs()) | (SCRIPTS.keys() - {DEVANAGARI})
 
 
 def normalise_language(label: str | None) -> str | None:
-    """The ISO 639-1 code of a label ("en-US", "eng", "English", "zh_Hant"), or None where it is no known language."""
+    """Return the ISO 639-1 code of a label ("en-US", "eng", "English", "zh_Hant"), or None if it is unknown."""
     name = re.split(r"[-_;,\s]", (label or "").strip().lower(), maxsplit=1)[0]
     code = CODES.get(name, name)
     return code if code in known_languages() else None

@@ -1,9 +1,8 @@
-"""Where files lie: a path on a disk, or a URI of an object store or web server, and the Arrow filesystem behind that.
+"""Locations of input files: local paths and URIs of object stores and web servers, with their Arrow filesystems.
 
-A key is taken as it stands, spaces, ``#`` and ``%`` included: nothing is escaped. A query is one only where it names
-nothing but the options below, so that ``part-?.jsonl`` stays a pattern.
-
-One file of an arrival, and what its name says about it.
+Object keys are used verbatim, spaces, ``#`` and ``%`` included. A ``?`` starts a query only if all its parameters are
+options listed below, so that ``part-?.jsonl`` remains a pattern. The format and compression of an input file follow
+from its name.
 """
 
 import os
@@ -28,35 +27,35 @@ OBJECT_STORES = ("s3", "gs")
 WEB = ("http", "https")
 OPTION = r"(?:endpoint_override|scheme|region|anonymous)=[^&?/]*"
 QUERY = re.compile(rf"\?({OPTION}(?:&{OPTION})*)$")
-PATIENCE = timedelta(seconds=60)  # for Google's client to try again before a read fails; its default is 15 minutes
+PATIENCE = timedelta(seconds=60)  # of retries by Google's client before a read fails; the default is 15 minutes
 
 
 @dataclass(frozen=True)
 class Location:
-    """One file, folder or pattern."""
+    """Location of a file, folder or pattern."""
 
     scheme: str  # "" for a disk, "s3", "gs", "http" or "https"
-    path: str  # absolute; of an object store bucket/key; of a web server all after "//"
-    options: tuple[tuple[str, str], ...] = ()  # sorted; of an object store
+    path: str  # absolute; for an object store, bucket/key; for a web server, everything after "//"
+    options: tuple[tuple[str, str], ...] = ()  # of an object store, sorted
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on a disk of this machine, or one mounted on it."""
+        """Whether the location is on a local or mounted disk."""
         return not self.scheme
 
     @property
     def is_web(self) -> bool:
-        """Whether it is a web server's."""
+        """Whether the location is on a web server."""
         return self.scheme in WEB
 
     @property
     def bucket(self) -> str:
-        """The bucket of an object store, else nothing."""
+        """The bucket of an object store, else an empty string."""
         return self.path.partition("/")[0] if self.scheme in OBJECT_STORES else ""
 
     @property
     def plain(self) -> str:
-        """The path without a web address's query."""
+        """The path without the query of a web address."""
         return self.path.partition("?")[0] if self.is_web else self.path
 
     def __str__(self) -> str:
@@ -65,11 +64,11 @@ class Location:
         return f"{self.scheme}://{self.path}" + (f"?{urlencode(self.options)}" if self.options else "")
 
     def at(self, path: str) -> "Location":
-        """Another path of the same place."""
+        """Return another path on the same disk, bucket or server."""
         return replace(self, path=path)
 
     def filesystem(self) -> pafs.FileSystem:
-        """The Arrow filesystem of an object store. Raises ``UsageError`` for options that are none."""
+        """Return the Arrow filesystem of an object store. Raises ``UsageError`` for invalid options."""
         try:
             return connect(self.scheme, self.bucket, self.options)
         except pa.ArrowException as error:
@@ -77,9 +76,9 @@ class Location:
 
 
 def locate(text: str, storage: StorageSettings | None = None) -> Location:
-    """The place that a path or URI names; what its query leaves open is taken from ``storage``.
+    """Return the location of a path or URI; options that its query does not set are taken from ``storage``.
 
-    Raises ``UsageError`` for a URI of another scheme, or one that holds a password.
+    Raises ``UsageError`` for a URI with an unsupported scheme or with a password.
     """
     scheme, mark, rest = text.partition("://")
     if not mark or scheme == "file":
@@ -89,7 +88,7 @@ def locate(text: str, storage: StorageSettings | None = None) -> Location:
         return Location(scheme, rest)
     scheme = "gs" if scheme == "gcs" else scheme
     if scheme not in OBJECT_STORES:
-        raise UsageError(f"{text}: files are read from disks, s3://, gs:// and https://, not from {scheme}://")
+        raise UsageError(f"{text}: unsupported scheme {scheme}://; inputs can be local files, s3://, gs:// or https://")
     options = defaults(storage) if storage else {}
     if query := QUERY.search(rest):
         options |= dict(parse_qsl(query[1]))
@@ -99,17 +98,17 @@ def locate(text: str, storage: StorageSettings | None = None) -> Location:
         if user != "anonymous":
             raise UsageError(
                 f"{scheme}://…@{bucket}: passwords in paths end up in logs and records; "
-                "leave them to the environment (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+                "set them in the environment instead (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
             )
         options["anonymous"] = "true"
         rest = rest.removeprefix("anonymous@")
     if not rest.partition("/")[0]:
-        raise UsageError(f"{text}: a bucket is expected after {scheme}://")
+        raise UsageError(f"{text}: expected a bucket after {scheme}://")
     return Location(scheme, rest.rstrip("/"), tuple(sorted(options.items())))
 
 
 def defaults(storage: StorageSettings) -> dict[str, str]:
-    """The settings as options of a URI."""
+    """Return the settings as URI options."""
     options = {"anonymous": "true"} if storage.anonymous else {}
     if storage.region:
         options["region"] = storage.region
@@ -121,19 +120,19 @@ def defaults(storage: StorageSettings) -> dict[str, str]:
 
 @cache
 def connect(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
-    """The connection to an object store, one a process, which waits for a store that does not answer."""
+    """Return the process's connection to an object store; it waits for a store that does not respond."""
     made = partial(connect_once, scheme, bucket, options)
     address = f"{scheme}://{bucket}"
     return patient(made, address, patiently(made, address))
 
 
 def connect_once(scheme: str, bucket: str, options: tuple[tuple[str, str], ...]) -> pafs.FileSystem:
-    """The store's own connection; credentials are the environment's."""
+    """Return the store's plain connection, with credentials from the environment."""
     given: dict[str, Any] = dict(options)
     anonymous = given.pop("anonymous", "false").lower() in ("true", "1", "yes")
     if scheme == "gs":
         given.pop("region", None)
-        given.setdefault("scheme", "https")  # which Arrow leaves out for strangers
+        given.setdefault("scheme", "https")  # Arrow does not set it for other hosts
         return pafs.GcsFileSystem(anonymous=anonymous, retry_time_limit=PATIENCE, **given)
     if "region" not in given and "endpoint_override" not in given:
         given["region"] = pafs.resolve_s3_region(bucket)
@@ -170,20 +169,20 @@ SUPPORTED = (
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file of an arrival, as it was when it was listed."""
+    """One file of an arrival, in the state in which it was listed."""
 
-    path: str  # absolute, or a URI that holds all it takes to open it but the credentials
-    name: str  # relative to what the user gave: the same wherever the data lies
+    path: str  # absolute, or a URI with everything needed to open the file except credentials
+    name: str  # relative to the path that the user gave, independent of where the data is stored
     size: int  # bytes
     format: str  # a value of ``FORMATS``, or "tokens"
     compression: str  # "", "gzip", "zstd" or "bzip2"
-    version: str = ""  # of the contents: time of the last change in ns, or what a web server gives for it
+    version: str = ""  # of the contents: modification time in ns, or a web server's equivalent
 
 
 def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
-    """Format and compression by the suffixes of a file's path, or of the ``kind`` given; None where unknown.
+    """Return format (from the suffix, or ``kind`` if set) and compression of a file; None if unknown.
 
-    A ``.bin`` may hold anything: it is Megatron's where its ``.idx`` lies beside it.
+    A ``.bin`` file can contain anything: it is in Megatron's format if there is an ``.idx`` file of the same name.
     """
     path = PurePosixPath(name.lower())
     compression = COMPRESSIONS.get(path.suffix, "")

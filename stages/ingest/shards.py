@@ -1,10 +1,10 @@
-"""How the files of an arrival are laid out as shards of work: small ones together, large ones in pieces.
+"""Layout of an arrival's files as shards of similar size: small files are grouped, large ones are split.
 
     a.jsonl (300 MB)  b.txt  c.txt  d.parquet (200 MB)
     └───┬───┴───┬───┴───┬───┴───────────┬──────┬─────┘
       0 a       1 a     2 a             3 b, c 4 d …         consecutive, in the order of the files
 
-The layout depends on the files and settings alone, never on who works.
+The layout depends only on the files and settings, not on the workers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,20 +22,20 @@ from rewarm.stages.ingest.readers.streams import HEAD, binary_of, encoding_of
 from rewarm.stages.ingest.readers.tables import record_edges
 from rewarm.stages.ingest.settings import InputSettings
 
-MAX_FILES = 10_000  # in a shard: a file costs about a millisecond, and a hundred where it is far away
+MAX_FILES = 10_000  # per shard: opening a file takes about 1 ms, or 100 ms if it is remote
 AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A file, or a part of it: bytes of plain JSON lines and tables, row groups of Parquet, record batches of Arrow.
+    """A file or a part of it: a range of bytes (plain JSON lines, tables), row groups (Parquet) or batches (Arrow).
 
     A line belongs to the piece in which it begins.
     """
 
     file: InputFile
     start: int | None = None
-    stop: int | None = None  # the first that is no longer of it
+    stop: int | None = None  # exclusive
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class Shard:
 
     number: int  # from 0
     pieces: tuple[Piece, ...]
-    num_bytes: int  # of the files, as stored
+    num_bytes: int  # stored bytes of the files
 
     def to_json(self) -> dict[str, Any]:
-        """The shard as plain JSON types."""
+        """Return the shard as plain JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Shard":
-        """The shard that ``to_json`` gave."""
+        """Restore a shard from its JSON form."""
         pieces = (Piece(InputFile(**one["file"]), one["start"], one["stop"]) for one in value["pieces"])
         return cls(value["number"], tuple(pieces), value["num_bytes"])
 
 
 def make_shards(inputs: Sequence[InputFile], settings: InputSettings) -> list[Shard]:
-    """Shards of about ``shard_bytes`` and at most ``MAX_FILES`` pieces, in the order of the files.
+    """Return shards of about ``shard_bytes`` and at most ``MAX_FILES`` pieces, in the order of the files.
 
-    Of large Parquet and Arrow files the footers are read, and large plain CSV and TSV files whole.
-    Raises ``OSError`` where that fails.
+    Reads the footers of large Parquet and Arrow files, and large plain CSV and TSV files completely.
+    Raises ``OSError`` if that fails.
     """
     shards: list[Shard] = []
     pieces: list[Piece] = []
@@ -76,7 +76,7 @@ def make_shards(inputs: Sequence[InputFile], settings: InputSettings) -> list[Sh
 
 
 def cut_all(inputs: Sequence[InputFile], settings: InputSettings) -> Iterator[tuple[Piece, int]]:
-    """The pieces of all files in order, and the bytes of each."""
+    """Yield the pieces of all files in order, each with its number of bytes."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         waiting = [pool.submit(cut, file, settings) if file.size > settings.shard_bytes else None for file in inputs]
         for file, made in zip(inputs, waiting, strict=True):
@@ -84,7 +84,7 @@ def cut_all(inputs: Sequence[InputFile], settings: InputSettings) -> Iterator[tu
 
 
 def cut(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
-    """A large file in pieces of about ``shard_bytes``, or whole where its format or state does not let it be cut."""
+    """Split a large file into pieces of about ``shard_bytes``; keep it whole if it cannot be split."""
     if file.format == "jsonl" and is_plain(file):
         count = -(-file.size // settings.shard_bytes)
         edges = [file.size * number // count for number in range(count + 1)]
@@ -108,7 +108,7 @@ def cut(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
 
 
 def is_plain(file: InputFile) -> bool:
-    """Whether a file of lines can be entered anywhere."""
+    """Return whether a file of lines can be read from any position."""
     if file.compression or locate(file.path).is_web:
         return False
     with open_raw(file) as stream:
@@ -120,7 +120,7 @@ SIZES: dict[str, Callable[[Any, InputSettings], list[int]]] = {"parquet": row_gr
 
 
 def part_sizes(file: InputFile, settings: InputSettings, ask: Callable[[Any, InputSettings], list[int]]) -> list[int]:
-    """Bytes of each part of a file that is made of parts; none where it cannot be read, which its reader will say."""
+    """Return the bytes of each part of a file; empty if it cannot be read, which its reader reports later."""
     try:
         with open_random(file) as stream:
             return ask(stream, settings)

@@ -1,4 +1,4 @@
-"""Which files an arrival consists of: what a user names becomes an ordered list, before anything is spent."""
+"""Input files of an arrival: an ordered list from the paths that a user gives, made before any computation starts."""
 
 import os
 import posixpath
@@ -22,28 +22,28 @@ from rewarm.stages.ingest.readers.tokens import companion, recognise_tokens
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 BLOCK = 2**20
-SHOWN = 5  # paths that a note names
-AT_ONCE = 32  # questions to a server at a time: each is an answer waited for
+SHOWN = 5  # paths listed in a note
+AT_ONCE = 32  # concurrent requests to a server: each waits for a response
 Root = tuple[str, str]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress | None = None) -> list[InputFile]:
-    """The list of files to read, of files, folders (with all below them), globs (with ``**``) and manifests.
+    """List the files to read from files, folders (recursively), globs (with ``**``) and manifests.
 
-    A path is a local one, or one of ``s3://``, ``gs://``, ``http://`` and ``https://`` (single files). ``@path`` is a
-    manifest: a text file, perhaps compressed, with such a path a line; relative ones are relative to its folder or to
-    ``manifest_prefix``. Paths keep the order they were given in; below a folder or glob, files are sorted by relative
-    path. A file that is reached twice is listed once. Folders and files whose names begin with a dot are passed over,
-    and so is, with a note to ``progress``, what has an unknown suffix or accompanies the data (cards, licences). Local
-    files are opened, and the first are read until the first usable document.
+    A path is local or begins with ``s3://``, ``gs://``, ``http://`` or ``https://`` (single files). ``@path`` is a
+    manifest: a text file, optionally compressed, with one path per line, relative to its folder or to
+    ``manifest_prefix``. Paths keep their order; below a folder or glob, files are sorted by relative path. A file that
+    is reached twice is listed once. Folders and files whose names begin with a dot are skipped, and so are, with a note
+    to ``progress``, files with an unknown suffix and files that accompany the data (cards, licences). Local files are
+    opened, and files are read up to the first usable document.
 
-    Raises ``UsageError`` for a path that does not exist, cannot be read or holds no documents, and for a file named
-    outright whose suffix is unknown.
+    Raises ``UsageError`` for a path that does not exist, cannot be read or contains no documents, and for a file that
+    the user names and whose suffix is unknown.
     """
     if not paths:
-        raise UsageError("no data given: name a file, a folder or a glob")
+        raise UsageError("no input data: expected at least one file, folder or glob")
     places = [place for text in paths for place in places_of(text, settings)]
     within = locate(settings.within, settings.storage) if settings.within else None
     found = answers(lambda place: expand(place, settings.format, within), places)
@@ -71,9 +71,9 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
 
 
 def digest_inputs(files: list[InputFile], progress: Progress | None = None) -> str:
-    """32 hex digits of xxh3-128 over the files' relative names and contents, in order; no place enters it.
+    """Return 32 hex digits of xxh3-128 over the files' relative names and contents, in order, regardless of location.
 
-    A remote file's contents are not read for it: its size and version stand for them.
+    The contents of remote files are not read: their size and version are used instead.
     """
     progress = progress or Silent()
     local = {file for file in files if locate(file.path).is_local}
@@ -86,7 +86,7 @@ def digest_inputs(files: list[InputFile], progress: Progress | None = None) -> s
 
 
 def content_digest(file: InputFile, progress: Progress) -> str:
-    """32 hex digits of xxh3-128 over a local file's bytes."""
+    """Return 32 hex digits of xxh3-128 over a local file's bytes."""
     content = xxhash.xxh3_128()
     try:
         with open_raw(file) as stream:
@@ -101,7 +101,7 @@ def content_digest(file: InputFile, progress: Progress) -> str:
 
 
 def answers(ask: Callable[[Item], Answer], items: list[Item]) -> list[Answer]:
-    """``ask`` of every item, many at a time; in the order of the items."""
+    """Call ``ask`` for many items concurrently; return the results in the order of the items."""
     if len(items) <= 1:
         return [ask(item) for item in items]
     with ThreadPoolExecutor(min(AT_ONCE, len(items))) as pool:
@@ -109,7 +109,7 @@ def answers(ask: Callable[[Item], Answer], items: list[Item]) -> list[Answer]:
 
 
 def input_file(name: str, entry: Entry, settings: IngestSettings) -> InputFile:
-    """The record of a file, which must open and have a name that a record can hold."""
+    """Return the record of a file, which must be readable and have a name in UTF-8."""
     known = recognise(entry.path, settings.format)
     assert known, entry
     try:
@@ -124,7 +124,7 @@ def input_file(name: str, entry: Entry, settings: IngestSettings) -> InputFile:
 
 
 def places_of(text: str, settings: IngestSettings) -> list[Location]:
-    """The place that a path names, or all those that a manifest lists."""
+    """Return the location of a path, or all locations in a manifest."""
     if not text.startswith("@"):
         return [locate(text, settings.storage)]
     manifest = locate(text[1:], settings.storage)
@@ -133,19 +133,19 @@ def places_of(text: str, settings: IngestSettings) -> list[Location]:
     places = []
     for number, line in enumerate(manifest_lines(manifest), 1):
         if line.startswith("@"):
-            raise UsageError(f"{manifest}, line {number}: a manifest lists files, not manifests: {line}")
+            raise UsageError(f"{manifest}, line {number}: a manifest cannot list another manifest: {line}")
         if "://" in line or (line.startswith("/") and prefix is None):
             places.append(locate(line, settings.storage))
         elif line:
             path = posixpath.join(base.path, line.lstrip("/"))
             places.append(base.at(posixpath.normpath(path) if base.is_local else path))
     if not places:
-        raise UsageError(f"{manifest}: the manifest is empty; a path or URI a line is expected")
+        raise UsageError(f"{manifest}: the manifest is empty; expected one path or URI per line")
     return places
 
 
 def manifest_lines(manifest: Location) -> list[str]:
-    """A manifest's lines without outer whitespace."""
+    """Return a manifest's lines without outer whitespace."""
     compression = COMPRESSIONS.get(PurePosixPath(manifest.plain).suffix.lower(), "")
     file = InputFile(str(manifest), "", 0, "text", compression)
     try:
@@ -155,16 +155,16 @@ def manifest_lines(manifest: Location) -> list[str]:
     except OSError as error:
         refuse_unreadable(manifest, error)
     except (BrokenStreamError, UnicodeDecodeError) as error:
-        raise UsageError(f"{manifest}: a manifest is text in UTF-8 with a path or URI a line: {error}") from error
+        raise UsageError(f"{manifest}: expected UTF-8 text with one path or URI per line: {error}") from error
 
 
 # -- names -------------------------------------------------------------------------------------------------------
 
 
 def names_of(found: list[Found]) -> Iterable[tuple[str, Entry]]:
-    """Every file with its name, which is relative to the folder that all files of the same disk, bucket or host share.
+    """Yield every file with its name, relative to the common folder of all files on the same disk, bucket or host.
 
-    Where files come from several of them, the bucket stands before the names; a host or an absolute path never does.
+    If files come from several of these, the bucket is prepended to the names; a host or an absolute path never is.
     """
     bases: dict[Root, list[str]] = {}
     for one in found:
@@ -179,21 +179,21 @@ def names_of(found: list[Found]) -> Iterable[tuple[str, Entry]]:
 
 
 def root_of(entry: Entry) -> Root:
-    """What a file shares with all others of its disk, bucket or host."""
+    """Return the identity of a file's disk, bucket or host."""
     place = entry.place
     return place.scheme, "" if place.is_local else place.path.partition("/")[0]
 
 
 def note_outside(paths: list[str], settings: IngestSettings, progress: Progress) -> None:
-    """Name what leads elsewhere, so it was not read."""
+    """Report paths that lead out of the permitted folder and were not read."""
     if paths:
         more = f", and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-        out = f"lead out of {settings.within}" if settings.within else "have '..' in them"
-        progress.note(f"not read, as they {out}: {', '.join(paths[:SHOWN])}{more}")
+        out = f"lead out of {settings.within}" if settings.within else "contain '..'"
+        progress.note(f"not read, because they {out}: {', '.join(paths[:SHOWN])}{more}")
 
 
 def note_skipped(skipped: list[Entry], progress: Progress) -> None:
-    """Say what was passed over for its suffix."""
+    """Report the files that were skipped because of their suffix."""
     if skipped:
         paths = [PurePosixPath(entry.path) for entry in skipped]
         suffixes = Counter(path.suffix or "no suffix" for path in paths)

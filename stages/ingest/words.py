@@ -1,12 +1,12 @@
-"""What a word is, in any script: the one definition behind the quality rules and decontamination.
+"""Words and tokens of a text in any script: the single definition for the quality rules and decontamination.
 
-A *token* is a word or a run of marks. Words are those of Unicode Standard Annex 29, made simpler: letters, digits,
-underscores and combining marks in a row, with single ``.``, ``'`` or ``’`` between two of them (``don't``, ``3.14``,
+A *token* is a word or a run of marks. Words follow Unicode Standard Annex 29, simplified: sequences of letters, digits,
+underscores and combining marks, with single ``.``, ``'`` or ``’`` between two of them (``don't``, ``3.14``,
 ``example.com``) and ``,`` between digits. Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Burmese,
-Khmer) are split by ICU's dictionaries. Zero-width spaces part words, as Khmer and Burmese pages write them; joiners and
-direction marks inside a word are part of it (UAX 29, rule WB4).
+Khmer) are split by ICU's dictionaries. Zero-width spaces, which Khmer and Burmese pages use, separate words; joiners
+and direction marks inside a word are part of it (UAX 29, rule WB4).
 
-A *bare word*, which decontamination compares, depends on no dictionary: in these scripts it is one character.
+A *bare word*, the unit of decontamination, does not depend on a dictionary: in these scripts it is one character.
 """
 
 import re
@@ -34,7 +34,7 @@ SENTENCE_TERMINAL = frozenset(
     "\U00016e98\U0001bc9f\U0001da88"
 )
 
-# Blocks of scripts that put no spaces between words; only their letters and digits are meant.
+# Blocks of scripts without spaces between words; only their letters and digits count.
 _SPELLED_BLOCKS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -51,16 +51,16 @@ _UNSPACED_BLOCKS = (
     (0xF900, 0xFAFF),  # Han, compatibility
     (0xFF66, 0xFF9D),  # half-width kana
 )
-_OTHER_PLANES_WORDS = (0x10000, 0x1EFFF)  # taken whole: historic and minority scripts, few marks
+_OTHER_PLANES_WORDS = (0x10000, 0x1EFFF)  # used as a whole: historic and minority scripts, few marks
 _OTHER_PLANES_HAN = (0x20000, 0x3FFFF)
 _VARIATION_SELECTORS = (0xE0100, 0xE01EF)
-_JOINERS = ((0xAD, 0xAD), (0x200C, 0x200F), (0x2060, 0x2060), (0xFEFF, 0xFEFF))  # seen in no word, and part of it
+_JOINERS = ((0xAD, 0xAD), (0x200C, 0x200F), (0x2060, 0x2060), (0xFEFF, 0xFEFF))  # invisible parts of a word
 _ZERO_WIDTH_SPACE = "\\u200b"
 
 LETTERS_A_WORD = 3
-"""Letters of Thai, Lao, Burmese or Khmer, marks not counted, that weigh as much as a word where letters are counted."""
+"""Letters of Thai, Lao, Burmese or Khmer, excluding marks, that count as one word when letters are counted."""
 
-# Thai, Lao and Tibetan have no mark of their own that ends a sentence (none in Sentence_Terminal).
+# Thai, Lao and Tibetan have no sentence-final mark (none in Sentence_Terminal).
 _WITHOUT_SENTENCE_MARK = re.compile("[\u0e01-\u0e30\u0e81-\u0eb0\u0f40-\u0f6c]")
 
 _JOINED = "{0}+(?:['’.]{0}+|,(?<=[0-9],)[0-9]{0}*)*"
@@ -69,8 +69,8 @@ _JOINED = "{0}+(?:['’.]{0}+|,(?<=[0-9],)[0-9]{0}*)*"
 class Patterns(NamedTuple):
     """The definitions as regular expressions."""
 
-    token: re.Pattern[str]  # of scripts without spaces a run of words
-    ascii_token: re.Pattern[str]  # the same, of texts in ASCII alone
+    token: re.Pattern[str]  # in scripts without spaces, a run of words
+    ascii_token: re.Pattern[str]  # the same, for ASCII-only texts
     bare_word: re.Pattern[str]
     unspaced: re.Pattern[str]
     spelled: re.Pattern[str]  # one letter of Thai, Lao, Burmese or Khmer
@@ -78,7 +78,7 @@ class Patterns(NamedTuple):
 
 @cache
 def patterns() -> Patterns:
-    """The definitions; made when first needed (60 ms)."""
+    """Return the definitions, compiled on first use (60 ms)."""
     marks, spaced, ideographs = [_VARIATION_SELECTORS], [_OTHER_PLANES_WORDS], [_OTHER_PLANES_HAN]
     spelled: list[tuple[int, int]] = []
     in_spelled_block, in_unspaced_block = (
@@ -109,7 +109,7 @@ def patterns() -> Patterns:
 
 
 def _class(ranges: list[tuple[int, int]]) -> str:
-    """The inside of a character class, neighbours joined."""
+    """Return the inside of a character class, with adjacent ranges joined."""
     joined: list[list[int]] = []
     for first, last in sorted(ranges):
         if joined and first <= joined[-1][1] + 1:
@@ -120,7 +120,7 @@ def _class(ranges: list[tuple[int, int]]) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """The words and runs of marks of a text, in their order; none where it is blank or only zero-width spaces."""
+    """Return the words and runs of marks of a text in order; empty if it is blank or has only zero-width spaces."""
     found = patterns()
     if text.isascii():
         return found.ascii_token.findall(text)
@@ -137,47 +137,47 @@ def tokens(text: str) -> list[str]:
 
 
 def split_run(run: str) -> list[str]:
-    """The words of a run of letters without spaces, by ICU's dictionaries; the locale changes nothing in them."""
+    """Split a run of letters without spaces into words with ICU's dictionaries, which do not depend on the locale."""
     return list(WordBreaker(run, "en"))
 
 
 def bare_words(text: str) -> list[str]:
-    """The words of a text without any mark: what stands between two marks is a word of its own (``don``, ``t``)."""
+    """Return the words of a text, split at every mark, so that ``don't`` gives ``don`` and ``t``."""
     return patterns().bare_word.findall(text)
 
 
 def num_unspaced(text: str) -> int:
-    """How many characters of scripts without spaces a text holds."""
+    """Return the number of characters of scripts without spaces in a text."""
     return 0 if text.isascii() else len(patterns().unspaced.findall(text))
 
 
 def num_spelled(text: str) -> int:
-    """How many letters of Thai, Lao, Burmese and Khmer a text holds."""
+    """Return the number of Thai, Lao, Burmese and Khmer letters in a text."""
     return 0 if text.isascii() else len(patterns().spelled.findall(text))
 
 
 def is_unspaced(token: str) -> bool:
-    """Whether a token is of a script without spaces."""
+    """Return whether a token is in a script without spaces."""
     return patterns().unspaced.match(token) is not None
 
 
 def is_spelled(token: str) -> bool:
-    """Whether a token begins with a letter of Thai, Lao, Burmese or Khmer."""
+    """Return whether a token begins with a letter of Thai, Lao, Burmese or Khmer."""
     return patterns().spelled.match(token) is not None
 
 
 def has_spelled(text: str) -> bool:
-    """Whether a text holds such a letter."""
+    """Return whether a text contains a letter of Thai, Lao, Burmese or Khmer."""
     return not text.isascii() and patterns().spelled.search(text) is not None
 
 
 def has_unspaced(text: str) -> bool:
-    """Whether a text holds a character of a script without spaces."""
+    """Return whether a text contains a character of a script without spaces."""
     return not text.isascii() and patterns().unspaced.search(text) is not None
 
 
 def marks_sentences(text: str) -> bool:
-    """Whether a text is in a script whose sentences end with a mark: at least half of its letters are of such scripts.
+    """Return whether at least half of a text's letters are in scripts that mark the end of a sentence.
 
     False for Thai, Lao and Tibetan.
     """

@@ -1,8 +1,6 @@
-"""The records of one piece of a file of any accepted format, streaming.
+"""Readers of all input formats: stream the records of one piece of a file.
 
-What becomes of a document above ``max_document_bytes``: a refusal, or several documents.
-
-HTML files on disk.
+A document above ``max_document_bytes`` is refused, or split into several documents.
 """
 
 from collections import Counter
@@ -23,13 +21,13 @@ from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 from rewarm.stages.ingest.shards import Piece
 
-# Where a text is cut, best first. A level is used where it has a place in the second half of what fits, so that no
-# part is tiny because its only paragraph ends early.
+# Positions at which a text is split, best first. A level is used only if it occurs in the second half of what fits, so
+# that no part is tiny because its only paragraph ends early.
 BREAKS = ((b"\n\n", b"\r\n\r\n"), (b"\n",), (b" ", b"\t", "\u3000".encode()))
 
 
 def fit(records: Iterator[Document | Refusal], settings: InputSettings) -> Iterator[Document | Refusal]:
-    """The records with every document within the limit, if one is set."""
+    """Yield the records with every document within the limit, if one is set."""
     limit = settings.max_document_bytes
     if limit is None:
         yield from records
@@ -41,14 +39,14 @@ def fit(records: Iterator[Document | Refusal], settings: InputSettings) -> Itera
             yield from split_document(record, limit)
         else:
             data = record.text.encode()
-            detail = f"at most {limit} bytes of text (max_document_bytes) expected, found {len(data)}"
+            detail = f"expected at most {limit} bytes of text (max_document_bytes), found {len(data)}"
             yield Refusal(record.location, Reason.TOO_LONG_DOCUMENT, detail, data[:EXCERPT], value=float(len(data)))
 
 
 def split_document(document: Document, limit: int) -> list[Document]:
-    """The document in parts of at most ``limit`` bytes of UTF-8 (4 at least), whose texts make up the whole again.
+    """Split the document into parts of at most ``limit`` bytes of UTF-8 (at least 4); joined, they give the whole text.
 
-    A part ends after a paragraph, else a line, else a word, else a character.
+    A part ends after a paragraph, otherwise after a line, a word or a character.
     """
     data = document.text.encode()
     parts = []
@@ -61,7 +59,7 @@ def split_document(document: Document, limit: int) -> list[Document]:
 
 
 def cut_at(data: bytes, start: int, limit: int) -> int:
-    """Where the part that begins at ``start`` ends."""
+    """Return the end of the part that begins at ``start``."""
     stop = start + limit
     if stop >= len(data):
         return len(data)
@@ -77,20 +75,22 @@ def cut_at(data: bytes, start: int, limit: int) -> int:
 def read_piece(
     piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None
 ) -> Iterator[Document | Refusal]:
-    """The records of a piece in their order; what cannot be one is a refusal, and so is the rest of a broken file.
+    """Yield the records of a piece in order; invalid records, and the rest of a broken file, are refusals.
 
-    Raises ``OSError`` where disk or network fail (call it again), and ``StageError`` where the file is no more what it
-    was when it was listed; what was given before that is not to be used. ``passed`` counts what is neither a document
-    nor missed, once all is read.
+    Raises ``OSError`` if disk or network fail (try again), and ``StageError`` if the file has changed since it was
+    listed; records yielded before that must be discarded. ``passed`` counts records that are not expected to be
+    documents, once everything has been read.
     """
-    if locate(piece.file.path).is_local:  # elsewhere it is asked once, afterwards, as every answer takes its time
+    if locate(
+        piece.file.path
+    ).is_local:  # remote files are checked only once, afterwards, because every request takes time
         require_unchanged(piece.file)
     yield from fit(records_of(piece, settings, passed), settings)
     require_unchanged(piece.file)
 
 
 def records_of(piece: Piece, settings: IngestSettings, passed: Counter[str] | None) -> Iterator[Document | Refusal]:
-    """The records of a piece by its format."""
+    """Return the records of a piece according to its format."""
     file, start = piece.file, piece.start or 0
     if file.format in ("megatron", "datatrove", "tokens"):
         yield from tokens_of(piece, settings)
@@ -114,16 +114,16 @@ def records_of(piece: Piece, settings: IngestSettings, passed: Counter[str] | No
 
 
 def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
-    """The documents of a file of tokens, by the tokenizer that made them."""
+    """Yield the documents of a token file, decoded by the tokenizer that produced it."""
     from rewarm.stages.ingest.readers.tokens import TOKENS, read_tokens
 
     path, choices, kind = piece.file.path, settings.tokens, TOKENS[piece.file.format]
     if not locate(path).is_local:
-        raise UsageError(f"{path}: files of tokens are read from a disk; copy them first")
+        raise UsageError(f"{path}: token files can only be read from a disk; copy the file first")
     if choices.tokenizer is None:
         raise UsageError(
-            f"{path}: tokens can only be read with the tokenizer that made them; a base needs text to train one, or "
-            "tokenizer.path and ingest.tokens.tokenizer"
+            f"{path}: tokens can only be read with the tokenizer that produced them; a base needs text to train a "
+            "tokenizer, or tokenizer.path and ingest.tokens.tokenizer"
         )
     tokenizer = Folder(choices.tokenizer)
     yield from read_tokens(path, kind, tokenizer, settings, choices)
@@ -132,7 +132,7 @@ def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Ref
 def read_stream(
     stream: BinaryIO, piece: Piece, settings: IngestSettings, passed: Counter[str] | None
 ) -> Iterator[Document | Refusal]:
-    """The records of a file that is read from its beginning; ``stream`` gives its bytes as stored."""
+    """Yield the records of a file that is read from its beginning; ``stream`` returns its stored bytes."""
     file = piece.file
     if file.format == "jsonl":
         yield from read_jsonl(stream, file.compression, settings, piece.stop)
@@ -150,8 +150,8 @@ def read_stream(
 
 
 def read_html(data: bytes, name: str, settings: IngestSettings) -> Document | Refusal:
-    """The main text of one file; its name stands as the address. More than ``max_record_bytes`` is refused."""
+    """Return the main text of one HTML file, with its name as URL. More than ``max_record_bytes`` is refused."""
     if len(data) > settings.max_record_bytes:
-        detail = f"at most {settings.max_record_bytes} bytes (max_record_bytes) expected, found {len(data)}"
+        detail = f"expected at most {settings.max_record_bytes} bytes (max_record_bytes), found {len(data)}"
         return Refusal("file", Reason.TOO_LONG, detail, data[:EXCERPT])
     return replace(extract_page(data, None, name, None, settings), location="file")

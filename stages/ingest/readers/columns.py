@@ -1,8 +1,7 @@
-"""The records of an Arrow IPC file or stream: only the named columns, one record batch at a time.
+"""Readers of Arrow IPC files or streams (one record batch at a time) and of Parquet files (some hundred rows at a
+time).
 
-The records of a Parquet file: only the named columns, some hundred rows at a time.
-
-Rows of Arrow record batches as documents, whatever file they come from.
+Only the columns named in the settings are read.
 """
 
 import os
@@ -20,47 +19,47 @@ BATCH_ROWS = 256
 
 
 def check_text_column(schema: pa.Schema, settings: InputSettings) -> Refusal | None:
-    """Why no row of a file of this schema can be a document, if so."""
+    """Return a refusal if no row of a file with this schema can be a document."""
     if schema.names.count(settings.text) != 1:
         many = "several of that name" if settings.text in schema.names else ", ".join(schema.names[:12]) or "none"
-        detail = f"a column {settings.text!r} expected, found the columns: {many}"
+        detail = f"expected a column {settings.text!r}, found the columns: {many}"
         return Refusal("file", Reason.TEXT_MISSING, detail, b"")
     kind = schema.field(settings.text).type
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not is_text(value):
-        detail = f"a string column expected under {settings.text!r}, found {kind}"
+        detail = f"expected strings in the column {settings.text!r}, found {kind}"
         return Refusal("file", Reason.TEXT_NOT_A_STRING, detail, b"")
     return None
 
 
 def wanted(schema: pa.Schema, settings: InputSettings) -> list[str]:
-    """The columns of a file that are read."""
+    """Return the columns of a file that are read."""
     return [name for name in schema.names if name in settings.columns() and schema.names.count(name) == 1]
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column's values are strings, or bytes that may be UTF-8."""
+    """Return whether a column's values are strings, or bytes that may be UTF-8."""
     kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
     return any(check(kind) for check in (*kinds, pa.types.is_binary, pa.types.is_large_binary))
 
 
 def documents_of(batch: pa.RecordBatch, place: str, row: int, settings: InputSettings) -> Iterator[Document | Refusal]:
-    """The rows of a batch, the first of which is at ``place`` and the number ``row``."""
+    """Yield the documents of a batch; the location of its first row is ``place`` and its number ``row``."""
     for number, fields in enumerate(rows_of(batch), row):
         yield make_document(f"{place}{number}", fields[settings.text], fields, settings)
 
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    """Rows as Python values, field by field."""
+    """Yield rows as dictionaries of Python values."""
     names = batch.schema.names
     for row in zip(*(values_of(column) for column in batch.columns), strict=True):
         yield dict(zip(names, row, strict=True))
 
 
 def values_of(column: pa.Array) -> list[Any]:
-    """A column as Python values: times as datetimes, and strings as bytes, as no file promises that they are UTF-8.
+    """Return a column as Python values: times as datetimes, strings as bytes, because files do not guarantee UTF-8.
 
-    Values of a type that no field can have are None.
+    Values of unsupported types are None.
     """
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     kind = plain.type
@@ -78,25 +77,25 @@ def values_of(column: pa.Array) -> list[Any]:
 
 
 def unreadable(place: str, reason: Reason, error: Exception, excerpt: bytes = b"") -> Refusal:
-    """Rows that a broken file does not give."""
+    """Return the refusal for rows that cannot be read from a broken file."""
     return Refusal(place, reason, (str(error) or type(error).__name__).splitlines()[0], excerpt)
 
 
 def is_the_files(error: Exception) -> bool:
-    """Whether what a reader raised is the fault of the file's format, and not of the disk or network it lies on."""
+    """Return whether a reader's error is caused by the file's contents rather than by the disk or network."""
     return not isinstance(error, OSError) or error.errno is None
 
 
-MAGIC = b"ARROW1\0\0"  # of the file format, in which a stream follows, and then a footer that says where batches are
+MAGIC = b"ARROW1\0\0"  # of the file format: followed by a stream, then a footer with the positions of the batches
 
 
 def read_arrow(
     stream: BinaryIO, settings: InputSettings, start: int = 0, stop: int | None = None
 ) -> Iterator[Document | Refusal]:
-    """The rows of the record batches from ``start`` to before ``stop``, in their order.
+    """Yield the rows of the record batches from ``start`` to before ``stop``, in order.
 
-    A file whose footer is lost is read as far as it goes, as a stream; what cannot be read is one refusal. Raises
-    ``OSError`` of the disk.
+    A file without its footer is read as a stream as far as possible; the unreadable rest is one refusal. Raises
+    ``OSError`` if the disk fails.
     """
     number = start
     try:
@@ -120,7 +119,7 @@ def read_arrow(
 def batches(
     stream: BinaryIO, settings: InputSettings, start: int, stop: int | None
 ) -> Iterator[pa.RecordBatch | Refusal]:
-    """The record batches with the columns that are read, or why there are none."""
+    """Yield the record batches with the columns that are read, or a refusal."""
     stream.seek(0)
     is_file = stream.read(len(MAGIC)) == MAGIC
     if is_file:
@@ -148,23 +147,23 @@ def batches(
 
 
 def file_reader(stream: BinaryIO, options: Any = None) -> Any:
-    """A reader of the file format."""
+    """Open a reader of the file format."""
     stream.seek(0, os.SEEK_END)
     return pa.ipc.open_file(stream, footer_offset=stream.tell(), options=options)
 
 
 def stream_reader(stream: BinaryIO, begin: int, options: Any = None) -> Any:
-    """A reader of the stream format, from the byte ``begin`` on."""
+    """Open a reader of the stream format, starting at the byte ``begin``."""
     stream.seek(begin)
     return pa.ipc.open_stream(stream, options=options)
 
 
 def check_offsets(column: pa.Array) -> None:
-    """``ArrowInvalid`` where a broken column points outside itself. Whether strings are UTF-8 is asked row by row."""
+    """Raise ``ArrowInvalid`` if offsets of a broken column are out of bounds; UTF-8 is checked for each row."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         check_offsets(column.dictionary)
-        pa.DictionaryArray.from_arrays(column.indices, column.dictionary, safe=True)  # looks at the indices
+        pa.DictionaryArray.from_arrays(column.indices, column.dictionary, safe=True)  # checks the indices
     elif pa.types.is_string(kind):
         column.view(pa.binary()).validate(full=True)
     elif pa.types.is_large_string(kind):
@@ -174,7 +173,7 @@ def check_offsets(column: pa.Array) -> None:
 
 
 def batch_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
-    """Bytes of each record batch, taken to be alike; none of a stream, and of a file whose rows cannot be documents."""
+    """Return the bytes of each record batch, assumed equal; empty for a stream or if no row can be a document."""
     if stream.read(len(MAGIC)) != MAGIC:
         return []
     size = stream.seek(0, os.SEEK_END)
@@ -185,15 +184,15 @@ def batch_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
     return [size * (number + 1) // count - size * number // count for number in range(count)]
 
 
-BUFFER = 8 * 2**20  # of a column that are read at a time
+BUFFER = 8 * 2**20  # bytes of a column that are read at a time
 
 
 def read_parquet(
     stream: BinaryIO, settings: InputSettings, start: int = 0, stop: int | None = None
 ) -> Iterator[Document | Refusal]:
-    """The rows of the row groups from ``start`` to before ``stop``, in their order.
+    """Yield the rows of the row groups from ``start`` to before ``stop``, in order.
 
-    Of a row group that breaks, the rest is one refusal. Raises ``OSError`` of the disk.
+    The unreadable rest of a broken row group is one refusal. Raises ``OSError`` if the disk fails.
     """
     try:
         with pq.ParquetFile(stream, buffer_size=BUFFER) as file:
@@ -211,7 +210,7 @@ def read_parquet(
 
 
 def read_group(file: pq.ParquetFile, number: int, row: int, settings: InputSettings) -> Iterator[Document | Refusal]:
-    """The rows of one row group, the first of which has the number ``row`` in the file."""
+    """Yield the rows of one row group; its first row has the number ``row`` in the file."""
     columns = wanted(file.schema_arrow, settings)
     end = row + file.metadata.row_group(number).num_rows
     if bomb := swollen(file, number, columns, settings):
@@ -228,19 +227,19 @@ def read_group(file: pq.ParquetFile, number: int, row: int, settings: InputSetti
 
 
 def swollen(file: pq.ParquetFile, number: int, columns: list[str], settings: InputSettings) -> str | None:
-    """Which column of a row group is a decompression bomb by what the file itself says of it."""
+    """Return a description of a column that is a decompression bomb according to the file's metadata, or None."""
     group = file.metadata.row_group(number)
     for column in map(group.column, range(group.num_columns)):
         packed, size = column.total_compressed_size, column.total_uncompressed_size
         read = column.path_in_schema in columns
         if read and size > BOMB_BYTES and size > settings.max_expansion * packed:
-            limit = f"at most {settings.max_expansion:g} bytes for each compressed one (max_expansion) expected"
+            limit = f"expected at most {settings.max_expansion:g} bytes per compressed byte (max_expansion)"
             return f"{limit}, found {size} for {packed} in the column {column.path_in_schema!r}"
     return None
 
 
 def row_group_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
-    """Bytes of each row group as stored; none of a file whose rows cannot be documents."""
+    """Return the stored bytes of each row group; empty if no row can be a document."""
     with pq.ParquetFile(stream) as file:
         if check_text_column(file.schema_arrow, settings):
             return []

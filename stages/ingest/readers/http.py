@@ -1,4 +1,4 @@
-"""An HTTP response as a crawler stored it: status, type, the body as the server meant it, and its document."""
+"""Reader of HTTP responses as crawlers store them: status, media type, decoded body, and the resulting document."""
 
 import io
 import re
@@ -18,10 +18,10 @@ from rewarm.stages.ingest.settings import IngestSettings
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?\r?\n")
 LINE_END = re.compile(rb"\r?\n|\Z")
-# Above RATIO_FLOOR bytes a body that grows by more is a bomb: pages shrink to a tenth, seldom to a fiftieth.
+# Above RATIO_FLOOR bytes, a body that expands by more is a bomb: pages compress 10 times, rarely 50 times.
 MAX_RATIO = 200
 RATIO_FLOOR = 2**20
-BLOCK = 2**12  # compressed bytes decoded at a time where a decoder has no limit of its own
+BLOCK = 2**12  # compressed bytes decoded at a time by decoders without an output limit
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW = 2**23  # of a zstd body (RFC 9659)
@@ -29,7 +29,7 @@ INTERIM = range(100, 200)  # responses before the final one: 100 Continue, 103 E
 
 
 class BodyError(Exception):
-    """A body that cannot be decoded, or must not be."""
+    """Body that cannot be decoded, or must not be."""
 
     def __init__(self, reason: WebReason, detail: str) -> None:
         super().__init__(detail)
@@ -37,7 +37,7 @@ class BodyError(Exception):
 
 
 class Response(NamedTuple):
-    """A response's head, and its body as sent."""
+    """Head of a response, and its body as sent."""
 
     status: int | None
     headers: HeaderMap
@@ -47,19 +47,19 @@ class Response(NamedTuple):
 def read_response(
     block: bytes, url: str | None, timestamp: datetime | None, settings: IngestSettings, cut: bool = False
 ) -> Document | Refusal:
-    """The document of a stored response. What is refused has an empty location, for the caller to fill.
+    """Return the document of a stored response. A refusal has an empty location, which the caller fills in.
 
-    ``cut``: the crawler says that it did not store all of the body; what it stored is the document then.
+    ``cut``: the crawler declares that it stored only part of the body, which is then the document.
     """
     response = parse_response(block)
     if response is None:
-        if sniff(block) in PAGES:  # HTTP/0.9, or the crawler stored the body alone
+        if sniff(block) in PAGES:  # HTTP/0.9, or the crawler stored only the body
             return read_payload(block, parse_label("text/html"), url, timestamp, settings)
-        detail = "an HTTP head (status line, fields, an empty line) expected"
+        detail = "expected an HTTP head (status line, fields, an empty line)"
         return Refusal("", WebReason.BROKEN_RESPONSE, detail, block[:EXCERPT])
     status, headers, body = response
     if status != 200:
-        return Refusal("", WebReason.STATUS, f"200 expected, found {status}", block[:EXCERPT], value=status)
+        return Refusal("", WebReason.STATUS, f"expected 200, found {status}", block[:EXCERPT], value=status)
     try:
         body = decode_body(headers, body, settings.max_record_bytes, cut)
     except BodyError as error:
@@ -68,7 +68,7 @@ def read_response(
 
 
 def parse_response(block: bytes) -> Response | None:
-    """Head and body of the final response; None where there is no head. Lines may end in LF alone."""
+    """Return head and body of the final response; None without a head. Lines may end with LF alone."""
     if not block.startswith(b"HTTP/"):
         return None
     end = HEAD_END.search(block)
@@ -87,10 +87,10 @@ def parse_response(block: bytes) -> Response | None:
 
 
 def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) -> bytes:
-    """The body without transfer and content encodings; at most ``limit`` bytes.
+    """Return the body without transfer and content encodings; at most ``limit`` bytes.
 
-    Crawlers often store a decoded body under the server's head: what does not begin like its encoding is as it is
-    meant. Of a body that the crawler ``cut`` what can be decoded is given. Raises ``BodyError``.
+    Crawlers often store a decoded body with the server's original head: a body that does not begin like its encoding is
+    used unchanged. For a body that the crawler ``cut``, the decodable part is returned. Raises ``BodyError``.
     """
     if "chunked" in (headers.get("Transfer-Encoding") or "").lower() and CHUNK_SIZE.match(body):
         body = dechunk(body, cut)
@@ -101,11 +101,11 @@ def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) 
 
 
 def dechunk(body: bytes, cut: bool) -> bytes:
-    """The data of a chunked body. One whose first line only looks like a chunk's size was stored without its chunks."""
+    """Return the data of a chunked body; a body that was stored without chunks is returned unchanged."""
     parts: list[bytes] = []
     try:
         for part in chunks(body, cut):
-            parts.append(part)  # noqa: PERF402 - those before the error count
+            parts.append(part)  # noqa: PERF402 - parts before the error are kept
     except BodyError:
         if not parts and looks_plain(body) and not starts_a_page(body):
             return body
@@ -114,12 +114,12 @@ def dechunk(body: bytes, cut: bool) -> bytes:
 
 
 def starts_a_page(body: bytes) -> bool:
-    """Whether a page begins behind the first line, which is a chunk's size then."""
+    """Return whether a page begins after the first line, which is then a chunk size."""
     return sniff(body.partition(b"\n")[2]) in PAGES
 
 
 def chunks(body: bytes, cut: bool) -> Iterator[bytes]:
-    """The data of a chunked body (RFC 9112, section 7.1); extensions and trailers are passed over."""
+    """Yield the data of a chunked body (RFC 9112, section 7.1); extensions and trailers are skipped."""
     position = 0
     while head := CHUNK_SIZE.match(body, position):
         size = int(head[1], 16)
@@ -132,11 +132,11 @@ def chunks(body: bytes, cut: bool) -> Iterator[bytes]:
         yield data
         position = end.end() if end else head.end() + size
     if not cut:
-        raise BodyError(WebReason.BROKEN_RESPONSE, f"a chunk's size expected at byte {position} of the chunked body")
+        raise BodyError(WebReason.BROKEN_RESPONSE, f"expected a chunk size at byte {position} of the chunked body")
 
 
 def decode_content(body: bytes, name: str, limit: int, cut: bool = False) -> bytes:
-    """The body without one content encoding. Raises ``BodyError``."""
+    """Return the body without one content encoding. Raises ``BodyError``."""
     if not body:
         return body
     most = min(limit, max(RATIO_FLOOR, MAX_RATIO * len(body)))
@@ -145,34 +145,34 @@ def decode_content(body: bytes, name: str, limit: int, cut: bool = False) -> byt
     except (zlib.error, zstandard.ZstdError, OSError, EOFError) as error:
         if looks_plain(body):
             return body
-        raise BodyError(WebReason.CONTENT_ENCODING, f"a whole {name} body expected: {error}") from error
+        raise BodyError(WebReason.CONTENT_ENCODING, f"expected a complete {name} body: {error}") from error
     if len(data) > most:
-        raise BodyError(WebReason.BOMB, f"at most {most} bytes of a {name} body of {len(body)} bytes expected")
+        raise BodyError(WebReason.BOMB, f"expected at most {most} bytes from a {name} body of {len(body)} bytes")
     return data
 
 
 def unpack(body: bytes, name: str, most: int, cut: bool) -> bytes:
-    """At most so many bytes of a body in an encoding, or of the body itself where it is stored without it.
+    """Return at most ``most`` bytes of an encoded body, or of the body itself if it was stored decoded.
 
-    Raises ``BodyError`` where the encoding is unknown, and what its decoder raises.
+    Raises ``BodyError`` if the encoding is unknown, and the decoder's own exceptions.
     """
     if name in ("gzip", "x-gzip", "deflate") and body.startswith(GZIP):
         return inflate(body, 31, most, cut)
     if name in ("gzip", "x-gzip") or (name == "zstd" and not body.startswith(ZSTD)):
         return body
     if name == "deflate":
-        # Many servers send raw deflate where the standard asks for zlib's frame.
+        # Many servers send raw deflate although the standard requires a zlib frame.
         framed = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
         return inflate(body, 15 if framed else -15, most, cut)
     if name in ("br", "zstd"):
         return unbrotli(body, most, cut) if name == "br" else unzstd(body, most, cut)
-    if looks_plain(body):  # a charset, or another name that is no encoding
+    if looks_plain(body):  # a charset, or another name that is not an encoding
         return body
-    raise BodyError(WebReason.CONTENT_ENCODING, f"gzip, deflate, br or zstd expected, found {name}")
+    raise BodyError(WebReason.CONTENT_ENCODING, f"expected gzip, deflate, br or zstd, found {name}")
 
 
 def inflate(body: bytes, window: int, most: int, cut: bool) -> bytes:
-    """At most so many bytes of a zlib stream, whole unless ``cut``. Raises ``zlib.error``, or ``EOFError``."""
+    """Return at most ``most`` bytes of a zlib stream, complete unless ``cut``. Raises ``zlib.error``, ``EOFError``."""
     decoder = zlib.decompressobj(wbits=window)
     data = decoder.decompress(body, most)
     if not (cut or decoder.eof) and len(data) < most:
@@ -181,7 +181,7 @@ def inflate(body: bytes, window: int, most: int, cut: bool) -> bytes:
 
 
 def unbrotli(body: bytes, most: int, cut: bool) -> bytes:
-    """At most so many bytes of a Brotli stream, whole unless ``cut``. Raises ``OSError``."""
+    """Return at most ``most`` bytes of a Brotli stream, complete unless ``cut``. Raises ``OSError``."""
     reader, data = BrotliReader(io.BytesIO(body)), bytearray()
     try:
         while len(data) < most and (block := reader.read(BLOCK)):
@@ -193,7 +193,10 @@ def unbrotli(body: bytes, most: int, cut: bool) -> bytes:
 
 
 def unzstd(body: bytes, most: int, cut: bool) -> bytes:
-    """Of a zstd frame so many bytes and a block's at most, whole unless ``cut``. Raises ``ZstdError``, ``EOFError``."""
+    """Return about ``most`` bytes (at most a block more) of a zstd frame, complete unless ``cut``.
+
+    Raises ``ZstdError`` and ``EOFError``.
+    """
     decoder, data = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(), bytearray()
     for start in range(0, len(body), BLOCK):
         data += decoder.decompress(body[start : start + BLOCK])

@@ -1,4 +1,4 @@
-"""The records of JSON lines."""
+"""Reader of JSON lines."""
 
 import json
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from rewarm.stages.ingest.settings import InputSettings
 def read_jsonl(
     raw: BinaryIO, compression: str, settings: InputSettings, stop: int | None = None
 ) -> Iterator[Document | Refusal]:
-    """The lines of a stream in their order, all or those that begin before the byte ``stop``; blank ones are none.
+    """Yield the records of a stream in order, all or those that begin before the byte ``stop``; skip blank lines.
 
-    A broken stream ends in a refusal.
+    A broken stream ends with a refusal.
     """
     blocks = in_utf8(read_blocks(raw, compression, settings))
     for line in split_lines(blocks, settings.max_record_bytes, stop=stop):
@@ -29,9 +29,9 @@ def read_jsonl(
 
 
 def read_jsonl_part(raw: BinaryIO, start: int, stop: int, settings: InputSettings) -> Iterator[Document | Refusal]:
-    """The lines that begin from the byte ``start`` (not 0) to before ``stop`` of a plain file.
+    """Yield the records of a plain file that begin from the byte ``start`` (not 0) to before ``stop``.
 
-    ``raw`` is at ``start - 1``. How many lines are before them is not known, so a refusal's place is the byte alone.
+    ``raw`` is at ``start - 1``. The line numbers are unknown, so the location of a refusal is only the byte.
     """
     offset, blocks = next_line(read_blocks(raw, "", settings), start - 1, stop)
     for line in split_lines(blocks, settings.max_record_bytes, offset, stop):
@@ -40,7 +40,7 @@ def read_jsonl_part(raw: BinaryIO, start: int, stop: int, settings: InputSetting
 
 
 def parse_line(line: Line, place: str, settings: InputSettings) -> Document | Refusal:
-    """One line of JSON lines."""
+    """Return the document of one line, or a refusal."""
     if line.broken:
         return broken(place, line.broken, line.data)
     if line.size > settings.max_record_bytes:
@@ -51,24 +51,25 @@ def parse_line(line: Line, place: str, settings: InputSettings) -> Document | Re
     except UnicodeDecodeError as error:
         return Refusal(place, Reason.INVALID_UTF8, str(error), data[:EXCERPT])
     except (ValueError, RecursionError) as error:
-        return Refusal(place, Reason.INVALID_JSON, f"one JSON object a line expected: {error}", data[:EXCERPT])
+        return Refusal(place, Reason.INVALID_JSON, f"expected one JSON object per line: {error}", data[:EXCERPT])
     return make_json_document(place, value, data, settings)
 
 
 def make_json_document(place: str, value: Any, data: bytes, settings: InputSettings) -> Document | Refusal:
-    """A document of one JSON value."""
+    """Return the document of one JSON value, or a refusal."""
     if not isinstance(value, dict):
-        found = f"an object expected, found {type(value).__name__}"
+        found = f"expected an object, found {type(value).__name__}"
         return Refusal(place, Reason.NOT_AN_OBJECT, found, data[:EXCERPT])
     if settings.text not in value:
         fields = ", ".join(sorted(value)[:12]) or "none"
-        detail = f"a field {settings.text!r} expected, found the fields: {fields}"
+        detail = f"expected a field {settings.text!r}, found the fields: {fields}"
         return Refusal(place, Reason.TEXT_MISSING, storable(detail), data[:EXCERPT])
     return make_document(place, value[settings.text], value, settings, data)
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of one line. What orjson refuses but Python's own writer makes (NaN, lone surrogates) is read too."""
+    """Return the value of one line; values that Python writes but orjson refuses (NaN, lone surrogates) are
+    accepted."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:

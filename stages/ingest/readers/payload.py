@@ -1,7 +1,7 @@
-"""The document of a web payload (the body of a response, or a stored file), by its media type or its first bytes.
+"""Reader of web payloads (the body of a response, or a stored file), by media type or first bytes.
 
-Servers and crawlers omit the media type, or send one that is none (``html``, ``*/*``, ``unknown/unknown``). The bytes
-decide then, and also where a page is labelled as plain text, so that no document begins with markup.
+Servers and crawlers omit the media type or send an invalid one (``html``, ``*/*``, ``unknown/unknown``). In that case,
+and if a page is labelled as plain text, the bytes decide, so that no document begins with markup.
 """
 
 import re
@@ -21,16 +21,16 @@ PLAIN = "text/plain"
 PLAIN_TYPES = {PLAIN, "text/markdown", "text/x-markdown", "text/x-rst"}
 XML = "application/xml"
 BINARY = "application/octet-stream"
-# Top-level types of RFC 6838 and its registry; a label with another one says nothing about the body.
+# Top-level types of RFC 6838 and its registry; labels with other types are ignored.
 TOP_LEVEL = {"application", "audio", "font", "image", "message", "model", "multipart", "text", "video"}
 UNKNOWN = {"application/unknown", "application/x-unknown-content-type", "text/unknown", "application/x-unknown"}
 DOWNLOADS = {BINARY, "binary/octet-stream", "application/force-download", "application/x-download"}
 TYPE = re.compile(r"([\w!#$&^.+-]+)/([\w!#$&^.+-]+)")
 CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 
-SNIFFED = 4096  # bytes of a payload that are looked at
+SNIFFED = 4096  # bytes of a payload that are examined
 BEFORE = rb"\s*(?:<\?xml[^>]{0,256}\?>\s*|<!--.{0,4000}?-->\s*)*"
-# Elements that a page or a part of one begins with, among them those of the WHATWG's MIME sniffing standard.
+# Elements with which a page or fragment begins, including those of the WHATWG's MIME sniffing standard.
 MARKUP = re.compile(
     BEFORE
     + rb"<(?:!doctype\s+html|html|head|body|title|meta|link|base|script|style|noscript|iframe|frameset|div|p|h[1-6]|ul"
@@ -40,13 +40,13 @@ MARKUP = re.compile(
 )
 PAGE_START = re.compile(BEFORE + rb"<(?:!doctype\s+html|html|head|body)[\s/>]", re.IGNORECASE | re.DOTALL)
 OTHER_MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
-# Bytes that no text holds (MIME sniffing standard, "binary data byte"); ISO-2022 needs the escape.
+# Bytes that do not occur in text (MIME sniffing standard, "binary data byte"); ISO-2022 needs the escape.
 BINARY_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class WebReason(StrEnum):
-    """Why a response or a stored file is no document: fixed names to count by."""
+    """Reason why a response or a stored file is not a document: fixed names for counting."""
 
     STATUS = "HTTP status"
     CONTENT_TYPE = "content type"
@@ -56,14 +56,14 @@ class WebReason(StrEnum):
 
 
 class Label(NamedTuple):
-    """What a ``Content-Type`` field says."""
+    """Parsed ``Content-Type`` field."""
 
-    mime: str | None  # lower case; None where the field names no media type
+    mime: str | None  # lower case; None if the field has no valid media type
     charset: str | None
 
 
 def parse_label(value: str | None) -> Label:
-    """The last media type and charset of a ``Content-Type`` field, which servers repeat, misspell and leave empty."""
+    """Return the last media type and charset of a ``Content-Type`` field, which servers repeat, misspell or omit."""
     parts = [part.split(";")[0].strip().lower() for part in (value or "").split(",")]
     found = [match[0] for part in parts if (match := TYPE.match(part)) and match[1] in TOP_LEVEL]
     mime = next((mime for mime in reversed(found) if mime not in UNKNOWN), None)
@@ -76,17 +76,17 @@ def parse_label(value: str | None) -> Label:
 def read_payload(
     body: bytes, label: Label, url: str | None, timestamp: datetime | None, settings: IngestSettings
 ) -> Document | Refusal:
-    """The document of a payload. What is refused has an empty location, for the caller to fill."""
+    """Return the document of a payload. A refusal has an empty location, which the caller fills in."""
     mime = media_type(body, label.mime)
     if mime in PAGES:
         return extract_page(body, label.charset, url, timestamp, settings)
     if mime in PLAIN_TYPES:
         return plain_document(body, label.charset, url, timestamp, settings)
-    return Refusal("", WebReason.CONTENT_TYPE, f"a page or plain text expected, found {mime}", body[:EXCERPT])
+    return Refusal("", WebReason.CONTENT_TYPE, f"expected a page or plain text, found {mime}", body[:EXCERPT])
 
 
 def media_type(body: bytes, declared: str | None) -> str:
-    """The media type by which a payload is read: the declared one unless it is missing or the bytes contradict it."""
+    """Return the media type of a payload: the declared one unless it is missing or contradicts the bytes."""
     if declared in PAGES:
         return declared
     if declared is None:
@@ -100,7 +100,7 @@ def media_type(body: bytes, declared: str | None) -> str:
 
 
 def sniff(body: bytes) -> str:
-    """The media type by the first bytes, as browsers do it: a page, plain text, or what else it is."""
+    """Detect the media type from the first bytes, as browsers do."""
     start = sample(body)
     if MARKUP.match(start):
         return "text/html"
@@ -113,7 +113,7 @@ def sniff(body: bytes) -> str:
 
 
 def sample(body: bytes) -> bytes:
-    """The first bytes without a byte order mark; of UTF-16 those of its ASCII characters."""
+    """Return the first bytes without a byte order mark; for UTF-16, those of its ASCII characters."""
     start = body[:SNIFFED]
     if start.startswith(UTF16_MARKS):
         return start[2:].replace(b"\0", b"")
@@ -121,16 +121,16 @@ def sample(body: bytes) -> bytes:
 
 
 def looks_plain(body: bytes) -> bool:
-    """Whether a body that is not in its content encoding was stored decoded."""
+    """Return whether a body that is not in its content encoding was stored decoded."""
     return sniff(body) in PAGES | {PLAIN, XML}
 
 
 def plain_document(
     body: bytes, charset: str | None, url: str | None, timestamp: datetime | None, settings: IngestSettings
 ) -> Document | Refusal:
-    """A document of plain text in any encoding."""
+    """Return the document of plain text in any encoding, or a refusal."""
     text = decode_page(body, charset)
     if text is None:
-        detail = f"text in a known encoding expected, declared {charset or 'none'}; no encoding reads it"
+        detail = f"expected text in a known encoding (declared: {charset or 'none'}); no encoding matches"
         return Refusal("", INVALID_CHARSET, detail, body[:EXCERPT])
     return make_document("", text, {settings.url: url, settings.timestamp: timestamp}, settings, body)

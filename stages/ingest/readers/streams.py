@@ -1,8 +1,7 @@
-"""Bytes of a plain, gzip, zstd or bzip2 file, and its lines, in bounded memory.
+"""Streams of bytes and lines from plain, gzip, zstd or bzip2 files, in bounded memory.
 
-A torn stream, and one that swells beyond all measure, gives what it has, then says so.
-
-What the first bytes of a file tell: its encoding, or that it is not what its name says.
+A truncated stream or a decompression bomb yields its readable part, then raises an error. The first bytes reveal the
+encoding of a file, and files whose format does not match their name.
 """
 
 import bz2
@@ -17,8 +16,8 @@ import zstandard
 from rewarm.stages.ingest.records import EXCERPT, Reason
 from rewarm.stages.ingest.settings import InputSettings
 
-HEAD = 16  # bytes that are looked at
-ENCODINGS = {  # by byte order mark, the longer before those they begin with
+HEAD = 16  # bytes that are examined
+ENCODINGS = {  # by byte order mark, longer marks before their prefixes
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -34,34 +33,34 @@ BINARIES = {
     b"PAR1\x15": "Parquet",
     b"ARROW1\0\0": "an Arrow file",
     b"%PDF-": "PDF",
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer (git lfs pull gets its contents)",
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer (git lfs pull downloads its contents)",
 }
 
 
 def encoding_of(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 where a byte order mark says so."""
+    """Return UTF-16 or UTF-32 if the file has such a byte order mark, else None."""
     return next((name for mark, name in ENCODINGS.items() if head.startswith(mark)), None)
 
 
 def binary_of(head: bytes) -> str | None:
-    """What a file that should be text is instead."""
+    """Return a description of the binary format of a file that should be text, or None."""
     return next((name for mark, name in BINARIES.items() if head.startswith(mark)), None)
 
 
-# Bytes read at a time. A compressed block is small because what comes of it is held at once: a block of gzip can grow
-# to 16 MiB, one of zstd (128 KiB of one character are 4 bytes) to 64 MiB; bzip2's decoder takes a limit.
+# Bytes read at a time. A compressed block is small because its whole output is in memory: a block of gzip can grow to
+# 16 MiB, one of zstd (128 KiB of one character are 4 bytes) to 64 MiB; bzip2's decoder accepts a limit.
 BLOCKS = {"": 2**20, "gzip": 2**14, "zstd": 2**11, "bzip2": 2**16}
 BOUND = 2**20
-MAX_WINDOW = 2**31  # `zstd --long=31`, as large public dumps are made; the default refuses windows above 128 MiB
-SKIPPABLE = b"\x5d\x2a\x4d\x18"  # the frame that holds a .warc.zst's dictionary (iipc/warc-specifications, zstd draft)
+MAX_WINDOW = 2**31  # `zstd --long=31`, used for large public dumps; the default refuses windows above 128 MiB
+SKIPPABLE = b"\x5d\x2a\x4d\x18"  # frame with the dictionary of a .warc.zst (iipc/warc-specifications, zstd draft)
 DICTIONARY = b"\x37\xa4\x30\xec"
 ZSTD = b"\x28\xb5\x2f\xfd"
 MAX_DICTIONARY = 64 * 2**20  # bytes; crawlers' dictionaries have 0.1 to 2 MiB
-BOMB_BYTES = 256 * 2**20  # what a stream may give before its ratio counts: small files of zeros pack without limit
+BOMB_BYTES = 256 * 2**20  # output before the ratio is checked: small files of zeros compress without limit
 
 
 class BrokenStreamError(Exception):
-    """A stream cannot be read on; raised after what could be read was given."""
+    """The rest of a stream cannot be read; raised after the readable part."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -69,17 +68,17 @@ class BrokenStreamError(Exception):
 
 
 class Line(NamedTuple):
-    """One line of a stream, without its end."""
+    """One line of a stream, without its line end."""
 
-    number: int  # from 1, at the first line given
+    number: int  # from 1, counted from the first line that is yielded
     offset: int  # bytes before it in the (uncompressed) stream
-    data: bytes  # no more than the limit
-    size: int  # bytes it has in full
-    broken: BrokenStreamError | None = None  # the stream broke in this line
+    data: bytes  # truncated at the limit
+    size: int  # full length in bytes
+    broken: BrokenStreamError | None = None  # error of the stream within this line
 
 
 def read_blocks(raw: BinaryIO, compression: str, settings: InputSettings) -> Iterator[bytes]:
-    """The uncompressed bytes of a stream, block by block. Raises ``BrokenStreamError``, and ``OSError`` of the disk."""
+    """Yield the uncompressed bytes of a stream in blocks. Raises ``BrokenStreamError``, and ``OSError`` of the disk."""
     size = BLOCKS[compression]
     blocks = iter(lambda: raw.read(size), b"")
     if compression == "":
@@ -93,16 +92,16 @@ def read_blocks(raw: BinaryIO, compression: str, settings: InputSettings) -> Ite
     for block in decompress(taken, new_decoder):
         given += len(block)
         if settings.max_file_bytes is not None and given > settings.max_file_bytes:
-            limit = f"at most {settings.max_file_bytes} bytes of a file (max_file_bytes)"
-            raise BrokenStreamError(Reason.BOMB, f"{limit} expected, found more in {taken.size} compressed")
+            limit = f"expected at most {settings.max_file_bytes} bytes in a file (max_file_bytes)"
+            raise BrokenStreamError(Reason.BOMB, f"{limit}, found more in {taken.size} compressed bytes")
         if given > BOMB_BYTES and given > settings.max_expansion * taken.size:
-            limit = f"at most {settings.max_expansion:g} bytes for each compressed one (max_expansion)"
-            raise BrokenStreamError(Reason.BOMB, f"{limit} expected, found {given} for {taken.size}")
+            limit = f"expected at most {settings.max_expansion:g} bytes per compressed byte (max_expansion)"
+            raise BrokenStreamError(Reason.BOMB, f"{limit}, found {given} for {taken.size}")
         yield block
 
 
 class Counted:
-    """Blocks, and how many bytes of them were taken."""
+    """Iterator over blocks that counts the consumed bytes."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.blocks, self.size = blocks, 0
@@ -114,13 +113,13 @@ class Counted:
 
 
 class Bounded:
-    """A bzip2 decoder that gives its bytes in parts, as a block of it can grow a thousandfold many times."""
+    """A bzip2 decoder with bounded output, because blocks can expand by large factors."""
 
     def __init__(self) -> None:
         self.decoder = bz2.BZ2Decompressor()
 
     def parts(self, data: bytes) -> Iterator[bytes]:
-        """The bytes that ``data`` gives."""
+        """Yield the bytes decoded from ``data``."""
         yield self.decoder.decompress(data, BOUND)
         while not (self.decoder.eof or self.decoder.needs_input):
             yield self.decoder.decompress(b"", BOUND)
@@ -132,7 +131,7 @@ class Bounded:
 
     @property
     def unused_data(self) -> bytes:
-        """What was found after the end."""
+        """Bytes found after the end of the stream."""
         return self.decoder.unused_data
 
 
@@ -146,9 +145,9 @@ DECODERS: dict[str, Callable[[], Any]] = {
 def with_dictionary(
     new_decoder: Callable[[], Any], blocks: Iterator[bytes]
 ) -> tuple[Callable[[], Any], Iterator[bytes]]:
-    """The decoder with the dictionary that a file begins with, and all of the file's bytes.
+    """Return the decoder with the dictionary at the beginning of a file, and all of the file's bytes.
 
-    It is a skippable frame whose content is a dictionary, or a compressed one. Raises ``BrokenStreamError``.
+    The dictionary is in a skippable frame, plain or compressed. Raises ``BrokenStreamError``.
     """
     head = b""
     while len(head) < 8 and (block := next(blocks, b"")):
@@ -161,20 +160,20 @@ def with_dictionary(
     content = head[8 : 8 + size]
     if content.startswith(ZSTD):
         try:
-            # A reader, as a frame need not state its size, and one that lies must not fill the memory.
+            # Read as a stream: a frame need not declare its size, and a wrong size must not exhaust memory.
             content = zstandard.ZstdDecompressor().stream_reader(content).read(MAX_DICTIONARY)
         except zstandard.ZstdError as error:
             raise BrokenStreamError(
                 Reason.CORRUPT, f"the file's zstd dictionary cannot be unpacked: {error}"
             ) from error
-    if not content.startswith(DICTIONARY):  # a skippable frame of another use
+    if not content.startswith(DICTIONARY):  # a skippable frame with another purpose
         return new_decoder, chain([head], blocks)
     decoder = zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(content), max_window_size=MAX_WINDOW)
     return decoder.decompressobj, chain([head], blocks)
 
 
 def parts_of(decoder: Any, data: bytes) -> Iterator[bytes]:
-    """What a decoder makes of the next bytes."""
+    """Yield the output of a decoder for the next bytes."""
     if isinstance(decoder, Bounded):
         yield from decoder.parts(data)
     else:
@@ -182,7 +181,7 @@ def parts_of(decoder: Any, data: bytes) -> Iterator[bytes]:
 
 
 def decompress(raw: Iterable[bytes], new_decoder: Callable[[], Any]) -> Iterator[bytes]:
-    """Decode one or many streams laid end to end; zeros between them are padding."""
+    """Decode one or more concatenated streams; zeros between them are padding."""
     decoder = new_decoder()
     fresh, empty = True, True
     for block in raw:
@@ -203,16 +202,16 @@ def decompress(raw: Iterable[bytes], new_decoder: Callable[[], Any]) -> Iterator
 
 
 def explain(error: Exception) -> str:
-    """What a decoder says, and what to do about a dictionary that is not in the file."""
+    """Return a decoder's error, with advice if the dictionary is not in the file."""
     if "ictionary" in str(error):
-        return f"{error}: it was packed with a dictionary that it does not hold; unpack it with zstd -d -D DICTIONARY"
+        return f"{error}: compressed with an external dictionary; decompress it with zstd -d -D DICTIONARY"
     return str(error)
 
 
 def in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """UTF-16 and UTF-32 that a byte order mark announces as UTF-8; anything else as it is.
+    """Convert UTF-16 and UTF-32 with a byte order mark to UTF-8; yield anything else unchanged.
 
-    Half a surrogate pair becomes bytes that are no UTF-8, so that only the record that holds it is refused.
+    A lone surrogate becomes invalid UTF-8, so that only the record that contains it is refused.
     """
     head = b""
     try:
@@ -231,16 +230,18 @@ def in_utf8(blocks: Iterator[bytes]) -> Iterator[bytes]:
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise BrokenStreamError(Reason.CORRUPT, f"{encoding} expected by its byte order mark: {error}") from error
+            raise BrokenStreamError(
+                Reason.CORRUPT, f"expected {encoding} because of its byte order mark: {error}"
+            ) from error
         yield text.encode(errors="surrogatepass")
 
 
 def split_lines(blocks: Iterator[bytes], limit: int, offset: int = 0, stop: int | None = None) -> Iterator[Line]:
-    """Lines that end in ``\\n`` or with the stream; of a line longer than ``limit`` bytes the rest is passed over.
+    """Yield lines that end with ``\\n`` or with the stream; lines are truncated to ``limit`` bytes.
 
-    ``offset`` is that of the first byte of ``blocks``; the lines that begin before ``stop`` are given.
+    ``offset`` is the position of the first byte of ``blocks``; only lines that begin before ``stop`` are yielded.
     """
-    number, size = 1, 0  # size: of the line that has begun
+    number, size = 1, 0  # size: of the current line
     held = bytearray()
     broken = None
     try:
@@ -271,14 +272,15 @@ def split_lines(blocks: Iterator[bytes], limit: int, offset: int = 0, stop: int 
 
 
 def hold(held: bytearray, data: bytes, size: int, limit: int) -> None:
-    """Keep the bytes of a line that has ``size`` so far; of one that has become too long only some to look at."""
+    """Append bytes to a line of ``size`` bytes so far; keep only an excerpt of a line that is too long."""
     held += data[: max(0, limit - size)]
     if size + len(data) > limit:
         del held[min(limit, EXCERPT) :]
 
 
 def next_line(blocks: Iterator[bytes], offset: int, stop: int) -> tuple[int, Iterator[bytes]]:
-    """Where the first line after ``offset`` begins, and the bytes from there; of none before ``stop``, nothing."""
+    """Return the start of the first line after ``offset`` and the bytes from there; no bytes if none before
+    ``stop``."""
     for block in blocks:
         end = block.find(b"\n")
         if end >= 0:

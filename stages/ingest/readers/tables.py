@@ -1,7 +1,7 @@
-"""The records of CSV and TSV: a header names the columns, and a quoted field may hold line ends (RFC 4180).
+"""Reader of CSV and TSV: a header names the columns, and a quoted field may contain line ends (RFC 4180).
 
-Every record is parsed from its first line on without regard to those before, so a large file can be cut between any
-two of them, and its pieces give what the whole file gives.
+Every record is parsed independently of those before it, so a large file can be split between any two records without
+changing the result.
 """
 
 import csv
@@ -14,17 +14,17 @@ from rewarm.stages.ingest.readers.text import BYTE_ORDER_MARK, broken, other_for
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document, storable
 from rewarm.stages.ingest.settings import InputSettings
 
-DELIMITERS = {"csv": (b",", b";", b"\t", b"|"), "tsv": (b"\t",)}  # by format; of several, the one that parts the header
-EDGE_LINES = 1000  # lines in which the beginning of a record is looked for
-AGREEING = 4  # records that follow from it
+DELIMITERS = {"csv": (b",", b";", b"\t", b"|"), "tsv": (b"\t",)}  # by format; the one that occurs in the header is used
+EDGE_LINES = 1000  # lines searched for the beginning of a record
+AGREEING = 4  # subsequent valid records that confirm it
 
 
 class Record(NamedTuple):
-    """One record: the fields of one or several lines, or why there are none."""
+    """One record: the fields of one or more lines, or an error."""
 
     number: int  # of its first line, from 1
     offset: int  # bytes before it
-    raw: bytes  # its lines, or the beginning of one that is too long
+    raw: bytes  # its lines, truncated if too long
     size: int  # bytes of its lines
     fields: list[bytes]
     error: str = ""
@@ -32,7 +32,7 @@ class Record(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A file's first record."""
+    """The first record of a file."""
 
     names: list[str]
     delimiter: bytes
@@ -41,9 +41,9 @@ class Header(NamedTuple):
 def read_table(
     raw: BinaryIO, kind: str, compression: str, settings: InputSettings, stop: int | None = None
 ) -> Iterator[Document | Refusal]:
-    """The records of a stream in their order, all or those that begin before the byte ``stop``; blank lines are none.
+    """Yield the records of a stream in order, all or those that begin before the byte ``stop``; skip blank lines.
 
-    A broken stream ends in a refusal, and so does a file without a header that names the text.
+    A broken stream ends with a refusal, and so does a file whose header does not name the text column.
     """
     lines = split_lines(in_utf8(read_blocks(raw, compression, settings)), settings.max_record_bytes, stop=stop)
     header = read_header(lines, kind, settings)
@@ -57,22 +57,22 @@ def read_table(
 def read_table_part(
     head: BinaryIO, raw: BinaryIO, kind: str, start: int, stop: int, settings: InputSettings
 ) -> Iterator[Document | Refusal]:
-    """The records from the byte ``start`` (where one begins, not 0) to before ``stop`` of a plain file.
+    """Yield the records of a plain file from the byte ``start`` (the start of a record, not 0) to before ``stop``.
 
-    ``head`` is at the file's beginning, ``raw`` at ``start``. A refusal's place is the byte alone.
+    ``head`` is at the file's beginning, ``raw`` at ``start``. The location of a refusal is only the byte.
     """
     header = read_header(split_lines(read_blocks(head, "", settings), settings.max_record_bytes), kind, settings)
     if not isinstance(header, Header):
-        return  # the first piece says so
+        return  # reported by the first piece
     lines = split_lines(read_blocks(raw, "", settings), settings.max_record_bytes, start, stop)
     for record in records(lines, header.delimiter, settings):
         yield document_of(record, f"byte {record.offset}", header, settings)
 
 
 def record_edges(raw: BinaryIO, kind: str, size: int, settings: InputSettings) -> list[int]:
-    """Where a plain file of ``size`` bytes is cut into pieces of about ``shard_bytes``: 0, beginnings of records, size.
+    """Return the positions that split a plain file into pieces of about ``shard_bytes``: 0, starts of records, size.
 
-    The whole file is read for it, once: only so it is known which line ends are within quotes.
+    Reads the whole file once, which is the only way to know which line ends are inside quotes.
     """
     lines = split_lines(read_blocks(raw, "", settings), settings.max_record_bytes)
     header = read_header(lines, kind, settings)
@@ -85,11 +85,12 @@ def record_edges(raw: BinaryIO, kind: str, size: int, settings: InputSettings) -
 
 
 def record_near(head: BinaryIO, raw: BinaryIO, kind: str, offset: int, settings: InputSettings) -> int | None:
-    """Where a record begins not far behind the byte ``offset`` of a plain file; ``raw`` is there, ``head`` at byte 0.
+    """Return the start of a record soon after the byte ``offset`` of a plain file; ``raw`` is there, ``head`` at byte
+    0.
 
-    The file is not read for it, so that quotes may be open at ``offset``: a line is taken for the end of a record if as
-    many records as ``AGREEING`` follow from it that have the header's number of fields. None where no line among
-    ``EDGE_LINES`` does, and of a table of one column, where every line would.
+    The file is not read up to ``offset``, so quotes may be open there: a line counts as the end of a record if it is
+    followed by ``AGREEING`` records with the header's number of fields. Returns None if no line among ``EDGE_LINES``
+    qualifies, and for a table of one column, in which every line would.
     """
     header = read_header(split_lines(read_blocks(head, "", settings), settings.max_record_bytes), kind, settings)
     if not isinstance(header, Header) or len(header.names) < 2:
@@ -100,12 +101,12 @@ def record_near(head: BinaryIO, raw: BinaryIO, kind: str, offset: int, settings:
         follow = list(islice(records(iter(lines[place:]), header.delimiter, settings), AGREEING))
         whole = [record for record in follow if not record.error and len(record.fields) == len(header.names)]
         if len(whole) == AGREEING:
-            return whole[1].offset  # the first may be the end of one that began in quotes
+            return whole[1].offset  # the first may be the end of a quoted record
     return None
 
 
 def read_header(lines: Iterator[Line], kind: str, settings: InputSettings) -> Header | Refusal | None:
-    """The header, why there is none, or None of an empty file."""
+    """Return the header, a refusal, or None for an empty file."""
     line = next((line for line in lines if line.broken or line.data.strip()), None)
     if line is None:
         return None
@@ -127,14 +128,14 @@ def read_header(lines: Iterator[Line], kind: str, settings: InputSettings) -> He
             return header
     names = max((header.names for header in made), key=len, default=[])
     several = "several of that name" if settings.text in names else ", ".join(names[:12]) or "none"
-    detail = f"a first line with the columns' names and among them {settings.text!r} expected, found: {several}"
+    detail = f"expected a first line with the column names, including {settings.text!r}, found: {several}"
     return Refusal("file", Reason.TEXT_MISSING, storable(detail), data[:EXCERPT])
 
 
 def records(lines: Iterator[Line], delimiter: bytes, settings: InputSettings) -> Iterator[Record]:
-    """Lines as records; a quote opens a field only at its beginning, and a record ends where none is open."""
+    """Combine lines into records; a quote counts only at the start of a field, and a record ends outside of quotes."""
     limit = settings.max_record_bytes
-    # The module's own limit is 128 KiB a field, for the whole process; records are bounded here.
+    # The csv module's process-wide limit is 128 KiB per field; here the size of records is limited instead.
     csv.field_size_limit(max(csv.field_size_limit(), limit + 2))
     for line in lines:
         number, offset, data, size, failure = line
@@ -147,9 +148,9 @@ def records(lines: Iterator[Line], delimiter: bytes, settings: InputSettings) ->
 
 
 def quoted_record(line: Line, lines: Iterator[Line], delimiter: bytes, limit: int) -> Record:
-    """The record that begins with a line; ``lines`` are those behind, of which it takes what it needs.
+    """Return the record that begins with a line; further lines are consumed from ``lines`` as needed.
 
-    Bytes pass through the parser as Latin-1, which keeps each: what is no UTF-8 is refused later, record by record.
+    Bytes pass through the parser as Latin-1, which preserves them: invalid UTF-8 is refused later, for each record.
     """
     taken = [line.data]
     size, failure = line.size, line.broken
@@ -172,18 +173,18 @@ def quoted_record(line: Line, lines: Iterator[Line], delimiter: bytes, limit: in
         ]
     except csv.Error as problem:
         error = str(problem)
-        if delimiter == b"\t" and len(taken) == 1 and size == line.size:  # TSV that knows no quotes (IANA)
+        if delimiter == b"\t" and len(taken) == 1 and size == line.size:  # TSV without quoting (IANA)
             error, fields = "", line.data.removesuffix(b"\r").split(delimiter)
     return Record(line.number, line.offset, b"\n".join(taken), size, fields, error, failure)
 
 
 def document_of(record: Record, place: str, header: Header, settings: InputSettings) -> Document | Refusal:
-    """The document of a record, or why it is none."""
+    """Return the document of a record, or a refusal."""
     if record.broken:
         return broken(place, record.broken, record.raw)
     if record.size > settings.max_record_bytes:
-        return too_long(place, record.raw, f"{record.size} or more (perhaps a quote is never closed)", settings)
-    expected = f"{len(header.names)} fields expected, as the header has"
+        return too_long(place, record.raw, f"{record.size} or more (possibly an unclosed quote)", settings)
+    expected = f"expected {len(header.names)} fields, as in the header"
     if record.error:
         return Refusal(place, Reason.INVALID_CSV, f"{expected}: {record.error}", record.raw[:EXCERPT])
     if len(record.fields) != len(header.names):

@@ -1,4 +1,4 @@
-"""A text file, or a page, as one document; and the refusals that all streams share."""
+"""Reader of text files and pages as single documents, and the refusals common to all streams."""
 
 from typing import BinaryIO
 
@@ -10,7 +10,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_text(raw: BinaryIO, name: str, compression: str, settings: InputSettings) -> Document | Refusal:
-    """A text file is one document; its name stands as the address. Half a file is no document."""
+    """Return the document of a text file, with its name as URL; an incomplete file is refused."""
     data = read_whole(raw, compression, settings, decode=True)
     if isinstance(data, Refusal):
         return data
@@ -20,7 +20,7 @@ def read_text(raw: BinaryIO, name: str, compression: str, settings: InputSetting
 
 
 def read_whole(raw: BinaryIO, compression: str, settings: InputSettings, decode: bool = False) -> bytes | Refusal:
-    """The bytes of a file that is one record, as UTF-8 if ``decode``; a refusal where it is too long or broken."""
+    """Return all bytes of a file, as UTF-8 if ``decode``, or a refusal if it is too long or broken."""
     data = bytearray()
     blocks = read_blocks(raw, compression, settings)
     try:
@@ -34,17 +34,17 @@ def read_whole(raw: BinaryIO, compression: str, settings: InputSettings, decode:
 
 
 def broken(place: str, error: BrokenStreamError, data: bytes) -> Refusal:
-    """The rest of a file that cannot be read."""
+    """Return the refusal for the unreadable rest of a file."""
     return Refusal(place, error.reason, str(error), data[:EXCERPT])
 
 
 def other_format(expected: str, found: str, data: bytes) -> Refusal:
-    """A file that is not what its name says."""
-    detail = f"{expected} expected, the file looks like {found}; unpack it, or name it by what it is"
+    """Return the refusal for a file whose format does not match its name."""
+    detail = f"expected {expected}, found {found}; unpack the file, or give it the suffix of its format"
     return Refusal("file", Reason.OTHER_FORMAT, detail, data[:EXCERPT])
 
 
 def too_long(place: str, data: bytes, found: str, settings: InputSettings) -> Refusal:
-    """A record above the limit."""
-    detail = f"at most {settings.max_record_bytes} bytes (max_record_bytes) expected, found {found}"
+    """Return the refusal for a record above the limit."""
+    detail = f"expected at most {settings.max_record_bytes} bytes (max_record_bytes), found {found}"
     return Refusal(place, Reason.TOO_LONG, detail, data[:EXCERPT])

@@ -1,13 +1,11 @@
-"""Documents that come as tokens of the lineage's tokenizer: Megatron's and datatrove's files, Arrow and Parquet.
+"""Reader of documents that are already tokenized: Megatron's and datatrove's files, and columns in Arrow and Parquet.
 
-They are taken in as text, so that duplicates, decontamination, the validation split and quarantine hold for them as
-for any other document; tokenize encodes them again. That the ids are the same in the end is checked document by
-document: ids that their own text does not give back (cut inside a character, special tokens, another tokenizer) are
-refused. End-of-text closes a document and is no part of it; nor is what the tokenizer itself puts around a text (BOS).
+They are decoded and ingested as text, so that duplicates, decontamination, the validation split and quarantine apply to
+them as to any other document; the tokenize stage encodes them again. For every document it is verified that the ids
+survive this round trip: ids that their text does not encode to (cut inside a character, special tokens, another
+tokenizer) are refused. End-of-text and tokens that the tokenizer adds around a text (BOS) are not part of a document.
 
-Columns of ids in Arrow (file or stream, as ``datasets`` saves them) and Parquet files.
-
-Files of tokens among an arrival: told apart, and refused at once where another tokenizer made them.
+Token files are recognised when an arrival is listed, and refused immediately if another tokenizer produced them.
 """
 
 from collections.abc import Iterator
@@ -29,14 +27,14 @@ from rewarm.stages.ingest.locations import InputFile, locate
 from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, make_document, storable
 from rewarm.stages.ingest.settings import IngestSettings, TokenInputSettings
 
-DESCRIPTIVE = ("url", "timestamp", "language", "source", "title")  # taken along where they are there
-ROWS = 256  # of a batch of Parquet
+DESCRIPTIVE = ("url", "timestamp", "language", "source", "title")  # copied if they exist
+ROWS = 256  # per batch of Parquet
 
 
 class TokenColumn:
-    """An Arrow or Parquet file with a column of lists of whole numbers, the first of ``names`` that there is.
+    """An Arrow (file or stream) or Parquet file with a column of lists of integers: the first of ``names`` that exists.
 
-    Raises ``TokenFileError`` where there is none, and what Arrow raises for a file that it cannot read.
+    Raises ``TokenFileError`` if none exists, and Arrow's exceptions for an unreadable file.
     """
 
     def __init__(self, file: Path, names: tuple[str, ...]) -> None:
@@ -47,19 +45,19 @@ class TokenColumn:
         if not found:
             wanted = " or ".join(names)
             raise TokenFileError(
-                f"{file}: a column {wanted} of lists of whole numbers expected, found: {', '.join(self.schema.names)}"
+                f"{file}: expected a column {wanted} with lists of integers, found: {', '.join(self.schema.names)}"
             )
         self.name = found[0]
 
     def num_rows(self) -> int:
-        """How many rows it has."""
+        """Number of rows."""
         if self.parquet:
             return int(pq.read_metadata(self.file).num_rows)
         with opened(self.file) as batches:
             return sum(batch.num_rows for batch in batches)
 
     def rows(self, start: int, stop: int | None) -> Iterator[tuple[np.ndarray | None, dict[str, Any]]]:
-        """Ids (None where they are null or hold null) and descriptive fields of the rows before ``stop``."""
+        """Yield ids (None if they are or contain null) and descriptive fields of the rows before ``stop``."""
         seen = 0
         for batch in self._batches():
             low, high = max(start - seen, 0), batch.num_rows if stop is None else min(stop - seen, batch.num_rows)
@@ -109,7 +107,7 @@ def opened(file: Path) -> Iterator[Batches]:
     with pa.memory_map(str(file)) as source:
         try:
             reader = pa.ipc.open_file(source)
-        except pa.ArrowInvalid:  # no magic at its ends: a stream, or nothing of Arrow's
+        except pa.ArrowInvalid:  # without the magic bytes: a stream, or not an Arrow file
             source.seek(0)
             reader = pa.ipc.open_stream(source)
         with reader:
@@ -117,12 +115,12 @@ def opened(file: Path) -> Iterator[Batches]:
 
 
 def holds_ids(kind: pa.DataType) -> bool:
-    """Whether a column's rows are lists of whole numbers."""
+    """Return whether a column's rows are lists of integers."""
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     return bool(lists and pa.types.is_integer(kind.value_type))
 
 
-# The reasons for refusals of this module.
+# Reasons of this module's refusals.
 UNREADABLE = "unreadable token file"
 NOT_CANONICAL = "tokens not canonical"
 OUT_OF_RANGE = "token id out of range"
@@ -133,9 +131,9 @@ BAD_FILE = (TokenFileError, pa.ArrowException)
 
 
 def token_kind(path: str, settings: IngestSettings, choices: TokenInputSettings) -> str | None:
-    """Whether a file holds tokens: "megatron" (its ``.bin``), "datatrove" or "columns"; None where it does not.
+    """Return the kind of a token file: "megatron" (``.bin``), "datatrove" or "columns"; None for other files.
 
-    By its name, and for Parquet and Arrow by its columns: one of ids, and none of text. Raises ``OSError`` of the disk.
+    Decided by the name, and for Parquet and Arrow by the columns: one with ids, none with text. Raises ``OSError``.
     """
     file = Path(path)
     if file.suffix == ".bin":
@@ -149,7 +147,10 @@ def token_kind(path: str, settings: IngestSettings, choices: TokenInputSettings)
 
 
 def check_tokens(path: str, kind: str, tokenizer: Folder, choices: TokenInputSettings) -> int:
-    """How many rows a token file has; ``UsageError`` where it cannot be one of this tokenizer. Reads headers only."""
+    """Return the number of rows of a token file. Raises ``UsageError`` if it is not from this tokenizer.
+
+    Reads only headers.
+    """
     try:
         if kind != "columns":
             return len(_open(path, kind))
@@ -162,7 +163,7 @@ def check_tokens(path: str, kind: str, tokenizer: Folder, choices: TokenInputSet
     if found not in {"", expected}:
         raise UsageError(
             f"{path}: tokens of the tokenizer {found}, but the lineage's is {expected}; decode them with their own "
-            "tokenizer and give the text"
+            "tokenizer and ingest the text"
         )
     return rows
 
@@ -176,10 +177,10 @@ def read_tokens(
     start: int = 0,
     stop: int | None = None,
 ) -> Iterator[Document | Refusal]:
-    """The documents of a token file in their order, of its rows from ``start`` to before ``stop`` (None: its end).
+    """Yield the documents of a token file in order, from row ``start`` to before ``stop`` (None: the end).
 
-    ``kind`` is what ``token_kind`` gave. A row with end-of-text inside is several documents; empty ones are passed
-    over. A file that cannot be read ends in one refusal. Raises ``OSError`` of the disk, and ``UsageError`` where
+    ``kind`` is the result of ``token_kind``. A row with end-of-text inside is several documents; empty ones are
+    skipped. An unreadable file ends with one refusal. Raises ``OSError`` if the disk fails, and ``UsageError`` if
     ``tokenizer`` is not a tokenizer's folder.
     """
     decoder = Decoder(load_definition(tokenizer), settings, choices)
@@ -194,7 +195,7 @@ def read_tokens(
 
 
 class Decoder:
-    """Ids to documents, or why they are none."""
+    """Decoder of ids into documents or refusals."""
 
     def __init__(self, definition: Definition, settings: IngestSettings, choices: TokenInputSettings) -> None:
         self.tokenizer = definition.tokenizer
@@ -203,9 +204,9 @@ class Decoder:
         self.settings, self.choices = settings, choices
 
     def documents(self, place: str, ids: np.ndarray | None, fields: dict[str, Any]) -> Iterator[Document | Refusal]:
-        """The documents of one row of ids; None stands for a row that holds something else."""
+        """Yield the documents of one row of ids; None is a row with other contents."""
         if ids is None:
-            yield Refusal(place, NOT_IDS, "a list of whole numbers expected, found null, or null in it", b"")
+            yield Refusal(place, NOT_IDS, "expected a list of integers, found null or a list with null", b"")
             return
         cuts = [-1, *np.flatnonzero(ids == self.end_of_text).tolist(), len(ids)]
         parts = [part for low, high in pairwise(cuts) if len(part := self._text(ids[low + 1 : high]))]
@@ -214,8 +215,8 @@ class Decoder:
             yield self._refusal(where, part) or self._document(where, part.tolist(), fields)
 
     def _text(self, ids: np.ndarray) -> np.ndarray:
-        """A document's ids without those that the tokenizer puts around a text: all of them, or all but BOS (which our
-        own shards keep apart)."""
+        """Return a document's ids without those that the tokenizer adds around a text: all of them, or all but BOS
+        (which rewarm's own shards store separately)."""
         for before in (self.prefix, self.prefix[1:]):
             if len(before) and np.array_equal(ids[: len(before)], before):
                 ids = ids[len(before) :]
@@ -228,7 +229,7 @@ class Decoder:
         if not len(wrong):
             return None
         found = int(ids[wrong[0]])
-        detail = f"ids from 0 to {self.num_ids - 1} expected, found {found} at token {wrong[0]}"
+        detail = f"expected ids from 0 to {self.num_ids - 1}, found {found} at token {wrong[0]}"
         return Refusal(place, OUT_OF_RANGE, detail, ids.tobytes()[:EXCERPT], value=float(found))
 
     def _document(self, place: str, ids: list[int], fields: dict[str, Any]) -> Document | Refusal:
@@ -239,8 +240,8 @@ class Decoder:
                 both = zip(again, ids, strict=False)
                 at = next((place for place, (a, b) in enumerate(both) if a != b), min(len(again), len(ids)))
                 detail = (
-                    f"the text gives other ids from token {at} of {len(ids)} on: "
-                    f"{again[at : at + 4]} expected, found {ids[at : at + 4]}"
+                    f"the text encodes to different ids from token {at} of {len(ids)}: "
+                    f"expected {again[at : at + 4]}, found {ids[at : at + 4]}"
                 )
                 return Refusal(place, NOT_CANONICAL, detail, text.encode()[:EXCERPT], value=float(at))
         return make_document(place, text, fields, self.settings)
@@ -260,14 +261,14 @@ def _open(path: str, kind: str) -> TokenDocuments:
     return open_datatrove(Path(path)) if kind == "datatrove" else open_megatron(Path(path).with_suffix(""))
 
 
-TOKENS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # formats, and how they are read
-COMPANIONS = {"megatron": ".idx", "datatrove": ".ds.index"}  # what lies beside a file, in the place of its suffix
+TOKENS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # readers by format
+COMPANIONS = {"megatron": ".idx", "datatrove": ".ds.index"}  # suffixes of accompanying files
 
 
 def recognise_tokens(file: InputFile, settings: IngestSettings) -> InputFile:
-    """The file with its format put right: a table with a column of ids and none of text holds tokens.
+    """Return the file with its format corrected: a table with a column of ids and no text column contains tokens.
 
-    Raises ``UsageError`` where a file of tokens is none, or of another tokenizer than the one that is known.
+    Raises ``UsageError`` if a token file is invalid, or comes from another tokenizer than the lineage's.
     """
     if not locate(file.path).is_local:
         return file
@@ -280,6 +281,6 @@ def recognise_tokens(file: InputFile, settings: IngestSettings) -> InputFile:
 
 
 def companion(file: InputFile) -> Path | None:
-    """The file that a local one cannot be read without."""
+    """Return the index file that a local token file requires, or None."""
     suffix = COMPANIONS.get(file.format)
     return Path(file.path).with_suffix(suffix) if suffix else None

@@ -1,13 +1,13 @@
-"""Web archives (WARC, WET) as documents, streaming, in bounded memory.
+"""Reader of web archives (WARC, WET), streaming, in bounded memory.
 
-A WARC file is records laid end to end: a line ``WARC/1.0``, header fields, an empty line, a block of ``Content-Length``
-bytes, two line ends (ISO 28500). Records are framed here, and not by FastWARC's iterator, because a crawl has broken
-records: that iterator ends without a word at a torn gzip member, cannot go on after a record that it cannot read, and
-refuses zstd windows above 128 MiB. Here a broken record is one refusal, and reading goes on with the next one; only
-where the compressed stream itself is broken is the rest of the file lost, which is one refusal too.
+A WARC file is a sequence of records: a line ``WARC/1.0``, header fields, an empty line, a block of ``Content-Length``
+bytes, two line ends (ISO 28500). Records are framed here rather than by FastWARC's iterator, because crawls contain
+broken records: that iterator ends silently at a truncated gzip member, cannot continue after an unreadable record, and
+refuses zstd windows above 128 MiB. Here a broken record is one refusal, and reading continues with the next record;
+only if the compressed stream itself is broken is the rest of the file lost, which is also one refusal.
 
-Documents are found by the records' types, whatever the file is called: ``response`` (pages as fetched), ``resource``
-(files as warcit and Browsertrix store them) and ``conversion`` (the text of WET files).
+Documents are selected by record type, regardless of the file name: ``response`` (pages as fetched), ``resource`` (files
+as stored by warcit and Browsertrix) and ``conversion`` (the text of WET files).
 """
 
 import io
@@ -30,10 +30,10 @@ BROKEN_RECORD = "broken record"
 NO_DOCUMENTS = "no documents in archive"
 RECORD_TYPE = "record type"
 DOCUMENTS = ("response", "resource", "conversion")
-WITHOUT = ("warcinfo", "request", "metadata", "revisit")  # describe other records, so that they are not missed
+WITHOUT = ("warcinfo", "request", "metadata", "revisit")  # describe other records and contain no documents
 PREFIX = re.compile(r"urn:\w+:(?=https?:)")  # Browsertrix: urn:text:http://… is the text of that page
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MAX_HEAD = 2**16  # bytes of a record's header fields; a URL of a record is seldom above 2 KiB
+MAX_HEAD = 2**16  # bytes of a record's header fields; URLs are rarely longer than 2 KiB
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 RECORD_START = re.compile(rb"(?<=\n)WARC/[01]\.")
 VERSION = b"WARC/"
@@ -52,13 +52,13 @@ class Record:
 def read_warc(
     raw: BinaryIO, compression: str, settings: IngestSettings, passed: Counter[str] | None = None
 ) -> Iterator[Document | Refusal]:
-    """The documents of an archive in its order.
+    """Yield the documents of an archive in order.
 
-    ``raw`` gives the file's bytes as stored, compressed by "gzip", "zstd", "bzip2" or "" (record by record or as a
-    whole). Records that only describe others (``WITHOUT``) are no documents and no loss: ``passed`` counts them by
-    type. An archive that holds nothing else is one refusal, and a record of any other type is a refusal. No more than
-    ``max_record_bytes`` of a record are held. A page that its crawler cut (``WARC-Truncated``) is a document. Raises
-    ``OSError`` only where reading ``raw`` fails.
+    ``raw`` returns the file's stored bytes, compressed by "gzip", "zstd", "bzip2" or "" (per record or as a whole).
+    Records that only describe others (``WITHOUT``) are skipped; ``passed`` counts them by type. An archive without
+    other records is one refusal, and a record of any other type is a refusal. At most ``max_record_bytes`` of a record
+    are in memory. A page that its crawler truncated (``WARC-Truncated``) is a document. Raises ``OSError`` only if
+    reading ``raw`` fails.
     """
     without: Counter[str] = Counter()
     given = False
@@ -73,11 +73,11 @@ def read_warc(
         passed.update({f"record of type {kind}": count for kind, count in without.items()})
     if without and not given:
         counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(without.items()))
-        yield Refusal("file", NO_DOCUMENTS, f"records of type {' or '.join(DOCUMENTS)} expected, found {counts}", b"")
+        yield Refusal("file", NO_DOCUMENTS, f"expected records of type {' or '.join(DOCUMENTS)}, found {counts}", b"")
 
 
 def make_record(record: Record, kind: str, settings: IngestSettings) -> Document | Refusal:
-    """The document of a record: address and time are the archive's, the source is the host."""
+    """Return the document of a record, with URL and time from the archive and the host as source."""
     url = PREFIX.sub("", (record.headers.get("WARC-Target-URI") or "").strip("<> ")) or None
     timestamp = parse_timestamp(record.headers.get("WARC-Date"))
     label = parse_label(record.headers.get("Content-Type"))
@@ -91,7 +91,7 @@ def make_record(record: Record, kind: str, settings: IngestSettings) -> Document
     elif kind in DOCUMENTS:
         found = read_payload(record.block, label, url, timestamp, settings)
     else:
-        detail = f"a record of type {' or '.join((*DOCUMENTS, *WITHOUT))} expected, found {kind or 'none'}"
+        detail = f"expected a record of type {' or '.join((*DOCUMENTS, *WITHOUT))}, found {kind or 'none'}"
         found = Refusal("", RECORD_TYPE, detail, record.block[:EXCERPT])
     if isinstance(found, Refusal):
         detail = f"{found.detail} ({url})" if url else found.detail
@@ -103,7 +103,7 @@ def make_record(record: Record, kind: str, settings: IngestSettings) -> Document
 
 
 def read_frames(stream: "Stream", limit: int) -> Iterator[Record | Refusal]:
-    """The records of a stream and what is broken between them; blocks of more than ``limit`` bytes are refused."""
+    """Yield the records of a stream and refusals between them; blocks of more than ``limit`` bytes are refused."""
     number = 0
     if stream.peek(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK:
         stream.take(len(BYTE_ORDER_MARK))
@@ -117,7 +117,7 @@ def read_frames(stream: "Stream", limit: int) -> Iterator[Record | Refusal]:
             yield read_frame(stream, place, limit)
         else:
             found = stream.to_next_record()
-            detail = f"a record (WARC/1.0 …) expected, found {found} other bytes"
+            detail = f"expected a record (WARC/1.0 …), found {found} other bytes"
             yield Refusal(place, BROKEN_RECORD, detail, start)
         number += 1
     if stream.broken:
@@ -125,7 +125,7 @@ def read_frames(stream: "Stream", limit: int) -> Iterator[Record | Refusal]:
 
 
 def read_frame(stream: "Stream", place: str, limit: int) -> Record | Refusal:
-    """The record at the stream's position. After a broken one the stream stands at the next."""
+    """Return the record at the stream's position. After a broken record, the stream is at the next one."""
     head = stream.take_head()
     if head is None:
         return without_end(stream, place)
@@ -135,13 +135,13 @@ def read_frame(stream: "Stream", place: str, limit: int) -> Record | Refusal:
     if not (stated.isascii() and stated.isdigit()):
         stream.to_next_record()
         found = f"found {stated!r}" if stated else "found none"
-        return Refusal(place, BROKEN_RECORD, f"Content-Length: a number of bytes expected, {found}", head[:EXCERPT])
+        return Refusal(place, BROKEN_RECORD, f"expected a number of bytes in Content-Length, {found}", head[:EXCERPT])
     length = int(stated)
     if length > limit:
         passed = stream.skip(length)
         if passed < length:
             return cut_short(stream, place, f"Content-Length says {length} bytes", passed, head)
-        detail = f"at most {limit} bytes (max_record_bytes) expected, found {length}"
+        detail = f"expected at most {limit} bytes (max_record_bytes), found {length}"
         return Refusal(place, Reason.TOO_LONG, detail, head[:EXCERPT])
     block = stream.take(length)
     after = stream.peek(len(VERSION))
@@ -151,16 +151,16 @@ def read_frame(stream: "Stream", place: str, limit: int) -> Record | Refusal:
 
 
 def without_end(stream: "Stream", place: str) -> Refusal:
-    """A record whose header fields do not end."""
+    """Return the refusal for a record whose header fields do not end."""
     start = stream.peek(MAX_HEAD)
     if len(start) < MAX_HEAD:
         return cut_short(stream, place, "header fields end with an empty line", len(stream.take(MAX_HEAD)), start)
     stream.to_next_record()
-    return Refusal(place, BROKEN_RECORD, f"at most {MAX_HEAD} bytes of header fields expected", start[:EXCERPT])
+    return Refusal(place, BROKEN_RECORD, f"expected at most {MAX_HEAD} bytes of header fields", start[:EXCERPT])
 
 
 def of_another_length(stream: "Stream", place: str, block: bytes, length: int, head: bytes) -> Refusal:
-    """A record whose block goes on, swallowed the records after it, or ends with the stream."""
+    """Return the refusal for a record whose block is longer than declared, includes later records or is truncated."""
     stated = f"Content-Length says {length} bytes"
     if stream.broken and len(block) < length:
         return cut_short(stream, place, stated, len(block), head)
@@ -172,7 +172,7 @@ def of_another_length(stream: "Stream", place: str, block: bytes, length: int, h
 
 
 def cut_short(stream: "Stream", place: str, wanted: str, found: int, start: bytes) -> Refusal:
-    """The last record of a file that ends, or cannot be read on, in its midst: this is the file's one refusal."""
+    """Return the refusal for a record in the middle of which the file ends or becomes unreadable."""
     broken, stream.broken = stream.broken, None
     reason = broken.reason if broken else Reason.TRUNCATED
     why = f": {broken}" if broken else ""
@@ -183,17 +183,17 @@ def cut_short(stream: "Stream", place: str, wanted: str, found: int, start: byte
 
 
 class Stream:
-    """Blocks of bytes as one stream that can be looked ahead into; ``broken`` tells what ended it early."""
+    """Stream over blocks of bytes with lookahead; ``broken`` is the error that ended it early."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.blocks = blocks
-        self.held = b""  # read, from ``at`` on not yet taken
+        self.held = b""  # buffer; bytes before ``at`` are consumed
         self.at = 0
-        self.offset = 0  # bytes of the stream taken so far
+        self.offset = 0  # bytes of the stream consumed so far
         self.broken: BrokenStreamError | None = None
 
     def fill(self, size: int) -> int:
-        """Hold at least ``size`` bytes, fewer at the end; how many are held."""
+        """Buffer at least ``size`` bytes, fewer at the end; return the number of buffered bytes."""
         have = len(self.held) - self.at
         if have >= size:
             return have
@@ -208,7 +208,7 @@ class Stream:
         return have
 
     def next_block(self) -> bytes:
-        """More bytes, empty at the end."""
+        """Return more bytes, empty at the end."""
         try:
             return next(self.blocks, b"")
         except BrokenStreamError as error:
@@ -217,12 +217,12 @@ class Stream:
         return b""
 
     def peek(self, size: int) -> bytes:
-        """The next bytes without taking them."""
+        """Return the next bytes without consuming them."""
         self.fill(size)
         return self.held[self.at : self.at + size]
 
     def take(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer at the end."""
+        """Consume and return the next ``size`` bytes, fewer at the end."""
         self.fill(size)
         data = self.held[self.at : self.at + size]
         self.at += len(data)
@@ -235,14 +235,14 @@ class Stream:
         self.offset -= len(data)
 
     def skip(self, size: int) -> int:
-        """Pass over bytes without holding them; how many there were."""
+        """Skip bytes without buffering them; return the number of skipped bytes."""
         passed = 0
         while passed < size and (data := self.take(min(size - passed, 2**16))):
             passed += len(data)
         return passed
 
     def pass_over(self, characters: bytes) -> None:
-        """Take leading bytes that are among ``characters``."""
+        """Skip leading bytes that are among ``characters``."""
         while start := self.peek(64):
             passed = len(start) - len(start.lstrip(characters))
             self.take(passed)
@@ -250,7 +250,7 @@ class Stream:
                 return
 
     def take_head(self) -> bytes | None:
-        """Header fields with the empty line that ends them; None where there is none within ``MAX_HEAD`` bytes."""
+        """Consume header fields including the final empty line; None if there is none within ``MAX_HEAD`` bytes."""
         for size in (2**12, MAX_HEAD):
             end = HEAD_END.search(self.peek(size))
             if end:
@@ -258,12 +258,12 @@ class Stream:
         return None
 
     def to_next_record(self) -> int:
-        """Take bytes up to the next line that begins like a record, or to the end; how many."""
+        """Skip to the next line that begins like a record, or to the end; return the number of skipped bytes."""
         passed = len(self.take(1))
         while window := self.peek(2**16):
             found = RECORD_START.search(window)
             if found:
                 return passed + len(self.take(found.start()))
-            # The last bytes may be the begin of one.
+            # The last bytes may be the start of a record.
             passed += len(self.take(max(len(window) - 16, 1)))
         return passed

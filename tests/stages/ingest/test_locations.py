@@ -48,9 +48,9 @@ def test_settings_fill_what_the_query_leaves_open() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ftp://host/x", "not from ftp://"),
-        ("s3:///x", "a bucket is expected"),
-        ("s3://key:secret@bucket/x", "leave them to the environment"),
+        ("ftp://host/x", "unsupported scheme ftp://"),
+        ("s3:///x", "expected a bucket"),
+        ("s3://key:secret@bucket/x", "set them in the environment"),
     ],
 )
 def test_refused_places(text: str, message: str) -> None:

@@ -20,7 +20,7 @@ def test_a_file_that_changes_before_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(LINE)
     file = as_input(path)
     path.write_bytes(LINE * 2)
-    with pytest.raises(StageError, match=r"x.jsonl: changed after the data was listed \(it had 23 bytes and has 46\)"):
+    with pytest.raises(StageError, match=r"x.jsonl: changed after the data was listed \(it had 23 bytes, now 46\)"):
         list(read_piece(Piece(file), SETTINGS))
     path.write_bytes(LINE.replace(b"some", b"more"))
     os.utime(path, ns=(0, int(file.version) + 1))

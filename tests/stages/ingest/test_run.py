@@ -266,11 +266,11 @@ def test_lost_shards_end_the_stage_unless_they_are_allowed(
     shards = make_shards(inputs, SETTINGS)
     tries = []
 
-    def failing(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+    def failing(piece: Piece, settings: IngestSettings, passed: Counter[str]) -> Iterator[Document | Refusal]:
         tries.append(piece)
         if len(tries) < 3 or piece.file.name == "a.jsonl":
             raise OSError(errno.EIO, "the disk did not answer", piece.file.path)
-        return read_piece(piece, settings)
+        return read_piece(piece, settings, passed)
 
     monkeypatch.setattr("rewarm.stages.ingest.passes.read_piece", failing)
     out = Folder(tmp_path / "set")
@@ -289,7 +289,7 @@ def test_lost_shards_end_the_stage_unless_they_are_allowed(
 
 
 def test_a_full_disk_is_said_at_once(arrival: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
+    def full(piece: Piece, settings: IngestSettings, passed: Counter[str]) -> Iterator[Document | Refusal]:
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
     monkeypatch.setattr("rewarm.stages.ingest.passes.read_piece", full)

@@ -111,7 +111,7 @@ def test_the_digest_follows_names_and_content_but_not_the_place(tree: Path) -> N
     [
         ("nowhere", "nowhere: no such file or folder"),
         ("*.parquet", "nothing matches this pattern"),
-        ("*.png", "matches no file rewarm reads: JSON lines"),
+        ("*.png", "matches no file that rewarm reads: JSON lines"),
         ("picture.png", "unknown suffix; rewarm reads JSON lines (.jsonl"),
         ("b/archive.parquet.gz", "unknown suffix"),
         ("only", "the folder contains no file that rewarm reads"),
@@ -130,9 +130,12 @@ def test_refused_paths(tree: Path, name: str, message: str) -> None:
 
 
 def test_no_path_and_no_uri() -> None:
-    with pytest.raises(UsageError, match="no data given"):
+    with pytest.raises(UsageError, match="no input data"):
         find_inputs([], SETTINGS)
-    with pytest.raises(UsageError, match=r"ftp://host/x: files are read from disks, s3://, gs:// and https://"):
+    with pytest.raises(
+        UsageError,
+        match=r"ftp://host/x: unsupported scheme ftp://; inputs can be local files, s3://, gs:// or https://",
+    ):
         find_inputs(["ftp://host/x"], SETTINGS)
 
 
@@ -240,8 +243,8 @@ def test_a_manifest(tree: Path, tmp_path: Path, packed: bool) -> None:
     ("data", "message"),
     [
         (b"", "the manifest is empty"),
-        (b"\xff", "a manifest is text in UTF-8"),
-        (b"x.jsonl\n@other.txt\n", "line 2: a manifest lists files, not manifests"),
+        (b"\xff", "expected UTF-8 text with one path"),
+        (b"x.jsonl\n@other.txt\n", "line 2: a manifest cannot list another manifest"),
         (b"nowhere.jsonl\n", "nowhere.jsonl: no such file or folder"),
     ],
 )

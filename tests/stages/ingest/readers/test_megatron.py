@@ -134,7 +134,7 @@ def test_ids_the_tokenizer_does_not_have_are_refused(tmp_path: Path, folder: Fol
     first, second = read(megatron(tmp_path, [[5, wrong, END], [5, END]]), folder)
     assert isinstance(first, Refusal)
     assert (first.reason, first.value) == ("token id out of range", wrong)
-    assert f"from 0 to 299 expected, found {wrong} at token 1" in first.detail
+    assert f"from 0 to 299, found {wrong} at token 1" in first.detail
     assert isinstance(second, Document)
 
 

@@ -66,7 +66,7 @@ def test_broken_records_are_refused_alone(tmp_path: Path) -> None:
         Reason.INVALID_CSV,
     ]
     assert [record.text for record in found if isinstance(record, Document)] == ['5" of rain']
-    assert found[0].detail == "2 fields expected, as the header has, found 3"
+    assert found[0].detail == "expected 2 fields, as in the header, found 3"
     assert "unexpected end of data" in found[-1].detail
     assert found[-1].location == "line 7, byte 41"
 
@@ -75,7 +75,7 @@ def test_a_quote_that_is_never_closed_is_bounded(tmp_path: Path) -> None:
     data = 'id,text\n1,"open\n' + "2,words\n" * 300
     found = table(tmp_path / "x.csv", data, max_record_bytes=1024)
     assert (found[0].reason, found[0].location) == (Reason.TOO_LONG, "line 2, byte 8")
-    assert "a quote is never closed" in found[0].detail
+    assert "an unclosed quote" in found[0].detail
     assert [record.text for record in found[1:]] == ["words"] * (len(found) - 1)
     assert len(found) > 150
 
@@ -98,9 +98,9 @@ def test_a_torn_file_ends_in_a_refusal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "detail"),
     [
-        (b"1,some words\n2,more\n", "among them 'text' expected, found: 1, some words"),
+        (b"1,some words\n2,more\n", "including 'text', found: 1, some words"),
         (b"text,text\na,b\n", "several of that name"),
-        (b"PAR1\x15,,\n", "looks like Parquet"),
+        (b"PAR1\x15,,\n", "found Parquet"),
     ],
 )
 def test_a_header_is_required(tmp_path: Path, data: bytes, detail: str) -> None:

@@ -191,7 +191,7 @@ def test_a_dictionary_that_is_elsewhere_is_asked_for() -> None:
     assert isinstance(found, Refusal)
     assert (found.reason, found.detail.split(": ")[-1]) == (
         "corrupt stream",
-        "it was packed with a dictionary that it does not hold; unpack it with zstd -d -D DICTIONARY",
+        "compressed with an external dictionary; decompress it with zstd -d -D DICTIONARY",
     )
 
 
