@@ -113,8 +113,8 @@ class DecontaminateSettings(Settings):
 
     repeated_share: float = Field(default=0.005, ge=0, le=1)
     """Share of the arrival's words that may be cut for validation splits, plus half as much for the surroundings. Long
-    passages that occur in a single document are cut in addition, without limit. Text that would lose more repeats itself
-    whatever is held out, so less of it counts as copied: only runs in fewer documents (down to one), only longer
+    passages that occur in a single document are cut in addition, without limit. Text that would lose more repeats
+    itself whatever is held out, so less of it counts as copied: only runs in fewer documents (down to one), only longer
     passages (up to ``long_passage`` words), and fewer surroundings (down to none)."""
 
     long_passage: int = Field(default=30, ge=2)
