@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from rewarm.stages import train
 from rewarm.stages.anneal.branch_data import BEST, best_sources, reading
 from rewarm.stages.anneal.settings import AnnealSettings
-from rewarm.stages.core.digests import below, compare, refuse_damage, table_of
-from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.digests import RESTORE, below, compare, compare_whole, refuse_damage, table_of
+from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenSet
@@ -198,14 +198,22 @@ def averaged(
 
 
 def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
-    """Write the trunk's model as the release, in ``dtype``; return the digest of the stored weights."""
+    """Write the trunk's model as the release, in ``dtype``; return the digest of the stored weights.
+
+    Raises ``DamagedError`` if the trunk differs from what its training left.
+    """
     if dtype == "float32":
         copy_model(trunk.out, out)
         return trained.digest
-    from rewarm.stages.train.weights import load_model, model_weights, write_model
+    from rewarm.stages.train.weights import digest, load_model, model_weights, write_model
 
-    model = (trunk.out / "model").local()
-    return write_model(model, dict(model_weights(load_model(model))), out, dtype, trunk.tokenizer)
+    model = trunk.out / "model"
+    if (made := table_of(trunk.out)) is not None:
+        refuse_damage(model, compare_whole(model, below(made, "model")))
+    weights = dict(model_weights(load_model(model.local())))
+    if (found := digest(weights.items())) != trained.digest:
+        raise DamagedError(f"{model}: weights of digest {trained.digest} expected, {found} found; {RESTORE}")
+    return write_model(model.local(), weights, out, dtype, trunk.tokenizer)
 
 
 def copy_model(trunk: Folder, out: Folder) -> None:
