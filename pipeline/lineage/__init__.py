@@ -1,1 +1,1 @@
-"""The workspace and what happened in it: updates, releases, their weights, the lease, verification."""
+"""A workspace and its history: updates, releases, weights, the lease, verification."""

@@ -1,10 +1,10 @@
 """The log of a lineage: one immutable file for each change, so that the loss of one small file cannot undo the lineage.
 
-``commits/00000000.json`` and on are created only if absent, on a disk as in a bucket, and never written again. A change
-is an update that finished, whatever the gate said of it, or a release that was made current by hand. Which updates are
-finished, which release is current, and the history of promotions all follow from the log. Each file holds the digest of
-the one before it and, for an update, that of its record: a file that is lost, altered or from another time is noticed
-when the log is read.
+``commits/00000000.json`` and its successors are created only if absent, on disk and in a bucket, and are never
+rewritten. A change is an update that finished, whatever its verdict, or a release that was made current by hand. The
+finished updates, the current release and the history of promotions all follow from the log. Each file holds the digest
+of its predecessor and, for an update, the digest of its record, so a file that was lost, altered or replaced by an
+older version is detected when the log is read. ``releases.json`` summarizes the log for people and other programs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,9 @@ from rewarm.stages.core.object_store import create
 from rewarm.stages.core.storage import Folder
 
 COMMITS = "commits"
-FORMAT: Final = 2  # 1 had no facts of the updates
-READERS = 16  # commits of a bucket that are read at a time
+RELEASES = "releases.json"  # written from the log, for people and other programs; nothing here depends on it
+FORMAT: Final = 2  # format 1 did not have the facts of updates
+READERS = 16  # concurrent reads of commits in a bucket
 
 
 @dataclass(frozen=True)
@@ -35,98 +36,97 @@ class Commit:
     kind: Literal["update", "release", "lost"]
     """An update that finished; a release that was made current by hand; a change whose file was lost for good."""
     at: str
-    """When, ISO 8601, UTC."""
+    """Time of the change, ISO 8601, UTC."""
     update: Annotated[str, Field(pattern=r"^(\d{4,}-.*)?$")] = ""
     """The update that finished, or whose release became current."""
     state: State | None = None
-    """Of an update: one that is released also became the current release."""
+    """State of the update; a released update also became the current release."""
     because: str = ""
     """Why the release became current, or why the gate held it back."""
     record: str = ""
     """Digest of an update's ``update.json``: ``digest`` of its bytes."""
     rolled_back: str | None = None
-    """Of a release that became current by a rollback: the one that was left."""
+    """For a rollback: the release that was rolled back."""
     rebuilt: bool = False
-    """Whether the file was lost and this one is rebuilt, not byte for byte as it was."""
+    """Whether the original file was lost and this one was rebuilt, not byte for byte."""
     facts: Facts | None = None
-    """Of an update: what its record says that a lineage needs to open; None in files of format 1."""
+    """For an update: the facts of its record that opening a lineage needs; None in files of format 1."""
     format: Literal[1, 2] = FORMAT
-    """Of the file."""
+    """Format of the file."""
 
     by: str = ""
-    """Who made the release current by hand; empty where nobody said, as in workspaces of before."""
+    """Who made the release current by hand; empty if unknown, as in older workspaces."""
 
     @property
     def promotes(self) -> bool:
-        """Whether it makes a release the current one."""
+        """Whether the commit makes a release the current one."""
         return self.kind == "release" or self.state == RELEASED
 
     def entry(self, number: int) -> dict[str, Any]:
-        """A promotion as the history has it."""
-        left = {} if self.rolled_back is None else {"rolled_back": self.rolled_back}
+        """Return a promotion as an entry of the history."""
+        rolled_back = {} if self.rolled_back is None else {"rolled_back": self.rolled_back}
         by = {"by": self.by} if self.by else {}
-        return {"update": self.update, "at": self.at, "because": self.because, **by, **left, "commit": number}
+        return {"update": self.update, "at": self.at, "because": self.because, **by, **rolled_back, "commit": number}
 
 
 SHAPE = TypeAdapter(Commit)
 
 
 class Log:
-    """The changes of a lineage in their order."""
+    """The changes of a lineage, in order."""
 
     def __init__(self, folder: Folder, commits: Sequence[Commit], last: str) -> None:
-        """``folder`` is the workspace's, ``last`` the digest of the last commit's file (empty: there is none)."""
+        """``folder`` is the workspace's folder, ``last`` the digest of the last commit's file (empty: no commits)."""
         self.folder = folder
         self.commits = list(commits)
         self.last = last
 
     @property
     def finished(self) -> dict[str, Commit]:
-        """The updates that are finished, by id, in the order of their numbers."""
-        found = {commit.update: commit for commit in self.commits if commit.kind == "update"}
-        return dict(sorted(found.items(), key=lambda item: number_of(item[0])))
+        """The finished updates, by id, in the order of their numbers."""
+        commits = {commit.update: commit for commit in self.commits if commit.kind == "update"}
+        return dict(sorted(commits.items(), key=lambda item: number_of(item[0])))
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """Every change of the current release: ``update``, ``at``, ``because``, ``commit`` (its number in the log) and,
-        of a rollback, ``rolled_back``."""
+        for a rollback, ``rolled_back``."""
         return [commit.entry(number) for number, commit in enumerate(self.commits) if commit.promotes]
 
     @property
     def current(self) -> str | None:
-        """The update whose release is current."""
+        """The id of the update whose release is current."""
         return next((commit.update for commit in reversed(self.commits) if commit.promotes), None)
 
     @property
     def standing(self) -> list[str]:
-        """The releases up to the current one, in their order, without those that were rolled back."""
-        found: list[str] = []
+        """The releases up to the current one, in order, without those that were rolled back."""
+        releases: list[str] = []
         for commit in self.commits:
             if not commit.promotes:
                 continue
-            if commit.rolled_back is not None and found[-1:] == [commit.rolled_back]:
-                found.pop()
-            if found[-1:] != [commit.update]:
-                found.append(commit.update)
-        return found
+            if commit.rolled_back is not None and releases[-1:] == [commit.rolled_back]:
+                releases.pop()
+            if releases[-1:] != [commit.update]:
+                releases.append(commit.update)
+        return releases
 
     def append(self, commit: Commit) -> None:
-        """Add a change, in one step; ``StageError`` where another command has added one meanwhile."""
+        """Append a change atomically; raises ``StageError`` if another command appended one in the meantime."""
         data = encode(commit, len(self.commits), self.last)
-        assert decode(data, len(self.commits)) == (commit, self.last), data  # it can never be written again
+        assert decode(data, len(self.commits)) == (commit, self.last), data  # the file can never be rewritten
         create(self.folder / COMMITS, file_of(len(self.commits)), data)
         self.commits.append(commit)
         self.last = digest(data)
 
 
 def read_log(folder: Folder) -> Log:
-    """The log of the workspace in ``folder``; ``DamagedError`` where a file is missing, altered or unreadable."""
-    place = folder / COMMITS
+    """Read the log of a workspace; raises ``DamagedError`` if a file is missing, altered or unreadable."""
     commits: list[Commit] = []
     last = ""
-    for number, (name, data) in enumerate(read_files(place)):
+    for number, (name, data) in enumerate(read_files(folder / COMMITS)):
         if name != file_of(number):
-            raise damaged(folder, number, f"missing, though {name} is there")
+            raise damaged(folder, number, f"missing, although {name} exists")
         try:
             commit, before = decode(data, number)
         except ValueError as error:
@@ -135,30 +135,53 @@ def read_log(folder: Folder) -> Log:
             raise damaged(
                 folder,
                 number,
-                f"follows a commit of digest {before or 'none'}, found one of {last or 'none'} before it: one of "
-                "the two was altered, or is from another time",
+                f"expected the digest of the previous commit to be {before or 'empty'}, found {last or 'none'}: one of "
+                "the two files was altered or comes from another copy of the workspace",
             )
         commits.append(commit)
         last = digest(data)
     return Log(folder, commits, last)
 
 
-def read_files(place: Folder) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the commits' files, in their order."""
-    names = place.files(".json")
-    if place.is_local:
-        if folders := place.folders():
-            raise DamagedError(f"{place}/{folders[0]}: expected a commit's file, found a folder; move it elsewhere")
-        yield from ((name, place.read(name)) for name in names)
+def read_files(folder: Folder) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and bytes of the commits' files, in order."""
+    names = folder.files(".json")
+    if folder.is_local:
+        if folders := folder.folders():
+            raise DamagedError(f"{folder}/{folders[0]}: expected a commit file, found a folder; move it elsewhere")
+        yield from ((name, folder.read(name)) for name in names)
         return
     with ThreadPoolExecutor(READERS) as readers:
-        yield from zip(names, readers.map(place.read, names), strict=True)
+        yield from zip(names, readers.map(folder.read, names), strict=True)
+
+
+def pointer(log: Log) -> dict[str, Any]:
+    """Return the contents of ``releases.json``: current release, number of commits, history of promotions."""
+    return {"current": log.current, "commits": len(log.commits), "last": log.last, "history": log.history}
+
+
+def known_commits(folder: Folder) -> int:
+    """Return how many commits the log had when ``releases.json`` was written; 0 if the file does not tell."""
+    try:
+        return int(folder.read_json(RELEASES)["commits"])
+    except (OSError, ValueError, TypeError, KeyError, DamagedError):
+        return 0  # the file is written from the log, which is authoritative
+
+
+def refuse_shorter(log: Log, known: int) -> None:
+    """Raise ``DamagedError`` if the log is shorter than ``releases.json`` records, so lost commits are not replaced."""
+    if known > len(log.commits):
+        raise DamagedError(
+            f"{log.folder}/{COMMITS}: ends with commit {len(log.commits) - 1}, but {RELEASES} records commit "
+            f"{known - 1}: the last commits are lost. Restore them, or rebuild them with "
+            f"`rewarm verify --repair {log.folder}`"
+        )
 
 
 def encode(commit: Commit, number: int, before: str) -> bytes:
-    """A commit's file; ``before`` is the digest of the file before it."""
-    said = asdict(commit)
-    value = {"format": said.pop("format"), "commit": number, "previous": before, **said}
+    """Return the bytes of a commit's file; ``before`` is the digest of the previous file."""
+    fields = asdict(commit)
+    value = {"format": fields.pop("format"), "commit": number, "previous": before, **fields}
     if commit.format == 1:
         del value["facts"]
     if not commit.by:
@@ -167,16 +190,16 @@ def encode(commit: Commit, number: int, before: str) -> bytes:
 
 
 def decode(data: bytes, number: int) -> tuple[Commit, str]:
-    """A commit from its file, and the digest of the file before it; ``ValueError`` says what is wrong with it."""
+    """Return the commit in a file and the digest of the previous file; raises ``ValueError`` with what is wrong."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise ValueError(f"found no JSON ({error})") from error
+        raise ValueError(f"found invalid JSON ({error})") from error
     if not isinstance(value, dict) or value.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"found {str(value)[:80]}")
-    place, before = value.pop("commit", None), value.pop("previous", None)
-    if place != number or not isinstance(before, str):
-        raise ValueError(f"found commit {place!r} after {before!r}")
+    stored, before = value.pop("commit", None), value.pop("previous", None)
+    if stored != number or not isinstance(before, str):
+        raise ValueError(f"found commit {stored!r} after {before!r}")
     try:
         return SHAPE.validate_python(value), before
     except ValidationError as error:
@@ -185,17 +208,17 @@ def decode(data: bytes, number: int) -> tuple[Commit, str]:
 
 
 def digest(data: bytes) -> str:
-    """32 hex digits over a file's bytes."""
+    """Return the digest of a file's bytes: 32 hex digits."""
     return str(xxhash.xxh3_128_hexdigest(data))
 
 
 def file_of(number: int) -> str:
-    """A commit's file; names sort as numbers do."""
+    """Return the name of a commit's file; names sort in the order of their numbers."""
     return f"{number:08d}.json"
 
 
 def damaged(folder: Folder, number: int, found: str) -> DamagedError:
-    """The error for a commit's file, with what to do."""
+    """Return the error for a damaged commit, with the command that repairs it."""
     return DamagedError(
         f"{folder / COMMITS}/{file_of(number)}: {found}; `rewarm verify --repair {folder}` rebuilds what can be rebuilt"
     )

@@ -1,4 +1,4 @@
-"""The conversion of a workspace from format 1, which kept its promotions in ``releases.json`` and had no log."""
+"""The conversion of workspaces of format 1, which kept promotions in ``releases.json`` and had no log of commits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from rewarm.pipeline.lineage.commits import COMMITS, Commit, digest, encode, file_of, read_log
-from rewarm.pipeline.lineage.lineage import RELEASES, commit_of, pointer
+from rewarm.pipeline.lineage.commits import COMMITS, RELEASES, Commit, digest, encode, file_of, pointer, read_log
+from rewarm.pipeline.lineage.lineage import commit_of
 from rewarm.pipeline.lineage.verify.records import read_records
 from rewarm.pipeline.lineage.workspace import FORMAT_VERSION, RECORD, Workspace
 from rewarm.stages.core.errors import DamagedError
@@ -18,10 +18,10 @@ Entry = dict[str, Any]
 
 
 def convert(workspace: Workspace) -> list[str]:
-    """Write the log of a workspace of format 1 from its records; lines of what a person should know.
+    """Write the log of a workspace of format 1 from its records; returns notes for the user, one line each.
 
-    The caller holds the workspace's lease. Data, weights and the updates' records stay as they are. Killed at any
-    moment, the same call resumes. Raises ``DamagedError`` where a record or ``releases.json`` cannot be read.
+    The caller holds the workspace's lease. Data, weights and records do not change. After an interruption the same call
+    resumes. Raises ``DamagedError`` if a record or ``releases.json`` cannot be read.
     """
     folder, records = workspace.folder, [commit_of(*record) for record in read_records(workspace)]
     history = read_history(folder)
@@ -35,29 +35,29 @@ def convert(workspace: Workspace) -> list[str]:
     if log.commits:
         folder.write_json(RELEASES, pointer(log))
     folder.write_json(RECORD, {**workspace.record(), "format": FORMAT_VERSION})
-    return [*notes, f"{folder}: has format {FORMAT_VERSION} now; the current release is {log.current or 'none'}"]
+    return [*notes, f"{folder}: converted to format {FORMAT_VERSION}; the current release is {log.current or 'none'}"]
 
 
 def warnings(records: Sequence[Commit], history: Sequence[Entry] | None) -> Iterator[str]:
-    """What the old files do not say, or say against each other."""
+    """Yield a line for each fact that the old files do not record, or contradict."""
     if history is None and records:
         yield (
-            f"{RELEASES} is missing: every released update counts as promoted when it finished; promotions and "
-            "rollbacks by hand are not known"
+            f"{RELEASES} is missing: every released update counts as promoted when it finished; manual promotions and "
+            "rollbacks are unknown"
         )
     promoted = {entry["update"] for entry in history or ()}
     for commit in records if history is not None else ():
         if commit.promotes and commit.update not in promoted:
-            yield f"{commit.update}: its record is finished and {RELEASES} does not name it; it is released now"
+            yield f"{commit.update}: has a finished record but is missing from {RELEASES}; it is now released"
 
 
 def in_order(records: Sequence[Commit], history: Sequence[Entry]) -> Iterator[Commit]:
-    """The commits that the old history amounts to: every update once, in the order of its number, and moves by hand."""
+    """Yield the commits of the old history: every update once, in the order of its number, and manual promotions."""
     left = list(records)
     for entry in history:
         own = next((commit for commit in left if commit.update == entry["update"]), None)
         while own is not None and left[0] is not own:
-            yield left.pop(0)  # refused before it
+            yield left.pop(0)  # refused earlier
         if own is not None:
             yield replace(left.pop(0), **({"at": entry["at"], "because": because(entry)} if own.promotes else {}))
         if own is None or not own.promotes:
@@ -67,12 +67,15 @@ def in_order(records: Sequence[Commit], history: Sequence[Entry]) -> Iterator[Co
 
 
 def because(entry: Entry) -> str:
-    """Why; the first workspaces had no reasons."""
+    """Return the reason of an entry; empty in the oldest workspaces, which did not record reasons."""
     return str(entry.get("because") or "")
 
 
 def read_history(folder: Folder) -> list[Entry] | None:
-    """The old ``releases.json``'s promotions; None if it does not exist. ``DamagedError`` for anything else."""
+    """Return the promotions in an old ``releases.json``; None if there is no such file.
+
+    Raises ``DamagedError`` if the file holds anything else.
+    """
     if not folder.exists(RELEASES):
         return None
     try:
@@ -81,6 +84,6 @@ def read_history(folder: Folder) -> list[Entry] | None:
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise DamagedError(
             f"{folder}/{RELEASES}: expected the promotions of a workspace of format 1, found something else ({error}); "
-            "restore it from a copy, or delete it: then promotions by hand are forgotten"
+            "restore the file from a copy, or delete it, which loses the history of manual promotions"
         ) from error
     return history

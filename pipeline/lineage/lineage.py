@@ -1,4 +1,4 @@
-"""The record of a lineage: its updates in their order, what each left, and which release is current."""
+"""The lineage of a workspace: its updates in order, the trunk the next one starts from, the current release."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,17 @@ from typing import Any, NotRequired, cast
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
-from rewarm.pipeline.lineage.commits import COMMITS, Commit, Log, digest, read_log
+from rewarm.pipeline.lineage.commits import (
+    COMMITS,
+    RELEASES,
+    Commit,
+    Log,
+    digest,
+    known_commits,
+    pointer,
+    read_log,
+    refuse_shorter,
+)
 from rewarm.pipeline.lineage.stored import Records, read_entries, refuse_other_sizes
 from rewarm.pipeline.lineage.workspace import RECORD, Workspace
 from rewarm.pipeline.recipe.settings import GateSettings, TrunkPolicy
@@ -33,28 +43,27 @@ from rewarm.stages.replay import Carried
 from rewarm.stages.train import Schedule
 
 PLAN = "plan.json"
-ID = re.compile(r"\d{4,}-.+")  # an update's: its number, and the arrival's name
+ID = re.compile(r"\d{4,}-.+")  # an update's id: its number and the arrival's name
 GATE = TypeAdapter(GateSettings)
-RELEASES = "releases.json"  # made from the log, for people and other programs; nothing here depends on it
 
 
 class Lineage:
-    """All updates of a workspace: an entry for each in its log (``pipeline.lineage.commits``), and their records.
+    """All updates of a workspace: the entries of its log (``pipeline.lineage.commits``) and their records.
 
-    ``entries`` are those of the finished updates, the refused and the undecided among them; ``updates`` are their
-    records, which are read when they are asked for. What the next update builds on (``learned``, and with it ``head``,
-    ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk``) is a line of updates: it ends with the last of
-    them, or by the trunk policy ``before`` with the last that was released.
+    ``entries`` are the entries of all finished updates, including refused and undecided ones; ``updates`` are their
+    records, which are read on demand. The next update builds on a chain of updates (``learned``, from which ``head``,
+    ``position``, ``datasets``, ``replayed``, ``followed`` and ``trunk`` follow). The chain ends with the last update,
+    or, under the trunk policy ``before``, with the last released one.
 
-    An update is finished in one step: when the log has its commit. A record without a commit is that of an update which
-    was stopped just before; the same command finishes it.
+    An update finishes atomically, when its commit is added to the log. A record without a commit belongs to an update
+    that was stopped just before its commit; the same command finishes it.
     """
 
     def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None) -> None:
-        """``trunk`` is the policy of the update in hand; None: that of the workspace's recipe.
+        """``trunk`` is the trunk policy of the current update; None: the policy of the workspace's recipe.
 
-        Raises ``DamagedError`` if the log is damaged, or a record is missing, of another size, or altered where it is
-        read here: those of updates that were committed without their facts.
+        Raises ``DamagedError`` if the log is damaged, or if a record is missing or has the wrong size. Records of
+        updates that were committed without their facts are read, so an altered one raises too.
         """
         self.workspace = workspace
         self.policy: TrunkPolicy = trunk or policy_of(workspace)
@@ -64,7 +73,7 @@ class Lineage:
         self._read()
 
     def _read(self) -> None:
-        known = known_commits(self.workspace.folder)  # first: another command may commit between the two looks
+        known = known_commits(self.workspace.folder)  # read first: another command may commit in between
         self.log = read_log(self.workspace.folder)
         refuse_shorter(self.log, known)
         sizes = {name: commit.facts.num_bytes for name, commit in self.log.finished.items() if commit.facts}
@@ -72,35 +81,35 @@ class Lineage:
         self._take({})
 
     def _take(self, records: dict[str, UpdateRecord]) -> None:
-        """Take the entries of all updates from the log; ``records`` has those that were read before."""
+        """Read the entries of all updates from the log; ``records`` has the records that were read before."""
         finished = self.log.finished
         self.entries = list(read_entries(self.workspace, finished, records))
         self._records = Records(self.workspace, self.entries, records)
         self.unfinished = next(iter(find_begun(self.workspace, finished)), None)
 
     def stand_on(self, updates: Sequence[UpdateRecord]) -> None:
-        """Let these updates be all, whatever the workspace holds."""
+        """Use these updates as the lineage, whatever the workspace holds."""
         self.entries = [Entry(one.id, finished(one), "", one.facts(0)) for one in updates]
         self._records = Records(self.workspace, self.entries, {one.id: one for one in updates})
 
     @property
     def updates(self) -> Records:
-        """The records of the finished updates, in their order."""
+        """The records of the finished updates, in order."""
         return self._records
 
     def read(self, update: str) -> UpdateRecord:
-        """The record of a finished update, by its id."""
+        """Return the record of a finished update, by its id."""
         return self.updates[self._places[update]]
 
     @property
     def _places(self) -> dict[str, int]:
         return {entry.id: place for place, entry in enumerate(self.entries)}
 
-    # -- what the next update builds on --------------------------------------------------------------------------
+    # -- the chain that the next update builds on ----------------------------------------------------------------
 
     @property
     def learned(self) -> list[Entry]:
-        """The updates that the next one builds on, the base first: each started from the trunk of the one before."""
+        """The updates that the next one builds on, base first: each started from its predecessor's trunk."""
         places, chain = self._places, []
         place = self._start()
         while place is not None:
@@ -112,7 +121,7 @@ class Lineage:
 
     def _place(self, places: dict[str, int], update: str) -> int:
         if update not in places:
-            raise UsageError(f"no update {update!r}; there are {', '.join(places) or 'none'}")
+            raise UsageError(f"no update {update!r}; available updates: {', '.join(places) or 'none'}")
         return places[update]
 
     def _start(self) -> int | None:
@@ -121,7 +130,7 @@ class Lineage:
         return self._last_standing()
 
     def _last_standing(self) -> int | None:
-        """The place of the last update that was released, by the gate or by hand."""
+        """Return the index of the last update that was released, by the gate or by hand; None if there is none."""
         standing = set(self.standing())
         for place in range(len(self.entries) - 1, -1, -1):
             if self.entries[place].state == RELEASED or self.entries[place].id in standing:
@@ -129,7 +138,7 @@ class Lineage:
         return None
 
     def possible_starts(self) -> set[str]:
-        """The ids of the updates whose trunk the next one may start from, by whichever policy."""
+        """Return the ids of the updates whose trunk the next one may start from, under any trunk policy."""
         last = self._last_standing()
         return {entry.id for entry in self.entries[-1:]} | (set() if last is None else {self.entries[last].id})
 
@@ -141,58 +150,58 @@ class Lineage:
 
     @property
     def position(self) -> int:
-        """Tokens that the trunk has trained so far."""
+        """Tokens that the trunk has been trained on so far."""
         return self.head.facts.position if self.head else 0
 
     def datasets(self) -> dict[str, Entry]:
-        """Every dataset that the trunk has learned, and the update in which it was new.
+        """Return every dataset that the trunk has learned, with the update in which it was new.
 
-        A dataset of which no sequence was trained is not learned, though its name is taken (``ingested``).
+        A dataset of which no sequence was trained is not learned, but its name is taken (``ingested``).
         """
-        return {name: one for one in self.learned for name in one.facts.datasets if one.facts.trained(name)}
+        return {name: entry for entry in self.learned for name in entry.facts.datasets if entry.facts.trained(name)}
 
     def release_dtype(self) -> str:
-        """The dtype of the lineage's releases: that of the imported base, or float32 after random weights."""
+        """Return the dtype of the lineage's releases: the imported base's, or float32 for a base trained here."""
         if not self.entries:
             return "float32"
         return dtype_of(self.workspace.update(self.entries[0].id) / "release" / "model")
 
     def replayed(self) -> Carried:
-        """What the updates so far replayed of each dataset, and what they owe it.
+        """Return the replay carried over from the updates so far: what was read of each dataset, and what is due.
 
-        Each record has the sum up to its own update; those of format 1 do not, and are added up.
+        Each record has the sum up to its own update; records of format 1 do not, and are added up.
         """
         later: list[UpdateRecord] = []
-        found = Carried()
+        carried = Carried()
         for entry in reversed(self.learned):
             record = self.read(entry.id)
             if record.replay.carried is not None:
-                found = Carried.from_json(record.replay.carried)
+                carried = Carried.from_json(record.replay.carried)
                 break
             later.append(record)
         for record in reversed(later):
-            found = found.after(record.replay.by_dataset)
-        return found
+            carried = carried.after(record.replay.by_dataset)
+        return carried
 
     def followed(self) -> Schedule | None:
-        """The schedule that the trunk was last trained under; None if nothing was trained (no base, or imported)."""
+        """Return the schedule that the trunk was last trained under; None without training (no base, or imported)."""
         trained = [entry for entry in self.learned if entry.facts.schedule]
         laid = self.read(trained[-1].id).schedule if trained else None
         return laid.schedule if laid else None
 
     def trunk(self) -> Folder:
-        """Where the next update starts."""
+        """Return the model folder that the next update starts from."""
         assert self.head is not None
         return self.workspace.update(self.head.id) / "trunk" / "model"
 
     # -- all updates ---------------------------------------------------------------------------------------------
 
     def ingested(self) -> dict[str, Entry]:
-        """Every dataset that a finished update brought, learned or not: their names are taken."""
+        """Return every dataset of a finished update, learned or not: their names are taken."""
         return {name: entry for entry in self.entries for name in entry.facts.datasets}
 
     def find(self, name: str | None) -> UpdateRecord:
-        """An update by id or by number, the current release by default; ``UsageError`` lists those there are."""
+        """Return an update by id or number, by default the current release; ``UsageError`` lists the updates."""
         if name is None:
             if (current := self.current()) is None:
                 raise UsageError(f"{self.workspace.folder}: there is no release yet")
@@ -200,10 +209,11 @@ class Lineage:
         for entry in self.entries:
             if name == entry.id or (name.isdigit() and int(name) == entry.number):
                 return self.read(entry.id)
-        raise UsageError(f"no update {name!r}; there are {', '.join(one.id for one in self.entries) or 'none'}")
+        ids = ", ".join(entry.id for entry in self.entries)
+        raise UsageError(f"no update {name!r}; available updates: {ids or 'none'}")
 
     def record(self, update: UpdateRecord) -> None:
-        """Finish an update: its record first; then its commit, the one step that makes it so."""
+        """Finish an update: write its record, then its commit, which is the atomic step."""
         assert update.id not in self.log.finished, update.id
         self.workspace.update(update.id).write(UPDATE, data := encode(update))
         self._commit(commit_of(update, data))
@@ -225,42 +235,43 @@ class Lineage:
         return self.read(self.release) if self.release in self._places else None
 
     def promote(self, update_id: str, because: str = "", by: str = "") -> None:
-        """Make a finished update's release the current one, in one step; nothing where it is so already.
+        """Make a finished update's release the current one, atomically; does nothing if it already is.
 
-        Raises ``UsageError`` where there is no such update or its release is gone, and where the gate refused it and
-        no reason is given. An undecided release waits for this very decision, and needs none.
+        Raises ``UsageError`` if there is no such update, if its release no longer exists, or if the gate refused it and
+        no reason is given. An undecided release is waiting for this decision, so it needs no reason.
         """
         update = self.find(update_id)
         if update.id == self.release:
             return
         if update.state == REFUSED and not because:
-            raise UsageError(f"update {update.id}: the gate refused its release; say why it is promoted all the same")
+            raise UsageError(f"update {update.id}: the gate refused its release; give a reason for promoting it anyway")
         self._require_model(update.id)
-        said = because or ("decided by a person" if update.state == UNDECIDED else "")
-        self._commit(Commit("release", now(), update.id, because=said, by=by))
+        reason = because or ("decided by a person" if update.state == UNDECIDED else "")
+        self._commit(Commit("release", now(), update.id, because=reason, by=by))
 
     def rollback(self, because: str = "", by: str = "") -> str:
-        """Go back to the release that was current before this one, in one step; its id.
+        """Roll back to the previous release, atomically; returns its id.
 
-        Raises ``UsageError`` where there is none, or it is gone. What the next update starts from does not change.
+        Raises ``UsageError`` if there is no previous release, or if it no longer exists. The start of the next update
+        does not change.
         """
         standing = self.standing()
         if len(standing) < 2:
             raise UsageError(f"{self.workspace.folder}: there is no release before {self.release or 'the first'}")
-        left, back = standing[-1], standing[-2]
-        self._require_model(back)
-        said = because or f"rolled back from {left}"
-        self._commit(Commit("release", now(), back, because=said, rolled_back=left, by=by))
-        return back
+        current, previous = standing[-1], standing[-2]
+        self._require_model(previous)
+        reason = because or f"rolled back from {current}"
+        self._commit(Commit("release", now(), previous, because=reason, rolled_back=current, by=by))
+        return previous
 
     def standing(self) -> list[str]:
-        """The releases up to the current one, in their order, without those that were rolled back."""
+        """Return the releases up to the current one, in order, without those that were rolled back."""
         return self.log.standing
 
     def _require_model(self, name: str) -> None:
         model = self.workspace.update(name) / "release" / "model"
         if not model.exists():
-            raise UsageError(f"update {name}: its release is not there any more ({model})")
+            raise UsageError(f"update {name}: its release no longer exists ({model})")
 
     def _commit(self, commit: Commit) -> None:
         self.workspace.raise_format()
@@ -270,11 +281,11 @@ class Lineage:
 
 
 def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str]:
-    """The updates that were begun and are not finished, in the order of their numbers: one, or none.
+    """Return the updates that were begun and are not finished, in the order of their numbers: at most one.
 
-    Raises ``DamagedError`` where several have records, or one that is not the next: those were finished, and their
-    commits are lost. A folder whose number a finished update has is neither: a command that had lost the workspace made
-    it.
+    Raises ``DamagedError`` if several have records, or if one that is not the next has: those were finished, and their
+    commits are lost. A folder with the number of a finished update is ignored: it was created by a command that had
+    lost the lease.
     """
     taken = {number_of(name) for name in finished}
     folders = filter(ID.fullmatch, (workspace.folder / "updates").folders())
@@ -282,54 +293,31 @@ def find_begun(workspace: Workspace, finished: Mapping[str, Commit]) -> list[str
     recorded = [name for name in names if workspace.update(name).exists(UPDATE)]
     if len(recorded) > 1 or (recorded and number_of(recorded[0]) != len(finished)):
         raise DamagedError(
-            f"{workspace.folder}/{COMMITS}: has no commit of {', '.join(recorded)}, whose records are there "
+            f"{workspace.folder}/{COMMITS}: no commit of {', '.join(recorded)}, although their records exist "
             f"({UPDATE}); `rewarm verify --repair {workspace.folder}` commits them again"
         )
     begun = [name for name in names if name in recorded or workspace.update(name).exists(PLAN)]
     return sorted(begun, key=number_of)
 
 
-def refuse_shorter(log: Log, known: int) -> None:
-    """``DamagedError`` where ``releases.json`` knows of more commits than the log has: nothing may take their place."""
-    if known > len(log.commits):
-        raise DamagedError(
-            f"{log.folder}/{COMMITS}: ends with commit {len(log.commits) - 1}, but {RELEASES} knows of {known - 1}: "
-            f"the last ones are lost. Restore them, or rebuild them with `rewarm verify --repair {log.folder}`"
-        )
-
-
-def known_commits(folder: Folder) -> int:
-    """How many commits the log had when ``releases.json`` was written; 0 where that does not say."""
-    try:
-        found = folder.read_json(RELEASES)
-        return int(found["commits"])
-    except (OSError, ValueError, TypeError, KeyError, DamagedError):
-        return 0  # it is made from the log, which is what counts
-
-
-def pointer(log: Log) -> dict[str, Any]:
-    """What ``releases.json`` says: the current release, how many commits the log has, the history of promotions."""
-    return {"current": log.current, "commits": len(log.commits), "last": log.last, "history": log.history}
-
-
 def finished(update: UpdateRecord) -> State:
-    """The state of a finished update."""
+    """Return the state of a finished update."""
     state = update.state
     assert state != UNFINISHED, update.id
     return state
 
 
 def commit_of(update: UpdateRecord, data: bytes) -> Commit:
-    """The commit of a finished update; ``data`` is its record's file. It follows from the record."""
-    said = update.gate.because if update.gate else []
-    because = "; ".join(said) if update.state in HELD_BACK else "".join(said[:1])
+    """Return the commit of a finished update, which follows from its record; ``data`` is the record's file."""
+    reasons = update.gate.because if update.gate else []
+    because = "; ".join(reasons) if update.state in HELD_BACK else "".join(reasons[:1])
     return Commit(
         "update", update.finished, update.id, finished(update), because, digest(data), facts=update.facts(len(data))
     )
 
 
 class Begun(TypedDict):
-    """What ``plan.json`` says of an update that was begun."""
+    """The part of ``plan.json`` that every version writes when an update begins."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -342,14 +330,14 @@ PLANS = TypeAdapter(Begun)
 
 
 def read_plan(workspace: Workspace, name: str) -> dict[str, Any]:
-    """What an update was begun with."""
+    """Return the data, the recipe and the plan that an update was begun with."""
     return cast(dict[str, Any], read_as(workspace.update(name), PLAN, PLANS))
 
 
 def policy_of(workspace: Workspace) -> TrunkPolicy:
-    """The trunk policy of a workspace's recipe; the default where it has none, or no record yet."""
+    """Return the trunk policy of a workspace's recipe; the default if the recipe or the workspace has none yet."""
     recipe = workspace.record()["recipe"] if workspace.folder.exists(RECORD) else {}
     return checked(recipe.get("gate", {}), GATE, f"{workspace.folder}/{RECORD}: recipe.gate").trunk
 
 
-__all__ = ["PLAN", "RELEASES", "UPDATE", "Lineage", "commit_of", "policy_of", "read_plan"]
+__all__ = ["PLAN", "UPDATE", "Lineage", "commit_of", "policy_of", "read_plan"]

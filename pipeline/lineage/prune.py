@@ -1,9 +1,8 @@
-"""``rewarm prune``: take out weights that nothing needs any more, and what killed commands left.
+"""``rewarm prune``: the deletion of weights that nothing needs any more, and of leftovers of killed commands.
 
-Never a record, nor data that an update took in: where weights went, it can still be shown, traced, replayed, verified.
-What stays, and why, is said as well.
-
-What lies in a workspace and nothing refers to: scratch of killed writers, data of dropped updates.
+Records and ingested data are never deleted, so an update without weights can still be shown, traced, replayed and
+verified. The report also lists the weights that are kept, with the reason. Leftovers are files that nothing in the
+workspace refers to: temporary files of killed writers and the data of discarded updates.
 """
 
 from collections.abc import Iterator
@@ -30,16 +29,16 @@ from rewarm.stages.core.shapes import OPEN, read_as
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train import SNAPSHOTS
 
-KNOWN = {  # at a workspace's top; hidden files are the lease's and the system's
+KNOWN = {  # top level of a workspace; hidden files belong to the lease and the system
     *("workspace.json", "releases.json", "commits", "tokenizer", "datasets", "dedup", "updates", "studies", "report"),
     *("watch", "logs"),
 }
-RECORDED = ("quarantine", "account.json")  # of an arrival that was dropped: they stay, to be looked at
+RECORDED = ("quarantine", "account.json")  # of a discarded arrival: kept for inspection
 UNKNOWN = "unknown"
 
 
 class Brought(TypedDict):
-    """What any update's record says of its datasets."""
+    """The field of an update's record that names its datasets, in every format."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -54,38 +53,38 @@ class Leftover:
     """A file or folder that no finished or unfinished update needs."""
 
     path: str  # relative to the workspace
-    kind: str  # scratch, update, dataset, dedup, checkpoints, snapshots, optimizer, weights; unknown: not rewarm's
+    kind: str  # scratch, update, dataset, dedup, checkpoints, snapshots, optimizer, weights; unknown: not from rewarm
     bytes: int
     because: str
 
     @property
     def prunable(self) -> bool:
-        """Whether it may be deleted; what rewarm did not make it does not delete."""
+        """Whether it may be deleted; files that rewarm did not create are never deleted."""
         return self.kind != UNKNOWN
 
 
 def leftover(workspace: Workspace, path: str, kind: str, because: str) -> Leftover:
-    """A leftover with its size."""
+    """Return a leftover with its size."""
     return Leftover(path, kind, workspace.folder.size(path), because)
 
 
 def find_leftovers(lineage: Lineage) -> list[Leftover]:
-    """Everything in the workspace that nothing refers to, in the order of its path."""
+    """Return everything in the workspace that nothing refers to, sorted by path."""
     workspace = lineage.workspace
     names = [*workspace.folder.files(), *workspace.folder.folders()]
     strange = [leftover(workspace, name, UNKNOWN, "not made by rewarm") for name in names if name not in KNOWN]
-    found = {one.path: one for one in [*of_updates(lineage), *of_data(lineage), *scratch(workspace), *strange]}
-    inside = {path: {str(parent) for parent in PurePosixPath(path).parents} for path in found}
-    return [found[path] for path in sorted(found) if not inside[path] & found.keys()]
+    leftovers = {item.path: item for item in [*of_updates(lineage), *of_data(lineage), *scratch(workspace), *strange]}
+    parents = {path: {str(parent) for parent in PurePosixPath(path).parents} for path in leftovers}
+    return [leftovers[path] for path in sorted(leftovers) if not parents[path] & leftovers.keys()]
 
 
 def of_updates(lineage: Lineage) -> Iterator[Leftover]:
-    """Folders that are no updates, and what finished updates no longer need."""
+    """Yield folders that do not belong to any update, and files that finished updates no longer need."""
     workspace = lineage.workspace
     for name in (workspace.folder / "updates").folders():
         folder = workspace.update(name)
         if not folder.exists(UPDATE) and not folder.exists(PLAN):
-            because = "neither begun nor finished: what a dropped update left"
+            because = "neither begun nor finished: left by a discarded update"
             yield leftover(workspace, f"updates/{name}", "update", because)
     starts = {update.id for update in next_starts(lineage)}
     for update in lineage.entries:
@@ -101,24 +100,24 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
         for part in ("trunk", "release"):
             if is_pruned(folder, part):
                 for name in weight_files(folder / part / "model"):
-                    yield leftover(workspace, f"{place}/{part}/model/{name}", "weights", "pruning was stopped here")
+                    yield leftover(workspace, f"{place}/{part}/model/{name}", "weights", "pruning was interrupted here")
 
 
 def next_starts(lineage: Lineage) -> list[Entry]:
-    """The updates whose trunk the next one can start from, whatever the trunk policy says by then.
+    """Return the updates whose trunk the next one can start from, under any trunk policy.
 
-    The last update; and where that one was refused or is undecided, also those before it, up to one that was released.
+    These are the last update and, if it was refused or is undecided, those before it up to the last released one.
     """
-    found = []
+    starts = []
     for update in reversed(lineage.entries):
-        found.append(update)
+        starts.append(update)
         if update.state not in HELD_BACK:
             break
-    return found
+    return starts
 
 
 def of_data(lineage: Lineage) -> Iterator[Leftover]:
-    """Datasets, and parts of the dedup index, that no update brought or is bringing."""
+    """Yield datasets, and parts of the dedup index, that do not belong to any finished or unfinished update."""
     workspace = lineage.workspace
     needed = brought(workspace) | ({distill.NAME} if lineage.unfinished is not None else set())
     for name in sorted(set((workspace.folder / "datasets").folders()) - needed):
@@ -131,20 +130,20 @@ def of_data(lineage: Lineage) -> Iterator[Leftover]:
 
 
 def brought(workspace: Workspace) -> set[str]:
-    """Every dataset that any update's record or plan names, finished, refused or under way."""
-    found: set[str] = set()
+    """Return every dataset that an update's record or plan names: finished, refused or in progress."""
+    datasets: set[str] = set()
     for name in (workspace.folder / "updates").folders():
         if workspace.update(name).exists(UPDATE):
-            found.update(read_as(workspace.update(name), UPDATE, BROUGHT)["datasets"])
+            datasets.update(read_as(workspace.update(name), UPDATE, BROUGHT)["datasets"])
         if workspace.update(name).exists(PLAN):
-            found.update(read_plan(workspace, name)["data"])
-    return found
+            datasets.update(read_plan(workspace, name)["data"])
+    return datasets
 
 
 def scratch(workspace: Workspace) -> Iterator[Leftover]:
-    """What killed writers left beside their files (``Folder.writing``), on a disk: in a store nothing is left.
+    """Yield the temporary files of killed writers (``Folder.writing``) on a local disk; object stores have none.
 
-    Studies have writers of their own.
+    Folders of studies and of ``rewarm watch`` are skipped: their writers may be running.
     """
     if not workspace.folder.is_local:
         return
@@ -161,17 +160,17 @@ STUDIES = "studies"
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of a trunk or a release that nothing needs."""
+    """The weights of a trunk or a release that nothing needs any more."""
 
     update: str
     part: str  # trunk or release
-    files: tuple[str, ...]  # names, in the model's folder
+    files: tuple[str, ...]  # names in the model's folder
     bytes: int
 
 
 @dataclass
 class Prunable:
-    """What would go, and which weights stay for which reason."""
+    """The files to delete, and the weights that are kept, with the reason."""
 
     weights: list[Weights] = field(default_factory=list)
     leftovers: list[Leftover] = field(default_factory=list)
@@ -179,20 +178,24 @@ class Prunable:
 
     @property
     def bytes(self) -> int:
-        """All that would be freed."""
-        return sum(one.bytes for one in self.weights) + sum(one.bytes for one in self.leftovers)
+        """Bytes that pruning frees."""
+        return sum(model.bytes for model in self.weights) + sum(item.bytes for item in self.leftovers)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types; paths relative to the workspace."""
+        """Convert to JSON types; paths are relative to the workspace."""
         weights = [
-            {"path": f"updates/{one.update}/{one.part}/model", "kind": f"{one.part} weights", "bytes": one.bytes}
-            for one in self.weights
+            {
+                "path": f"updates/{model.update}/{model.part}/model",
+                "kind": f"{model.part} weights",
+                "bytes": model.bytes,
+            }
+            for model in self.weights
         ]
         return {"bytes": self.bytes, "prune": [*weights, *map(asdict, self.leftovers)], "keep": self.kept}
 
 
 def refuse_damaged_records(workspace: Workspace) -> None:
-    """``DamagedError`` where the records do not hold together: what they do not name would look like left over."""
+    """Raise ``DamagedError`` if the records are inconsistent: data that they fail to name would count as leftovers."""
     findings = Findings(workspace.folder)
     if (log := check_records(workspace, findings)) is not None:
         updates = recorded(workspace)
@@ -201,54 +204,54 @@ def refuse_damaged_records(workspace: Workspace) -> None:
     if findings.problems:
         first = findings.problems[0]
         raise DamagedError(
-            f"{workspace.folder}: nothing was pruned, as the records are damaged: {first.file}: {first.expected} "
-            f"expected, {first.found} found. `rewarm verify {workspace.folder}` says what to do"
+            f"{workspace.folder}: nothing was pruned because the records are damaged: {first.file}: expected "
+            f"{first.expected}, found {first.found}. Run `rewarm verify {workspace.folder}` for what to do"
         )
 
 
 def find_prunable(lineage: Lineage, keep: int, studies: bool) -> Prunable:
-    """What can go while the last ``keep`` releases stay, the current one always."""
-    found = Prunable(kept=needed(lineage, keep))
+    """Return what can be deleted if the last ``keep`` releases and the current one are kept."""
+    prunable = Prunable(kept=needed(lineage, keep))
     for update in lineage.entries:
         folder = lineage.workspace.update(update.id)
         for part in ("trunk", "release"):
             model = folder / part / "model"
             files = weight_files(model)
-            if files and f"{update.id}/{part}" not in found.kept and not is_pruned(folder, part):
+            if files and f"{update.id}/{part}" not in prunable.kept and not is_pruned(folder, part):
                 size = sum(map(model.size, files))
-                found.weights.append(Weights(update.id, part, tuple(files), size))
-    found.leftovers = [one for one in find_leftovers(lineage) if one.prunable]
+                prunable.weights.append(Weights(update.id, part, tuple(files), size))
+    prunable.leftovers = [item for item in find_leftovers(lineage) if item.prunable]
     if lineage.entries:
-        place = f"updates/{lineage.entries[0].id}/initial/model"
-        found.leftovers += [
-            leftover(lineage.workspace, f"{place}/{name}", "initial weights", "the base is finished")
-            for name in weight_files(lineage.workspace.folder / place)
+        initial = f"updates/{lineage.entries[0].id}/initial/model"
+        prunable.leftovers += [
+            leftover(lineage.workspace, f"{initial}/{name}", "initial weights", "the base is finished")
+            for name in weight_files(lineage.workspace.folder / initial)
         ]
     if studies:
-        found.leftovers += list(study_weights(lineage.workspace))
-    return found
+        prunable.leftovers += list(study_weights(lineage.workspace))
+    return prunable
 
 
 def needed(lineage: Lineage, keep: int) -> dict[str, str]:
-    """Weights that must stay, as ``update/part``, and why."""
-    found: dict[str, str] = {}
+    """Return the weights that must be kept, as ``update/part`` → reason."""
+    reasons: dict[str, str] = {}
     if lineage.entries:
-        found[f"{lineage.entries[0].id}/trunk"] = "the base: select.model=base ranks documents by it"
+        reasons[f"{lineage.entries[0].id}/trunk"] = "the base: select.model=base ranks documents by it"
     for update in next_starts(lineage):
-        found[f"{update.id}/trunk"] = "the next update can start from it, and is held to it (train.kl_weight)"
-        found.setdefault(f"{update.id}/release", "the newest releases, promoted or refused")
+        reasons[f"{update.id}/trunk"] = "the next update can start from it, with it as the teacher (train.kl_weight)"
+        reasons.setdefault(f"{update.id}/release", "the newest releases, promoted or refused")
     if lineage.head is not None:
         started = lineage.trunk().at("../..").name
-        found.setdefault(f"{started}/trunk", "the next update starts from it")
+        reasons.setdefault(f"{started}/trunk", "the next update starts from it")
     for name in list(dict.fromkeys(reversed(lineage.standing())))[:keep]:
-        found[f"{name}/release"] = f"one of the last {keep} releases"
+        reasons[f"{name}/release"] = f"one of the last {keep} releases"
     if lineage.release is not None:
-        found[f"{lineage.release}/release"] = "the current release"
-    return found
+        reasons[f"{lineage.release}/release"] = "the current release"
+    return reasons
 
 
 def study_weights(workspace: Workspace) -> Iterator[Leftover]:
-    """The models of studies' finished trials; their figures stay, and a study that goes on does not need them."""
+    """Yield the models of studies' finished trials; their results are kept, and a resumed study needs only those."""
     for study in (workspace.folder / STUDIES).folders():
         trials = workspace.folder / STUDIES / study / "trials"
         for trial in (trials / name for name in trials.folders()):
@@ -264,30 +267,30 @@ def study_weights(workspace: Workspace) -> Iterator[Leftover]:
 
 
 def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress) -> Prunable:
-    """Delete what ``find_prunable`` finds; the caller holds the workspace's lease.
+    """Delete what ``find_prunable`` returns; the caller holds the workspace's lease.
 
-    ``pruned.json`` says that an update's weights are gone before the first of them goes: a command that is killed in
-    between leaves no half model that looks whole, and the next prune goes on.
+    ``pruned.json`` records that an update's weights are pruned before the first file is deleted. A killed command
+    therefore never leaves a partial model that looks complete, and the next prune deletes the rest.
     """
     with ExitStack() as held:
         if studies:
             for study in (workspace.folder / STUDIES).folders():
                 held.enter_context(Workspace((workspace.folder / STUDIES / study).uri).lease())
         refuse_damaged_records(workspace)
-        found = find_prunable(Lineage(workspace), keep, studies)
-        progress.begin("pruning", found.bytes, "bytes")
-        for weights in found.weights:
+        prunable = find_prunable(Lineage(workspace), keep, studies)
+        progress.begin("pruning", prunable.bytes, "bytes")
+        for weights in prunable.weights:
             take_out(workspace.update(weights.update), weights)
             progress.advance(weights.bytes)
-        for one in found.leftovers:
-            workspace.folder.delete(one.path)
-            progress.advance(one.bytes)
-    return found
+        for item in prunable.leftovers:
+            workspace.folder.delete(item.path)
+            progress.advance(item.bytes)
+    return prunable
 
 
 def take_out(update: Folder, weights: Weights) -> None:
-    """Delete a model's weights, and say so first."""
-    said = {"at": now(), "bytes": weights.bytes, "files": list(weights.files)}
-    update.write_json(PRUNED, {**read_pruned(update), weights.part: said})
+    """Record that a model's weights are pruned, then delete them."""
+    entry = {"at": now(), "bytes": weights.bytes, "files": list(weights.files)}
+    update.write_json(PRUNED, {**read_pruned(update), weights.part: entry})
     for name in weights.files:
         (update / weights.part / "model").delete(name)

@@ -1,6 +1,6 @@
-"""``rewarm push``: a release to a repository of the hub, or to any folder, with its card.
+"""``rewarm push``: the upload of a release with its card, to a repository on the Hugging Face Hub or to a folder.
 
-Only what a model's users need is sent: safetensors, configuration, tokenizer, the licence, and the card.
+Only the files that users of the model need are sent: safetensors, configuration, tokenizer, licence and card.
 """
 
 import re
@@ -21,7 +21,7 @@ HUB = "hf://"
 TAG = b"\n- rewarm\n"  # in the card of every release
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 PATTERNS = tuple(f"*{ending}" for ending in WEIGHTS)
-SENT = (  # in the order of sending: by its card a folder is known again, and with a configuration come its weights
+SENT = (  # in the order of upload: the card first, which identifies the folder; the configuration last, after weights
     CARD,
     *PATTERNS,
     *LICENCE_FILES,
@@ -32,7 +32,7 @@ SENT = (  # in the order of sending: by its card a folder is known again, and wi
 
 @dataclass(frozen=True)
 class Target:
-    """Where a release goes: a repository of the hub, or a folder."""
+    """The destination of a release: a repository on the Hub, or a folder."""
 
     uri: str
     repository: str | None = None  # ORG/NAME
@@ -42,32 +42,32 @@ class Target:
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is sent: the files of a release's folder, by name, and the card's text."""
+    """The files of a release to send, by name, and the text of its card."""
 
     release: Folder
-    files: tuple[str, ...]  # in the order of sending
+    files: tuple[str, ...]  # in the order of upload
     card: str
 
     def bytes(self, name: str) -> int:
-        """Size of a file."""
+        """Return the size of a file."""
         return len(self.card.encode()) if name == CARD else self.release.size(name)
 
 
 def parse_target(uri: str, revision: str | None, private: bool) -> Target:
-    """What ``--to`` means; ``UsageError`` where it is neither a repository nor a folder."""
+    """Parse the value of ``--to``; raises ``UsageError`` if it is neither a repository nor a folder."""
     if uri.startswith(HUB):
         repository = uri.removeprefix(HUB).strip("/")
         if not REPOSITORY.fullmatch(repository):
-            raise UsageError(f"--to {uri}: expected {HUB}ORG/NAME, a model repository of the hub")
+            raise UsageError(f"--to {uri}: expected {HUB}ORG/NAME, a model repository on the Hugging Face Hub")
         return Target(uri, repository, revision, private)
     if revision is not None or private:
-        raise UsageError(f"--to {uri}: --revision and --private are for repositories of the hub ({HUB}ORG/NAME)")
+        raise UsageError(f"--to {uri}: --revision and --private require a repository on the Hub ({HUB}ORG/NAME)")
     Folder(uri).filesystem()
     return Target(uri)
 
 
 def pack(release: Folder, card: str) -> Parcel:
-    """What of a release's folder is sent."""
+    """Select the files of a release's folder that are sent."""
     names = sorted({*release.files(), CARD})
     return Parcel(
         release, tuple(dict.fromkeys(name for pattern in SENT for name in names if fits(name, pattern))), card
@@ -75,12 +75,12 @@ def pack(release: Folder, card: str) -> Parcel:
 
 
 def fits(name: str, pattern: str) -> bool:
-    """Whether a file is one of a kind that is sent; licences in capitals or not."""
+    """Return whether a file name matches a pattern; licence files match in upper and lower case."""
     return fnmatch(name.upper() if pattern in LICENCE_FILES else name, pattern)
 
 
 def push(parcel: Parcel, target: Target, message: str, progress: Progress) -> dict[str, Any]:
-    """Send it; where it is then. Raises ``StageError`` where the other side refuses or cannot be reached."""
+    """Send a release; returns its URL. Raises ``StageError`` if the destination refuses or cannot be reached."""
     if target.repository is not None:
         return push_to_hub(parcel, target, message, progress)
     folder = Folder(target.uri)
@@ -91,27 +91,29 @@ def push(parcel: Parcel, target: Target, message: str, progress: Progress) -> di
         else:
             push_to_bucket(parcel, folder, progress)
     except OSError as error:
-        raise StageError(f"{folder}: cannot be written to: {error}; the same command begins again") from error
+        raise StageError(
+            f"{folder}: cannot write: {error}; run the same command again to restart the upload"
+        ) from error
     return {"url": folder.uri}
 
 
 def refuse_others(folder: Folder) -> None:
-    """``UsageError`` where a folder holds what no push left there: what is pushed takes the place of all in it."""
+    """Raise ``UsageError`` if a folder holds files that no push wrote, because a push replaces the whole folder."""
     if folder.is_local and folder.path.is_file():
-        raise UsageError(f"--to {folder}: a file, and not a folder; name a new folder")
+        raise UsageError(f"--to {folder}: is a file, not a folder; name a new folder")
     names = folder.files()
     strange = [*folder.folders(), *(name for name in names if not any(fits(name, pattern) for pattern in SENT))]
     if names and not strange and not (CARD in names and TAG in folder.read(CARD)):
         strange = names
     if strange:
         raise UsageError(
-            f"--to {folder}: holds other files ({', '.join(strange[:3])}); name a new folder, or one that was pushed "
-            "to before"
+            f"--to {folder}: holds other files ({', '.join(strange[:3])}); name a new folder, or the target of an "
+            "earlier push"
         )
 
 
 def push_to_disk(parcel: Parcel, folder: Folder, progress: Progress) -> None:
-    """Put the whole folder in its place in one step."""
+    """Replace the whole folder atomically."""
     progress.begin(f"copying to {folder}", sum(map(parcel.bytes, parcel.files)), "bytes")
     with Folder(folder.path.parent).writing(folder.path.name) as scratch:
         scratch.mkdir(parents=True)
@@ -125,14 +127,14 @@ def push_to_disk(parcel: Parcel, folder: Folder, progress: Progress) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file's bytes, in pieces."""
+    """Copy a file's bytes, in blocks."""
     with source.open("rb") as read, target.open("wb") as write:
         while block := read.read(1 << 24):
             write.write(block)
 
 
 def push_to_bucket(parcel: Parcel, folder: Folder, progress: Progress) -> None:
-    """Upload file by file, the card first and the configuration last; then take away what an earlier push left."""
+    """Upload file by file, the card first and the configuration last; then delete the other files of earlier pushes."""
     progress.begin(f"uploading to {folder}", sum(map(parcel.bytes, parcel.files)), "bytes")
     for name in parcel.files:
         if name == CARD:
@@ -147,7 +149,7 @@ def push_to_bucket(parcel: Parcel, folder: Folder, progress: Progress) -> None:
 
 
 def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress) -> dict[str, Any]:
-    """One commit to a model repository, which is made where there is none. ``HF_ENDPOINT`` and ``HF_TOKEN`` hold."""
+    """Push one commit to a model repository, which is created if needed; reads ``HF_ENDPOINT`` and ``HF_TOKEN``."""
     from huggingface_hub import HfApi
 
     assert target.repository is not None
@@ -174,9 +176,9 @@ def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress
 
     try:
         done = send()
-    except Exception as error:  # the client's own errors, and those of what it sends with
+    except Exception as error:  # errors of the client and of its HTTP library
         raise StageError(
-            f"{target.uri}: the hub refused or could not be reached ({' '.join(str(error).split())[:500]}); a token "
-            "with write access is taken from HF_TOKEN, the hub's address from HF_ENDPOINT"
+            f"{target.uri}: the Hub refused the upload or could not be reached ({' '.join(str(error).split())[:500]}); "
+            "check HF_TOKEN (a token with write access) and HF_ENDPOINT (the Hub's address)"
         ) from error
     return {"url": str(done.commit_url), "commit": str(done.oid)}

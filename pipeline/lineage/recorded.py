@@ -1,7 +1,8 @@
-"""The comparison of what an update uses with the records of those before it: nothing is spent on a changed file.
+"""The verification of an update's inputs against the records of earlier updates, before compute is spent on them.
 
-Each step leaves a table of its files (``stages.core.digests``), and the update's record has the table's digest. What
-training reads is compared by its workers (``stages.train.inputs``); this module compares the rest as an update starts.
+Each step writes a table of its files (``stages.core.digests``), and the update's record has the digest of the table.
+Training data is verified by the workers that read it (``stages.train.inputs``); this module verifies the other inputs
+when an update starts.
 """
 
 import time
@@ -17,7 +18,7 @@ from rewarm.stages.train.checkpoints import damages
 
 
 def recorded_table(lineage: Lineage, folder: Folder) -> Table | None:
-    """The table of a step's files that the record vouches for; None if the step was made without one.
+    """Return the recorded table of a step's files; None if the step was recorded without one.
 
     For a step of the update in the context, whose record is not written yet, its manifest's is taken. Raises
     ``DamagedError`` if the table is missing or another one.
@@ -39,7 +40,7 @@ def without_card(step: Folder, table: Table) -> Table:
 
 
 def maker(lineage: Lineage, place: str) -> str | None:
-    """The finished update that made a step's folder: its own, that of its dataset, or the base's tokenizer."""
+    """Return the id of the finished update that wrote a step's folder; None if it is not finished."""
     first, name = [*place.split("/"), ""][:2]
     if first == "datasets":
         brought = lineage.ingested().get(name)
@@ -50,11 +51,11 @@ def maker(lineage: Lineage, place: str) -> str | None:
 
 
 def compare_with_record(lineage: Lineage, optimizer: Folder | None, progress: Progress) -> None:
-    """Compare what the next update uses with the records, and say how much, how long, and what has no digests.
+    """Verify the inputs of the next update against the records; notes bytes, seconds and inputs without digests.
 
-    That is the tokenizer; the trunk (weights, configuration and tokenizer); the validation shards and the index of each
-    dataset that was learned; the current release's measurements; and ``optimizer``, the state that is used again, if
-    any. Raises ``DamagedError`` that names the files.
+    The inputs are the tokenizer; the trunk (weights, configuration and tokenizer); the validation shards and the index
+    of each learned dataset; the current release's evaluation; and ``optimizer``, the optimizer state to load, if any.
+    Raises ``DamagedError`` that names the files.
     """
     if not lineage.entries:
         return
@@ -66,49 +67,49 @@ def compare_with_record(lineage: Lineage, optimizer: Folder | None, progress: Pr
         refuse_damage(folder, differing(folder, table))
         size += sum(one.bytes for one in table.values())
     if optimizer is not None:
-        remedy = "restore it, or begin with an empty optimizer (train.keep_optimizer=false)"
+        remedy = "restore the file, or begin with an empty optimizer (train.keep_optimizer=false)"
         refuse_damage(optimizer, damages(Folder(optimizer.local())), remedy)
         size += optimizer.size()
     seconds = time.perf_counter() - start
-    progress.note(f"compared {size / 1e6:,.1f} MB of earlier results with the record in {seconds:.1f} s")
+    progress.note(f"verified {size / 1e6:,.1f} MB of earlier results against the record in {seconds:.1f} s")
     if unknown:
-        progress.note(f"recorded without digests of files, so not compared: {', '.join(unknown)}")
+        progress.note(f"recorded without file digests, so not verified: {', '.join(unknown)}")
 
 
 def recorded_files(lineage: Lineage, folder: Folder) -> Table | None:
-    """The part of a step's table for a folder directly in the step's: a model, or the token shards of a split."""
+    """Return the recorded table of a folder inside a step's folder: a model, or the token shards of a split."""
     made = recorded_table(lineage, folder.at(".."))
     return None if made is None else below(made, folder.name)
 
 
 def recorded_copies(lineage: Lineage, folders: Iterable[Folder]) -> Recorded:
-    """What the workers of a stage compare their machines' copies of such folders with; nothing on a disk."""
+    """Return the tables by which a stage's workers verify their copies of folders in a bucket; local ones are omitted."""
     return Recorded.of((folder, recorded_files(lineage, folder)) for folder in folders if not folder.is_local)
 
 
 def refuse_changed_model(lineage: Lineage, model: Folder) -> None:
-    """``DamagedError`` if a file of a trunk's or a release's model is not what the record says."""
+    """Raise ``DamagedError`` if a file of a trunk's or a release's model differs from the record."""
     table = recorded_files(lineage, model)
     if table is not None:
         refuse_damage(model, differing(model, table))
 
 
 def refuse_changed(lineage: Lineage, step: Folder, name: str) -> None:
-    """``DamagedError`` if one file of a step, which may be missing in it, is not what the record says."""
+    """Raise ``DamagedError`` if one file of a step differs from the record; does nothing if it was not recorded."""
     made = recorded_table(lineage, step)
     if made is not None and name in made:
         refuse_damage(step, compare_here(step, {name: made[name]}))
 
 
 def differing(folder: Folder, table: Table) -> list[Damage]:
-    """The files of a table that are not what it says, as this machine reads them."""
+    """Return the files that differ from their table, as this machine reads them."""
     if folder.is_local or folder.name != "model":
         return compare_here(folder, table)
-    return compare_whole(folder, table)  # a model is read as a whole folder, and kept as one
+    return compare_whole(folder, table)  # a model is fetched and cached as a whole folder
 
 
 def used(lineage: Lineage) -> Iterator[tuple[Folder, str, Table | None]]:
-    """Folder, its name for a person, and the table of those of its files that the next update uses."""
+    """Yield each folder that the next update reads, its name for messages, and the table of the files it reads."""
     workspace = lineage.workspace
     yield workspace.tokenizer, "the tokenizer", recorded_table(lineage, workspace.tokenizer)
     if (head := lineage.head) is not None:

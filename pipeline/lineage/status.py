@@ -1,4 +1,4 @@
-"""The state of a lineage as ``rewarm status`` shows it: the last updates' records, and how many are left out."""
+"""The state of a lineage as ``rewarm status`` shows it: the records of the last updates."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,9 +9,8 @@ from rewarm.pipeline.record.attempts import counted, read_attempts
 from rewarm.stages import distill
 from rewarm.stages.core.shapes import stage_manifest
 
-SHOWN = 20  # of the last updates
-# Which committed folder stands for which stage, to tell how far an unfinished update is.
-FOLDERS = ("mixture", "initial", "trunk", "release", "evaluation")
+SHOWN = 20  # updates
+FOLDERS = ("mixture", "initial", "trunk", "release", "evaluation")  # committed once their stage is finished
 
 
 @dataclass(frozen=True)
@@ -21,18 +20,18 @@ class Status:
     workspace: str
     release: str | None
     updates: list[UpdateRecord]
-    """In their order, the current release's among them; an unfinished one comes last."""
+    """In order, including the current release; an unfinished update comes last."""
     earlier: int = 0
-    """Finished updates that are not in ``updates``."""
+    """Number of finished updates that are not in ``updates``."""
 
     @property
     def datasets(self) -> dict[str, tuple[UpdateRecord, DatasetPart]]:
-        """The datasets that these updates brought, each with its update."""
+        """The datasets of these updates, each with its update."""
         return {name: (update, part) for update in self.updates for name, part in update.data.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types: the records, each with ``seconds`` by step."""
-        datasets = {name: found for name, found in self.datasets.items() if found[0].state != UNFINISHED}
+        """Convert to JSON types: the records, each with ``seconds`` by step."""
+        datasets = {name: pair for name, pair in self.datasets.items() if pair[0].state != UNFINISHED}
         return {
             "workspace": self.workspace,
             "release": self.release,
@@ -43,7 +42,7 @@ class Status:
 
 
 def status(lineage: Lineage, last: int | None = SHOWN) -> Status:
-    """The last finished updates (None: all) with that of the current release, and the one that is unfinished."""
+    """Return the last finished updates (None: all), including the current release, and the unfinished update."""
     first = 0 if last is None else max(0, len(lineage.entries) - last)
     shown = list(lineage.updates[first:])
     current = lineage.current()
@@ -57,7 +56,7 @@ def status(lineage: Lineage, last: int | None = SHOWN) -> Status:
 
 
 def dataset_json(name: str, update: str, part: DatasetPart) -> dict[str, Any]:
-    """Counts of one dataset."""
+    """Return the counts of one dataset."""
     return {
         "name": name,
         "update": update,
@@ -78,7 +77,7 @@ def dataset_json(name: str, update: str, part: DatasetPart) -> dict[str, Any]:
 
 
 def update_json(update: UpdateRecord) -> dict[str, Any]:
-    """A record without what the datasets' list has, and without what only the next update reads."""
+    """Return a record as JSON types, without its datasets and without fields that only the next update reads."""
     value = asdict(update)
     for name in ("data", "files"):
         del value[name]
@@ -87,7 +86,7 @@ def update_json(update: UpdateRecord) -> dict[str, Any]:
 
 
 def unfinished(lineage: Lineage) -> UpdateRecord | None:
-    """The record of the update that is running or failed, as far as it is known; None if there is none."""
+    """Return the partial record of the update that is running or failed; None if there is none."""
     name = lineage.unfinished
     if name is None:
         return None

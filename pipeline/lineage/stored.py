@@ -1,6 +1,6 @@
-"""The records of a workspace's finished updates, each compared with its commit when it is read.
+"""The stored records of finished updates, each verified against its commit when it is read.
 
-Opening a lineage compares the sizes of all records with those in the log; their digests are compared as they are read.
+Opening a lineage compares only the sizes of all records with the log; digests are compared when a record is read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ from rewarm.stages.core.storage import Folder
 
 
 class Records(Sequence[UpdateRecord]):
-    """The records of some finished updates; one is read, and compared with its commit, when it is asked for."""
+    """A lazy sequence of records: each is read, and verified against its commit, on first access."""
 
     def __init__(self, workspace: Workspace, entries: Sequence[Entry], known: dict[str, UpdateRecord]) -> None:
-        """``known`` has the records that were read before, by id."""
+        """``known`` has the records that were read before, by update id."""
         self.workspace, self.entries, self.known = workspace, entries, known
 
     def __len__(self) -> int:
@@ -43,9 +43,9 @@ class Records(Sequence[UpdateRecord]):
 def read_entries(
     workspace: Workspace, finished: Mapping[str, Commit], records: dict[str, UpdateRecord]
 ) -> Iterator[Entry]:
-    """The entries of finished updates, from their commits.
+    """Yield the entries of finished updates, from their commits.
 
-    The records of updates that were committed without their facts (format 1) are read, and left in ``records``.
+    The records of updates that were committed without their facts (format 1) are read, and added to ``records``.
     """
     for name, commit in finished.items():
         facts = commit.facts
@@ -59,7 +59,7 @@ def read_entries(
 
 
 def refuse_other_sizes(workspace: Workspace, sizes: Mapping[str, int]) -> None:
-    """``DamagedError`` if an update's record is missing, or not of its number of bytes; none of them is read."""
+    """Raise ``DamagedError`` if a record is missing or has the wrong size in bytes; does not read any record."""
     if not sizes:
         return
     filesystem, _ = workspace.folder.filesystem()
@@ -68,15 +68,15 @@ def refuse_other_sizes(workspace: Workspace, sizes: Mapping[str, int]) -> None:
         if found.type == pafs.FileType.NotFound:
             raise missing(workspace.update(name))
         if found.type != pafs.FileType.File or found.size != size:
-            what = f"one of {found.size} bytes" if found.type == pafs.FileType.File else "something else"
+            what = f"{found.size} bytes" if found.type == pafs.FileType.File else "something else"
             raise DamagedError(
-                f"{workspace.update(name)}/{UPDATE}: expected the record that was committed, of {size} bytes, found "
-                f"{what}; {RESTORE}"
+                f"{workspace.update(name)}/{UPDATE}: expected the committed record of {size} bytes, found {what}; "
+                f"{RESTORE}"
             )
 
 
 def read_record(workspace: Workspace, name: str, expected: str) -> tuple[UpdateRecord, int]:
-    """A finished update's record and its bytes; ``DamagedError`` if it is not that of the ``expected`` digest."""
+    """Read a finished update's record and its size in bytes; raises ``DamagedError`` if its digest is another."""
     folder = workspace.update(name)
     try:
         data = folder.read(UPDATE)
@@ -84,12 +84,11 @@ def read_record(workspace: Workspace, name: str, expected: str) -> tuple[UpdateR
         raise missing(folder) from error
     if (found := digest(data)) != expected:
         raise DamagedError(
-            f"{folder}/{UPDATE}: expected the record that was committed, of digest {expected}, found one of "
-            f"{found}; {RESTORE}"
+            f"{folder}/{UPDATE}: expected the committed record with digest {expected}, found digest {found}; {RESTORE}"
         )
     return decode(data, f"{folder}/{UPDATE}"), len(data)
 
 
 def missing(folder: Folder) -> DamagedError:
-    """The error for a finished update whose record is not there."""
+    """Return the error for a finished update without a record."""
     return DamagedError(f"{folder}/{UPDATE}: the record of a finished update is missing; {RESTORE}")

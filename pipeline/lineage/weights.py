@@ -1,4 +1,4 @@
-"""What was taken out of an update to save space: ``pruned.json`` in its folder says which weights, and when."""
+"""The weights of an update, and ``pruned.json``, which records when and which of them were pruned."""
 
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ PRUNED = "pruned.json"
 
 
 class PrunedPart(TypedDict):
-    """What was pruned of a trunk or a release."""
+    """Pruned files of a trunk or a release."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -27,30 +27,30 @@ WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
 def weight_files(model: Folder) -> list[str]:
-    """Names of the files in a model's folder that hold its weights; configuration, tokenizer and card do not."""
+    """Return the names of the weight files in a model's folder: no configuration, tokenizer or card."""
     return [name for name in model.files() if name.endswith(WEIGHTS)]
 
 
 def read_pruned(update: Folder) -> dict[str, Any]:
-    """What was pruned of an update: part → when, how much, and the names of the files."""
+    """Return what was pruned from an update: part → time, bytes, file names."""
     return cast(dict[str, Any], read_as(update, PRUNED, PARTS)) if update.exists(PRUNED) else {}
 
 
 def is_pruned(update: Folder, part: str) -> bool:
-    """Whether weights of an update's ``trunk`` or ``release`` were taken out, and not restored since."""
+    """Return whether weights of an update's ``trunk`` or ``release`` were pruned and not restored since."""
     gone = read_pruned(update).get(part, {"files": []})["files"]
     return not all((update / part / "model").exists(name) for name in gone)
 
 
 def require_weights(workspace: Workspace, update: str) -> Folder:
-    """The model's folder of an update's release; ``UsageError`` where its weights were pruned or are not there."""
+    """Return the model folder of an update's release; raises ``UsageError`` if its weights are pruned or missing."""
     folder = workspace.update(update)
     model = folder / "release" / "model"
     if is_pruned(folder, "release"):
         raise UsageError(
             f"{update}: the weights of its release were pruned on {read_pruned(folder)['release']['at']}; only its "
-            "records are left. Restore them from a copy, or take another release"
+            "records remain. Restore the weights from a copy, or choose another release"
         )
     if not weight_files(model):
-        raise UsageError(f"{update}: no weights (*.safetensors) in {model}; restore them, or take another release")
+        raise UsageError(f"{update}: no weights (*.safetensors) in {model}; restore them, or choose another release")
     return model

@@ -1,4 +1,4 @@
-"""Where things lie in a workspace, on any filesystem, and who may write there."""
+"""A workspace: its layout on any filesystem, its format, and the lease that allows one writer at a time."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from rewarm.stages.core.storage import Folder
 
 
 class WorkspaceRecord(TypedDict):
-    """What ``workspace.json`` says."""
+    """The contents of ``workspace.json``."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -27,32 +27,32 @@ class WorkspaceRecord(TypedDict):
 
 
 FORMAT_VERSION = 3
-KEPT_FORMAT = 2  # whose commits lack the facts of their updates: read as it is, and raised by the next commit
-CONVERTED_FORMAT = 1  # of workspaces without a log of commits: `rewarm convert`
+KEPT_FORMAT = 2  # commits without the facts of their updates: readable as it is, and upgraded by the next commit
+CONVERTED_FORMAT = 1  # no log of commits: needs `rewarm convert`
 BUCKETS = ("s3", "gs", "gcs")
 RECORD = "workspace.json"
 CARD = "README.md"
-TRIAL = "trial.json"  # in the folder of a study's trial, once that is finished
-LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # where folders are deleted
+TRIAL = "trial.json"  # in the folder of a study's finished trial
+LEVELS = ("datasets/", "datasets/*/", "dedup/", "updates/", "updates/*/", "updates/*/*/")  # with deleted folders
 RECORDS = TypeAdapter(WorkspaceRecord)
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Workspace:
-    """A lineage's folder: datasets, dedup index, updates, releases.
+    """The folder of a lineage: datasets, dedup index, updates, releases.
 
-    workspace.json                                the recipe, the format version
-    tokenizer/                                    the lineage's tokenizer
+    workspace.json                                recipe and format version
+    tokenizer/                                    tokenizer of the lineage
     datasets/<name>/{documents,validation,quarantine,tokens}/ + manifest.json
-    dedup/<name>/                                 what was ingested, for the arrivals after it
+    dedup/<name>/                                 index of the ingested documents, for later arrivals
     updates/<id>/{plan.json,scores,selection,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
-    commits/00000000.json …                       the log: an immutable file for each update that finished
-    releases.json                                 which release is current, made from the log for other programs
+    commits/00000000.json …                       the log: an immutable file for each finished update
+    releases.json                                 the current release, written from the log for other programs
     report/{index,<id>}.html                      a page for the workspace, and one for each update
     """
 
     def __init__(self, uri: str) -> None:
-        """Raises ``UsageError`` for an address that is no bucket's, ``UnreachableError`` if it does not answer."""
+        """Raises ``UsageError`` if the address does not name a bucket, ``UnreachableError`` if it does not answer."""
         self.folder = Folder(uri)
         if "://" in uri and not uri.startswith("file://"):
             refuse_address(uri)
@@ -60,63 +60,63 @@ class Workspace:
 
     @classmethod
     def open(cls, uri: str) -> "Workspace":
-        """An existing workspace; ``UsageError`` where there is none, or one of another format."""
+        """Open an existing workspace; raises ``UsageError`` if there is none, or if it has another format."""
         workspace = cls(uri)
         if not workspace.folder.exists(RECORD):
             refuse_lineage(workspace.folder)
-            raise UsageError(f"{uri}: no rewarm workspace there (no {RECORD}); make one with `rewarm init {uri} …`")
+            raise UsageError(f"{uri}: no rewarm workspace found (no {RECORD}); create one with `rewarm init {uri} …`")
         workspace.check_format()
         return workspace
 
     def check_format(self) -> None:
-        """``UsageError`` for a workspace that another version of rewarm made, with what to do."""
+        """Raise ``UsageError`` if this version of rewarm cannot use the workspace, with what to do."""
         found = self.record().get("format")
         if found == CONVERTED_FORMAT:
             raise UsageError(
-                f"{self.folder}: the workspace has format {found}; `rewarm convert {self.folder}` gives its records "
-                f"format {FORMAT_VERSION} (in seconds; data and weights stay as they are)"
+                f"{self.folder}: the workspace has format {found}; `rewarm convert {self.folder}` converts its records "
+                f"to format {FORMAT_VERSION} (in seconds; data and weights do not change)"
             )
         if found not in (KEPT_FORMAT, FORMAT_VERSION):
             raise UsageError(f"{self.folder}: has format {found!r}, this rewarm reads format {FORMAT_VERSION}")
 
     def raise_format(self) -> None:
-        """Say that this version writes here, before it does; an earlier one then refuses instead of misreading it."""
+        """Record this version's format before its first write, so that older versions refuse instead of misreading."""
         if self.folder.exists(RECORD) and (record := self.record())["format"] == KEPT_FORMAT:
             self.folder.write_json(RECORD, {**record, "format": FORMAT_VERSION})
 
     def record(self) -> dict[str, Any]:
-        """``workspace.json``."""
+        """Read ``workspace.json``."""
         return cast(dict[str, Any], read_as(self.folder, RECORD, RECORDS))
 
     def dataset(self, name: str) -> Folder:
-        """The folder of a dataset."""
+        """Return the folder of a dataset."""
         return self.folder / "datasets" / name
 
     def train_tokens(self, name: str) -> Folder:
-        """The training shards of a dataset's tokens."""
+        """Return the folder of a dataset's training shards."""
         return self.dataset(name) / "tokens" / "train"
 
     def dedup(self, name: str) -> Folder:
-        """The folder of a dataset's part of the dedup index."""
+        """Return the folder of a dataset's part of the dedup index."""
         return self.folder / "dedup" / name
 
     def update(self, update: str) -> Folder:
-        """The folder of an update."""
+        """Return the folder of an update."""
         return self.folder / "updates" / update
 
     @property
     def tokenizer(self) -> Folder:
-        """The lineage's tokenizer."""
+        """The folder of the lineage's tokenizer."""
         return self.folder / "tokenizer"
 
     @contextmanager
     def lease(
         self, purpose: str | None = None, wait_s: float = 0.0, note: Callable[[str], None] | None = None
     ) -> Iterator[Lease]:
-        """Hold the workspace: one command at a time writes to it; arguments and errors are those of ``lease.hold``.
+        """Hold the workspace's lease, which allows one writer at a time; arguments and errors as in ``lease.hold``.
 
-        While the block lasts, what this process writes through ``folder`` and the folders made from it is refused with
-        ``LeaseLostError`` once another process has taken over.
+        Inside the block, writes through ``folder`` and folders derived from it raise ``LeaseLostError`` once another
+        process has taken over the lease.
         """
         with hold(self.folder, purpose, wait_s, note=note) as lease:
             self.folder = self.folder.guarded(lease)
@@ -127,8 +127,8 @@ class Workspace:
                 self.folder = self.folder.guarded(None)
 
     def sweep(self) -> None:
-        """Remove what killed commands left of folders that they were deleting."""
-        if not self.folder.is_local:  # a store deletes object by object, and what is left is deleted again
+        """Remove the remains of folders that killed commands were deleting."""
+        if not self.folder.is_local:  # a store deletes object by object, and repeating the deletion removes the rest
             return
         for level in ("", *LEVELS):
             for left in self.folder.path.glob(f"{level}.*{REMOVED}"):
@@ -136,16 +136,16 @@ class Workspace:
 
 
 def refuse_lineage(folder: Folder) -> None:
-    """``DamagedError`` for a folder that holds updates and lacks the record of its workspace."""
+    """Raise ``DamagedError`` for a folder that holds updates but no ``workspace.json``."""
     if folder.exists("commits") or (folder / "updates").folders():
         raise DamagedError(
-            f"{folder}/{RECORD}: missing, though the folder holds the updates of a lineage; restore it from a copy of "
-            "the workspace"
+            f"{folder}/{RECORD}: missing, although the folder holds the updates of a lineage; restore the file from a "
+            "copy of the workspace"
         )
 
 
 def refuse_address(uri: str) -> None:
-    """``UsageError`` for an address that names no bucket, or that holds keys."""
+    """Raise ``UsageError`` for an address without a bucket, or with credentials in it."""
     scheme, _, rest = uri.partition("://")
     place = rest.partition("?")[0].partition("/")[0]
     keys, _, bucket = place.rpartition("@")
@@ -153,13 +153,13 @@ def refuse_address(uri: str) -> None:
         raise UsageError(f"{scheme}://{bucket}: a workspace is a folder, s3://BUCKET/PATH or gs://BUCKET/PATH")
     if keys not in ("", "anonymous"):
         raise UsageError(
-            f"{scheme}://…@{bucket}: keys in an address end up in logs and records; give them in the environment "
-            "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or as the machine's role"
+            f"{scheme}://…@{bucket}: credentials in an address end up in logs and records; pass them in the environment"
+            " (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or through the machine's role"
         )
 
 
 def refuse_unreachable(folder: Folder) -> None:
-    """``UsageError`` if there is no such bucket or it refuses access, ``UnreachableError`` if it does not answer."""
+    """Raise ``UsageError`` for a missing bucket or denied access, ``UnreachableError`` if there is no answer."""
     try:
         with limited(CONTACT_S):
             filesystem, path = folder.filesystem()
@@ -170,13 +170,14 @@ def refuse_unreachable(folder: Folder) -> None:
             f"{folder}: cannot access the bucket: {error}. Check the address, the network and the credentials"
         ) from error
     if not there:
-        raise UsageError(f"{folder}: there is no bucket {bucket}; make it first")
+        raise UsageError(f"{folder}: bucket {bucket} does not exist; create it first")
 
 
 def check_name(name: str) -> str:
-    """A dataset's name, fit for folders and task names; ``UsageError`` says what is."""
+    """Return a dataset's name if it is valid in paths and task names; raises ``UsageError`` otherwise."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(
-            f"dataset name {name!r}: letters, digits, '.', '_' and '-' are expected, beginning with a letter or digit"
+            f"dataset name {name!r}: expected at most 64 letters, digits, '.', '_' and '-', starting with a letter or "
+            "digit"
         )
     return name

@@ -103,7 +103,7 @@ def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
         ("hdfs://node/lm", 2, "a workspace is a folder, s3://BUCKET/PATH or gs://BUCKET/PATH"),
         ("s3://", 2, "a workspace is a folder, s3://BUCKET/PATH"),
         ("s3:///lm", 2, "a workspace is a folder, s3://BUCKET/PATH"),
-        ("s3://KEY:HIDDEN@bucket/lm", 2, "give them in the environment"),
+        ("s3://KEY:HIDDEN@bucket/lm", 2, "pass them in the environment"),
         ("s3://bucket/lm?endpoint_override=127.0.0.1:9&scheme=http&region=x", 6, "Check the address, the network"),
     ],
 )

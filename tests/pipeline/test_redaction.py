@@ -73,7 +73,7 @@ PLAIN = [
     "gs://bucket/part-?.jsonl",
     "rewarm update lm --data news=/data/news/*.jsonl.zst --set replay.share=0.1",
     "ingest.tokens.columns=['tokens', 'input_ids'] tokenizer.vocab_size=4096 budget.update_tokens=1_000",
-    "dataset name 'a b': letters, digits, '.', '_' and '-' are expected",
+    "dataset name 'a b': expected at most 64 letters, digits, '.', '_' and '-'",
     "token 17 of shard-00001.arrow: expected 5, found 6",
     "1,000 tokens: 12 new, 3 replayed",
     "the signature: checked; password: asked for",

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from rewarm.pipeline.lineage.commits import Log, digest, read_log
-from rewarm.pipeline.lineage.lineage import ID, PLAN, RELEASES, UPDATE, pointer, read_plan
+from rewarm.pipeline.lineage.commits import RELEASES, Log, digest, pointer, read_log
+from rewarm.pipeline.lineage.lineage import ID, PLAN, UPDATE, read_plan
 from rewarm.pipeline.lineage.verify.data import RESTORE
 from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.workspace import Workspace

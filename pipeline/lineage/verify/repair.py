@@ -10,8 +10,18 @@ from typing import Any
 
 import orjson
 
-from rewarm.pipeline.lineage.commits import COMMITS, Commit, decode, digest, encode, file_of, read_log
-from rewarm.pipeline.lineage.lineage import RELEASES, commit_of, pointer
+from rewarm.pipeline.lineage.commits import (
+    COMMITS,
+    RELEASES,
+    Commit,
+    decode,
+    digest,
+    encode,
+    file_of,
+    pointer,
+    read_log,
+)
+from rewarm.pipeline.lineage.lineage import commit_of
 from rewarm.pipeline.lineage.verify.records import read_records
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import number_of

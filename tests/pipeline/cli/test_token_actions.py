@@ -64,5 +64,5 @@ def test_export(workspace: Folder, tmp_path: Path) -> None:
 def test_datasets_without_tokens_are_refused(workspace: Folder, name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=f"dataset '{name}' has no tokens; tokenized datasets: base, news"):
         verify_tokens(workspace.uri, name, None, Silent())
-    with pytest.raises(UsageError, match="no rewarm workspace there"):
+    with pytest.raises(UsageError, match="no rewarm workspace found"):
         verify_tokens(str(tmp_path), None, None, Silent())

@@ -14,9 +14,9 @@ from release_world import files_of
 from watch_world import update
 
 from rewarm.pipeline.api.updates import discard
-from rewarm.pipeline.lineage.commits import COMMITS, Commit, Log, decode, encode, file_of, number_of, read_log
+from rewarm.pipeline.lineage.commits import COMMITS, RELEASES, Commit, Log, decode, encode, file_of, number_of, read_log
 from rewarm.pipeline.lineage.convert import convert
-from rewarm.pipeline.lineage.lineage import PLAN, RELEASES, Lineage
+from rewarm.pipeline.lineage.lineage import PLAN, Lineage
 from rewarm.pipeline.lineage.verify.repair import repair
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe

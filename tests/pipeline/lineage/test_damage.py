@@ -174,7 +174,7 @@ def elsewhere(error: str) -> bool:
     return (
         "has format 99, this rewarm reads format 3" in error
         or "releases.json: what the log says" in error
-        or ("but releases.json knows of 2" in error)
+        or ("but releases.json records commit 2" in error)
     )
 
 

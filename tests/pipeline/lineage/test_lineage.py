@@ -187,7 +187,7 @@ def test_a_commit_that_fails_leaves_the_lineage_as_it_was(refused: Workspace, mo
 
 def test_a_refused_release_is_promoted_by_hand_for_a_reason(refused: Workspace) -> None:
     lineage = Lineage(refused)
-    with pytest.raises(UsageError, match=r"0001-bad: the gate refused.*say why"):
+    with pytest.raises(UsageError, match=r"0001-bad: the gate refused.*give a reason"):
         lineage.promote("0001-bad")
     lineage.promote("0001-bad", "the old data do not matter any more")
     assert lineage.release == "0001-bad"
@@ -222,7 +222,7 @@ def test_what_is_gone_cannot_be_promoted(refused: Workspace) -> None:
     (refused.update("0000-base") / "release").delete()
     lineage = Lineage(refused)
     for change in (lambda: lineage.promote("0000-base", "why not"), lineage.rollback):
-        with pytest.raises(UsageError, match="0000-base: its release is not there"):
+        with pytest.raises(UsageError, match="0000-base: its release no longer exists"):
             change()
     assert lineage.release == "0002-good"
     with pytest.raises(UsageError, match="no update '7'"):

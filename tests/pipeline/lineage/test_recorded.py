@@ -51,7 +51,7 @@ def test_a_whole_lineage_passes_and_says_how_much_was_compared(lm: Workspace) ->
     said = Notes()
     compare_with_record(Lineage(lm), optimizer(lm), said)
     assert len(said.notes) == 1
-    assert "MB of earlier results with the record" in said.notes[0]
+    assert "MB of earlier results against the record" in said.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_lineage_of_an_earlier_version_opens_and_says_what_was_not_compared(lm
     lineage.stand_on([dataclasses.replace(update, files={}) for update in lineage.updates])
     said = Notes()
     compare_with_record(lineage, None, said)
-    assert "recorded without digests of files" in said.notes[1]
+    assert "recorded without file digests" in said.notes[1]
     for part in (
         "the tokenizer",
         "the trunk of 0003-more",

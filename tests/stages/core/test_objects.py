@@ -133,7 +133,7 @@ def test_one_watch_of_a_workspace_in_a_bucket(folder: Folder) -> None:
 
 def test_a_bucket_that_is_not_there_is_said_to_be_so(bucket: str) -> None:
     uri = bucket.replace("//bucket/", "//none/").format("lm")
-    with pytest.raises(UsageError, match="there is no bucket none"):
+    with pytest.raises(UsageError, match="bucket none does not exist"):
         Workspace(uri)
     with pytest.raises(StageError, match="cannot be read or written there"):
         hold(Folder(uri)).__enter__()
