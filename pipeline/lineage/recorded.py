@@ -30,9 +30,9 @@ def recorded_table(lineage: Lineage, folder: Folder) -> Table | None:
 
 
 def without_card(step: Folder, table: Table) -> Table:
-    """A step's table without a release's model card, which is written after the step: the record has its digest.
+    """Remove a release's model card from a step's table: it is written after the step, and the record has its digest.
 
-    Earlier versions listed the card that came with an imported model, and then wrote the release's in its place.
+    Earlier versions listed the card of an imported model here, and then replaced it by the release's own card.
     """
     if step.name != "release":
         return table
@@ -83,7 +83,7 @@ def recorded_files(lineage: Lineage, folder: Folder) -> Table | None:
 
 
 def recorded_copies(lineage: Lineage, folders: Iterable[Folder]) -> Recorded:
-    """Return the tables by which a stage's workers verify their copies of folders in a bucket; local ones are omitted."""
+    """Return the tables by which a stage's workers verify their copies of folders in a bucket; no local ones."""
     return Recorded.of((folder, recorded_files(lineage, folder)) for folder in folders if not folder.is_local)
 
 

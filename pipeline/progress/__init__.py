@@ -1,1 +1,1 @@
-"""The progress of a run: its pace, and the log that a terminal and the metrics read."""
+"""The progress of a run: its pace, and the log and status file that other processes read."""

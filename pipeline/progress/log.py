@@ -1,8 +1,8 @@
-"""What a run leaves for those who are not at its terminal: a log of its lines, and where it stands right now.
+"""The log and the current progress of a run, for readers away from its terminal.
 
-Both lie in ``WORKSPACE/logs/``: ``<update>.txt`` has a line for every stage and note and one a minute in between, of
-all runs of that update; ``progress.json`` is the last run's standing, written anew every two seconds. Neither is part
-of a result: nothing reads them but people, and what cannot be written is left out rather than ending a run.
+Both are in ``WORKSPACE/logs/``: ``<update>.txt`` has a line for every stage and note, and one per minute in between,
+for all runs of that update; ``progress.json`` has the progress of the last run, rewritten every two seconds. Neither
+affects results, so a failed write is skipped rather than ending the run.
 """
 
 import os
@@ -24,35 +24,35 @@ from rewarm.stages.core.storage import Folder
 LOGS = "logs"
 PROGRESS = "progress.json"
 SUFFIX = ".txt"
-LINE_S = 5.0  # how long a line waits for a store that does not answer; in a bucket the next line brings it too
-QUIET_AFTER = 60.0  # seconds without a sign of life after which a run is taken for dead
+LINE_S = 5.0  # how long a line waits for a store that does not answer; in a bucket the next line includes it
+QUIET_AFTER = 60.0  # seconds without a write after which a run counts as dead
 RUNNING, DONE, FAILED, STOPPED = "running", "done", "failed", "stopped"
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a run stands. Times are seconds since the epoch, by the clock of the run's machine."""
+    """The progress of a run. Times are seconds since the epoch, by the clock of the run's machine."""
 
     update: str
     state: str  # running, done, failed or stopped
     time: float  # when this was written
-    began: float  # of the run
+    began: float  # start of the run
     stage: str = ""
-    number: int = 0  # of the stage, from 1
-    stages: int = 0  # as many as are known
-    label: str = ""  # of the line of work inside the stage
+    number: int = 0  # number of the stage, from 1
+    stages: int = 0  # number of known stages
+    label: str = ""  # the task inside the stage
     unit: str = ""
     done: float = 0.0
-    total: float = 0.0  # 0: not known
-    rate: float | None = None  # units a second, of late
-    left: float | None = None  # seconds of the line of work
-    run_left: float | None = None  # seconds of the whole run, where every stage's can be told
+    total: float = 0.0  # 0: unknown
+    rate: float | None = None  # recent rate, units per second
+    left: float | None = None  # seconds left in the task
+    run_left: float | None = None  # seconds left in the whole run; None unless every stage can be predicted
     figures: dict[str, float] = field(default_factory=dict)
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
 
     def alive(self, at: float) -> bool:
-        """Whether the run gave a sign of life of late."""
+        """Return whether the run has written its progress recently."""
         return self.state == RUNNING and at - self.time < QUIET_AFTER
 
 
@@ -60,11 +60,11 @@ STANDINGS = TypeAdapter(Standing)
 
 
 class TextLog:
-    """A log that grows by lines, each with the time."""
+    """A log of lines, each with the time."""
 
     def __init__(self, folder: Folder, name: str) -> None:
         self.folder, self.name = folder, name
-        self._kept: str | None = None  # the whole log, where a file cannot be appended to
+        self._kept: str | None = None  # the whole log, for stores without appending
 
     def line(self, text: str) -> None:
         """Append one line."""
@@ -83,7 +83,7 @@ class TextLog:
 
 
 class Journal:
-    """One update's log and standing, as its run writes them; where they cannot be written, the run goes on."""
+    """The log and the progress of one update, as its run writes them; failed writes do not end the run."""
 
     def __init__(self, home: Folder, update: str) -> None:
         self.folder, self.update = home / LOGS, update
@@ -95,9 +95,9 @@ class Journal:
             self._log.line(text)
 
     def stand(self, standing: Standing) -> None:
-        """Say where the run stands. It need not survive a power cut, so nothing waits for the disk here."""
+        """Write the progress of the run, without ``fsync``: it need not survive a power failure."""
         data = orjson.dumps(asdict(standing))
-        with suppress(OSError, StageError), limited(0):  # the next one comes in two seconds
+        with suppress(OSError, StageError), limited(0):  # the next write follows in two seconds
             if self.folder.is_local:
                 self.folder.path.mkdir(parents=True, exist_ok=True)
                 scratch = self.folder.path / f".{PROGRESS}.tmp"
@@ -108,7 +108,7 @@ class Journal:
 
 
 def read_standing(home: Folder) -> Standing | None:
-    """Where the last run on a workspace stands or ended; None where none has left a word."""
+    """Read the progress of the last run on a workspace; None if there was no run."""
     folder = home / LOGS
     if not folder.exists(PROGRESS):
         return None
@@ -116,10 +116,10 @@ def read_standing(home: Folder) -> Standing | None:
 
 
 def logged_updates(home: Folder) -> list[str]:
-    """The updates that have a log, by name."""
+    """Return the ids of the updates that have a log."""
     return [name.removesuffix(SUFFIX) for name in (home / LOGS).files(SUFFIX)]
 
 
 def read_log(home: Folder, update: str) -> str:
-    """An update's log so far."""
+    """Read an update's log so far."""
     return (home / LOGS).read(f"{update}{SUFFIX}").decode("utf-8", "replace")

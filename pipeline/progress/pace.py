@@ -1,16 +1,16 @@
-"""How fast work goes, and how long it takes from here: one line of work, and the stages of an update around it."""
+"""The pace of a run: rate and remaining time of the current task, and of the stages of an update around it."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-WINDOW = 120.0  # seconds of the past that a rate is taken over
-RATED = ("train", "anneal")  # stages that are one line of work, so that its rate says more than an earlier update
+WINDOW = 120.0  # seconds over which a rate is averaged
+RATED = ("train", "anneal")  # stages with a single task, whose rate predicts better than an earlier update
 
 
 @dataclass
 class Work:
-    """An open line of work: ``done`` of ``total`` units (0: not known how many). Times are seconds of one clock."""
+    """A task in progress: ``done`` of ``total`` units (0: unknown). Times are seconds on one clock."""
 
     label: str
     total: float
@@ -20,7 +20,7 @@ class Work:
     _samples: deque[tuple[float, float]] = field(default_factory=deque)
 
     def advance(self, by: float, figures: Mapping[str, float], at: float) -> None:
-        """Move on. A step back (workers that were restarted) begins the rate anew."""
+        """Advance the task. A negative step, after workers were restarted, resets the rate."""
         self.done += by
         self.figures = figures or self.figures
         if by < 0:
@@ -30,33 +30,35 @@ class Work:
             self._samples.popleft()
 
     def rate(self, at: float) -> float | None:
-        """Units a second of late; None until it moved twice. The first move counts for nothing: it may be what a
-        resumed run had done before."""
+        """Return the recent rate in units per second; None before the second step.
+
+        The first step is not counted, because it may include work from before a resume.
+        """
         if len(self._samples) < 2 or at <= self._samples[0][0]:
             return None
         began, first = self._samples[0]
         return (self.done - first) / (at - began)
 
     def left(self, at: float) -> float | None:
-        """Seconds that the rest takes at this rate; None where nothing says."""
+        """Return the seconds left at the current rate; None if unknown."""
         rate = self.rate(at)
         return max(0.0, self.total - self.done) / rate if rate and self.total else None
 
     @property
     def part(self) -> float:
-        """What is done of it, 0 to 1."""
+        """The share that is done, 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 0.0
 
 
 class Itinerary:
-    """The stages of a run in their order, as far as they are known, with the seconds that each is expected to take."""
+    """The known stages of a run, in order, with the expected seconds of each."""
 
     def __init__(self, names: Sequence[str], expected: Mapping[str, float | None]) -> None:
         self.names, self.expected = list(names), dict(expected)
         self.place = -1
 
     def enter(self, name: str) -> None:
-        """A stage begins. One that was not foreseen takes its place after the one before."""
+        """Enter a stage. A stage that was not foreseen is inserted after the current one."""
         if name in self.names:
             self.place = self.names.index(name)
         else:
@@ -65,13 +67,13 @@ class Itinerary:
 
     @property
     def current(self) -> str:
-        """The stage under way; empty before the first."""
+        """The current stage; empty before the first."""
         return self.names[self.place] if self.place >= 0 else ""
 
     def left(self, elapsed: float, work_left: float | None) -> float | None:
-        """Seconds to the end of the last stage; None where one of those to come is not known.
+        """Return the seconds until the end of the last stage; None if one of the stages ahead cannot be predicted.
 
-        ``elapsed``: seconds of the current stage so far; ``work_left``: what its line of work says of itself.
+        ``elapsed``: seconds of the current stage so far; ``work_left``: seconds left in its task, by its rate.
         """
         ahead = [self.expected.get(name) for name in self.names[self.place + 1 :]]
         before = self.expected.get(self.current)
@@ -84,23 +86,23 @@ class Itinerary:
 def expected_seconds(
     names: Sequence[str], earlier: Mapping[str, float], grows: float, planned: Mapping[str, float]
 ) -> dict[str, float | None]:
-    """By stage, the seconds that a plan predicts, else those of an earlier update; None where neither knows it.
+    """Return the seconds of each stage as a plan predicts them, else as an earlier update took; None if unknown.
 
-    ``grows``: tokens to train, of those that the earlier update trained. A stage that is done for several datasets in
-    turn takes an even part of what it takes for all.
+    ``grows``: ratio of the tokens to train to those of the earlier update. A stage that runs once per dataset gets an
+    even share of the stage's total.
     """
     stages = [name.partition(" ")[0] for name in names]
-    found: dict[str, float | None] = {}
+    expected: dict[str, float | None] = {}
     for name, stage in zip(names, stages, strict=True):
         before = [seconds for other, seconds in earlier.items() if other == name or other.partition(" ")[0] == name]
         before = before or [seconds for other, seconds in earlier.items() if other.partition(" ")[0] == stage]
         value = planned.get(stage, sum(before) * (grows if stage in RATED else 1.0) if before else None)
-        found[name] = None if value is None else value / stages.count(stage)
-    return found
+        expected[name] = None if value is None else value / stages.count(stage)
+    return expected
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    """Format a duration for display: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

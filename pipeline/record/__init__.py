@@ -1,10 +1,10 @@
-"""The record of an update: one typed value for all that is known of it, written by the update and read by the rest.
+"""The record of an update: one typed value with everything that is known about it, written once and read everywhere.
 
-``update.py`` has the record and its parts, ``entry.py`` what the log of commits repeats of it so that a lineage opens
-without reading every record, ``files.py`` its file and the formats of that, ``stored.py`` those of a workspace.
+``update.py`` has the record and its parts, ``entry.py`` the facts that the log of commits repeats so that a lineage
+opens without reading every record, ``files.py`` the file ``update.json`` and its formats.
 
-To record a new figure, add a field with a default to its part in ``update.py`` and let the step fill it: a part made
-of a step's outcome takes the fields of the same name by itself. Then show it in a template of ``pipeline/report``.
+To record a new figure, add a field with a default to a part in ``update.py`` and let the step fill it: a part that is
+built from a step's outcome copies the fields of the same name. Then show it in a template of ``pipeline/report``.
 """
 
 from rewarm.pipeline.record.entry import (

@@ -1,7 +1,7 @@
-"""The attempts of a step or of an update: how long each took and whether it failed, so that figures are of all of them.
+"""The attempts of a step or an update, with their durations, so that time and cost include the failed ones.
 
-``attempts.json`` in the folder has an entry for each attempt. It is written again every ``INTERVAL`` seconds, so that
-one that is killed loses no more than that.
+``attempts.json`` in the folder has an entry for each attempt. It is rewritten every ``INTERVAL`` seconds, so a killed
+attempt loses no more time than that.
 """
 
 import threading
@@ -21,11 +21,11 @@ from rewarm.stages.core.storage import Folder
 
 ATTEMPTS = "attempts.json"
 INTERVAL = 20.0
-LAST_S = 30.0  # how long the last entry waits for a store that does not answer
+LAST_S = 30.0  # how long the last write waits for a store that does not answer
 
 
 class Attempt(TypedDict):
-    """One attempt. One that was killed is neither done nor failed; an attempt after it says that it was."""
+    """One attempt. A killed attempt is neither done nor failed; it is recognized by the attempt after it."""
 
     seconds: float
     done: bool
@@ -38,9 +38,9 @@ SoFar = Callable[[], list[Attempt]]
 
 @contextmanager
 def attempt(folder: Folder) -> Iterator[SoFar]:
-    """Time the block as one more attempt of what is made in ``folder``; gives all attempts with their seconds so far.
+    """Time the block as a new attempt in ``folder``; gives a function that returns all attempts with seconds so far.
 
-    A folder that the block deletes is not written to again.
+    If the block deletes the folder, it is not created again.
     """
     attempts = read_attempts(folder)
     mine: Attempt = {"seconds": 0.0, "done": False}
@@ -53,13 +53,13 @@ def attempt(folder: Folder) -> Iterator[SoFar]:
         return attempts
 
     def keep() -> None:
-        with suppress(OSError, StageError):  # the block itself meets what is wrong with its folder
+        with suppress(OSError, StageError):  # the block itself will raise the error of its folder
             if folder.exists(ATTEMPTS):
                 folder.write_json(ATTEMPTS, so_far())
 
     def beat() -> None:
         while not stop.wait(INTERVAL):
-            with limited(0):  # the next beat is the next try
+            with limited(0):  # not retried: the next beat is the retry
                 keep()
 
     folder.write_json(ATTEMPTS, so_far())
@@ -80,18 +80,22 @@ def attempt(folder: Folder) -> Iterator[SoFar]:
 
 
 def read_attempts(folder: Folder) -> list[Attempt]:
-    """The attempts so far."""
+    """Read the attempts so far."""
     return read_as(folder, ATTEMPTS, SHAPE) if folder.exists(ATTEMPTS) else []
 
 
 def counted(attempts: Sequence[Attempt]) -> Attempts:
-    """How many attempts there were, and what was spent on them; the last one counts as failed only if it says so."""
-    lost = [
-        one for place, one in enumerate(attempts, 1) if one.get("failed") or (place < len(attempts) and not one["done"])
+    """Return the number and seconds of all attempts and of the failed ones.
+
+    An attempt without a result counts as failed, except the last one, which may still be running.
+    """
+    last = len(attempts) - 1
+    failed = [
+        entry for number, entry in enumerate(attempts) if entry.get("failed") or (number < last and not entry["done"])
     ]
     return Attempts(
         count=len(attempts),
-        failed=len(lost),
-        seconds=round(sum(one["seconds"] for one in attempts), 3),
-        lost_seconds=round(sum(one["seconds"] for one in lost), 3),
+        failed=len(failed),
+        seconds=round(sum(entry["seconds"] for entry in attempts), 3),
+        lost_seconds=round(sum(entry["seconds"] for entry in failed), 3),
     )

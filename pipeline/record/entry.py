@@ -1,7 +1,7 @@
 """The entry of an update in the log: the few facts of its record that opening a lineage needs.
 
-A lineage of a thousand updates has a thousand records, which grow with the number of datasets. What the next update
-builds on follows from the entries alone; a record is read when something in it is asked for.
+A lineage of a thousand updates has a thousand records, which grow with the number of datasets. The start of the next
+update follows from the entries alone; records are read on demand.
 """
 
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ RELEASED: Final = "released"
 REFUSED: Final = "refused"
 UNDECIDED: Final = "undecided"
 UNFINISHED: Final = "unfinished"
-HELD_BACK = (REFUSED, UNDECIDED)  # finished, and not promoted by the gate: a person can still promote the release
+HELD_BACK = (REFUSED, UNDECIDED)  # finished but not promoted by the gate; a person can still promote the release
 
 State = Literal["released", "refused", "undecided"]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Digests of the weights that an update left."""
+    """Digests of an update's weights."""
 
     trunk: str = ""
     release: str = ""
@@ -28,7 +28,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a commit repeats of the record of the update that it finishes."""
+    """The facts of a record that the update's commit repeats."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -36,21 +36,21 @@ class Facts:
     """The names of the datasets, joined by ``+``."""
     datasets: list[str]
     position: int
-    """Tokens that the trunk has trained in the lineage, after this update."""
+    """Tokens that the trunk has been trained on in the lineage, after this update."""
     weights: Weights
     order_seed: int = 0
-    """Of the datasets that were new here."""
+    """Seed of the data order of the update's new datasets."""
     follows: str | None = None
     """The update whose trunk it started from; None: the one numbered before it, if any."""
     schedule: str = ""
     """The kind of the learning-rate schedule; empty if nothing was trained: an imported model."""
     untrained: list[str] = field(default_factory=list)
-    """The datasets of which no sequence was trained."""
+    """New datasets of which no sequence was trained."""
     num_bytes: int = 0
-    """Of the record's file."""
+    """Size of the record's file."""
 
     def trained(self, dataset: str) -> bool:
-        """Whether any of a new dataset was trained."""
+        """Return whether any sequence of a new dataset was trained."""
         return dataset not in self.untrained
 
 
@@ -59,18 +59,18 @@ class Entry:
     """One finished update in the log."""
 
     id: str
-    """Its number in the lineage, and its arrival's name: ``0001-ml-docs``."""
+    """The update's number in the lineage and the name of its arrival: ``0001-ml-docs``."""
     state: State
     record: str
-    """Digest of its record's file."""
+    """Digest of the record's file."""
     facts: Facts
 
     @property
     def number(self) -> int:
-        """Its place in the lineage."""
+        """The update's number in the lineage."""
         return number_of(self.id)
 
 
 def number_of(update: str) -> int:
-    """An update's place in its lineage, from its id (``0012-news``)."""
+    """Return an update's number in its lineage, from its id (``0012-news``)."""
     return int(update.partition("-")[0])

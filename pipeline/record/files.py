@@ -1,7 +1,7 @@
-"""The file of an update's record, ``update.json``, and the formats that it has had.
+"""The file of an update's record, ``update.json``, and its formats.
 
-Format 2 names its format, and has counts of attempts and one cost over all of them; what follows from other fields is
-not written. Format 1 (without a number) had loose parts, of which those that did not apply were empty objects.
+Format 2 names its format, counts attempts and has one cost over all of them; derived values are not written. Format 1
+(without a format number) had untyped parts, and wrote parts that did not apply as empty objects.
 """
 
 from dataclasses import asdict
@@ -17,33 +17,33 @@ from rewarm.stages.core.shapes import first_problem
 UPDATE = "update.json"
 FORMAT = 2
 SHAPE = TypeAdapter(UpdateRecord)
-OPTIONAL = ("schedule", "train", "plan", "gate")  # parts that format 1 wrote as empty objects if there were none
+OPTIONAL = ("schedule", "train", "plan", "gate")  # parts that format 1 wrote as empty objects if they did not apply
 RULINGS = {True: "passed", False: "refused"}
 RESTORE = "restore it from a copy of the workspace"
 
 
 def encode(record: UpdateRecord) -> bytes:
-    """A record as its file has it, in one line; figures that are not finite are null."""
+    """Encode a record as the bytes of its file, in one line; values that are not finite become null."""
     value = {"format": FORMAT, **vars(record)}  # orjson knows dataclasses
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE)
 
 
 def to_json(record: UpdateRecord) -> dict[str, Any]:
-    """A record as JSON types, with its format."""
+    """Convert a record to JSON types, with its format."""
     return {"format": FORMAT, **asdict(record)}
 
 
 def decode(data: bytes, file: str) -> UpdateRecord:
-    """A record from the bytes of ``file``, of today's format or an earlier one; ``DamagedError`` says what is wrong."""
+    """Decode a record of any format from the bytes of ``file``; raises ``DamagedError`` with what is wrong."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise DamagedError(f"{file}: expected an update's record, found no JSON ({error}); {RESTORE}") from error
+        raise DamagedError(f"{file}: expected an update's record, found invalid JSON ({error}); {RESTORE}") from error
     return parse(value, file)
 
 
 def parse(value: object, file: str) -> UpdateRecord:
-    """A record from JSON types, wherever they are kept; ``DamagedError`` names ``file`` and what is wrong."""
+    """Parse a record of any format from JSON types; raises ``DamagedError`` with ``file`` and what is wrong."""
     if not isinstance(value, dict):
         raise DamagedError(f"{file}: expected an update's record, found {str(value)[:80]!r}; {RESTORE}")
     value = dict(value)
@@ -53,7 +53,7 @@ def parse(value: object, file: str) -> UpdateRecord:
     elif written != FORMAT:
         raise DamagedError(
             f"{file}: has format {str(written)[:80]!r}, this rewarm reads formats 1 and {FORMAT}; use the version that "
-            f"wrote it, or {RESTORE}"
+            f"wrote the file, or {RESTORE}"
         )
     try:
         return SHAPE.validate_python(value)
@@ -64,24 +64,24 @@ def parse(value: object, file: str) -> UpdateRecord:
 
 
 def from_format_1(value: dict[str, Any]) -> dict[str, Any]:
-    """A record of format 1 in today's shape; what it did not count stays at its default."""
+    """Convert a record of format 1 to the current shape; values that it did not count keep their defaults."""
     seconds, plan, gate = (value.get(name) or {} for name in ("seconds", "plan", "gate"))
-    found = {name: part for name, part in value.items() if name != "seconds"}
-    found |= {name: value.get(name) or None for name in OPTIONAL}
+    record = {name: part for name, part in value.items() if name != "seconds"}
+    record |= {name: value.get(name) or None for name in OPTIONAL}
     if isinstance(seconds, dict):
-        found["steps"] = {name: {"seconds": one} for name, one in seconds.items()}
+        record["steps"] = {name: {"seconds": duration} for name, duration in seconds.items()}
     if isinstance(plan, dict) and plan:
         actual = plan.get("actual")
-        found["plan"] = {name: part for name, part in plan.items() if name != "actual"}
+        record["plan"] = {name: part for name, part in plan.items() if name != "actual"}
         if isinstance(actual, dict):
-            found["cost"] = {"hours": actual.get("hours"), "price": actual.get("cost"), "currency": actual["currency"]}
+            record["cost"] = {"hours": actual.get("hours"), "price": actual.get("cost"), "currency": actual["currency"]}
     if isinstance(gate, dict) and gate:
-        found["gate"] = verdict_of_format_1(gate)
-    return found
+        record["gate"] = verdict_of_format_1(gate)
+    return record
 
 
 def verdict_of_format_1(gate: dict[str, Any]) -> dict[str, Any]:
-    """A verdict of format 1; the first of them knew neither undecided checks nor what a check detects."""
+    """Convert a verdict of format 1; the oldest had neither undecided checks nor minimum detectable effects."""
     outcome = RULINGS.get(bool(gate.get("passed")))
     unknown = {"because": "", "p": None, "p_adjusted": None, "worth": None, "detectable": None}
     checks = [

@@ -1,9 +1,9 @@
-"""The stability gap of an update: how far each dataset's loss rises at first, and how soon that is made good.
+"""The stability gap of an update: the initial rise of each dataset's loss, and the tokens until it recovers.
 
-Guo et al. 2024 (arXiv 2406.14833, section 3) see performance on the target domain's tasks and on old data drop when
-continual pre-training begins, and recover later. They follow task performance; here it is the validation loss, which
-every update measures anyway, on old datasets and on the arrival alike, from the update's start on. The branch that is
-annealed to a release is no part of it: nothing goes on from there.
+Guo et al. 2024 (arXiv 2406.14833, section 3) observe that performance on the target domain's tasks and on old data
+drops when continual pre-training begins, and recovers later. They track task performance; here it is the validation
+loss, which every update measures anyway, on old datasets and the arrival, from the start of the update. The branch that
+is annealed to a release is excluded: no update continues from it.
 """
 
 import math
@@ -14,20 +14,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Gap:
-    """One dataset's loss over one update. Tokens are counted from the update's start."""
+    """The stability gap of one dataset in one update. Tokens are counted from the update's start."""
 
-    depth: float  # nats per token: the largest rise above the loss at the start; 0 where it never rose
-    at_tokens: int  # when it was largest, first; 0 where the loss never rose
-    recovered_tokens: int | None  # the first look after that at which nothing of it was left; null: never
+    depth: float  # nats per token: the largest rise above the loss at the start; 0 if the loss never rose
+    at_tokens: int  # tokens at the first validation with the largest rise; 0 if the loss never rose
+    recovered_tokens: int | None  # tokens at the first later validation without any rise; null: never recovered
     start: float  # nats per token, before the first step
-    end: float  # at the last look
+    end: float  # nats per token, at the last validation
 
 
 def gaps(looks: Sequence[Mapping[str, Any]]) -> dict[str, Gap]:
-    """The gap of every dataset, from the looks at validation of a trunk's training.
+    """Return the gap of every dataset, from the validations during a trunk's training.
 
-    A look is ``{step, tokens, losses: {dataset: nats}}``, as ``curve.json`` keeps them; the first one is of step 0. A
-    dataset that this look did not measure has no gap.
+    A validation is ``{step, tokens, losses: {dataset: nats}}``, as in ``curve.json``; the first one is at step 0. A
+    dataset that was not measured at step 0 has no gap.
     """
     if not looks:
         return {}
@@ -40,13 +40,13 @@ def gaps(looks: Sequence[Mapping[str, Any]]) -> dict[str, Gap]:
 
 
 def gap(line: Sequence[tuple[int, float]]) -> Gap:
-    """The gap of one line of (tokens since the start, loss), whose first point is the start."""
+    """Return the gap of a curve of (tokens since the start, loss), whose first point is the start."""
     start, end = line[0][1], line[-1][1]
-    worst = max(range(len(line)), key=lambda place: line[place][1])  # the first, of equals
+    worst = max(range(len(line)), key=lambda place: line[place][1])  # of equal losses, the first
     recovered = next((tokens for tokens, loss in line[worst:] if loss <= start), None)
     return Gap(max(0.0, line[worst][1] - start), line[worst][0], recovered, start, end)
 
 
 def is_number(loss: float | None) -> bool:
-    """Whether a loss was measured and finite; JSON has null for what was not."""
+    """Return whether a loss was measured and is finite; in JSON, other losses are null."""
     return loss is not None and math.isfinite(loss)

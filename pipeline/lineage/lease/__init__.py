@@ -1,6 +1,6 @@
-"""One writer per workspace: a lease with a heartbeat, take-over after expiry, and writes that a late holder is refused.
+"""The lease that allows one writer per workspace: heartbeat, take-over after expiry, refusal of a late holder's writes.
 
-``protocol`` has the rules, ``local`` and ``bucket`` keep the record, ``holding`` is the lease as the commands use it.
+``protocol`` has the rules, ``stores`` the record on a disk or in a bucket, ``holding`` the lease as commands use it.
 """
 
 from rewarm.pipeline.lineage.lease.holding import Lease, LeaseLostError, hold, look

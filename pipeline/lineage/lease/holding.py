@@ -1,9 +1,9 @@
-"""Taking a lease, keeping it by a heartbeat, and refusing the writes of a process that has lost it.
+"""The acquisition of a lease, its heartbeat, and the refusal of writes by a process that has lost it.
 
-The heartbeat is a thread of the process that writes. A driver that waits in C (``ray.get`` for days of training, a
-disk, a socket) has given up Python's lock, so the thread goes on renewing; and whatever stops the process (a signal, a
-frozen machine) stops the thread with it, which a process of its own would not notice. A C call that keeps Python's lock
-for longer than the ttl loses the lease at worst, and the write after it is refused.
+The heartbeat is a thread of the writing process. A driver that waits in C (``ray.get`` during days of training, a disk,
+a socket) has released the GIL, so the thread keeps renewing; and whatever stops the process (a signal, a frozen
+machine) stops the thread with it, which a separate process would not notice. A C call that holds the GIL for longer
+than the TTL loses the lease at worst, and the next write is refused.
 """
 
 import os
@@ -23,19 +23,19 @@ from rewarm.stages.core.errors import BusyError, StageError, UsageError
 from rewarm.stages.core.patience import limited
 from rewarm.stages.core.storage import Folder
 
-TTL_S = 60.0  # two heartbeats may fail on a slow shared disk, and a dead node's workspace waits for one minute
-LEAST_TTL_S = 0.5  # below, an ordinary pause of a busy machine would lose the lease
-BEATS = 3  # heartbeats a ttl
-TRIES = 12  # tries a ttl while the store does not answer
-LOOK_S = 1.0  # longest pause between two looks at a lease that is waited for; seconds
-GOODBYE_S = 10.0  # how long the end of a command waits for a heartbeat that hangs in the store
-AGAIN_S = 10.0  # ending Ray takes some seconds, which are not to be interrupted
-HICCUPS = (OSError, StageError, UsageError)  # what a store that does not answer right now raises
-HEARTBEAT_S = 0.0  # a heartbeat is not waited for: the next one is the next try
+TTL_S = 60.0  # allows for two failed heartbeats on a slow shared disk; a dead node blocks its workspace for one minute
+LEAST_TTL_S = 0.5  # with less, an ordinary pause of a busy machine would lose the lease
+BEATS = 3  # heartbeats per TTL
+TRIES = 12  # attempts per TTL while the store does not answer
+LOOK_S = 1.0  # longest interval between two reads of a lease while waiting for it, seconds
+GOODBYE_S = 10.0  # how long an ending command waits for a heartbeat that hangs in the store
+AGAIN_S = 10.0  # Ray takes some seconds to shut down, and must not be interrupted during that time
+HICCUPS = (OSError, StageError, UsageError)  # raised by a store that is temporarily unavailable
+HEARTBEAT_S = 0.0  # a heartbeat is not retried: the next heartbeat is the retry
 
 
 class LeaseLostError(StageError):
-    """Another process has taken over, so nothing more may be written here."""
+    """Another process has taken over the lease, so this process may not write to the workspace any more."""
 
     kind = "lease-lost"
 
@@ -68,11 +68,11 @@ class Lease:
 
     @property
     def age(self) -> float:
-        """Seconds since the lease was taken."""
+        """Seconds since the lease was acquired."""
         return protocol.clock() - self._began
 
     def check(self) -> None:
-        """Raise ``LeaseLostError`` where another process may be writing; reads the record only when it is in doubt."""
+        """Raise ``LeaseLostError`` if another process may be writing; reads the record only when in doubt."""
         if self.lost is not None:
             raise LeaseLostError(str(self.lost))
         if not self.tenure.trusted(protocol.clock()):
@@ -80,13 +80,13 @@ class Lease:
 
     @contextmanager
     def committing(self) -> Iterator[None]:
-        """Look at the record itself, and on a disk keep it from changing until the block has ended."""
+        """Check the stored record; on a disk, also lock it against changes until the block ends."""
         with self.store.committing() as found:
             self._confirm(found)
             yield
 
     def release(self) -> None:
-        """Give the lease back, if it is still held; a store that does not answer lets it expire."""
+        """Release the lease if it is still held; if the store does not answer, the lease expires."""
         with self._ending:
             self._stop.set()
         self._thread.join(GOODBYE_S)
@@ -95,7 +95,7 @@ class Lease:
                 with limited(GOODBYE_S):
                     self.store.swap(self._version, self.tenure.record.end(now()))
             except HICCUPS:
-                return  # what the command did is done; the next one waits until the lease expires
+                return  # the command's results are complete; the next command waits until the lease expires
 
     def _confirm(self, found: Record | None) -> None:
         if not self.tenure.kept(found):
@@ -120,17 +120,17 @@ class Lease:
     def _renew(self) -> None:
         record = self.tenure.record.renewal(protocol.clock(), now())
         if (seen := self.store.swap(self._version, record)) is None:
-            seen = self.store.read()  # this hold's own, of a put that was thought to have failed; or another's
+            seen = self.store.read()  # this hold's own record, if a put only seemed to fail; or another holder's
             self._confirm(seen.record)
         self._version = seen.version
         if seen.record is not None:
             self.tenure.record = seen.record
 
     def _end_main(self) -> None:
-        """Stop a command that may be waiting for days of training that nobody will keep; ``hold`` says why it ended.
+        """Interrupt a command whose training results could not be committed any more; ``hold`` raises the reason.
 
-        Like Ctrl-C, and like it again where nothing has come of it: a signal that arrives just before a system call
-        does not end that call.
+        Sends SIGINT, as Ctrl-C does, and repeats it until the command ends: a signal that arrives just before a system
+        call does not end that call.
         """
         while self._interrupts and callable(signal.getsignal(signal.SIGINT)):
             with self._ending:
@@ -148,15 +148,16 @@ def hold(
     ttl_s: float | None = None,
     note: Callable[[str], None] | None = None,
 ) -> Iterator[Lease]:
-    """Hold ``folder`` (on a disk, ``s3://`` or ``gs://``) while the block lasts.
+    """Hold the lease of ``folder`` (on a disk, ``s3://`` or ``gs://``) during the block.
 
-    A lease that somebody holds is waited for ``wait_s`` seconds. One whose holder is on another machine is watched
-    until it moves (then it is held) or has not moved for its ttl (then it is taken over), whatever ``wait_s``; ``note``
-    is told of that. ``purpose`` is shown to others, by default the command line.
+    Waits up to ``wait_s`` seconds for a lease that another process holds. If the holder is on another machine, its
+    record is watched until it is renewed (the lease is held) or has not changed for its TTL (the lease is taken over),
+    regardless of ``wait_s``; ``note`` receives a message about the wait. ``purpose`` is shown to other processes, by
+    default the command line.
 
     Raises:
-        BusyError: somebody else holds it.
-        LeaseLostError: it was taken over while the block lasted. Whatever the block raised then is its cause.
+        BusyError: another process holds the lease.
+        LeaseLostError: another process took over the lease during the block. An exception of the block is its cause.
     """
     lease = take(folder, purpose or protocol.command(), wait_s, ttl() if ttl_s is None else ttl_s, note)
     try:
@@ -171,7 +172,7 @@ def hold(
 
 
 def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callable[[str], None] | None = None) -> Lease:
-    """Take the lease, or raise ``BusyError`` with who has it."""
+    """Acquire the lease, or raise ``BusyError`` with its holder."""
     store, me = store_of(folder), protocol.myself()
     contender = Contender(me.machine, protocol.gone)
     deadline = protocol.clock() + wait_s
@@ -183,7 +184,7 @@ def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callab
             record = claim(seen.record, me, purpose, ttl_s, clock, now())
             if taken := store.swap(seen.version, record):
                 return Lease(str(folder), store, taken, record)
-            continue  # somebody was faster
+            continue  # another process was faster
         assert seen.record is not None
         if standing is Standing.HELD and clock >= deadline:
             raise BusyError(held_message(folder, seen.record))
@@ -192,17 +193,17 @@ def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callab
             note(f"{folder}: waiting for up to {deadline - clock:.0f} s for {holder}")
             note = None
         if standing is Standing.UNKNOWN and note is not None:
-            note(f"{folder}: {seen.record.holder} has it; waiting up to {seen.record.ttl_s:g} s for a sign of life")
+            note(f"{folder}: held by {seen.record.holder}; waiting up to {seen.record.ttl_s:g} s for a heartbeat")
             note = None
         time.sleep(min(LOOK_S, seen.record.ttl_s / 10))
 
 
 def look(folder: Folder) -> dict[str, Any] | None:
-    """Who holds ``folder``, for people and metrics; None where nobody does.
+    """Return the holder of a folder's lease, for display and metrics; None if the lease is free.
 
-    ``holder`` and ``purpose`` are text, ``epoch`` is the fencing token, ``age_s`` are seconds since the lease was
-    taken, and ``expires_in_s`` those until it expires without another heartbeat (negative: it has). Of a holder on
-    another machine both follow the two machines' clocks; nothing is decided by them.
+    ``holder`` and ``purpose`` are text, ``epoch`` is the fencing token, ``age_s`` is the number of seconds since the
+    lease was acquired, ``expires_in_s`` the number until it expires without another heartbeat (negative: expired). If
+    the holder is on another machine, both compare the clocks of two machines; no decision depends on them.
     """
     record = store_of(folder).read().record
     if record is None or record.released:
@@ -214,7 +215,7 @@ def look(folder: Folder) -> dict[str, Any] | None:
     silent = protocol.clock() - record.clock_s if same else seconds_since(record.renewed)
     return {
         "holder": str(record.holder),
-        "purpose": redact(record.purpose),  # an earlier rewarm recorded all of it
+        "purpose": redact(record.purpose),  # earlier versions recorded it without redaction
         "epoch": record.epoch,
         "age_s": round(seconds_since(record.acquired), 3),
         "expires_in_s": round(record.ttl_s - silent, 3),
@@ -222,7 +223,7 @@ def look(folder: Folder) -> dict[str, Any] | None:
 
 
 def store_of(folder: Folder) -> Store:
-    """Where a folder's record is kept."""
+    """Return the store of a folder's lease record."""
     if folder.is_local:
         from rewarm.pipeline.lineage.lease.stores import LocalStore
 
@@ -233,7 +234,7 @@ def store_of(folder: Folder) -> Store:
 
 
 def ttl() -> float:
-    """``REWARM_LEASE_TTL`` in seconds, else a minute."""
+    """Return the TTL in seconds: ``REWARM_LEASE_TTL``, by default one minute."""
     text = os.environ.get("REWARM_LEASE_TTL", str(TTL_S))
     try:
         value = float(text)
@@ -245,32 +246,32 @@ def ttl() -> float:
 
 
 def held_message(folder: Folder, record: Record) -> str:
-    """What a command is told that finds another at work."""
+    """Return the error message for a command that finds the lease held."""
     return (
         f"{folder}: another rewarm command is writing to this workspace: `{record.purpose}` ({record.holder}, since "
-        f"{record.acquired}, last heartbeat {record.renewed}); wait for it to end"
+        f"{record.acquired}, last heartbeat {record.renewed}); wait until it ends"
     )
 
 
 def lost_message(name: str, mine: Record, found: Record | None) -> str:
-    """What a command is told that may not write any more."""
+    """Return the error message for a command that has lost the lease."""
     start = f"{name}: this command no longer holds the workspace"
     if found is None:
-        return f"{start}: its record is gone from the folder, which was deleted or put there anew while the command ran"
+        return f"{start}: the lease record is missing; the folder was deleted or recreated while the command ran"
     if found.holder == mine.holder:
-        return f"{start}: it gave the lease back"
+        return f"{start}: it released the lease"
     return (
-        f"{start}: `{found.purpose}` ({found.holder}) took over on {found.acquired} with epoch {found.epoch}, after no "
-        f"heartbeat of this one (epoch {mine.epoch}) had come for {mine.ttl_s:g} s. Nothing of the other's was "
-        "overwritten; run the command again when that one has ended"
+        f"{start}: `{found.purpose}` ({found.holder}) took over on {found.acquired} with epoch {found.epoch}, after "
+        f"{mine.ttl_s:g} s without a heartbeat from this command (epoch {mine.epoch}). Nothing that the other command "
+        "wrote was overwritten; run this command again when the other has ended"
     )
 
 
 def now() -> str:
-    """The time for people: ISO 8601, UTC."""
+    """Return the current time for display: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def seconds_since(moment: str) -> float:
-    """Seconds by this machine's calendar."""
+    """Return the seconds since a time in ISO 8601, by this machine's wall clock."""
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()

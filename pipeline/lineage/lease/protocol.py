@@ -1,15 +1,14 @@
-"""The rules by which one process at a time writes to a workspace: records and clocks only, no files and no threads.
+"""The protocol of the lease that allows one writer per workspace: records and clocks only, no files and no threads.
 
 A lease is a record that its holder renews. Its ``epoch`` is the fencing token (M. Kleppmann, "How to do distributed
-locking", 2016): it grows by one with every holder and never falls, so the record says at any time whose writes count.
+locking", 2016): it grows by one with every holder and never decreases, so the record always identifies the process
+whose writes are valid.
 
 Clocks of two machines are never compared. A holder trusts its lease for ``ttl_s`` from the moment at which it *began*
 its last renewal; a contender takes over when it has seen the record unchanged for ``ttl_s`` on its own clock. The
-contender saw the record after it was written, so its time runs out after the holder's, whatever the two clocks show
-(C. Gray and D. Cheriton, "Leases", SOSP 1989, section 5, asks for a bounded rate only). On one machine both read the
-same clock, so there the record's own reading is used, and a holder whose process is gone has no claim any more.
-
-This process as a holder, whether another has ended, and the clock that leases run on.
+contender saw the record after it was written, so its timeout ends after the holder's, whatever the two clocks show
+(C. Gray and D. Cheriton, "Leases", SOSP 1989, section 5, only requires a bounded rate). On one machine both processes
+read the same clock, so the time in the record is used, and a holder whose process has ended loses the lease at once.
 """
 
 import os
@@ -33,9 +32,9 @@ class Holder:
 
     host: str
     pid: int
-    machine: str  # the boot and the namespace in which pid and clock mean something; empty: unknown
-    started: int  # when the process began, clock ticks since boot: pids come again
-    token: str  # random, of one hold: a process may take several
+    machine: str  # the boot and the namespaces in which pid and clock are valid; empty: unknown
+    started: int  # start of the process, clock ticks since boot, because pids are reused
+    token: str  # random, one per hold: a process may hold several leases
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -43,67 +42,67 @@ class Holder:
 
 @dataclass(frozen=True)
 class Record:
-    """What stands in the workspace. Records of one hold differ in their ``beats``; no two records are equal."""
+    """The lease record in the workspace. Records of one hold differ in ``beats``; no two records are equal."""
 
     holder: Holder
     purpose: str  # the command
     epoch: int  # the fencing token
     beats: int  # renewals so far
-    acquired: str  # ISO 8601, UTC; for people, like ``renewed``: nothing is decided by them
+    acquired: str  # ISO 8601, UTC; for display, like ``renewed``: no decision depends on them
     renewed: str
-    clock_s: float  # the holder's clock when it began this renewal; means something on its machine only
+    clock_s: float  # the holder's clock when it began this renewal; valid on its machine only
     ttl_s: float  # how long the holder trusts this record
     released: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Record":
-        """What ``to_json`` gave. Raises ``TypeError`` or ``KeyError`` for anything else."""
+        """Convert from the output of ``to_json``. Raises ``TypeError`` or ``KeyError`` for anything else."""
         return cls(**{**value, "holder": Holder(**value["holder"])})
 
     def renewal(self, clock: float, now: str) -> "Record":
-        """The next record of the same hold."""
+        """Return the next record of the same hold."""
         return replace(self, beats=self.beats + 1, clock_s=clock, renewed=now)
 
     def end(self, now: str) -> "Record":
-        """The record that gives the lease back. It stays, because it knows the epoch."""
+        """Return the record that releases the lease. The store keeps it, because the next epoch follows from it."""
         return replace(self, beats=self.beats + 1, renewed=now, released=True)
 
     def held_by(self, holder: Holder) -> bool:
-        """Whether this is a record of ``holder``'s own hold, and it was not given back."""
+        """Return whether this is a record of ``holder``'s hold and the lease was not released."""
         return self.holder == holder and not self.released
 
 
 def claim(before: Record | None, holder: Holder, purpose: str, ttl_s: float, clock: float, now: str) -> Record:
-    """The first record of a new hold, with the next epoch."""
+    """Return the first record of a new hold, with the next epoch."""
     epoch = before.epoch + 1 if before else 1
     return Record(holder, purpose, epoch, 0, acquired=now, renewed=now, clock_s=clock, ttl_s=ttl_s)
 
 
 class Standing(Enum):
-    """What a contender knows of a lease."""
+    """The state of a lease as a contender sees it."""
 
-    FREE = "free"  # it may be taken: given back, expired, or its holder is gone
-    HELD = "held"  # its holder was seen alive, and has not been silent for its ttl since
-    UNKNOWN = "unknown"  # seen, but not yet for long enough to tell
+    FREE = "free"  # may be acquired: released, expired, or the holder's process has ended
+    HELD = "held"  # the holder was seen alive within the last TTL
+    UNKNOWN = "unknown"  # seen, but not for long enough to tell
 
 
 class Contender:
-    """Watches a lease that it wants; call ``look`` again and again with what stands there."""
+    """A process that waits for a lease; call ``look`` repeatedly with the record in the store."""
 
     def __init__(self, machine: str, gone: Callable[[Holder], bool]) -> None:
-        """``gone`` tells of a holder on ``machine`` that its process has ended; asked of no others."""
+        """``gone`` returns whether a holder's process has ended; it is only called for holders on ``machine``."""
         self.machine = machine
         self.gone = gone
         self.seen: Record | None = None
-        self.since = 0.0  # own clock, when ``seen`` was seen first
+        self.since = 0.0  # own clock, when ``seen`` was first seen
         self.moved = False  # whether a renewal was seen
 
     def look(self, record: Record | None, clock: float) -> Standing:
-        """Where the lease stands; ``clock`` (seconds) is read after the record was."""
+        """Return the state of the lease; ``clock`` (seconds) must be read after the record."""
         if record is None or record.released:
             return Standing.FREE
         if self.machine and record.holder.machine == self.machine:
@@ -118,34 +117,34 @@ class Contender:
 
 
 class Tenure:
-    """The holder's side: its last record, and until when it needs no look at the store to trust it."""
+    """The holder's side: its last record, which it may trust for the TTL without reading the store."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
 
     def trusted(self, clock: float) -> bool:
-        """Whether nobody can have taken over yet."""
+        """Return whether no other process can have taken over yet."""
         return clock - self.record.clock_s < self.record.ttl_s
 
     def kept(self, found: Record | None) -> bool:
-        """Whether the record that stands in the store is still of this hold, however late."""
+        """Return whether the record in the store still belongs to this hold, however late."""
         return found is not None and found.epoch == self.record.epoch and found.held_by(self.record.holder)
 
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAMESPACES = (Path("/proc/self/ns/pid"), Path("/proc/self/ns/time"))
 PROGRAM = Path(__file__).parents[1] / "__main__.py"
-ENDED = "ZX"  # states of /proc/PID/stat: a zombie writes no more, and in a container it may never be reaped
-PURPOSE_LENGTH = 200  # characters of a command line; enough to know it again
+ENDED = "ZX"  # states in /proc/PID/stat: a zombie cannot write, and in a container it may never be reaped
+PURPOSE_LENGTH = 200  # characters of a command line, enough to recognize it
 
 
 def clock() -> float:
-    """Seconds of a clock that all processes of a machine share and that goes on while the machine sleeps."""
+    """Return seconds on a clock that all processes of a machine share and that keeps running during suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def myself() -> Holder:
-    """This process, for one hold."""
+    """Return this process as a holder, with a new token."""
     start = started(os.getpid())
     return Holder(
         socket.gethostname(), os.getpid(), machine() if start else "", start or 0, secrets.token_hex(nbytes=8)
@@ -153,9 +152,9 @@ def myself() -> Holder:
 
 
 def machine() -> str:
-    """The boot and the namespaces of this process; empty where the system does not tell them.
+    """Return the boot and the namespaces of this process; empty if the system does not provide them.
 
-    Two containers on one node have the boot in common, but not the meaning of a pid.
+    Two containers on one node share the boot id, but not the pid namespace.
     """
     try:
         return "/".join([BOOT.read_text().strip(), *(str(path.readlink()) for path in NAMESPACES if path.is_symlink())])
@@ -164,7 +163,7 @@ def machine() -> str:
 
 
 def gone(holder: Holder) -> bool:
-    """Whether a holder of this machine has ended; a process that cannot be looked at counts as alive."""
+    """Return whether a holder on this machine has ended; a process that cannot be inspected counts as alive."""
     try:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
@@ -176,9 +175,9 @@ def gone(holder: Holder) -> bool:
 
 
 def started(pid: int) -> int | None:
-    """When a process began, clock ticks since boot; -1 where it has ended, None where that cannot be read."""
+    """Return the start of a process, clock ticks since boot; -1 if it has ended, None if it cannot be read."""
     try:
-        # The command's name stands in brackets and may hold any character, so the fields are counted from its end.
+        # The command's name is in parentheses and may hold any character, so fields are counted after its end.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
@@ -186,7 +185,7 @@ def started(pid: int) -> int | None:
 
 
 def command() -> str:
-    """This process's command line as people typed it, without the secrets in it."""
+    """Return this process's command line as the user typed it, with secrets redacted."""
     program = Path(sys.argv[0] or sys.executable)
     name = "rewarm" if program == PROGRAM else program.name  # python -m pipeline
     return shlex.join([name, *redact_words(sys.argv[1:])])[:PURPOSE_LENGTH]

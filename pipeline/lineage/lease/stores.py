@@ -1,11 +1,9 @@
-"""A lease's record as a file: on a local disk, or a shared one whose locks work between its nodes (NFS, Lustre).
+"""The stores of a lease record: a file on a disk, or an object in a bucket. Both compare and swap, and guard commits.
 
-``.lease`` is replaced by rename, under a lock (``.lease.lock``) that is held for milliseconds and dies with its
-process. A commit takes the same lock from its look at the record to its rename: no take-over comes between the two.
-
-What a place for a lease's record does: read, compare and swap, and guard a commit.
-
-A lease's record as an object that is put on condition.
+On a local disk, or a shared one whose locks work between nodes (NFS, Lustre), ``.lease`` is replaced by rename under a
+lock (``.lease.lock``), which is held for milliseconds and ends with its process. A commit holds the same lock from
+reading the record to its own rename, so no take-over can happen in between. In a bucket the record is an object that
+is replaced by conditional puts.
 """
 
 import fcntl
@@ -31,45 +29,45 @@ Version = TypeVar("Version")
 
 @dataclass(frozen=True)
 class Seen(Generic[Version]):
-    """A record as it stood in the store, and the store's own mark of that state."""
+    """A record as it was read from the store, and the store's version of that state."""
 
     record: Record | None
     version: Version
 
 
 class Store(Protocol):
-    """The record of one folder. What fails in between (disk, network) is an ``OSError`` or a ``StageError``."""
+    """The lease record of one folder. Failures of disk or network raise ``OSError`` or ``StageError``."""
 
     def read(self) -> Seen[Any]:
-        """What stands there now."""
+        """Return the current record."""
 
     def swap(self, before: Any, record: Record) -> Seen[Any] | None:
-        """Put ``record`` there if the state is still the one marked ``before``; None where it is not."""
+        """Write ``record`` if the version is still ``before``; returns None if it is not."""
 
     def committing(self) -> AbstractContextManager[Record | None]:
-        """The record, kept from changing while the block lasts as far as the store can do that."""
+        """Give the current record, and lock it during the block if the store can."""
 
 
 def parse(data: bytes, place: str) -> Record | None:
-    """A record from its bytes; none from an empty file. Raises ``UsageError`` for anything else."""
+    """Parse a record; None for an empty file. Raises ``UsageError`` for anything else."""
     if not data:
         return None
     try:
         return Record.from_json(orjson.loads(data))
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(
-            f"{place}: expected the record of a lease, found something else ({error}); make sure that no rewarm "
-            "command runs on this workspace, then remove the file"
+            f"{place}: expected a lease record, found something else ({error}); make sure that no rewarm command is "
+            "running on this workspace, then remove the file"
         ) from error
 
 
 LOCK = ".lease.lock"
-PATIENCE_S = 30.0  # far more than a slow shared disk takes for a rename
-INTERVAL_S = 0.005  # between two tries for the lock: it is held about as long
+PATIENCE_S = 30.0  # far longer than a rename takes on a slow shared disk
+INTERVAL_S = 0.005  # between two attempts to lock; the lock is held for about as long
 
 
 class LocalStore:
-    """The record of one folder."""
+    """The lease record of one folder on a disk."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
@@ -77,7 +75,7 @@ class LocalStore:
         self.lock = folder.path / LOCK
 
     def read(self) -> Seen[Record | None]:
-        """What stands there now."""
+        """Return the current record."""
         try:
             data = patiently(self.file.read_bytes, str(self.file))
         except FileNotFoundError:
@@ -86,16 +84,16 @@ class LocalStore:
         return Seen(record, record)
 
     def swap(self, before: Record | None, record: Record) -> Seen[Record | None] | None:
-        """Put ``record`` in the place of ``before``; None where something else stands there."""
+        """Replace ``before`` by ``record``; returns None if the current record is not ``before``."""
         if before is None:
             self.folder.path.mkdir(parents=True, exist_ok=True)
         elif not self.folder.path.is_dir():
-            return None  # the heartbeat of a folder that was deleted does not bring it back
+            return None  # a heartbeat must not recreate a deleted folder
         with self.locked():
             if self.read().version != before:
                 return None
             scratch = self.file.with_name(f"{RECORD}.tmp")  # one writer at a time, under the lock
-            scratch.unlink(missing_ok=True)  # of a process that was killed, perhaps another user's
+            scratch.unlink(missing_ok=True)  # left by a killed process, perhaps another user's
             with open(scratch, "wb", opener=create_private) as handle:
                 keep_private(scratch)
                 handle.write(orjson.dumps(record.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -107,7 +105,7 @@ class LocalStore:
 
     @contextmanager
     def committing(self) -> Iterator[Record | None]:
-        """The record, which stays as it is for as long as the block lasts."""
+        """Give the current record, locked during the block."""
         if not self.folder.path.is_dir():
             yield None
             return
@@ -116,14 +114,14 @@ class LocalStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock. Raises ``StageError`` where another process sits on it, ``UsageError`` where none work."""
+        """Hold the lock. Raises ``StageError`` if another process keeps it, ``UsageError`` if locks are unsupported."""
         handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._lock(handle)
             try:
                 yield
             finally:
-                fcntl.flock(handle, fcntl.LOCK_UN)  # by name: a child forked meanwhile has a copy of the handle
+                fcntl.flock(handle, fcntl.LOCK_UN)  # explicitly: a child forked meanwhile has a copy of the handle
         finally:
             os.close(handle)
 
@@ -132,8 +130,8 @@ class LocalStore:
         while not self._locks(handle):
             if time.monotonic() > end:
                 raise StageError(
-                    f"{self.lock}: locked for {PATIENCE_S:g} s. A process that was suspended in the middle of a write "
-                    f"has it (`fuser {self.lock}` names it): let it go on, or end it"
+                    f"{self.lock}: locked for {PATIENCE_S:g} s by a process that was suspended during a write "
+                    f"(`fuser {self.lock}` shows it): resume or end that process"
                 )
             time.sleep(INTERVAL_S)
 
@@ -144,8 +142,8 @@ class LocalStore:
             return False
         except OSError as error:
             raise UsageError(
-                f"{self.lock}: this disk gives no file locks ({error.strerror}); mount it with locks that hold "
-                "between its nodes (NFS 4, Lustre with -o flock)"
+                f"{self.lock}: this disk does not support file locks ({error.strerror}); mount it with locks that work "
+                "between nodes (NFS 4, Lustre with -o flock)"
             ) from error
         return True
 
@@ -155,22 +153,22 @@ if TYPE_CHECKING:
 
 
 class BucketStore:
-    """The record of one folder in a bucket."""
+    """The lease record of one folder in a bucket."""
 
     def __init__(self, folder: Folder) -> None:
         self.objects = Objects(folder)
 
     def read(self) -> Seen[Any]:
-        """What stands there now."""
+        """Return the current record."""
         data, version = self.objects.get(RECORD)
         return Seen(parse(data or b"", f"{self.objects.uri}: {RECORD}"), version)
 
     def swap(self, before: "UpdateVersion | None", record: Record) -> Seen[Any] | None:
-        """Put ``record`` there if the object is still the one marked ``before``; None where it is not."""
+        """Put ``record`` if the version of the object is still ``before``; returns None if it is not."""
         version = self.objects.put(RECORD, orjson.dumps(record.to_json()), before)
         return None if version is None else Seen(record, version)
 
     @contextmanager
     def committing(self) -> Iterator[Record | None]:
-        """The record as it is now. A store has no locks: a take-over can still come before the put that follows."""
+        """Give the current record. A bucket has no locks, so a take-over can still happen before the following put."""
         yield self.read().record

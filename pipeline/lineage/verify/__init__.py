@@ -1,4 +1,4 @@
-"""``rewarm verify``: is everything in a workspace what its records say? Reads all of it, and writes nothing."""
+"""``rewarm verify``: the verification of a whole workspace against its records. Reads everything, writes nothing."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ from rewarm.stages.data.tokenizer import Definition, load_definition
 
 
 def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
-    """Check records, chain, datasets and, unless ``quick``, the weights; see ``Findings``."""
+    """Verify records, chain, datasets and, unless ``quick``, the weights."""
     findings = Findings(workspace.folder)
     if (log := check_records(workspace, findings)) is None:
         findings.unread = True
-        findings.notes.append("records are damaged: nothing else was looked at")
+        findings.notes.append("records are damaged: nothing else was verified")
         return findings
     updates = recorded(workspace)
     check_numbers(workspace, updates, findings)
@@ -45,7 +45,7 @@ def verify(workspace: Workspace, quick: bool, progress: Progress) -> Findings:
 
 
 def check_tokenizer(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> Definition | None:
-    """The lineage's tokenizer, if it is the one that its manifest names."""
+    """Verify the lineage's tokenizer against its manifest; returns it unless it cannot be read."""
     folder = workspace.tokenizer
     if not updates:
         return None

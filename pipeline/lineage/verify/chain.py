@@ -1,4 +1,4 @@
-"""The lineage as a chain: which trunk each update starts from, its position, its release, its replay's positions."""
+"""The verification of the lineage as a chain: each update's start, position, release and replay positions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,15 @@ from rewarm.stages.evaluate.run import losses_file
 
 
 class ChainCheck:
-    """Follows the updates in their order: each starts from the trunk of one before it."""
+    """The check of all updates in order: each starts from the trunk of an earlier one."""
 
     def __init__(self, workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
         self.workspace, self.updates, self.findings = workspace, updates, findings
         self.positions: dict[str, int] = {}  # tokens of the trunk, by update
-        self.replayed: dict[str, replay.Carried] = {}  # by update, of all replay up to its end
+        self.replayed: dict[str, replay.Carried] = {}  # all replay up to the end of an update, by update
 
     def run(self, update: UpdateRecord) -> None:
-        """Check one update against those before it."""
+        """Check an update against the earlier ones."""
         folder = self.workspace.update(update.id)
         trunk = checked_manifest(folder / "trunk", self.findings)
         earlier = self.updates[: self.updates.index(update)]
@@ -48,7 +48,7 @@ class ChainCheck:
         self.check_selections(update)
 
     def origin(self, update: UpdateRecord, trunk: Manifest, earlier: Sequence[UpdateRecord]) -> UpdateRecord | None:
-        """The update whose trunk this one started from: the last before it, or, over refused ones, one further back."""
+        """Return the update whose trunk this one started from: the previous one, or one before refused ones."""
         folder = self.workspace.update(update.id)
         if not earlier:
             if "start" in trunk["identity"]["inputs"]:
@@ -76,7 +76,7 @@ class ChainCheck:
         return found
 
     def check_position(self, update: UpdateRecord, origin: UpdateRecord | None, trained: int) -> None:
-        """The trunk's tokens are those of the one it starts from, and its own."""
+        """Check that the position is the sum of the start's position and the update's own tokens."""
         file = self.findings.name(self.workspace.update(update.id), UPDATE)
         before = self.positions.get(origin.id, 0) if origin else 0
         if origin is not None or update.number == 0:
@@ -84,7 +84,7 @@ class ChainCheck:
         self.positions[update.id] = update.position
 
     def check_release(self, update: UpdateRecord) -> None:
-        """The release is of the recorded trunk and digest. An imported model has no manifest of its own."""
+        """Check that the release has the recorded trunk and digest. An imported model's release has no manifest."""
         folder = self.workspace.update(update.id) / "release"
         if not folder.committed() and not update.schedule:
             return
@@ -96,7 +96,7 @@ class ChainCheck:
             self.findings.compare(file, "a release of", update.weights.release, outcome["digest"], RESTORE)
 
     def check_evaluation(self, update: UpdateRecord) -> None:
-        """The losses by document add up to those of the record."""
+        """Check that the losses by document add up to the recorded losses."""
         folder = self.workspace.update(update.id) / "evaluation"
         if not update.losses:
             return
@@ -116,7 +116,7 @@ class ChainCheck:
                         self.findings.add(name, f"a mean of {loss} nats", str(totals.loss), RESTORE)
 
     def check_mixture(self, update: UpdateRecord, origin: UpdateRecord | None) -> None:
-        """Replay begins where it stopped on the way to this update, and takes what the record says."""
+        """Check that replay resumes at the position of the earlier updates, and reads as many tokens as recorded."""
         folder = self.workspace.update(update.id)
         before = self.replayed.get(origin.id, replay.Carried()) if origin else replay.Carried()
         if update.schedule:
@@ -134,7 +134,7 @@ class ChainCheck:
             self.findings.compare(file, "carried replay", after.to_json(), update.replay.carried, RESTORE)
 
     def check_sources(self, update: UpdateRecord, mixture: Mixture, file: str) -> None:
-        """What the mixture reads is there, as long as it was when the mixture was made."""
+        """Check that every source of the mixture exists, with its original number of sequences."""
         folder = self.workspace.update(update.id) / "mixture"
         sets = replay.token_sets(folder, mixture, lambda name: self.workspace.dataset(name) / "tokens" / "train")
         for source in mixture.sources:
@@ -143,7 +143,7 @@ class ChainCheck:
             self.findings.compare(file, what, source.num_sequences, found, "restore the dataset's token shards")
 
     def check_replayed(self, update: UpdateRecord, mixture: Mixture, before: replay.Carried, file: str) -> None:
-        """The replayed parts: their counts, and where each begins; records of order 1 count sequences, not tokens."""
+        """Check counts and start of each replayed source; records of order 1 count sequences, not tokens."""
         counts = mixture.count(0, mixture.steps)
         new = len(mixture.new)
         found = {"new": sum(counts[:new]) * mixture.seq_len, "replayed": sum(counts[new:]) * mixture.seq_len}
@@ -162,7 +162,7 @@ class ChainCheck:
             self.check_order(source, mixture, before if goes_on else replay.Carried(), file)
 
     def check_order(self, source: Source, mixture: Mixture, before: replay.Carried, file: str) -> None:
-        """A source begins where replay stopped in its own order."""
+        """Check that a source begins where replay stopped in its own order."""
         runs = before.read.get(source.key, ())
         if mixture.version == 1:
             stopped = replay.sequences_of(runs)
@@ -174,7 +174,7 @@ class ChainCheck:
         self.findings.compare(file, f"{source.key} replayed from", replay.locate(order, runs), place, RESTORE)
 
     def check_selections(self, update: UpdateRecord) -> None:
-        """The documents chosen of an arrival are those of the recorded digest."""
+        """Check that the selected documents have the recorded digest."""
         for name, record in update.data.items():
             if record.select is not None:
                 folder = self.workspace.update(update.id) / "selection" / name
@@ -186,6 +186,6 @@ class ChainCheck:
 
 
 def selection_digest(folder: Folder) -> str:
-    """The digest that ``stages.select`` gives to chosen rows."""
+    """Return the digest of a selection, as ``stages.select`` computes it."""
     rows: np.ndarray = read_selection(folder)
     return str(xxhash.xxh3_128_hexdigest(rows.astype("<i8").tobytes()))

@@ -1,4 +1,4 @@
-"""A dataset against its manifests: every text against its id, every id and every token against the digests."""
+"""The verification of a dataset: every text against its id, every id and token against the manifests' digests."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,16 +31,16 @@ ACCOUNTS = TypeAdapter(AccountRecord)
 
 @dataclass
 class Split:
-    """What one split's document shards hold."""
+    """The contents of one split's document shards."""
 
-    names: list[str] = field(default_factory=list)  # of the shards
+    names: list[str] = field(default_factory=list)  # names of the shards
     ids: Hashes = field(default_factory=lambda: np.empty(0, "S16"))
     num_bytes: int = 0
-    whole: bool = True  # every shard could be read
+    whole: bool = True  # whether every shard could be read
 
 
 def checked_manifest(folder: Folder, findings: Findings, remedy: str = RESTORE) -> Manifest | None:
-    """A folder's manifest, if it is one and its fingerprint is that of what it says."""
+    """Return a folder's manifest after checking its fingerprint; None if there is none or it cannot be read."""
     name = findings.name(folder, MANIFEST)
     if not folder.committed():
         findings.add(name, "the manifest of a finished stage", "no such file", remedy)
@@ -54,10 +54,10 @@ def checked_manifest(folder: Folder, findings: Findings, remedy: str = RESTORE) 
 
 
 class DatasetCheck:
-    """The check of one dataset, and what later checks need of it: its ids, and which datasets it was cleaned against.
+    """The check of one dataset; keeps its ids and the datasets it was deduplicated against for later checks.
 
-    Texts prove ids, ids prove the manifest's digest. Other columns (address, language, time …) are only read here: the
-    digests of the shards' files vouch for them (``check_files``), in datasets of earlier versions nothing does.
+    Texts are verified by their ids, ids by the manifest's digest. Other columns (address, language, time …) are only
+    read here: the digests of the shards' files cover them (``check_files``), except in datasets of earlier versions.
     """
 
     def __init__(self, workspace: Workspace, name: str, findings: Findings) -> None:
@@ -67,7 +67,7 @@ class DatasetCheck:
         self.earlier: list[str] = []
 
     def run(self, update: UpdateRecord, definition: Definition | None, progress: Progress) -> None:
-        """Check everything; ``update`` is the one in which the dataset was new."""
+        """Check everything; ``update`` is the update in which the dataset was new."""
         if not self.folder.exists():
             self.findings.add(
                 self.findings.name(self.folder), f"the dataset of update {update.id}", "no such folder", RESTORE
@@ -81,7 +81,7 @@ class DatasetCheck:
         self.findings.checked["datasets"] += 1
 
     def check_documents(self, record: DatasetPart | None, progress: Progress) -> str | None:
-        """Document shards against their manifest, and that against the update's record; the manifest's digest."""
+        """Check document shards against their manifest, and the manifest against the record; returns its digest."""
         manifest = checked_manifest(self.folder, self.findings)
         for part in self.splits:
             self.read_documents(part, progress)
@@ -109,7 +109,7 @@ class DatasetCheck:
         return str(outcome["digest"])
 
     def read_documents(self, part: str, progress: Progress) -> None:
-        """One split's shards: each text against its id."""
+        """Check each text in a split's shards against its id."""
         folder, split = self.folder / part, self.splits[part]
         parts = [split.ids]
         for name in folder.files(".parquet"):
@@ -117,7 +117,7 @@ class DatasetCheck:
             with self.findings.reading(file, "a document shard", RESTORE):
                 wrong: list[str] = []
                 for ids, texts, sizes in document_batches(folder, name):
-                    wrong += [one for one, text in zip(ids, texts, strict=True) if document_id(text) != one]
+                    wrong += [doc_id for doc_id, text in zip(ids, texts, strict=True) if document_id(text) != doc_id]
                     parts.append(np.frombuffer(bytes.fromhex("".join(ids)), "S16"))
                     split.num_bytes += sizes
                     self.findings.checked["documents"] += len(ids)
@@ -134,7 +134,7 @@ class DatasetCheck:
         split.ids = np.concatenate(parts)
 
     def check_outcome(self, file: str, recorded: object, outcome: dict[str, Any]) -> None:
-        """The outcome in a manifest is the one in the update's record."""
+        """Check that the outcome in a manifest is the one in the update's record."""
         with self.findings.reading(file, "an outcome as the stage writes it", RESTORE):
             found = None if recorded is None else type(recorded)(**outcome)
             self.findings.compare(file, "the outcome in update.json", recorded, found, RESTORE)
@@ -142,7 +142,7 @@ class DatasetCheck:
     def check_tokens(
         self, record: DatasetPart | None, documents: str | None, definition: Definition | None, progress: Progress
     ) -> None:
-        """Token shards against their manifest: ids, lengths and every token."""
+        """Check token shards against their manifest: ids, lengths and every token."""
         folder = self.folder / "tokens"
         manifest = checked_manifest(folder, self.findings)
         if manifest is None or definition is None:
@@ -164,7 +164,7 @@ class DatasetCheck:
                 with self.findings.reading(self.findings.name(shards, f"{name}.arrow"), "a token shard", RESTORE):
                     account = Account()
                     for batch in token_batches(shards, f"{name}.arrow", expected):
-                        batch.validate(full=True)  # damaged offsets would lead outside the file
+                        batch.validate(full=True)  # damaged offsets would point outside the file
                         account.add(batch)
                     lines.append(f"{split}/{name} {account.as_dict()['digest']}\n")
                     self.findings.checked["tokens"] += account.num_tokens
@@ -174,7 +174,7 @@ class DatasetCheck:
             self.findings.compare(self.findings.name(folder), "tokens of digest", outcome["digest"], found, RESTORE)
 
     def check_index(self) -> None:
-        """The index that keeps later arrivals from repeating this dataset."""
+        """Check that the dedup index, which later arrivals are compared with, has all documents."""
         file = self.findings.name(self.index)
         with self.findings.reading(file, "the index of the dataset's documents", RESTORE):
             known = read_index(self.index)
@@ -183,7 +183,7 @@ class DatasetCheck:
                     self.findings.add(file, f"all documents of {part}", f"{missing} are missing", RESTORE)
 
     def check_account(self) -> None:
-        """What was refused, and the account of it, can be read."""
+        """Check that the quarantine and its account can be read."""
         if self.folder.exists(ingest.ACCOUNT):
             with self.findings.reading(self.findings.name(self.folder, ingest.ACCOUNT), "an account", RESTORE):
                 read_as(self.folder, ingest.ACCOUNT, ACCOUNTS)
@@ -197,7 +197,7 @@ class DatasetCheck:
 
 
 def document_batches(folder: Folder, name: str) -> Iterator[tuple[list[str], list[str], int]]:
-    """Ids, texts and the sum of their bytes of one document shard, some hundred at a time; all columns are read."""
+    """Yield ids, texts and total bytes of batches of a document shard; all columns are read."""
     with pq.ParquetFile(folder.local(name)) as shard:
         for batch in shard.iter_batches(batch_size=ROWS):
             texts: list[str] = batch.column("text").to_pylist()
@@ -205,7 +205,7 @@ def document_batches(folder: Folder, name: str) -> Iterator[tuple[list[str], lis
 
 
 def digest_of(training: Hashes, validation: Hashes) -> str:
-    """The digest that ingest and distill give to these documents."""
+    """Return the digest of these documents, as ingest and distill compute it."""
     parts = [
         (training, np.full(len(training), TRAIN, np.uint8)),
         (validation, np.full(len(validation), VALIDATE, np.uint8)),
@@ -214,7 +214,7 @@ def digest_of(training: Hashes, validation: Hashes) -> str:
 
 
 def check_apart(checks: dict[str, DatasetCheck], findings: Findings) -> None:
-    """No document validates in one dataset and is trained in another that was cleaned against it, or in its own."""
+    """Check that no validation document of a dataset is trained in it, or in a dataset deduplicated against it."""
     for one in checks.values():
         held, trained = one.splits["validation"].ids, one.splits["documents"].ids
         findings.checked["validation documents"] += len(held)
@@ -228,5 +228,5 @@ def check_apart(checks: dict[str, DatasetCheck], findings: Findings) -> None:
                     f"datasets/{validating}/validation",
                     f"no document that {training} trains on",
                     f"{shared} documents",
-                    f"losses on {validating} cannot be trusted; take the data in anew in another workspace",
+                    f"losses on {validating} cannot be trusted; ingest the data again in another workspace",
                 )

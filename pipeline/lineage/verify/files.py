@@ -1,4 +1,4 @@
-"""Every file that a step has left, against the table of digests that the update's record vouches for."""
+"""The verification of every file of every step against the tables of digests in the updates' records."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,16 +13,16 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import damages, read_progress
 
-INITIAL = "initial"  # an update's folder of random weights, which prune takes away
+INITIAL = "initial"  # an update's folder of random weights, which prune deletes
 
 
 def check_files(
     workspace: Workspace, updates: Sequence[UpdateRecord], quick: bool, findings: Findings, progress: Progress
 ) -> set[Folder]:
-    """Compare all files of all steps, and what was kept of optimizers; folders of steps with damage.
+    """Verify all files of all steps, and the kept optimizer states; returns the folders with damaged files.
 
-    ``quick`` leaves out the weights. Files that were pruned are left out; updates that were recorded without digests
-    are named in a note.
+    ``quick`` skips the weights. Pruned files are skipped; updates that were recorded without digests are named in a
+    note.
     """
     steps = list(recorded_steps(workspace, updates, findings))
     chosen = {folder: to_compare(folder, table, quick) for folder, table in steps}
@@ -41,8 +41,8 @@ def check_files(
     without = [update.id for update in updates if not update.files]
     if without:
         findings.notes.append(
-            f"{', '.join(without)}: recorded without digests of files, so of configurations, samples, scores, curves "
-            "and the index only what other records prove was verified"
+            f"{', '.join(without)}: recorded without file digests, so configurations, samples, scores, curves and the "
+            "index were only verified as far as other records cover them"
         )
     return damaged
 
@@ -50,7 +50,7 @@ def check_files(
 def recorded_steps(
     workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings
 ) -> Iterator[tuple[Folder, Table]]:
-    """The folder of each step and its table, if that is the one that the update's record names."""
+    """Yield the folder of each step with its table, if the table has the digest in the update's record."""
     for update in updates:
         for place, digest in update.files.items():
             folder = workspace.folder / place
@@ -65,7 +65,7 @@ def recorded_steps(
 
 
 def to_compare(folder: Folder, table: Table, quick: bool) -> Table:
-    """The files of a step that are to be read: without weights if ``quick``, else without those that were pruned."""
+    """Return the files of a step to verify: without weights if ``quick``, else without pruned ones."""
     weights = {name for name in table if name.endswith(WEIGHTS)}
     if quick:
         left_out = weights
@@ -77,7 +77,7 @@ def to_compare(folder: Folder, table: Table, quick: bool) -> Table:
 
 
 def check_cards(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
-    """The model cards of releases: each is written last, so its digest is in the update's record alone."""
+    """Verify the model cards of releases: a card is written last, so only the update's record has its digest."""
     for update in updates:
         if update.card:
             model = workspace.update(update.id) / "release" / "model"
@@ -88,7 +88,7 @@ def check_cards(workspace: Workspace, updates: Sequence[UpdateRecord], findings:
 
 
 def check_optimizers(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
-    """The optimizer states that trunks keep for the next update."""
+    """Verify the optimizer states that trunks keep for the next update."""
     for update in updates:
         kept = workspace.update(update.id) / "trunk" / OPTIMIZER
         if not kept.exists():
@@ -100,5 +100,5 @@ def check_optimizers(workspace: Workspace, updates: Sequence[UpdateRecord], find
             for damage in found:
                 findings.add(findings.name(kept, damage.file), damage.expected, damage.found, remedy)
             if not found and not read_progress(here).files:
-                findings.notes.append(f"{findings.name(kept)}: saved without digests, so it cannot be verified")
+                findings.notes.append(f"{findings.name(kept)}: saved without digests, so it was not verified")
         findings.checked["optimizers"] += 1

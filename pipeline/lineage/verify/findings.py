@@ -1,4 +1,4 @@
-"""What a verification has found so far: problems that a person can act on, and how much was looked at."""
+"""The findings of a verification: problems, each with a remedy, and counts of what was checked."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rewarm.stages.core.storage import Folder
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as the records say."""
+    """A difference between a workspace and its records."""
 
     file: str  # relative to the workspace
     expected: str
@@ -22,40 +22,40 @@ class Problem:
 
 @dataclass
 class Findings:
-    """Collects problems; ``checked`` counts what was looked at, by its kind."""
+    """The problems found so far; ``checked`` counts what was verified, by kind."""
 
     root: Folder
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
-    unread: bool = False  # the records are damaged, so nothing else was looked at
+    unread: bool = False  # the records are damaged, so nothing else was verified
 
     def name(self, folder: Folder, file: str = "") -> str:
-        """A file's place in the workspace."""
+        """Return the path of a file in the workspace."""
         return f"{folder.relative_to(self.root)}/{file}".removeprefix("./").rstrip("/")
 
     def add(self, file: str, expected: str, found: str, remedy: str) -> None:
-        """Enter a problem."""
+        """Add a problem."""
         self.problems.append(Problem(file, expected, found, remedy))
 
     def compare(self, file: str, what: str, expected: object, found: object, remedy: str) -> bool:
-        """Enter a problem where the two differ; whether they agree."""
+        """Add a problem if the two values differ; returns whether they agree."""
         if expected != found:
             self.add(file, f"{what} {expected}", str(found), remedy)
         return expected == found
 
     @contextmanager
     def reading(self, file: str, expected: str, remedy: str) -> Iterator[None]:
-        """Whatever a reader makes of damaged or missing bytes in the block becomes a problem of ``file``."""
+        """Turn any error in the block, which reads possibly damaged bytes, into a problem of ``file``."""
         try:
             yield
         except UnreachableError:
             raise
-        except Exception as error:  # each library raises its own kinds for damaged bytes
+        except Exception as error:  # each library raises its own exceptions for damaged bytes
             self.add(file, expected, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", remedy)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return {
             "ok": not self.problems,
             "checked": dict(self.checked),

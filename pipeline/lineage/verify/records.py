@@ -1,4 +1,4 @@
-"""The small files that say what a workspace holds: the log of commits, the updates' records and plans, the pointer."""
+"""The verification of a workspace's records: the log of commits, the updates' records and plans, ``releases.json``."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ REPAIR = "rewarm verify --repair WORKSPACE rebuilds it"
 
 
 def check_records(workspace: Workspace, findings: Findings) -> Log | None:
-    """The log, if it, every update's record and every plan can be read and agree; None where they do not."""
+    """Return the log if it, every update's record and every plan can be read and agree; None otherwise."""
     before = len(findings.problems)
     log = None
     with findings.reading("commits", "the log of commits, whole and in order", REPAIR):
@@ -24,7 +24,7 @@ def check_records(workspace: Workspace, findings: Findings) -> Log | None:
         if folder.exists(UPDATE):
             check_record(workspace, name, log, findings)
         if folder.exists(PLAN) or folder.exists(UPDATE):
-            with findings.reading(findings.name(folder, PLAN), "what the update was asked for", RESTORE):
+            with findings.reading(findings.name(folder, PLAN), "the plan of the update", RESTORE):
                 read_plan(workspace, name)
     for name in log.finished if log else ():
         if not workspace.update(name).exists(UPDATE):
@@ -33,7 +33,7 @@ def check_records(workspace: Workspace, findings: Findings) -> Log | None:
 
 
 def check_record(workspace: Workspace, name: str, log: Log | None, findings: Findings) -> None:
-    """One update's record: it can be read, is in the folder of its name, and is the one that was committed."""
+    """Check that an update's record can be read, is in the folder of its name, and is the committed one."""
     folder = workspace.update(name)
     file = findings.name(folder, UPDATE)
     with findings.reading(file, "an update's record", RESTORE):
@@ -43,28 +43,28 @@ def check_record(workspace: Workspace, name: str, log: Log | None, findings: Fin
         findings.compare(file, "an id that ends in", update.arrival, update.id.partition("-")[2], RESTORE)
         findings.checked["updates"] += 1
         if log is not None and (commit := log.finished.get(name)) is not None:
-            findings.compare(file, "the record that was committed, of digest", commit.record, digest(data), RESTORE)
+            findings.compare(file, "the committed record with digest", commit.record, digest(data), RESTORE)
             facts = commit.facts and update.facts(len(data))
             findings.compare("commits", f"facts of {name} as in its record", facts, commit.facts, REPAIR)
 
 
 def recorded(workspace: Workspace) -> list[UpdateRecord]:
-    """Every update that left a record, in its order: also one that was stopped just before its commit."""
+    """Return every update with a record, in order, including one that was stopped just before its commit."""
     return [update for update, _ in read_records(workspace)]
 
 
 def read_records(workspace: Workspace) -> list[tuple[UpdateRecord, bytes]]:
-    """The updates that left a record, in their order, with the records' files."""
-    found = []
+    """Return the updates with a record, in order, each with the bytes of its file."""
+    records = []
     for name in (workspace.folder / "updates").folders():
         if ID.fullmatch(name) and workspace.update(name).exists(UPDATE):
             data = workspace.update(name).read(UPDATE)
-            found.append((decode(data, f"{workspace.update(name)}/{UPDATE}"), data))
-    return sorted(found, key=lambda record: record[0].number)
+            records.append((decode(data, f"{workspace.update(name)}/{UPDATE}"), data))
+    return sorted(records, key=lambda record: record[0].number)
 
 
 def check_numbers(workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
-    """Updates are numbered without holes, and one at most is unfinished: the next."""
+    """Check that updates are numbered without gaps, and that at most the next one is unfinished."""
     found = [update.number for update in updates]
     wanted = list(range(len(found)))
     findings.compare("updates", "the numbers", wanted, found, f"a folder is missing or was added by hand; {RESTORE}")
@@ -80,23 +80,23 @@ def check_numbers(workspace: Workspace, updates: Sequence[UpdateRecord], finding
 
 
 def check_releases(workspace: Workspace, updates: Sequence[UpdateRecord], log: Log, findings: Findings) -> None:
-    """Every record has its commit, and ``releases.json`` says what follows from the log."""
+    """Check that every record has its commit, and that ``releases.json`` agrees with the log."""
     missed = [update.id for update in updates if update.id not in log.finished]
     for name in missed:
         if missed == [updates[-1].id]:
-            findings.notes.append(f"{name}: stopped just before its commit; the same command ends it")
+            findings.notes.append(f"{name}: stopped just before its commit; run the same command again to commit it")
         else:
-            findings.add("commits", f"a commit of {name}, whose record is there", "none", REPAIR)
+            findings.add("commits", f"a commit of {name}, which has a record", "none", REPAIR)
     if log.commits:
         with findings.reading(RELEASES, "the current release and the promotions", REPAIR):
             found = workspace.folder.read_json(RELEASES)
             if found != pointer(log):
-                said = {"current": log.current, "promotions": len(log.history)}
-                findings.add(RELEASES, f"what the log says: {said}", difference(found), REPAIR)
+                expected = {"current": log.current, "promotions": len(log.history)}
+                findings.add(RELEASES, f"the summary of the log: {expected}", difference(found), REPAIR)
 
 
 def difference(found: object) -> str:
-    """What a pointer says that is not the log's, in short."""
+    """Summarize the contents of a ``releases.json`` that differs from the log."""
     if not isinstance(found, dict):
         return f"{type(found).__name__}"
     history = found.get("history")

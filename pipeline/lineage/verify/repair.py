@@ -1,7 +1,8 @@
-"""``rewarm verify --repair``: the log of commits and the pointer, rebuilt from updates' records and from each other.
+"""``rewarm verify --repair``: the reconstruction of the log of commits and of ``releases.json`` from the records.
 
-An intact commit is never changed. One that is lost is rebuilt from the update's record or from the history in
-``releases.json``; the next commit's digest proves that the bytes are the old ones, or the commit says ``rebuilt``.
+An intact commit is never changed. A lost commit is rebuilt from the update's record or from the history in
+``releases.json``; if the next commit's digest does not prove that the bytes are the original ones, the commit is marked
+as ``rebuilt``.
 """
 
 from collections.abc import Mapping
@@ -30,20 +31,20 @@ from rewarm.stages.core.identity import now
 from rewarm.stages.core.object_store import create
 from rewarm.stages.core.storage import Folder
 
-DAMAGED = ".damaged"  # ends the name under which a damaged commit's bytes are kept
+DAMAGED = ".damaged"  # suffix of the file that keeps a damaged commit's bytes
 
 
 @dataclass
 class Remains:
-    """What is left of a log."""
+    """The remains of a damaged log."""
 
     intact: dict[int, tuple[Commit, str, bytes]]  # by number: the commit, the digest before it, its file
-    damaged: dict[int, bytes]  # files that are no commits
-    length: int  # how many commits the log had, at least
-    last: tuple[int, str]  # the number and digest of the commit that ``releases.json`` knew as the last
+    damaged: dict[int, bytes]  # files that are not valid commits
+    length: int  # least number of commits that the log had
+    last: tuple[int, str]  # number and digest of the last commit in ``releases.json``
 
     def expected(self, number: int) -> str | None:
-        """The digest of a commit's file, as the next one or ``releases.json`` has it."""
+        """Return the digest of a commit's file, from the next commit or ``releases.json``; None if unknown."""
         if (following := self.intact.get(number + 1)) is not None:
             return following[1]
         return self.last[1] if self.last[0] == number else None
@@ -51,49 +52,50 @@ class Remains:
 
 @dataclass
 class Known:
-    """What records and history say of commits."""
+    """The commits that records and history imply."""
 
-    records: list[Commit]  # of every update that has a record, in their order
-    uncommitted: list[Commit]  # those of them that no intact commit names
+    records: list[Commit]  # the commit of every update with a record, in order
+    uncommitted: list[Commit]  # those of them without an intact commit
     history: Mapping[int, dict[str, Any]]  # promotions, by the number of their commit
 
     def exact(self, number: int, last: str, expected: str | None) -> Commit | None:
-        """The commit whose file has the ``expected`` digest; None if nothing known gives it."""
+        """Return the commit whose file has the ``expected`` digest; None if no candidate has it."""
         guesses = list(self.records)
         if (entry := self.history.get(number)) is not None:
-            guesses += [replace(one, at=entry["at"], because=entry["because"]) for one in self.records]
+            guesses += [replace(record, at=entry["at"], because=entry["because"]) for record in self.records]
             guesses.append(moved(entry))
-        guesses += [replace(one, format=1, facts=None) for one in guesses]
-        return next((one for one in guesses if digest(encode(one, number, last)) == expected), None)
+        guesses += [replace(guess, format=1, facts=None) for guess in guesses]
+        return next((guess for guess in guesses if digest(encode(guess, number, last)) == expected), None)
 
     def likely(self, number: int, length: int) -> Commit:
-        """The best account of a lost commit: what the history says of it, else the next update that has none."""
+        """Return the most likely content of a lost commit: from the history, else the next uncommitted update."""
         entry = self.history.get(number)
         if entry is not None:
-            own = [one for one in self.uncommitted if one.update == entry["update"] and one.promotes]
+            own = [commit for commit in self.uncommitted if commit.update == entry["update"] and commit.promotes]
             return replace(own[0], at=entry["at"], because=entry["because"]) if own else moved(entry)
         elsewhere = {later["update"] for later in self.history.values()}
-        here = [one for one in self.uncommitted if not (one.promotes and one.update in elsewhere)]
+        here = [commit for commit in self.uncommitted if not (commit.promotes and commit.update in elsewhere)]
         if not here and number >= length:
             here = self.uncommitted
         return here[0] if here else Commit("lost", now(), because="its file was lost")
 
     def use(self, commit: Commit) -> None:
         """Count an update as committed."""
-        self.uncommitted = [one for one in self.uncommitted if commit.kind != "update" or one.update != commit.update]
+        if commit.kind == "update":
+            self.uncommitted = [other for other in self.uncommitted if other.update != commit.update]
 
 
 def moved(entry: Mapping[str, Any]) -> Commit:
-    """The commit of a promotion or rollback by hand, from the history's entry."""
-    left = entry.get("rolled_back")
+    """Return the commit of a manual promotion or rollback, from its entry in the history."""
+    rolled_back = entry.get("rolled_back")
     by = str(entry.get("by") or "")
-    return Commit("release", entry["at"], entry["update"], because=entry["because"], rolled_back=left, by=by)
+    return Commit("release", entry["at"], entry["update"], because=entry["because"], rolled_back=rolled_back, by=by)
 
 
 def repair(workspace: Workspace) -> list[str]:
-    """Rebuild what can be rebuilt; what was done, a line each. The caller holds the workspace's lease.
+    """Rebuild lost and damaged commits; returns one line for each change. The caller holds the workspace's lease.
 
-    Raises ``DamagedError`` where the log cannot be read even then, or a record is damaged.
+    Raises ``DamagedError`` if the log still cannot be read afterwards, or if a record is damaged.
     """
     folder = workspace.folder
     before = read_pointer(folder)
@@ -115,63 +117,63 @@ def repair(workspace: Workspace) -> list[str]:
             known.use(rebuilt)
             done.append(f"{COMMITS}/{file_of(number)}: {said(rebuilt)}")
         else:
-            data = kept[2]  # altered, and nothing says what it was: reading the log below says so
+            data = kept[2]  # altered, and its content cannot be recovered: ``read_log`` below raises
         number, last = number + 1, digest(data)
     log = read_log(folder)
     if log.commits and read_raw(folder) != pointer(log):
         folder.write_json(RELEASES, pointer(log))
-        done.append(f"{RELEASES}: written again from the log; the current release is {log.current or 'none'}")
+        done.append(f"{RELEASES}: rewritten from the log; the current release is {log.current or 'none'}")
     return done
 
 
-def write_commit(place: Folder, number: int, data: bytes, old: bytes | None) -> None:
-    """Put a rebuilt commit in its place; the bytes of a damaged one are kept beside it."""
+def write_commit(folder: Folder, number: int, data: bytes, old: bytes | None) -> None:
+    """Write a rebuilt commit; the bytes of a damaged one are kept in a file beside it."""
     name = file_of(number)
     if old is not None:
-        place.write(f"{name}{DAMAGED}", old)
-        place.delete(name)
-    create(place, name, data)
+        folder.write(f"{name}{DAMAGED}", old)
+        folder.delete(name)
+    create(folder, name, data)
 
 
 def said(commit: Commit) -> str:
-    """What was rebuilt, in words."""
+    """Describe a rebuilt commit."""
     if commit.kind == "lost":
-        return "lost, and nothing says what it was: a promotion or a rollback by hand is missing from the history"
+        return "lost, and its content cannot be recovered: a manual promotion or rollback is missing from the history"
     if commit.kind == "release":
         return f"rebuilt from {RELEASES}: {commit.update} became the current release"
     return f"rebuilt from the record of {commit.update}, {commit.state}"
 
 
-def read_remains(place: Folder, before: Mapping[str, Any]) -> Remains:
-    """Every commit's file, sorted into those that can be read and the others; ``before`` is the pointer's account."""
-    found = Remains({}, {}, 0, (before["commits"] - 1, before["last"]))
-    for name in place.files(".json"):
+def read_remains(folder: Folder, before: Mapping[str, Any]) -> Remains:
+    """Read all commits, intact and damaged; ``before`` is the content of ``releases.json``."""
+    remains = Remains({}, {}, 0, (before["commits"] - 1, before["last"]))
+    for name in folder.files(".json"):
         stem = name.removesuffix(".json")
         if stem.isdecimal() and name == file_of(int(stem)):
-            number, data = int(stem), place.read(name)
-            found.length = max(found.length, number + 1)
+            number, data = int(stem), folder.read(name)
+            remains.length = max(remains.length, number + 1)
             try:
                 commit, previous = decode(data, number)
             except ValueError:
-                found.damaged[number] = data
+                remains.damaged[number] = data
             else:
-                found.intact[number] = (commit, previous, data)
-    return found
+                remains.intact[number] = (commit, previous, data)
+    return remains
 
 
-def refuse_strays(place: Folder, remains: Remains, known: Known) -> None:
-    """``DamagedError`` for a file of a number that no log of these updates can have reached."""
+def refuse_strays(folder: Folder, remains: Remains, known: Known) -> None:
+    """Raise ``DamagedError`` for a file with a number that a log of these updates cannot have reached."""
     most = len(remains.intact) + len(remains.damaged) + len(known.records) + len(known.history)
     if remains.length > most:
         number = max([*remains.intact, *remains.damaged])
         raise DamagedError(
-            f"{place}/{file_of(number)}: expected at most {most} commits of these updates, found one of this number; "
-            "move the file elsewhere"
+            f"{folder}/{file_of(number)}: expected at most {most} commits for these updates, found a commit with this "
+            "number; move the file elsewhere"
         )
 
 
 def read_known(workspace: Workspace, remains: Remains, before: Mapping[str, Any]) -> Known:
-    """What the updates' records and the pointer's history say."""
+    """Collect the commits that the updates' records and the history in ``releases.json`` imply."""
     committed = {commit.update for commit, _, _ in remains.intact.values() if commit.kind == "update"}
     records, taken = [commit_of(*record) for record in read_records(workspace)], set(map(number_of, committed))
     return Known(
@@ -182,7 +184,7 @@ def read_known(workspace: Workspace, remains: Remains, before: Mapping[str, Any]
 
 
 def read_raw(folder: Folder) -> Any:
-    """The value of ``releases.json``; None where it is missing or no JSON."""
+    """Return the value of ``releases.json``; None if it is missing or not valid JSON."""
     try:
         return orjson.loads(folder.read(RELEASES))
     except (FileNotFoundError, orjson.JSONDecodeError):
@@ -190,9 +192,9 @@ def read_raw(folder: Folder) -> Any:
 
 
 def read_pointer(folder: Folder) -> dict[str, Any]:
-    """What ``releases.json`` says of the log: ``commits``, how many there were, digest of the ``last``, ``history``.
+    """Return ``commits`` (their number), ``last`` (digest of the last one) and ``history`` from ``releases.json``.
 
-    Of a damaged one only what has the right types.
+    From a damaged file, only values of the right types are used.
     """
     found = read_raw(folder)
     value = found if isinstance(found, dict) else {}
@@ -202,5 +204,5 @@ def read_pointer(folder: Folder) -> dict[str, Any]:
 
 
 def well_formed(entry: object) -> bool:
-    """Whether an entry of the history has what a commit is rebuilt from."""
+    """Return whether an entry of the history has all values that rebuilding a commit needs."""
     return isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("update", "at", "because"))

@@ -1,4 +1,4 @@
-"""The weights of trunks and releases against the digests that were taken when they were made."""
+"""The verification of trunks' and releases' weights against the digests in the updates' records."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -20,14 +20,14 @@ PARTS = ("trunk", "release")
 
 
 def stored_digest(model: Folder) -> str:
-    """The digest of a Hugging Face folder's weights: they are loaded, in fp32, as training loads them."""
+    """Return the digest of the weights in a Hugging Face folder, loaded in fp32 as training loads them."""
     import transformers
 
     from rewarm.stages.train.weights import digest, load_model, model_weights
 
-    said: Any = transformers.utils.logging
-    said.set_verbosity_error()  # what is missing in a damaged file shows in the digest
-    said.disable_progress_bar()
+    logging: Any = transformers.utils.logging
+    logging.set_verbosity_error()  # a tensor that is missing in a damaged file changes the digest
+    logging.disable_progress_bar()
     with model.fetched() as path:
         return digest(model_weights(load_model(path)))
 
@@ -40,7 +40,7 @@ def check_weights(
     findings: Findings,
     progress: Progress,
 ) -> None:
-    """Every trunk and release that was not pruned, with its tokenizer; ``damaged`` are those with damaged files."""
+    """Verify every trunk and release that was not pruned, with its tokenizer; skips folders in ``damaged``."""
     places = [(update, part) for update in updates for part in PARTS]
     models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
     sizes = {key: sum(map(model.size, weight_files(model))) for key, model in models.items()}
@@ -48,7 +48,7 @@ def check_weights(
     for update, part in places:
         if workspace.update(update.id) / part not in damaged:
             check_model(workspace.update(update.id), update, part, definition, findings)
-            if update.files:  # earlier versions saved the tokenizer anew, in their library's form
+            if update.files:  # earlier versions saved the tokenizer again, in the format of their library version
                 check_tokenizer_files(workspace.tokenizer, workspace.update(update.id) / part / "model", findings)
         progress.advance(sizes[update.id, part])
 
@@ -56,7 +56,7 @@ def check_weights(
 def check_model(
     folder: Folder, update: UpdateRecord, part: str, definition: Definition | None, findings: Findings
 ) -> None:
-    """One model of an update's folder."""
+    """Verify one model of an update: its ``trunk`` or ``release``."""
     model = folder / part / "model"
     name = findings.name(model)
     if is_pruned(folder, part):
@@ -76,9 +76,10 @@ def check_model(
 
 
 def check_tokenizer_files(tokenizer: Folder, model: Folder, findings: Findings) -> None:
-    """A model's tokenizer is the one that made the data, byte for byte.
+    """Check that a model's tokenizer files are those that tokenized the data, byte for byte.
 
-    ``tokenizer_config.json`` may differ: a model's names no class that only one version of transformers knows.
+    ``tokenizer_config.json`` may differ: a model's copy does not name a class that is specific to one version of
+    transformers.
     """
     for name in sorted({*TOKENIZER_FILES} & {*tokenizer.files()} - {CONFIG}):
         file = findings.name(model, name)
@@ -88,25 +89,25 @@ def check_tokenizer_files(tokenizer: Folder, model: Folder, findings: Findings) 
 
 
 def refuse_damaged(workspace: Workspace, update: UpdateRecord) -> None:
-    """Refuse a release that is not what its record says.
+    """Refuse a release that differs from its record.
 
-    Raises ``DamagedError`` that names the damaged files, configuration and tokenizer among them; of a release that was
-    recorded without digests of files, ``StageError`` if its weights are others.
+    Raises ``DamagedError`` that names the damaged files, including configuration and tokenizer; for a release that was
+    recorded without file digests, only the weights are compared.
     """
     release = workspace.update(update.id) / "release"
     model = release / "model"
     if (digest := update.files.get(release.relative_to(workspace.folder))) is not None:
-        remedy = f"{RESTORE}, or take another release. `rewarm verify {workspace.folder}` looks at all of them"
+        remedy = f"{RESTORE}, or choose another release. `rewarm verify {workspace.folder}` checks all releases"
         table = below(without_card(release, read_table(release, digest)), "model")
         refuse_damage(model, compare(model, table), remedy)
     try:
         found = stored_digest(model)
     except UnreachableError:
         raise
-    except Exception as error:  # whatever the library makes of damaged bytes
+    except Exception as error:  # each library raises its own exceptions for damaged bytes
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if found != update.weights.release:
         raise DamagedError(
-            f"{model}: weights of digest {update.weights.release} expected, found {found}; {RESTORE}, or take "
-            f"another release. `rewarm verify {workspace.folder}` looks at all of them"
+            f"{model}: expected weights of digest {update.weights.release}, found {found}; {RESTORE}, or choose "
+            f"another release. `rewarm verify {workspace.folder}` checks all releases"
         )

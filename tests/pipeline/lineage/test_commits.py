@@ -74,7 +74,7 @@ def test_everything_follows_from_the_log(workspace: Workspace) -> None:
     assert what(workspace) == AS_MADE, "with releases.json lost nothing is lost"
     assert discard(workspace.folder.uri) is None
     assert what(workspace) == AS_MADE
-    assert repair(workspace) == [f"{RELEASES}: written again from the log; the current release is {WORSE}"]
+    assert repair(workspace) == [f"{RELEASES}: rewritten from the log; the current release is {WORSE}"]
     assert repair(workspace) == []
 
 
@@ -135,7 +135,7 @@ def test_with_log_and_pointer_lost_the_records_are_committed_again(workspace: Wo
 def test_a_move_by_hand_that_nothing_tells_of_leaves_a_mark(workspace: Workspace) -> None:
     (workspace.folder / COMMITS).delete(file_of(3))
     workspace.folder.delete(RELEASES)
-    assert "nothing says what it was" in repair(workspace)[0]
+    assert "its content cannot be recovered" in repair(workspace)[0]
     assert what(workspace) == AS_MADE
     assert read_log(workspace.folder).commits[3].kind == "lost"
 
@@ -152,10 +152,10 @@ def test_an_altered_record_is_noticed(workspace: Workspace) -> None:
     file = workspace.update(NEWS).path / "update.json"
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b'"order_seed":0', b'"order_seed":1'))
-    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the record that was committed, of digest"):
+    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the committed record with digest"):
         Lineage(workspace).find(NEWS)
     file.write_bytes(whole + b" ")
-    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the record .* of \d+ bytes"):
+    with pytest.raises(DamagedError, match=r"0001-news/update.json: expected the committed record of \d+ bytes"):
         Lineage(workspace)
 
 
@@ -175,7 +175,7 @@ def test_discard_refuses_what_has_a_finished_record(workspace: Workspace) -> Non
 
 def test_a_file_that_belongs_to_no_log_is_named(workspace: Workspace) -> None:
     (workspace.folder / COMMITS).write("99999999.json", b"{}")
-    with pytest.raises(DamagedError, match=r"00000006.json: missing, though 99999999"):
+    with pytest.raises(DamagedError, match=r"00000006.json: missing, although 99999999"):
         Lineage(workspace)
     with pytest.raises(DamagedError, match=r"99999999.json: expected at most"):
         repair(workspace)

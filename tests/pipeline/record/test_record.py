@@ -280,8 +280,9 @@ print(json.dumps([status(lineage).to_json()["updates"][0]["train"], page]))
 def test_a_new_figure_touches_its_step_its_part_and_a_template(tmp_path: Path) -> None:
     """The package with one figure more in three files, run: record, status and page have it."""
     root = Path(__file__).parents[3]
-    for package in ("pipeline", "stages"):
-        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("pipeline", "stages", "rewarm"):  # rewarm has links to the other two
+        copied = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(root / package, tmp_path / package, symlinks=True, ignore=copied)
     for name, (before, after) in FIGURE.items():
         text = (tmp_path / name).read_text()
         assert text.count(before) == 1, name

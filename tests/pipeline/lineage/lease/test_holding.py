@@ -190,7 +190,7 @@ def test_a_holder_on_another_machine_is_refused_to_only_after_a_sign_of_life(tmp
         hold(Folder(tmp_path), note=notes.append).__enter__()
     life.join()
     assert len(notes) == 1
-    assert "waiting up to 30 s for a sign of life" in notes[0]
+    assert "waiting up to 30 s for a heartbeat" in notes[0]
 
 
 def test_a_dead_one_is_taken_over_when_it_was_silent_for_its_ttl_by_ones_own_clock(tmp_path: Path) -> None:
@@ -261,9 +261,9 @@ def test_a_folder_that_was_deleted_ends_its_command_and_does_not_come_back(tmp_p
         first.tell("sleep", "600")
         shutil.rmtree(tmp_path / "workspace")
         code, errors = first.end()
-        assert (code, "its record is gone from the folder" in errors) == (1, True)
+        assert (code, "the lease record is missing" in errors) == (1, True)
     workspace = Workspace(str(tmp_path / "workspace"))
-    with pytest.raises(LeaseLostError, match="its record is gone"), workspace.lease():
+    with pytest.raises(LeaseLostError, match="the lease record is missing"), workspace.lease():
         shutil.rmtree(tmp_path / "workspace")
         workspace.folder.write("workspace.json", b"")
     assert not (tmp_path / "workspace" / RECORD).exists()
@@ -296,7 +296,7 @@ def test_a_record_that_is_none_is_named_and_an_empty_one_is_no_lease(tmp_path: P
         assert lease.epoch == 1
         assert lease.age >= 0
     (tmp_path / RECORD).write_text("{}")
-    with pytest.raises(UsageError, match=r"\.lease: expected the record of a lease"):
+    with pytest.raises(UsageError, match=r"\.lease: expected a lease record"):
         look(Folder(tmp_path))
 
 
