@@ -1,1 +1,1 @@
-"""Filters of documents: languages, addresses, Unicode repair, quality rules, masks over personal data."""
+"""Document filters: languages, URL block-lists, Unicode repair, quality rules, masks of personal data."""

@@ -1,7 +1,8 @@
-"""C4's rule (Raffel et al. 2020, arXiv 1910.10683, section 2.2): lines that are no sentences go, then pages are judged.
+"""C4's rule (Raffel et al. 2020, arXiv 1910.10683, section 2.2): removes lines that are not sentences, then judges
+pages.
 
-Where the paper and its published code differ, this is the code (``clean_page`` of TensorFlow Datasets' c4_utils):
-marks of citations go first, lines about policies too, and what refuses a page looks only at lines that are left.
+If the paper and its published code differ, this follows the code (``clean_page`` of TensorFlow Datasets' c4_utils):
+citation marks are removed first, lines about policies are removed, and pages are judged by the remaining lines only.
 """
 
 import re
@@ -14,14 +15,14 @@ from rewarm.stages.ingest.words import LETTERS_A_WORD, SENTENCE_TERMINAL, marks_
 
 CLOSING_QUOTES = "\"'”’»」』"
 LINE_ENDS = SENTENCE_TERMINAL.union(CLOSING_QUOTES)
-# What may follow a sentence's last mark, German and Danish quotes among it.
+# Characters that may follow a sentence-final mark, including German and Danish quotes.
 CLOSING = CLOSING_QUOTES + "“‘«‹›)]）］】〕》〉"
 CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
-_INITIALS = "0-9A-Za-z\u00aa-\u02af\u0370-\u058f"  # of alphabets that abbreviate by one letter and a full stop
-# Inside a line a sentence ends with its last marks, and closing quotes or a bracket, before a blank; a single letter
-# before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane would only slow it down.
+_INITIALS = "0-9A-Za-z\u00aa-\u02af\u0370-\u058f"  # of alphabets in which a letter and a full stop are an abbreviation
+# Inside a line a sentence ends with its final marks, and closing quotes or a bracket, before a blank; a single letter
+# before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane are omitted for speed.
 _MARKS = "".join(map(re.escape, sorted(mark for mark in SENTENCE_TERMINAL if mark < "\U00010000")))
 SENTENCE_END = re.compile(
     rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[{re.escape(CLOSING)}]*\s|[。！？｡]+(?=[^。！？｡{re.escape(CLOSING)}])"
@@ -29,7 +30,7 @@ SENTENCE_END = re.compile(
 
 
 class C4:
-    """The rule ``c4``: returns the document with the lines that are left, or refuses it."""
+    """The rule ``c4``: returns the document with its remaining lines, or refuses it."""
 
     name: str = "c4"
     version: int = 3
@@ -40,7 +41,7 @@ class C4:
         self._bad_words = re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE) if words else None
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document with what is left of it, or what refuses it."""
+        """Return the document with its remaining lines, or a refusal."""
         settings = self._settings
         marked = marks_sentences(document.text)
         lines = []
@@ -61,13 +62,13 @@ class C4:
         return self._left(document, lines, marked)
 
     def not_applied(self, document: Document) -> list[str]:
-        """What asks for marks at a sentence's end, in scripts that have none."""
+        """Return the parts of the rule that require sentence-final marks, for scripts that have none."""
         settings = self._settings
         asked = settings.terminal_punctuation or settings.min_sentences is not None
         return ["sentence ends: not defined for the script"] if asked and not marks_sentences(document.text) else []
 
     def _sentences(self, raw: str, marked: bool) -> str:
-        """A line without marks of citations; empty where it is too short, has too long a word or ends no sentence.
+        """Return a line without citation marks; empty if it is too short, has too long a word or is not a sentence.
 
         ``marked``: whether the document's script marks the end of a sentence.
         """
@@ -85,12 +86,12 @@ class C4:
         return "" if too_few else line
 
     def _left(self, document: Document, lines: list[str], marked: bool) -> Document | Refusal:
-        """The document of the lines that are left, if they are enough and none has a bad word."""
+        """Return the document with the remaining lines if they are enough and none has a bad word, else a refusal."""
         fewest = self._settings.min_sentences if marked else None
-        fewest = fewest or 1  # without a line there is no document
+        fewest = fewest or 1  # a document has at least one line
         found = num_sentences(lines, fewest)
         if found < fewest:
-            detail = f"{figure(found)} found, at least {figure(fewest)} expected in the lines that are left"
+            detail = f"expected at least {figure(fewest)} in the remaining lines, found {figure(found)}"
             where = setting_path(self.name, "min_sentences")
             return refusal(self.name, "sentences", f"{detail} ({where})", document, found)
         text = "\n".join(lines)
@@ -99,19 +100,19 @@ class C4:
         return document if text == document.text else replace(document, text=text)
 
     def _found(self, document: Document, label: str, setting: str, where: str) -> Refusal:
-        detail = f"none expected, found in {where[:80]!r} ({setting_path(self.name, setting)})"
+        detail = f"expected none, found in {where[:80]!r} ({setting_path(self.name, setting)})"
         return refusal(self.name, label, detail, document)
 
 
 def ends_sentence(line: str) -> bool:
-    """Whether a line ends with a sentence's last mark, also within quotes or brackets, or with a closing quote."""
+    """Return whether a line ends with a sentence-final mark, also within quotes or brackets, or a closing quote."""
     if line.endswith("..."):
         return False
     return line[-1] in LINE_ENDS or line.rstrip(CLOSING)[-1:] in SENTENCE_TERMINAL
 
 
 def num_words(line: str) -> int:
-    """Words between blanks; where a script has no spaces, its characters, or three letters of Thai and its like."""
+    """Count words between blanks; in scripts without spaces, characters, or three letters each in Thai and the like."""
     words = len(line.split())
     if not (unspaced := num_unspaced(line)):
         return words
@@ -120,12 +121,12 @@ def num_words(line: str) -> int:
 
 
 def longest_word(line: str) -> int:
-    """Characters of the longest word; those of scripts without spaces are words of their own."""
+    """Return the length of the longest word in characters; each character of a script without spaces is a word."""
     return max(map(len, line.split())) - num_unspaced(line)
 
 
 def num_sentences(lines: list[str], enough: int) -> int:
-    """Sentences in lines that are whole sentences each; counted no further than ``enough``."""
+    """Count sentences in lines that each end a sentence; stop counting at ``enough``."""
     found = 0
     for line in lines:
         if found >= enough:

@@ -8,7 +8,7 @@ from rewarm.stages.ingest.filters.settings import FinewebSettings
 
 
 def fineweb(settings: FinewebSettings, latest: Latest) -> ThresholdRule:
-    """The rule ``fineweb``: how lines end, how short they are, how often they repeat."""
+    """Return the rule ``fineweb``: ends, lengths and repetitions of lines."""
     quantities = [
         Quantity(
             "punctuated_lines",

@@ -9,7 +9,7 @@ from rewarm.stages.ingest.words import is_unspaced
 
 
 def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> ThresholdRule:
-    """The rule ``gopher-quality``: length, words, marks and stop words."""
+    """Return the rule ``gopher-quality``: length, words, marks and stop words."""
     quantities = [
         Quantity("words", "words", Measures.num_words),
         Quantity(
@@ -29,7 +29,7 @@ def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> Threshold
 
 
 def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> ThresholdRule:
-    """The rule ``gopher-repetition``: repeated paragraphs, lines and runs of words (table A1)."""
+    """Return the rule ``gopher-repetition``: repeated paragraphs, lines and runs of words (table A1)."""
     quantities = [
         Quantity("duplicate_paragraphs", "duplicate paragraphs", Measures.duplicate_paragraphs),
         Quantity(
@@ -50,7 +50,7 @@ def _gram(which: str, measure: Callable[[Measures, int], float], n: int) -> Quan
 
 
 class StopWords:
-    """How many of its language's stop words a document holds."""
+    """Number of stop words of its language that a document contains."""
 
     def __init__(self, by_language: dict[str, list[str]]) -> None:
         self._forms = {language.lower(): spellings(words) for language, words in by_language.items()}
@@ -59,7 +59,7 @@ class StopWords:
         self._all_ascii = all(map(str.isascii, self._all))
 
     def __call__(self, measures: Measures) -> int | None:
-        """The number of different stop words; nothing for a language without a list, or a script without one."""
+        """Return the number of different stop words; None for a language or script without a list."""
         if measures.language is None:
             if not (self._any_unspaced or measures.has_spaced_words):
                 return None
@@ -75,5 +75,5 @@ class StopWords:
 
 
 def spellings(words: Iterable[str]) -> dict[str, str]:
-    """Each word by its spellings: small, capitalised, in capitals."""
+    """Return each word by its spellings: lower case, capitalised, upper case."""
     return {form: word for word in words for form in (word.lower(), word.capitalize(), word.upper())}

@@ -1,7 +1,7 @@
-"""A document's language: detected, or what its record says, as an ISO 639-1 code; and the allow-list over it.
+"""Language filter: detects a document's language, or uses its record's label, and applies an allow-list.
 
-A script that only one language writes tells it from a few letters. Elsewhere resiliparse's profiles need a sentence or
-two; languages in Devanagari, which they confuse, are told apart by py3langid. Source code is in no language.
+A script used by a single language identifies it from a few letters. Otherwise resiliparse's profiles need one or two
+sentences; py3langid distinguishes the languages in Devanagari, which the profiles confuse. Source code has no language.
 """
 
 import re
@@ -25,34 +25,34 @@ from rewarm.stages.ingest.language_codes import (
 )
 from rewarm.stages.ingest.records import EXCERPT, Document, Refusal
 
-SAMPLE = 10_000  # characters that decide: more changes hardly a verdict, and a book costs no more than a page
+SAMPLE = 10_000  # characters examined: more rarely changes the result, and a book costs no more than a page
 LETTERS = re.compile(r"[^\W\d_]+")
-# Runs of letters and marks of the scripts that tell a language, each under its name.
+# Runs of letters and marks of the scripts that identify a language, by language.
 RUNS = re.compile("|".join(f"(?P<{name}>[{letters}]+)" for name, letters in SCRIPTS.items()))
 SCRIPT = re.compile(f"[{''.join(SCRIPTS.values())}]")
-# A letter of a script that no profile is of, as Cherokee or Tifinagh; and wide Latin letters, as Japanese pages have.
+# A letter of a script without a profile, such as Cherokee or Tifinagh; and full-width Latin letters of Japanese pages.
 UNKNOWN = re.compile(rf"[^\W\d_{SHARED_SCRIPTS}{''.join(SCRIPTS.values())}\uff21-\uff5a\u1d00-\u1dbf\uff65-\uff9f]")
 WIDE = re.compile("[\uff21-\uff3a\uff41-\uff5a]")
-KANA = re.compile(r"[\u3041-\u30fa\u30fd-\u30ff]")  # in Japanese only; its Chinese characters are also in Chinese
-KANA_SHARE = 0.1  # of kana and Chinese characters together; Japanese prose is at one half or more
-SIBLING_SHARE = 0.01  # of the letters, from which letters of another language's own decide
-# What code has many of: brackets, operators, indented lines, words of SQL. Of 355 source files (Python, C, C++, CUDA,
-# JavaScript, Cython, shell) 88 % have one to ten letters or more often, of 81 text and Markdown files not one.
+KANA = re.compile(r"[\u3041-\u30fa\u30fd-\u30ff]")  # only in Japanese; its Chinese characters also occur in Chinese
+KANA_SHARE = 0.1  # of kana and Chinese characters together; in Japanese prose it is one half or more
+SIBLING_SHARE = 0.01  # share of the letters from which letters that only a sibling language has decide
+# Marks that are frequent in code: brackets, operators, indented lines, words of SQL. Of 355 source files (Python, C,
+# C++, CUDA, JavaScript, Cython, shell), 88 % have at least one per ten letters; of 81 text and Markdown files, none.
 CODE_MARKS = (
     *"{}()[];=<>_$&",
     *("->", "::", "//", "\n  ", "\n\t"),
     *("SELECT ", "FROM ", "WHERE ", "JOIN ", "INSERT ", "VALUES ", "CREATE ", "TABLE ", "GROUP BY ", "ORDER BY "),
 )
-COMMON_MARKS = "();=_{}"  # some of them are in all code
+COMMON_MARKS = "();=_{}"  # all code has some of them
 CODE_SHARE = 0.1
 
 
 def detect_language(text: str, min_letters: int, max_rank: int, min_script_letters: int = 20) -> tuple[str, int | None]:
-    """The language of a text and the distance from its profile; "code" for source code; "und" where it is too short, or
-    like no language.
+    """Return the language of a text and the distance from its profile.
 
-    ``min_script_letters`` are enough where the script alone decides, ``min_letters`` elsewhere. The distance is None
-    where no profile was compared.
+    The language is "code" for source code, and "und" if the text is too short or resembles no language.
+    ``min_script_letters`` are required if the script alone decides, otherwise ``min_letters``. The distance is None if
+    no profile was compared.
     """
     sample = text[:SAMPLE]
     if not sample.isascii() and WIDE.search(sample):
@@ -63,7 +63,7 @@ def detect_language(text: str, min_letters: int, max_rank: int, min_script_lette
         language = language_of_script(sample, min_script_letters)
         if language:
             return language, None
-    begin = sample[: 4 * min_letters]  # nearly always enough
+    begin = sample[: 4 * min_letters]  # almost always sufficient
     if count_letters(begin) < min_letters and count_letters(sample) < min_letters:
         return UNDETERMINED, None
     if not sample.isascii() and UNKNOWN.search(sample) and 2 * len(UNKNOWN.findall(sample)) > count_letters(sample):
@@ -73,7 +73,7 @@ def detect_language(text: str, min_letters: int, max_rank: int, min_script_lette
 
 
 def language_of_script(sample: str, min_letters: int) -> str | None:
-    """The language that a script tells, if it has enough letters and half of all of them."""
+    """Return the language identified by its script, if it has enough letters and at least half of all letters."""
     counts: Counter[str] = Counter()
     for run in RUNS.finditer(sample):
         counts[str(run.lastgroup)] += sum(map(str.isalpha, run[0]))
@@ -92,14 +92,14 @@ def language_of_script(sample: str, min_letters: int) -> str | None:
 
 @cache
 def indic_languages() -> LanguageIdentifier:
-    """Tells Hindi, Marathi, Nepali and Sanskrit apart; read from its package when first needed."""
+    """Return the identifier for Hindi, Marathi, Nepali and Sanskrit, loaded from its package on first use."""
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.set_languages(["hi", "mr", "ne", "sa"])
     return identifier
 
 
 def is_code(sample: str, min_letters: int) -> bool:
-    """Whether a text is source code: its letters are mostly those of ASCII, and it has many of ``CODE_MARKS``."""
+    """Return whether a text is source code: mostly ASCII letters, and many of ``CODE_MARKS``."""
     if sum(map(sample.count, COMMON_MARKS)) < CODE_SHARE / 10 * len(sample):  # nearly all prose
         return False
     marks = sum(map(sample.count, CODE_MARKS))
@@ -111,15 +111,15 @@ def is_code(sample: str, min_letters: int) -> bool:
 
 
 def count_letters(text: str) -> int:
-    """How many characters are letters."""
+    """Return the number of letters."""
     return sum(map(len, LETTERS.findall(text)))
 
 
 @dataclass(frozen=True)
 class LanguageStep:
-    """Sets a document's language; with an allow-list it refuses the others.
+    """Step that sets a document's language and, with an allow-list, refuses the others.
 
-    A document whose language cannot be told is allowed if "und" is, or if what its record or page says is allowed.
+    A document whose language cannot be determined is allowed if "und" is, or if the label of its record or page is.
     Source code is allowed if "code" is, or if ``keep_code``.
     """
 
@@ -134,7 +134,7 @@ class LanguageStep:
     version: int = 3
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document with its language, or why it is refused."""
+        """Return the document with its language, or a refusal."""
         stated = normalise_language(document.language)
         language, rank = stated or UNDETERMINED, None
         if self.detect and not (self.trust and stated):
@@ -142,7 +142,7 @@ class LanguageStep:
         allowed = {language, stated} if language == UNDETERMINED else {language}
         code_stays = language == CODE and self.keep_code
         if self.languages and not code_stays and allowed.isdisjoint(self.languages):
-            detail = f"one of {', '.join(self.languages)} expected, found {language}"
+            detail = f"expected one of {', '.join(self.languages)}, found {language}"
             excerpt = document.text[:EXCERPT].encode()[:EXCERPT]
             return Refusal("", "language", detail, excerpt, self.name, rank)
         language = stated or language if language == UNDETERMINED else language

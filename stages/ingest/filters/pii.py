@@ -1,10 +1,9 @@
-"""Personal data replaced by placeholders that stand for no one: addresses and numbers set aside for documentation.
+"""Masks of personal data (PII): replaces it with neutral placeholders, such as addresses reserved for documentation.
 
-Keys, tokens and passwords in running text, by the forms their issuers give them.
-
-The forms are the 488 rules of Kingfisher of medium and high confidence (MongoDB, Apache 2.0; they carry on those of
-Betterleaks and Gitleaks, MIT), and some that it leaves out for want of proof: an access key without its secret, a key
-block without its end, a password in an address. Compared in benchmarks/credentials.py.
+Keys, tokens and passwords are recognised by their issuers' formats: the 488 rules of Kingfisher with medium and high
+confidence (MongoDB, Apache 2.0; derived from those of Betterleaks and Gitleaks, MIT), and some that it omits for lack
+of certainty: an access key without its secret, a key block without its end, a password in a URL.
+benchmarks/credentials.py compares them.
 """
 
 import ipaddress
@@ -23,16 +22,16 @@ from rewarm.stages.ingest.records import Document, Refusal
 
 
 class Credential(NamedTuple):
-    """One form of secret. Where the pattern has a group, that is the secret; else all of it is."""
+    """Format of a secret. The pattern's group is the secret if there is one, otherwise the whole match."""
 
     kind: str
-    markers: tuple[str, ...]  # one of them is in every text that the pattern finds: a search for it costs little
+    markers: tuple[str, ...]  # every match contains one of them: a cheap pre-check
     pattern: re.Pattern[str]
 
 
 KEY_BLOCK = r"PRIVATE KEY(?: BLOCK)?-----"
 CREDENTIALS = (
-    # With its end, or as far as lines of base64 go where the end was cut off.
+    # With its end, or up to the last line of base64 if the end is missing.
     Credential(
         "private-key",
         ("PRIVATE KEY",),
@@ -71,7 +70,7 @@ CREDENTIALS = (
     Credential(
         "jwt", ("eyJ",), re.compile(r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}(?![\w-])")
     ),
-    # At least one digit: "bearer of internationalisation" is no token.
+    # At least one digit: "bearer of internationalisation" is not a token.
     Credential(
         "bearer-token",
         ("earer", "EARER"),
@@ -79,16 +78,16 @@ CREDENTIALS = (
     ),
     Credential("password", ("://",), re.compile(r"://[^\s/:@\"'<>]{1,128}:([^\s/@\"'<>]{1,128})@")),
 )
-# What manuals write where a password goes.
+# Placeholders for passwords in manuals.
 STAND_IN = re.compile(r"[$%{\[*].*|x+|\.+|(?:your|my)?[_-]?(?:pass|passwd|password|pw|pwd|secret|token)", re.IGNORECASE)
 
-# Kingfisher's rules without which healthy text is whole: ours knows the stand-ins of manuals.
+# Rules of Kingfisher that damage healthy text: the rule above recognises placeholders in manuals.
 LEFT_OUT = frozenset({"betterleaks.generic-credential-uri"})
-RULE_NAME = re.compile(r"^(?:betterleaks\.|veles\.secrets/)|\.\d+$")  # what surrounds a rule's name in its id
+RULE_NAME = re.compile(r"^(?:betterleaks\.|veles\.secrets/)|\.\d+$")  # prefix and suffix of a rule's name in its id
 
 
 def mask_credentials(text: str, counts: Counter[str]) -> str:
-    """The text with every secret as its kind in brackets (``[github-token]``); ``counts`` grows by kind."""
+    """Replace every secret by its kind in brackets (``[github-token]``); update ``counts`` by kind."""
     for credential in CREDENTIALS:
         if any(marker in text for marker in credential.markers):
             text = mask_one(text, credential, counts)
@@ -97,19 +96,19 @@ def mask_credentials(text: str, counts: Counter[str]) -> str:
 
 @cache
 def scanner() -> Scanner:
-    """Kingfisher's rules, compiled: 3 s of CPU the first time, 0.3 s from its cache later."""
+    """Return Kingfisher's compiled rules: 3 s of CPU the first time, 0.3 s from its cache later."""
     return Scanner(Rules(confidence="medium"), base64=False)
 
 
 def mask_listed(text: str, counts: Counter[str]) -> str:
-    """The text without the secrets that Kingfisher's rules find."""
+    """Replace the secrets found by Kingfisher's rules."""
     found = [finding for finding in scanner().scan(text) if finding.visible and finding.rule_id not in LEFT_OUT]
     if not found:
         return text
     data, parts, done = text.encode(), list[bytes](), 0
     for finding in sorted(found, key=lambda finding: finding.location["start_offset"]):
         start, end = finding.location["start_offset"], finding.location["end_offset"]
-        if start < done:  # within one that is masked
+        if start < done:  # inside a masked secret
             continue
         kind = RULE_NAME.sub("", finding.rule_id)
         parts += [data[done:start], f"[{kind}]".encode()]
@@ -119,7 +118,7 @@ def mask_listed(text: str, counts: Counter[str]) -> str:
 
 
 def mask_one(text: str, credential: Credential, counts: Counter[str]) -> str:
-    """The text without secrets of one form."""
+    """Replace the secrets of one format."""
 
     def masked(found: re.Match[str]) -> str:
         start, end = found.span(credential.pattern.groups)
@@ -135,51 +134,51 @@ def mask_one(text: str, credential: Credential, counts: Counter[str]) -> str:
 EMAIL = "email@example.com"  # RFC 2606
 IPV4 = "192.0.2.1"  # RFC 5737
 IPV6 = "2001:db8::1"  # RFC 3849
-PHONE = "+1-202-555-0100"  # 555-0100 to 555-0199 are kept for fiction in the North American plan
+PHONE = "+1-202-555-0100"  # 555-0100 to 555-0199 are reserved for fiction in the North American plan
 
-# ASCII only: a text in Chinese or Japanese writes addresses without blanks around, and all its letters are \w.
+# ASCII only: Chinese and Japanese text has no blanks around addresses, and all its letters are \w.
 EMAIL_PATTERN = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}@"
     r"((?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[Xx][Nn]--[A-Za-z0-9-]{1,59}|[A-Za-z]{2,24}))(?![A-Za-z0-9])"
 )
 # Two sentences without a blank between them: ``jane@corp.com.Then``.
 NEXT_SENTENCE = re.compile(r"\.[A-Z][a-z]+$")
-# What only looks like a domain: ``logo@2x.ai`` of an image, ``left-pad@1.2.3-beta.io`` of a package.
+# Text that only looks like a domain: ``logo@2x.ai`` of an image, ``left-pad@1.2.3-beta.io`` of a package.
 SCALE_OR_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)?x\.|[Vv]?[0-9]+\.[0-9]", re.IGNORECASE)
-# Top-level domains that are also names of Python's arrays: ``W@x.to(device)`` is a product of matrices.
+# Top-level domains that are also attributes of arrays in Python: ``W@x.to(device)`` is a matrix product.
 METHODS = frozenset(
     ("center", "data", "dot", "ge", "gt", "int", "lt", "map", "mm", "mv", "name", "ne", "new", "prod", "select", "to")
 )
 ATTRIBUTES = frozenset(("data", "mH", "mT"))
-# No person has these names: they are the accounts of repositories.
+# Accounts of repositories, not names of people.
 REPOSITORY_ACCOUNT = re.compile(r"(?:git|hg|svn|gitea|gitlab|forgejo|gogs|bzr|cvs)@", re.IGNORECASE)
-# The path of ``user@host:path``, as scp, rsync and git write it.
+# The path in ``user@host:path``, as used by scp, rsync and git.
 REMOTE_PATH = re.compile(r":(?:~?/[\w.~]|[\w.~/-]+\.git\b)")
 RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org)|example|invalid|test|localhost)", re.IGNORECASE)
-# What stands before the last part of ``user:password@`` in an address: no e-mail address begins there.
+# Text before the last part of ``user:password@`` in a URL: an e-mail address does not begin there.
 USERINFO = re.compile(r"://[^\s/@]*$")
 USERINFO_LENGTH = 256
-# These begin with a set of characters, to which a search skips; what must not stand before is looked up after it.
+# These begin with a set of characters, which makes the search fast; the text before a match is checked afterwards.
 IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
-# What joins a word like "version" to the last of the numbers behind it: ``is``, ``: "``, ``1.2.3.4 to ``.
+# Text between a word such as "version" and the last of the numbers after it: ``is``, ``: "``, ``1.2.3.4 to ``.
 TO_VERSION = (
     r"(?: (?:is|was|to|from|of|no\.?|number|the))?[\"']?\s{0,2}[=:]{0,2}\s?[\"'(\[]{0,2}"
     r"(?:v?[0-9]+(?:\.[0-9]+){1,3}(?:,? (?:to|and|or|through) |, | ?[-\u2013] ?|/))*$"
 )
-# What stands before four numbers that are no machine's: "version" and its kin, ``foo==``, ``^``.
+# Text before four numbers that are not an IP address: "version" and the like, ``foo==``, ``^``.
 BEFORE_VERSION = re.compile(
     rf"(?:(?:version|firmware|release|revision)s?|\b(?:ver|rev)\.?|\bv\.){TO_VERSION}"
     r"|[~^]=?\s?[\"']?$|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$",
     re.IGNORECASE,
 )
-# The same before numbers of which one at most is above 99: also ``section``, ``upgrade from``, ``foo-``, ``Chrome/``.
+# The same before numbers of which at most one is above 99: also ``section``, ``upgrade from``, ``foo-``, ``Chrome/``.
 BEFORE_LIKELY = re.compile(
     r"(?:(?:kernel|driver|build|section|chapter|clause|paragraph|article|figure|table|appendix|annex|upgraded?|"
     rf"downgraded?|updated?|installed)s?|\b(?:sec|fig|oid|ec|tag|see)\.?|§§?){TO_VERSION}"
     r"|(?<![\w./@])(?!(?:ip|ipv4|host|addr|address|server|client|node|from|to)\b)[A-Za-z][\w+-]*[-_/]$",
     re.IGNORECASE,
 )
-# The name of a product stands before a version (``OpenSSL 1.0.2.1``), whose numbers are small.
+# A product name before a version (``OpenSSL 1.0.2.1``), whose numbers are small.
 BEFORE_SMALL = re.compile(
     r"(?<![\w.])(?!(?i:ip|ipv4|ips|host|hosts|addr|address|addresses|server|servers|dns|client|node|peer|gateway|router|"
     r"remote|source|destination|user|ping|ssh|via|from|to|at|by|and|or|the|is|in|on|if|with|for|use|try|set|add)\b)"
@@ -187,17 +186,17 @@ BEFORE_SMALL = re.compile(
 )
 SMALL = 100
 BEFORE_LENGTH = 64
-# What stands behind them: ``.tar.gz``, ``-beta``, or the words of a heading (``2.3.1.1 Scope``).
+# Text after them: ``.tar.gz``, ``-beta``, or the words of a heading (``2.3.1.1 Scope``).
 AFTER_VERSION = re.compile(
     r"\.(?:tar|t[gbx]z|zip|whl|deb|rpm|jar|war|exe|msi|dll|so|nupkg|gem|dmg|apk|pkg|egg|7z|iso)\b"
     r"|[-+](?:alpha|beta|rc|dev|snapshot|pre|post|final|release|git|el[0-9]|[0-9]+(?![0-9.]))",
     re.IGNORECASE,
 )
 HEADING = re.compile(r" [A-Z][a-z]")
-HEADING_PARTS = 30  # sections of a document are numbered no higher
-# All that is assigned to machines is in 2000::/3 (RFC 4291).
+HEADING_PARTS = 30  # highest number of a section in a document
+# All public addresses are in 2000::/3 (RFC 4291).
 IPV6_PATTERN = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){1,6}:[0-9A-Fa-f]{1,4}(?!\w|:\w)")
-# What has a telephone number's digits and is none: dates (of years from 1900 on), and numbers with a decimal point.
+# Digits that are not a telephone number: dates (years from 1900), and numbers with a decimal point.
 DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
 MONTH = r"(?:0?[1-9]|1[0-2])"
 YEAR = r"(?:19|20)[0-9]{2}"
@@ -208,19 +207,19 @@ NO_PHONE = re.compile(
     r"(?:0|[1-9][0-9]?)\.[0-9]{6,}(?![0-9]|[.\-/][0-9])"
 )
 TIME_END = re.compile(r"(?<=[0-9]:)[0-5][0-9](?![0-9])")
-MIN_DIGITS = 6  # some countries have numbers of four, as prices and times have
-BEHIND_PHONE = 8  # characters by which phonenumbers' own rules tell a time (``10:20``) or a word
-# Runs of digits that may be a telephone number: international, or also national ones.
+MIN_DIGITS = 6  # some countries have numbers of four digits, but so do prices and times
+BEHIND_PHONE = 8  # characters that phonenumbers' own rules need to recognise a time (``10:20``) or a word
+# Runs of digits that may be a telephone number: international, or also national numbers.
 SEPARATORS = r"0-9 ().\-/\u00a0\u2010-\u2015"
 INTERNATIONAL = re.compile(rf"(?<![0-9A-Za-z])\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
 ANY_PHONE = re.compile(rf"(?<![0-9])[+(]?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
 
 
 def mask_text(text: str, kinds: Sequence[str], phone_region: str | None = None) -> tuple[str, Counter[str]]:
-    """The text with personal data of ``kinds`` (email, ip, phone, credentials) replaced, and how often by kind.
+    """Return the text with personal data of ``kinds`` (email, ip, phone, credentials) replaced, and counts by kind.
 
-    Credentials count by their own kinds. A text without any is given back as the same object. What a mask uncovers is
-    masked too, so masking twice changes nothing more.
+    Credentials are counted by their own kinds. A text without personal data is returned as the same object. Matches
+    that appear only after masking are masked, too, so masking twice makes no difference.
     """
     counts: Counter[str] = Counter()
     while True:
@@ -231,7 +230,7 @@ def mask_text(text: str, kinds: Sequence[str], phone_region: str | None = None) 
 
 
 def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts: Counter[str]) -> str:
-    """One pass of every kind, credentials first: a password before an @ is no e-mail address."""
+    """Apply every kind once, credentials first: a password before an @ is not an e-mail address."""
     if "credentials" in kinds:
         text = mask_credentials(text, counts)
     if "email" in kinds and "@" in text:
@@ -244,9 +243,9 @@ def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts:
 
 
 def mask_emails(text: str, counts: Counter[str]) -> str:
-    """E-mail addresses, but those at names set aside for documentation (RFC 2606) and ``user@`` within a URL.
+    """Replace e-mail addresses, except those in domains reserved for documentation (RFC 2606) and ``user@`` in URLs.
 
-    The domain must end in one that is registered (publicsuffix.org).
+    The domain must end with a public suffix (publicsuffix.org).
     """
 
     def masked(found: re.Match[str]) -> str:
@@ -269,18 +268,18 @@ def mask_emails(text: str, counts: Counter[str]) -> str:
 
 
 def is_registered(domain: str) -> bool:
-    """Whether a name is below a public suffix, as mail needs it."""
+    """Return whether a name is below a public suffix, as required for mail."""
     return suffixes().privatesuffix(domain.lower()) is not None
 
 
 @cache
 def suffixes() -> PublicSuffixList:
-    """The public suffixes of the installed package, in ASCII as in Unicode; only listed ones count."""
+    """Return the public suffixes of the installed package, in ASCII and Unicode; unlisted ones do not count."""
     return PublicSuffixList(accept_unknown=False)
 
 
 def is_code(address: str, domain: str, behind: str) -> bool:
-    """Whether ``name@domain`` is that of a repository, an image, a package or a product of matrices."""
+    """Return whether ``name@domain`` belongs to a repository, an image, a package or a matrix product."""
     last = domain.rpartition(".")[2]
     return bool(
         REPOSITORY_ACCOUNT.match(address)
@@ -292,7 +291,8 @@ def is_code(address: str, domain: str, behind: str) -> bool:
 
 
 def mask_addresses(text: str, counts: Counter[str]) -> str:
-    """Public IP addresses; private ones, networks (``x.y.z.0``), versions and those for documentation stay."""
+    """Replace public IP addresses; private and documentation addresses, networks (``x.y.z.0``) and versions are
+    kept."""
 
     def masked(found: re.Match[str]) -> str:
         try:
@@ -309,7 +309,7 @@ def mask_addresses(text: str, counts: Counter[str]) -> str:
 
 
 def is_version(text: str, found: re.Match[str]) -> bool:
-    """Whether four numbers are those of a version, a section or a network rather than of a machine."""
+    """Return whether four numbers are a version, a section or a network rather than an IP address."""
     parts = [int(part) for part in found[0].split(".")]
     line = text.rfind("\n", 0, found.start()) + 1
     before = text[max(found.start() - BEFORE_LENGTH, line) : found.start()]
@@ -325,14 +325,14 @@ def is_version(text: str, found: re.Match[str]) -> bool:
 
 
 def mask_phones(text: str, region: str | None, counts: Counter[str]) -> str:
-    """Telephone numbers that are valid in their country's plan; without a region only international ones."""
+    """Replace telephone numbers that are valid in their country's plan; without a region, only international ones."""
     if region is None and "+" not in text:
         return text
     pattern = ANY_PHONE if region else INTERNATIONAL
     parts, done = [], 0
     for run in pattern.finditer(text):
         minutes = TIME_END.match(text, run.start())
-        # One character before, as a number within a word is none.
+        # Including the character before: a number inside a word does not count.
         begin = minutes.end() if minutes else max(run.start() - 1, 0)
         window = NO_PHONE.sub(lambda other: "|" * len(other[0]), text[begin : run.end() + BEHIND_PHONE])
         for match in phonenumbers.PhoneNumberMatcher(window, region):
@@ -347,7 +347,7 @@ def mask_phones(text: str, region: str | None, counts: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class MaskStep:
-    """Replaces personal data in a document's text and title; refuses nothing."""
+    """Step that replaces personal data in a document's text and title; it refuses nothing."""
 
     kinds: tuple[str, ...]
     phone_region: str | None = None
@@ -355,7 +355,7 @@ class MaskStep:
     version: int = 3
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document with placeholders."""
+        """Return the document with placeholders."""
         text, _ = mask_text(document.text, self.kinds, self.phone_region)
         title = mask_text(document.title, self.kinds, self.phone_region)[0] if document.title else document.title
         if text is document.text and title is document.title:

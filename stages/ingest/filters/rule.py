@@ -1,4 +1,4 @@
-"""A rule: thresholds on what is measured, the first one that is not met refuses the document."""
+"""Quality rules as thresholds on measures: the first bound that is not met refuses the document."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from rewarm.stages.ingest.records import EXCERPT, Document, Refusal
 
 
 class Rule(Protocol):
-    """One step of ingest that judges a document's quality."""
+    """Step of ingest that judges a document's quality."""
 
     name: str
-    version: int  # rises whenever the same settings may decide otherwise
+    version: int  # incremented when the same settings may give another result
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document, which the rule may have changed, or why it is refused."""
+        """Return the document, possibly changed, or a refusal."""
 
     def not_applied(self, document: Document) -> list[str]:
-        """What of the rule is not defined for the document's script and was not asked of it; names to count by."""
+        """Return the names of the parts of the rule that are not defined for the document's script."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something measured, and the settings that bound it: ``min_SETTING`` and ``max_SETTING``, where there are such."""
+    """Measure and the settings that bound it: ``min_SETTING`` and ``max_SETTING``, if they exist."""
 
     setting: str
     label: str
-    measure: Callable[[Measures], float | None]  # nothing: cannot be measured on this document, so it passes
-    defined: Callable[[Measures], bool] | None = None  # whether it is for the document's script; None: for all
+    measure: Callable[[Measures], float | None]  # None: not measurable, so the document passes
+    defined: Callable[[Measures], bool] | None = None  # whether it applies to the document's script; None: always
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A quantity and the range it must lie in, ends included."""
+    """Quantity and its permitted range, ends included."""
 
     quantity: Quantity
     low: float | None
@@ -42,7 +42,7 @@ class Bound:
 
 
 class ThresholdRule:
-    """A rule made of bounds, looked at in their order."""
+    """Rule that checks bounds in order."""
 
     def __init__(
         self, name: RuleName, version: int, quantities: Sequence[Quantity], settings: Thresholds, latest: Latest
@@ -61,7 +61,7 @@ class ThresholdRule:
         self._bounds = [bound for bound in bounds if bound.low is not None or bound.high is not None]
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document, or the first bound that it does not keep."""
+        """Return the document, or a refusal for the first bound that it violates."""
         measures = self._latest.of(document)
         for bound in self._bounds:
             value = bound.quantity.measure(measures)
@@ -74,7 +74,7 @@ class ThresholdRule:
         return document
 
     def not_applied(self, document: Document) -> list[str]:
-        """The quantities that are not defined for the document's script."""
+        """Return the quantities that are not defined for the document's script."""
         measures = self._latest.of(document)
         return [
             f"{bound.quantity.label}: not defined for the script"
@@ -84,23 +84,23 @@ class ThresholdRule:
 
     def _refusal(self, document: Document, bound: Bound, value: float, side: str) -> Refusal:
         setting = f"{side}_{bound.quantity.setting}"
-        detail = f"{figure(value)} found, {expected(bound)} expected ({setting_path(self.name, setting)})"
+        detail = f"expected {expected(bound)}, found {figure(value)} ({setting_path(self.name, setting)})"
         return refusal(self.name, bound.quantity.label, detail, document, value)
 
 
 def refusal(rule: str, label: str, detail: str, document: Document, value: float | None = None) -> Refusal:
-    """A rule's refusal of a document; its place is filled in by the caller."""
+    """Return a rule's refusal of a document; the caller fills in the location."""
     excerpt = document.text[:EXCERPT].encode()[:EXCERPT]
     return Refusal("", f"{rule}: {label}", detail, excerpt, step=rule, value=value)
 
 
 def setting_path(rule: str, setting: str) -> str:
-    """Where a recipe sets a rule's setting."""
+    """Return the path of a rule's setting in a recipe."""
     return f"ingest.rules.{rule.replace('-', '_')}.{setting}"
 
 
 def expected(bound: Bound) -> str:
-    """A bound's range in words."""
+    """Return a bound's range in words."""
     if bound.low is None:
         return f"at most {figure(bound.high or 0)}"
     if bound.high is None:
@@ -109,5 +109,5 @@ def expected(bound: Bound) -> str:
 
 
 def figure(value: float) -> str:
-    """A count as it is, anything else with four digits."""
+    """Format an integer unchanged, any other number with four digits."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

@@ -1,6 +1,6 @@
-"""Which quality rules an arrival goes through, and their thresholds.
+"""Settings of the quality rules: the rules to apply, and their thresholds.
 
-Every threshold may be null, which switches it off. A share is of one; text exactly at a threshold passes.
+A threshold of null is disabled. Shares are from 0 to 1; a document exactly at a threshold passes.
 """
 
 from typing import Annotated, Literal, Self
@@ -19,7 +19,7 @@ ENGLISH_STOP_WORDS = ["the", "be", "to", "of", "and", "that", "have", "with"]
 
 
 class Thresholds(Settings):
-    """Settings of one rule; a lowest value never lies above its highest."""
+    """Settings of one rule; a minimum must not exceed its maximum."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -27,7 +27,7 @@ class Thresholds(Settings):
             low, high = getattr(self, name), getattr(self, f"max_{name.removeprefix('min_')}", None)
             if name.startswith("min_") and low is not None and high is not None and low > high:
                 raise ValueError(
-                    f"{name} is {low}, max_{name.removeprefix('min_')} is {high}: no document lies between"
+                    f"{name} is {low}, max_{name.removeprefix('min_')} is {high}: no document can satisfy both"
                 )
         return self
 
@@ -36,60 +36,60 @@ class GopherQualitySettings(Thresholds):
     """Rae et al. 2021 (arXiv 2112.11446), appendix A1.1, "Quality Filtering"."""
 
     min_words: Count = 50
-    """Fewest words (tokens with a letter or digit)."""
+    """Minimum number of words (tokens with a letter or digit)."""
 
     max_words: Count = 100_000
-    """Most words."""
+    """Maximum number of words."""
 
     min_mean_word_length: Ratio = 3
-    """Shortest mean length of a word, in characters; not measured where most letters are of a script without
-    spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer)."""
+    """Minimum mean word length, in characters; not measured if most letters are in a script without spaces (Chinese,
+    Japanese, Thai, Lao, Burmese, Khmer)."""
 
     max_mean_word_length: Ratio = 10
-    """Longest mean length of a word, in characters."""
+    """Maximum mean word length, in characters."""
 
     max_hash_ratio: Ratio = 0.1
-    """Most ``#`` per token (word or run of marks)."""
+    """Maximum number of ``#`` per token (word or run of marks)."""
 
     max_ellipsis_ratio: Ratio = 0.1
-    """Most ellipses (``...`` or ``…``) per token."""
+    """Maximum number of ellipses (``...`` or ``…``) per token."""
 
     max_bullet_lines: Share = 0.9
-    """Largest share of lines that begin with a bullet (``•`` or ``-``); blank lines do not count."""
+    """Maximum share of lines that begin with a bullet (``•`` or ``-``); blank lines do not count."""
 
     max_ellipsis_lines: Share = 0.3
-    """Largest share of lines that end with an ellipsis."""
+    """Maximum share of lines that end with an ellipsis."""
 
     min_alphabetic_words: Share = 0.8
-    """Smallest share of words with a letter in them; here a word is what is between blanks."""
+    """Minimum share of words that contain a letter; here, words are separated by blanks."""
 
     min_stop_words: Count = 2
-    """Fewest different stop words; capitals do not matter."""
+    """Minimum number of different stop words, ignoring case."""
 
     stop_words: dict[str, list[str]] = Field(default={"en": ENGLISH_STOP_WORDS})
-    """Stop words by language code (``en``; ``en-GB`` is ``en``). A document in a language without a list is not
-    measured by its stop words; one whose language is not known is measured by all lists together."""
+    """Stop words by language code (``en``; ``en-GB`` counts as ``en``). The check is skipped for a document in a
+    language without a list; a document of unknown language is checked against all lists together."""
 
 
 class GopherRepetitionSettings(Thresholds):
-    """Rae et al. 2021 (arXiv 2112.11446), appendix A1.1, "Repetition Removal", table A1. Shares of characters are of
-    the whole text. In Thai, Lao, Burmese and Khmer, whose words in dictionaries are shorter, runs have 1.4 times as
-    many words."""
+    """Rae et al. 2021 (arXiv 2112.11446), appendix A1.1, "Repetition Removal", table A1. Shares of characters refer
+    to the whole text. In Thai, Lao, Burmese and Khmer, whose dictionary words are shorter, runs have 1.4 times as many
+    words."""
 
     max_duplicate_lines: Share = 0.3
-    """Largest share of lines that stood before in the document."""
+    """Maximum share of lines that occurred before in the document."""
 
     max_duplicate_paragraphs: Share = 0.3
-    """Largest share of paragraphs (parted by blank lines) that stood before."""
+    """Maximum share of paragraphs (separated by blank lines) that occurred before."""
 
     max_duplicate_line_characters: Share = 0.2
-    """Largest share of characters in lines that stood before."""
+    """Maximum share of characters in lines that occurred before."""
 
     max_duplicate_paragraph_characters: Share = 0.2
-    """Largest share of characters in paragraphs that stood before."""
+    """Maximum share of characters in paragraphs that occurred before."""
 
     max_top_2_gram: Share = 0.2
-    """Largest share of characters in the most frequent run of 2 words; a run that occurs once is no repetition."""
+    """Maximum share of characters in the most frequent run of 2 words; a run that occurs only once does not count."""
 
     max_top_3_gram: Share = 0.18
     """The same for 3 words."""
@@ -98,7 +98,7 @@ class GopherRepetitionSettings(Thresholds):
     """The same for 4 words."""
 
     max_duplicate_5_gram: Share = 0.15
-    """Largest share of characters in runs of 5 words that stood before, none counted twice."""
+    """Maximum share of characters in runs of 5 words that occurred before, each character counted once."""
 
     max_duplicate_6_gram: Share = 0.14
     """The same for 6 words."""
@@ -119,85 +119,87 @@ class GopherRepetitionSettings(Thresholds):
 class C4Settings(Thresholds):
     """Raffel et al. 2020 (arXiv 1910.10683), section 2.2. The first six change lines, the others refuse the document.
 
-    What refuses looks only at lines that were not taken away before it, as the paper's published code does. The paper's
-    removal of repeated spans of three sentences is not part of this rule.
+    Refusals consider only lines that were not removed before, as in the paper's published code. The paper's removal of
+    repeated spans of three sentences is not part of this rule.
     """
 
     terminal_punctuation: bool = True
-    """Take away lines that do not end with a sentence's last mark or a closing quote, or end with ``...``. Does not
+    """Remove lines that do not end with a sentence-final mark or a closing quote, or that end with ``...``. Does not
     apply to documents whose letters are mostly Thai, Lao or Tibetan: these scripts have no such mark."""
 
     min_words_in_line: Count = 3
-    """Take away lines of fewer words (between blanks; in scripts without spaces characters, of Thai, Lao, Burmese and
-    Khmer three letters)."""
+    """Remove lines with fewer words. Words are separated by blanks; in scripts without spaces a word is one character,
+    in Thai, Lao, Burmese and Khmer three letters."""
 
     max_word_length: Count = 1000
-    """Take away lines with a longer word, in characters (from the paper's published code)."""
+    """Remove lines with a word longer than this number of characters (from the paper's published code)."""
 
     javascript: bool = True
-    """Take away lines that hold "javascript"."""
+    """Remove lines that contain "javascript"."""
 
     policy: bool = True
-    """Take away lines about terms of use, privacy policy or cookies (from the paper's published code)."""
+    """Remove lines about terms of use, privacy policy or cookies (from the paper's published code)."""
 
     citations: bool = True
-    """Take marks of citations out of lines: ``[1]``, ``[edit]``, ``[citation needed]``."""
+    """Remove citation marks from lines: ``[1]``, ``[edit]``, ``[citation needed]``."""
 
     lorem_ipsum: bool = True
-    """Refuse a document with "lorem ipsum"."""
+    """Refuse a document that contains "lorem ipsum"."""
 
     curly_bracket: bool = True
-    """Refuse a document with ``{``: code, in most cases."""
+    """Refuse a document that contains ``{``, which usually means code."""
 
     min_sentences: Count = 5
-    """Fewest sentences in the lines that are left; not asked of Thai, Lao and Tibetan (see terminal_punctuation)."""
+    """Minimum number of sentences in the remaining lines; does not apply to Thai, Lao and Tibetan (see
+    terminal_punctuation)."""
 
     bad_words: list[str] = Field(default=[])
-    """Refuse a document with one of these words or phrases. Empty: off; the paper's list is not shipped."""
+    """Refuse a document that contains one of these words or phrases. Empty by default: the paper's list is not
+    included."""
 
 
 class FinewebSettings(Thresholds):
     """Penedo et al. 2024 (arXiv 2406.17557), section 3.6, and its published code. Blank lines do not count."""
 
     min_punctuated_lines: Share = 0.12
-    """Smallest share of lines that end with a sentence's last mark; not measured in Thai, Lao and Tibetan, which have
-    none."""
+    """Minimum share of lines that end with a sentence-final mark; not measured in Thai, Lao and Tibetan, which have no
+    such mark."""
 
     max_short_lines: Share = 0.67
-    """Largest share of short lines."""
+    """Maximum share of short lines."""
 
     short_line: int = Field(default=30, ge=1)
-    """Longest short line, in characters."""
+    """Maximum length of a short line, in characters."""
 
     max_duplicate_line_characters: Share = 0.01
-    """Largest share of characters in lines that stood before, of all characters in lines."""
+    """Maximum share of characters in lines that occurred before, of all characters in lines."""
 
     max_line_breaks: Ratio = 0.3
-    """Most line breaks per token: lists (from the published code, not in the paper)."""
+    """Maximum number of line breaks per token, against lists (from the published code, not in the paper)."""
 
 
 class RulesSettings(Settings):
-    """Quality rules, applied in the order in which ``apply`` names them."""
+    """Quality rules, applied in the order of ``apply``."""
 
     apply: list[RuleName] = Field(default=[])
-    """Rules to apply. None by default: text that was chosen by hand needs none, a crawl wants all four."""
+    """Rules to apply. Empty by default: curated text needs no rules; for a crawl, all four are recommended."""
 
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
-    """Length, words and marks."""
+    """Rules on length, words and marks."""
 
     gopher_repetition: GopherRepetitionSettings = GopherRepetitionSettings()
-    """Lines, paragraphs and runs of words that repeat."""
+    """Rules on repeated lines, paragraphs and runs of words."""
 
     c4: C4Settings = C4Settings()
-    """Lines that are no sentences; pages that are no prose."""
+    """Rules on lines that are not sentences, and pages that are not prose."""
 
     fineweb: FinewebSettings = FinewebSettings()
-    """Lists, menus and repeated lines."""
+    """Rules on lists, menus and repeated lines."""
 
     @field_validator("apply")
     @classmethod
     def _once_each(cls, apply: list[RuleName]) -> list[RuleName]:
         twice = sorted({name for name in apply if apply.count(name) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} is named twice; a rule is applied once")
+            raise ValueError(f"{', '.join(twice)} is listed twice; a rule can be applied only once")
         return apply

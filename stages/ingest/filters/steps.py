@@ -1,7 +1,4 @@
-"""The cleaning steps in their order: before the quality rules look at a text, and after.
-
-The rules that the settings name, in their order.
-"""
+"""Sequence of filter steps: cleaning before the quality rules, the rules in the configured order, masks after them."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -21,22 +18,25 @@ from rewarm.stages.ingest.settings import CleanSettings
 
 
 class Step(Protocol):
-    """One pass over one document, without a state of its own."""
+    """Stateless step that is applied to one document."""
 
     @property
     def name(self) -> str:
-        """Fixed, for reports."""
+        """Fixed name for reports."""
 
     @property
     def version(self) -> int:
-        """Changes with what the step makes of the same document."""
+        """Version that changes when the result for the same document changes."""
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document, changed or not, or why it is refused; its place is for the caller to fill."""
+        """Return the document, changed or not, or a refusal, whose location the caller fills in."""
 
 
 def before_rules(settings: CleanSettings) -> list[Step]:
-    """Block-lists first, as they cost least; languages of mended text. Raises ``UsageError`` of a broken block-list."""
+    """Return the steps before the rules: block-lists first, because they are cheapest; language after repair.
+
+    Raises ``UsageError`` if a block-list is invalid.
+    """
     steps: list[Step] = []
     if settings.blocked_urls:
         steps.append(BlockListStep(read_block_lists(settings.blocked_urls)))
@@ -58,12 +58,12 @@ def before_rules(settings: CleanSettings) -> list[Step]:
 
 
 def after_rules(settings: CleanSettings) -> list[Step]:
-    """Masks come last: no work on what is refused, and placeholders take no part in a rule's counts."""
+    """Return the masks, applied last: refused documents cost nothing, and placeholders do not affect the rules."""
     return [MaskStep(tuple(settings.mask), settings.phone_region)] if settings.mask else []
 
 
 def rule_steps(settings: RulesSettings) -> list[Rule]:
-    """The rules to apply, as steps; they share what they measure as long as each document goes through all in turn."""
+    """Return the rules as steps; they share measures as long as each document passes through all of them in turn."""
     latest = Latest()
     make: dict[RuleName, Callable[[], Rule]] = {
         "gopher-quality": lambda: gopher_quality(settings.gopher_quality, latest),

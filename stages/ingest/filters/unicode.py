@@ -1,4 +1,4 @@
-"""Unicode repair: text that was decoded wrongly somewhere on its way here."""
+"""Unicode repair of text that was decoded incorrectly before it reached rewarm."""
 
 import re
 from dataclasses import dataclass, replace
@@ -7,8 +7,8 @@ import ftfy
 
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal
 
-# What is broken is mended; what is a choice of the author's (quotes, ligatures, full-width forms) or may be the
-# subject of a text (HTML entities) stays.
+# Broken text is repaired; the author's choices (quotes, ligatures, full-width forms) and possible subjects of a text
+# (HTML entities) are kept.
 CONFIG = ftfy.TextFixerConfig(
     unescape_html=False,
     fix_latin_ligatures=False,
@@ -20,7 +20,7 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def repair(text: str) -> str:
-    """The text mended; a text of printable ASCII, tabs and line feeds is given back as it is."""
+    """Return the repaired text; a text of printable ASCII, tabs and line feeds is returned unchanged."""
     if text.isascii() and not CONTROLS.search(text):
         return text
     return ftfy.fix_text(text, CONFIG)
@@ -28,18 +28,18 @@ def repair(text: str) -> str:
 
 @dataclass(frozen=True)
 class RepairStep:
-    """Mends a document's text and title."""
+    """Step that repairs a document's text and title."""
 
     name: str = "repair-unicode"
     version: int = 1
 
     def __call__(self, document: Document) -> Document | Refusal:
-        """The document mended; refused where nothing but control characters was there."""
+        """Return the repaired document, or a refusal if it contained only control characters."""
         text = repair(document.text)
         title = repair(document.title) if document.title else document.title
         if not text.strip():
             excerpt = document.text[:EXCERPT].encode()[:EXCERPT]
-            return Refusal("", Reason.EMPTY_TEXT, "text expected, found control characters only", excerpt, self.name)
+            return Refusal("", Reason.EMPTY_TEXT, "expected text, found only control characters", excerpt, self.name)
         if text == document.text and title == document.title:
             return document
         return replace(document, text=text, title=title)

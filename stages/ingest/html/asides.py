@@ -1,19 +1,19 @@
-"""What is set aside as chrome: an element that its tag, role or name proposes, if what it holds agrees."""
+"""Detection of chrome: an element that its tag, role or name suggests is set aside if its contents confirm it."""
 
 from collections.abc import Sequence
 
 from rewarm.stages.ingest.html import chrome
 from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Aside, Block, Frame
 
-SHORT = 2000  # bytes up to which an element named like an extra is one, whatever it holds
-LINKS = "links"  # a group of links that nothing names
+SHORT = 2000  # bytes up to which an element named like an extra is one, regardless of its contents
+LINKS = "links"  # a group of links without a telling name
 
 
 def set_aside(items: list[Block | Aside], frame: Frame, outer: Sequence[Frame], in_main: bool, seen: bool) -> None:
-    """Put what an element holds, the items from its start on, into one group, if it is chrome.
+    """Move an element's items into a group of their own if the element is chrome.
 
-    ``outer``: the elements around it. ``in_main``: whether one of them calls itself the content. ``seen``: whether
-    prose or a beginning of the content came before.
+    ``outer``: the enclosing elements. ``in_main``: whether one of them is marked as the content. ``seen``: whether
+    prose or the start of the content came before.
     """
     held = items[frame.start :]
     blocks = [item for item in held if isinstance(item, Block)]
@@ -25,10 +25,10 @@ def set_aside(items: list[Block | Aside], frame: Frame, outer: Sequence[Frame], 
     items[frame.start :] = [Aside(kind, held, sure)]
 
 
-def is_chrome(  # noqa: PLR0911 - one case a kind
+def is_chrome(  # noqa: PLR0911 - one case per kind
     frame: Frame, blocks: list[Block], outer: set[str], in_main: bool, seen: bool
 ) -> bool:
-    """Whether what an element holds agrees with the kind that it is proposed as; ``outer`` are the tags around it."""
+    """Return whether an element's contents confirm the suggested kind; ``outer`` are the enclosing tags."""
     kind, tag = frame.kind, frame.tag
     weight, prose = sum(block.weight for block in blocks), sum(block.prose for block in blocks)
     links = sum(block.linked for block in blocks) / weight if weight else 0.0

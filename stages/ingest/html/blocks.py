@@ -1,13 +1,13 @@
-"""Blocks of a page's text: lines and paragraphs, and the groups of them that are set aside as chrome.
+"""Blocks of a page's text (lines and paragraphs), groups of them set aside as chrome, and HTML's elements by role.
 
-HTML's elements by what they are to a reader: what is not shown, what begins a line, what holds rows and cells.
+The roles of elements: not displayed, starting a line, containing rows and cells.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-PROSE = 80  # bytes of a block from which it is prose, if few of them are links
-ENOUGH = 200  # bytes of prose that make a main text
+PROSE = 80  # minimum bytes of a block of prose, if few of them are links
+ENOUGH = 200  # minimum bytes of prose in a main text
 
 
 @dataclass(slots=True)
@@ -18,26 +18,26 @@ class Block:
     gap: int  # line ends before it; 0: a cell of the same row
     weight: int  # bytes
     linked: int  # bytes in links
-    main: int  # 2 in a <main> or <article>, 1 in an element that is only named like one
+    main: int  # 2 in a <main> or <article>, 1 in an element that only has such a name
     heading: int = 0  # 1 to 6
 
     @property
     def prose(self) -> int:
-        """Its bytes, if it is prose."""
+        """Bytes of the block if it is prose, else 0."""
         return self.weight if self.weight >= PROSE and self.linked * 2 < self.weight else 0
 
 
 @dataclass(slots=True)
 class Aside:
-    """Blocks set aside."""
+    """Group of blocks set aside."""
 
     kind: str
     items: "list[Block | Aside]"
-    sure: bool  # by its tag, or for what it holds: comes back only where there is nothing else
+    sure: bool  # by tag or contents: restored only if there is nothing else
 
 
 def asides(items: "list[Block | Aside]") -> Iterator[Aside]:
-    """All groups set aside, also those within others, which may be thousands deep."""
+    """Yield all groups set aside, including nested ones, which can be thousands of levels deep."""
     left = [item for item in items if isinstance(item, Aside)]
     while left:
         group = left.pop()
@@ -46,18 +46,18 @@ def asides(items: "list[Block | Aside]") -> Iterator[Aside]:
 
 
 def weight_of(group: Aside) -> int:
-    """Bytes of a group's own blocks."""
+    """Return the bytes of a group's own blocks."""
     return sum(item.weight for item in group.items if isinstance(item, Block))
 
 
 def prose_of(items: Sequence[Block | Aside]) -> int:
-    """Bytes of prose, without what is set aside."""
+    """Return the bytes of prose, excluding groups set aside."""
     return sum(item.prose for item in items if isinstance(item, Block))
 
 
 def brought(items: "list[Block | Aside]", back: set[int]) -> Iterator[Block]:
-    """The blocks that stay, in their order."""
-    left = [(iter(items), True)]  # and whether the blocks among them stay
+    """Yield the kept blocks in order; ``back`` are the groups to restore."""
+    left = [(iter(items), True)]  # and whether their blocks are kept
     while left:
         rest, stays = left[-1]
         item = next(rest, None)
@@ -69,13 +69,13 @@ def brought(items: "list[Block | Aside]", back: set[int]) -> Iterator[Block]:
             yield item
 
 
-# Elements whose content is not the page's text, and what is in the tree that is no element.
+# Elements whose content is not the page's text, and nodes of the tree that are not elements.
 NOT_SHOWN = """
     script style template noscript iframe frame object embed video audio canvas svg map datalist select option textarea
     input head title meta link param source track progress meter base area -comment -doctype
     amp-ad amp-embed amp-sidebar amp-analytics amp-pixel amp-consent amp-social-share amp-user-notification amp-auto-ads
 """
-# Elements that begin a line, by the line ends before and after them.
+# Elements that start a line, by the number of line ends before and after them.
 BEGIN_A_LINE = {
     2: """
         p h1 h2 h3 h4 h5 h6 pre ul ol dl table blockquote figure hr article section details fieldset main header footer
@@ -103,12 +103,12 @@ class Frame:
     start: int
     gap: int = 0
     kind: str | None = None
-    named: bool = False  # proposed by a name, not by tag or role
+    named: bool = False  # suggested by a name, not by tag or role
     main: bool = False
     article: bool = False
     pre: bool = False
     number: int | None = None  # of the next item of an ordered list
-    cells: int = 0  # of a row so far
+    cells: int = 0  # in a row so far
     layout: bool = False
     controls: bool = False  # a form with fields
     closing: str = ""

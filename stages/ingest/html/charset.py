@@ -1,15 +1,13 @@
-"""The text of a page's bytes, in the character encoding that they are in, whatever it says of itself.
+"""Detection of a page's character encoding, robust against wrong declarations.
 
-The order is that of the WHATWG encoding standard (a byte order mark, then the transport's declaration, then ``<meta>``,
-then detection), with two changes for declarations that are wrong. Text that is valid UTF-8 beyond chance is UTF-8. And
-a declared single-byte encoding, which reads any bytes at all, is compared with the page's own declaration and with
-detection by what its reading looks like: servers send ``ISO-8859-1`` with pages of every encoding.
+The order is that of the WHATWG encoding standard (byte order mark, the transport's declaration, ``<meta>``, detection),
+with two changes for wrong declarations. Text that is valid UTF-8 beyond chance is UTF-8. And a declared single-byte
+encoding, which accepts any bytes, is compared with the page's own declaration and with detection by the plausibility of
+the decoded text: servers send ``ISO-8859-1`` with pages of every encoding.
 
-Signs that a text was decoded in the wrong encoding, counted character by character.
-
-Bytes read in a wrong single-byte encoding give letters of two alphabets in one word (``Bьcherei``), capitals within
-words (``зПТПДУЛПК``), signs within words (``chcia³a``) and runs of accented letters (``Ãîðîäñêîé``); bytes read in a
-wrong East Asian one give ideographs that hardly any text uses.
+A wrong single-byte encoding gives letters of two alphabets in one word (``Bьcherei``), capitals within words
+(``зПТПДУЛПК``), signs within words (``chcia³a``) and runs of accented letters (``Ãîðîäñêîé``); a wrong East Asian
+encoding gives ideographs that hardly any text uses. Such signs are counted character by character.
 """
 
 import codecs
@@ -20,7 +18,7 @@ from typing import NamedTuple
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from resiliparse.parse.lang import detect_fast
 
-SAMPLE = 4000  # characters of words with letters beyond ASCII that are looked at
+SAMPLE = 4000  # characters of words with non-ASCII letters that are examined
 WORD = re.compile(r"[^\s<>]*[^\x00-\x7f\s][^\s<>]*")
 LATIN = "\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 GREEK, CYRILLIC, HEBREW, ARABIC, THAI = (
@@ -33,7 +31,7 @@ GREEK, CYRILLIC, HEBREW, ARABIC, THAI = (
 ALPHABETS = (LATIN + "A-Za-z", GREEK, CYRILLIC, HEBREW, ARABIC, THAI)
 SMALL = "a-z\u00df-\u00f6\u00f8-\u00ff\u03ac-\u03ce\u0430-\u045f"
 CAPITAL = "\u00c0-\u00d6\u00d8-\u00de\u0391-\u03a9\u0400-\u042f"
-# Signs that no text has beside letters without a blank, as it has quotation marks, dashes, middle dots, soft hyphens.
+# Signs that never touch letters in real text, unlike quotation marks, dashes, middle dots and soft hyphens.
 SIGN = (
     "\x80-\xa8\xac\xaf\xb1-\xb3\xb5\xb6\xb8\xb9\xbc-\xbf\u00d7\u00f7\u02c6\u02c7\u02d8-\u02dd"
     "\u2020\u2021\u2030\u20ac\u2122\u2190-\u2bff"
@@ -53,7 +51,7 @@ IDEOGRAPH = re.compile("[\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
 
 
 def odd_share(text: str) -> float:
-    """Share of a text's characters beyond ASCII, from 0, that do not fit where they are."""
+    """Return the share of a text's non-ASCII characters, from 0, that are implausible in their context."""
     words, size = [], 0
     for found in WORD.finditer(text):
         words.append(found[0][:SAMPLE])
@@ -71,7 +69,7 @@ def odd_share(text: str) -> float:
 
 @cache
 def common() -> frozenset[str]:
-    """Ideographs and syllables of everyday use: the first levels of the Chinese, Japanese and Korean standards."""
+    """Return ideographs and syllables in everyday use: the first levels of the Chinese, Japanese, Korean standards."""
     tails = range(0xA1, 0xFF)
     rows = {
         "gb2312": (range(0xB0, 0xD8), tails),
@@ -91,45 +89,45 @@ def common() -> frozenset[str]:
 
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
-META_BYTES = 4096  # of a page that are searched for its declaration; the standard asks for 1,024
-# What browsers read under these names is more than their standards hold (WHATWG): Python's names of that. KOI8-U has
-# letters where KOI8-R has lines and boxes, and is otherwise the same.
+META_BYTES = 4096  # bytes of a page that are searched for its declaration; the standard requires 1,024
+# Under these names browsers decode supersets of the standards (WHATWG): Python's names of the supersets. KOI8-U has
+# letters in place of some box-drawing characters of KOI8-R, and is otherwise the same.
 WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs", "koi8-r": "koi8-u"}
-# Two bytes of these are a character, and now and then valid UTF-8 as well: some such pairs prove nothing.
+# In these, two bytes are a character and occasionally also valid UTF-8: a few such pairs prove nothing.
 EAST_ASIAN = {*WIDER.values(), "euc_jp"} - {"koi8-u"}
-PROOF = 8  # characters beyond ASCII that show that a text declared in one of these is UTF-8
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")  # what a wrong single-byte encoding leaves behind
-MOST_CONTROLS = 0.01  # share of such characters
-MOST_INVALID = 0.05  # share of characters beyond ASCII that may be broken: a page cut in a character, one wrong quote
-# Encodings of 7 bits by the bytes that switch to them. HZ and ISO-2022-KR have no label that browsers know.
+PROOF = 8  # non-ASCII characters that prove that a text declared in one of these is UTF-8
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")  # results of a wrong single-byte encoding
+MOST_CONTROLS = 0.01  # maximum share of such characters
+MOST_INVALID = 0.05  # maximum share of broken non-ASCII characters: a truncated page, one wrong quote
+# 7-bit encodings by their escape bytes. Browsers have no label for HZ and ISO-2022-KR.
 SWITCHED = (
     (re.compile(rb"\x1b\$\)C"), "iso2022_kr"),
     (re.compile(rb"\x1b\$[@B]"), "iso2022_jp_2"),
     (re.compile(rb"~\{[!-~]{2,}~\}"), "hz"),
 )
-DEFAULT = "cp1252"  # what servers declare that know nothing of the page (ISO-8859-1 in browsers)
-UNDETECTED = ("mac-roman", "cp1258", "mac-cyrillic", "iso8859-14", "cp866")  # tried where nothing else looks right
-MOST_ODD = 0.1  # share of characters beyond ASCII up to which a reading looks right
-REFUSED_ODD = 0.4  # and above which it is no text …
-ODD_PROOF = 20  # … if so many characters show it
-NOISE = 20  # ranks of the language detector that mean nothing
-SURER = 50  # ranks of the language detector by which a reading must be better to overrule a declaration
+DEFAULT = "cp1252"  # the default declaration of servers (ISO-8859-1 in browsers)
+UNDETECTED = ("mac-roman", "cp1258", "mac-cyrillic", "iso8859-14", "cp866")  # tried if nothing else is plausible
+MOST_ODD = 0.1  # maximum share of odd non-ASCII characters in a plausible reading
+REFUSED_ODD = 0.4  # share above which a reading is not text …
+ODD_PROOF = 20  # … if at least so many characters are odd
+NOISE = 20  # insignificant difference in ranks of the language detector
+SURER = 50  # difference in ranks of the language detector by which a reading overrules a declaration
 LANGUAGE_LETTERS = 4000
 
 
 class Reading(NamedTuple):
-    """A page's text under one encoding."""
+    """Text of a page in one encoding."""
 
     encoding: str
     text: str
-    odd: float  # share of its characters beyond ASCII that do not fit where they are
+    odd: float  # share of its non-ASCII characters that are implausible in their context
 
 
 def decode_page(data: bytes, declared: str | None) -> str | None:
-    """The text of a page, or None where no encoding reads it well.
+    """Return the text of a page, or None if no encoding is plausible.
 
-    ``declared`` is what the transport said (HTTP's ``charset``). A byte that breaks an encoding which reads all the
-    rest becomes U+FFFD, as in a browser.
+    ``declared`` is the transport's declaration (HTTP's ``charset``). A single byte that is invalid in an otherwise
+    matching encoding becomes U+FFFD, as in a browser.
     """
     for mark, marked in MARKS:
         if data.startswith(mark):
@@ -154,13 +152,13 @@ def decode_page(data: bytes, declared: str | None) -> str | None:
 
 
 def choose(data: bytes, named: list[str]) -> Reading | None:
-    """The reading that fits best: what the page is declared to be, unless the bytes look otherwise."""
+    """Return the best reading: the declared encoding, unless the bytes contradict it."""
     guess = detect(data)
     if guess and named and guess == named[0] and (guess != DEFAULT or len(named) == 1):
         reading = read(data, guess)
         if reading and reading.odd <= MOST_ODD:
             return reading
-    # A server's default is heard last, and is the browsers' default where nothing is declared.
+    # A server's default has the lowest priority; without a declaration it is also the browsers' default.
     declared = [
         reading for encoding in sorted({*named, DEFAULT}, key=DEFAULT.__eq__) if (reading := read(data, encoding))
     ]
@@ -178,10 +176,10 @@ def choose(data: bytes, named: list[str]) -> Reading | None:
 
 
 def overrules(reading: Reading, other: Reading, vote: bool) -> bool:
-    """Whether a reading is better than one that was declared with more authority.
+    """Return whether a reading is better than another that was declared with higher priority.
 
-    It is where the other does not look like text and this does, and where the language is recognised much more surely.
-    With a ``vote`` of the bytes for it, it need not be surer, if there are enough characters to have an opinion on.
+    It is if only this reading looks like text, or if its language is recognised much more reliably. If detection also
+    chose it (``vote``), the latter is not required, provided that there are enough characters to judge.
     """
     if reading.text == other.text:
         return False
@@ -195,13 +193,13 @@ def overrules(reading: Reading, other: Reading, vote: bool) -> bool:
 
 
 def read(data: bytes, encoding: str) -> Reading | None:
-    """The reading of a page in an encoding, if few bytes break it."""
+    """Return the reading of a page in an encoding, or None if too many bytes are invalid."""
     text = tolerant(data, encoding)
     return None if text is None else Reading(encoding, text, odd_share(text))
 
 
 def rank(text: str) -> int:
-    """Distance of a text's words from the nearest language's: less is surer."""
+    """Return the distance of a text's words from the nearest language; lower is more certain."""
     words = " ".join(WORDS.findall(TAGS.sub(" ", text))[:LANGUAGE_LETTERS])
     return int(detect_fast(words[:LANGUAGE_LETTERS], cutoff=10**6)[1])
 
@@ -211,7 +209,7 @@ WORDS = re.compile(r"\S+")
 
 
 def read_switched(data: bytes) -> str | None:
-    """The text of a 7-bit encoding that its switches give away."""
+    """Return the text of a 7-bit encoding that is recognised by its escape bytes, or None."""
     for switch, encoding in SWITCHED:
         if switch.search(data):
             text = strict(data, encoding)
@@ -221,18 +219,18 @@ def read_switched(data: bytes) -> str | None:
 
 
 def nearly_utf8(data: bytes) -> str | None:
-    """The text of UTF-8 in which a few bytes are broken."""
+    """Return the text of UTF-8 in which a few bytes are broken, or None."""
     text = tolerant(data, "utf-8")
     return text if text is not None and beyond_ascii(text) - 2 * text.count("\ufffd") >= PROOF else None
 
 
 def beyond_ascii(text: str) -> int:
-    """Characters beyond ASCII."""
+    """Return the number of non-ASCII characters."""
     return len(text) - len(text.encode("ascii", "ignore"))
 
 
 def is_utf8(text: str, data: bytes, named: str) -> bool:
-    """Whether a text that decodes as UTF-8 is to be read so, against the encoding that the page names."""
+    """Return whether to read a text that decodes as UTF-8 as such, contrary to the declared encoding."""
     if "\0" in text or (named.startswith("utf-16") and not text.isascii()):
         return not wide(data)
     return named not in EAST_ASIAN or text.isascii() or len(data) - len(text) >= PROOF
@@ -240,7 +238,7 @@ def is_utf8(text: str, data: bytes, named: str) -> bool:
 
 @cache
 def known(label: str) -> str | None:
-    """Python's name of the encoding that browsers mean by a label, or None."""
+    """Return Python's name of the encoding that browsers use for a label, or None."""
     encoding = map_encoding_to_html5(label.strip(), fallback_utf8=False)
     if encoding is None:
         return None
@@ -252,14 +250,14 @@ def known(label: str) -> str | None:
 
 
 def detect(data: bytes) -> str | None:
-    """What the bytes look like."""
+    """Return the encoding detected from the bytes, or None."""
     encoding = detect_encoding(data, html5_compatible=False)
     found = known(encoding) or encoding if encoding else None
-    return DEFAULT if found in ("iso8859-1", "iso8859-15") else found  # the same letters, but for a few
+    return DEFAULT if found in ("iso8859-1", "iso8859-15") else found  # nearly the same letters
 
 
 def wide(data: bytes) -> list[str]:
-    """UTF-16 without a byte order mark: every other byte of its ASCII is zero."""
+    """Detect UTF-16 without a byte order mark: every second byte of its ASCII characters is zero."""
     sample = data[:1024]
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
     if max(even, odd) * 4 < len(sample) // 2 or min(even, odd) * 8 > max(even, odd):
@@ -268,7 +266,7 @@ def wide(data: bytes) -> list[str]:
 
 
 def strict(data: bytes, encoding: str) -> str | None:
-    """The text, or None where a byte does not belong to the encoding, or Python does not have it."""
+    """Return the text, or None if a byte is invalid in the encoding, or Python does not support it."""
     try:
         return data.decode(encoding)
     except (UnicodeDecodeError, LookupError):
@@ -276,12 +274,12 @@ def strict(data: bytes, encoding: str) -> str | None:
 
 
 def sound(text: str) -> bool:
-    """Whether a text holds hardly any control characters: single-byte encodings read everything, also what is none."""
+    """Return whether a text has hardly any control characters: single-byte encodings decode any bytes."""
     return len(CONTROLS.findall(text)) <= MOST_CONTROLS * len(text)
 
 
 def tolerant(data: bytes, encoding: str) -> str | None:
-    """The text with what does not belong as U+FFFD, or None where that is too much of it."""
+    """Return the text with invalid bytes as U+FFFD, or None if there are too many."""
     try:
         text = data.decode(encoding, "replace")
     except LookupError:

@@ -1,7 +1,7 @@
-"""Names by which pages mark what is not their text: navigation, footers, sidebars, comments, banners.
+"""Names of elements that are not a page's text: navigation, footers, sidebars, comments, banners.
 
-Names are compared whole (``comments``, ``site-footer``), never as parts of others: ``comments-open`` is a theme's word
-for an article. A name only proposes; what the element holds decides (see ``main_text.py``).
+Names are compared as a whole (``comments``, ``site-footer``), never as substrings: ``comments-open`` is a theme's class
+for an article. A name is only a suggestion; the element's contents decide (see ``main_text.py``).
 """
 
 import re
@@ -71,7 +71,7 @@ WORDS = {
     """,
 }
 KINDS = {word: kind for kind, words in WORDS.items() for word in words.split()}
-# What may stand around such a word.
+# Affixes that such a word may have.
 BEFORE = re.compile(
     r"^(?:l|m|c|o|js|wp|wp-block|site|page|global|main|post|entry|article|blog|the|primary|secondary|md|theme|vp)-"
 )
@@ -79,7 +79,7 @@ AFTER = re.compile(
     r"-(?:wrapper|wrap|container|inner|outer|area|section|block|box|bar|panel|module|region|component|holder|menu|links|list"
     r"|content|widget|nav|column|col|\d+)$"
 )
-# Small parts of a line that are no part of its sentence, and line numbers of code.
+# Small parts of a line that are not part of its sentence, and line numbers of code.
 SKIPPED = frozenset(
     [
         "headerlink",
@@ -120,7 +120,7 @@ SKIPPED = frozenset(
         "reference-accessdate",
     ]
 )
-# An <aside> of these names is part of the text: a quotation in a post, a box of a manual.
+# An <aside> with one of these names is part of the text: a quotation in a post, a box in a manual.
 QUOTED = """
     quote pullquote pull-quote admonition callout note tip hint warning caution important danger info epigraph footnotes
     footnote sidenote marginnote example definition
@@ -161,7 +161,7 @@ DISCUSSION = frozenset({"hnmain", "comment-tree", "commentarea", "nestedlisting"
 
 
 def kind_of(names: Iterable[str]) -> str | None:
-    """The kind of chrome that an element's classes and id propose."""
+    """Return the kind of chrome that an element's classes and id suggest, or None."""
     for name in names:
         if name in KINDS:
             return KINDS[name]

@@ -1,4 +1,4 @@
-"""The document of an HTML page: its main text, with its title, date and language; the page is parsed once."""
+"""Extraction of documents from HTML pages: main text, title, date and language, from a single parse."""
 
 import re
 from datetime import datetime
@@ -18,7 +18,7 @@ from rewarm.stages.ingest.settings import IngestSettings
 INVALID_CHARSET = "invalid charset"
 NO_MAIN_TEXT = "no main text"
 TOO_COMPLEX = "page too complex"
-# A template that browsers show at once, as the content of the element around it; its end tag then closes nothing.
+# A template that browsers display immediately as content of the enclosing element; its end tag then closes nothing.
 SHADOW_ROOT = re.compile(r"<template(?=[^>]{0,500}?\sshadowroot(?:mode)?\s*=)", re.IGNORECASE)
 DATES = (
     ("meta[property='article:published_time']", "content"),
@@ -28,34 +28,34 @@ DATES = (
 
 
 class Page(NamedTuple):
-    """What a page says."""
+    """Contents of a page."""
 
     text: str
     title: str | None
-    date: str | None  # as the page writes it
+    date: str | None  # as written in the page
     language: str | None  # ISO 639-1
 
 
 def extract_page(
     html: bytes, declared_charset: str | None, url: str | None, timestamp: datetime | None, settings: IngestSettings
 ) -> Document | Refusal:
-    """A document of a page's bytes; ``declared_charset`` is what the transport said of them.
+    """Return the document of a page's bytes, or a refusal; ``declared_charset`` is the transport's declaration.
 
-    Without a ``timestamp`` the page's own date counts. Its language is what ``<html lang>`` says, a hint: detection
-    comes later. What is refused has an empty location, for the caller to fill.
+    Without a ``timestamp``, the page's own date is used. The language is that of ``<html lang>`` and only a hint:
+    detection comes later. A refusal has an empty location, which the caller fills in.
     """
     source = decode_page(html, declared_charset)
     if source is None:
-        detail = f"text in a known encoding expected, declared {declared_charset or 'none'}; no encoding reads it"
+        detail = f"expected text in a known encoding (declared: {declared_charset or 'none'}); no encoding matches"
         return Refusal("", INVALID_CHARSET, detail, html[:EXCERPT])
     complexity = why_complex(source)
     found = extract_guarded(source) if complexity else read_page(source)
     if found is None:
-        detail = f"a page that is read in {CPU_SECONDS} s of CPU time expected, found {complexity}"
+        detail = f"expected a page that can be parsed in {CPU_SECONDS} s of CPU time, found {complexity}"
         return Refusal("", TOO_COMPLEX, detail, html[:EXCERPT])
     page = Page(*found)
     if not page.text:
-        return Refusal("", NO_MAIN_TEXT, "main text expected, found markup or navigation only", html[:EXCERPT])
+        return Refusal("", NO_MAIN_TEXT, "expected main text, found only markup or navigation", html[:EXCERPT])
     fields = {
         settings.url: url,
         settings.timestamp: timestamp or parse_timestamp(page.date),
@@ -74,7 +74,7 @@ def read_page(source: str) -> Page:
 
 
 def read_complex_page(source: str) -> Page:
-    """All text of a page, by a parser that reads deep nesting in less time, without telling main text from the rest."""
+    """Return all text of a page, without selecting the main text, using a parser that handles deep nesting faster."""
     tree = HTMLTree.parse(source)
     text = extract_plain_text(tree, preserve_formatting=True, main_content=False, alt_texts=False)
     root = tree.document.document_element if tree.document else None
@@ -83,26 +83,26 @@ def read_complex_page(source: str) -> Page:
 
 
 def page_title(tree: LexborHTMLParser) -> str | None:
-    """``<title>``, else what the page calls itself for link previews."""
+    """Return ``<title>``, else the title that the page declares for link previews."""
     element = tree.css_first("head > title") or tree.css_first("title")
     title = " ".join(element.text().split()) if element else ""
     return title or attribute(tree, "meta[property='og:title']", "content")
 
 
 def page_date(tree: LexborHTMLParser) -> str | None:
-    """When the page says that it was published: the first of ``DATES`` that is a date."""
+    """Return the publication date that the page declares: the first of ``DATES`` that is a date."""
     dates = (attribute(tree, selector, name) for selector, name in DATES)
     return next((date for date in dates if date and parse_timestamp(date)), None)
 
 
 def page_language(tree: LexborHTMLParser) -> str | None:
-    """The language that the page declares, as ISO 639-1."""
+    """Return the language that the page declares, as ISO 639-1."""
     root = tree.css_first("html")
     return normalise_language(root.attributes.get("lang")) if root else None
 
 
 def attribute(tree: LexborHTMLParser, selector: str, name: str) -> str | None:
-    """An attribute of the first element that the selector finds, or None where it is missing or blank."""
+    """Return an attribute of the first element that matches the selector, or None if it is missing or blank."""
     found = tree.css_first(selector)
     value = found.attributes.get(name) if found else None
     return value.strip() or None if value else None

@@ -1,7 +1,7 @@
-"""Formulas of a page as TeX between dollar signs, the form in which corpora of mathematics have them.
+"""Formulas of a page as TeX between dollar signs, the usual form in mathematical corpora.
 
-Pages carry the TeX beside what they show (MathML's annotation or ``alttext``, MathJax's scripts, alternative texts of
-images); MathML without it is written on one line.
+Pages contain the TeX source in addition to the displayed formula (MathML's annotation or ``alttext``, MathJax's
+scripts, alternative texts of images); MathML without TeX is linearised.
 """
 
 import re
@@ -15,7 +15,7 @@ MAX_DEPTH = 50
 
 
 def formula_of(math: LexborNode) -> str:
-    """A ``<math>`` element as text."""
+    """Return a ``<math>`` element as text."""
     annotation = math.css_first("annotation[encoding='application/x-tex']")
     source = annotation.text_lexbor() if annotation else (math.attributes.get("alttext") or "")
     tex = clean(source) or " ".join(linear(math).split())
@@ -23,19 +23,19 @@ def formula_of(math: LexborNode) -> str:
 
 
 def clean(tex: str | None) -> str:
-    """TeX without what MediaWiki wraps around it."""
+    """Return TeX without MediaWiki's wrapper."""
     tex = " ".join((tex or "").split())
     found = DISPLAY_STYLE.match(tex)
     return found[1].strip() if found else tex
 
 
 def delimited(tex: str, display: bool = False) -> str:
-    """TeX between dollar signs."""
+    """Return TeX between dollar signs."""
     return f"$${tex}$$" if display else f"${tex}$"
 
 
 def linear(node: LexborNode, depth: int = 0) -> str:
-    """MathML on one line: ``x^2``, ``(a + b)/(c)``, ``sqrt(x)``."""
+    """Return MathML on one line: ``x^2``, ``(a + b)/(c)``, ``sqrt(x)``."""
     if depth > MAX_DEPTH:
         return ""
     parts = []
@@ -56,5 +56,5 @@ def linear(node: LexborNode, depth: int = 0) -> str:
 
 
 def grouped(part: str) -> str:
-    """A part in parentheses, if it is more than one sign or number."""
+    """Return a part in parentheses if it is more than one sign or number."""
     return part if part.isalnum() else f"({part})"

@@ -1,16 +1,14 @@
-"""A page read in a process of its own, which the kernel ends when it takes too much time or memory.
+"""Guarded parsing of complex pages in a separate process with limits on CPU time and memory.
 
-A parser's native code cannot be interrupted from Python, and a worker of Ray Data must not be killed for one page. The
-limit is CPU time, not time on the clock, so that the result does not depend on what else the machine does.
+Native code of a parser cannot be interrupted from Python, and a Ray Data worker must not be killed because of one page.
+The limit is CPU time, not wall-clock time, so that the result does not depend on the machine's load.
 
-    python -m rewarm.stages.ingest.html.guarded < page.html        # prints what was read as JSON
+    python -m rewarm.stages.ingest.html.guarded < page.html        # prints the parsed page as JSON
 
-Pages that could hold a parser up: a bound on its work, from one pass over the source.
-
-HTML's tree construction compares a tag with the open elements above it, an attribute with those before it, and opens
-unclosed formatting elements again in every paragraph: work that grows with the square of a page that nests 100,000
-lists or has 100,000 attributes. Such a page is read in a process of its own, which can be stopped; all others pay this
-pass only.
+Complex pages are recognised by an upper bound on the parser's work, from one pass over the source. HTML's tree
+construction compares a tag with all open elements, an attribute with all earlier ones, and reopens unclosed formatting
+elements in every paragraph: quadratic time for a page that nests 100,000 lists or has 100,000 attributes. Only such a
+page is parsed in a separate process; for all others the cost is this pass.
 """
 
 import contextlib
@@ -24,23 +22,23 @@ import sys
 import numpy as np
 
 CPU_SECONDS = 3
-MAX_PAIRS = 2 * 10**7  # of a tag and an element open around it
-MAX_REOPENED = 10**6  # of a tag and a formatting element left open before it
-MAX_ATTRIBUTES = 1000  # of one tag
+MAX_PAIRS = 2 * 10**7  # pairs of a tag and an open element that encloses it
+MAX_REOPENED = 10**6  # pairs of a tag and an unclosed formatting element before it
+MAX_ATTRIBUTES = 1000  # per tag
 FEW_TAGS = 1000
-LONG_TAG = 4000  # characters from which a tag is looked at for its attributes
+LONG_TAG = 4000  # characters from which the attributes of a tag are counted
 TAG = re.compile(r"""<[a-zA-Z/](?:[^"'<>]|"[^"]*"|'[^']*')*""")
 ATTRIBUTE = re.compile(r"""[^\s"'>/=]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]+))?""")
-# First two letters of tags that hold nothing, or that end where the next begins …
+# First two letters of tags that are empty, or end where the next one begins …
 FLAT = [b"br", b"hr", b"im", b"li", b"me", b"in", b"td", b"th", b"tr", b"dt", b"dd", b"p>", b"p ", b"p\n", b"pa"]
-# … and of those that are opened again: a, b, big, em, font, i, s, small, strong, tt, u.
+# … and of those that are reopened: a, b, big, em, font, i, s, small, strong, tt, u.
 FORMATTING = [b"a ", b"a>", b"a\n", b"b>", b"b ", b"bi", b"em", b"fo", b"i>", b"i ", b"s>", b"s ", b"sm", b"st", b"tt"]
 FORMATTING += [b"u>", b"u "]
-ROOTS = [b"bo", b"ht"]  # whose attributes are gathered on one element
+ROOTS = [b"bo", b"ht"]  # whose attributes are collected on one element
 
 
 def why_complex(page: str) -> str | None:
-    """Why a page could take a parser seconds; None for all but a few of millions."""
+    """Return the reason why parsing a page could take seconds; None for all but a few in millions."""
     tags = page.count("<")
     if attributes := most_attributes(page):
         return f"a tag with {attributes} attributes"
@@ -65,18 +63,18 @@ def why_complex(page: str) -> str | None:
 
 
 def deepest(steps: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> int:
-    """At most how many elements are open at once, by the tags that open (1) and close (-1) them."""
+    """Return an upper bound on the number of open elements, from opening (1) and closing (-1) tags."""
     depth = np.cumsum(steps)
     return int((depth - np.minimum(np.minimum.accumulate(depth), 0)).max(initial=0)) if len(depth) else 0
 
 
 def codes(names: list[bytes]) -> list[int]:
-    """First two letters as numbers."""
+    """Return the first two letters of names as numbers."""
     return [int.from_bytes(name[:2], "big") for name in names]
 
 
 def most_attributes(page: str) -> int:
-    """The attributes of a tag that has more than ``MAX_ATTRIBUTES``; 0 where no tag has."""
+    """Return the number of attributes of a tag that has more than ``MAX_ATTRIBUTES``; 0 if there is none."""
     if len(page) < LONG_TAG:
         return 0
     start = page.find("<")
@@ -92,11 +90,11 @@ def most_attributes(page: str) -> int:
 
 
 MEMORY = 4 * 2**30  # bytes of address space
-CLOCK_SECONDS = 20 * CPU_SECONDS  # on a machine that has no time for it at all
+CLOCK_SECONDS = 20 * CPU_SECONDS  # on an overloaded machine
 
 
 def extract_guarded(source: str) -> list[str | None] | None:
-    """What ``read_complex_page`` gives; None where it takes more than its time or memory."""
+    """Return the result of ``read_complex_page``; None if it exceeds its limits of time or memory."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(

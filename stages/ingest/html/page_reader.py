@@ -1,7 +1,7 @@
-"""One walk over a page's tree, which turns it into blocks of text in their order.
+"""Conversion of a page's tree into blocks of text, in one walk.
 
-What begins a line, list marks, cells, preformatted text, formulas, hidden parts. An element that may be chrome is
-judged when the walk leaves it (``asides.py``). The walk is no recursion, and linear in the page's size.
+Handles line starts, list marks, cells, preformatted text, formulas and hidden parts. Possible chrome is judged when the
+walk leaves the element (``asides.py``). The walk is not recursive, and linear in the size of the page.
 """
 
 import re
@@ -34,7 +34,7 @@ MAX_INDENT = 8
 
 @dataclass(slots=True)
 class Reader:
-    """The walk's state."""
+    """State of the walk."""
 
     items: list[Block | Aside] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
@@ -52,15 +52,15 @@ class Reader:
     prefix: str = ""
     lists: int = 0
     prose_seen: bool = False
-    mains: int = 0  # elements seen that call themselves the content, and first headings
+    mains: int = 0  # elements seen that are marked as the content, and first headings
     discussion: bool = False
     formula: str = ""
-    no_scripts: bool = False  # whether what a page shows without scripts is its text
+    no_scripts: bool = False  # whether <noscript> content is part of the text
 
     # -- text --
 
     def text(self, text: str) -> None:
-        """A text node."""
+        """Add a text node."""
         self.pieces.append(text)
         if self.in_link or self.in_control:
             size = len(text.strip().encode("utf-8", "surrogatepass"))
@@ -70,7 +70,7 @@ class Reader:
                 self.control += size
 
     def flush(self, gap: int = 0) -> None:
-        """End a line; ``gap`` line ends before what follows."""
+        """End a line; ``gap`` is the number of line ends before the next one."""
         if self.pieces:
             text = "".join(self.pieces)
             self.pieces.clear()
@@ -81,12 +81,12 @@ class Reader:
         self.gap = max(self.gap, gap)
 
     def add(self, text: str) -> None:
-        """A line."""
+        """Add a line."""
         weight = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         gap, row = self.gap, self.frames[-1] if self.frames else None
         titles = self.heading or (row is not None and row.tag in ("dt", "summary"))  # of what a button unfolds
         if self.control * 10 >= weight * 8 and (weight < 60 or self.in_form) and not titles:
-            return  # buttons and labels by themselves
+            return  # isolated buttons and labels
         if row is not None and row.tag in CELLS and len(self.frames) > 1:
             row = self.frames[-2]
             if row.cells > 1 and not row.layout and gap <= 1 and not self.prefix and weight < 1000:
@@ -107,8 +107,8 @@ class Reader:
 
     # -- elements --
 
-    def enter(self, node: LexborNode, tag: str) -> bool:  # noqa: C901, PLR0912 - one case a kind of element
-        """Begin an element; False where its content is passed over."""
+    def enter(self, node: LexborNode, tag: str) -> bool:  # noqa: C901, PLR0912 - one case per kind of element
+        """Begin an element; return False if its content is skipped."""
         if tag in SKIPPED_TAGS and not (tag == "noscript" and self.no_scripts):
             if tag == "script":
                 self.tex_script(node)
@@ -180,7 +180,7 @@ class Reader:
         self.begin_item(frame, tag, attributes)
 
     def begin_item(self, frame: Frame, tag: str, attributes: dict[str, str | None]) -> None:
-        """Begin a list or its item, a table, its row or cell."""
+        """Begin a list or list item, or a table, row or cell."""
         if tag in LISTS:
             self.lists += 1
             frame.number = whole(attributes.get("start"), 1) if tag == "ol" else None
@@ -233,7 +233,7 @@ class Reader:
             set_aside(self.items, frame, self.frames, bool(self.in_main), self.prose_seen or bool(self.mains))
 
     def br(self) -> None:
-        """A line's end; two of them end a paragraph."""
+        """End a line; two consecutive calls end a paragraph."""
         if self.in_pre:
             self.pieces.append("\n")
         elif self.pieces:
@@ -242,21 +242,21 @@ class Reader:
             self.gap = 2 if self.items else self.gap
 
     def tex_script(self, node: LexborNode) -> None:
-        """A formula that MathJax keeps in a script."""
+        """Add a formula that MathJax keeps in a script."""
         kind = node.attributes.get("type") or ""
         if kind.startswith("math/tex"):
             self.write_formula(delimited(clean(node.text_content or node.text()), "mode=display" in kind))
 
     def write_formula(self, formula: str) -> None:
-        """A formula, unless it is the image of the one before."""
+        """Add a formula, unless it is the image of the previous one."""
         if formula and formula.strip("$") != self.formula:
             self.text(formula)
         self.formula = formula.strip("$")
 
     def hidden(self, node: LexborNode, attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
-        """Whether an element is not shown; formulas within it are written."""
+        """Return whether an element is not displayed; formulas within it are added."""
         if not chrome.SKIPPED.isdisjoint(names):
-            if node.tag == "mjx-container":  # MathJax 3, which leaves no other source of a formula
+            if node.tag == "mjx-container":  # MathJax 3, which has no other source of a formula
                 self.write_formula(next((formula_of(math) for math in node.css("math")), ""))
             return True
         unseen = "hidden" in attributes or attributes.get("aria-hidden") == "true"
@@ -269,19 +269,19 @@ class Reader:
 
 
 def names_of(attributes: dict[str, str | None]) -> tuple[str, ...]:
-    """An element's classes and id, in lower case."""
+    """Return an element's classes and id, in lower case."""
     value = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".strip()
     return tuple(value.lower().split()) if value else ()
 
 
 def whole(value: str | None, default: int) -> int:
-    """A number of an attribute."""
+    """Return the integer value of an attribute, or a default."""
     stripped = (value or "").strip()
     return int(stripped[:9]) if stripped.lstrip("-").isascii() and stripped.lstrip("-").isdigit() else default
 
 
 def walk(root: LexborNode | None, reader: Reader) -> None:
-    """Lead the reader through a tree, in its order."""
+    """Walk a tree in document order and pass its nodes to the reader."""
     node: Any = root.child if root else None
     while node is not None:
         tag = node.tag

@@ -105,7 +105,7 @@ def test_a_paragraph_tells_its_language(language: str) -> None:
     refused = step("fi")(document(PARAGRAPHS[language]))
     assert isinstance(refused, Refusal)
     assert (refused.reason, refused.step, refused.location) == ("language", "language", "")
-    assert refused.detail == f"one of fi expected, found {language}"
+    assert refused.detail == f"expected one of fi, found {language}"
 
 
 @pytest.mark.parametrize("text", ["", "Yes.", "The river rose after three days.", "12.5 " * 500, "😀" * 900])

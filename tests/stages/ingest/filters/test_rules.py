@@ -206,7 +206,7 @@ def test_prose_passes_every_rule_as_it_stands() -> None:
 def test_a_refusal_says_what_was_found_and_expected() -> None:
     refused = judge("gopher-quality", "a b cd", min_mean_word_length=3, max_mean_word_length=10)
     assert isinstance(refused, Refusal)
-    assert refused.detail == "1.333 found, 3 to 10 expected (ingest.rules.gopher_quality.min_mean_word_length)"
+    assert refused.detail == "expected 3 to 10, found 1.333 (ingest.rules.gopher_quality.min_mean_word_length)"
 
 
 @pytest.mark.parametrize(
@@ -307,9 +307,9 @@ def test_shared_measures_change_nothing(texts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"apply": ["c4", "c4"]}, "named twice"),
+        ({"apply": ["c4", "c4"]}, "listed twice"),
         ({"apply": ["gopher"]}, "gopher-quality"),
-        ({"gopher_quality": {"min_words": 10, "max_words": 9}}, "no document lies between"),
+        ({"gopher_quality": {"min_words": 10, "max_words": 9}}, "no document can satisfy both"),
         ({"fineweb": {"max_short_lines": 67}}, "less than or equal to 1"),
         ({"c4": {"min_sentence": 5}}, "min_sentence"),
     ],

@@ -134,7 +134,7 @@ def test_short_words_are_refused_where_words_have_spaces() -> None:
     rules = RulesSettings.model_validate({"apply": ["gopher-quality"], "gopher_quality": {"min_words": None}})
     refused = rule_steps(rules)[0](document("a b cd", "en"))
     assert isinstance(refused, Refusal)
-    assert refused.detail.startswith("1.333 found, 3 to 10 expected")
+    assert refused.detail.startswith("expected 3 to 10, found 1.333")
 
 
 @pytest.mark.parametrize(

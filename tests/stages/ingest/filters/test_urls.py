@@ -60,7 +60,7 @@ def test_what_entries_block(tmp_path: Path, url: str, entry: str | None) -> None
     else:
         assert isinstance(found, Refusal)
         assert (found.reason, found.step) == ("blocked URL", "url-block-list")
-        assert found.detail.endswith(f"{url} is by {entry}")
+        assert found.detail.endswith(f"{url} is blocked by the entry {entry}")
 
 
 def test_a_document_without_an_address_passes(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_page_that_takes_too_long_is_refused_with_its_reason() -> None:
     assert found.reason == "page too complex"
     assert (
         found.detail
-        == f"a page that is read in {guarded.CPU_SECONDS} s of CPU time expected, found {why_complex(page)}"
+        == f"expected a page that can be parsed in {guarded.CPU_SECONDS} s of CPU time, found {why_complex(page)}"
     )
 
 

@@ -56,6 +56,6 @@ def test_pages_that_stop_a_parser_are_quarantined_and_the_others_are_read(tmp_pa
     assert sorted(row["text"][0] for row in held_out + documents) == list("abcdef")
     assert {row["reason"] for row in refused} == {"page too complex"}
     assert sorted(row["file"] for row in refused) == ["pages.warc.gz", "stuck.html"]
-    assert all("3 s of CPU time expected, found " in row["detail"] for row in refused)
+    assert all("3 s of CPU time, found " in row["detail"] for row in refused)
     account = Folder(tmp_path / "set").read_json("account.json")
     assert account["steps"][0]["reasons"] == {"page too complex": 2}
