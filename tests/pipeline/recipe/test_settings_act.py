@@ -31,9 +31,7 @@ def test_trust_language(trust_language: bool, language: str) -> None:
     assert found.language == language
 
 
-@pytest.mark.parametrize(
-    ("citations", "text"), [(True, "It is old. Yes."), (False, "It is old.[3] Yes.")]
-)
+@pytest.mark.parametrize(("citations", "text"), [(True, "It is old. Yes."), (False, "It is old.[3] Yes.")])
 def test_citations(citations: bool, text: str) -> None:
     c4 = {"citations": citations, "min_sentences": None, "min_words_in_line": None}
     (step,) = rule_steps(RulesSettings.model_validate({"apply": ["c4"], "c4": c4}))
@@ -78,7 +76,8 @@ def test_repetition_ngram(repetition_ngram: int, refused: bool) -> None:
 
 
 def test_num_fewshot() -> None:
-    assert expand(["arc_easy"], 3) == {"arc_easy": 3}
+    shots = load_recipe("tiny", ["evaluate.num_fewshot=3"]).evaluate.num_fewshot
+    assert expand(["arc_easy"], shots) == {"arc_easy": 3}
     assert expand(["arc_easy"], None) == {"arc_easy": None}
 
 
