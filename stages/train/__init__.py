@@ -1,4 +1,4 @@
-"""Training: DeepSpeed ZeRO on Ray Train workers, in our own data order, under our own schedule."""
+"""Training: DeepSpeed ZeRO on Ray Train workers, with rewarm's data order and learning-rate schedules."""
 
 from rewarm.stages.train.document_mask import check_kind, remarks_on
 from rewarm.stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config

@@ -1,8 +1,8 @@
-"""Checkpoints of a training run: their contents, whether one is whole, and which of them a run resumes from.
+"""Checkpoints of a training run: contents, integrity checks, and the choice of the one to resume from.
 
 ``progress.json`` is written by rank 0 and holds the table of all ranks' files with their digests, its own included. A
-checkpoint that is not what this table says is set aside, and the one before it is used: DeepSpeed would load flipped
-bytes of an optimizer state without a word, and fail on a truncated file at every try.
+checkpoint that does not match this table is skipped, and the previous one is used: DeepSpeed would silently load an
+optimizer state with flipped bytes, and fail on a truncated file at every attempt.
 """
 
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.job import Job, Log
 
 PROGRESS = "progress.json"
-SEAL = "seal"  # in progress.json: the digest of all else in it
-PREFIX = "checkpoint"  # Ray Train's names: ``checkpoint_`` and the time, so they sort by age
+SEAL = "seal"  # in progress.json: the digest of everything else in it
+PREFIX = "checkpoint"  # Ray Train's names: ``checkpoint_`` and a timestamp, so they sort by age
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
 
 @dataclass(frozen=True)
 class Saved:
-    """The record beside a checkpoint's tensors, as ``progress.json``."""
+    """Record of a checkpoint, stored with its tensors as ``progress.json``."""
 
-    step: int  # steps done
+    step: int  # steps completed
     world_size: int
     digest: str  # of the whole fp32 weights
-    consumed: dict[str, int]  # sequences read of each dataset, in this run
+    consumed: dict[str, int]  # sequences read of each dataset in this run
     log: Log
-    files: Table = field(default_factory=dict)  # of all ranks; empty: of a version that kept no digests of files
+    files: Table = field(default_factory=dict)  # of all ranks; empty: saved by a version without file digests
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the record as JSON types."""
         return {**asdict(self), "files": {name: one.to_json() for name, one in self.files.items()}}
 
     @classmethod
@@ -46,34 +46,34 @@ class Saved:
 
 
 def digest_own(folder: Path) -> Table:
-    """The table of the files that a rank has written for a checkpoint."""
+    """Return the table of the files that a rank has written for a checkpoint."""
     mine = Folder(folder)
     return digest_files(mine, files_in(mine))
 
 
 def merged(tables: Sequence[Table]) -> Table:
-    """All ranks' files in one table."""
+    """Merge the tables of all ranks."""
     whole: Table = {}
     for table in tables:
         clashing = [name for name in table.keys() & whole.keys() if table[name] != whole[name]]
-        assert not clashing, f"two ranks have written {clashing}, and not the same"
+        assert not clashing, f"two ranks have written different contents to {clashing}"
         whole |= table
     return whole
 
 
 def write_progress(folder: Folder, saved: Saved) -> None:
-    """Write ``progress.json``, sealed by its own digest."""
+    """Write ``progress.json``, sealed with its own digest."""
     value = saved.to_json()
     folder.write_json(PROGRESS, {**value, SEAL: seal_of(value)})
 
 
 def seal_of(value: dict[str, Any]) -> str:
-    """The digest of the JSON value."""
+    """Return the digest of a JSON value."""
     return str(xxhash.xxh3_128_hexdigest(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
 def read_progress(folder: Folder) -> Saved:
-    """What ``write_progress`` wrote; ``DamagedError`` if it is missing or something else by now."""
+    """Read what ``write_progress`` wrote. Raises ``DamagedError`` if it is missing or has changed."""
     found = progress_of(folder)
     if isinstance(found, str):
         raise DamagedError(f"{folder}/{PROGRESS}: {found}")
@@ -81,7 +81,7 @@ def read_progress(folder: Folder) -> Saved:
 
 
 def progress_of(folder: Folder) -> Saved | str:
-    """What ``write_progress`` wrote, or what is wrong with it."""
+    """Return what ``write_progress`` wrote, or a description of the damage."""
     try:
         value: dict[str, Any] = orjson.loads(folder.read(PROGRESS))
         seal = value.pop(SEAL, None)
@@ -95,7 +95,7 @@ def progress_of(folder: Folder) -> Saved | str:
 
 
 def damages(folder: Folder, rank: int = 0, world_size: int = 1) -> list[Damage]:
-    """What of a checkpoint is not as it was saved; each of ``world_size`` callers reads its part of the files."""
+    """Return how a checkpoint differs from what was saved; each of ``world_size`` callers reads its share of files."""
     saved = progress_of(folder)
     if isinstance(saved, str):
         return [Damage(PROGRESS, "what was saved", saved)]
@@ -103,31 +103,31 @@ def damages(folder: Folder, rank: int = 0, world_size: int = 1) -> list[Damage]:
 
 
 def names_of(job: Job) -> list[str]:
-    """The run's checkpoints that are in the storage, the newest first; the last one may be torn."""
+    """Return the names of the run's checkpoints in storage, newest first; the newest may be incomplete."""
     run = job.checkpoints / job.name
     return sorted((name for name in run.folders() if name.startswith(PREFIX)), reverse=True)
 
 
 def saved_step(run: Folder) -> int:
-    """The furthest step of the checkpoints that all workers of a run have saved; 0 without any."""
+    """Return the highest step among the checkpoints that all workers of a run have saved; 0 if there are none."""
     steps = [0]
     try:
         listed = run.read_json(SNAPSHOT)["checkpoint_results"] if run.exists(SNAPSHOT) else []
         names = [one["checkpoint_dir_name"] for one in listed]
-    except (DamagedError, KeyError, TypeError):  # a list that is named and deleted before the next attempt
+    except (DamagedError, KeyError, TypeError):  # reported and deleted before the next attempt
         names = []
     for name in names:
         try:
             steps.append(read_progress(run / name).step)
-        except DamagedError:  # it will not be resumed from either
+        except DamagedError:  # resuming skips it too
             continue
     return max(steps)
 
 
 def repair_list(job: Job) -> str | None:
-    """Delete Ray Train's list of checkpoints if it cannot be used: it refuses to start while one of them is missing.
+    """Delete Ray Train's list of checkpoints if it is unusable: Ray Train does not start while a listed one is missing.
 
-    Which checkpoint a run resumes from is found in the storage, not in this list. Returns what was wrong with it.
+    The checkpoint to resume from is found in storage, not in this list. Returns what was wrong with the list, or None.
     """
     run = job.checkpoints / job.name
     if not run.exists(SNAPSHOT):
@@ -136,7 +136,7 @@ def repair_list(job: Job) -> str | None:
         value = run.read_json(SNAPSHOT)
         listed = [one["checkpoint_dir_name"] for one in value["checkpoint_results"]]
         gone = [name for name in listed if not run.exists(name)]
-        wrong = f"names {', '.join(gone)}, which is not there" if gone else None
+        wrong = f"lists {', '.join(gone)}, which is missing" if gone else None
     except (DamagedError, KeyError, TypeError) as error:
         wrong = f"cannot be read ({type(error).__name__}: {error})"
     if wrong is not None:

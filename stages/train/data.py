@@ -1,4 +1,4 @@
-"""What a rank reads at a step: its part of the mixture's batch, from memory-mapped token shards."""
+"""Input batches of a rank: its part of the mixture's batch at each step, read from memory-mapped token shards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from rewarm.stages.inference.causal import collate
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences that a rank runs at once."""
+    """Sequences that a rank processes at once."""
 
     inputs: torch.Tensor  # int64 [sequences, seq_len]
-    targets: torch.Tensor  # what follows each of them, int64 [sequences, seq_len]
+    targets: torch.Tensor  # the next token of each input, int64 [sequences, seq_len]
     positions: torch.Tensor  # position ids, int64 [sequences, seq_len]
-    replayed: list[int]  # which of them are replayed
+    replayed: list[int]  # indices of the replayed sequences
     replayed_share: float  # of all sequences of the step, over all ranks
 
 
 class Batches:
-    """Every batch of a mixture, by step. Rank ``r`` of ``w`` takes the batch's sequences ``r``, ``r + w``, …"""
+    """Batches of a mixture, by step. Rank ``r`` of ``w`` reads the sequences ``r``, ``r + w``, … of the batch."""
 
     def __init__(
         self, mixture: Mixture, tokens: Mapping[str, TokenSet], document_mask: bool, device: torch.device
@@ -36,19 +36,19 @@ class Batches:
             found = stream.num_sequences(mixture.seq_len)
             if found != source.num_sequences:
                 raise StageError(
-                    f"{stream.folder}: holds {found} sequences of {mixture.seq_len} tokens, the mixture was made for "
-                    f"{source.num_sequences}. The token shards changed since; restore them."
+                    f"{stream.folder}: holds {found} sequences of {mixture.seq_len} tokens, but the mixture was made "
+                    f"for {source.num_sequences}. The token shards have changed since; restore them."
                 )
-            if source.num_tokens not in (0, stream.num_tokens):  # 0: mixtures of version 1 do not say
+            if source.num_tokens not in (0, stream.num_tokens):  # 0: not recorded by mixtures of version 1
                 raise StageError(
-                    f"{stream.folder}: holds {stream.num_tokens:,} tokens, the mixture was made for "
-                    f"{source.num_tokens:,}. The token shards changed since; restore them."
+                    f"{stream.folder}: holds {stream.num_tokens:,} tokens, but the mixture was made for "
+                    f"{source.num_tokens:,}. The token shards have changed since; restore them."
                 )
         self.document_mask = document_mask
         self.device = device
 
     def windows(self, step: int, rank: int = 0, world_size: int = 1) -> list[Window]:
-        """A rank's part of a step's batch; by default the whole of it."""
+        """Return a rank's part of a step's batch; by default the whole batch."""
         numbers, starts = self.mixture.batch(step)
         return [
             self.streams[number].window(int(start), self.mixture.seq_len)
@@ -56,7 +56,7 @@ class Batches:
         ]
 
     def part(self, step: int, rank: int, world_size: int, micro_batch: int) -> list[MicroBatch]:
-        """A rank's part of the batch, in micro batches."""
+        """Return a rank's part of the batch, in micro batches."""
         windows = self.windows(step, rank, world_size)
         replayed = self.mixture.batch(step)[0] >= len(self.mixture.new)
         mine, share = replayed[rank::world_size], float(replayed.mean())
@@ -71,7 +71,7 @@ class Batches:
 
 
 class ValidationSet:
-    """The first sequences of a dataset's validation split, evenly spread over it, divided among the ranks."""
+    """Sequences of a dataset's validation split, evenly spaced over it and divided among the ranks."""
 
     def __init__(self, name: str, tokens: Folder, seq_len: int, limit: int) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class ValidationSet:
         self.indices = [place * count // kept for place in range(kept)]
 
     def part(self, rank: int, world_size: int) -> list[Window | None]:
-        """A rank's sequences; ``None`` fills up, so that every rank runs as many forward passes (ZeRO 3 needs it)."""
+        """Return a rank's sequences, padded with ``None``: ZeRO 3 needs as many forward passes on every rank."""
         rounds = -(-len(self.indices) // world_size)
         places = range(rank, rounds * world_size, world_size)
         return [

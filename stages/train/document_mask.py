@@ -1,9 +1,9 @@
-"""The document mask, measured: whether a model keeps packed documents apart, and whether rewarm trains its whole loss.
+"""Checks of a model type by measurement: that it isolates packed documents, and that rewarm trains its whole loss.
 
-``stages/inference/causal.py`` gives a model position ids that restart at every document. Models of softmax attention
-read the packing off them; state-space models, recurrent ones and some older attention do not, and a document's loss
-then depends on its neighbours. Nothing in a configuration says which kind a model is, so a small one of its kind is
-tried.
+``stages/inference/causal.py`` passes position ids that restart at every document. Models with softmax attention derive
+the packing from them; state-space models, recurrent models and some older attention implementations do not, and a
+document's loss then depends on its neighbours. A configuration does not show which case applies, so a small model of
+the same type is tested.
 """
 
 import copy
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LARGEST_CHANGE = 1e-4
-"""Nats by which a document's losses may move with its neighbours; float32 rounding moves none in models that mask."""
+"""Largest tolerated change in a document's losses due to its neighbours, in nats; models that mask show none."""
 LARGEST_GAP = 1e-3
-"""Relative difference between a model's own loss and what is trained; float32 rounding stays below 1e-6."""
+"""Largest tolerated relative difference between a model's own loss and the trained loss; rounding is below 1e-6."""
 NEIGHBOURS, DOCUMENT, WINDOW = (9, 9, 14), 12, 48
-"""Tokens of the documents packed before, of the one measured, and of the sequence that holds them."""
+"""Lengths in tokens of the documents packed before, of the measured document, and of the whole sequence."""
 VOCABULARY = 256
 SPAN = 8
-"""Tokens that a sliding window or a chunk of the tried model reaches, where the real one is shorter than a sequence."""
+"""Tokens covered by a sliding window or chunk of the tested model, if the real one is shorter than a sequence."""
 SPANS = ("sliding_window", "attention_window_size", "attention_chunk_size", "window_size")
 WIDTHS = ("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "ffn_dim", "n_inner")
 NARROW = 256
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 LARGE = 100_000_000
-"""Parameters above which the tried model gets fewer layers and experts than the real one."""
+"""Parameters above which the tested model has fewer layers and experts than the real one."""
 
 
 def check_kind(config: Any, seq_len: int, document_mask: bool) -> None:
-    """Try a small model of a configuration's kind: ``UsageError`` if its documents leak, or its loss has other terms.
+    """Test a small model of a configuration's type; ``UsageError`` if documents leak or its loss has other terms.
 
-    It keeps the widths and the kinds of layers, with a vocabulary of its own and weights of unit gain, which show a
-    leak that freshly drawn ones are too small to show. Without ``document_mask`` leaks are what was asked for.
+    It keeps the widths and types of layers, with a small vocabulary and weights of unit gain, which reveal a leak that
+    freshly initialised weights are too small to show. Without ``document_mask`` leaks are intended.
     """
     what = f"model type {config.model_type}"
     try:
         model = tried_model(config, seq_len)
         own_loss(model)
-    except Exception:  # the small one is not of this kind's making: its fields depend on each other
+    except Exception:  # the type cannot be made small: its fields depend on each other
         model = _whole_model(config, what)
     if document_mask:
         refuse_leak(model, what)
@@ -54,7 +54,7 @@ def check_kind(config: Any, seq_len: int, document_mask: bool) -> None:
 
 
 def remarks_on(config: Any, imported: bool) -> list[str]:
-    """What a configuration leaves out of training that its owner may miss: the balancing of a router's load."""
+    """Report if a configuration of a mixture of experts trains without a load-balancing loss."""
     text = config.get_text_config()
     experts = max((count for name in EXPERTS if isinstance(count := getattr(text, name, None), int)), default=0)
     if experts < 2 or getattr(text, "output_router_logits", False):
@@ -62,8 +62,8 @@ def remarks_on(config: Any, imported: bool) -> list[str]:
     where = "output_router_logits in its config.json" if imported else "model.config.output_router_logits=true"
     if hasattr(text, "router_aux_loss_coef") or hasattr(text, "aux_loss_coef"):
         return [
-            f"a mixture of {experts} experts, trained without a load-balancing loss, as its configuration has it; "
-            f"{where} adds the router's loss to the objective"
+            f"a mixture of {experts} experts, trained without a load-balancing loss, as configured; {where} adds the "
+            "router's loss to the objective"
         ]
     return [
         f"a mixture of {experts} experts, trained without a load-balancing loss: model type {config.model_type} has "
@@ -72,19 +72,19 @@ def remarks_on(config: Any, imported: bool) -> list[str]:
 
 
 def refuse_leak(model: "PreTrainedModel", what: str) -> None:
-    """``UsageError`` with the figure if a document's losses move with the document packed before it."""
+    """Raise ``UsageError`` with the figure if a document's losses depend on the document packed before it."""
     found = leak(model)
     if not found <= LARGEST_CHANGE:
         raise UsageError(
-            f"{what}: documents packed into one sequence see each other: another neighbour moves a token's loss by "
-            f"{found:.2g} nats ({LARGEST_CHANGE:g} is rounding), though train.document_mask is true. This model type "
-            "does not keep packed documents apart; train it as plain packing (--set train.document_mask=false), or "
-            "take another type"
+            f"{what}: documents packed into one sequence affect each other: a different neighbour changes a token's "
+            f"loss by {found:.2g} nats (rounding is below {LARGEST_CHANGE:g}), although train.document_mask is true. "
+            "This model type does not isolate packed documents; train it with plain packing "
+            "(--set train.document_mask=false), or use another type"
         )
 
 
 def leak(model: "PreTrainedModel") -> float:
-    """Nats by which a token's loss moves at most when the document before it has other tokens, or is longer."""
+    """Return the largest change of a token's loss in nats when the document before it differs, or is longer."""
     import torch
 
     from rewarm.stages.inference.causal import collate, token_losses
@@ -104,7 +104,7 @@ def leak(model: "PreTrainedModel") -> float:
 
 
 def pack(documents: list[np.ndarray]) -> Any:
-    """A window of documents, each opened by token 0, the last one cut at the window's end."""
+    """Pack documents into a window, each opened by token 0, the last one cut at the window's end."""
     from rewarm.stages.data.tokens import Window
 
     tokens = np.concatenate([[0, *document] for document in documents] + [[0]])
@@ -112,13 +112,14 @@ def pack(documents: list[np.ndarray]) -> Any:
 
 
 def refuse_other_loss(model: "PreTrainedModel", what: str) -> None:
-    """``UsageError`` with both figures if the model's own loss has a term that training would leave out."""
+    """Raise ``UsageError`` with both figures if the model's own loss has a term that training would omit."""
     own, trained = own_loss(model), trained_loss(model)
     if not abs(own - trained) <= LARGEST_GAP * max(abs(own), 1):
         raise UsageError(
-            f"{what}: its own loss on a text is {own:.4f} nats, and training would minimise {trained:.4f}: it has a "
-            "term that rewarm does not know (only a router's load-balancing loss is), and leaving it out would train "
-            "another model than was meant; switch the term off in model.config (or config.json), or take another type"
+            f"{what}: its own loss on a sample is {own:.4f} nats, but training would minimise {trained:.4f}: the loss "
+            "has a term that rewarm does not support (only a router's load-balancing loss is supported), and omitting "
+            "it would change the model's objective; disable the term in model.config (or config.json), or use another "
+            "type"
         )
 
 
@@ -136,7 +137,7 @@ def _text(model: "PreTrainedModel") -> "torch.Tensor":
 
 
 def own_loss(model: "PreTrainedModel") -> float:
-    """What the model itself calls its loss, on a text of two rows."""
+    """Return the model's own loss on a sample of two rows."""
     import torch
 
     ids = _text(model)
@@ -145,7 +146,7 @@ def own_loss(model: "PreTrainedModel") -> float:
 
 
 def trained_loss(model: "PreTrainedModel") -> float:
-    """What ``Engine.step`` minimises, on the same text."""
+    """Return the loss that ``Engine.step`` minimises, on the same sample."""
     import torch
 
     from rewarm.stages.inference.causal import losses_of, predict
@@ -159,7 +160,7 @@ def trained_loss(model: "PreTrainedModel") -> float:
 
 
 def _whole_model(config: Any, what: str) -> "PreTrainedModel":
-    """A model of the very configuration; ``UsageError`` if none can be made or run."""
+    """Build a model of the full configuration; ``UsageError`` if it cannot be built or run."""
     try:
         model = unit_gain(config)
         own_loss(model)
@@ -170,16 +171,16 @@ def _whole_model(config: Any, what: str) -> "PreTrainedModel":
     return model
 
 
-# -- the model that is tried -----------------------------------------------------------------------------------
+# -- the tested model ------------------------------------------------------------------------------------------
 
 
 def tried_model(config: Any, seq_len: int) -> "PreTrainedModel":
-    """A model of a configuration's kind, small enough for a second."""
+    """Build a model of a configuration's type that is small enough to test in about a second."""
     return unit_gain(small_config(config, seq_len))
 
 
 def unit_gain(config: Any) -> "PreTrainedModel":
-    """A model whose matrices are normal with variance 1/width; the generator of random numbers is left as it was."""
+    """Build a model whose matrices are normal with variance 1/width; the random state is preserved."""
     import torch
 
     state = torch.get_rng_state()
@@ -205,7 +206,7 @@ def _built(config: Any, device: str = "cpu") -> "PreTrainedModel":
 
 
 def small_config(config: Any, seq_len: int) -> Any:
-    """The configuration with a small vocabulary and short spans; a large one narrower, with few layers."""
+    """Return the configuration with a small vocabulary and short spans; a large one also narrower, with few layers."""
     made = copy.deepcopy(config)
     for part in _parts(made):
         fit(part, seq_len)
@@ -221,7 +222,7 @@ def small_config(config: Any, seq_len: int) -> Any:
 
 
 def fit(config: Any, seq_len: int) -> None:
-    """Fit the tokens of a configuration to the window that is tried: ids, positions, and what attention reaches."""
+    """Fit a configuration to the test window: token ids, positions and attention spans."""
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         if getattr(config, name, None) is not None:
             setattr(config, name, 0)
@@ -243,7 +244,7 @@ def _parts(config: Any) -> Iterator[Any]:
 
 
 def whole_kinds(model: "PreTrainedModel", config: Any) -> int:
-    """How many of a model's first layers show every kind of layer that it has; at least two."""
+    """Return how many of a model's first layers include every type of layer that it has; at least two."""
     import torch
 
     text = config.get_text_config()
@@ -258,7 +259,7 @@ def whole_kinds(model: "PreTrainedModel", config: Any) -> int:
 
 
 def cut_layers(config: Any, layers: int) -> None:
-    """Keep the first layers, in every list that has an entry for each."""
+    """Keep the first layers, in every list with an entry per layer."""
     count = getattr(config, "num_hidden_layers", None)
     if count is None:
         return
@@ -269,14 +270,14 @@ def cut_layers(config: Any, layers: int) -> None:
 
 
 def cut_widths(config: Any) -> None:
-    """Narrow the feed-forward layers, which look at one token at a time."""
+    """Narrow the feed-forward layers, which process each token separately."""
     for name in WIDTHS:
         if isinstance(width := getattr(config, name, None), int):
             setattr(config, name, min(width, NARROW))
 
 
 def cut_experts(config: Any) -> None:
-    """Keep as many experts as a router needs to choose among, in its groups."""
+    """Keep as many experts as the router needs to choose among, in its groups."""
     chosen = getattr(config, "num_experts_per_tok", None) or getattr(config, "moe_k", None) or 1
     groups = getattr(config, "n_group", None) or 1
     for name in EXPERTS:

@@ -1,9 +1,9 @@
-"""One worker's DeepSpeed engine: made, stepped, saved, and loaded without DeepSpeed's traps.
+"""DeepSpeed engine of one worker: creation, steps, saving, and loading that verifies DeepSpeed's result.
 
-The start's weights must have the digest that the record has. What is checked after every load, and why:
-``load_checkpoint`` can take another tag than the one asked for, or report success with random weights; so the digest of
-the whole fp32 weights must equal the one that was saved. It also restores the optimizer groups' hyperparameters, which
-are ours to set: they are applied again after every load.
+The weights of the start must have the recorded digest. Every load is verified: ``load_checkpoint`` can pick a different
+tag than the requested one, or report success with random weights, so the digest of the full fp32 weights must equal the
+saved one. It also restores the hyperparameters of the optimizer groups, which come from rewarm's settings: they are
+applied again after every load.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ TAG = "state"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker stands in the group."""
+    """Ranks and device of a worker in its group."""
 
     rank: int
     world_size: int
@@ -52,9 +52,9 @@ class Engine:
         scratch: Path,
         teacher: tuple[Path, str] | None = None,
     ) -> None:
-        """``expected`` is the digest of the start's weights in the record; ``teacher`` is a folder and its digest.
+        """Create the engine; ``expected`` is the recorded digest of the start's weights, ``teacher`` folder and digest.
 
-        Raises ``DamagedError``, on all ranks alike, if the weights of either are others.
+        Raises ``DamagedError``, on all ranks, if the weights of either do not match their digest.
         """
         self.settings = settings
         self.place = place
@@ -68,7 +68,7 @@ class Engine:
         self._divergence: torch.Tensor | None = None
 
     def _fresh(self, universal: bool) -> Any:
-        """A new engine with the start's weights and an empty optimizer."""
+        """Return a new engine with the start's weights and an empty optimizer."""
         import deepspeed
 
         model = self._loaded(self.start, self.expected)
@@ -85,25 +85,25 @@ class Engine:
         return engine
 
     def _loaded(self, folder: Path, expected: str) -> "transformers.PreTrainedModel":
-        """The model of a folder, if its weights are those of the record."""
+        """Load the model of a folder, if its weights match the record."""
         model, problem = None, None
         try:
             model = load_model(folder)
             found = digest(model_weights(model))
             if found != expected:
-                problem = f"weights of digest {expected} expected by the record, {found} found"
+                problem = f"weights have digest {found}, expected {expected} from the record"
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # whatever the library makes of damaged bytes
-            problem = f"weights of digest {expected} expected by the record; {type(error).__name__}: {error}"
+        except Exception as error:  # damaged bytes raise many kinds
+            problem = f"expected weights with digest {expected} from the record; {type(error).__name__}: {error}"
         refuse_together(problem and f"{folder}: {problem}. Nothing was trained on it; {RESTORE}")
         assert model is not None
         return model
 
     def _frozen(self, folder: Path, expected: str) -> torch.nn.Module:
-        """A model to hold to: a plain module outside the engine, whole on every rank, in the forward's precision.
+        """Load the teacher: a plain module outside the engine, complete on every rank, in the forward precision.
 
-        As DeepSpeed does, it casts parameters and leaves buffers as they are: rotary frequencies need fp32.
+        As in DeepSpeed, parameters are cast and buffers are not: rotary frequencies need fp32.
         """
         model: torch.nn.Module = self._loaded(folder, expected)
         for parameter in model.parameters():
@@ -127,7 +127,7 @@ class Engine:
         }
 
     def _groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
-        """Two groups: matrices with weight decay, biases and norms (anything of one dimension) without."""
+        """Return two groups: matrices with weight decay; biases and norms (all one-dimensional tensors) without."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         common = {"betas": (self.settings.beta1, self.settings.beta2), "eps": self.settings.epsilon}
         matrices = [parameter for parameter in parameters if parameter.dim() > 1]
@@ -150,19 +150,19 @@ class Engine:
         found = digest(full_weights(engine))
         if found != expected:
             raise StageError(
-                f"{doing}: the weights in the engine have digest {found}, expected {expected}. "
-                "The engine did not load what it was given; nothing was trained on it."
+                f"{doing}: the engine's weights have digest {found}, expected {expected}. "
+                "DeepSpeed did not load the given weights; nothing was trained on them."
             )
 
     # -- training --------------------------------------------------------------------------------------------
 
     def step(self, micro_batches: list[MicroBatch], rate: float) -> torch.Tensor:
-        """One optimizer step over this worker's part of the batch; its mean cross-entropy in nats (fp32).
+        """Run one optimizer step on this worker's part of the batch; return its mean cross-entropy in nats (fp32).
 
-        What is minimised, over all ranks' B sequences of S tokens, R of them replayed, with λ = ``kl_weight``:
-        ``1/(B·S) · Σ −log p(token) + λ/(R·S) · Σ_replayed KL(p_teacher ‖ p)``; where R is 0, or without a teacher, the
-        first term alone. A mixture of experts whose own loss has one adds its routers' load-balancing loss, the mean
-        over the micro batches.
+        The objective, over all ranks' B sequences of S tokens, R of them replayed, with λ = ``kl_weight``: ``1/(B·S) ·
+        Σ −log p(token) + λ/(R·S) · Σ_replayed KL(p_teacher ‖ p)``; only the first term if R is 0 or there is no
+        teacher. A mixture of experts whose own loss includes it adds its routers' load-balancing loss, as the mean over
+        the micro batches.
         """
         from rewarm.stages.inference.causal import losses_of, predict
 
@@ -185,10 +185,10 @@ class Engine:
         return torch.stack(losses).mean()
 
     def _divergence_of(self, teacher: torch.nn.Module, batch: MicroBatch, logits: torch.Tensor) -> torch.Tensor:
-        """A micro batch's part of the step's mean KL: the mean of all parts, over all ranks, is that of the step.
+        """Return a micro batch's contribution to the step's mean KL, which is the mean of all contributions and ranks.
 
-        Hence the division by the step's replayed share and not by the replayed sequences of this micro batch, of which
-        there may be none.
+        It is therefore divided by the step's replayed share, not by the number of replayed sequences in this micro
+        batch, which may be 0.
         """
         from rewarm.stages.inference.causal import divergences, token_logits
 
@@ -199,26 +199,26 @@ class Engine:
         return divergences(given, logits[batch.replayed]).sum() / batch.positions.numel() / batch.replayed_share
 
     def divergence(self) -> torch.Tensor | None:
-        """This worker's part of the last step's mean KL in nats; the mean over the workers is the whole.
+        """Return this worker's contribution to the last step's mean KL in nats; the mean over workers is the total.
 
-        None, on all of them alike, without a teacher or where the step replayed nothing.
+        None, on all workers, without a teacher or if the step replayed nothing.
         """
         return self._divergence
 
     def gradient_norm(self) -> float | None:
-        """Norm of the last step's whole gradient, before clipping; None if DeepSpeed computes none (ZeRO 0 in fp32).
+        """Return the norm of the last step's full gradient before clipping; None if not computed (ZeRO 0 in fp32).
 
-        Not finite: DeepSpeed has left the step out.
+        If it is not finite, DeepSpeed has skipped the step.
         """
         norm = self.engine.get_global_grad_norm()
         return None if norm is None else float(norm)
 
     def weights_digest(self) -> str:
-        """Digest of the whole fp32 weights; a collective."""
+        """Return the digest of the full fp32 weights. A collective."""
         return digest(full_weights(self.engine))
 
     def gather(self) -> dict[str, torch.Tensor]:
-        """The whole fp32 weights on rank 0, nothing on the others; a collective."""
+        """Return the full fp32 weights on rank 0, nothing on the others. A collective."""
         gathered = {}
         for name, weight in full_weights(self.engine):
             if self.place.rank == 0:
@@ -228,13 +228,16 @@ class Engine:
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """This rank's part of a checkpoint; a collective. All ranks' folders laid together make it up."""
+        """Write this rank's part of a checkpoint, which is the union of all ranks' folders. A collective."""
         (folder / TAG).mkdir(parents=True, exist_ok=True)
         with contextlib.redirect_stdout(io.StringIO()):
             self.engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
     def load(self, folder: Path, world_size: int, expected: str) -> None:
-        """Go on from a checkpoint of ``world_size`` ranks: natively at the same size, else by ZeRO's universal form."""
+        """Resume from a checkpoint of ``world_size`` ranks: natively at the same size, else in ZeRO's universal form.
+
+        A collective.
+        """
         if world_size == self.place.world_size or self.settings.zero_stage == 0:
             self._load_state(folder, TAG)
         else:
@@ -248,7 +251,7 @@ class Engine:
         self._check(self.engine, expected, f"resuming from {folder}")
 
     def _separate_step_counts(self) -> None:
-        """One count of steps for each state: ZeRO 3's universal load gives all of them the same tensor to count up."""
+        """Give each state its own step count: ZeRO 3's universal load shares one tensor among all of them."""
         for state in self.engine.basic_optimizer.state.values():
             if torch.is_tensor(state.get("step")):
                 state["step"] = state["step"].clone()
@@ -259,10 +262,10 @@ class Engine:
                 str(folder), tag=tag, load_optimizer_states=True, load_lr_scheduler_states=False
             )
         if path is None:
-            raise StageError(f"{folder}/{tag}: DeepSpeed found no checkpoint there")
+            raise StageError(f"{folder}/{tag}: DeepSpeed found no checkpoint in this folder")
 
     def _convert(self, source: Path, target: Path) -> None:
-        """ZeRO checkpoint → universal form, in this rank's own scratch folder: no shared disk is needed."""
+        """Convert a ZeRO checkpoint to the universal form in this rank's scratch folder; needs no shared disk."""
         from deepspeed.checkpoint import ds_to_universal
 
         arguments = Namespace(

@@ -1,7 +1,7 @@
-"""A base model that was trained elsewhere: what is refused of it, and how it becomes a lineage's first trunk.
+"""Import of a base model that was trained elsewhere: its checks, and its conversion to a lineage's first trunk.
 
-Everything that is wrong with a folder is found before a document is ingested: from the files' names and headers first,
-then from the tensors themselves.
+Problems with a folder are found before any document is ingested: first from the names and headers of its files, then
+from the tensors themselves.
 """
 
 import shutil
@@ -34,18 +34,19 @@ BLOCK = 1 << 24  # bytes
 
 
 def check_importable(source: Path) -> None:
-    """Refuse what a folder's names and headers show to be no whole causal model: ``UsageError`` says what."""
+    """Refuse a folder whose file names and headers show that it is not a complete causal model (``UsageError``)."""
     needed = (CONFIG, TOKENIZER)
     missing = [name for name in needed if not (source / name).is_file()]
     if not source.is_dir() or missing:
         raise UsageError(
-            f"{source}: a Hugging Face folder is expected; missing {', '.join(missing) or 'the folder itself'}"
+            f"{source}: expected a Hugging Face folder; missing {', '.join(missing) or 'the folder itself'}"
         )
     adapters = [name for name in ADAPTERS if (source / name).is_file()]
     if adapters:
         raise UsageError(
-            f"{source}: holds an adapter ({', '.join(adapters)}), which is no model of its own and would be loaded "
-            "into the one beside it; merge it first (peft: merge_and_unload, save_pretrained), or remove the files"
+            f"{source}: holds an adapter ({', '.join(adapters)}), which is not a complete model and would be loaded "
+            "into the model in the same folder; merge it first (peft: merge_and_unload, save_pretrained), or remove "
+            "the files"
         )
     weight_files(source)
     check_config(source)
@@ -54,7 +55,7 @@ def check_importable(source: Path) -> None:
 
 
 def check_config(source: Path) -> None:
-    """Refuse a configuration of no causal model that transformers has, or one that names other files to be read."""
+    """Refuse a configuration that is not one of transformers' causal models, or that redirects to other files."""
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -62,29 +63,29 @@ def check_config(source: Path) -> None:
     elsewhere = [name for name in ("configuration_files", "transformers_weights") if name in config]
     if elsewhere:
         raise UsageError(
-            f"{source / CONFIG}: {', '.join(elsewhere)} names other files to be read instead of the usual ones; save "
-            "the model with save_pretrained first"
+            f"{source / CONFIG}: {', '.join(elsewhere)} redirects to other files than the standard ones; save the "
+            "model with save_pretrained first"
         )
     kind = config.get("model_type")
     if kind not in CONFIG_MAPPING or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(
-            f"{source / CONFIG}: model_type {kind!r} is no causal language model of transformers' own; models that "
-            "bring their own code are not loaded"
+            f"{source / CONFIG}: model_type {kind!r} is not a causal language model in transformers; models that need "
+            "custom code are not loaded"
         )
 
 
 def read_model_config(folder: Path) -> Any:
-    """A folder's configuration as transformers reads it; ``UsageError`` where it does not."""
+    """Read a folder's configuration with transformers; ``UsageError`` if that fails."""
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # whatever the library makes of fields that it cannot read
+    except Exception as error:  # the library raises many kinds
         raise UsageError(f"{folder / CONFIG}: transformers cannot read it: {' '.join(str(error).split())}") from error
 
 
 def check_vocabulary(source: Path) -> None:
-    """Refuse a tokenizer that has ids beyond the rows of the model's embedding."""
+    """Refuse a tokenizer with ids beyond the rows of the model's embedding."""
     config = read_config(source)
     sizes = [part.get("vocab_size") for part in (config, config.get("text_config") or {})]
     rows = next((size for size in sizes if isinstance(size, int)), None)
@@ -92,30 +93,30 @@ def check_vocabulary(source: Path) -> None:
     if rows is not None and ids > rows:
         raise UsageError(
             f"{source}: the tokenizer has ids up to {ids - 1:,}, but the model's embedding has {rows:,} rows "
-            f"(vocab_size): they are not of one model, or tokens were added without resize_token_embeddings"
+            f"(vocab_size): they belong to different models, or tokens were added without resize_token_embeddings"
         )
 
 
 def num_ids(source: Path) -> int:
-    """One more than the greatest id of a folder's tokenizer, whatever token ends its documents."""
+    """Return one more than the highest id of a folder's tokenizer, whichever token ends its documents."""
     from tokenizers import Tokenizer
 
     try:
         words = Tokenizer.from_file(str(source / TOKENIZER))
     except Exception as error:  # the library raises a bare Exception
-        raise UsageError(f"{source / TOKENIZER}: not a tokenizer that tokenizers can load: {error}") from error
+        raise UsageError(f"{source / TOKENIZER}: the tokenizers library cannot load it: {error}") from error
     return max(words.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def check_length(model: Path, seq_len: int) -> None:
-    """Refuse sequences longer than a Hugging Face folder's model has positions for."""
+    """Refuse sequences longer than the maximum of a Hugging Face folder's model."""
     found = longest_sequence(model)
     if found is not None and seq_len > found[0]:
         raise UsageError(f"train.seq_len {seq_len} is longer than the model's {found[1]} {found[0]}")
 
 
 def digest_folder(source: Path) -> str:
-    """32 hex digits over the names and bytes of every file of a folder that an import reads or carries over."""
+    """Return 32 hex digits over the names and bytes of every file of a folder that an import reads or copies."""
     names = {*weight_files(source), *companions(source), *ALSO_READ}
     state = xxhash.xxh3_128()
     for name in sorted(names):
@@ -133,10 +134,10 @@ def import_model(
 ) -> dict[str, Any]:
     """Write ``out/model`` from a Hugging Face folder: safetensors and a fast tokenizer only, no code, no pickle.
 
-    The weights keep the dtype of the files, the licence and the card go with them, and the tokenizer is
-    ``tokenizer``'s files (null: the source's). Returns the weights' digest and the number of parameters. Raises
-    ``UsageError``, with nothing written, where the folder does not hold a whole model of finite weights, or, with
-    ``document_mask``, one whose packed documents see each other.
+    The weights keep the dtype of the files, the licence and the card are copied, and the tokenizer's files come from
+    ``tokenizer`` (None: from the source). Returns the weights' digest and the number of parameters. Raises
+    ``UsageError``, with nothing written, if the folder does not hold a complete model of finite weights, or, with
+    ``document_mask``, if the model does not isolate packed documents.
     """
     from rewarm.stages.train.weights import digest, load_model, model_weights, save_model, write_folder
 
@@ -149,7 +150,7 @@ def import_model(
         raise UsageError(str(error)) from error
     check_finite(source, model)
     bound = longest_sequence(source)
-    if document_mask and (bound is None or bound[0] >= WINDOW):  # a shorter one was tried with longer positions
+    if document_mask and (bound is None or bound[0] >= WINDOW):  # a shorter bound was tested with longer positions
         refuse_leak(model, str(source))
     found, dtype = digest(model_weights(model)), stored_dtype(source)
     weights = {name: narrowed(weight, dtype) for name, weight in model_weights(model)}
@@ -165,7 +166,7 @@ def import_model(
 
 
 def check_end_of_text(source: Path) -> None:
-    """Refuse a tokenizer that is not a fast one, or that names no token to end a document with."""
+    """Refuse a tokenizer that is not fast, or that does not name a token to end a document with."""
     from transformers import AutoTokenizer
 
     words = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -174,7 +175,7 @@ def check_end_of_text(source: Path) -> None:
 
 
 def check_finite(source: Path, model: "torch.nn.Module") -> None:
-    """Refuse weights that are not numbers, or infinite: ``UsageError`` names their tensors."""
+    """Refuse NaN or infinite weights; ``UsageError`` names their tensors."""
     import torch
 
     broken = {
@@ -185,12 +186,12 @@ def check_finite(source: Path, model: "torch.nn.Module") -> None:
     if broken:
         names = ", ".join(f"{name} ({count:,} values)" for name, count in list(broken.items())[:4])
         raise UsageError(
-            f"{source}: {len(broken)} tensors hold NaN or infinite values: {names}. Nothing trained from them would be "
-            "a number; copy the folder again, or take an earlier checkpoint"
+            f"{source}: {len(broken)} tensors hold NaN or infinite values: {names}. Training from them would give NaN; "
+            "copy the folder again, or use an earlier checkpoint"
         )
 
 
 def narrowed(weight: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":
-    """A weight in ``dtype`` where that holds every value exactly; else as it is."""
+    """Return a weight in ``dtype`` if that represents every value exactly, else unchanged."""
     made = weight.to(dtype)
     return made if bool((made.float() == weight).all()) else weight

@@ -1,7 +1,7 @@
-"""The check of what a training run reads, before it reads it: the start's files and the token shards of its mixture.
+"""Verification of a training run's inputs before use: the start's files and the token shards of its mixture.
 
-Every byte is compared with the record's digest once at each start of a group of workers: of a shared disk each rank
-takes its part of the files, of a bucket one rank on each node takes the node's own copies.
+Every byte is compared with the recorded digest once at each start of a group of workers: on a shared disk each rank
+reads its share of the files, from a bucket one rank per node reads that node's copies.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,11 @@ from rewarm.stages.train.job import Job
 if TYPE_CHECKING:
     from rewarm.stages.train.engine import Place
 
-CHUNK = 1 << 18  # places of the mixture looked at together
+CHUNK = 1 << 18  # positions of the mixture processed at a time
 
 
 def refuse_together(problem: str | None) -> None:
-    """A collective: ``DamagedError`` on every rank if any of them has a problem, so that none waits for another."""
+    """Raise ``DamagedError`` on every rank if any has a problem, so that none waits for another. A collective."""
     problems: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(problems, problem)
     found = list(dict.fromkeys(text for text in problems if text))
@@ -33,9 +33,9 @@ def refuse_together(problem: str | None) -> None:
 
 
 def check_inputs(job: Job, place: "Place") -> tuple[int, list[str]]:
-    """Compare the start and the shards that the run will read with the record; bytes that all ranks read, and notes.
+    """Verify the start and the shards that the run will read; return the bytes read by all ranks, and notes.
 
-    A collective. Raises ``DamagedError`` on all ranks if a file is not what the record says.
+    A collective. Raises ``DamagedError`` on all ranks if a file does not match the record.
     """
     wanted, notes = files_to_check(job, start_here(job, place))
     mine = part_of(wanted, job.checkpoints.is_local, place)
@@ -45,7 +45,7 @@ def check_inputs(job: Job, place: "Place") -> tuple[int, list[str]]:
 
 
 def start_here(job: Job, place: "Place") -> Folder:
-    """The start on this machine; a copy of a bucket's that is not what the record says is fetched once more."""
+    """Return the start on this machine; a copy from a bucket that does not match the record is fetched once more."""
     if not job.start.is_local and place.local_rank == 0 and job.start_files is not None:
         compare_whole(job.start, job.start_files)
     return Folder(job.start.local())
@@ -54,14 +54,14 @@ def start_here(job: Job, place: "Place") -> Folder:
 def part_of(
     wanted: list[tuple[Folder, str, FileDigest]], shared: bool, place: "Place"
 ) -> list[tuple[Folder, str, FileDigest]]:
-    """The files that a rank compares."""
+    """Return the files that a rank verifies."""
     if shared:
         return wanted[place.rank :: place.world_size]
     return wanted if place.local_rank == 0 else []
 
 
 def damaged(wanted: list[tuple[Folder, str, FileDigest]]) -> Iterator[tuple[Folder, str, Damage]]:
-    """Those files that are not what their digests say."""
+    """Yield the files that do not match their digests."""
     by_folder: dict[Folder, Table] = {}
     for folder, name, entry in wanted:
         by_folder.setdefault(folder, {})[name] = entry
@@ -71,10 +71,10 @@ def damaged(wanted: list[tuple[Folder, str, FileDigest]]) -> Iterator[tuple[Fold
 
 
 def files_to_check(job: Job, start: Folder) -> tuple[list[tuple[Folder, str, FileDigest]], list[str]]:
-    """Folder, name and digest of every file that the run reads, and what cannot be checked."""
+    """Return folder, name and digest of every file that the run reads, and notes on what cannot be verified."""
     wanted, notes = [], []
     if job.start_files is None:
-        notes.append(f"{job.start}: recorded without digests of its files; only its weights were checked")
+        notes.append(f"{job.start}: recorded without file digests; only its weights were verified")
     else:
         wanted += [(start, name, job.start_files[name]) for name in sorted(job.start_files)]
     listed: dict[tuple[Folder, str], FileDigest] = {}
@@ -83,17 +83,17 @@ def files_to_check(job: Job, start: Folder) -> tuple[list[tuple[Folder, str, Fil
     wanted += [(folder, name, entry) for (folder, name), entry in listed.items()]
     unknown = dict.fromkeys(source.dataset for source in job.mixture.sources if source.key not in job.shards)
     if unknown:
-        notes.append(f"{', '.join(unknown)}: recorded without digests of the token shards; these were not checked")
+        notes.append(f"{', '.join(unknown)}: recorded without digests of the token shards, which were not verified")
     return wanted, notes
 
 
 def shards_read(
     mixture: Mixture, first: int, steps: int, shards: Mapping[str, Table], tokens: Mapping[str, TokenSet]
 ) -> dict[str, list[str]]:
-    """By the key of a source: the shards that hold a token of the sequences read in ``steps`` steps from ``first`` on.
+    """Return, by source key, the shards that hold a token of the sequences read in ``steps`` steps from ``first``.
 
-    Only sources with a table are looked at; the shards themselves are not opened. Of a selection's documents the
-    lengths are not known without them: every shard that holds one of them counts as read.
+    Only sources with a table are included; the shards themselves are not opened. The lengths of a selection's documents
+    are not known without opening them, so every shard that holds one of them counts as read.
     """
     known = {number: source for number, source in enumerate(mixture.sources) if source.key in shards}
     ends = {number: ends_of(shards[source.key], "tokens") for number, source in known.items()}
@@ -121,12 +121,12 @@ def shards_read(
 
 
 def ends_of(table: Table, what: str) -> np.ndarray:
-    """Where each shard's tokens (or documents) end, counted over all shards in order; int64 [shards]."""
+    """Return the end of each shard's tokens (or documents), counted over all shards in order; int64 [shards]."""
     return np.cumsum([table[name].counts[what] for name in sorted(table)], dtype=np.int64)
 
 
 def mark(needed: np.ndarray, ends: np.ndarray, starts: np.ndarray, seq_len: int) -> None:
-    """Mark the shards that hold one of the ``seq_len + 1`` tokens from one of the starts on."""
+    """Mark the shards that hold any of the ``seq_len + 1`` tokens from any of the starts."""
     low = np.searchsorted(ends, starts, side="right")
     high = np.searchsorted(ends, starts + seq_len, side="right")
     edges = np.zeros(len(ends) + 1, np.int64)

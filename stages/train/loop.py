@@ -1,4 +1,4 @@
-"""The training loop of one worker. Read ``train_worker`` top to bottom."""
+"""The training loop of one worker. ``train_worker`` is the entry point."""
 
 import ctypes
 import math
@@ -32,15 +32,15 @@ from rewarm.stages.train.settings import TrainSettings
 if TYPE_CHECKING:
     from rewarm.stages.train.engine import Engine, Place
 
-FLUSH_STEPS = 10  # losses wait on the device for so many steps before the ranks exchange them
-SETTLING_STEPS = 3  # first steps of an attempt, not counted in the throughput
+FLUSH_STEPS = 10  # steps for which losses stay on the device before the ranks exchange them
+SETTLING_STEPS = 3  # first steps of an attempt, excluded from the throughput
 
 
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train a ``Job`` on this rank from its last good checkpoint; rank 0's return value is the result.
 
-    What trying again would not change is returned, and not raised, as Ray Train restarts workers that raise:
-    ``damaged``, an input that is not what the record says, and ``stopped``, a figure that is not a number.
+    Failures that a retry would not fix are returned instead of raised, because Ray Train restarts workers that raise:
+    ``damaged``, an input that does not match the record, and ``stopped``, a figure that is not a number.
     """
     job: Job = config["job"]
     operators.load(say=lambda line: None)
@@ -56,14 +56,14 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def train(job: Job, place: "Place", scratch: Path, tracker: Any) -> dict[str, Any]:
-    """The steps of a job. Raises, on all ranks alike, ``DamagedError`` and ``NotFiniteError``."""
+    """Run the steps of a job. Raises ``DamagedError`` and ``NotFiniteError`` on all ranks."""
     from rewarm.stages.train.engine import Engine
 
     show = shown_by(tracker, place)
     start = time.perf_counter()
     size, notes = check_inputs(job, place)
     seconds = time.perf_counter() - start
-    for line in (f"compared {size / 1e6:,.1f} MB of inputs with the record in {seconds:.1f} s", *notes):
+    for line in (f"verified {size / 1e6:,.1f} MB of inputs against the record in {seconds:.1f} s", *notes):
         show(line)
     teacher = None
     if job.holds_to_teacher:
@@ -97,7 +97,7 @@ def train(job: Job, place: "Place", scratch: Path, tracker: Any) -> dict[str, An
 
 
 def shown_by(tracker: Any, place: "Place") -> Callable[[str], None]:
-    """A function that shows a line on the driver; only rank 0's does."""
+    """Return a function that shows a line on the driver, on rank 0 only."""
 
     def show(line: str) -> None:
         if tracker is not None and place.rank == 0:
@@ -107,7 +107,7 @@ def shown_by(tracker: Any, place: "Place") -> Callable[[str], None]:
 
 
 def take_place(settings: TrainSettings) -> "Place":
-    """Find this worker's rank and device, and make its arithmetic repeatable."""
+    """Return this worker's ranks and device, and make its arithmetic deterministic."""
     import ray.train
     import ray.train.torch
 
@@ -125,10 +125,10 @@ def take_place(settings: TrainSettings) -> "Place":
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what tensors free, as a GPU's caching allocator does, instead of asking the kernel anew.
+    """Make the C library reuse memory that tensors free, as a GPU's caching allocator does.
 
-    By default glibc maps every large tensor afresh: on two cores a sixth of a small model's step went into page faults.
-    Another C library keeps its own ways.
+    By default glibc maps every large tensor anew: on two cores, page faults took a sixth of a small model's step. Other
+    C libraries are left unchanged.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
@@ -139,13 +139,13 @@ def keep_freed_memory() -> None:
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """The random state of a step (dropout): a function of where it stands, so no generator state is saved."""
+    """Return the random seed of a step (dropout): a function of its position, so no generator state is saved."""
     return int(xxhash.xxh3_64_intdigest(f"{seed}/{step}/{rank}".encode())) >> 1
 
 
 @dataclass(frozen=True)
 class Begun:
-    """Where a group of workers begins: steps done and their log, and the name of the checkpoint if it is from one."""
+    """Starting point of a group of workers: completed steps, their log, and the checkpoint's name if there is one."""
 
     step: int
     log: Log
@@ -153,9 +153,9 @@ class Begun:
 
 
 def resume(job: Job, engine: "Engine", show: Callable[[str], None]) -> Begun:
-    """Load this run's last good checkpoint, else the start (with the optimizer state that the job names).
+    """Load this run's last good checkpoint, else the start (with the optimizer state named by the job).
 
-    A checkpoint that is not as it was saved is passed over, with a line that says what is wrong with it.
+    A damaged checkpoint is skipped, with a line that describes the damage.
     """
     passed = 0
     for name in agreed(names_of(job)):
@@ -163,19 +163,19 @@ def resume(job: Job, engine: "Engine", show: Callable[[str], None]) -> Begun:
             problem, saved = inspected(folder, name, engine.place)
             if problem is None and saved is not None:
                 if passed:
-                    show(f"resumes from {name}, of step {saved.step}")
+                    show(f"resuming from {name}, step {saved.step}")
                 engine.load(folder.path, saved.world_size, saved.digest)
                 return Begun(saved.step, saved.log, name)
         passed += 1
-        show(f"{name} is set aside: {problem}")
+        show(f"{name} is skipped: {problem}")
     if passed:
-        show("no checkpoint is left that is whole: it begins with the first step")
+        show("no intact checkpoint is left: starting from the first step")
     if job.start_checkpoint is not None:
         kept = Folder(Folder(job.start_checkpoint).local())
         problem, saved = inspected(kept, None, engine.place)
         if problem is not None or saved is None:
             raise DamagedError(
-                f"{job.start_checkpoint}: {problem}. {RESTORE}, or begin with an empty optimizer "
+                f"{job.start_checkpoint}: {problem}. {RESTORE}, or start with an empty optimizer "
                 "(train.keep_optimizer=false)"
             )
         engine.load(kept.path, saved.world_size, saved.digest)
@@ -183,7 +183,7 @@ def resume(job: Job, engine: "Engine", show: Callable[[str], None]) -> Begun:
 
 
 def agreed(names: list[str]) -> list[str]:
-    """Rank 0's list on all ranks."""
+    """Return rank 0's list on all ranks. A collective."""
     shared: list[Any] = [names]
     dist.broadcast_object_list(shared)
     found: list[str] = shared[0]
@@ -192,7 +192,7 @@ def agreed(names: list[str]) -> list[str]:
 
 @contextmanager
 def checkpoint_here(job: Job, name: str) -> Iterator[Folder]:
-    """A checkpoint of the run on this machine: itself on a shared disk, else a copy for as long as the block lasts."""
+    """Provide a checkpoint of the run on this machine: in place on a shared disk, else a temporary copy."""
     import ray.train
 
     place = job.checkpoints / job.name / name
@@ -205,9 +205,9 @@ def checkpoint_here(job: Job, name: str) -> Iterator[Folder]:
 
 
 def inspected(folder: Folder, name: str | None, place: "Place") -> tuple[str | None, Saved | None]:
-    """What is wrong with a checkpoint, or what it holds. A collective: each rank reads a part of the files.
+    """Return the damage of a checkpoint, or its record. A collective: each rank reads some of the files.
 
-    One that was saved without digests is whole if Ray Train counts it as the run's last (``name``).
+    A checkpoint without digests is intact if Ray Train lists it as the run's last (``name``).
     """
     found: list[Any] = [None] * place.world_size
     dist.all_gather_object(found, [str(damage) for damage in damages(folder, place.rank, place.world_size)])
@@ -221,7 +221,7 @@ def inspected(folder: Folder, name: str | None, place: "Place") -> tuple[str | N
 
 
 def counted() -> str | None:
-    """The name of the checkpoint that Ray Train counts as the run's last."""
+    """Return the name of the checkpoint that Ray Train lists as the run's last."""
     import ray.train
 
     last = ray.train.get_checkpoint()
@@ -230,7 +230,7 @@ def counted() -> str | None:
 
 @torch.no_grad()
 def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> float:
-    """Mean loss in nats per token over a validation set's sequences; every rank runs its part, all get the mean."""
+    """Return the mean loss in nats per token over a validation set, on all ranks. A collective."""
     from rewarm.stages.inference.causal import collate, token_losses
 
     place = engine.place
@@ -251,7 +251,7 @@ def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> 
 
 
 class Recorder:
-    """Keeps the curve on every rank (it is saved with checkpoints) and streams it from rank 0 to whoever watches."""
+    """Log of the curve on every rank (saved with checkpoints), streamed from rank 0 to the driver."""
 
     def __init__(self, job: Job, place: "Place", log: Log, tracker: Any, report: TrainingReport | None = None) -> None:
         self.job = job
@@ -264,7 +264,7 @@ class Recorder:
         self._clock = time.perf_counter()
 
     def attempt(self, step: int) -> None:
-        """Note that a group of workers set out from ``step``."""
+        """Record that a group of workers started from ``step``."""
         if self.place.rank == 0:
             attempts = self.job.checkpoints / f"{self.job.name}-attempts"
             attempts.write_json(f"{time.time_ns()}.json", {"step": step, "world_size": self.place.world_size})
@@ -275,9 +275,9 @@ class Recorder:
     def step(
         self, step: int, loss: torch.Tensor, rate: float, norm: float | None, divergence: torch.Tensor | None
     ) -> None:
-        """Take the figures of a step; they are exchanged among the ranks now and then.
+        """Record the figures of a step; the ranks exchange them every few steps.
 
-        At once if the gradient's norm, which all ranks share, is not a number.
+        They are exchanged at once if the gradient norm, which is the same on all ranks, is not a number.
         """
         self._waiting.append((step, loss, rate, norm, divergence))
         if self.report is not None:
@@ -286,10 +286,10 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Mean the waiting losses over the ranks, log and stream them. A collective.
+        """Average the waiting losses over the ranks, log and stream them. A collective.
 
-        Raises ``NotFiniteError`` at the first step whose loss or gradient is not a number: as every checkpoint comes
-        after a call of this, none is saved with it.
+        Raises ``NotFiniteError`` at the first step whose loss or gradient is not a number: every checkpoint follows a
+        flush, so none is saved in that state.
         """
         if not self._waiting:
             return
@@ -327,7 +327,7 @@ class Recorder:
         self._clock = now
 
     def validation(self, step: int, looks: list[ValidationSet], engine: "Engine") -> None:
-        """Look at the validation losses and log them. A collective."""
+        """Measure the validation losses and log them. A collective."""
         with self.pause():
             losses = {look.name: validate(engine, look, self.job.settings) for look in looks}
             for name, loss in losses.items():
@@ -342,7 +342,7 @@ class Recorder:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Work that is not training: it stays out of the throughput."""
+        """Exclude work that is not training from the throughput."""
         self.flush()
         yield
         self._go_on()
@@ -354,7 +354,7 @@ class Recorder:
 
 
 def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Path) -> None:
-    """A checkpoint of all ranks, through Ray Train: it counts once every rank's part is in the storage."""
+    """Save a checkpoint of all ranks through Ray Train; it is valid once every rank's part is in storage."""
     import ray.train
 
     with recorder.pause():
@@ -376,7 +376,7 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
 
 
 def snapshot(job: Job, engine: "Engine", step: int, recorder: Recorder) -> None:
-    """Keep the whole weights after a step. A collective; it comes before the step's checkpoint, so none is skipped."""
+    """Save the full weights after a step, before its checkpoint so that a resumed run skips none. A collective."""
     from rewarm.stages.train.weights import write_snapshot
 
     with recorder.pause():
@@ -386,7 +386,7 @@ def snapshot(job: Job, engine: "Engine", step: int, recorder: Recorder) -> None:
 
 
 def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
-    """Write the trained model as a Hugging Face folder and the curve beside it; what rank 0 returns is the result."""
+    """Write the trained model as a Hugging Face folder, and the curve; rank 0's return value is the result."""
     weights = engine.gather()
     if engine.place.rank != 0:
         return {}

@@ -1,6 +1,6 @@
-"""Rank 0's metrics: throughput, utilisation, losses, learning rate, share achieved. At most one report a second.
+"""Metrics of training from rank 0: throughput, utilisation (MFU), losses, learning rate and achieved replay share.
 
-How much arithmetic training takes, and how much the devices could do: what the utilisation (MFU) is made of.
+At most one report a second. Utilisation compares the model's FLOPs per token with the peak of the devices.
 """
 
 import math
@@ -15,8 +15,8 @@ from rewarm.stages.core.metrics import Reporter
 from rewarm.stages.train.job import Job
 from rewarm.stages.train.model import count_parameters
 
-# Dense bf16 of the tensor cores, FLOP/s, as NVIDIA's and AMD's data sheets give it without sparsity. The first name
-# that occurs in the device's counts, so a variant stands before what it is a variant of.
+# Dense bf16 FLOP/s of the tensor cores without sparsity, from NVIDIA's and AMD's data sheets. The first name contained
+# in the device's name is used, so variants come before the base model.
 PEAKS = {
     "B200": 2.25e15,
     "H200": 989e12,
@@ -30,22 +30,22 @@ PEAKS = {
     "A10G": 70e12,
     "A10": 125e12,
 }
-MATRIX = {"cuda": 4096, "cpu": 768}  # rows of the matrices whose product is timed where no data sheet is known
-TRIES = 4  # the first of them warms up
+MATRIX = {"cuda": 4096, "cpu": 768}  # rows of the matrices whose product is timed if no data sheet is known
+TRIES = 4  # the first is a warmup
 
 
 def flops_per_token(parameters: int, layers: int, attention_width: int, seq_len: int) -> float:
-    """Model FLOPs of one trained token, forward and backward: ``6 N + 12 L (H Q) T``.
+    """Return the model FLOPs of one trained token, forward and backward: ``6 N + 12 L (H Q) T``.
 
     Chowdhery et al. 2022 (PaLM), appendix B: N parameters, L layers, H heads of Q dimensions (``attention_width`` is
-    H Q), T the sequence's length. What is computed again (gradient checkpointing) does not count, and attention counts
-    over the whole sequence, also where documents are masked from each other.
+    H Q), T the sequence length. Recomputation (gradient checkpointing) does not count, and attention counts over the
+    whole sequence even if documents are masked from each other.
     """
     return 6.0 * parameters + 12.0 * layers * attention_width * seq_len
 
 
 def attention_shape(config: Any) -> tuple[int, int]:
-    """Layers, and heads times their dimensions, of a transformers configuration; 0 where it has no attention heads."""
+    """Return layers, and heads × head dimension, of a configuration; the latter is 0 without attention heads."""
     layers, heads = int(getattr(config, "num_hidden_layers", 0)), int(getattr(config, "num_attention_heads", 0))
     if not heads:
         return layers, 0
@@ -54,9 +54,9 @@ def attention_shape(config: Any) -> tuple[int, int]:
 
 
 def peak_flops(device: torch.device, low_precision: bool) -> float:
-    """FLOP/s of one device at its best: the data sheet's of a known GPU in bf16, else those of a matrix product, timed.
+    """Return the peak FLOP/s of one device: the data sheet's for a known GPU in bf16, else of a timed matrix product.
 
-    The product is of ones: no random numbers are drawn.
+    The matrices hold ones, so no random numbers are drawn.
     """
     if device.type == "cuda" and low_precision:
         name = torch.cuda.get_device_name(device)
@@ -67,7 +67,7 @@ def peak_flops(device: torch.device, low_precision: bool) -> float:
 
 
 def measured_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest of a few square matrix products, on as many threads as torch has in this process."""
+    """Return the FLOP/s of the fastest of a few square matrix products, on this process's torch threads."""
     size = MATRIX.get(device.type, MATRIX["cpu"])
     left = torch.ones((size, size), dtype=dtype, device=device)
     best = float("inf")
@@ -82,14 +82,14 @@ def measured_flops(device: torch.device, dtype: torch.dtype) -> float:
 if TYPE_CHECKING:
     from rewarm.stages.train.engine import Engine
 
-INTERVAL = 1.0  # seconds between two reports
+INTERVAL = 1.0  # seconds between reports
 
 
 class TrainingReport:
-    """Gathers what happens in the steps and reports it now and then."""
+    """Collector of figures from the steps, reported at intervals."""
 
     def __init__(self, job: Job, utilization: float, clock: Callable[[], float] = time.time) -> None:
-        """``utilization`` is that of one token a second of the whole group."""
+        """Create a report; ``utilization`` is that of one token per second of the whole group."""
         self.job = job
         self.utilization = utilization
         self.metrics = Reporter({**job.labels, "stage": job.name} if job.labels else {})
@@ -99,11 +99,11 @@ class TrainingReport:
         self._tokens, self._seconds = 0, 0.0
 
     def go_on(self) -> None:
-        """Steps follow; what was before them (a look at validation, a checkpoint) is no part of their time."""
+        """Restart the clock before steps: the time before (validation, a checkpoint) does not count."""
         self._last = self._clock()
 
     def step(self, step: int, rate: float, norm: float) -> None:
-        """A step was done: the ``step``-th of the job, with its learning rate and the norm of its gradient."""
+        """Record a completed step: the job's ``step``-th, with its learning rate and gradient norm."""
         now = self._clock()
         seconds = max(now - self._last, 0.0)
         self._last = now
@@ -132,28 +132,28 @@ class TrainingReport:
         put("rewarm_replay_share_requested_ratio", share_requested(self.job))
 
     def losses(self, row: Mapping[str, Any]) -> None:
-        """The figures of a step, meaned over the ranks."""
+        """Record the figures of a step, averaged over the ranks."""
         self.metrics.set("rewarm_training_loss_nats", row["loss"])
 
     def validation(self, losses: Mapping[str, float]) -> None:
-        """A look at the validation sets."""
+        """Record the validation losses."""
         for dataset, loss in losses.items():
             self.metrics.set("rewarm_validation_loss_nats", loss, dataset=dataset)
 
 
 def share_achieved(job: Job, step: int) -> float:
-    """Part of the sequences of the job's first ``step`` steps that was replayed."""
+    """Return the fraction of replayed sequences in the job's first ``step`` steps."""
     counts = job.mixture.count(job.first, step)
     return sum(counts[len(job.mixture.new) :]) / max(sum(counts), 1)
 
 
 def share_requested(job: Job) -> float:
-    """Part of the job's sequences that is to be replayed."""
+    """Return the fraction of the job's sequences to be replayed."""
     return float(Fraction(job.mixture.share)) if job.mixture.replayed else 0.0
 
 
 def training_report(job: Job, engine: "Engine") -> TrainingReport | None:
-    """Rank 0's report on a job; None on the other ranks, and where nobody named what it is part of."""
+    """Return rank 0's report on a job; None on other ranks, and if the job has no labels."""
     if engine.place.rank != 0 or not job.labels:
         return None
     settings = job.settings

@@ -1,4 +1,4 @@
-"""The model a lineage begins with, and random weights for it; ``importing.py`` is for one trained elsewhere."""
+"""The initial model of a lineage with random weights; ``importing.py`` handles models trained elsewhere."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,7 @@ from rewarm.stages.data.model_folder import bound_of
 from rewarm.stages.data.tokenizer import load_definition
 
 OLDER_ROPE = {"rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
-"""Names that transformers 4 had for parts of ``rope_parameters``, still taken."""
+"""Names in transformers 4 for parts of ``rope_parameters``, still accepted."""
 TAKEN = {
     "vocab_size": "the vocabulary is the tokenizer's (tokenizer.vocab_size sets its size)",
     "bos_token_id": "special tokens come from the tokenizer",
@@ -22,22 +22,22 @@ TAKEN = {
     "dtype": "the trunk is float32 (train.precision sets the arithmetic)",
     "model_type": "model.type sets it",
 }
-"""Fields of a configuration that other settings decide."""
+"""Configuration fields that other settings decide."""
 
 
 class ModelSettings(Settings):
-    """The model that a lineage begins with."""
+    """The initial model of a lineage."""
 
     path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """A Hugging Face folder to take over as the base, with its tokenizer (``init --from``); null: random weights."""
+    """Hugging Face folder to import as the base, with its tokenizer (``init --from``); null: random weights."""
     type: str = "gpt_neox"
-    """Model type, as in transformers' ``AutoConfig.for_model``."""
+    """Model type, as in ``transformers.AutoConfig.for_model``."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Fields of that type's configuration class; the vocabulary and the special tokens come from the tokenizer."""
+    """Fields of that type's configuration class; vocabulary size and special tokens come from the tokenizer."""
 
 
 def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed: int, out: Folder) -> dict[str, Any]:
-    """Write ``out/model`` with random weights drawn from ``seed``; returns its digest and number of parameters."""
+    """Write ``out/model`` with random weights drawn from ``seed``; return its digest and number of parameters."""
     import torch
     import transformers
 
@@ -57,7 +57,7 @@ def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed
 
 
 def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq_len: int) -> Any:
-    """The configuration of the model; ``UsageError`` names a type or a field that transformers does not know."""
+    """Return the configuration of the model; ``UsageError`` names an unknown type or field."""
     import transformers
     from huggingface_hub.errors import StrictDataclassError
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -66,7 +66,7 @@ def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq
     if settings.type not in transformers.CONFIG_MAPPING:
         close = difflib.get_close_matches(settings.type, list(transformers.CONFIG_MAPPING), n=1)
         raise UsageError(
-            f"model.type: transformers knows no model type {settings.type!r}"
+            f"model.type: transformers has no model type {settings.type!r}"
             + (f"; did you mean {close[0]!r}?" if close else "")
         )
     kind = transformers.CONFIG_MAPPING[settings.type]
@@ -78,7 +78,7 @@ def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise UsageError(f"model.config: not a {settings.type} model: {' '.join(str(error).split())}") from error
     if settings.type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise UsageError(f"model.type: {settings.type} is no causal language model of transformers'")
+        raise UsageError(f"model.type: {settings.type} is not a causal language model in transformers")
     bound = bound_of(config.to_dict())
     if bound is not None and bound[0] < seq_len:
         raise UsageError(f"train.seq_len {seq_len} is longer than model.config.{bound[1]} {bound[0]}")
@@ -86,22 +86,22 @@ def model_config(settings: ModelSettings, vocab_size: int, end_of_text: int, seq
 
 
 def no_padding(kind: Any) -> dict[str, None]:
-    """No padding token, for classes that can be without: the embedding of one is never trained, and nothing is padded.
+    """Return the field that unsets the padding token, if the class allows it: training pads nothing.
 
-    Classes have ids of their own vocabulary as a default; in ours that id is an ordinary token.
+    The default of a class is an id of its original vocabulary, which is an ordinary token in the lineage's.
     """
     types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
     return {"pad_token_id": None} if "None" in types.get("pad_token_id", "") else {}
 
 
 def known_fields(kind: Any) -> set[str]:
-    """Fields that a configuration class takes: its own, those it inherits, and other names it has for them."""
+    """Return the fields that a configuration class accepts: its own, inherited ones, and their aliases."""
     names = {field.name for field in dataclasses.fields(kind)} | set(kind.attribute_map) | set(kind().to_dict())
     return names | (OLDER_ROPE if "rope_parameters" in names else set())
 
 
 def refuse_unknown(kind: Any, settings: ModelSettings) -> None:
-    """``UsageError`` names the fields that the class does not have, each with the nearest that it has."""
+    """Refuse unknown fields: ``UsageError`` names each with the nearest known one."""
     known = known_fields(kind)
     unknown = sorted(set(settings.config) - known)
     if unknown:
@@ -113,7 +113,7 @@ def refuse_unknown(kind: Any, settings: ModelSettings) -> None:
 
 
 def refuse_taken(kind: Any, settings: ModelSettings) -> None:
-    """``UsageError`` for fields that other settings decide: what was given for them would have no effect."""
+    """Refuse fields that other settings decide, since their values would have no effect (``UsageError``)."""
     aliases = kind.attribute_map
     for name, value in settings.config.items():
         for field, decided in TAKEN.items():
@@ -122,7 +122,7 @@ def refuse_taken(kind: Any, settings: ModelSettings) -> None:
 
 
 def planned_parameters(settings: ModelSettings, vocab_size: int, seq_len: int) -> int:
-    """Parameters of the model that ``initial_model`` would draw, without drawing it; tied weights count once."""
+    """Return the number of parameters that ``initial_model`` would create; tied weights count once."""
     import torch
     import transformers
 
@@ -133,7 +133,7 @@ def planned_parameters(settings: ModelSettings, vocab_size: int, seq_len: int) -
 
 
 def count_parameters(model: Folder) -> int:
-    """Parameters of a Hugging Face folder's safetensors files, read off their headers; tied weights count once."""
+    """Return the number of parameters in a folder's safetensors files, from their headers; tied weights count once."""
     from safetensors import safe_open
 
     total = 0

@@ -1,7 +1,8 @@
-"""A figure that is not a number: where training stops, what was read there, and what a person can do about it.
+"""Non-finite losses and gradients: the step that stopped training, the documents that it read, and the remedy.
 
-The step is a function of the weights and of what it reads, so the same command would come to it again. The driver tries
-once more, from the last good checkpoint, because a machine can err; after a second time it says what to change.
+A step is a function of the weights and its inputs, so the same command would fail at the same step again. The driver
+retries once from the last good checkpoint, in case of a hardware error; after a second failure it reports what to
+change.
 """
 
 import math
@@ -25,11 +26,11 @@ WORDS = {"loss": "the loss", "grad_norm": "the norm of the gradient"}
 class NotFinite:
     """The first figure of a run that is not a number."""
 
-    step: int  # counted from 1, as in the curve; of a validation loss: steps done before it
+    step: int  # counted from 1, as in the curve; for a validation loss: steps completed before it
     what: str  # "the loss", …
     value: str  # "nan", "inf", "-inf"
-    rate: float | None  # learning rate of the step; null: of a validation loss
-    documents: dict[str, list[str]] = field(default_factory=dict)  # read in that step, by dataset
+    rate: float | None  # learning rate of the step; null for a validation loss
+    documents: dict[str, list[str]] = field(default_factory=dict)  # ids read in that step, by dataset
     checkpoint: int = 0  # step of the last good checkpoint; 0: the start
 
     def __str__(self) -> str:
@@ -37,7 +38,7 @@ class NotFinite:
 
 
 class NotFiniteError(ArithmeticError):
-    """Raised on all ranks alike: the figures are means over all of them."""
+    """A figure is not a number. Raised on all ranks, because the figures are means over all of them."""
 
     def __init__(self, found: NotFinite) -> None:
         super().__init__(str(found))
@@ -45,12 +46,12 @@ class NotFiniteError(ArithmeticError):
 
 
 def is_finite(value: float | None) -> bool:
-    """Whether a figure is a number; one that is not computed at all does not count against it."""
+    """Return whether a figure is finite; None, a figure that is not computed, counts as finite."""
     return value is None or math.isfinite(value)
 
 
 def stop_at(job: Job, place: "Place", found: NotFinite) -> dict[str, Any]:
-    """What rank 0 returns: the figure, with the documents of the step and the checkpoint that is kept."""
+    """Return the result of rank 0: the figure, with the documents of the step and the last good checkpoint."""
     if place.rank != 0:
         return {}
     documents = {} if found.rate is None else documents_of(job, found.step - 1)
@@ -58,7 +59,7 @@ def stop_at(job: Job, place: "Place", found: NotFinite) -> dict[str, Any]:
 
 
 def documents_of(job: Job, step: int) -> dict[str, list[str]]:
-    """Ids of the documents of which a step of the job reads a token, by dataset; ``step`` counts from 0."""
+    """Return the ids of the documents that a step of the job reads from, by dataset; ``step`` counts from 0."""
     numbers, starts = job.mixture.batch(job.first + step)
     found: dict[str, list[str]] = {}
     for number in np.unique(numbers):
@@ -74,7 +75,7 @@ def documents_of(job: Job, step: int) -> dict[str, list[str]]:
 
 
 def last_good(job: Job) -> int:
-    """The step of the run's newest checkpoint that can be read."""
+    """Return the step of the run's newest readable checkpoint."""
     for name in names_of(job):
         try:
             return read_progress(job.checkpoints / job.name / name).step
@@ -84,24 +85,24 @@ def last_good(job: Job) -> int:
 
 
 def stop_file(job: Job) -> tuple[Folder, str]:
-    """Where a run that stopped for good says so."""
+    """Return folder and name of the file that records a final stop."""
     return job.checkpoints, f"{job.name}-stopped.json"
 
 
 def read_stop(job: Job) -> NotFinite | None:
-    """The figure at which the run has stopped for good, if it has."""
+    """Return the figure at which the run stopped for good, if it did."""
     folder, name = stop_file(job)
     return NotFinite(**folder.read_json(name)) if folder.exists(name) else None
 
 
 def write_stop(job: Job, found: NotFinite) -> None:
-    """Keep it: the same command says what to do instead of training to the same step again."""
+    """Record a final stop, so that the same command reports the remedy instead of training to the same step again."""
     folder, name = stop_file(job)
     folder.write_json(name, asdict(found))
 
 
 def advice(job: Job, found: NotFinite) -> str:
-    """What happened, what is kept, and what to do."""
+    """Return the error message: what happened, what is kept, and what to do."""
     folder, name = stop_file(job)
     count = sum(map(len, found.documents.values()))
     some = "; ".join(f"{dataset}: {', '.join(ids[:3])}" for dataset, ids in found.documents.items())
@@ -110,8 +111,8 @@ def advice(job: Job, found: NotFinite) -> str:
     kept = f"the checkpoint of step {found.checkpoint}" if found.checkpoint else "the start (no checkpoint yet)"
     return (
         f"{job.name}: stopped at step {found.step} of {job.steps}: {found.what} is {found.value}{rate}.{documents} A "
-        f"second try stopped as well, so the same command does not train to that step again; {kept} is kept.\n"
-        "What to do: `rewarm discard WORKSPACE`, then run it again with a lower schedule.peak or train.clip, with "
-        "train.precision=fp32, or without those documents. To try the same once more, on another machine for example, "
+        f"second attempt also stopped, so the same command does not train to that step again; {kept} is kept.\n"
+        "What to do: run `rewarm discard WORKSPACE`, then the command again with a lower schedule.peak or train.clip, "
+        "with train.precision=fp32, or without those documents. To retry unchanged, for example on another machine, "
         f"delete {folder}/{name}."
     )

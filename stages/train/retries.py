@@ -1,7 +1,7 @@
-"""Repeated attempts at a training run: any number that make progress, and a limited number that make none.
+"""Retries of a training run: unlimited while it makes progress, limited if it makes none.
 
-A run of several days on spot nodes loses its workers often, and resumes each time from a checkpoint that it saved. What
-has to end is a run that fails again and again in the same place: a new checkpoint starts the count of failures anew.
+A run of several days on spot nodes loses its workers often and resumes from its last checkpoint each time. Only a run
+that fails repeatedly at the same point has to end, so a new checkpoint resets the count of failures.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from rewarm.stages.train.job import Job
 
 
 def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], tracker: Any, progress: Progress) -> Any:
-    """The result of ``work``, repeated when workers fail, find no room, or the process that leads them dies.
+    """Return the result of ``work``, retried when workers fail, find no room, or their controller process dies.
 
-    Ray Train would count the failures of a whole run and restart workers itself; here each failure ends its attempt.
-    What an attempt's workers had of the cluster is given back first if their leader died: Ray's own cleaner finds no
-    cluster on a machine that has several. Raises ``StageError`` after more than ``settings.max_failures`` failures with
-    no new checkpoint between them, ``NoRoomError`` if the last of them was that no room was found; a typed error of a
-    worker as it is, and at once if trying again does not help.
+    Ray Train would count the failures of a whole run and restart workers itself; here each failure ends its attempt. If
+    the controller died, the resources of its workers are released first: Ray's own cleaner finds no cluster on a
+    machine that runs several. Raises ``StageError`` after more than ``settings.max_failures`` failures without a new
+    checkpoint in between, or ``NoRoomError`` if the last of them was a lack of room; a typed error of a worker is
+    raised unchanged, and immediately if a retry would not help.
     """
     import ray.train
     from ray.exceptions import ActorDiedError
@@ -47,24 +47,24 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
                 raise typed from failed
             raise StageError(
                 f"{job.name}: {because}. Failures since the last new checkpoint (step {saved}): {failures}, and "
-                f"train.max_failures is {allowed}. What is saved stays, the same command resumes from there. {failed}"
+                f"train.max_failures is {allowed}. Checkpoints are kept: the same command resumes from there. {failed}"
             ) from failed
         if isinstance(failed, ActorDiedError):
             for group in ray.get(tracker.groups.remote()):
                 ray.util.remove_placement_group(group)
         limit = "" if allowed < 0 else f" of at most {allowed + 1} without a new checkpoint"
-        progress.note(f"{job.name}: {because}; it is started again from step {saved} (failure {failures}{limit})")
+        progress.note(f"{job.name}: {because}; restarting from step {saved} (failure {failures}{limit})")
 
 
 def found_no_room(error: Exception) -> bool:
-    """Whether an attempt ended because its workers found no room in time."""
-    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError  # nothing public tells it apart
+    """Return whether an attempt ended because its workers found no room in time."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError  # no public API for it
 
     return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
 
 
 def cause(error: Exception) -> str:
-    """Why an attempt ended, in one line."""
+    """Return the reason why an attempt ended, in one line."""
     if found_no_room(error):
         return "its workers found no room on the cluster in time"
     workers: dict[int, Exception] = getattr(error, "worker_failures", {})
@@ -76,4 +76,4 @@ def cause(error: Exception) -> str:
     inner = getattr(error, "controller_failure", None)
     if inner is not None:
         return f"its workers could not be started ({type(inner).__name__}: {str(inner).strip()[:200]})"
-    return "the process that leads the workers died"
+    return "the controller process of the workers died"

@@ -1,6 +1,6 @@
-"""The driver's side of training: start Ray Train's workers on a job, watch them, and say what came out.
+"""The driver of training: starts Ray Train's workers on a job, shows their progress and returns the outcome.
 
-What the workers have done, as the driver shows it: rank 0 tells an actor, and a thread of the driver asks it.
+Progress travels through an actor: rank 0 sends its figures to it, and a thread of the driver polls it.
 """
 
 import os
@@ -22,28 +22,28 @@ from rewarm.stages.train.not_finite import NotFinite, advice, read_stop, write_s
 from rewarm.stages.train.placement import placed
 from rewarm.stages.train.retries import retried
 
-INTERVAL = 1.0  # seconds between two looks at what the workers have done
-ANSWER = 10.0  # seconds for an answer before it is looked whether the training has ended
+INTERVAL = 1.0  # seconds between polls of the workers' progress
+ANSWER = 10.0  # seconds to wait for an answer before checking whether training has ended
 
 
 @contextmanager
 def watched(job: Job, progress: Progress) -> Iterator[Any]:
-    """An actor that rank 0 tells its figures, and a thread that passes them on to ``progress``.
+    """Provide an actor that receives rank 0's figures, and a thread that forwards them to ``progress``.
 
-    The actor runs on this driver's node, which no loss of other nodes takes away. Where it answers late (a busy
-    machine), or is killed and begins anew, progress goes on with its next figures.
+    The actor runs on the driver's node, so it survives the loss of other nodes. If it answers late (a busy machine), or
+    is killed and restarted, progress continues with its next figures.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    remote: Any = ray.remote  # its stubs know no affinity
+    remote: Any = ray.remote  # its stubs lack node affinity
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     kept = remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
     tracker: Any = kept(Tracker).remote()
     stop = threading.Event()
     shown = {"step": 0, "groups": 0}
-    waiting: list[Waiting] = []  # one while a group of workers looks for room
+    waiting: list[Waiting] = []  # one item while a group of workers waits for resources
 
     def show() -> None:
         asked = None
@@ -53,7 +53,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
                 events = ray.get(asked, timeout=ANSWER)
             except GetTimeoutError:
                 continue
-            except RayError:  # it is gone, with what it held; Ray starts it again
+            except RayError:  # the actor died with its events; Ray restarts it
                 events = []
             asked = None
             for event in events:
@@ -77,7 +77,7 @@ def watched(job: Job, progress: Progress) -> Iterator[Any]:
 
 
 def apply(event: dict[str, Any], shown: dict[str, int], job: Job, progress: Progress) -> None:
-    """Show one event of the training."""
+    """Show one event of training."""
     per_step = job.mixture.tokens_per_step
     if event["kind"] == "begin":
         at, moved = f"step {event['step']} of {job.steps}", event["step"] - shown["step"]
@@ -100,70 +100,70 @@ def apply(event: dict[str, Any], shown: dict[str, int], job: Job, progress: Prog
 
 
 class Tracker:
-    """Holds rank 0's figures until the driver fetches them."""
+    """Buffer of rank 0's figures until the driver fetches them."""
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
         self._groups: list[Any] = []
 
     def placing(self, asked: str) -> None:
-        """A group of workers looks for room."""
+        """Record that a group of workers is waiting for resources."""
         self._events.append({"kind": "placing", "asked": asked})
 
     def group(self, placement_group: Any) -> None:
-        """A group of workers has this part of the cluster."""
+        """Record the placement group of a group of workers."""
         self._groups.append(placement_group)
         self._events.append({"kind": "placed"})
 
     def groups(self) -> list[Any]:
-        """What groups of workers have had since the last call."""
+        """Return the placement groups since the last call."""
         groups, self._groups = self._groups, []
         return groups
 
     def begin(self, step: int, steps: int) -> None:
-        """A group of workers set out from ``step``."""
+        """Record that a group of workers started from ``step``."""
         self._events.append({"kind": "begin", "step": step, "steps": steps})
 
     def steps(self, rows: list[dict[str, Any]], rate: float) -> None:
-        """Steps were done."""
+        """Record completed steps."""
         self._events.append({"kind": "steps", "rows": rows, "tokens_per_second": rate})
 
     def note(self, text: str) -> None:
-        """A line to be shown."""
+        """Record a line to be shown."""
         self._events.append({"kind": "note", "text": text})
 
     def validation(self, row: dict[str, Any]) -> None:
-        """Validation losses were taken."""
+        """Record validation losses."""
         self._events.append({"kind": "validation", "row": row})
 
     def drain(self) -> list[dict[str, Any]]:
-        """All events since the last call."""
+        """Return all events since the last call."""
         events, self._events = self._events, []
         return events
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What a training run left."""
+    """Outcome of a training run."""
 
     steps: int
     tokens: int
     final_rate: float
     digest: str  # of the trained fp32 weights
-    checkpoint: str  # URI of the last checkpoint: optimizer and all
+    checkpoint: str  # URI of the last checkpoint, with the optimizer state
     world_size: int
     tokens_per_second: float
-    resumed_from: list[int]  # steps at which a restarted group of workers took up the run
+    resumed_from: list[int]  # steps from which restarted groups of workers resumed
 
 
 def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutcome:
-    """Train ``job`` to its end and leave ``job.out/model`` (a Hugging Face folder) and ``job.out/curve.json``.
+    """Train ``job`` to its end; write ``job.out/model`` (a Hugging Face folder) and ``job.out/curve.json``.
 
-    ``watchers`` are Ray Train callbacks (``ray.train.UserCallback``), which see every checkpoint's metrics. A driver or
-    worker that died goes on from the last good checkpoint. Raises ``StageError`` after more failures than
-    ``settings.max_failures`` with no new checkpoint between them, or if a loss was twice not a number; ``NoRoomError``
-    if the workers found no room; ``DamagedError`` if what is to be read is not what the record says; ``UsageError`` if
-    the cluster cannot hold the workers.
+    ``watchers`` are Ray Train callbacks (``ray.train.UserCallback``), which receive every checkpoint's metrics. After
+    the death of a driver or worker, training resumes from the last good checkpoint. Raises ``StageError`` after more
+    than ``settings.max_failures`` failures without a new checkpoint in between, or if a loss was not a number twice;
+    ``NoRoomError`` if the workers found no room; ``DamagedError`` if an input does not match the record; ``UsageError``
+    if the cluster cannot have room for the workers.
     """
     if (stopped := read_stop(job)) is not None:
         raise StageError(advice(job, stopped))
@@ -190,10 +190,10 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
 
 
 def tried(job: Job, work: Callable[[], Any], progress: Progress) -> Any:
-    """The result of ``work``, which is tried once more if a figure was not a number: a machine can err."""
+    """Return the result of ``work``, retried once if a figure was not a number, in case of a hardware error."""
     for again in (True, False):
         if (wrong := repair_list(job)) is not None:
-            progress.note(f"{job.name}: Ray Train's list of checkpoints {wrong}; it was deleted, to be made anew")
+            progress.note(f"{job.name}: Ray Train's list of checkpoints {wrong}; it was deleted and will be rebuilt")
         result = work()
         if (damaged := result.return_value.get("damaged")) is not None:
             raise DamagedError(f"{job.name}: {damaged}")
@@ -203,17 +203,17 @@ def tried(job: Job, work: Callable[[], Any], progress: Progress) -> Any:
         if not again:
             write_stop(job, found)
             raise StageError(advice(job, found))
-        progress.note(f"{job.name}: {found}; it is tried once more, from step {found.checkpoint}")
+        progress.note(f"{job.name}: {found}; retrying once from step {found.checkpoint}")
     return result
 
 
 def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watchers: Sequence[Any]) -> Any:
-    """Ray Train's run of a job, from its last checkpoint where there is one; its result."""
+    """Run a job with Ray Train, from its last checkpoint if there is one; return its result."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from rewarm.stages.train.loop import (
-        train_worker,  # torch comes with it: commands that train nothing do not wait for it
+        train_worker,  # imports torch: commands that train nothing do not wait for it
     )
     from rewarm.stages.train.worker_group import GroupNoted
 
@@ -221,7 +221,7 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
     settings = job.settings
     filesystem, path = job.checkpoints.filesystem()
     trainer = TorchTrainer(
-        train_worker,  # type: ignore[arg-type]  # what it returns is the result
+        train_worker,  # type: ignore[arg-type]  # its return value is the result
         train_loop_config={**description(job), "job": job, "tracker": tracker},
         scaling_config=version2.ScalingConfig(
             num_workers=settings.num_workers, use_gpu=on_gpu, resources_per_worker=resources
@@ -237,18 +237,18 @@ def fit(job: Job, resources: dict[str, float], on_gpu: bool, tracker: Any, watch
             logging_config=version2.LoggingConfig(log_level="ERROR"),
         ),
     )
-    # Ray Train takes Ctrl-C for itself, also when it is done, and then ends the process with success.
+    # Ray Train's Ctrl-C handler stays active after the run and ends the process with success.
     trainer._register_sigint_handler = lambda controller: None  # type: ignore[attr-defined]
     return trainer.fit()
 
 
 def description(job: Job) -> dict[str, Any]:
-    """What the dashboard's Train page shows of a run: its name alone is the stage's, and stays so for resuming."""
+    """Return the labels of a run on the dashboard's Train page: its name is the stage's and must not change."""
     datasets = sorted({source.dataset for source in job.mixture.sources})
     return {**job.labels, "stage": job.name, "datasets": datasets, "steps": job.steps}
 
 
 def resumed_from(job: Job) -> list[int]:
-    """The steps at which restarted groups took up the run, in the order in which they did."""
+    """Return the steps from which restarted groups of workers resumed, in order."""
     attempts = job.checkpoints / f"{job.name}-attempts"
     return [attempts.read_json(name)["step"] for name in attempts.files(".json")[1:]]

@@ -1,14 +1,11 @@
 """Learning-rate schedules: pure functions of tokens, over a whole lineage (Ibrahim et al. 2024, sections 4 and 7).
 
-A schedule is a series of phases on one axis: tokens trained on the trunk since the lineage began. What an update
-trains, and where it starts, thus decides the learning rate; the number of workers, restarts and the batch do not.
-``schedule_kinds`` makes the phases of an update.
+A schedule is a series of phases on one axis: tokens trained on the trunk since the lineage began. The learning rate
+therefore depends on an update's tokens and its start position, but not on the number of workers, restarts or the batch.
 
-The kinds of learning-rate schedules: their settings, and the phases that each makes of an update.
-
-``schedule_for`` is a pure function of the settings, of where the update stands in the lineage and of the schedule that
-the trunk has followed so far. The base is never a re-warming: it begins at 0 and warms up to η_max, whatever is set for
-updates. An update's warmup begins at 0, too, as in the papers' code.
+``schedule_for`` returns the phases of an update as a pure function of the settings, of the update's position in the
+lineage and of the trunk's schedule so far. The base never re-warms: it starts at 0 and warms up to η_max, whatever is
+set for updates. An update's warmup also starts at 0, as in the papers' code.
 """
 
 import math
@@ -21,12 +18,12 @@ from rewarm.stages.core.settings import Settings
 
 Shape = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "1-sqrt"]
 
-DECAYED = ("decay", "minimum")  # names of last phases that leave nothing to anneal
+DECAYED = ("decay", "minimum")  # names of final phases that leave nothing to anneal
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of tokens over which the learning rate goes from one value to another in one shape."""
+    """A range of tokens over which the learning rate changes from one value to another in one shape."""
 
     name: str  # warmup, cooldown, decay, constant, minimum, anneal
     shape: Shape
@@ -37,7 +34,7 @@ class Phase:
     alpha: float = 10.0
 
     def rate(self, tokens: float) -> float:
-        """The learning rate at ``tokens``; before the start and after the end it holds the value there."""
+        """Return the learning rate at ``tokens``; outside the phase, the value at the nearer end."""
         if tokens >= self.end or self.end <= self.start:
             return self.final
         x = max(0.0, (tokens - self.start) / (self.end - self.start))
@@ -56,102 +53,104 @@ class Phase:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Phases that follow one another without a gap. After the last, its final value holds."""
+    """Contiguous phases. After the last one, its final value holds."""
 
     kind: str
     phases: tuple[Phase, ...]
     began: float | None = None  # tokens at which the series of an autoregressive schedule began; its base has none
 
     def rate(self, tokens: float) -> float:
-        """The learning rate after ``tokens`` tokens of the trunk."""
+        """Return the learning rate after ``tokens`` tokens of the trunk."""
         return self.phase(tokens).rate(tokens)
 
     def phase(self, tokens: float) -> Phase:
-        """The phase in force at ``tokens``; at a boundary the one that ends there."""
+        """Return the phase at ``tokens``; at a boundary, the one that ends there."""
         return next((phase for phase in self.phases if tokens <= phase.end), self.phases[-1])
 
     @property
     def decayed(self) -> bool:
-        """Whether the schedule itself goes down, or stays at η_min: its end is a release, nothing is left to anneal."""
+        """Whether the schedule itself decays or stays at η_min: its end is a release, with nothing left to anneal."""
         return self.phases[-1].name in DECAYED
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the schedule as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Schedule":
-        """Read what ``to_json`` wrote; other keys beside it are left alone."""
+        """Read what ``to_json`` wrote; other keys are ignored."""
         return cls(value["kind"], tuple(Phase(**phase) for phase in value["phases"]), value.get("began"))
 
 
 def inverse_sqrt(x: float, alpha: float) -> float:
-    """h(x) = 1/√(1 + αx) − 1, with h(0) = 0 (Ibrahim et al. 2024, section 7.2)."""
+    """Return h(x) = 1/√(1 + αx) − 1, with h(0) = 0 (Ibrahim et al. 2024, section 7.2)."""
     return 1 / math.sqrt(1 + alpha * x) - 1
 
 
-CARRIED_ON = ("infinite", "warmup-stable-decay")  # kinds that are laid out once, and that later updates continue
+CARRIED_ON = ("infinite", "warmup-stable-decay")  # kinds that are laid out once and continued by later updates
 DECAYING = ("cosine", "linear", "autoregressive")  # kinds that end low in every update: nothing is left to anneal
 
 Span = tuple[float, float, float]
-"""Tokens of the lineage at which an update starts, at which its warmup ends, and at which it ends."""
+"""Lineage tokens at the start of an update, at the end of its warmup, and at its end."""
 
 
 class ScheduleSettings(Settings):
-    """The learning rate of an update, and of the lineage it belongs to."""
+    """Learning-rate schedule of an update, and of its lineage."""
 
     kind: Literal["infinite", "warmup-stable-decay", "cosine", "linear", "autoregressive", "constant", "auto"] = (
         "infinite"
     )
     """``infinite``: warm up and cool down once in the lineage, then stay constant; a release is annealed on a branch.
     ``warmup-stable-decay``: the same without a cooldown, constant at η_max (Hägele et al. 2024, 2405.18392).
-    ``cosine``: re-warm and re-decay in every update. ``linear``: the same, straight down to 0 (Bergsma et al. 2025,
-    2502.15938). ``autoregressive``: the same with each update's peak read off one cosine over all updates so far
-    (TiC-LM, 2504.02107). ``constant``: stay at ``level`` (baselines of the paper). ``auto``: as the plan says."""
+    ``cosine``: re-warm and re-decay in every update. ``linear``: the same with a linear decay to 0 (Bergsma et al.
+    2025, 2502.15938). ``autoregressive``: the same with each update's peak taken from one cosine over all updates so
+    far (TiC-LM, 2504.02107). ``constant``: stay at ``level`` (baselines of the paper). ``auto``: as `rewarm plan`
+    advises."""
     peak: float = Field(default=3e-4, gt=0)
     """η_max, the learning rate at the end of the base's warmup."""
     peak_multiplier: float = Field(default=1.0, gt=0)
-    """Factor on η_max wherever an update re-warms (0.5, 1 and 2 in Ibrahim et al. 2024, section 6.1.2); not in the
-    base. The end of a decay goes with it (0.1 of the multiplied peak in the paper), and so does η_const where the
-    schedule begins in an update. η_min, at which anneals end, does not."""
+    """Factor on η_max when an update re-warms (0.5, 1 and 2 in Ibrahim et al. 2024, section 6.1.2); not in the base. It
+    also scales the end of a decay (0.1 of the multiplied peak in the paper), and η_const if the schedule begins in an
+    update. It does not scale η_min, at which anneals end."""
     minimum_ratio: float = Field(default=0.1, gt=0, le=1)
-    """η_min as a part of η_max (0.1 in the paper)."""
+    """η_min as a fraction of η_max (0.1 in the paper)."""
     final_ratio: float | None = Field(default=None, ge=0, le=1)
-    """End of a decay as a part of the learning rate at its start (under ``autoregressive``, of η_max); null: 0 for
+    """Final learning rate of a decay as a fraction of its initial one (with ``autoregressive``, of η_max); null: 0 for
     ``linear``, else ``minimum_ratio``."""
     rewarm: bool = True
-    """False, with ``cosine`` and ``linear``: an update does not re-warm, but decays on from the learning rate at which
-    the trunk ended; from η_min where that is 0 or not known (an imported model)."""
+    """False, with ``cosine`` and ``linear``: an update does not re-warm, but continues to decay from the trunk's final
+    learning rate, or from η_min if that is 0 or unknown (an imported model)."""
     level: Literal["max", "min"] = "max"
-    """Where ``constant`` stays: ``max``: re-warm to η_max, no re-decay; ``min``: at η_min, no re-warming at all (both
+    """Level of ``constant``: ``max``: re-warm to η_max, no re-decay; ``min``: stay at η_min, no re-warming (both are
     baselines of Ibrahim et al. 2024, section 6.1.2)."""
     constant_rate: float | None = Field(default=None, gt=0)
     """η_const of the infinite schedule; null: the midpoint of η_max and η_min, as in the paper (1.65e-4)."""
     warmup_share: float = Field(default=0.01, ge=0, lt=1)
     """Warmup T_w as a share of the update's tokens (1 % in the paper; 0 to 2 % made no lasting difference)."""
     cooldown: Literal["cosine", "inverse-sqrt"] = "cosine"
-    """Shape of the infinite schedule's way from η_max to η_const."""
+    """Shape of the infinite schedule's cooldown from η_max to η_const."""
     cooldown_share: float = Field(default=0.6, gt=0, le=1)
     """End of the cooldown as a share of the first dataset's tokens (about 60 % in the paper), warmup included."""
     alpha: float = Field(default=10.0, gt=0)
     """α of the inverse square root cooldown, h(x) = 1/√(1 + αx) − 1."""
     restart: bool = False
-    """Begin the schedule anew in this update, instead of going on where the lineage stands: ``infinite`` and
-    ``warmup-stable-decay`` warm up again, ``autoregressive`` begins a new series, and with ``rewarm`` false the update
-    starts at η_min."""
+    """Restart the schedule in this update instead of continuing the lineage's: ``infinite`` and ``warmup-stable-decay``
+    warm up again, ``autoregressive`` begins a new series, and with ``rewarm`` false the update starts at η_min."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "ScheduleSettings":
         if self.kind == "infinite" and self.cooldown_share <= self.warmup_share:
-            raise ValueError(f"cooldown_share {self.cooldown_share} must lie after warmup_share {self.warmup_share}")
+            raise ValueError(
+                f"cooldown_share {self.cooldown_share} must be greater than warmup_share {self.warmup_share}"
+            )
         if not self.minimum <= self.constant <= self.peak:
             raise ValueError(
-                f"constant_rate {self.constant} must lie between η_min {self.minimum} and η_max {self.peak}"
+                f"constant_rate {self.constant} must be between η_min {self.minimum} and η_max {self.peak}"
             )
         if not self.rewarm and self.kind not in ("cosine", "linear"):
             raise ValueError(
-                f"rewarm false decays on from the trunk's learning rate, which kind {self.kind} does not: take cosine "
-                "or linear (or constant with level min)"
+                f"rewarm false continues to decay from the trunk's learning rate, which kind {self.kind} cannot do: "
+                "use cosine or linear (or constant with level min)"
             )
         return self
 
@@ -167,14 +166,14 @@ class ScheduleSettings(Settings):
 
     @property
     def decay_ratio(self) -> float:
-        """End of a decay as a part of its start."""
+        """Final learning rate of a decay as a fraction of its initial one."""
         if self.final_ratio is not None:
             return self.final_ratio
         return 0.0 if self.kind == "linear" else self.minimum_ratio
 
 
 def carried_settings(kind: str) -> tuple[str, ...]:
-    """The settings that lay out a schedule of ``CARRIED_ON``: later updates continue it whatever they say."""
+    """Return the settings that lay out a schedule of ``CARRIED_ON``: later updates ignore changes of them."""
     common = ("peak", "peak_multiplier", "minimum_ratio", "warmup_share")
     return (*common, "constant_rate", "cooldown", "cooldown_share", "alpha") if kind == "infinite" else common
 
@@ -182,12 +181,12 @@ def carried_settings(kind: str) -> tuple[str, ...]:
 def schedule_for(
     settings: ScheduleSettings, position: int, tokens: int, before: Schedule | None, imported: bool = False
 ) -> Schedule:
-    """The schedule of an update that trains ``tokens`` tokens from ``position`` on.
+    """Return the schedule of an update that trains ``tokens`` tokens from ``position``.
 
-    ``before`` is the schedule that the trunk followed last, None where the lineage has trained nothing: then this is
-    the base, or (``imported``) the first update of a model that was trained elsewhere.
+    ``before`` is the trunk's last schedule, or None if the lineage has trained nothing: then this is the base, or
+    (``imported``) the first update of a model that was trained elsewhere.
     """
-    assert settings.kind != "auto", "the plan resolves it before an update begins"
+    assert settings.kind != "auto", "the plan resolves auto before an update begins"
     begins = before is None and not imported
     if begins:
         settings = settings.model_copy(update={"peak_multiplier": 1.0, "rewarm": True})
@@ -209,19 +208,19 @@ def schedule_for(
 
 
 def decay(settings: ScheduleSettings, start: float, end: float, initial: float, final: float | None = None) -> Phase:
-    """Down from ``initial``, in the kind's shape, to ``final`` (by default the part of ``initial`` that is set)."""
+    """Return the decay from ``initial`` in the kind's shape to ``final`` (default: ``decay_ratio`` of ``initial``)."""
     shape: Shape = "linear" if settings.kind == "linear" else "cosine"
     return Phase("decay", shape, start, end, initial, initial * settings.decay_ratio if final is None else final)
 
 
 def decaying(settings: ScheduleSettings, span: Span, peak: float, final: float | None = None) -> tuple[Phase, Phase]:
-    """Warm up to ``peak``, and decay until the end (Ibrahim et al. 2024, section 4.1)."""
+    """Return a warmup to ``peak`` and a decay to the end (Ibrahim et al. 2024, section 4.1)."""
     start, warm, end = span
     return Phase("warmup", "linear", start, warm, 0.0, peak), decay(settings, warm, end, peak, final)
 
 
 def once(settings: ScheduleSettings, span: Span) -> Schedule:
-    """Warm up (and cool down), then stay constant for good: a schedule that later updates go on with (section 7.2)."""
+    """Return a warmup (and cooldown), then a constant rate that later updates continue (section 7.2)."""
     start, warm, end = span
     peak = settings.peak * settings.peak_multiplier
     warmup = Phase("warmup", "linear", start, warm, 0.0, peak)
@@ -233,7 +232,7 @@ def once(settings: ScheduleSettings, span: Span) -> Schedule:
 
 
 def constant(settings: ScheduleSettings, span: Span, begins: bool) -> Schedule:
-    """Constant at η_max after a warmup, or at η_min without one; random weights (``begins``) are always warmed up."""
+    """Return a constant rate: η_max after a warmup, or η_min without; random weights (``begins``) always warm up."""
     start, warm, end = span
     if settings.level == "max":
         name, rate = "constant", settings.peak * settings.peak_multiplier
@@ -246,11 +245,11 @@ def constant(settings: ScheduleSettings, span: Span, begins: bool) -> Schedule:
 
 
 def autoregressive(settings: ScheduleSettings, span: Span, began: float | None) -> Schedule:
-    """Re-warm and re-decay; the peak is where one cosine from ``began`` to the update's end stands at its start.
+    """Re-warm and re-decay; the peak is the value, at the update's start, of one cosine from ``began`` to its end.
 
     The rule of TiC-LM (2504.02107, its training code): with P tokens in the series before this update and T in it,
-    ``η_end + (η_max − η_end)/2 · (1 + cos(π·P/(P + T)))``. There, warmups count neither in P nor in T, which leaves
-    P/(P + T) as it is where every update has the same warmup share. The base is not a member of the series.
+    ``η_end + (η_max − η_end)/2 · (1 + cos(π·P/(P + T)))``. There, warmups count neither in P nor in T, which does not
+    change P/(P + T) if every update has the same warmup share. The base is not part of the series.
     """
     start, _, end = span
     peak = settings.peak * settings.peak_multiplier

@@ -1,9 +1,8 @@
-"""Weights as the optimizer sees them: whole, fp32, by name; and their digest, checked after every load.
+"""Full fp32 weights by name, as the optimizer sees them; their digest, verified after every load; and snapshots.
 
-Snapshots: a run's whole fp32 weights after given steps, for what is made of its way and not of its end alone.
-
-Unlike checkpoints they hold no optimizer state, and their steps are part of the job: how often checkpoints are kept is
-a matter of placement, and must not decide a result.
+Snapshots are a run's full fp32 weights after given steps, from which an average is made. Unlike checkpoints they hold
+no optimizer state, and their steps are part of the job: the checkpoint interval is a matter of placement and must not
+decide a result.
 """
 
 import tempfile
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def full_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole fp32 master weight (on the CPU) of every parameter, sorted by name.
+    """Yield the name and full fp32 master weight (on the CPU) of every parameter, sorted by name.
 
-    A collective: every rank must run through it to the end. Tied weights appear once. At ZeRO 0 in fp32 the
-    parameters are their own masters.
+    A collective: every rank must exhaust it. Tied weights appear once. At ZeRO 0 in fp32 the parameters are their own
+    masters.
     """
-    from deepspeed.utils import safe_get_full_fp32_param  # who reads a model from disk does not wait for DeepSpeed
+    from deepspeed.utils import safe_get_full_fp32_param  # reading a model from disk does not import DeepSpeed
 
     for name, parameter in sorted(engine.module.named_parameters()):
         whole = safe_get_full_fp32_param(parameter)
@@ -44,7 +43,7 @@ def _shape(parameter: torch.nn.Parameter) -> torch.Size:
 
 
 def set_weights(engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
-    """Give the fp32 masters exact values. DeepSpeed makes them from the bf16 weights, which rounds what was loaded."""
+    """Set the fp32 masters to exact values. DeepSpeed creates them from the bf16 weights, which rounds them."""
     from deepspeed.utils import safe_set_full_fp32_param
 
     for name, parameter in sorted(engine.module.named_parameters()):
@@ -52,7 +51,7 @@ def set_weights(engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def digest(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """32 hex digits over names, shapes and fp32 bytes; the same on any number of workers, at any ZeRO stage."""
+    """Return 32 hex digits over names, shapes and fp32 bytes; independent of workers and ZeRO stage."""
     state = xxhash.xxh3_128()
     for name, weight in weights:
         state.update(f"{name} {tuple(weight.shape)}\n".encode())
@@ -61,18 +60,18 @@ def digest(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def model_weights(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and fp32 weight of every parameter of a plain model, sorted by name."""
+    """Yield the name and fp32 weight of every parameter of a plain model, sorted by name."""
     for name, parameter in sorted(model.named_parameters()):
         yield name, parameter.detach().float().cpu()
 
 
 def load_model(folder: Path) -> "transformers.PreTrainedModel":
-    """A Hugging Face folder's causal model in fp32 (see ``load_causal_model``)."""
+    """Load a Hugging Face folder's causal model in fp32 (see ``load_causal_model``)."""
     return load_causal_model(folder, torch.float32)
 
 
 def save_model(model: "transformers.PreTrainedModel", weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    """Write a Hugging Face folder with the given weights (safetensors), whatever the model itself holds."""
+    """Write a Hugging Face folder with the given weights (safetensors) instead of the model's own."""
     state = dict(weights)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name not in state:  # a tied weight: the same tensor under its other name
@@ -91,19 +90,19 @@ def write_model(
     dtype: str = "float32",
     tokenizer: Folder | None = None,
 ) -> str:
-    """Write ``out/model``, a Hugging Face folder of ``start``'s kind with these fp32 weights, in ``dtype``.
+    """Write ``out/model``, a Hugging Face folder of ``start``'s type with these fp32 weights, in ``dtype``.
 
-    A trunk is float32, since the next update starts from it; a release is what its lineage began with. The licence is
-    ``start``'s, and so is the tokenizer unless ``tokenizer``, a folder, is given. Returns the digest of what was
-    stored, which in a narrower dtype is of the rounded weights. Raises ``StageError`` where what was written does not
-    load as what was given, or a weight does not fit.
+    A trunk is float32, since the next update starts from it; a release has the dtype with which its lineage began. The
+    licence is copied from ``start``, and so is the tokenizer unless ``tokenizer``, a folder, is given. Returns the
+    digest of the stored weights, which are rounded in a narrower dtype. Raises ``StageError`` if the written model does
+    not load with these weights, or a weight overflows ``dtype``.
     """
     model = load_causal_model(start, getattr(torch, dtype))
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}  # some types keep parts in fp32
     rounded = {name: weight.to(kinds[name]) for name, weight in weights.items()}
     overflown = [name for name, weight in rounded.items() if not torch.isfinite(weight).all()]
     if overflown:
-        raise StageError(f"{out}: {len(overflown)} weights are not finite in {dtype}: {', '.join(overflown[:4])}")
+        raise StageError(f"{out}: {len(overflown)} weights overflow {dtype}: {', '.join(overflown[:4])}")
     found = digest((name, weight.float()) for name, weight in sorted(rounded.items()))
     write_folder(out, start, lambda folder: save_model(model, rounded, folder), found, tokenizer)
     return found
@@ -112,10 +111,10 @@ def write_model(
 def write_folder(
     out: Folder, source: Path, save: Callable[[Path], None], expected: str, tokenizer: Folder | None = None
 ) -> None:
-    """Write ``out/model``: what ``save`` leaves of a model, with ``source``'s tokenizer and licence.
+    """Write ``out/model``: the files that ``save`` writes, with ``source``'s tokenizer and licence.
 
-    ``tokenizer`` is a folder whose files replace those of ``source``'s tokenizer. Raises ``StageError`` where the
-    weights do not load as those of digest ``expected``.
+    ``tokenizer`` is a folder whose files replace ``source``'s tokenizer. Raises ``StageError`` if the written weights
+    do not have the digest ``expected``.
     """
     with out.writing("model") as folder:
         save(folder)
@@ -123,11 +122,11 @@ def write_folder(
         make_portable(folder)
         stored = digest(model_weights(load_model(folder)))
         if stored != expected:
-            raise StageError(f"{out}: the written model has weights digest {stored}, given were {expected}")
+            raise StageError(f"{out}: the written weights have digest {stored}, expected {expected}")
 
 
 def file_name(step: int) -> str:
-    """Where the weights after ``step`` steps lie in a run's folder."""
+    """Return the path of the weights after ``step`` steps in a run's folder."""
     return f"{SNAPSHOTS}/step-{step:08d}.safetensors"
 
 
@@ -139,13 +138,16 @@ def write_snapshot(out: Folder, step: int, weights: Mapping[str, torch.Tensor]) 
 
 
 def read_snapshot(out: Folder, step: int) -> tuple[dict[str, torch.Tensor], str]:
-    """The weights after ``step`` steps (fp32, memory-mapped) and their digest; ``StageError`` if missing or damaged."""
+    """Read the weights after ``step`` steps (fp32, memory-mapped) and their digest.
+
+    Raises ``StageError`` if they are missing or damaged.
+    """
     name = file_name(step)
     if not out.exists(name):
-        raise StageError(f"{out}/{name}: not there, though the run has passed that step; train it again")
+        raise StageError(f"{out}/{name}: missing, although the run has passed that step; train it again")
     with tempfile.TemporaryDirectory(prefix="rewarm-snapshot-") as scratch:
         file = out.path / name if out.is_local else Path(scratch) / "weights"
-        if not out.is_local:  # not ``out.local``: a snapshot can be written anew, and its copy need not stay
+        if not out.is_local:  # not ``out.local``: a snapshot can be rewritten, and its copy need not be kept
             filesystem, path = out.filesystem()
             pafs.copy_files(
                 f"{path}/{name}",
@@ -161,5 +163,5 @@ def read_snapshot(out: Folder, step: int) -> tuple[dict[str, torch.Tensor], str]
             raise StageError(f"{out}/{name}: damaged: {error}; train it again") from error
     found = digest(iter(sorted(weights.items())))
     if found != expected:
-        raise StageError(f"{out}/{name}: holds weights of digest {found}, written were {expected}; train it again")
+        raise StageError(f"{out}/{name}: the weights have digest {found}, expected {expected}; train it again")
     return weights, found

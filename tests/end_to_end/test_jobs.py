@@ -79,8 +79,8 @@ def wait_until(what: str, holds: Any, seconds: float = 240) -> None:
 
 
 def test_an_entrypoint_that_leaves_too_few_cpus_is_refused_clearly(refused: str, workspace: Path) -> None:
-    assert "train.num_workers 2 asks for 1 CPU each" in refused
-    assert "and 1 more that the entrypoints of jobs hold (--entrypoint-num-cpus)" in refused
+    assert "train.num_workers 2 needs 1 CPU per worker" in refused
+    assert "and 1 more held by the entrypoints of jobs (--entrypoint-num-cpus)" in refused
     assert workspace.exists()
 
 
@@ -115,7 +115,7 @@ def test_its_log_is_there_by_job_and_by_workspace(workspace: Path, machine: Mach
     for text in ("ingest", "train", "anneal", "evaluate", "validation loss", "report: "):
         assert text in said
         assert text in kept
-    assert "asks for 1 CPU each" in kept, "the run that was refused"
+    assert "needs 1 CPU per worker" in kept, "the run that was refused"
     [whole] = cluster.temp.glob("session_2*/logs/job-driver-code.log")
     log = whole.read_text()
     assert "\x1b[" not in log, "no bars where nobody watches"

@@ -187,7 +187,7 @@ def test_lists_are_json_too(rewarm: Command, command: str, key: str) -> None:
     assert key in json.loads(shown)
 
 
-NO_GPU = "asks for 8 GPUs, this machine has 0: --set train.device=cpu"
+NO_GPU = "needs 8 GPUs, but this machine has 0: --set train.device=cpu"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs is meant")

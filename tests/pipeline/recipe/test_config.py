@@ -73,7 +73,7 @@ def test_set(assignment: str, path: tuple[str, str], value: object) -> None:
         ("replay.share", "key=value"),
         ("replay.share=1.5", "less than 1"),
         ("replay.share=much", "replay.share"),
-        ("train.num_workers=3", "cannot be divided"),
+        ("train.num_workers=3", "is not divisible"),
         ("schedule.kind=step", "schedule.kind"),
         ("train.seq_len=", "train.seq_len"),
         ("train.seq_len=[", "not YAML"),

@@ -73,7 +73,7 @@ def test_a_large_model_is_tried_by_a_few_of_its_layers() -> None:
 def test_a_lineage_is_refused_before_anything_is_written() -> None:
     model = {"type": "opt", "config": small_fields("opt")}
     recipe = {"model": model, "tokenizer": {"vocab_size": WORDS}, "train": {"seq_len": 64}}
-    with pytest.raises(UsageError, match="see each other"):
+    with pytest.raises(UsageError, match="affect each other"):
         check_model(Recipe.model_validate(recipe))
     recipe["train"]["document_mask"] = False
     assert check_model(Recipe.model_validate(recipe)) == []
@@ -115,7 +115,7 @@ def test_a_term_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         return output
 
     monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", with_more)
-    with pytest.raises(UsageError, match="a term that rewarm does not know"):
+    with pytest.raises(UsageError, match="a term that rewarm does not support"):
         check_kind(config("llama"), 64, document_mask=True)
 
 

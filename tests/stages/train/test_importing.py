@@ -137,10 +137,10 @@ def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(source: Path) -> N
     ("changes", "message"),
     [
         ({"model_type": "bert"}, None),
-        ({"model_type": "own_model"}, "model_type 'own_model' is no causal language model"),
-        ({"model_type": "clip"}, "is no causal language model"),
-        ({"transformers_weights": "../x.safetensors"}, "transformers_weights names other files"),
-        ({"configuration_files": ["config.4.0.0.json"]}, "configuration_files names other files"),
+        ({"model_type": "own_model"}, "model_type 'own_model' is not a causal language model"),
+        ({"model_type": "clip"}, "is not a causal language model"),
+        ({"transformers_weights": "../x.safetensors"}, "transformers_weights redirects to other files"),
+        ({"configuration_files": ["config.4.0.0.json"]}, "configuration_files redirects to other files"),
     ],
 )
 def test_configurations_that_lead_elsewhere_are_refused(source: Path, changes: Any, message: str | None) -> None:

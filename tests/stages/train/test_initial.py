@@ -57,7 +57,7 @@ def test_fields_act(kind: str, fields: dict[str, Any], name: str, value: Any) ->
         ("gpt2", {"n_positions": 32}, r"train\.seq_len 64 is longer than model\.config\.n_positions 32"),
         ("mpt", {"max_seq_len": 32}, r"model\.config\.max_seq_len 32"),
         ("lama", {}, r"no model type 'lama'; did you mean 'llama'\?"),
-        ("clip", {}, "clip is no causal language model"),
+        ("clip", {}, "clip is not a causal language model"),
     ],
 )
 def test_what_cannot_be_is_refused(kind: str, fields: dict[str, Any], message: str) -> None:

@@ -113,5 +113,5 @@ def test_what_has_no_digests_is_said(world: World) -> None:
     job = world.job("old")
     wanted, notes = files_to_check(job, job.start)
     assert wanted == []
-    assert "only its weights were checked" in notes[0]
+    assert "only its weights were verified" in notes[0]
     assert "text: recorded without digests" in notes[1]

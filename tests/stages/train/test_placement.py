@@ -89,8 +89,8 @@ def test_nodes_that_may_come_count_only_if_those_that_are_up_do_not_suffice() ->
 @pytest.mark.parametrize(
     ("given", "there", "says"),
     [
-        ({"workers": 8}, room((2, 0)), "asks for 8 GPUs, this machine has 0: --set train.device=cpu"),
-        ({"workers": 1}, room((2, 0)), "asks for 1 GPU, this machine has 0"),
+        ({"workers": 8}, room((2, 0)), "needs 8 GPUs, but this machine has 0: --set train.device=cpu"),
+        ({"workers": 1}, room((2, 0)), "needs 1 GPU, but this machine has 0"),
         ({"workers": 8}, room((64, 6)), "this machine has 6: --set train.num_workers=6 or --set train.device=cpu"),
         ({"workers": 8, "global_batch": 8}, room((64, 6)), "--set train.num_workers=4 or"),
         (
@@ -98,7 +98,7 @@ def test_nodes_that_may_come_count_only_if_those_that_are_up_do_not_suffice() ->
             room((8, 0), coming=((32, 4),)),
             "has 0 and its autoscaler may add 4: --set",
         ),
-        ({"workers": 4, "cpus_per_worker": 13}, room((48, 4)), "on nodes of 4 GPUs and 48 CPUs: set it lower"),
+        ({"workers": 4, "cpus_per_worker": 13}, room((48, 4)), "on nodes of 4 GPUs and 48 CPUs: lower it"),
     ],
 )
 def test_what_can_never_be_placed_is_refused_with_what_there_is(given: dict[str, Any], there: Room, says: str) -> None:
@@ -109,7 +109,7 @@ def test_what_can_never_be_placed_is_refused_with_what_there_is(given: dict[str,
 def test_a_cluster_that_may_grow_is_waited_for() -> None:
     growing = room((8, 0), coming=None)
     refuse_without_room(settings(8), growing)
-    assert "asks for 8 GPUs, the cluster has 0 now" in (awaited(settings(8), growing) or "")
+    assert "needs 8 GPUs, the cluster has 0 now" in (awaited(settings(8), growing) or "")
     assert awaited(settings(8), room((96, 8), coming=None)) is None
     assert awaited(settings(8, device="cpu"), growing) is None
 
@@ -169,7 +169,7 @@ def test_a_cluster_without_gpu_nodes_asks_for_what_its_autoscaler_can_add() -> N
     found = on_cluster({**asked, "settings": [{"num_workers": 16}]})["found"]
     assert found == [{"each": {"CPU": 12, "GPU": 1}, "gpu": True, "placed": False, "nodes": 0, "models": [True, 16]}]
     refused = on_cluster({**asked, "settings": [{"num_workers": 20}]})["error"]
-    assert "asks for 20 GPUs, the cluster has 0 and its autoscaler may add 16" in refused
+    assert "needs 20 GPUs, but the cluster has 0 and its autoscaler may add 16" in refused
 
 
 @pytest.mark.faults

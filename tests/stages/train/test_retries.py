@@ -79,4 +79,4 @@ def test_as_many_kills_without_a_checkpoint_end_the_run_with_the_reason(world: W
     ):
         train.run(job, progress)
     assert len(killed) == LIMIT + 1
-    assert any("it is started again from step 0 (failure 1 of at most 2" in note for note in progress.notes)
+    assert any("restarting from step 0 (failure 1 of at most 2" in note for note in progress.notes)

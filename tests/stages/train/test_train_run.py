@@ -141,8 +141,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(
     said = Notes()
     again = train.run(damaged, said)
     text = "\n".join(said.notes)
-    assert says == "" or (f"{newest} is set aside: state/" in text and says in text)
-    assert says == "" or f"resumes from {before}, of step 135" in text
+    assert says == "" or (f"{newest} is skipped: state/" in text and says in text)
+    assert says == "" or f"resuming from {before}, step 135" in text
     assert again.resumed_from[-1] == 135
     assert again.digest == outcome.digest
     assert curve(damaged) == curve(job)
@@ -166,7 +166,7 @@ def test_training_stops_at_the_first_loss_that_is_not_a_number(world: World) -> 
     with pytest.raises(StageError, match=stopped) as raised:
         train.run(job, said)
     assert "checkpoint of step 1 is kept" in str(raised.value)
-    assert any("it is tried once more, from step 1" in note for note in said.notes)
+    assert any("retrying once from step 1" in note for note in said.notes)
     stop = job.checkpoints.read_json("train-stopped.json")
     assert stop["documents"]["text"] == documents_of(job, 1)["text"]
     assert [read_progress(job.checkpoints / "train" / name).step for name in names_of(job)] == [1]
@@ -176,7 +176,7 @@ def test_training_stops_at_the_first_loss_that_is_not_a_number(world: World) -> 
 
 def test_a_start_that_is_not_the_recorded_one_is_not_trained_on(world: World) -> None:
     job = dataclasses.replace(world.job("other"), start_digest="0" * 32)
-    with pytest.raises(DamagedError, match=f"digest {'0' * 32} expected by the record, {world.digest} found"):
+    with pytest.raises(DamagedError, match=f"have digest {world.digest}, expected {'0' * 32} from the record"):
         train.run(job, Silent())
     assert not names_of(job)
 
@@ -232,5 +232,5 @@ def test_nothing_is_annealed_after_a_schedule_that_decays(undisturbed: tuple[Job
 def test_shards_that_changed_under_a_run_are_noticed(world: World) -> None:
     job = world.job("changed", steps=STEPS, max_failures=0)
     job = dataclasses.replace(job, tokens={"text": TokenSet(world.validation)})
-    with pytest.raises(StageError, match="token shards changed"):
+    with pytest.raises(StageError, match="token shards have changed"):
         train.run(job, Silent())
