@@ -1,4 +1,4 @@
-"""What of a model's own text is kept: each document judged by itself, then all of them together, in their order."""
+"""Filters for generated text: each document is judged by itself, then all documents together, in order."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from rewarm.stages.data.split import Hashes, contains
 from rewarm.stages.distill.settings import DistillSettings
 
 LARGEST = 700.0  # nats whose exponential a double holds
-REPLACEMENT = "\ufffd"  # what a decoder puts where bytes are no UTF-8
-KEEP, REFUSE, UNLIKELY, DUPLICATE, KNOWN, SURPLUS = range(6)  # a draft's fate; the first is the only good one
+REPLACEMENT = "\ufffd"  # a decoder's substitute for invalid UTF-8
+KEEP, REFUSE, UNLIKELY, DUPLICATE, KNOWN, SURPLUS = range(6)  # outcomes of a draft; only the first is kept
 
 
 class Reason(StrEnum):
-    """Why a draft was refused: fixed names to count by."""
+    """Reason why a draft was refused, a fixed name for counts."""
 
     TOO_SHORT = "too short"
     UNDECODABLE = "no valid UTF-8"
@@ -28,12 +28,12 @@ class Reason(StrEnum):
 
 
 def readable(text: str, ended: bool) -> str:
-    """The text of a draft; a character that the cut went through is left out."""
+    """Return the text of a draft, without a character that was cut in two."""
     return text if ended else text.rstrip(REPLACEMENT)
 
 
 def repetition(tokens: Sequence[int], size: int) -> float:
-    """Share of the tokens that lie in an n-gram of ``size`` tokens that stood earlier in the document; 0 to 1."""
+    """Return the share of tokens in n-grams of ``size`` tokens that occurred earlier in the document; 0 to 1."""
     if len(tokens) < size:
         return 0.0
     seen: set[tuple[int, ...]] = set()
@@ -49,36 +49,36 @@ def repetition(tokens: Sequence[int], size: int) -> float:
 def judge(
     text: str, tokens: Sequence[int], written: int, mean_nats: float, settings: DistillSettings
 ) -> tuple[Reason, str] | None:
-    """Why a draft is refused whatever the others are, and its value beside the limit; None where it is not."""
+    """Return the reason to refuse a draft, independently of others, with value and limit; None if it passes."""
     if written < settings.min_tokens or not text.strip():
-        return Reason.TOO_SHORT, f"{written} tokens; at least {settings.min_tokens} are asked for"
+        return Reason.TOO_SHORT, f"{written} tokens; the minimum is {settings.min_tokens}"
     if REPLACEMENT in text:
-        return Reason.UNDECODABLE, f"the tokens are no UTF-8 at character {text.index(REPLACEMENT)}"
+        return Reason.UNDECODABLE, f"the tokens are not valid UTF-8 at character {text.index(REPLACEMENT)}"
     repeated = repetition(tokens, settings.repetition_ngram)
     if repeated > settings.max_repetition:
-        return Reason.REPETITIVE, f"{repeated:.3f} of the tokens repeat; at most {settings.max_repetition} may"
+        return Reason.REPETITIVE, f"{repeated:.3f} of the tokens repeat; the maximum is {settings.max_repetition}"
     perplexity = math.exp(min(mean_nats, LARGEST))
     if settings.min_perplexity is not None and perplexity < settings.min_perplexity:
-        return Reason.TOO_LIKELY, f"{perplexity:.2f}; at least {settings.min_perplexity} is asked for"
+        return Reason.TOO_LIKELY, f"{perplexity:.2f}; the minimum is {settings.min_perplexity}"
     if settings.max_perplexity is not None and perplexity > settings.max_perplexity:
-        return Reason.TOO_UNLIKELY, f"{perplexity:.2f}; at most {settings.max_perplexity} is allowed"
+        return Reason.TOO_UNLIKELY, f"{perplexity:.2f}; the maximum is {settings.max_perplexity}"
     return None
 
 
 @dataclass(frozen=True)
 class Drafts:
-    """What is decided by, of all drafts so far in their order; one row each."""
+    """Figures of all drafts so far, in order, one row each: the basis of the decision."""
 
     hashes: Hashes
-    tokens: npt.NDArray[np.int64]  # that the model wrote
-    nats: npt.NDArray[np.float64]  # mean per token that it chose
-    ended: npt.NDArray[np.bool_]  # by end-of-text, which it chose too
+    tokens: npt.NDArray[np.int64]  # generated
+    nats: npt.NDArray[np.float64]  # mean per sampled token
+    ended: npt.NDArray[np.bool_]  # by end-of-text, which was also sampled
     num_bytes: npt.NDArray[np.int64]
     refused: npt.NDArray[np.bool_]  # by ``judge``
 
     @classmethod
     def none(cls) -> Self:
-        """No drafts."""
+        """Return an empty set of drafts."""
         return cls(
             np.empty(0, "S16"),
             np.empty(0, np.int64),
@@ -97,18 +97,18 @@ class Drafts:
 
 @dataclass(frozen=True)
 class Decision:
-    """The fate of every draft, and the largest mean nats per token that was kept."""
+    """Outcome of every draft, and the largest mean nats per token that was kept."""
 
     fates: npt.NDArray[np.uint8]
     limit: float
 
 
 def decide(drafts: Drafts, earlier: Sequence[Hashes], drop_unlikely: float, wanted: int) -> Decision | None:
-    """Keep drafts in their order until they hold ``wanted`` tokens; None where they do not yet.
+    """Keep drafts in order until they hold ``wanted`` tokens; return None if there are too few so far.
 
-    Of those not refused by themselves, the share ``drop_unlikely`` of the highest nats per token goes; then what
-    repeats an earlier draft or a document of an earlier dataset (``earlier``: sorted hashes); the rest, once enough is
-    kept, is surplus. A function of the drafts alone, so whoever wrote them first does not matter.
+    Of the drafts that pass individually, the share ``drop_unlikely`` with the highest nats per token is dropped, then
+    duplicates of an earlier draft or of a document of an earlier dataset (``earlier``: sorted hashes); once enough is
+    kept, the rest is surplus. A function of the drafts alone, so it does not depend on which actor wrote them first.
     """
     left = np.flatnonzero(~drafts.refused)
     if drafts.tokens[left].sum() < wanted:

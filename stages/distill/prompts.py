@@ -1,4 +1,4 @@
-"""Beginnings of given documents for a model to continue: which ones, is a function of the seed and the number."""
+"""Prompts: beginnings of given documents for a model to continue, selected by seed and document number."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.order import order_key, permute
 
-RUN = 16  # neighbouring documents are taken together: a random one each would read a whole row group each
-CHARACTERS_PER_TOKEN = 32  # more than any token holds on average
+RUN = 16  # neighbouring documents are read together, since every random access reads a whole row group
+CHARACTERS_PER_TOKEN = 32  # more than the average of any tokenizer
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The documents of a folder of document shards (contract 1), by row over all shards in their order."""
+    """Documents of a folder of document shards (contract 1), by row over all shards in order."""
 
     folder: Folder
     names: tuple[str, ...]
-    ends: tuple[int, ...]  # row after the last, of each shard
+    ends: tuple[int, ...]  # one past the last row of each shard
 
     @classmethod
     def of(cls, folder: Folder) -> "Prompts":
-        """Count the documents; ``UsageError`` where there are none."""
+        """Count the documents of a folder; ``UsageError`` if there are none."""
         names = folder.files(".parquet")
         ends = np.cumsum([pq.read_metadata(folder.local(name)).num_rows for name in names], dtype=np.int64)
         if not names or not ends[-1]:
@@ -33,10 +33,10 @@ class Prompts:
         return cls(folder, tuple(names), tuple(ends.tolist()))
 
     def rows(self, first: int, count: int, seed: int) -> npt.NDArray[np.int64]:
-        """The rows (int64) that documents ``first`` to ``first + count - 1`` begin with.
+        """Return the rows (int64) of the prompts of documents ``first`` to ``first + count - 1``.
 
-        Runs of neighbours in random order; every document once before any a second time, but for the last run, which
-        is filled up from the beginning.
+        Runs of neighbours in random order; every document is used once before any is reused, except that the last run
+        is completed from the beginning.
         """
         numbers = np.arange(first, first + count, dtype=np.int64)
         runs = -(-self.ends[-1] // RUN)
@@ -49,13 +49,13 @@ class Prompts:
         return found
 
     def texts(self, rows: npt.NDArray[np.int64], prompt_tokens: int) -> list[str]:
-        """The beginnings of the documents at ``rows``, long enough for ``prompt_tokens`` tokens."""
+        """Return the beginnings of the documents at ``rows``, long enough for ``prompt_tokens`` tokens."""
         wanted = np.unique(rows)
         found = dict(zip(wanted.tolist(), self._read(wanted, prompt_tokens * CHARACTERS_PER_TOKEN), strict=True))
         return [found[row] for row in rows.tolist()]
 
     def _read(self, rows: npt.NDArray[np.int64], characters: int) -> Iterator[str]:
-        """Texts at sorted rows; only the row groups that hold them are read."""
+        """Yield texts at sorted rows; only the row groups that hold them are read."""
         shards = np.searchsorted(self.ends, rows, side="right")
         for shard in np.unique(shards):
             start = self.ends[shard - 1] if shard else 0

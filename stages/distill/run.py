@@ -1,10 +1,10 @@
-"""The distill stage: a model writes documents until enough are kept, and they become a dataset like any other.
+"""The distill stage: a model generates documents until enough are kept, and they become a normal dataset.
 
     actors ──write──▶ staging shards ──decide (in order)──▶ fates ──settle──▶ documents, validation, quarantine, index
 
-Shard ``n`` holds the documents of the same numbers whoever writes it, and what is kept is decided over the shards in
-their order; so the result does not depend on the number of actors, nor on which was first. The staging folder
-remembers the shards that are written: a run that died goes on with the next.
+Shard ``n`` always holds the same documents, whichever actor writes it, and the decision goes over the shards in order,
+so the result does not depend on the number or timing of actors. Written shards stay in the staging folder, so an
+interrupted run resumes with the next one.
 """
 
 import math
@@ -45,16 +45,16 @@ from rewarm.stages.distill.prompts import Prompts
 from rewarm.stages.distill.settings import DistillSettings
 from rewarm.stages.distill.writer import Writing, read_drafts, shard_name, written_in_order
 
-VERSION = 2  # of what distill makes of the same model and settings: part of a step's fingerprint
+VERSION = 2  # of the output for the same model and settings: part of a step's fingerprint
 NAME = "distilled"  # of the dataset, and of the source of its documents
 STAGING = ".staging"
 PLAN = "plan.json"
-EXCERPT = 256  # bytes of a refused document that are kept to look at
+EXCERPT = 256  # bytes of a refused document that are kept for inspection
 
 
 @dataclass(frozen=True)
 class DistillOutcome:
-    """What became of the drafts; each is counted once, as document, quarantined, duplicate or surplus."""
+    """Outcome of distillation; every draft is counted once, as document, quarantined, duplicate or surplus."""
 
     documents: int  # for training
     num_bytes: int  # of their text in UTF-8
@@ -62,29 +62,29 @@ class DistillOutcome:
     validation_bytes: int
     quarantined: int
     reasons: dict[str, int]  # quarantined drafts by reason
-    duplicates: int  # drafts whose text an earlier draft has
-    duplicates_earlier: int  # drafts whose text an earlier dataset has
+    duplicates: int  # drafts with the text of an earlier draft
+    duplicates_earlier: int  # drafts with a text of an earlier dataset
     surplus: int  # good drafts of the last shard, written after enough were kept
     digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
     shards: int
-    kept_tokens: int  # that the model wrote, of training and validation documents
-    written_tokens: int  # of all drafts
-    unfinished: int  # kept documents that were cut before the model ended them
-    perplexity: float  # of what was kept, under the model itself: exp of the mean nats per token
-    perplexity_limit: float  # above it drafts were too unlikely
+    kept_tokens: int  # generated tokens of training and validation documents
+    written_tokens: int  # generated tokens of all drafts
+    unfinished: int  # kept documents that were cut at the maximum length
+    perplexity: float  # of kept documents under the model itself: exp of the mean nats per token
+    perplexity_limit: float  # drafts above it were too unlikely
 
 
 def check_model(model: Path, settings: DistillSettings, seq_len: int) -> None:
-    """Refuse, before anything is spent, lengths that the settings or the model do not allow."""
+    """Refuse lengths that the settings or the model do not allow, before any work."""
     length = settings.length(seq_len)
     bound = longest_sequence(model)
     if bound is not None and length > bound[0]:
-        raise UsageError(f"distill.max_tokens {length} is more than the model's {bound[1]} {bound[0]}")
+        raise UsageError(f"distill.max_tokens {length} is greater than the model's {bound[1]} {bound[0]}")
     if settings.min_tokens > length:
-        raise UsageError(f"distill.min_tokens {settings.min_tokens} is more than a document's {length} (max_tokens)")
+        raise UsageError(f"distill.min_tokens {settings.min_tokens} is greater than a document's {length} (max_tokens)")
     if settings.prompts is not None and settings.prompt_tokens + settings.min_tokens > length:
         raise UsageError(
-            f"distill.prompt_tokens {settings.prompt_tokens} and min_tokens {settings.min_tokens} do not fit into a "
+            f"distill.prompt_tokens {settings.prompt_tokens} and min_tokens {settings.min_tokens} do not fit in a "
             f"document of {length} (max_tokens)"
         )
 
@@ -108,17 +108,17 @@ def run(
     progress: Progress,
     recorded: Recorded | None = None,
 ) -> DistillOutcome:
-    """Have ``model`` write ``out/{documents,validation,quarantine}/NNNNN.parquet``; Ray must be initialised.
+    """Generate documents with ``model`` into ``out/{documents,validation,quarantine}/NNNNN.parquet``.
 
-    ``model`` is a Hugging Face folder, ``weights`` its digest, ``tokenizer`` the lineage's: its documents begin and end
-    as those that are tokenized do. ``prompts`` are document shards to continue the documents of. At least ``tokens``
-    tokens that the model wrote are kept, in whole documents. ``index`` receives the content hashes; ``earlier`` are the
-    index folders of earlier datasets, whose documents are dropped here. Each of ``num_actors`` actors takes one CPU,
-    and one GPU with ``gpus``. The caller writes the manifest, then calls ``discard_drafts``: until that is there, hours
-    of writing hang on the drafts.
+    Ray must be initialised. ``model`` is a Hugging Face folder, ``weights`` its digest, ``tokenizer`` the lineage's:
+    documents begin and end as tokenized ones do. ``prompts`` are document shards whose documents are continued. At
+    least ``tokens`` generated tokens are kept, in whole documents. ``index`` receives the content hashes; ``earlier``
+    are the index folders of earlier datasets, whose documents are dropped here. Each of ``num_actors`` actors uses one
+    CPU, and one GPU with ``gpus``. The caller writes the manifest, then calls ``discard_drafts``: until the manifest
+    exists, the drafts are the only record of hours of generation.
 
-    Raises ``UsageError`` where the model or the prompts cannot be used, ``StageError`` where too little of what the
-    model writes can be kept, or the actors failed.
+    Raises ``UsageError`` if the model or the prompts cannot be used, ``StageError`` if too little of the generated text
+    can be kept, or the actors failed.
     """
     staging = prepare(out, settings, weights, prompts, seq_len, seed)
     chosen = None if prompts is None else Prompts.of(prompts)
@@ -137,14 +137,14 @@ def run(
             if decision is not None:
                 break
             refuse_rubbish(drafts, shards, staging, settings, tokens)
-    assert decision is not None, "shards come until enough is kept, or too many were tried"
+    assert decision is not None, "shards are written until enough is kept, or too many were tried"
     return settle(drafts, decision, shards, staging, out, index, settings, validation_share)
 
 
 def prepare(
     out: Folder, settings: DistillSettings, weights: str, prompts: Folder | None, seq_len: int, seed: int
 ) -> Folder:
-    """Keep the drafts that a run with the same plan left in ``out``; clear what any other left."""
+    """Keep the drafts of an earlier run with the same plan in ``out``; delete those of any other plan."""
     given = None if prompts is None else [[name, digest_file(prompts, name)] for name in prompts.files(".parquet")]
     plan = xxhash.xxh3_128_hexdigest(
         orjson.dumps([VERSION, settings.identity(), weights, given, settings.length(seq_len), seed])
@@ -159,35 +159,35 @@ def prepare(
 
 
 def digest_file(folder: Folder, name: str) -> str:
-    """32 hex digits over a document shard's ids, in order."""
+    """Return 32 hex digits over a document shard's ids, in order."""
     column = pq.read_table(folder.local(name), columns=["doc_id"]).column(0)
     return str(xxhash.xxh3_128_hexdigest("".join(column.to_pylist()).encode()))
 
 
 def discard_drafts(out: Folder) -> None:
-    """Delete the staging folder, its plan first: without a plan nothing in it is trusted."""
+    """Delete the staging folder, its plan first: without a plan its contents are not used."""
     (out / STAGING).delete(PLAN)
     (out / STAGING).delete()
 
 
 def refuse_rubbish(drafts: Drafts, shards: int, staging: Folder, settings: DistillSettings, wanted: int) -> None:
-    """Give up where so many tokens were written that it will not become better; empty drafts count, too."""
+    """Raise ``StageError`` once ``max_tries`` times the wanted tokens were generated; empty drafts count too."""
     spent = int(np.maximum(drafts.tokens, settings.min_tokens).sum())
     if spent < settings.max_tries * wanted:
         return
     reasons = Counter(reason for number in range(shards) for reason in own_reasons(staging, number) if reason)
-    listing = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common()) or "none refused by itself"
+    listing = ", ".join(f"{count} × {reason}" for reason, count in reasons.most_common()) or "none refused individually"
     raise StageError(
-        f"distill: the model wrote {len(drafts)} documents of {int(drafts.tokens.sum()):,} tokens, and what can be "
-        f"kept does not reach the {wanted:,} wanted ({listing}; the rest repeats others, or is among the "
-        f"{settings.drop_unlikely:.0%} of highest perplexity). Mend what most of them fail (distill.min_tokens, "
-        "distill.max_repetition, distill.prompts), raise distill.max_tries, or give data that stands for what the "
-        "model was trained on (--data NAME=PATH)."
+        f"distill: the model generated {len(drafts)} documents of {int(drafts.tokens.sum()):,} tokens, but fewer than "
+        f"the {wanted:,} wanted tokens can be kept ({listing}; the rest are duplicates, or among the "
+        f"{settings.drop_unlikely:.0%} of highest perplexity). Adjust the limit that most of them fail "
+        "(distill.min_tokens, distill.max_repetition, distill.prompts), raise distill.max_tries, or provide data that "
+        "is representative of the model's training data (--data NAME=PATH)."
     )
 
 
 def own_reasons(staging: Folder, number: int) -> list[str | None]:
-    """Why each draft of a shard was refused by itself."""
+    """Return the reason why each draft of a shard was refused individually, or None."""
     reasons: list[str | None] = pq.read_table(staging.local(shard_name(number)), columns=["reason"])[0].to_pylist()
     return reasons
 
@@ -205,19 +205,21 @@ def settle(
     settings: DistillSettings,
     validation_share: float,
 ) -> DistillOutcome:
-    """Write what was decided, shard by shard, and the index."""
+    """Write the decision's documents and quarantine, shard by shard, and the index."""
     kept = np.flatnonzero(decision.fates == KEEP)
     split = split_documents(drafts.hashes[kept], [], validation_share)
     parts = np.full(len(drafts), DROP, np.uint8)
     parts[kept] = split.fates
-    limit = f"{math.exp(decision.limit):.2f} is that of the likeliest {1 - settings.drop_unlikely:.0%} of the others"
+    limit = (
+        f"{math.exp(decision.limit):.2f} is the limit of the likeliest {1 - settings.drop_unlikely:.0%} of the others"
+    )
     reasons = Counter[str]()
     for number in range(shards):
         rows = slice(number * settings.shard_documents, (number + 1) * settings.shard_documents)
         reasons += settle_shard(staging, out, number, decision.fates[rows], parts[rows], limit)
     write_index(index, split.kept)
     train, validation = parts == TRAIN, parts == VALIDATE
-    chosen = drafts.tokens[kept] + drafts.ended[kept]  # end-of-text is chosen, too
+    chosen = drafts.tokens[kept] + drafts.ended[kept]  # end-of-text is sampled, too
     return DistillOutcome(
         documents=int(train.sum()),
         num_bytes=int(drafts.num_bytes[train].sum()),
@@ -246,7 +248,7 @@ def settle_shard(
     parts: npt.NDArray[np.uint8],
     limit: str,
 ) -> Counter[str]:
-    """Write one shard's documents, validation documents and quarantine; the refused ones by reason."""
+    """Write one shard's documents, validation documents and quarantine; return the refused counts by reason."""
     drafts = pq.read_table(staging.local(shard_name(number))).to_pylist()
     for part, name in ((TRAIN, "documents"), (VALIDATE, "validation")):
         chosen = [document_row(drafts[place]) for place in np.flatnonzero(parts == part)]
@@ -258,20 +260,20 @@ def settle_shard(
 
 
 def write_rows(folder: Folder, number: int, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """One shard of the rows, if there are any."""
+    """Write one shard of rows, if there are any."""
     if rows:
         with folder.writing(shard_name(number)) as scratch, shard_writer(scratch, schema) as writer:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
 def document_row(draft: dict[str, Any]) -> dict[str, Any]:
-    """A row of contract 1."""
+    """Return a row of contract 1."""
     known = {name: draft[name] for name in ("doc_id", "text", "num_bytes")}
     return {**dict.fromkeys(DOCUMENT_SCHEMA.names), **known, "source": NAME}
 
 
 def quarantine_row(draft: dict[str, Any], location: str, limit: str) -> dict[str, Any]:
-    """A row of the quarantine: refused by itself, or among the least likely of the others."""
+    """Return a row of the quarantine: refused individually, or among the least likely of the others."""
     return {
         "file": NAME,
         "location": location,

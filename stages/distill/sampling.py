@@ -1,8 +1,8 @@
-"""Sampling from a causal model in batches, with the log-probability of every token that was drawn.
+"""Batched sampling from a causal model, with the log-probability of every sampled token.
 
-The random numbers of a document come from the seed and the document's number alone, so the same document is drawn
-whichever process writes it. Prompts are forced token by token while the others are already sampled: rows of different
-prompts stay in step, and no padding or mask is needed.
+The random numbers of a document depend on the seed and its number alone, so every process samples the same document.
+Prompts are forced token by token while other rows are already being sampled: rows with prompts of different lengths
+stay in step, without padding or masks.
 """
 
 from dataclasses import dataclass
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
 
     from rewarm.stages.data.tokenizer import Definition
 
-RESOLUTION = 2.0**40  # of a probability when drawing
+RESOLUTION = 2.0**40  # units per probability of 1 when sampling
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A document as it was drawn."""
+    """Document as it was sampled."""
 
-    tokens: list[int]  # prompt and what the model wrote, without end-of-text
+    tokens: list[int]  # prompt and generated tokens, without end-of-text
     prompt_tokens: int
-    nats: float  # -log p of what the model wrote, its end-of-text included, under the untempered model
-    ended: bool  # by end-of-text; else cut at the largest length
+    nats: float  # -log p of the generated tokens, end-of-text included, at temperature 1
+    ended: bool  # by end-of-text; False: cut at the maximum length
 
     @property
     def written(self) -> int:
-        """Tokens that the model wrote."""
+        """Number of generated tokens."""
         return len(self.tokens) - self.prompt_tokens
 
     @property
     def mean_nats(self) -> float:
-        """Nats per token that the model chose; a perplexity's logarithm."""
+        """Nats per sampled token: the logarithm of the perplexity."""
         return self.nats / max(1, self.written + self.ended)
 
 
 def uniforms(seed: int, document: int, count: int) -> npt.NDArray[np.float64]:
-    """The numbers in [0, 1) that decide a document, one a token."""
+    """Return the numbers in [0, 1) that decide a document, one per token."""
     key = xxhash.xxh3_64_intdigest(f"distill/{seed}/{document}".encode())
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 def draw(scores: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """A token for each row of scores ``[batch, vocabulary]``, by the inverse of its distribution at ``numbers``.
+    """Sample a token for each row of scores ``[batch, vocabulary]``, by inverting its distribution at ``numbers``.
 
-    The distribution is summed up in whole units of 2⁻⁴⁰: such sums are the same in any order, also on a GPU. What is
-    less likely than half a unit is never drawn.
+    The distribution is accumulated in integer units of 2⁻⁴⁰, so sums are the same in any order, also on a GPU. Tokens
+    less likely than half a unit are never sampled.
     """
     units = (scores.softmax(dim=-1).double() * RESOLUTION).round().long()
     ends = units.cumsum(dim=-1)
     places = (numbers.double().unsqueeze(1) * ends[:, -1:]).floor().long()
     found = torch.searchsorted(ends, places, right=True).squeeze(1)
-    return found.clamp(max=scores.shape[1] - 1)  # it is out of range only where the scores are not numbers
+    return found.clamp(max=scores.shape[1] - 1)  # out of range only if the scores are not numbers
 
 
 class Sampler:
-    """Draws batches of documents from a model with a key-value cache."""
+    """Sampler of batches of documents from a model with a key-value cache."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Sampler:
         settings: DistillSettings,
         max_tokens: int,
     ) -> None:
-        """``words`` and ``definition`` are the lineage's tokenizer: documents begin and end as in training."""
+        """Create a sampler; ``words`` and ``definition`` are the lineage's tokenizer, for the form of documents."""
         self.model = model
         self.max_tokens = max_tokens
         self.device = next(model.parameters()).device
@@ -86,9 +86,9 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(self, prompts: list[list[int]], numbers: npt.NDArray[np.float64]) -> list[Draft]:
-        """A document for each prompt; ``numbers`` (``[batch, max_tokens]``, in [0, 1)) decide every choice.
+        """Sample a document for each prompt; ``numbers`` (``[batch, max_tokens]``, in [0, 1)) decide every token.
 
-        Rows that have ended leave the batch as soon as they are half of it.
+        Finished rows are removed from the batch once they are half of it.
         """
         forced = torch.full((len(prompts), self.max_tokens), -1)
         for row, prompt in enumerate(prompts):
@@ -97,8 +97,8 @@ class Sampler:
         tokens = torch.full_like(forced, self.end)
         nats = torch.zeros(len(prompts), dtype=torch.float64, device=self.device)
         lengths = torch.full((len(prompts),), self.max_tokens, device=self.device)
-        rows = torch.arange(len(prompts), device=self.device)  # those in the batch
-        going = torch.ones_like(rows, dtype=torch.bool)  # and not ended
+        rows = torch.arange(len(prompts), device=self.device)  # rows in the batch
+        going = torch.ones_like(rows, dtype=torch.bool)  # rows that have not ended
         read, cache = torch.tensor(self.opening, device=self.device).repeat(len(prompts), 1), None
         for step in range(self.max_tokens):
             logits, cache = self._next(read, cache)
@@ -120,14 +120,16 @@ class Sampler:
         return drafts(prompts, tokens, lengths, nats)
 
     def _next(self, read: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
-        """Logits (float32 ``[batch, vocabulary]``) after more tokens (``[batch, 1]`` but for the first ones, which open
-        a document), and the cache that holds them."""
+        """Return the logits (float32 ``[batch, vocabulary]``) after more tokens, and the cache that holds them.
+
+        Tokens are ``[batch, 1]``, except for the first ones, which open a document.
+        """
         output = self.model(input_ids=read, past_key_values=cache, use_cache=True)
         found = getattr(output, "past_key_values", None)
         if found is None:
             raise UsageError(
-                f"a {self.model.config.model_type} model cannot be distilled: it has no key-value cache. Give data "
-                "that stands for what it was trained on (--data NAME=PATH), or set distill.tokens=0."
+                f"a {self.model.config.model_type} model cannot be distilled: it has no key-value cache. Provide data "
+                "that is representative of its training data (--data NAME=PATH), or set distill.tokens=0."
             )
         return output.logits[:, -1].float(), found
 
@@ -139,7 +141,7 @@ class Sampler:
 
 
 def drafts(prompts: list[list[int]], tokens: torch.Tensor, lengths: torch.Tensor, nats: torch.Tensor) -> list[Draft]:
-    """What was drawn, row by row."""
+    """Return the sampled documents, row by row."""
     if not bool(nats.isfinite().all()):
         raise StageError("distill: the model's probabilities are not numbers; its weights have diverged")
     rows = zip(prompts, tokens.tolist(), lengths.tolist(), nats.tolist(), strict=True)
@@ -151,14 +153,14 @@ def drafts(prompts: list[list[int]], tokens: torch.Tensor, lengths: torch.Tensor
 def forbidden_tokens(
     words: "PreTrainedTokenizerBase", definition: "Definition", vocab_size: int, end: int
 ) -> torch.Tensor:
-    """Ids that are no text: special tokens but ``end``, and rows of the embedding that pad the vocabulary."""
+    """Return the ids that are not text: special tokens except ``end``, and padding rows of the embedding."""
     marked = [definition.as_saved.token_to_id(token) for token in definition.special_tokens()]
     special = {*map(int, words.all_special_ids), *marked, definition.end_of_text_id} - {end, None}
     return torch.tensor(sorted(special | set(range(definition.num_ids, vocab_size))), dtype=torch.long)
 
 
 def warpers(settings: DistillSettings) -> list[Any]:
-    """The settings that reshape the distribution, as ``transformers`` does it."""
+    """Return the logits warpers of ``transformers`` for the settings."""
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     made: list[Any] = []

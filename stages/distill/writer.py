@@ -1,4 +1,4 @@
-"""The Ray actors that write: each takes one shard at a time and leaves it in the staging folder."""
+"""Ray actors that generate documents, one shard at a time, into the staging folder."""
 
 from collections.abc import Generator
 from contextlib import suppress
@@ -20,9 +20,10 @@ from rewarm.stages.distill.filters import Drafts, judge, readable
 from rewarm.stages.distill.prompts import Prompts
 from rewarm.stages.distill.settings import DistillSettings
 
-RESTARTS = 3  # of one actor, before its machine is given up
-AHEAD = 2  # shards for each actor that may be written before the next one in order is there
-# glibc keeps what tensors free: the cache grows at every token, and on a CPU 40 % of the time went into fresh pages.
+RESTARTS = 3  # of one actor, before its machine is abandoned
+AHEAD = 2  # shards per actor that may be written ahead of the next one in order
+# Make glibc reuse memory that tensors free: the cache grows with every token, and on a CPU page faults took 40 % of the
+# time.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(64 << 20)}
 ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **MALLOC}
 
@@ -31,19 +32,19 @@ DRAFT_SCHEMA = pa.schema(
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("text", pa.large_string(), nullable=False),
         pa.field("num_bytes", pa.int64(), nullable=False),
-        pa.field("tokens", pa.int64(), nullable=False),  # that the model wrote
-        pa.field("nats", pa.float64(), nullable=False),  # mean per token that it chose
+        pa.field("tokens", pa.int64(), nullable=False),  # generated
+        pa.field("nats", pa.float64(), nullable=False),  # mean per sampled token
         pa.field("ended", pa.bool_(), nullable=False),  # by end-of-text
-        pa.field("reason", pa.string()),  # why it is refused whatever the others are
+        pa.field("reason", pa.string()),  # why it is refused individually
         pa.field("detail", pa.string()),
     ]
 )
-DECIDING = ["doc_id", "tokens", "nats", "ended", "num_bytes", "reason"]  # all but the texts
+DECIDING = ["doc_id", "tokens", "nats", "ended", "num_bytes", "reason"]  # all columns except the text
 
 
 @dataclass(frozen=True)
 class Writing:
-    """What all shards of one distillation share."""
+    """Parameters shared by all shards of one distillation."""
 
     model: Folder
     tokenizer: Folder  # the lineage's
@@ -52,17 +53,17 @@ class Writing:
     settings: DistillSettings
     max_tokens: int
     seed: int
-    gpus: bool  # each actor has one; without, a GPU that the machine has is left alone
+    gpus: bool  # one for each actor; False: GPUs of the machine are not used
     recorded: Recorded  # what the model and the tokenizer must be
 
 
 def shard_name(number: int) -> str:
-    """The file of a shard."""
+    """Return the file name of a shard."""
     return f"{number:05d}.parquet"
 
 
 class Writer:
-    """One actor with the model in memory."""
+    """Actor with the model in memory."""
 
     def __init__(self, work: Writing) -> None:
         import torch
@@ -80,10 +81,10 @@ class Writer:
         self.sampler = Sampler(model, self.words, self.definition, work.settings, work.max_tokens)
 
     def ready(self) -> None:
-        """Nothing: an answer says that the actor has its place on the cluster, and the model."""
+        """Do nothing: an answer shows that the actor has been placed and has loaded the model."""
 
     def write(self, number: int) -> None:
-        """Write one shard, unless it is there."""
+        """Write one shard, unless it exists."""
         if self.work.staging.exists(shard_name(number)):
             return
         settings = self.work.settings
@@ -127,7 +128,7 @@ class Writer:
 
 
 def read_drafts(staging: Folder, number: int) -> Drafts:
-    """What a shard's drafts are decided by."""
+    """Read the figures of a shard's drafts."""
     table = pq.read_table(staging.local(shard_name(number)), columns=DECIDING)
     return Drafts(
         hashes=np.frombuffer(bytes.fromhex("".join(table["doc_id"].to_pylist())), "S16"),
@@ -140,11 +141,11 @@ def read_drafts(staging: Folder, number: int) -> Drafts:
 
 
 def written_in_order(work: Writing, num_actors: int, progress: Progress) -> Generator[int, None, None]:
-    """The numbers 0, 1, 2 … of shards as they are there, for as long as they are asked for.
+    """Yield the shard numbers 0, 1, 2 … as the shards become available.
 
-    What an earlier run wrote is not written again, and no actor starts before it is used up. Close the generator to
-    end the actors; what they have begun by then is lost. Raises ``StageError`` where a shard cannot be written, or an
-    actor died more than ``RESTARTS`` times.
+    Shards of an earlier run are reused, and no actor starts before they are exhausted. Closing the generator ends the
+    actors; shards in progress are lost. Raises ``StageError`` if a shard cannot be written, or an actor died more than
+    ``RESTARTS`` times.
     """
     number = 0
     while work.staging.exists(shard_name(number)):
@@ -189,7 +190,7 @@ def _written(work: Writing, following: int, num_actors: int, progress: Progress)
                 following += 1
     finally:
         for actor in actors:
-            with suppress(Exception):  # an actor that is gone already is what we want
+            with suppress(Exception):  # the actor may be gone already
                 ray.kill(actor)
 
 
@@ -202,4 +203,4 @@ def _collect(done: Any, number: int | None) -> None:
     except ray.exceptions.RayTaskError as error:
         raise origin(error) or StageError(f"distill: {doing} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
-        raise StageError(f"distill: {doing}: the process died again and again ({error})") from error
+        raise StageError(f"distill: {doing}: the process died repeatedly ({error})") from error

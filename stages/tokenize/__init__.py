@@ -1,4 +1,4 @@
-"""Text to tokens: the lineage's tokenizer, and the Arrow token shards of every dataset."""
+"""Tokenize: the lineage's tokenizer, and the Arrow token shards of every dataset."""
 
 from rewarm.stages.data.tokenizer import tokenizer_digest
 from rewarm.stages.tokenize.export import ExportOutcome, export_megatron

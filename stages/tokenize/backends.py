@@ -1,7 +1,7 @@
-"""Two encoders behind one call: ``tokenizers``, the reference, and ``fastokens``, used where its ids are the same.
+"""Encoder backends with one interface: ``tokenizers``, the reference, and ``fastokens``, used if its ids are equal.
 
-Both give ``(ids, offsets)``: all texts' ids in one uint32 array, text ``i`` at ``ids[offsets[i]:offsets[i + 1]]``, with
-no special token added and none read out of the text.
+Both return ``(ids, offsets)``: the ids of all texts in one uint32 array, text ``i`` at
+``ids[offsets[i]:offsets[i + 1]]``. Special tokens are neither added nor recognised in the text.
 """
 
 import os
@@ -45,32 +45,32 @@ NO_IDS = np.empty(0, dtype=np.uint32)
 
 
 class Encoder(Protocol):
-    """Texts to ids."""
+    """Interface of an encoder from texts to ids."""
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (uint32, flat) and offsets (int64, one more than texts)."""
+        """Return ids (uint32, flat) and offsets (int64, one more than the number of texts)."""
 
 
 class Reference:
-    """The ``tokenizers`` library."""
+    """Encoder backed by the ``tokenizers`` library."""
 
     def __init__(self, definition: Definition) -> None:
         self._tokenizer = definition.tokenizer
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """See ``Encoder``."""
-        # One text a call: as many threads as the task asked Ray for, not as many as the machine has.
+        # One text per call: uses the threads that the task requested from Ray, not all of the machine's.
         ids = [self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids for text in texts]
         offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
         return np.concatenate([NO_IDS, *(np.array(values, dtype=np.uint32) for values in ids)]), offsets
 
 
 class Fast:
-    """The ``fastokens`` library. Raises whatever it raises at a tokenizer that it does not know."""
+    """Encoder backed by the ``fastokens`` library, whose exceptions for unsupported tokenizers are passed on."""
 
     def __init__(self, definition: Definition) -> None:
-        # Read once in a process, by the library's own pool. With one thread it works in the thread that calls it, so
-        # a task uses the CPUs it asked for; without this, every task of a machine would use all of them.
+        # Read once per process by the library's thread pool. With one thread it runs in the calling thread, so a task
+        # uses the CPUs that it requested; otherwise every task would use all CPUs of the machine.
         os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
         import fastokens
 
@@ -86,18 +86,16 @@ class Fast:
 
 @cache
 def encoder_of(tokenizer: Folder, digest: str, backend: str) -> Encoder:
-    """The encoder of a tokenizer's folder, loaded once in a process; ``digest`` guards against a changed one."""
+    """Return the encoder of a tokenizer's folder, loaded once per process; ``digest`` detects changes of the folder."""
     definition = load_definition(tokenizer)
     if definition.digest != digest:
-        raise UsageError(
-            f"{tokenizer}: changed while it was in use: digest {digest} expected, found {definition.digest}"
-        )
+        raise UsageError(f"{tokenizer}: changed while in use: expected digest {digest}, found {definition.digest}")
     return Fast(definition) if backend == "fastokens" else Reference(definition)
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where two encoders part: id ``position`` of text ``document``; None where one has no id there any more."""
+    """First difference of two encoders: id ``position`` of text ``document``; None if one of them has fewer ids."""
 
     document: int
     position: int
@@ -105,11 +103,11 @@ class Mismatch:
     found: int | None
 
     def __str__(self) -> str:
-        return f"document {self.document}, token {self.position}: {self.expected} expected, {self.found} found"
+        return f"document {self.document}, token {self.position}: expected {self.expected}, found {self.found}"
 
 
 def first_mismatch(expected: Encoder, found: Encoder, texts: Sequence[str]) -> Mismatch | None:
-    """The first text and position where ``found`` gives another id than ``expected``; None where all are the same."""
+    """Return the first text and position at which ``found`` differs from ``expected``; None if all ids are equal."""
     ids, offsets = expected.encode(texts)
     other_ids, other_offsets = found.encode(texts)
     if np.array_equal(ids, other_ids) and np.array_equal(offsets, other_offsets):
@@ -122,11 +120,11 @@ def first_mismatch(expected: Encoder, found: Encoder, texts: Sequence[str]) -> M
             position = next((i for i, (a, b) in enumerate(both) if a != b), min(len(left), len(right)))
             pick = [values[position] if position < len(values) else None for values in (left, right)]
             return Mismatch(document, position, *pick)
-    raise AssertionError("the ids of every text are the same, but not those of all")
+    raise AssertionError("the ids of each text are equal, but not those of all texts")
 
 
 def special_cases(definition: Definition) -> list[str]:
-    """Texts on which encoders are known to part: whitespace, Unicode, controls, long words, special tokens as text."""
+    """Return texts on which encoders tend to differ: whitespace, Unicode, controls, long words, special tokens."""
     tokens = [*definition.special_tokens()[:64], definition.end_of_text]
     embedded = [
         form for token in tokens for form in (token, f"a{token}b", f" {token} \n{token}{token}", token[:-1], token[1:])
@@ -135,9 +133,9 @@ def special_cases(definition: Definition) -> list[str]:
 
 
 def shared_prefixes() -> list[str]:
-    """Texts that share a long beginning and part within a run of one kind of character.
+    """Return texts with a long common prefix that differ within a run of one class of characters.
 
-    An encoder that keeps what it found for the text before could take over a word that ends elsewhere in this one.
+    An encoder that caches results of the previous text could reuse a word that ends elsewhere in the next one.
     """
     beginning = "the quick brown fox. " * 250
     runs = (" " * 300, "\n" * 40, "\t \n" * 20, "abc" * 100, "12345" * 40, "é" * 50)
@@ -147,9 +145,9 @@ def shared_prefixes() -> list[str]:
 
 
 def choose_backend(definition: Definition, wanted: str, sample: Sequence[str]) -> tuple[str, str]:
-    """The backend to use, "fastokens" or "tokenizers", and why.
+    """Return the backend to use, "fastokens" or "tokenizers", and the reason.
 
-    ``wanted`` is "auto" or one of the two. Raises ``UsageError`` where fastokens is demanded but cannot stand in.
+    ``wanted`` is "auto" or one of the two. Raises ``UsageError`` if fastokens is requested but its ids differ.
     """
     if wanted == "tokenizers":
         return "tokenizers", "asked for"
@@ -172,5 +170,5 @@ def _why_not_fast(definition: Definition, sample: Sequence[str]) -> str | None:
         mismatch = first_mismatch(reference, fast, texts)
         if mismatch is not None:
             excerpt = texts[mismatch.document][:60]
-            return f"fastokens gives other ids than tokenizers on {what} ({mismatch}, text {excerpt!r})"
+            return f"fastokens and tokenizers give different ids on {what} ({mismatch}, text {excerpt!r})"
     return None

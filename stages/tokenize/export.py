@@ -1,4 +1,4 @@
-"""Token shards as Megatron's ``.bin`` and ``.idx``, for programs that read those."""
+"""Export of token shards to Megatron's ``.bin`` and ``.idx`` files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from rewarm.stages.tokenize.files import SPLITS
 
 @dataclass(frozen=True)
 class ExportedSplit:
-    """One pair of files."""
+    """Pair of files of one split."""
 
-    prefix: str  # what Megatron's --data-path takes
+    prefix: str  # value for Megatron's --data-path
     documents: int
     tokens: int
 
 
 @dataclass(frozen=True)
 class ExportOutcome:
-    """What was written, split by split, and the ids' type."""
+    """Outcome of an export: the files of each split, and the type of the ids."""
 
     splits: dict[str, ExportedSplit]
     dtype: str
@@ -34,21 +34,21 @@ class ExportOutcome:
 
 
 def export_megatron(tokens: Folder, out: Path, progress: Progress, end_of_text: bool = True) -> ExportOutcome:
-    """Write ``<out>_train.bin`` and ``.idx``, and the same of ``validation``, from a dataset's token shards.
+    """Write ``<out>_train.bin`` and ``.idx``, and the same for ``validation``, from a dataset's token shards.
 
-    One sequence a document, in the order of the shards, with BOS if the lineage's documents begin with it;
-    ``end_of_text`` says whether each is closed by that token, as Megatron's ``--append-eod`` does. Ids are uint16, or
-    int32 where the tokenizer has more than 65,536. A split without shards gives no files. Raises ``UsageError`` where
-    files of that name exist or there are no token shards.
+    One sequence per document, in shard order, with BOS if the lineage's documents begin with it; with ``end_of_text``
+    each ends with that token, as with Megatron's ``--append-eod``. Ids are uint16, or int32 if the tokenizer has more
+    than 65,536. A split without shards gives no files. Raises ``UsageError`` if files of these names exist or there are
+    no token shards.
     """
     shards = {split: tokens / split for split in SPLITS if (tokens / split).files(".arrow")}
     if not shards:
-        raise UsageError(f"{tokens}: no token shards (train/*.arrow) in it; tokenize the dataset first")
+        raise UsageError(f"{tokens}: contains no token shards (train/*.arrow); tokenize the dataset first")
     prefixes = {split: out.with_name(f"{out.name}_{split}") for split in shards}
     for prefix in prefixes.values():
         for file in megatron_files(prefix):
             if file.exists():
-                raise UsageError(f"{file}: exists; name another place")
+                raise UsageError(f"{file}: exists already; choose a different path")
     found = _format(shards)
     dtype = np.dtype("<u2" if found.dtype == "uint16" else "<i4")
     written = {}
@@ -74,7 +74,7 @@ def _format(shards: dict[str, Folder]) -> TokenFormat:
 def _batches(
     folder: Folder, progress: Progress, end_of_text: bool, opening: tuple[int, ...]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ids and lengths of the documents of each batch; ``opening`` is BOS, which the shards do not hold, or nothing."""
+    """Yield ids and lengths of the documents of each batch; ``opening`` is BOS, which shards do not hold, or empty."""
     for name in folder.files(".arrow"):
         with _opened(folder, name) as source, pa.ipc.open_file(source) as shard:
             for number in range(shard.num_record_batches):

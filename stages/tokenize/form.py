@@ -1,8 +1,8 @@
-"""The form of a document as an imported tokenizer makes it: what it puts around a text, and which token ends it.
+"""Document form of an imported tokenizer: the tokens around a text, and the token that ends a document.
 
-A model continues best what it was trained on. Most checkpoints saw BOS before every document, which their tokenizer's
-post-processor adds; and many that were tuned for chat name the end of a turn as ``eos_token``, where the documents that
-they were pre-trained on ended with another token, which is still in the vocabulary.
+Continued training works best in the form that a model was trained on. Most checkpoints saw BOS before every document,
+added by their tokenizer's post-processor. Many chat-tuned checkpoints name the end of a turn as ``eos_token``, although
+the documents of their pre-training ended with another token, which is still in the vocabulary.
 """
 
 import difflib
@@ -20,28 +20,28 @@ TURN_ENDS = re.compile(
     r"<\|(return|call)\|>|assistant_end|user_end|\[/INST\]",
     re.IGNORECASE,
 )
-"""Names of tokens that end a turn of a chat: ChatML's, Llama 3's, Gemma's, Phi's, Command R's and their kin."""
+"""Names of tokens that end a chat turn: ChatML, Llama 3, Gemma, Phi, Command R and similar."""
 TEXT_ENDS = (
     *("<|endoftext|>", "<|end_of_text|>", "<|endofdocument|>", "<|end_of_document|>", "<|eod|>", "<eod>", "<EOD>"),
     *("<｜end▁of▁sentence｜>", "<|END_OF_TEXT|>", "<EOS_TOKEN>", "<|eos|>", "<eos>", "<EOS>", "[EOS]", "</s>"),
 )
-"""Names of tokens that end a text, the more telling ones first."""
+"""Names of tokens that end a text, most specific first."""
 PROBE = "a"
 
 
 @dataclass(frozen=True)
 class FoundForm:
-    """A document's form, and how it was found, in a sentence for whoever begins the lineage."""
+    """Form of a document, and a sentence that tells the user how it was determined."""
 
     form: DocumentForm
     note: str
 
 
 def find_form(words: Any, asked: str | None) -> FoundForm:
-    """The form of documents for a Hugging Face tokenizer (fast); ``asked`` is ``tokenizer.end_of_text``.
+    """Determine the document form of a fast Hugging Face tokenizer; ``asked`` is ``tokenizer.end_of_text``.
 
-    Raises ``UsageError`` if no token ends a document, the one asked for is not a token that text cannot become, or the
-    tokenizer changes a text instead of putting tokens around it.
+    Raises ``UsageError`` if no token ends a document, text could become the requested token, or the tokenizer changes a
+    text instead of adding tokens around it.
     """
     prefix, suffix = affixes(words)
     end, why = choose_end(words, suffix, asked)
@@ -53,47 +53,47 @@ def find_form(words: Any, asked: str | None) -> FoundForm:
 
 
 def form_of(source: Path, words: Any, asked: str | None) -> FoundForm:
-    """The form that a folder's model was trained with: kept by the lineage it comes from, else ``find_form``'s."""
+    """Return the form that a folder's model was trained with: recorded by its lineage, else from ``find_form``."""
     if asked is None and (source / DOCUMENT_FORM).is_file():
         kept = read_form(Folder(source))
-        return FoundForm(kept, f"documents are as in the lineage it comes from ({DOCUMENT_FORM}): {kept}")
+        return FoundForm(kept, f"documents have the form of the source lineage ({DOCUMENT_FORM}): {kept}")
     return find_form(words, asked)
 
 
 def affixes(words: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids that a tokenizer puts before and after a text."""
+    """Return the ids that a tokenizer adds before and after a text."""
     plain, whole = words(PROBE, add_special_tokens=False)["input_ids"], words(PROBE)["input_ids"]
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return tuple(whole[:start]), tuple(whole[start + len(plain) :])
     raise UsageError(
         f"{words.name_or_path}: the tokenizer encodes {PROBE!r} as {whole}, and without special tokens as {plain}; "
-        "expected the same ids with others around them"
+        "expected the same ids with special tokens around them"
     )
 
 
 def choose_end(words: Any, suffix: tuple[int, ...], asked: str | None) -> tuple[str, str]:
-    """The token that ends a document, and why it is that one: words to follow it in a sentence."""
+    """Return the token that ends a document, and the reason, as words that follow it in a sentence."""
     added = words.added_tokens_encoder
     if asked is not None:
         if asked not in added:
             near = difflib.get_close_matches(asked, list(added), n=3, cutoff=0.3) or list(added)[:8]
             raise UsageError(
-                f"tokenizer.end_of_text: {asked!r} is none of the added tokens of {words.name_or_path}, so text could "
-                f"become it; nearest: {', '.join(near) or 'there are none'}"
+                f"tokenizer.end_of_text: {asked!r} is not an added token of {words.name_or_path}, so text could become "
+                f"it; nearest: {', '.join(near) or 'none'}"
             )
         return asked, " (tokenizer.end_of_text)"
     named = words.eos_token
     if named is None:
         if len(suffix) != 1:
             raise UsageError(
-                f"{words.name_or_path}: the tokenizer names no eos_token; name the token that ends a document: "
-                f"tokenizer.end_of_text, one of {', '.join(list(added)[:8]) or 'its added tokens'}"
+                f"{words.name_or_path}: the tokenizer has no eos_token; set tokenizer.end_of_text to the token that "
+                f"ends a document, one of {', '.join(list(added)[:8]) or 'its added tokens'}"
             )
-        return words.convert_ids_to_tokens(suffix[0]), ", which the tokenizer puts after a text"
+        return words.convert_ids_to_tokens(suffix[0]), ", which the tokenizer adds after a text"
     if not TURN_ENDS.search(named):
         return str(named), ""
     ends = [token for token in TEXT_ENDS if token in added]
     if not ends:
-        return str(named), " (eos_token, which by its name ends a turn of a chat; tokenizer.end_of_text names another)"
-    return ends[0], f", not with the tokenizer's eos_token {named}, which ends a turn of a chat (tokenizer.end_of_text)"
+        return str(named), " (eos_token, which by its name ends a chat turn; set tokenizer.end_of_text to change it)"
+    return ends[0], f", not with the tokenizer's eos_token {named}, which ends a chat turn (tokenizer.end_of_text)"

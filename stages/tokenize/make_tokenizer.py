@@ -1,6 +1,7 @@
-"""A tokenizer that was made elsewhere, taken over: its data files only, never code.
+"""Creation of a lineage's tokenizer: imported from elsewhere, or trained on the base's documents.
 
-Training a byte-level BPE on the base's documents: once in a lineage, the same tokenizer from the same text.
+An import copies data files only, never code. Training gives a byte-level BPE, once per lineage and reproducibly: the
+same text gives the same tokenizer.
 """
 
 import shutil
@@ -33,24 +34,25 @@ from rewarm.stages.tokenize.settings import TokenizerSettings
 
 FAST_CLASS = PORTABLE_CLASS
 NOT_TAKEN = ("auto_map", "fast_tokenizer_files")
-"""Fields that name the folder's own code, or another tokenizer than the ``tokenizer.json`` that is taken."""
+"""Fields that refer to the folder's own code, or to another tokenizer than the imported ``tokenizer.json``."""
 
 
 def import_tokenizer(source: Path, out: Folder, end_of_text: str | None = None) -> FoundForm:
-    """Take over an existing Hugging Face tokenizer: its data files byte for byte, never code.
+    """Import an existing Hugging Face tokenizer: its data files byte for byte, never code.
 
-    ``tokenizer_config.json`` is written anew only if it must change: it names code, no class or no end-of-text token,
-    what only transformers 5 knows, or a class that gives other ids than ``tokenizer.json``. The copy loads with
-    ``AutoTokenizer``, gives the ids of ``tokenizer.json``, and puts around a text what the source does, which is
-    checked. ``document_form.json`` fixes that, and the token that ends a document: ``end_of_text``, or what ``form_of``
-    finds. Raises ``UsageError`` if the tokenizer is not a fast one, needs its own code, or has no end-of-text token.
+    ``tokenizer_config.json`` is rewritten only if necessary: if it refers to code, has no class or end-of-text token,
+    has fields that only transformers 5 knows, or a class whose ids differ from ``tokenizer.json``. The import verifies
+    that the copy loads with ``AutoTokenizer``, gives the ids of ``tokenizer.json``, and adds the same tokens around a
+    text as the source. ``document_form.json`` records these, and the token that ends a document: ``end_of_text``, or
+    the result of ``form_of``. Raises ``UsageError`` if the tokenizer is not fast, needs its own code, or has no
+    end-of-text token.
     """
     from rewarm.stages.tokenize.backends import special_cases
 
     if not (source / TOKENIZER).is_file():
         raise UsageError(
-            f"{source}: no {TOKENIZER} in it; expected the folder of a fast Hugging Face tokenizer. A SentencePiece "
-            "or Python tokenizer has to be converted first: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+            f"{source}: contains no {TOKENIZER}; expected the folder of a fast Hugging Face tokenizer. Convert a "
+            "SentencePiece or Python tokenizer first: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         )
     original = load_auto(source)
     found = form_of(source, original, end_of_text)
@@ -73,27 +75,27 @@ def import_tokenizer(source: Path, out: Folder, end_of_text: str | None = None) 
             copy.write_json(CONFIG, {**config, "tokenizer_class": FAST_CLASS})
             if not same_ids(copy.path, definition, texts):
                 raise UsageError(
-                    f"{source}: AutoTokenizer gives other ids than {TOKENIZER}; save it with a fast class first"
+                    f"{source}: AutoTokenizer and {TOKENIZER} give different ids; save it with a fast class first"
                 )
         if affixes(load_auto(copy.path)) != affixes(original):
             raise UsageError(
-                f"{source}: its own class puts other tokens around a text than {FAST_CLASS} does with the same files; "
+                f"{source}: its own class and {FAST_CLASS} add different tokens around a text with the same files; "
                 "save it with a fast class first"
             )
-        definition.tokenizer  # noqa: B018  raises where text could become a special token
+        definition.tokenizer  # noqa: B018  raises if text could become a special token
         for name in copy.files():
             out.write(name, copy.read(name))
     return found
 
 
 def source_digest(source: Path, end_of_text: str | None) -> str:
-    """The digest that ``import_tokenizer`` will give the lineage's tokenizer."""
+    """Return the digest that the lineage's tokenizer will have after ``import_tokenizer``."""
     kept = load_definition(Folder(source), form_of(source, load_auto(source), end_of_text).form)
     return kept.digest
 
 
 def load_auto(folder: Path) -> Any:
-    """``AutoTokenizer``'s tokenizer of a folder, without its code; ``UsageError`` where that is not a fast one."""
+    """Load a folder's tokenizer with ``AutoTokenizer``, without its code; ``UsageError`` if it is not fast."""
     from transformers import AutoTokenizer
 
     try:
@@ -108,7 +110,7 @@ def load_auto(folder: Path) -> Any:
 
 
 def same_ids(folder: Path, definition: Definition, texts: list[str]) -> bool:
-    """Whether ``AutoTokenizer`` gives the ids of a ``tokenizer.json`` for the texts, special tokens read as text."""
+    """Return whether ``AutoTokenizer`` gives the ids of ``tokenizer.json`` for texts, special tokens read as text."""
     backend = load_auto(folder).backend_tokenizer
     backend.encode_special_tokens = True
     return all(
@@ -120,16 +122,16 @@ def same_ids(folder: Path, definition: Definition, texts: list[str]) -> bool:
 
 END_OF_TEXT = "<|endoftext|>"
 HASH_RANGE = 1 << 64
-SAMPLE_SEED = 0x70CE  # apart from the hash that chose the validation split
+SAMPLE_SEED = 0x70CE  # makes the sample independent of the hash that chose the validation split
 
 
 def train_tokenizer(documents: Folder, out: Folder, settings: TokenizerSettings, progress: Progress) -> None:
-    """Train on the document shards (contract 1) directly in ``documents`` and write the tokenizer's files into ``out``.
+    """Train on the document shards (contract 1) directly in ``documents`` and write the tokenizer's files to ``out``.
 
-    Like GPT-2 and GPT-NeoX: byte-level BPE, no prefix space, every byte in the alphabet, end-of-text as id 0 and
-    the only special token; without GPT-NeoX's NFC, so that decoding gives the text back exactly. Merges follow from
-    counts of words, with ties broken by id, so neither the order of documents nor threads change the result. Raises
-    ``UsageError`` where there is no text.
+    As in GPT-2 and GPT-NeoX: byte-level BPE, no prefix space, every byte in the alphabet, end-of-text as id 0 and the
+    only special token; without GPT-NeoX's NFC, so that decoding restores the text exactly. Merges depend on word
+    counts, with ties broken by id, so neither document order nor threads change the result. Raises ``UsageError`` if
+    there is no text.
     """
     total = _total_bytes(documents)
     if not total:
@@ -149,21 +151,21 @@ def train_tokenizer(documents: Folder, out: Folder, settings: TokenizerSettings,
     tokenizer.train_from_iterator(_sample(documents, total, settings.sample_bytes, progress), trainer)
     if (found := tokenizer.get_vocab_size()) < settings.vocab_size:
         progress.note(
-            f"the text gives a vocabulary of {found}, not {settings.vocab_size}: no pair is left that occurs twice"
+            f"the text gives a vocabulary of {found}, not {settings.vocab_size}: no remaining pair occurs twice"
         )
     out.write(TOKENIZER, tokenizer.to_str(pretty=True).encode())
     config = {
         "tokenizer_class": FAST_CLASS,
         "bos_token": end_of_text,
         "eos_token": end_of_text,
-        "pad_token": end_of_text,  # generation in batches pads; the mask hides it
+        "pad_token": end_of_text,  # batched generation pads; the attention mask hides it
         "clean_up_tokenization_spaces": False,
     }
     out.write(CONFIG, orjson.dumps(config, option=orjson.OPT_INDENT_2))
 
 
 def in_sample(doc_id: str, share: float) -> bool:
-    """Whether a document belongs to the sample: by its content hash, hashed again, so whatever shard it lies in."""
+    """Return whether a document belongs to the sample: by its content hash, hashed again, independently of shards."""
     return int(xxhash.xxh3_64_intdigest(doc_id.encode(), seed=SAMPLE_SEED)) < share * HASH_RANGE
 
 
@@ -174,7 +176,7 @@ def _total_bytes(documents: Folder) -> int:
 
 
 def _sample(documents: Folder, total: int, sample_bytes: int, progress: Progress) -> Iterator[list[str]]:
-    """The texts to train on, a batch at a time: all, or an unbiased share of about ``sample_bytes``."""
+    """Yield the texts to train on in batches: all, or an unbiased sample of about ``sample_bytes``."""
     share = sample_bytes / total
     for batch in read_shards(documents, columns=["doc_id", "text", "num_bytes"]):
         rows = zip(

@@ -1,6 +1,6 @@
 """The tokenize stage: document shards (contract 1) to token shards (contract 2), one to one, as one Ray Data job.
 
-The work on one document shard: read, encode, close every document, count, write.
+The task of one shard reads and encodes its documents, appends end-of-text, counts and writes.
 """
 
 import math
@@ -33,17 +33,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class TokenizeShard:
-    """The work on one shard, as it travels to Ray: everything but the tokenizer, which each process loads once."""
+    """Ray task of one shard: everything except the tokenizer, which each process loads once."""
 
     tokenizer: str  # folder
     backend: str
     token_format: TokenFormat
     batch_documents: int
     batch_bytes: int
-    threads: int = 1  # as many as the CPUs that its task asks for
+    threads: int = 1  # as many as the CPUs that its task requests
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        """Tokenize the shard ``{source, target, name, …}`` unless it is there; its account, and its file's digest."""
+        """Tokenize the shard ``{source, target, name, …}`` unless it exists; return its counts and file digest."""
         target, name = Folder(shard["target"]), f"{shard['name']}.arrow"
         account = Account()
         if target.exists(name):
@@ -66,12 +66,12 @@ class TokenizeShard:
 
 
 def tokenized(documents: pa.RecordBatch, encoder: Encoder, token_format: TokenFormat) -> pa.RecordBatch:
-    """Documents (``doc_id``, ``text``, ``num_bytes``) to a batch of contract 2, end-of-text closing every document."""
+    """Convert documents (``doc_id``, ``text``, ``num_bytes``) to a batch of contract 2, each ended by end-of-text."""
     ids, offsets = encoder.encode(documents.column("text").to_pylist())
     schema = token_format.schema()
     tokens_type = schema.field("tokens").type
     dtype = np.dtype(tokens_type.value_type.to_pandas_dtype())
-    # Joined as bytes: several times faster than writing through a mask of where the documents end.
+    # Joined as bytes: several times faster than writing through a mask of document ends.
     data = np.ascontiguousarray(ids, dtype=dtype).data.cast("B")
     ends = (offsets * dtype.itemsize).tolist()
     pieces = [data[start:end] for start, end in pairwise(ends)]
@@ -86,7 +86,7 @@ def tokenized(documents: pa.RecordBatch, encoder: Encoder, token_format: TokenFo
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """``work`` over the items by so many threads, results in the items' order, at most two per thread under way."""
+    """Map ``work`` over items with ``threads`` threads, results in order, at most two items per thread in flight."""
     if threads == 1:
         yield from map(work, items)
         return
@@ -101,14 +101,14 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
 
 
 class Account:
-    """Counts and digest of a shard, batch by batch; the digest does not depend on where batches end."""
+    """Counts and digest of a shard, updated by batch; the digest does not depend on batch boundaries."""
 
     def __init__(self) -> None:
         self.num_tokens = self.num_documents = self.num_bytes = 0
         self._hashes = [xxhash.xxh3_128() for _ in range(3)]  # of ids, of (length, bytes), of tokens
 
     def counting(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches as they pass, each one counted."""
+        """Yield the batches and count each."""
         for batch in batches:
             self.add(batch)
             yield batch
@@ -128,22 +128,22 @@ class Account:
         contents.update(values.data)
 
     def as_dict(self) -> dict[str, Any]:
-        """The account as JSON types."""
+        """Return counts and digest as JSON types."""
         digest = xxhash.xxh3_128_hexdigest(b"".join(part.digest() for part in self._hashes))
         counts = {"tokens": self.num_tokens, "documents": self.num_documents, "bytes": self.num_bytes}
         return {**counts, "digest": digest}
 
 
-SAMPLED_SHARDS = 16  # the sample for the comparison of backends is spread over so many shards
-# The reference takes some forty times as long for a text as the fast encoder, and documents compress to a fourth: at
-# one character for every hundred compressed bytes the comparison adds about a tenth to the work.
+SAMPLED_SHARDS = 16  # shards from which the sample for the comparison of backends is drawn
+# The reference is about forty times slower than the fast encoder, and documents compress to a quarter: at one character
+# per hundred compressed bytes the comparison adds about a tenth to the run time.
 SAMPLED_SHARE = 1 / 100
 LEAST_SAMPLED, MOST_SAMPLED = 1 << 20, 8 << 20  # characters
 
 
 @dataclass(frozen=True)
 class TokenizeOutcome:
-    """What came out. ``num_bytes`` is of the text in UTF-8, ``num_tokens`` counts the end-of-text tokens too."""
+    """Outcome of tokenization. ``num_bytes`` counts UTF-8 bytes of text, ``num_tokens`` includes end-of-text tokens."""
 
     num_tokens: int
     num_documents: int
@@ -154,7 +154,7 @@ class TokenizeOutcome:
     backend: str
     backend_reason: str
     tokenizer: str  # digest of the tokenizer
-    digest: str  # of the contents of all shards, in order: whatever the workers, the batches or the backend
+    digest: str  # of the contents of all shards, in order; independent of workers, batches and backend
 
 
 def run(
@@ -162,16 +162,18 @@ def run(
 ) -> TokenizeOutcome:
     """Write ``out/train`` and ``out/validation`` from ``dataset/documents`` and ``dataset/validation``.
 
-    Every document is encoded as the tokenizer itself does (BOS, if it adds one, is kept in the shards' metadata) and
-    closed by end-of-text; a special token in a text stays text. A shard already there is kept: it is
-    complete, since it appeared in one step. Raises ``UsageError`` for input or output that cannot be right, and
-    ``StageError`` for a shard that cannot be read.
+    Every document is encoded as by the tokenizer itself (BOS, if it adds one, is recorded in the shards' metadata) and
+    ended by end-of-text; a special token in a text stays text. An existing shard is kept: it is complete, because
+    shards are written atomically. Raises ``UsageError`` for invalid input or output folders, and ``StageError`` for a
+    shard that cannot be read.
     """
     definition = load_definition(tokenizer)
     token_format = format_of(definition)
     shards = [shard for split in SPLITS for shard in shards_of(dataset, out, split)]
     if not any(shard["split"] == "train" for shard in shards):
-        raise UsageError(f"{dataset / SPLITS['train']}: no document shards (*.parquet) in it; ingest the dataset first")
+        raise UsageError(
+            f"{dataset / SPLITS['train']}: contains no document shards (*.parquet); ingest the dataset first"
+        )
     sample = _sample(shards, settings.verify_documents, sampled_characters(shards))
     backend, reason = choose_backend(definition, settings.backend, sample)
     progress.note(f"tokenizing with {backend}: {reason}")
@@ -186,26 +188,26 @@ def run(
 
 
 def threads_for(shards: list[dict[str, Any]], cpus: float, largest_node: float) -> int:
-    """Threads for each shard's task, so that no CPU idles where there are fewer shards (by size) than CPUs."""
+    """Return the threads of each shard's task, so that no CPU idles if there are fewer shards (by size) than CPUs."""
     sizes: list[int] = [shard["bytes"] for shard in shards]
     fair = math.floor(cpus * max(sizes) / max(1, sum(sizes)) + 0.5)
     return max(1, min(fair, math.floor(largest_node)))
 
 
 def cluster_cpus() -> tuple[float, float]:
-    """CPUs of the Ray cluster that can be had, and of its largest node, beyond which no task can ask."""
+    """Return the available CPUs of the Ray cluster, and those of its largest node, the limit of one task."""
     cpus = find_room().cpus
     return sum(cpus), max(cpus, default=0.0)
 
 
 def sampled_characters(shards: list[dict[str, Any]]) -> int:
-    """How much text is worth a comparison of the backends, given how much is to be tokenized."""
+    """Return the number of characters to compare the backends on, in proportion to the data."""
     wanted = int(SAMPLED_SHARE * sum(shard["bytes"] for shard in shards))
     return min(MOST_SAMPLED, max(LEAST_SAMPLED, wanted))
 
 
 def _sample(shards: list[dict[str, Any]], num_documents: int, characters: int) -> list[str]:
-    """Texts to compare the backends on: the first ones of shards spread over the data, within ``characters``."""
+    """Return texts to compare the backends on: the first of shards spread over the data, within ``characters``."""
     chosen = shards[:: -(-len(shards) // SAMPLED_SHARDS)]
     texts: list[str] = []
     size = 0
@@ -249,7 +251,7 @@ def _added(outcome: TokenizeOutcome, split: str, account: dict[str, Any]) -> Tok
 
 
 def _file_digest(shard: dict[str, Any], account: dict[str, Any]) -> tuple[str, FileDigest]:
-    """A shard's path and digest; its counts say, without the shard, which part of the split's stream it holds."""
+    """Return a shard's path and digest, with the counts that locate its tokens in the split's stream."""
     counts = {name: account[name] for name in ("tokens", "documents")}
     return f"{shard['split']}/{shard['name']}.arrow", FileDigest(**account["file"], counts=counts)
 

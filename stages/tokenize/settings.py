@@ -1,4 +1,4 @@
-"""Settings of the tokenizer (once in a lineage) and of the tokenize stage (every dataset)."""
+"""Settings of the tokenizer (fixed per lineage) and of the tokenize stage (per dataset)."""
 
 from typing import Literal
 
@@ -10,41 +10,41 @@ NUM_BYTES = 256  # the alphabet of a byte-level tokenizer
 
 
 class TokenizerSettings(Settings):
-    """Where a lineage's tokenizer comes from. It is fixed when the lineage begins and never changes after."""
+    """Source of a lineage's tokenizer, which is fixed when the lineage begins."""
 
     path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """A folder with a Hugging Face ``tokenizer.json`` to take over; null trains one on the base's documents."""
+    """Folder with a Hugging Face ``tokenizer.json`` to import; null: train one on the base's documents."""
 
     vocab_size: int = Field(default=4096, gt=NUM_BYTES)
-    """Number of ids of a trained tokenizer, with the 256 bytes and end-of-text among them; more than 256.
+    """Vocabulary size of a trained tokenizer, including the 256 bytes and end-of-text; more than 256.
 
-    Text too small or too uniform to give that many gives fewer.
+    Text that is too short or too uniform gives fewer ids, which is reported.
     """
 
     end_of_text: str | None = Field(default=None, min_length=1)
-    """The token that ends a document. Null: of an imported tokenizer its ``eos_token``, or, if that ends a turn of a
-    chat (``<|im_end|>``, ``<|eot_id|>``), the token of its vocabulary that ends a text; which one it is, is said when
-    the lineage begins. A trained tokenizer names its token so; null: ``<|endoftext|>``."""
+    """Token that ends a document. Null, with an imported tokenizer: its ``eos_token``, or, if that ends a chat turn
+    (``<|im_end|>``, ``<|eot_id|>``), the token of its vocabulary that ends a text; the choice is shown when the lineage
+    begins. With a trained tokenizer: the name of its token; null: ``<|endoftext|>``."""
 
     sample_bytes: int = Field(default=500_000_000, gt=0)
-    """About how many bytes of text a tokenizer is trained on; of more, a sample chosen by content hash is taken."""
+    """Approximate bytes of text to train a tokenizer on; larger data is sampled by content hash."""
 
 
 class TokenizeSettings(Settings):
-    """How documents become tokens. None of it decides the ids, so none of it enters a fingerprint."""
+    """Conversion of documents to tokens. These settings do not affect the ids, so they are not in fingerprints."""
 
     batch_documents: int = Field(default=1024, gt=0, json_schema_extra=PLACEMENT)
-    """Most documents in a record batch."""
+    """Maximum number of documents in a record batch."""
 
     batch_bytes: int = Field(default=4 << 20, gt=0, json_schema_extra=PLACEMENT)
-    """About how many bytes of text a record batch holds, whatever the documents' sizes: what a thread of a task has
-    in memory at once, several times over. Larger ones leave the processor's caches and are slower."""
+    """Approximate bytes of text in a record batch, whatever the sizes of documents. A thread holds several times as
+    much in memory; batches larger than the processor's caches are slower."""
 
     verify_documents: int = Field(default=2000, ge=0, json_schema_extra=PLACEMENT)
-    """How many documents of the very data are encoded by both backends and compared beforehand, as far as that adds
-    about a tenth to the work and up to 8 million characters; 0 compares special cases only. Afterwards,
-    ``rewarm tokenize --verify`` compares as many as you like."""
+    """Number of documents of the data that both backends encode for comparison beforehand, limited to about a tenth of
+    the run time and 8 million characters; 0: special cases only. ``rewarm tokenize --verify`` compares any number
+    afterwards."""
 
     backend: Literal["auto", "fastokens", "tokenizers"] = Field(default="auto", json_schema_extra=PLACEMENT)
-    """The encoder: ``tokenizers`` is the reference; ``fastokens`` is used only where its ids equal the reference's, and
-    refused where they do not; ``auto`` takes it where it can."""
+    """Encoder: ``tokenizers`` is the reference; ``fastokens`` is faster and is refused if its ids differ from the
+    reference's; ``auto`` uses it if they are equal."""

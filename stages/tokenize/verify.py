@@ -1,7 +1,7 @@
-"""Proof that stored tokens are what Hugging Face's tokenizer gives: recomputed from the document shards, and compared.
+"""Verification that stored tokens equal the output of Hugging Face's tokenizer, recomputed from the document shards.
 
-The reference is the ``tokenizers`` library on ``tokenizer.json``, which is first checked to be what ``AutoTokenizer``
-loads. Whatever made the tokens (backend, batches, threads, another program) takes no part in it.
+The reference is the ``tokenizers`` library with ``tokenizer.json``, after a check that ``AutoTokenizer`` gives the same
+ids. It is independent of how the tokens were made (backend, batches, threads, another program).
 """
 
 import random
@@ -25,18 +25,18 @@ from rewarm.stages.tokenize.backends import Encoder, encoder_of, special_cases
 from rewarm.stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of, token_batches
 from rewarm.stages.tokenize.make_tokenizer import same_ids
 
-SHOWN = 20  # mismatches that are reported one by one
+SHOWN = 20  # mismatches that are reported individually
 SEED = 0x7E51  # of the sample
 ROWS, BYTES = 1024, 4 << 20  # of a batch
 
 
 @dataclass(frozen=True)
 class TokenMismatch:
-    """Where a stored document differs from what its text gives."""
+    """Difference between a stored document and the tokens of its text."""
 
     shard: str  # split and name
     row: int  # in the shard, from 0
-    doc_id: str  # of the document shard; of the token shard where that has more rows
+    doc_id: str  # of the document shard; of the token shard if that has more rows
     what: str  # "ids", "end-of-text", "doc_id", "num_bytes", "missing" or "no such document"
     position: int | None  # of the first id that differs
     expected: int | str | None
@@ -45,10 +45,10 @@ class TokenMismatch:
 
 @dataclass(frozen=True)
 class VerifyOutcome:
-    """What was compared: ids of ``documents`` texts, and identity, order and sizes of all ``rows``."""
+    """Outcome of verification: ids of ``documents`` texts, and identity, order and sizes of all ``rows``."""
 
     documents: int
-    tokens: int  # of these documents, end-of-text among them
+    tokens: int  # of these documents, end-of-text included
     rows: int
     mismatches: int
     first: list[TokenMismatch]  # in the order of the shards, at most 20
@@ -58,22 +58,24 @@ class VerifyOutcome:
 def verify(
     dataset: Folder, tokenizer: Folder, tokens: Folder, documents: int | None, progress: Progress
 ) -> VerifyOutcome:
-    """Compare ``tokens/train`` and ``tokens/validation`` with what the reference gives for the dataset's documents.
+    """Compare ``tokens/train`` and ``tokens/validation`` with the reference's output for the dataset's documents.
 
-    Of ``documents`` of them, the same ones every time and spread over all, the text is encoded again (``None``: of all
-    of them), and ids, end-of-text, content hash and size are compared. Names, order and sizes of the others are
-    compared with the document shards all the same. Raises ``UsageError`` where there is nothing to compare, the tokens
-    are of another tokenizer, or ``AutoTokenizer`` gives other ids than ``tokenizer.json``.
+    The texts of ``documents`` of them (None: all), a fixed uniform sample, are encoded again, and ids, end-of-text,
+    content hash and size are compared. For the others, names, order and sizes are compared with the document shards.
+    Raises ``UsageError`` if there is nothing to compare, the tokens were made by another tokenizer, or
+    ``AutoTokenizer`` and ``tokenizer.json`` give different ids.
     """
     if documents is not None and documents < 1:
         raise UsageError(f"{documents} documents to verify: expected at least 1")
     definition = load_definition(tokenizer)
     if not same_ids(tokenizer.local(), definition, special_cases(definition)):
-        raise UsageError(f"{tokenizer}: AutoTokenizer gives other ids than its tokenizer.json; import it again")
+        raise UsageError(
+            f"{tokenizer}: AutoTokenizer and tokenizer.json give different ids; import the tokenizer again"
+        )
     shards = [shard for split in SPLITS for shard in shards_of(dataset, tokens, split)]
     rows = [_num_rows(shard) for shard in shards]
     if not sum(rows):
-        raise UsageError(f"{dataset}: no documents in it, so there is nothing to verify")
+        raise UsageError(f"{dataset}: contains no documents, so there is nothing to verify")
     for shard, chosen in zip(shards, choose(rows, documents), strict=True):
         shard["chosen"] = chosen
     work = VerifyShard(tokenizer.uri, format_of(definition))
@@ -84,7 +86,7 @@ def verify(
 
 
 def choose(rows: list[int], documents: int | None) -> list[list[int] | None]:
-    """The rows of each shard that are encoded again: a seeded uniform sample over all, or ``None`` for every row."""
+    """Return the rows of each shard to encode again: a seeded uniform sample over all, or None for every row."""
     total = sum(rows)
     if documents is None or documents >= total:
         return [None] * len(rows)
@@ -98,13 +100,13 @@ def choose(rows: list[int], documents: int | None) -> list[list[int] | None]:
 
 @dataclass(frozen=True)
 class VerifyShard:
-    """The comparison of one shard, as it travels to Ray."""
+    """Ray task that compares one shard."""
 
     tokenizer: str  # folder
     token_format: TokenFormat
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
-        """Compare the shard ``{source, target, name, chosen, …}``; counts and the first mismatches."""
+        """Compare the shard ``{source, target, name, chosen, …}``; return counts and the first mismatches."""
         label, target, name = f"{shard['split']}/{shard['name']}", Folder(shard["target"]), f"{shard['name']}.arrow"
         if not target.exists(name):
             missing = TokenMismatch(label, 0, "", "missing", None, f"{target}/{name}", None)
@@ -166,7 +168,7 @@ _Difference = tuple[str, int | None, int | str | None, int | str | None]  # what
 class _Document:
     doc_id: str
     num_bytes: int
-    text: str | None  # where it is encoded again
+    text: str | None  # if it is encoded again
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def _num_rows(shard: dict[str, Any]) -> int:
 
 
 def _documents(shard: DocumentShard, chosen: list[int] | None) -> Iterator[_Document]:
-    """All rows in order, with the text where it is wanted; a row group without wanted rows is not decoded."""
+    """Yield all rows in order, with text for chosen rows; a row group without chosen rows is not decoded."""
     start = 0
     for group, count in enumerate(shard.group_rows()):
         rows = range(start, start + count)

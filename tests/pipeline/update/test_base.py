@@ -53,9 +53,9 @@ def test_how_much_is_written(
     ("datasets", "distill", "message"),
     [
         (["distilled"], {"tokens": 10}, "choose another"),
-        ([], {"max_tokens": 300}, "max_tokens 300 is more than the model's max_position_embeddings 256"),
-        ([], {"min_tokens": 129}, "min_tokens 129 is more than a document's 128"),
-        ([], {"prompts": "text", "prompt_tokens": 100}, "do not fit into a document of 128"),
+        ([], {"max_tokens": 300}, "max_tokens 300 is greater than the model's max_position_embeddings 256"),
+        ([], {"min_tokens": 129}, "min_tokens 129 is greater than a document's 128"),
+        ([], {"prompts": "text", "prompt_tokens": 100}, "do not fit in a document of 128"),
     ],
 )
 def test_what_cannot_be_written_is_refused(model: Path, datasets: list[str], distill: Any, message: str) -> None:

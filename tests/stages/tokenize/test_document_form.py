@@ -109,8 +109,8 @@ def test_what_is_around_a_text_is_part_of_the_digest_and_what_is_not_leaves_it_a
     [
         ((BOS, "<|endoftext|>", "<|im_end|>"), "<|im_end|>", None, "<|endoftext|>", "eos_token <|im_end|>"),  # Qwen
         ((BOS, EOS, "<|eot_id|>"), "<|eot_id|>", None, EOS, "eos_token <|eot_id|>"),  # Llama 3 Instruct
-        ((BOS, "</s>", "<|im_end|>"), "<|im_end|>", None, "</s>", "ends a turn of a chat"),  # ChatML on Llama 2
-        ((BOS, "<|im_end|>"), "<|im_end|>", None, "<|im_end|>", "by its name ends a turn"),  # there is no other
+        ((BOS, "</s>", "<|im_end|>"), "<|im_end|>", None, "</s>", "ends a chat turn"),  # ChatML on Llama 2
+        ((BOS, "<|im_end|>"), "<|im_end|>", None, "<|im_end|>", "by its name ends a chat turn"),  # there is no other
         ((BOS, "<|endoftext|>", "<|im_end|>"), "<|im_end|>", "<|im_end|>", "<|im_end|>", "(tokenizer.end_of_text)"),
         ((BOS, EOS, "<|im_end|>"), EOS, None, EOS, f"documents end with {EOS}, and begin with {BOS}"),
     ],
@@ -128,9 +128,9 @@ def test_the_token_that_ends_a_document_is_not_the_end_of_a_turn(
 
 def test_a_token_that_text_becomes_ends_no_document(tmp_path: Path) -> None:
     source = byte_level(tmp_path / "source", eos_token=None)
-    with pytest.raises(UsageError, match=r"names no eos_token; name the token .*tokenizer\.end_of_text"):
+    with pytest.raises(UsageError, match=r"has no eos_token; set tokenizer\.end_of_text"):
         import_tokenizer(source, Folder(tmp_path / "out"))
-    with pytest.raises(UsageError, match=r"'\.' is none of the added tokens"):
+    with pytest.raises(UsageError, match=r"'\.' is not an added token"):
         import_tokenizer(source, Folder(tmp_path / "out"), ".")
     assert import_tokenizer(source, Folder(tmp_path / "out"), EOS).form.end_of_text == EOS
 

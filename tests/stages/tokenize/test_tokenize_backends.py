@@ -128,7 +128,7 @@ def test_mismatch_falls_back_and_says_where(definition: Definition, monkeypatch:
 
 
 def test_changed_tokenizer_is_refused(tokenizer: Folder) -> None:
-    with pytest.raises(UsageError, match="changed while it was in use"):
+    with pytest.raises(UsageError, match="changed while in use"):
         encoder_of(tokenizer, "0" * 32, "tokenizers")
     digest = load_definition(tokenizer).digest
     assert encoder_of(tokenizer, digest, "fastokens") is encoder_of(tokenizer, digest, "fastokens")

@@ -245,6 +245,6 @@ def test_broken_shards_are_named(dataset: Folder, tokenizer: Folder, tmp_path: P
     with pytest.raises(StageError, match=r"00002\.parquet: the document shard cannot be read"):
         run(data, tokenizer, Folder(tmp_path / "out"), settings, Silent())
     pq.write_table(pa.table({"text": ["a"]}), torn)
-    with pytest.raises(UsageError, match=r"00002\.parquet: not a document shard: no column doc_id, num_bytes"):
+    with pytest.raises(UsageError, match=r"00002\.parquet: not a document shard, missing doc_id, num_bytes"):
         run(data, tokenizer, Folder(tmp_path / "out"), settings, Silent())
     assert "00002.arrow" not in Folder(tmp_path / "out" / "train").files()

@@ -123,7 +123,7 @@ def test_missing_shard_and_other_tokenizer(dataset: Folder, tokenizer: Folder, s
     shutil.copytree(stored.path, tmp_path / "other")
     for file in (tmp_path / "other").rglob("*.arrow"):
         write_shard(file, TokenFormat("0" * 32, 0, "uint16"), [])
-    with pytest.raises(UsageError, match="made as TokenFormat"):
+    with pytest.raises(UsageError, match="has format TokenFormat"):
         verify(dataset, tokenizer, Folder(tmp_path / "other"), 10, Silent())
 
 
