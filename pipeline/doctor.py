@@ -294,7 +294,7 @@ def ray_cluster(environ: Mapping[str, str] | None = None, seconds: float = RAY_S
     address = environ.get("RAY_ADDRESS", "local")
     where = "starts on this machine" if address == "local" else f"cluster at {address}"
     command = [sys.executable, "-c", _DESCRIBE_RAY, address]
-    paths = [str(Path(__file__).parent.parent), environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).absolute().parents[2]), environ.get("PYTHONPATH", "")]
     settings = dict(environ) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
         done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False, timeout=seconds)

@@ -29,7 +29,7 @@ RAY_TRAIN_DEFAULTS = {
 
 # What would otherwise print into the progress.
 QUIET = {"TOKENIZERS_PARALLELISM": "true", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-SOURCE = Path(__file__).resolve().parent.parent
+SOURCE = Path(__file__).absolute().parents[3]  # holds the package rewarm; the folder of stages would hide select
 
 
 @contextmanager

@@ -133,7 +133,7 @@ class Tenure:
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 NAMESPACES = (Path("/proc/self/ns/pid"), Path("/proc/self/ns/time"))
-PROGRAM = Path(__file__).parents[1] / "__main__.py"
+PROGRAM = Path(__file__).parents[2] / "__main__.py"
 ENDED = "ZX"  # states in /proc/PID/stat: a zombie cannot write, and in a container it may never be reaped
 PURPOSE_LENGTH = 200  # characters of a command line, enough to recognize it
 
@@ -187,5 +187,5 @@ def started(pid: int) -> int | None:
 def command() -> str:
     """Return this process's command line as the user typed it, with secrets redacted."""
     program = Path(sys.argv[0] or sys.executable)
-    name = "rewarm" if program == PROGRAM else program.name  # python -m pipeline
+    name = "rewarm" if program == PROGRAM else program.name  # python -m rewarm.pipeline
     return shlex.join([name, *redact_words(sys.argv[1:])])[:PURPOSE_LENGTH]
