@@ -1,7 +1,8 @@
-"""Arrivals on a schedule: ``rewarm watch`` notices what comes into an inbox, and takes each arrival in exactly once.
+"""Scheduled updates: ``rewarm watch`` detects arrivals in an inbox and processes each of them exactly once.
 
-Start reading at ``run.Watch.step``. The lineage says what was taken in, the journal (``journal.py``) what was seen,
-planned, tried and held; ``book.py`` adds the journal up, ``observe.py`` and ``policy.py`` decide, as pure functions.
+Start reading at ``run.Watch.step``. The lineage records which arrivals were ingested; the journal (``journal.py``)
+records which were seen, planned, tried and held. ``state.py`` computes the state of every arrival from the journal;
+``observe.py`` and ``policy.py`` decide, as pure functions.
 """
 
 from rewarm.pipeline.watch.actions import outlook, retry, settings_of, status, switch, watch

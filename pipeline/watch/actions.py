@@ -1,4 +1,4 @@
-"""What the options of ``rewarm watch`` do; the loop is in ``run.py``."""
+"""Functions behind the options of ``rewarm watch``; the loop is in ``run.py``."""
 
 import signal
 import sys
@@ -27,7 +27,7 @@ from rewarm.stages.core.errors import UsageError
 
 
 def settings_of(values: dict[str, Any]) -> WatchSettings:
-    """The options as settings; ``UsageError`` names those that cannot be."""
+    """Validate the options; raise ``UsageError`` that names the invalid ones."""
     try:
         return WatchSettings.model_validate(values)
     except ValidationError as error:
@@ -39,7 +39,7 @@ def settings_of(values: dict[str, Any]) -> WatchSettings:
 
 
 def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
-    """The workspace and the recipe that updates will have; refuses what no update could begin with."""
+    """Open the workspace with the recipe of its updates; refuse settings with which no update could begin."""
     workspace = Workspace.open(uri)
     recipe = inputs.recipe_of(workspace)
     changed = apply_settings(recipe, settings.sets)
@@ -51,14 +51,14 @@ def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
     limited = settings.max_cost is not None or settings.max_total_cost is not None
     if limited and changed.cost.per_worker_hour is None:
         raise UsageError("a limit on cost needs the price of a worker: --set cost.per_worker_hour=PRICE")
-    refuse_on_machine(changed.train)  # else each arrival would be held for what is no fault of its own
+    refuse_on_machine(changed.train)  # otherwise every arrival would be held although none is at fault
     return workspace, changed
 
 
 def watch(uri: str, settings: WatchSettings, once: bool) -> int:
-    """Watch until SIGTERM or SIGINT, or for one tick; the exit code."""
+    """Watch until SIGTERM or SIGINT, or for one tick; return the exit code."""
     if once and settings.cron is not None:
-        raise UsageError("--once is one tick by itself; leave out --cron, or --once")
+        raise UsageError("--once runs a single tick at once and excludes --cron: remove one of them")
     workspace, recipe = opened(uri, settings)
     with only_watch(workspace.folder / FOLDER):
         made = Watch(workspace, recipe, settings, say)
@@ -66,13 +66,13 @@ def watch(uri: str, settings: WatchSettings, once: bool) -> int:
             when = f"at {settings.cron} ({settings.timezone})" if settings.cron else f"every {settings.every:g} s"
             say(f"watching {settings.inbox} for {workspace.folder}, {'once' if once else when}")
             made.run(once)
-    say("ended" if not made.stopping else "stopped; the next watch goes on from here")
+    say("ended" if not made.stopping else "stopped; the next watch resumes from here")
     return 1 if once and made.failed else 0
 
 
 @contextmanager
 def stopped_by_signals(made: Watch) -> Iterator[None]:
-    """SIGTERM and SIGINT end the watch; what was set before is set again after."""
+    """Stop the watch on SIGTERM and SIGINT; restore the previous handlers afterwards."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         made.stop()
@@ -86,13 +86,13 @@ def stopped_by_signals(made: Watch) -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """One line with its time."""
+    """Print one line with its time."""
     sys.stdout.write(f"{now():%Y-%m-%d %H:%M:%S} {entry(line)}\n")
     sys.stdout.flush()
 
 
 def read(uri: str) -> tuple[Workspace, Journal, Book]:
-    """A workspace and the book of its watch."""
+    """Read a workspace, its journal and the state of its watch."""
     workspace = Workspace.open(uri)
     journal, book = Journal(workspace.folder / FOLDER), Book()
     book.turn(journal.read())
@@ -100,35 +100,35 @@ def read(uri: str) -> tuple[Workspace, Journal, Book]:
 
 
 def switch(uri: str, paused: bool) -> str:
-    """Pause or resume; it holds until it is taken back, also for a watch that is started later."""
+    """Pause or resume; the state persists, also for a watch started later."""
     _, journal, book = read(uri)
     if book.paused == paused:
-        return "is paused already" if paused else "is not paused"
+        return "already paused" if paused else "not paused"
     journal.append(Draft("paused" if paused else "resumed"), now())
-    return "paused; an update that runs goes on to its end" if paused else "resumed"
+    return "paused; a running update continues to its end" if paused else "resumed"
 
 
 def retry(uri: str, name: str) -> str:
-    """Have a held or failed arrival tried again at once, whatever it costs."""
+    """Retry a held or failed arrival at once, whatever it costs."""
     _, journal, book = read(uri)
     found = [one for one in book.arrivals.values() if one.name == name and not one.done and one.why != "name"]
     waiting = [one for one in found if one.state == HELD or one.retry_at]
     if not waiting:
-        state = f"it is {found[-1].state}" if found else "there is none of this name that was not taken in"
+        state = f"it is {found[-1].state}" if found else "no pending arrival has this name"
         held = ", ".join(one.name for one in book.arrivals.values() if one.state == HELD) or "none"
-        raise UsageError(f"{name}: not held ({state}); held are: {held}")
+        raise UsageError(f"{name}: not held ({state}); held arrivals: {held}")
     journal.append(Draft("retry", waiting[-1].path), now())
-    return f"{name}: to be tried again"
+    return f"{name}: will be retried"
 
 
 def status(uri: str) -> tuple[Book, bool]:
-    """The book, and whether a watch runs."""
+    """Return the state of the watch, and whether it is running."""
     workspace, _, book = read(uri)
     return book, is_watched(workspace.folder / FOLDER)
 
 
 def outlook(uri: str, settings: WatchSettings) -> dict[str, Any]:
-    """What a tick would take in now, in order, and why not the others; nothing is written."""
+    """Return the arrivals that a tick would process now, in order, and why it would not process the rest."""
     workspace, recipe = opened(uri, settings)
     _, _, book = read(uri)
     place = place_of(settings.inbox, recipe.ingest)

@@ -1,4 +1,4 @@
-"""How far an unfinished update has come, so that a failed attempt which advanced it is told from one that did not."""
+"""Saved progress of an unfinished update, to distinguish failed attempts that advanced it from those that did not."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import saved_step
 
-DEPTH = 2  # of folders below an update or a dataset in which a stage leaves its manifest
+DEPTH = 2  # levels of folders below an update or a dataset in which stages write manifests
 
 
 @dataclass(frozen=True)
 class Advance:
-    """What is saved of an unfinished update."""
+    """Saved progress of an unfinished update."""
 
-    stages: frozenset[str] = frozenset()  # folders that are committed
-    steps: int = 0  # of training, in the checkpoints of all its runs
+    stages: frozenset[str] = frozenset()  # committed folders
+    steps: int = 0  # training steps in the checkpoints of all its runs
 
     def beyond(self, before: "Advance") -> bool:
-        """Whether more is saved than ``before``."""
+        """Return whether more is saved than ``before``."""
         return self.steps > before.steps or bool(self.stages - before.stages)
 
 
 def advance(workspace: Workspace, update: str, dataset: str) -> Advance:
-    """What is saved of ``update``, which ingests ``dataset``."""
+    """Return the saved progress of ``update``, which ingests ``dataset``."""
     folder = workspace.update(update)
     stages = {place.uri for top in (folder, workspace.dataset(dataset)) for place in below(top) if place.committed()}
     checkpoints = folder / "checkpoints"
@@ -31,7 +31,7 @@ def advance(workspace: Workspace, update: str, dataset: str) -> Advance:
 
 
 def below(folder: Folder, depth: int = DEPTH) -> list[Folder]:
-    """A folder and those below it."""
+    """Return a folder and its subfolders, down to ``depth``."""
     found = [folder]
     if depth:
         for name in folder.folders():
@@ -40,7 +40,7 @@ def below(folder: Folder, depth: int = DEPTH) -> list[Folder]:
 
 
 def steps_saved(run: Folder) -> int:
-    """The furthest step that a training run has saved; 0 if its checkpoints cannot be read."""
+    """Return the last step that a training run has saved; 0 if its checkpoints cannot be read."""
     try:
         return saved_step(run)
     except (DamagedError, OSError):

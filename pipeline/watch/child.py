@@ -1,8 +1,7 @@
-"""A command of rewarm as a child of the watch: started, followed, ended.
+"""Child processes of a watch: a rewarm command that is started, followed and stopped, and the log it writes.
 
-A process that ends with the one that started it.
-
-Where the commands of a watch put what they print: files that grow, which a bucket does not have.
+A child is killed when the watch ends, however that ends. Logs are written to local files, because objects in a bucket
+cannot be appended to.
 """
 
 import ctypes
@@ -26,45 +25,45 @@ from rewarm.stages.core.storage import Folder
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # what libraries colour their lines with
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # colour sequences in the output of libraries
 LAUNCHER = "rewarm.pipeline.watch_child"
-LAST_LINES, LONGEST = 5, 2000  # of a log, lines and characters, that people are shown of an end without a message
+LAST_LINES, LONGEST = 5, 2000  # lines and characters of the log to show if a command ended without a message
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Outcome of a command."""
 
-    code: int  # of the process; of a signal, negative
-    failure: Failure | None  # what it said of it, for machines; None if it ended well or was killed
-    last_lines: str = ""  # of its log
+    code: int  # exit code of the process; negative for a signal
+    failure: Failure | None  # its error record; None if it succeeded or was killed
+    last_lines: str = ""  # last lines of its log
 
     @property
     def because(self) -> str:
-        """Why it ended, for people."""
+        """Reason for the outcome, for people."""
         if self.code < 0:
             return f"killed by signal {-self.code}"
         if self.failure is not None:
             return self.failure.message[:LONGEST]
-        return self.last_lines or f"it ended with exit code {self.code} and printed nothing"
+        return self.last_lines or f"exit code {self.code}, without any output"
 
 
 class Child:
-    """One running command; what it prints goes to a log, and to standard output as it comes."""
+    """One running command; its output goes to a log and, as it arrives, to stdout."""
 
     def __init__(self, arguments: Sequence[str], log: Path, output: Path | None = None) -> None:
-        """``output`` takes its standard output, where that is a result and not for the log."""
+        """``output`` receives the command's stdout if that is a result rather than log output."""
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", LAUNCHER, str(os.getpid()), *arguments]
         self._scratch = tempfile.TemporaryDirectory(prefix="rewarm-watch-")
         self._failure = Path(self._scratch.name) / "failure.json"
         environment = {**os.environ, failure.FILE: str(self._failure)}
-        environment.pop(failure.FORM, None)  # its log is for people
+        environment.pop(failure.FORM, None)  # the log is for people
         with open(log, "ab", opener=create_private) as stream:
             keep_private(log)
             self._shown = self._began = stream.seek(0, os.SEEK_END)
             with (output or Path(os.devnull)).open("wb") as result:
-                # A group of its own, so that Ctrl-C reaches it once: from the watch.
+                # A separate process group, so that Ctrl-C reaches the command only through the watch.
                 self.process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -77,9 +76,9 @@ class Child:
         self._asked: float | None = None
 
     def wait(self, meanwhile: Callable[[], None], stopping: Callable[[], bool]) -> "Ended":
-        """How it ended, with ``meanwhile`` called again and again; ended where ``stopping``.
+        """Wait for the command to end, calling ``meanwhile`` repeatedly; end it once ``stopping`` returns true.
 
-        The log is followed rather than a pipe: what a killed Ray leaves behind may hold a pipe open for a minute.
+        The log is followed rather than a pipe, because leftovers of a killed Ray can keep a pipe open for a minute.
         """
         while (code := self.process.poll()) is None:
             self._mirror()
@@ -94,7 +93,7 @@ class Child:
         return Ended(code, found, self._last_lines())
 
     def _end(self) -> None:
-        """Ask it once to end; kill it when it has not done so in time."""
+        """Interrupt the command once; kill it if it has not ended after the grace period."""
         if self._asked is None:
             self._asked = time.monotonic()
             self.process.send_signal(signal.SIGINT)
@@ -111,7 +110,7 @@ class Child:
             sys.stdout.flush()
 
     def _last_lines(self) -> str:
-        """The last of what it has put into the log."""
+        """Return the last lines that the command logged."""
         with self.log.open("rb") as stream:
             stream.seek(max(self._began, stream.seek(0, os.SEEK_END) - LONGEST))
             lines = stream.read().decode(errors="replace").rstrip().splitlines()
@@ -122,24 +121,24 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def tie(parent: int) -> None:
-    """Have this process killed when its parent ends, however that ends.
+    """Have the kernel kill this process when its parent ends, however that ends.
 
-    An update that is killed goes on later where it stood; one that is orphaned would write beside the next.
+    A killed update can be resumed; an orphaned one would write at the same time as the next.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before the kernel was told
+    if os.getppid() != parent:  # the parent ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Logs:
-    """The folder ``watch/logs``; where it lies in a bucket, a file grows on this machine and is put there after."""
+    """The folder ``watch/logs``; if it is in a bucket, a log is written on this machine and uploaded afterwards."""
 
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="rewarm-watch-")
 
     def file(self, name: str) -> Path:
-        """A log to write to; in a bucket it begins with what is there."""
+        """Return a local log file to append to; for a bucket, it starts as a copy of the stored log."""
         if self._scratch is None:
             return self.folder.path / name
         file = Path(self._scratch.name) / name
@@ -148,6 +147,6 @@ class Logs:
         return file
 
     def keep(self, name: str) -> None:
-        """Have a log stay when this process ends."""
+        """Store a log, so that it outlives this process."""
         if self._scratch is not None:
             self.folder.upload(Path(self._scratch.name) / name, name)

@@ -1,7 +1,8 @@
-"""When arrivals are taken in: the ticks of a cron expression, and what becomes of those that were missed.
+"""Ticks of a cron expression, at which a watch processes arrivals, and the handling of missed ticks.
 
-Pure functions of times. Clock changes are those of Debian's cron (man 8 cron): a job at a fixed hour runs once a day,
-after the gap where its time is left out and the first time where it comes twice; ``*`` and ``*/N`` follow real time.
+Pure functions of times. Clock changes are handled as in Debian's cron (man 8 cron): a job at a fixed hour runs once a
+day, after the gap if its time is skipped and at the first occurrence if its time is repeated; ``*`` and ``*/N`` follow
+real time.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,22 +11,24 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-ON_TIME = timedelta(seconds=60)  # a tick that is noticed so late was not missed
+ON_TIME = timedelta(seconds=60)  # a tick noticed within this time was not missed
 WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=32), timedelta(days=366))
 FIELDS = 5
-CLOCK = "clock.json"  # in a watch's folder: the last tick that was answered
+CLOCK = "clock.json"  # in the folder of a watch: the last handled tick
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """A time zone by its name; ``ValueError`` where this machine knows none such."""
+    """Return a time zone by its name; raise ``ValueError`` if this machine does not know it."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ValueError(f"{name!r} is no time zone of this machine; expected a name such as Europe/Berlin") from error
+        raise ValueError(
+            f"{name!r} is not a time zone of this machine; expected a name such as Europe/Berlin"
+        ) from error
 
 
 def check_cron(expression: str) -> None:
-    """``ValueError`` for what is no cron expression, or one that never comes."""
+    """Raise ``ValueError`` for an invalid cron expression, or one without any tick."""
     expected = "expected minute, hour, day of month, month and day of week, as in '0 3 * * MON'"
     if len(expression.split()) != FIELDS:
         raise ValueError(f"{expression!r} has {len(expression.split())} fields; {expected}")
@@ -38,17 +41,17 @@ def check_cron(expression: str) -> None:
 
 
 def next_tick(expression: str, zone: ZoneInfo, after: datetime) -> datetime:
-    """The first tick after a time, in UTC."""
+    """Return the first tick after a time, in UTC."""
     for tick in CronSim(expression, after.astimezone(zone)):
         found = tick.astimezone(UTC)
-        if found > after:  # in the second of two equal hours the iterator begins with the first
+        if found > after:  # in a repeated hour the iterator starts from its first occurrence
             return found
     raise AssertionError(f"{expression}: no tick in 50 years")
 
 
 def last_tick(expression: str, zone: ZoneInfo, handled: datetime, now: datetime) -> datetime | None:
-    """The latest tick that is due: after ``handled``, and not after ``now``; None where there is none."""
-    for window in WINDOWS:  # however long ago ``handled`` is, only the last ticks are walked through
+    """Return the latest due tick, later than ``handled`` and not later than ``now``; None if there is none."""
+    for window in WINDOWS:  # only iterate over the last ticks, however long ago ``handled`` is
         start = max(handled, now - window)
         latest = None
         while (tick := next_tick(expression, zone, latest or start)) <= now:
@@ -59,7 +62,7 @@ def last_tick(expression: str, zone: ZoneInfo, handled: datetime, now: datetime)
 
 
 def answer(tick: datetime | None, now: datetime, missed: str) -> Literal["none", "run", "skip"]:
-    """What a due tick means; one that is late was missed, and stands for all that were missed before it."""
+    """Decide whether a due tick runs; a late tick was missed, and represents all ticks missed before it."""
     if tick is None:
         return "none"
     return "run" if now - tick <= ON_TIME or missed == "catch-up" else "skip"

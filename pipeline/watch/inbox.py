@@ -1,7 +1,7 @@
-"""What lies in an inbox: each file and each direct subfolder is one arrival.
+"""Listing of an inbox: each file and each direct subfolder is one arrival.
 
-Names that begin with ``.`` or ``_`` are none (Hadoop's convention for what is being written), and files that rewarm
-does not read are passed over.
+Names that begin with ``.`` or ``_`` are not arrivals (Hadoop's convention for files being written), and files in
+formats that rewarm does not read are skipped.
 """
 
 import glob
@@ -27,30 +27,30 @@ Item = tuple[str, int, str]  # path relative to the inbox, bytes, version
 
 @dataclass(frozen=True)
 class Found:
-    """One arrival, as a look found it."""
+    """One arrival in a listing of the inbox."""
 
-    path: str  # what ``--data NAME=`` is given
-    name: str  # of the dataset
-    fingerprint: str  # of the listing: names, sizes, times of change; the marker is no part of it
+    path: str  # as passed to ``--data NAME=``
+    name: str  # name of the dataset
+    fingerprint: str  # digest of the listing (names, sizes, times of change), without the marker
     files: int
     bytes: int
-    marker: str = ""  # the marker's version, empty where there is none
+    marker: str = ""  # version of the marker, empty if there is none
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All of an inbox: its arrivals in the order of their names, and the files that are none."""
+    """Contents of an inbox: its arrivals in order of name, and the files that are not arrivals."""
 
     arrivals: list[Found]
     passed_over: list[str]
-    outside: list[str] = field(default_factory=list)  # links, and odd keys, that lead out of the inbox: not followed
+    outside: list[str] = field(default_factory=list)  # links and odd keys that lead out of the inbox, not followed
 
 
 def dataset_name(entry: str, is_file: bool) -> str:
-    """A dataset's name from a file's or folder's: without the suffixes of formats, other characters as ``-``.
+    """Derive a dataset's name from a file's or folder's: format suffixes removed, other characters replaced by ``-``.
 
-    The same name always gives the same; two names may give one. A name without any letter or digit, or one that is too
-    long, takes digits of its hash.
+    The result depends on the name alone, but two names can give the same result. Names without any letter or digit,
+    or that are too long, get digits of their hash.
     """
     stem = PurePosixPath(entry)
     if is_file and stem.suffix.lower() in COMPRESSIONS:
@@ -69,17 +69,17 @@ def dataset_name(entry: str, is_file: bool) -> str:
 
 
 def place_of(inbox: str, settings: IngestSettings) -> Location:
-    """Where an inbox is; ``UsageError`` for what cannot be listed, or a folder that is not there."""
+    """Locate an inbox; raise ``UsageError`` if it cannot be listed or the folder does not exist."""
     place = locate(inbox, settings.storage)
     if place.is_web:
-        raise UsageError(f"{inbox}: a web server lists no files; an inbox is a folder, s3:// or gs://")
+        raise UsageError(f"{inbox}: a web server cannot list files; expected a folder, s3:// or gs://")
     if place.is_local and not Path(place.path).is_dir():
-        raise UsageError(f"{inbox}: there is no such folder; make it, arrivals are put into it")
+        raise UsageError(f"{inbox}: the folder does not exist; create it, and put arrivals into it")
     return place
 
 
 def look(place: Location, kind: str, marker: str) -> Listing:
-    """List an inbox; ``kind`` is ``ingest.format``. Raises ``OSError`` where it cannot be listed."""
+    """List an inbox; ``kind`` is ``ingest.format``. Raises ``OSError`` if it cannot be listed."""
     outside: list[str] = []
     items = list(on_disk(place, outside) if place.is_local else in_store(place, outside))
     unfit = {name for path, _, _ in items if not is_text(name := path.partition("/")[0])}
@@ -103,7 +103,7 @@ def look(place: Location, kind: str, marker: str) -> Listing:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8, which a record can hold."""
+    """Return whether a file's name is UTF-8, so that a record can contain it."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -112,18 +112,18 @@ def is_text(name: str) -> bool:
 
 
 def of_folder(place: Location, name: str, below: list[Item], marker: str) -> Found:
-    """A folder with all that lies below it."""
+    """Return the arrival of a folder, with all files below it."""
     mark = next((version for path, _, version in below if path == marker), "")
     return described(place, name, False, [item for item in below if item[0] != marker], mark)
 
 
 def described(place: Location, name: str, is_file: bool, items: list[Item], mark: str) -> Found:
-    """An arrival from the list of its files."""
+    """Return an arrival from the list of its files."""
     whole = xxhash.xxh3_128()
     for path, size, version in sorted(items):
         whole.update(f"{path}\0{size}\0{version}\n".encode(errors="surrogatepass"))
     path = f"{place.path}/{name}"
-    if not place.is_local and glob.has_magic(path):  # in a bucket such a path is read as a pattern
+    if not place.is_local and glob.has_magic(path):  # a bucket's path with these characters would be read as a pattern
         path = glob.escape(path)
     return Found(
         str(place.at(path)),
@@ -136,10 +136,10 @@ def described(place: Location, name: str, is_file: bool, items: list[Item], mark
 
 
 def on_disk(place: Location, outside: list[str]) -> Iterable[Item]:
-    """All files of a folder on a disk; links that lead out of it are added to ``outside`` and not followed.
+    """Yield all files of a local folder; links that lead out of it are added to ``outside`` and not followed.
 
-    One that goes away while it is looked at counts as changed, and so does a folder that cannot be entered: the update
-    will say what is wrong with it, and the other arrivals do not wait for that.
+    A file that disappears during the listing counts as changed, and so does a folder that cannot be read: the update
+    will report the problem, and other arrivals are not delayed.
     """
     root = Path(place.path)
     for entry in sorted(root.iterdir()):
@@ -163,7 +163,7 @@ def on_disk(place: Location, outside: list[str]) -> Iterable[Item]:
 
 
 def in_store(place: Location, outside: list[str]) -> Iterable[Item]:
-    """All objects below a prefix; in one listing, as a Google bucket shows no folders (apache/arrow#35993)."""
+    """Yield all objects below a prefix, in one listing because Google buckets list no folders (apache/arrow#35993)."""
     for info in children(place.filesystem(), place.path, recursive=True):
         if info.type == pafs.FileType.File and is_odd(info.path.removeprefix(place.path)):
             outside.append(info.path)

@@ -1,7 +1,7 @@
-"""What a watch has seen and done: JSON lines in ``WORKSPACE/watch/journal.jsonl``, only ever added to.
+"""Append-only journal of a watch: one event per JSON line of ``WORKSPACE/watch/journal.jsonl``.
 
-A line is in the storage before its event counts. What a kill leaves of a line was never reported, and is dropped by the
-next writer. Several processes may write (``--pause`` beside a running watch), one after the other.
+A line is stored before its event takes effect. A partial line left by a kill was never reported, and the next writer
+removes it. Several processes can write, one at a time (``--pause`` during a running watch).
 """
 
 import fcntl
@@ -24,23 +24,23 @@ from rewarm.stages.core.object_store import Objects
 from rewarm.stages.core.patience import patiently
 from rewarm.stages.core.storage import Folder
 
-FOLDER = "watch"  # of the workspace
+FOLDER = "watch"  # in the workspace
 JOURNAL = "journal.jsonl"
-GLANCE = 5.0  # seconds between two looks at a bucket for what others have written
+GLANCE = 5.0  # seconds between two checks of a bucket for events of other processes
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Something that happened, before it is written down."""
+    """An event that is not written yet."""
 
     kind: str
-    path: str = ""  # of the arrival; empty where it is about the watch
+    path: str = ""  # path of the arrival; empty if the event concerns the watch
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened, as the journal keeps it."""
+    """An event of the journal."""
 
     seq: int  # counts from 1
     at: str  # ISO 8601, UTC, milliseconds
@@ -50,32 +50,32 @@ class Event:
 
 
 class Lines(Protocol):
-    """A file of lines that several processes add to."""
+    """A file of lines that several processes append to."""
 
     place: str
 
     def append(self, line: Callable[[int], bytes]) -> None:
-        """Add the line that ``line`` makes, given how many there are; what a kill left of one goes first."""
+        """Append the line that ``line`` makes from the number of lines; a partial line is removed first."""
 
     def read(self, offset: int) -> bytes:
-        """What follows the first ``offset`` bytes."""
+        """Return the data after the first ``offset`` bytes."""
 
     def size(self) -> int:
-        """Bytes, 0 where nothing was written."""
+        """Return the size in bytes; 0 if nothing was written."""
 
 
 class Journal:
-    """The journal's file; ``read`` gives what is new in it, whoever wrote it."""
+    """The journal; ``read`` returns its new events, whichever process wrote them."""
 
     def __init__(self, folder: Folder) -> None:
         self.lines: Lines = LocalLines(folder.path / JOURNAL) if folder.is_local else StoredLines(folder)
         self._offset, self._seq, self._size = 0, 0, 0
 
     def append(self, draft: Draft, now: datetime) -> None:
-        """Write an event down, after those that others wrote meanwhile; the next ``read`` gives it."""
+        """Append an event after those of other processes; the next ``read`` returns it."""
 
         details = dict(draft.details)
-        if "because" in details:  # words of others: a store's answer, a command's last lines
+        if "because" in details:  # may contain foreign text: a store's answer, a command's last lines
             details["because"] = message(str(details["because"]))
 
         def line(before: int) -> bytes:
@@ -85,7 +85,7 @@ class Journal:
         self.lines.append(line)
 
     def read(self) -> list[Event]:
-        """The events since the last call. Raises ``UsageError`` for a line that is none, with its number."""
+        """Return the events since the last call. Raises ``UsageError`` with the number of an invalid line."""
         data = self.lines.read(self._offset)
         whole = data[: data.rfind(b"\n") + 1]
         events = []
@@ -94,8 +94,8 @@ class Journal:
                 events.append(Event(**orjson.loads(line)))
             except (orjson.JSONDecodeError, TypeError) as error:
                 raise UsageError(
-                    f"{self.lines.place}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). Mend "
-                    "the line, or move the file away: what was taken in is known from the updates, what is held is not"
+                    f"{self.lines.place}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). Fix "
+                    "the line, or move the file away: finished updates are known from the lineage, holds are lost"
                 ) from error
         self._size = self._offset + len(data)
         self._offset += len(whole)
@@ -103,18 +103,18 @@ class Journal:
         return events
 
     def grown(self) -> bool:
-        """Whether something was written that was not read."""
+        """Return whether there are events that were not read."""
         return self.lines.size() not in (0, self._size)
 
 
 class LocalLines:
-    """On a disk: appended to under a lock."""
+    """Lines in a local file, appended under a lock."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.place = file, str(file)
 
     def append(self, line: Callable[[int], bytes]) -> None:
-        """Add a line; it is on the disk when this returns. One that a first try has left there is not added again."""
+        """Append a line and sync it to disk; a line already written by a first try is not appended again."""
         written = b""
 
         def append() -> None:
@@ -123,7 +123,7 @@ class LocalLines:
             with open(self.file, "a+b", opener=create_private) as stream, locked(stream):
                 keep_private(self.file)
                 whole = drop_torn(stream)
-                if written and take_back(stream, written):  # a first try wrote it, and may not have reached the disk
+                if written and take_back(stream, written):  # written by a first try, but perhaps not synced
                     stream.write(written)
                 elif not (written and holds(stream, written)):
                     written = line(count_lines(stream))
@@ -136,7 +136,7 @@ class LocalLines:
         patiently(append, self.place)
 
     def read(self, offset: int) -> bytes:
-        """What follows."""
+        """Return the data after ``offset`` bytes."""
 
         def read() -> bytes:
             if not self.file.exists():
@@ -148,21 +148,21 @@ class LocalLines:
         return patiently(read, self.place)
 
     def size(self) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         return patiently(lambda: self.file.stat().st_size if self.file.exists() else 0, self.place)
 
 
 class StoredLines:
-    """In a bucket: one object that is put anew with each line, if nobody else has meanwhile."""
+    """Lines in an object of a bucket, which is rewritten with each line unless another process has changed it."""
 
     def __init__(self, folder: Folder) -> None:
         self.objects, self.place = Objects(folder), str(folder)
         self._seen, self._looked = 0, -GLANCE
 
     def append(self, line: Callable[[int], bytes]) -> None:
-        """Add a line, after those of others.
+        """Append a line after those of other processes.
 
-        A put whose answer was lost may have been followed by another's: then ours is the beginning of what is there.
+        A put whose answer was lost may have been followed by another process's: then the object starts with our data.
         """
         mine = b""
         while True:
@@ -175,11 +175,11 @@ class StoredLines:
                 return
 
     def read(self, offset: int) -> bytes:
-        """What follows."""
+        """Return the data after ``offset`` bytes."""
         return (self.objects.get(JOURNAL)[0] or b"")[offset:]
 
     def size(self) -> int:
-        """Bytes, as they were within the last seconds: a request is paid for, and this is asked all the time."""
+        """Return the size in bytes, up to ``GLANCE`` seconds old: requests cost money, and this is called often."""
         if time.monotonic() - self._looked >= GLANCE:
             self._seen, self._looked = self.objects.size(JOURNAL), time.monotonic()
         return self._seen
@@ -187,7 +187,7 @@ class StoredLines:
 
 @contextmanager
 def locked(stream: BinaryIO) -> Iterator[None]:
-    """Hold a file's lock, waiting for it."""
+    """Wait for a file's lock and hold it."""
     fcntl.flock(stream, fcntl.LOCK_EX)
     try:
         yield
@@ -197,19 +197,19 @@ def locked(stream: BinaryIO) -> Iterator[None]:
 
 @contextmanager
 def only_watch(folder: Folder) -> Iterator[None]:
-    """Be the only watch of a workspace; ``BusyError`` where there is one. Another machine's is known by its lease."""
+    """Be the only watch of a workspace, by a lease; raise ``BusyError`` if another is running, on any machine."""
     with hold(folder):
         yield
 
 
 def is_watched(folder: Folder) -> bool:
-    """Whether a watch runs, as far as its lease tells."""
+    """Return whether a watch is running, judged by its lease."""
     found = look(folder)
     return found is not None and found["expires_in_s"] > 0
 
 
 def drop_torn(stream: BinaryIO) -> int:
-    """Cut off what follows the last whole line; the size that is left."""
+    """Truncate a file after its last complete line; return the remaining size."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     whole = stream.read().rfind(b"\n") + 1
@@ -219,7 +219,7 @@ def drop_torn(stream: BinaryIO) -> int:
 
 
 def take_back(stream: BinaryIO, line: bytes) -> bool:
-    """Cut a line off the end of a file; whether it was there."""
+    """Remove a line from the end of a file; return whether it was there."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - len(line)))
     if stream.read() != line:
@@ -229,22 +229,22 @@ def take_back(stream: BinaryIO, line: bytes) -> bool:
 
 
 def holds(stream: BinaryIO, line: bytes) -> bool:
-    """Whether one of a file's lines is this one."""
+    """Return whether a file contains this line."""
     stream.seek(0)
     return line in stream.readlines()
 
 
 def count_lines(stream: BinaryIO) -> int:
-    """Lines of a file."""
+    """Count the lines of a file."""
     stream.seek(0)
     return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
 
 
 def stamp(time: datetime) -> str:
-    """A time as the journal writes it."""
+    """Format a time for the journal."""
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def read_stamp(text: str) -> datetime:
-    """A time of the journal."""
+    """Parse a time of the journal."""
     return datetime.fromisoformat(text)

@@ -1,14 +1,14 @@
-"""Tells people: every notice is posted to webhooks and given to a command, in order, at least once.
+"""Notices to people: each is posted to webhooks and passed to a command, in order, at least once.
 
-How far each of them has been told lies in ``WORKSPACE/watch/notices.json``, so a restart goes on there. A target that
-is down is tried again, later and later; a notice that failed often is given up. The watch's journal says what was
-delivered, and what was not and why. No failure reaches the watch.
+The progress of every target is kept in ``WORKSPACE/watch/notices.json``, so that a restart resumes from there. A
+target that is down is retried with growing waits, and a notice is discarded after too many failures. The journal of
+the watch records deliveries and failed deliveries with their reasons. A failed delivery never stops the watch.
 
-Delivered is what a webhook answers with 2xx. Redirects are not followed: clients turn a POST that is redirected with
-301, 302 or 303 into a GET (RFC 9110, section 15.4), whose answer says nothing about the notice, and another host is not
-who the address was given for. They count as failures that name the address they lead to.
+A notice is delivered if the webhook answers with 2xx. Redirects are not followed: clients turn a POST redirected with
+301, 302 or 303 into a GET (RFC 9110, section 15.4), whose answer does not concern the notice, and another host may not
+be meant to see it. A redirect counts as a failure whose message names the new address.
 
-What people read of an event: the notice that is sent, and the line on the terminal.
+``make_notice`` and ``told`` write the notice and the terminal line of an event.
 """
 
 import http.client
@@ -43,47 +43,47 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Target(Protocol):
-    """Somebody who is told."""
+    """Receiver of notices."""
 
     @property
     def key(self) -> str:
-        """What the state calls it; an address may hold a secret, so it is a digest."""
+        """Key in the state file: a digest, because an address may contain a secret."""
 
     @property
     def shown(self) -> str:
-        """What lines call it, without secrets."""
+        """Name in messages, without secrets."""
 
     def tell(self, notice: Mapping[str, Any]) -> None:
-        """Deliver one notice; raises ``OSError`` if it may not have arrived."""
+        """Deliver one notice; raise ``OSError`` if it may not have arrived."""
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Leaves a redirect as the error that it is for a POST."""
+    """Handler that turns the redirect of a POST into an error."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> None:
-        """Follow nothing."""
+        """Follow no redirect."""
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """An address that takes JSON by POST, and answers with 2xx."""
+    """An address that accepts JSON by POST and answers with 2xx."""
 
     url: str
 
     @property
     def key(self) -> str:
-        """A digest of the address."""
+        """Digest of the address."""
         return f"webhook-{xxhash.xxh3_64_hexdigest(self.url.encode())}"
 
     @property
     def shown(self) -> str:
-        """The host alone: many webhooks have their secret in the path."""
+        """The host only: many webhooks have a secret in the path."""
         return f"webhook {urlsplit(self.url).hostname}"
 
     def tell(self, notice: Mapping[str, Any]) -> None:
-        """POST it."""
+        """POST the notice."""
         headers = {"Content-Type": "application/json", "User-Agent": "rewarm"}
         request = urllib.request.Request(self.url, orjson.dumps(notice), headers, method="POST")
         try:
@@ -92,40 +92,40 @@ class Webhook:
         except urllib.error.HTTPError as error:
             with error:
                 raise OSError(self._answer(error)) from None
-        except (http.client.HTTPException, ValueError) as error:  # no HTTP, or no address
-            raise OSError(f"no answer of HTTP ({type(error).__name__}: {error})") from error
+        except (http.client.HTTPException, ValueError) as error:  # not HTTP, or not an address
+            raise OSError(f"no HTTP response ({type(error).__name__}: {error})") from error
 
     def _answer(self, error: urllib.error.HTTPError) -> str:
-        """What the server said in place of 2xx."""
-        leads = error.headers.get("Location")
-        if error.code not in REDIRECTS or not leads:
-            return f"it answers {error.code} {error.reason}"
-        target = urljoin(self.url, leads)
+        """Describe an answer other than 2xx."""
+        location = error.headers.get("Location")
+        if error.code not in REDIRECTS or not location:
+            return f"the server answered {error.code} {error.reason}"
+        target = urljoin(self.url, location)
         new, old = urlsplit(target), urlsplit(self.url)
         if new._replace(scheme="", netloc="") == old._replace(scheme="", netloc=""):
             home = host_only(f"{new.scheme}://{new.netloc}")
-            return f"it answers {error.code}, which leads to the same path of {home}: give that address"
-        return f"it answers {error.code}, which leads to {host_only(target)}: give the address that takes notices"
+            return f"the server answered {error.code}, a redirect to the same path of {home}: use that address"
+        return f"the server answered {error.code}, a redirect to {host_only(target)}: use the final address"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A program that gets the notice on its standard input and in its environment; no shell is between."""
+    """A program that receives the notice on stdin and in its environment; it is run without a shell."""
 
     line: str
 
     @property
     def key(self) -> str:
-        """A digest of the command."""
+        """Digest of the command."""
         return f"command-{xxhash.xxh3_64_hexdigest(self.line.encode())}"
 
     @property
     def shown(self) -> str:
-        """The program alone."""
+        """The program only."""
         return f"command {program_only(self.line).removesuffix(f' {MASK}')}"
 
     def tell(self, notice: Mapping[str, Any]) -> None:
-        """Run it to its end."""
+        """Run the command to its end."""
         text = orjson.dumps(notice)
         own = {"NOTICE": text.decode(), "EVENT": notice["event"], "ARRIVAL": notice["arrival"], "TEXT": notice["text"]}
         environment = {**os.environ, **{f"REWARM_{name}": value for name, value in own.items()}}
@@ -134,25 +134,25 @@ class Command:
             done = subprocess.run(
                 words, input=text, env=environment, timeout=TIMEOUT, check=False, stdout=subprocess.DEVNULL
             )
-        except subprocess.TimeoutExpired:  # whose own text is the whole command
-            raise TimeoutError(f"it did not end within {TIMEOUT:g} s") from None
+        except subprocess.TimeoutExpired:  # its text contains the whole command
+            raise TimeoutError(f"the command did not end within {TIMEOUT:g} s") from None
         if done.returncode:
-            raise OSError(f"it ended with exit code {done.returncode}")
+            raise OSError(f"the command ended with exit code {done.returncode}")
 
 
 @dataclass
 class Turn:
-    """Where one target stands."""
+    """Progress of one target."""
 
     target: Target
-    told: int  # seq of the last event that it was told, or that was given up
+    told: int  # seq of the last event that was delivered or discarded
     failures: int = 0
-    at: datetime | None = None  # not before
+    at: datetime | None = None  # earliest time of the next try
 
 
 @dataclass
 class Notifier:
-    """All targets, each with its own queue."""
+    """All targets, each with its own progress in the queue."""
 
     folder: Folder
     turns: list[Turn]
@@ -160,18 +160,18 @@ class Notifier:
 
     @classmethod
     def of(cls, folder: Folder, targets: Iterable[Target], newest: int) -> "Notifier":
-        """The targets where they stand; one that was never told anything begins after the event ``newest``."""
+        """Load the progress of the targets; a new target starts after the event ``newest``."""
         known = folder.read_json(STATE) if folder.exists(STATE) else {}
         made = cls(folder, [Turn(target, known.get(target.key, newest)) for target in targets])
-        made._keep()  # a target's beginning is fixed before anything happens that it is to be told
+        made._keep()  # fix the start of new targets before further events happen
         return made
 
     def add(self, notice: Mapping[str, Any]) -> None:
-        """Have every target told."""
+        """Queue a notice for every target."""
         self.queue.append(notice)
 
     def deliver(self, now: datetime) -> Iterator[Draft]:
-        """Tell what can be told; drafts of what was delivered, and of what was not (its first failure and its last)."""
+        """Deliver what is due; yield drafts of deliveries, and of the first and the last failure of a notice."""
         for turn in self.turns:
             for notice in [one for one in self.queue if one["seq"] > turn.told]:
                 if turn.at is not None and now < turn.at:
@@ -205,22 +205,22 @@ class Notifier:
 
     @property
     def due(self) -> datetime | None:
-        """When a target is to be tried again; None where nothing waits."""
+        """Time of the next retry; None if no target is waiting."""
         waiting = [turn.at for turn in self.turns if turn.at is not None]
         return min(waiting, default=None)
 
 
-# The events that people are told of; of all others there is only a line.
+# Events that cause a notice; all others only print a line.
 TAKING = ("started", "failed", "released", "refused", "undecided")
 ASKING = ("held", "lifted", "altered", "trouble", "recovered", "paused", "resumed")
 NOTABLE = (*TAKING, *ASKING)
-OWN = ("fingerprint", "begun", "sets", "planned")  # of the journal, and no news to anybody
+OWN = ("fingerprint", "begun", "sets", "planned")  # internal details, left out of notices
 
 
 def make_notice(event: Event, arrival: Arrival | None, workspace: str, inbox: str) -> dict[str, Any]:
-    """What is told of an event: JSON types; ``seq`` tells a repetition, ``text`` is one line for people.
+    """Return the notice of an event as JSON types; ``seq`` identifies repetitions, ``text`` is one line for people.
 
-    Names of files that hold control characters are given with visible signs in their place.
+    Control characters in file names are replaced by visible symbols.
     """
     notice = {
         "event": event.kind,
@@ -238,7 +238,7 @@ def make_notice(event: Event, arrival: Arrival | None, workspace: str, inbox: st
 
 
 def told(event: Event, arrival: Arrival | None) -> str:
-    """An event in one line for people."""
+    """Describe an event in one line for people."""
     details = event.details
     name, update = (arrival.name, arrival.update) if arrival else ("watch", "")
     because, plan = details.get("because", ""), details.get("plan") or (arrival.plan if arrival else {})
@@ -246,42 +246,42 @@ def told(event: Event, arrival: Arrival | None) -> str:
     lines = {
         "seen": f"seen, {details.get('files')} files, {details.get('bytes')} bytes",
         "complete": f"complete ({details.get('by')})",
-        "called": f"tick: {len(details.get('paths', []))} to take in",
+        "called": f"tick: {len(details.get('paths', []))} to process",
         "planned": f"planned, {prediction(plan)}",
         "started": f"attempt {details.get('attempts')} begins ({prediction(plan)})",
-        "failed": f"failed, to be tried again at {details.get('retry_at')}{colon}",
+        "failed": f"failed, retry at {details.get('retry_at')}{colon}",
         "held": f"HELD ({details.get('why')}){colon}",
-        "lifted": f"not held any more (it was{colon})",
+        "lifted": f"no longer held (the reason was{colon})",
         "released": f"released as {details.get('update')}{colon}",
         "refused": f"REFUSED by the gate, {details.get('update')}{colon}",
-        "undecided": f"HELD, UNDECIDED by the gate, {details.get('update')}{colon}; `rewarm promote` ends it",
-        "altered": f"changed after {update} took it in; new data needs a name of its own",
-        "busy": "not begun, as another rewarm command is writing to the workspace; again later",
+        "undecided": f"HELD, UNDECIDED by the gate, {details.get('update')}{colon}; `rewarm promote` makes it current",
+        "altered": f"changed after {update} ingested it; submit new data under a new name",
+        "busy": "not started because another rewarm command is writing to the workspace; will be retried",
         "ran": f"the attempt took {details.get('seconds')} s" + price_of(details),
-        "gone": "gone from the inbox",
-        "dropped": "its unfinished update was dropped, or never began",
-        "trouble": f"nothing can be taken in{colon}",
-        "recovered": "arrivals can be taken in again",
-        "retry": "to be tried again, as asked",
-        "delivered": f"{details.get('target')} was told ({details.get('of')})",
-        "undelivered": f"{details.get('target')} was NOT told ({details.get('of')}), {after_tries(details)}",
+        "gone": "removed from the inbox",
+        "dropped": "its unfinished update was discarded, or never began",
+        "trouble": f"no arrival can be processed{colon}",
+        "recovered": "arrivals can be processed again",
+        "retry": "will be retried, as requested",
+        "delivered": f"{details.get('target')} was notified ({details.get('of')})",
+        "undelivered": f"{details.get('target')} was NOT notified ({details.get('of')}), {after_tries(details)}",
     }
     return f"{name}: {lines.get(event.kind, event.kind)}"
 
 
 def price_of(details: Mapping[str, Any]) -> str:
-    """What an attempt cost, where that is known."""
+    """Return the cost of an attempt, if known."""
     return "" if details.get("cost") is None else f" and cost {details['cost']:.2f}"
 
 
 def after_tries(details: Mapping[str, Any]) -> str:
-    """What becomes of a notice that was not delivered, and why it was not."""
-    again = "again later" if details.get("again") else f"given up after {details.get('tries')} tries"
+    """Describe the next step for an undelivered notice, with the error."""
+    again = "will be retried" if details.get("again") else f"discarded after {details.get('tries')} tries"
     return f"{again}: {details.get('error')}"
 
 
 def prediction(plan: Mapping[str, Any]) -> str:
-    """A plan's figures in a few words."""
+    """Summarise a plan's figures in a few words."""
     tokens = plan.get("tokens") or {}
     parts = [f"{sum(tokens.values()):,} tokens"] if tokens else []
     parts += [f"{plan['hours']:.2g} h"] if plan.get("hours") is not None else []

@@ -1,6 +1,6 @@
-"""What a look at the inbox and at the lineage means for the book: pure functions that give drafts of events.
+"""Events derived from a listing of the inbox and from the lineage, as pure functions that return drafts of events.
 
-What a tick would do now, for ``--dry-run``: the same decisions as the loop's, on a copy that nobody writes down.
+``envisage`` answers ``--dry-run`` by the same decisions as the loop, without writing any event.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,9 +16,9 @@ from rewarm.pipeline.watch.state import CHANGED, COST, HELD, NAME, VANISHED, Arr
 
 
 def observe(book: Book, listing: Listing) -> Iterator[Draft]:
-    """What is new, has other files than before, or is gone; each first sight of a listing begins a quiet period."""
+    """Yield arrivals that are new, changed or gone; each new listing of an arrival starts its quiet period."""
     here = {one.path: one for one in listing.arrivals}
-    names: dict[str, str] = {}  # that are new in this look
+    names: dict[str, str] = {}  # names that are new in this listing
     for path, one in here.items():
         known = book.arrivals.get(path)
         if known is not None and known.present and known.fingerprint == one.fingerprint:
@@ -38,12 +38,12 @@ def observe(book: Book, listing: Listing) -> Iterator[Draft]:
 
 
 def clash(name: str, other: str) -> str:
-    """Why an arrival cannot have its name."""
-    return f"its dataset would be called {name!r}, as that of {other}; rename the one that is to be taken in as well"
+    """Describe a conflict of dataset names."""
+    return f"its dataset name would be {name!r}, already used by {other}; rename one of them to ingest both"
 
 
 def complete(book: Book, listing: Listing, settings: WatchSettings, now: datetime) -> Iterator[Draft]:
-    """Arrivals that are complete now: by a marker that did not complete them before, or by their quiet period."""
+    """Yield arrivals that became complete, by a new marker or by their quiet period."""
     for one in listing.arrivals:
         known = book.arrivals.get(one.path)
         if known is None or known.done or known.completed or known.fingerprint != one.fingerprint:
@@ -55,16 +55,16 @@ def complete(book: Book, listing: Listing, settings: WatchSettings, now: datetim
 
 
 def still(known: Arrival, one: Found, settings: WatchSettings, now: datetime) -> bool:
-    """Whether an arrival has files and has not changed for the quiet period."""
+    """Return whether an arrival has files and has not changed for the quiet period."""
     if not settings.quiet or not one.files:
         return False
     return now - read_stamp(known.since) >= timedelta(seconds=settings.quiet)
 
 
 def settle(book: Book, updates: Sequence[UpdateRecord], promoted: Collection[str] = ()) -> Iterator[Draft]:
-    """Arrivals whose update is finished: the lineage is the truth, whatever became of the watch that began it.
+    """Yield arrivals whose update is finished according to the lineage, whatever happened to the watch that began it.
 
-    An undecided release that a person ``promoted`` is released from then on.
+    An undecided release counts as released once a person ``promoted`` it.
     """
     finished = {name: update for update in updates for name in update.datasets}
     for one in list(book.arrivals.values()):
@@ -77,15 +77,17 @@ def settle(book: Book, updates: Sequence[UpdateRecord], promoted: Collection[str
 
 
 def account(update: UpdateRecord, arrival: Arrival, decided: bool = False) -> dict[str, Any]:
-    """What the journal keeps of a finished update."""
+    """Return the details of a finished update that the journal records."""
     verdict = update.gate
     if not arrival.attempts:
-        because = f"the lineage has a dataset of this name, from {update.id}; nothing was done. Rename other data"
+        because = (
+            f"{update.id} already ingested a dataset of this name; nothing was done. Rename it if it is other data"
+        )
     else:
         because = "; ".join(verdict.because if verdict else []) if update.state in HELD_BACK else ""
-        because = "promoted by a person; the gate could not decide" if decided else because
+        because = "promoted manually; the gate could not decide" if decided else because
     if arrival.begun and arrival.begun != arrival.fingerprint:
-        because += " (its files changed while it was taken in; what came late is not in it)"
+        because += " (its files changed during the update; the late changes are not included)"
     return {
         "update": update.id,
         "because": because.strip(),
@@ -96,7 +98,7 @@ def account(update: UpdateRecord, arrival: Arrival, decided: bool = False) -> di
 
 
 def lift(book: Book, unfinished: str | None, settings: WatchSettings, now: datetime) -> Iterator[Draft]:
-    """Arrivals that are held for a reason that is no more, and those whose update was dropped; between updates."""
+    """Yield held arrivals whose reason is gone, and arrivals whose update was discarded; runs between updates."""
     for one in list(book.arrivals.values()):
         begun = unfinished is not None and begun_by(unfinished) == one.name
         if one.begun and not begun and not one.done:
@@ -112,22 +114,22 @@ def lift(book: Book, unfinished: str | None, settings: WatchSettings, now: datet
 
 
 def over(book: Book, arrival: Arrival, settings: WatchSettings, now: datetime) -> str | None:
-    """Why an arrival's update costs too much; None where it does not, or a person approved of it.
+    """Return why an arrival's update exceeds a cost limit; None if it does not, or a person approved it.
 
-    What its attempts so far cost counts, and what is predicted for the rest: all of it for an update that begins, less
-    what was spent for one that resumes. The month's total is that of every attempt that began in it.
+    The cost of its attempts so far counts, plus the predicted rest: the full prediction for a new update, less the
+    amount spent for a resumed one. The month's total is that of all attempts that began in it.
     """
     limits = (settings.max_cost, settings.max_total_cost)
     if limits == (None, None) or arrival.approved:
         return None
     cost, currency = arrival.plan.get("cost"), arrival.plan.get("currency", "")
     if cost is None and not arrival.begun:
-        return "what its update costs cannot be predicted (see `rewarm plan`), and there is a limit on cost"
+        return "the cost of its update cannot be predicted (see `rewarm plan`), but a cost limit is set"
     own = arrival.cost() if arrival.runs else 0.0
     rest = max(0.0, (cost or 0.0) - own) if arrival.begun else cost or 0.0
-    predicted = f"its update is predicted to cost {rest:.2f} {currency}"
+    predicted = f"its predicted cost is {rest:.2f} {currency}"
     if own:
-        predicted += f" more, after {own:.2f} for {len(arrival.runs)} attempts"
+        predicted += f" on top of {own:.2f} for {len(arrival.runs)} attempts"
     if settings.max_cost is not None and own + rest > settings.max_cost:
         return f"{predicted}, more than the {settings.max_cost:.2f} allowed"
     month = f"{now:%Y-%m}"
@@ -135,7 +137,7 @@ def over(book: Book, arrival: Arrival, settings: WatchSettings, now: datetime) -
     total = others + (arrival.cost(month) if arrival.runs else 0.0)
     if settings.max_total_cost is not None and total + rest > settings.max_total_cost:
         return (
-            f"{predicted}; with {total:.2f} spent on all attempts of this month that is more than the "
+            f"{predicted}; with {total:.2f} already spent on attempts this month, that is more than the "
             f"{settings.max_total_cost:.2f} allowed"
         )
     return None
@@ -149,7 +151,7 @@ def envisage(
     settings: WatchSettings,
     moment: datetime,
 ) -> dict[str, Any]:
-    """What would be taken in, in order, and why not the others, as JSON types; ``book`` is changed on the way."""
+    """Return what would be processed, in order, and why the rest would not, as JSON types; changes ``book``."""
     turn(book, observe(book, listing), moment)
     turn(book, complete(book, listing, settings, moment), moment)
     turn(book, settle(book, updates), moment)
@@ -180,18 +182,18 @@ def envisage(
 
 
 def turn(book: Book, drafts: Iterable[Draft], moment: datetime) -> None:
-    """Take drafts into a book without writing them down."""
+    """Apply drafts to a book without writing them to the journal."""
     book.turn([Event(0, stamp(moment), one.kind, one.path, one.details) for one in list(drafts)])
 
 
 def why_not(arrival: Arrival, settings: WatchSettings, moment: datetime) -> str:
-    """Why an arrival is not taken in now; empty where it is."""
+    """Return why an arrival would not be processed now; empty if it would be."""
     if arrival.state == HELD:
         return f"held ({arrival.why}): {arrival.because}"
     if not arrival.completed:
         seconds = (moment - read_stamp(arrival.since)).total_seconds()
         quiet = f", or {settings.quiet:g} s without a change (now {seconds:.0f} s)" if settings.quiet else ""
-        return f"not complete: no new {settings.marker}{quiet}"
+        return f"not complete: waiting for a new {settings.marker}{quiet}"
     if arrival.retry_at and read_stamp(arrival.retry_at) > moment:
-        return f"failed, to be tried again at {arrival.retry_at}: {arrival.because}"
+        return f"failed, retry at {arrival.retry_at}: {arrival.because}"
     return ""

@@ -1,7 +1,7 @@
-"""The metrics of a watched workspace between its updates, from a process that belongs to the cluster.
+"""Process on the cluster that reports the metrics of a watched workspace between its updates.
 
-The watch itself stays out of Ray, so that it outlives a cluster that goes down; the process does not, and is started
-anew. Where every update runs on a local Ray of its own there is nobody to report to in between.
+The watch itself does not use Ray, so that it survives a cluster failure; this process does not survive one and is
+restarted. If every update runs on its own local Ray, there is no cluster to report to between updates.
 """
 
 import os
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rewarm.stages.core.local_files import create_private, keep_private
 
-PAUSE = 60.0  # seconds between two starts: a cluster that is not there yet is asked again
+PAUSE = 60.0  # seconds between two starts, so that a cluster that is not up yet is tried again
 
 
 class Observer:
-    """Keeps that process, where ``RAY_ADDRESS`` names a cluster, as in a submitted job; it ends with this one."""
+    """Keeper of that process if ``RAY_ADDRESS`` names a cluster, as in a submitted job; it ends with this process."""
 
     def __init__(self, workspace: str, log: Path) -> None:
         self.workspace, self.log = workspace, log
@@ -24,7 +24,7 @@ class Observer:
         self._started = 0.0
 
     def keep(self) -> None:
-        """Start the process where it does not run; at most once a minute."""
+        """Start the process if it is not running; at most once a minute."""
         if not os.environ.get("RAY_ADDRESS") or (self.process is not None and self.process.poll() is None):
             return
         if self.process is not None and time.monotonic() - self._started < PAUSE:

@@ -1,4 +1,4 @@
-"""Which arrival comes next, and what becomes of one whose update failed. Pure functions."""
+"""Pure decision functions of a watch: the next arrival to process, and retry or hold after a failure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,17 +33,17 @@ from rewarm.stages.core.errors import (
 )
 
 LONGEST = 3600.0  # seconds between two attempts, at most
-JITTER = 0.2  # of the wait, up or down: watches that failed together do not come back together
-READY = (COMPLETE, STARTED, FAILED)  # a state "started" without an update that is begun was killed before that
-FINISHED = (0, RefusedError.code, UndecidedError.code)  # exit codes of an update that has its record
-NOT_BEGUN = (BusyError.kind, UnfinishedError.kind)  # the update waits for another command: nothing is wrong with it
-HOLDING = {UsageError.kind: "", DamagedError.kind: DAMAGED}  # trying these again would change nothing; why it is held
-PATIENT = (UnreachableError.kind, FullError.kind, NoRoomError.kind)  # tried again for as long as it takes
+JITTER = 0.2  # share of the wait, up or down, so that watches that failed together do not retry together
+READY = (COMPLETE, STARTED, FAILED)  # "started" without an unfinished update: killed before the update began
+FINISHED = (0, RefusedError.code, UndecidedError.code)  # exit codes of an update that wrote its record
+NOT_BEGUN = (BusyError.kind, UnfinishedError.kind)  # the update must wait for another command; the arrival is fine
+HOLDING = {UsageError.kind: "", DamagedError.kind: DAMAGED}  # errors that a retry cannot fix -> reason for the hold
+PATIENT = (UnreachableError.kind, FullError.kind, NoRoomError.kind)  # retried without a limit
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What to do now: take an arrival, hold one, wait until a time, or nothing; and why nothing can be taken."""
+    """Next action: process an arrival, hold one, wait until a time, or nothing; ``blocked`` is the reason for none."""
 
     take: Arrival | None = None
     hold: Draft | None = None
@@ -52,9 +52,9 @@ class Choice:
 
 
 def choose(book: Book, unfinished: str | None, now: datetime) -> Choice:
-    """The next of the arrivals that a tick called, in the order of their completion, then name.
+    """Choose the next of the arrivals called by a tick, in order of completion, then of name.
 
-    An unfinished update comes before all others, and is gone on with as it was begun or not at all.
+    An unfinished update goes first, and is only resumed with the files it began with.
     """
     if unfinished is not None:
         return go_on(book, unfinished, now)
@@ -66,15 +66,15 @@ def choose(book: Book, unfinished: str | None, now: datetime) -> Choice:
 
 
 def go_on(book: Book, unfinished: str, now: datetime) -> Choice:
-    """Whether the unfinished update can be gone on with."""
+    """Decide whether the unfinished update can be resumed."""
     owner = book.named(begun_by(unfinished))
     if owner is None or owner.done:
         return Choice(
-            blocked=f"update {unfinished} was begun by another command and is not finished: run that again, or drop "
-            "it with `rewarm discard`"
+            blocked=f"update {unfinished} is unfinished and was begun by another command: run that command again, or "
+            "discard the update with `rewarm discard`"
         )
     if owner.state == HELD:
-        return Choice(blocked=f"update {unfinished} is not finished, and {owner.name} is held: {owner.because}")
+        return Choice(blocked=f"update {unfinished} is unfinished, and {owner.name} is held: {owner.because}")
     if not owner.present:
         return Choice(hold=held(owner, VANISHED, gone_away(owner, unfinished)))
     if owner.begun and owner.begun != owner.fingerprint and not owner.approved:
@@ -85,28 +85,28 @@ def go_on(book: Book, unfinished: str, now: datetime) -> Choice:
 
 
 def begun_by(update: str) -> str:
-    """The arrival's name in an update's id."""
+    """Return the arrival's name from an update's id."""
     return update.partition("-")[2]
 
 
 def held(arrival: Arrival, why: str, because: str) -> Draft:
-    """The draft that holds an arrival."""
+    """Return the draft of an event that holds an arrival."""
     return Draft("held", arrival.path, {"why": why, "because": because})
 
 
 def gone_away(arrival: Arrival, unfinished: str) -> str:
-    """What to say of an arrival that is not there any more."""
+    """Describe an unfinished arrival that was removed from the inbox."""
     return (
-        f"{arrival.path} is not in the inbox any more, and its update {unfinished} is not finished: put it back as it "
-        "was, or drop the update with `rewarm discard`"
+        f"{arrival.path} was removed from the inbox, but its update {unfinished} is unfinished: restore the same "
+        "files, or discard the update with `rewarm discard`"
     )
 
 
 def changed(arrival: Arrival, unfinished: str) -> str:
-    """What to say of an arrival that has other files than those its update began with."""
+    """Describe an arrival whose files changed after its update began."""
     return (
-        f"its files changed after its update {unfinished} began: put them back as they were, or drop the update with "
-        "`rewarm discard`, and it begins anew with these"
+        f"its files changed after its update {unfinished} began: restore the original files, or run `rewarm discard` "
+        "to begin a new update with the changed ones"
     )
 
 
@@ -119,18 +119,18 @@ def after_failure(
     now: datetime,
     advanced: bool = False,
 ) -> Draft:
-    """A further attempt, later; or the arrival is held: at once if its command was refused, else after the last.
+    """Schedule a retry, or hold the arrival: at once if its command was refused, else after the last retry.
 
-    An attempt that ``advanced`` its update (a stage was finished, a checkpoint saved) starts the count of failures
-    anew. ``why`` is the reason for which an arrival that cannot be used is held. A store that does not answer or is
-    full, or a cluster without room, says nothing about the arrival, which is tried again until it does.
+    An attempt that ``advanced`` its update (finished a stage, saved a checkpoint) resets the count of failures.
+    ``why`` is the reason under which an unusable arrival is held. If a store does not answer or is full, or the
+    cluster lacks resources, the arrival is not at fault and is retried without a limit.
     """
     kind = failure.error if failure is not None else ""
     if kind in HOLDING:
         return held(arrival, HOLDING[kind] or why, because)
     failures = 1 if advanced else arrival.failures + 1
     if failures > settings.retries and kind not in PATIENT:
-        attempts = f"{failures} attempts failed and saved nothing new, the last with: " if failures > 1 else ""
+        attempts = f"{failures} attempts failed without progress, the last one with: " if failures > 1 else ""
         return held(arrival, EXHAUSTED, attempts + because)
     wait = pause(arrival.name, failures, settings.backoff)
     retry_at = (now + timedelta(seconds=wait)).isoformat(timespec="milliseconds")
@@ -139,7 +139,7 @@ def after_failure(
 
 
 def pause(name: str, failures: int, first: float) -> float:
-    """Seconds to wait after so many failures: doubling, at most an hour, with a jitter that name and count decide."""
+    """Return the seconds to wait after ``failures``: doubling, at most an hour, with jitter from name and count."""
     whole = min(first * 2.0 ** (failures - 1), LONGEST)
     draw = xxhash.xxh3_64_intdigest(f"{name}\0{failures}".encode()) / 2**64
     return whole * (1 + JITTER * (2 * draw - 1))

@@ -1,6 +1,6 @@
-"""The loop: look at the inbox, answer the schedule, take in one arrival at a time, tell people. See ``Watch.step``.
+"""Loop of a watch: list the inbox, follow the schedule, process one arrival at a time, send notices.
 
-A running watch's memory: events are written down first, then acted on, then told.
+Start at ``Watch.step``. Every event is first written to the journal, then applied to the book, then reported.
 """
 
 import json
@@ -31,7 +31,7 @@ from rewarm.stages.core.storage import Folder
 
 
 class Records:
-    """The journal, the book that it adds up to, and those who are told."""
+    """The journal, the book computed from it, and the notifier."""
 
     def __init__(self, folder: Folder, settings: WatchSettings, say: Callable[[str], None]) -> None:
         self.journal, self.book = Journal(folder), Book()
@@ -45,13 +45,13 @@ class Records:
         self._take_in(events)
 
     def write(self, drafts: Iterable[Draft]) -> None:
-        """Write events down, then act on them."""
+        """Write events to the journal, then apply them."""
         for draft in list(drafts):
             self.journal.append(draft, now())
         self.refresh()
 
     def refresh(self) -> None:
-        """Take in what the journal has that is new, also by other processes."""
+        """Apply the journal's new events, including those of other processes."""
         for event in self._take_in(self.journal.read()):
             self._say(told(event, self.book.arrivals.get(event.path)))
 
@@ -64,29 +64,29 @@ class Records:
         return events
 
     def trouble(self, because: str) -> None:
-        """Say once why nothing can be taken in at all, and once that it is over."""
+        """Report once why no arrival can be processed, and once that the reason is gone."""
         if because != self.book.trouble:
             self.write([Draft("trouble" if because else "recovered", details={"because": because})])
 
     def deliver(self) -> None:
-        """Tell what can be told now."""
+        """Deliver the notices that are due."""
         for draft in self.notifier.deliver(now()):
             self.write([draft])
 
 
 def now() -> datetime:
-    """The time, UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
-SLICE = 0.5  # seconds between two glances at the journal and at signals while nothing is to do
-LAST_TELLING = 20.0  # seconds for targets that do not answer, before a process with --once ends
-LINE_EVERY = 60.0  # seconds between two lines that say only that it waits
+SLICE = 0.5  # seconds between two checks of the journal and of signals while idle
+LAST_TELLING = 20.0  # seconds to wait for targets that do not answer before a process with --once ends
+LINE_EVERY = 60.0  # seconds between two lines that only report waiting
 PLANNED = ("cost", "currency", "hours", "steps", "tokens", "workers")
 
 
 class Watch:
-    """One watch of one inbox; at most one runs in a workspace (``journal.only_watch``)."""
+    """A watch of one inbox; a workspace has at most one at a time (``journal.only_watch``)."""
 
     def __init__(
         self, workspace: Workspace, recipe: Recipe, settings: WatchSettings, say: Callable[[str], None]
@@ -98,11 +98,11 @@ class Watch:
         self.book = self.records.book
         self.spending = Spending(self.folder, recipe.train.num_workers, recipe.cost)
         self.looked, self._unlisted = now(), ""
-        self._outside: set[str] = set()  # links that were named
+        self._outside: set[str] = set()  # links already reported
         self.stopping = False
         self.busy_until: datetime | None = None
         self.failed = False  # an update failed in this process
-        self._interrupted = False  # a step, by a workspace that did not answer
+        self._interrupted = False  # a step was interrupted by a workspace that did not answer
         self._said_at = 0.0
         self.logs = Logs(self.folder / "logs")
         self.observer = Observer(workspace.folder.uri, self.logs.file("observer.log"))
@@ -110,7 +110,7 @@ class Watch:
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def run(self, once: bool) -> None:
-        """Watch until ``stop``; ``once``: one tick, and until everything that it calls is done or must wait."""
+        """Watch until ``stop``; with ``once``, run one tick until all arrivals that it calls are done or must wait."""
         try:
             with limited(stopping=lambda: self.stopping):
                 self._count(self.spending.left())
@@ -122,9 +122,9 @@ class Watch:
             self.observer.end()
 
     def _step_or_wait(self) -> None:
-        """One step; a workspace that does not answer until the deadline is waited for further, for as long as it takes.
+        """Run one step; keep waiting, without a limit, for a workspace that does not answer before the deadline.
 
-        Nothing is lost by that: what a step does next follows from the journal and the lineage alone.
+        No state is lost: the next action of a step depends only on the journal and the lineage.
         """
         try:
             if self._interrupted:
@@ -137,21 +137,21 @@ class Watch:
                 self.say(f"waiting: {error}")
 
     def _tick(self) -> None:
-        """One tick, to the end of what it calls."""
+        """Run one tick, and all arrivals that it calls."""
         self.look()
         self._reconcile()
         self._call()
         while self._take_next():
             self.look()
-        self.folder.write_json(CLOCK, {"handled": stamp(now())})  # whoever waits for the schedule sees that it ran
+        self.folder.write_json(CLOCK, {"handled": stamp(now())})  # shows monitoring of the schedule that it ran
         self._deliver_all()
 
     def stop(self) -> None:
-        """End soon: a running update is asked to end, and goes on when the next watch begins."""
+        """Stop soon: a running update is interrupted, and the next watch resumes it."""
         self.stopping = True
 
     def step(self) -> None:
-        """Look, answer the schedule, take in what is next, or else wait until something is to do."""
+        """Check the inbox, follow the schedule, and process the next arrival or wait for the next event."""
         self.records.refresh()
         self.look()
         self._reconcile()
@@ -163,7 +163,7 @@ class Watch:
         self._wait()
 
     def look(self) -> None:
-        """List the inbox and note what is new, changed, gone or complete."""
+        """List the inbox and record arrivals that are new, changed, gone or complete."""
         self.observer.keep()
         self.looked, self._unlisted = now(), ""
         try:
@@ -174,13 +174,13 @@ class Watch:
             return
         for path in found.outside:
             if path not in self._outside:
-                self.say(f"{path}: leads out of the inbox, so it is not followed")
+                self.say(f"{path}: not followed, because it leads out of the inbox")
         self._outside.update(found.outside)
         self.records.write(observe.observe(self.book, found))
         self.records.write(observe.complete(self.book, found, self.settings, now()))
 
     def _reconcile(self) -> None:
-        """Note what the lineage says: updates that are finished, and reasons to hold that are gone."""
+        """Record the updates that finished according to the lineage, and lift holds whose reason is gone."""
         lineage = Lineage(self.workspace)
         promoted = {entry["update"] for entry in lineage.history}
         self.records.write(observe.settle(self.book, lineage.updates, promoted))
@@ -199,17 +199,19 @@ class Watch:
         if reply == "run":
             self._call()
         else:
-            self.say(f"the tick of {stamp(tick)} was missed and is skipped")
-        self.folder.write_json(CLOCK, {"handled": stamp(tick)})  # last: a kill before it calls the same again
+            self.say(f"skipped the missed tick of {stamp(tick)}")
+        self.folder.write_json(
+            CLOCK, {"handled": stamp(tick)}
+        )  # last, so that a kill before this line repeats the tick
 
     def _handled(self) -> datetime:
-        """The last tick that was answered; those before the first start of a watch are none that it missed."""
+        """Return the last handled tick; ticks before the first start of a watch were not missed."""
         if not self.folder.exists(CLOCK):
             self.folder.write_json(CLOCK, {"handled": stamp(now())})
         return read_stamp(self.folder.read_json(CLOCK)["handled"])
 
     def _call(self) -> None:
-        """Let all that is complete be taken in."""
+        """Call all complete arrivals, so that they can be processed."""
         ready = [one for one in self.book.arrivals.values() if one.state in READY and one.completed and not one.called]
         if ready:
             self.records.write([Draft("called", details={"paths": [one.path for one in ready]})])
@@ -217,7 +219,7 @@ class Watch:
     # -- one arrival ---------------------------------------------------------------------------------------------
 
     def _take_next(self) -> bool:
-        """Do the next thing there is to do; False where all that is left must wait."""
+        """Perform the next action; return False if all remaining arrivals must wait."""
         unfinished = Lineage(self.workspace).unfinished
         choice = choose(self.book, unfinished, now())
         self.records.trouble(self._unlisted or choice.blocked)
@@ -234,7 +236,7 @@ class Watch:
         if not going_on and arrival.planned != arrival.fingerprint:
             return self._plan(arrival)
         if (because := observe.over(self.book, arrival, self.settings, now())) is not None:
-            self.records.write([held(arrival, COST, because)])  # what was begun is never discarded for its cost
+            self.records.write([held(arrival, COST, because)])  # an update that began is never discarded for its cost
             return True
         sets = arrival.sets if going_on and arrival.begun else self.settings.sets
         begun = {"attempts": arrival.attempts + 1, "begun": arrival.fingerprint, "sets": list(sets)}
@@ -257,20 +259,20 @@ class Watch:
         return True
 
     def _count(self, drafts: list[Draft]) -> None:
-        """Have the journal keep what an attempt cost."""
+        """Record the cost of an attempt in the journal."""
         if drafts:
             self.records.write(drafts)
             self.spending.forget()
 
     def _advance(self, arrival: Arrival) -> Advance:
-        """What is saved of an arrival's unfinished update."""
+        """Return the saved progress of an arrival's unfinished update."""
         unfinished = Lineage(self.workspace).unfinished
         if unfinished is None or begun_by(unfinished) != arrival.name:
             return Advance()
         return advance(self.workspace, unfinished, arrival.name)
 
     def _plan(self, arrival: Arrival) -> bool:
-        """Predict what an arrival's update takes; a broken arrival is found here, before anything is begun."""
+        """Predict the cost of an arrival's update; this also detects corrupt arrivals before an update begins."""
         with tempfile.TemporaryDirectory(prefix="rewarm-watch-") as scratch:
             output = Path(scratch) / "plan.json"
             ended = self._child("plan", arrival, "plan", self.settings.sets, output)
@@ -280,7 +282,7 @@ class Watch:
         if ended.code == 0:
             plan = {name: made.get(name) for name in PLANNED}
             self.records.write([Draft("planned", arrival.path, {"plan": plan, "planned": arrival.fingerprint})])
-            self.look()  # an arrival that changed meanwhile is not complete any more
+            self.look()  # an arrival that changed meanwhile is no longer complete
         else:
             self._failed(arrival.path, ended, BROKEN)
         return True
@@ -301,16 +303,16 @@ class Watch:
         return ended
 
     def _keep_log(self, log: str) -> None:
-        """Have a log stay; one that cannot be put into a bucket is named, and no reason to end anything."""
+        """Store a log; report one that cannot be uploaded, without ending the watch."""
         try:
             self.logs.keep(log)
         except (UnreachableError, FullError) as error:
-            self.say(f"{log} is not in the workspace: {error}")
+            self.say(f"{log} could not be stored in the workspace: {error}")
 
     def _meanwhile(self) -> None:
-        """While an update runs: quiet periods go on counting, and notices are delivered.
+        """Continue quiet periods and the delivery of notices while an update runs.
 
-        A store that does not answer ends no update: all of this is done again the next time.
+        A store that does not answer does not end the update: the next call tries again.
         """
         try:
             with limited(0):
@@ -320,13 +322,13 @@ class Watch:
                     self.records.refresh()
                     self.look()
         except (UnreachableError, FullError) as error:
-            self._say_now_and_then(f"waiting, while the update goes on: {error}")
+            self._say_now_and_then(f"waiting, while the update continues: {error}")
 
     def _failed(self, path: str, ended: Ended, why: str, advanced: bool = False) -> None:
-        """What becomes of an arrival whose command ended with an error; ``advanced``: its update was brought on."""
+        """Retry or hold an arrival whose command failed; ``advanced``: the attempt advanced its update."""
         arrival, because = self.book.arrivals[path], ended.because
         if ended.code in FINISHED:
-            because = f"it ended with {ended.code}, but the lineage has no finished update of {arrival.name}"
+            because = f"exit code {ended.code}, but the lineage has no finished update of {arrival.name}"
         draft = after_failure(arrival, ended.failure, because, why, self.settings, now(), advanced)
         if draft.kind != HELD or draft.details["why"] != why:
             self.failed = True
@@ -336,7 +338,7 @@ class Watch:
             self.records.write([draft])
 
     def _hold(self, draft: Draft) -> None:
-        """Hold an arrival; where the settings say so, drop its unfinished update, so that the others do not wait."""
+        """Hold an arrival; if the settings ask for it, discard its unfinished update to unblock the others."""
         self.records.write([draft])
         if self.settings.after_failure == "discard" and Lineage(self.workspace).unfinished is not None:
             arguments = ["discard", self.workspace.folder.uri]
@@ -344,7 +346,7 @@ class Watch:
             self._keep_log("discard.log")
 
     def _busy(self, arrival: Arrival) -> bool:
-        """Another command writes to the workspace: that is no fault of the arrival."""
+        """Try again later because another command is writing to the workspace; the arrival is not at fault."""
         self.busy_until = now() + timedelta(seconds=self.settings.every)
         self.records.write([Draft("busy", arrival.path)])
         return False
@@ -356,7 +358,7 @@ class Watch:
             self.records.deliver()
 
     def _deliver_all(self) -> None:
-        """Before this process ends: give targets that are down a little time."""
+        """Deliver the remaining notices before this process ends, with a little time for targets that are down."""
         deadline = time.monotonic() + LAST_TELLING
         self._deliver()
         while self.records.notifier.queue and not self.stopping and time.monotonic() < deadline:
@@ -364,7 +366,7 @@ class Watch:
             self._deliver()
 
     def _wait(self) -> None:
-        """Until the next look, tick, retry or notice, a signal, or a word from another process."""
+        """Wait for the next check, tick, retry or notice, a signal, or an event of another process."""
         moments = [self.looked + timedelta(seconds=self.settings.every), self.records.notifier.due, self.busy_until]
         if not self.book.paused:
             moments.append(choose(self.book, Lineage(self.workspace).unfinished, now()).until)
@@ -377,7 +379,7 @@ class Watch:
 
     def _say_waiting(self) -> None:
         states = [one.state for one in self.book.arrivals.values() if one.present]
-        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "nothing there"
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no arrivals"
         self._say_now_and_then(f"{'paused' if self.book.paused else 'waiting'}: {counts}")
 
     def _say_now_and_then(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""What a watch is told: where arrivals come in, when they are complete, when they are taken in, and whom to tell."""
+"""Settings of a watch: its inbox, when arrivals are complete, when they are processed, and who is notified."""
 
 import shlex
 from typing import Literal, Self
@@ -11,43 +11,44 @@ from rewarm.stages.core.settings import Settings
 
 
 class WatchSettings(Settings):
-    """One watch of one inbox."""
+    """Settings of one watch of one inbox."""
 
     inbox: str = Field(min_length=1)
-    """Folder (a path, ``s3://`` or ``gs://``) of which each file and each direct subfolder is an arrival."""
+    """Folder (path, ``s3://`` or ``gs://``) whose files and direct subfolders are the arrivals."""
     cron: str | None = None
-    """When arrivals are taken in, as a cron expression of five fields; null: whenever the inbox is looked at."""
+    """When arrivals are processed, as a cron expression with five fields; null: after every check of the inbox."""
     timezone: str = "UTC"
-    """Time zone of ``cron``, as ``Europe/Berlin``; UTC knows no clock change."""
+    """Time zone of ``cron``, e.g. ``Europe/Berlin``; UTC has no clock changes."""
     missed: Literal["skip", "catch-up"] = "catch-up"
-    """What becomes of ticks that passed while the watch was down, paused or busy: nothing, or one tick for them all.
-    By default one, as an arrival that waits for a weekly tick would else wait two weeks."""
+    """Whether ticks missed while the watch was down, paused or busy are skipped, or made up for by a single tick.
+    The default is ``catch-up``: otherwise an arrival that missed a weekly tick would wait two weeks."""
     every: float = Field(default=60, gt=0)
-    """Seconds between two looks at the inbox; a minute, as a listing of a bucket costs little and an update hours."""
+    """Seconds between two checks of the inbox. A minute: listing a bucket is cheap, and an update takes hours."""
     marker: str = Field(default="_SUCCESS", pattern=r"^[^./\s][^/\s]*$")
-    """File that says that a folder is complete (Hadoop's and Spark's by default); ``FILE.marker`` says it of a file."""
+    """File that marks a folder as complete (by default that of Hadoop and Spark); for a file it is ``FILE.marker``."""
     quiet: float = Field(default=600, ge=0)
     """Seconds without a change after which an arrival without a marker counts as complete; ten minutes outlast a
-    stalled upload. 0: only a marker says so."""
+    stalled upload. 0: only a marker completes an arrival."""
     retries: int = Field(default=3, ge=0)
-    """How often a failed update is run again by itself, before a person is asked; an attempt that finished a stage or
-    saved a checkpoint starts the count anew."""
+    """How often a failed update is retried before it is held; an attempt that finished a stage or saved a checkpoint
+    resets the count."""
     backoff: float = Field(default=60, gt=0)
-    """Seconds before the first retry; each further one waits twice as long, up to an hour."""
+    """Seconds before the first retry; doubles with each further retry, up to an hour."""
     after_failure: Literal["wait", "discard"] = "wait"
-    """What becomes of an unfinished update that cannot go on: it waits for a person, and what was trained stays, but
-    so does the queue; or it is dropped, and the next arrival is taken in."""
+    """Whether an unfinished update that cannot continue waits for a person, which keeps its progress but blocks the
+    queue, or is discarded so that the next arrival can be processed."""
     max_cost: float | None = Field(default=None, ge=0)
-    """Largest cost of one update, in ``cost.currency``: what its attempts so far cost, failed and killed ones included,
-    and what is predicted for the rest. A dearer one is held before its next attempt. Null: no limit."""
+    """Largest cost of one update, in ``cost.currency``: the cost of its attempts so far, including failed and killed
+    ones, plus the predicted cost of the rest. A more expensive update is held before its next attempt. Null: no
+    limit."""
     max_total_cost: float | None = Field(default=None, ge=0)
-    """The same for all attempts that begin in one calendar month (UTC). Null: no limit."""
+    """The same limit for all attempts that begin in one calendar month (UTC). Null: no limit."""
     webhooks: tuple[str, ...] = ()
-    """Addresses that every notice is posted to as JSON."""
+    """Addresses to which every notice is posted as JSON."""
     command: str | None = Field(default=None, min_length=1)
-    """Command that every notice is given to, as JSON on its standard input and in ``REWARM_NOTICE``."""
+    """Command to run for every notice, with the notice as JSON on its stdin and in ``REWARM_NOTICE``."""
     sets: tuple[str, ...] = ()
-    """Settings (``KEY=VALUE``) that plan and update are given."""
+    """Settings (``KEY=VALUE``) passed to plan and update."""
 
     @field_validator("cron")
     @classmethod
@@ -67,18 +68,18 @@ class WatchSettings(Settings):
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
             if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
-                raise ValueError("a webhook is an http:// or https:// address")
+                raise ValueError("expected http:// or https:// addresses")
         return value
 
     @field_validator("command")
     @classmethod
     def _words(cls, value: str | None) -> str | None:
         if value is not None and not shlex.split(value):
-            raise ValueError("a command is expected")
+            raise ValueError("expected a command")
         return value
 
     @model_validator(mode="after")
     def _within(self) -> Self:
         if None not in (self.max_cost, self.max_total_cost) and self.max_cost > self.max_total_cost:  # type: ignore[operator]
-            raise ValueError(f"max_cost {self.max_cost:g} is above max_total_cost {self.max_total_cost:g}")
+            raise ValueError(f"max_cost {self.max_cost:g} exceeds max_total_cost {self.max_total_cost:g}")
         return self

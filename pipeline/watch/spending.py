@@ -1,7 +1,7 @@
-"""What the attempts of a watch's updates really cost: the seconds that each ran, also if it failed or was killed.
+"""Actual cost of the attempts of a watch's updates: the seconds each one ran, including failed and killed attempts.
 
-An attempt is priced as a plan is: hours × workers × ``cost.per_worker_hour``. While one runs, ``watch/running.json`` is
-written every 20 seconds; a watch that was killed together with its attempt leaves it behind for the next to count.
+An attempt is priced like a plan: hours × workers × ``cost.per_worker_hour``. While it runs, ``watch/running.json`` is
+written every 20 seconds; if the watch is killed together with its attempt, the next watch counts that file.
 """
 
 import time
@@ -19,64 +19,64 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
 
 RUNNING = "running.json"
-INTERVAL = 20.0  # seconds between two records of a running attempt; a kill loses no more
+INTERVAL = 20.0  # seconds between two records of a running attempt; a kill loses at most this much
 
 
 @dataclass
 class Attempt:
-    """An attempt that runs."""
+    """A running attempt."""
 
-    path: str  # of the arrival
+    path: str  # path of the arrival
     began: str
     workers: int
-    since: float  # by the monotonic clock
-    kept: float = 0.0  # when it was last written down
+    since: float  # start, by the monotonic clock
+    kept: float = 0.0  # when it was last recorded
 
 
 class Spending:
-    """The running attempt, and what a killed watch left of one."""
+    """Record of the running attempt, including one interrupted by a killed watch."""
 
     def __init__(self, folder: Folder, workers: int, settings: CostSettings) -> None:
-        """``workers`` are the recipe's, for arrivals whose plan does not say how many."""
+        """``workers`` is the recipe's number, for arrivals whose plan has none."""
         self.folder, self.workers, self.settings = folder, workers, settings
         self.attempt: Attempt | None = None
 
     def left(self) -> list[Draft]:
-        """The attempt that a killed watch left, at its last sign of life; ``forget`` it once this is written down."""
+        """Return the attempt recorded by a killed watch, as of its last record; ``forget`` it once that is written."""
         if not self.folder.exists(RUNNING):
             return []
         found: Mapping[str, Any] = self.folder.read_json(RUNNING)
         return [Draft("ran", found["path"], {name: found[name] for name in ("began", "seconds", "cost")})]
 
     def forget(self) -> None:
-        """Remove the record of an attempt that is in the journal; what is counted twice counts once."""
+        """Delete the record of an attempt that the journal has; counting an attempt twice has no effect."""
         self.folder.delete(RUNNING)
 
     def begin(self, arrival: Arrival, now: datetime) -> None:
-        """An attempt begins."""
+        """Begin an attempt."""
         workers = arrival.plan.get("workers") or self.workers
         self.attempt = Attempt(arrival.path, stamp(now), workers, time.monotonic())
         self.keep()
 
     def beat(self) -> None:
-        """Write down how long the attempt has run, if it is time for that."""
+        """Record how long the attempt has run, if the last record is old enough."""
         if self.attempt is not None and time.monotonic() - self.attempt.kept >= INTERVAL:
             self.keep()
 
     def keep(self) -> None:
-        """Write it down; a storage that does not answer now is asked again at the next beat."""
+        """Record the attempt; if the storage does not answer, the next beat tries again."""
         if self.attempt is not None:
             self.attempt.kept = time.monotonic()
             with suppress(OSError, StageError):
                 self.folder.write_json(RUNNING, {"path": self.attempt.path, **self.spent(self.attempt)})
 
     def end(self) -> list[Draft]:
-        """The attempt ended, however it did; ``forget`` it once this is written down."""
+        """End the attempt, whatever its outcome; ``forget`` it once the result is written."""
         attempt, self.attempt = self.attempt, None
         return [] if attempt is None else [Draft("ran", attempt.path, self.spent(attempt))]
 
     def spent(self, attempt: Attempt) -> dict[str, Any]:
-        """Seconds so far, and their price in ``cost.currency``; None without the price of a worker."""
+        """Return the seconds so far and their price in ``cost.currency`` (None without a price per worker)."""
         seconds = time.monotonic() - attempt.since
         cost = price(seconds / HOUR, attempt.workers, self.settings)
         return {

@@ -1,4 +1,4 @@
-"""What the journal's events add up to: every arrival's state. Pure; a dry run turns pages without a journal."""
+"""State of every arrival, computed from the journal's events. Pure, so that a dry run needs no journal file."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -9,52 +9,50 @@ from rewarm.pipeline.watch.journal import Event
 
 ARRIVING, COMPLETE, STARTED, FAILED, HELD = "arriving", "complete", "started", "failed", "held"
 DONE = (RELEASED, REFUSED, UNDECIDED)
-# Why an arrival is held.
+# Reasons for a hold.
 BROKEN, COST, CHANGED, NAME, EXHAUSTED, VANISHED = "broken", "cost", "changed", "name", "exhausted", "vanished"
-DAMAGED = "damaged"  # not the arrival: the workspace
+DAMAGED = "damaged"  # the workspace, not the arrival
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """One arrival and how far it has come. Times are ISO 8601, empty where it has not come to that."""
+    """One arrival and its progress. Times are ISO 8601, empty if not reached yet."""
 
     path: str
-    name: str  # of its dataset
-    fingerprint: str  # of its listing, as last seen
-    since: str  # when that was first seen: the quiet period counts from here
+    name: str  # name of its dataset
+    fingerprint: str  # digest of its listing, as last seen
+    since: str  # when that listing was first seen; the quiet period starts here
     files: int = 0
     bytes: int = 0
     state: str = ARRIVING
     present: bool = True
     completed: str = ""
-    marker: str = ""  # the version of the marker that completed it, so that a changed arrival needs a new one
-    called: bool = False  # by a tick: it may be taken in
-    why: str = ""  # it is held
+    marker: str = ""  # version of the marker that completed it, so that a changed arrival needs a new marker
+    called: bool = False  # a tick has called it: it may be processed
+    why: str = ""  # reason for the hold
     because: str = ""
     plan: Mapping[str, Any] = field(default_factory=dict)  # cost, currency, hours, steps, tokens
-    planned: str = ""  # the fingerprint that was planned
-    begun: str = ""  # the fingerprint that its update was begun with
-    sets: Sequence[str] = ()  # its update was begun with
-    spent: str = ""  # when its update was first begun
-    attempts: int = 0  # of its update
-    failures: int = 0  # since its update last advanced, or a person looked
+    planned: str = ""  # fingerprint for which it was planned
+    begun: str = ""  # fingerprint with which its update began
+    sets: Sequence[str] = ()  # settings with which its update began
+    spent: str = ""  # when its update first began
+    attempts: int = 0  # attempts of its update
+    failures: int = 0  # failures since its update last advanced, or a person retried it
     retry_at: str = ""
-    error: str = (
-        ""  # the kind of the failure that it is tried again after: ``stages.core.errors``, empty if it was killed
-    )
-    approved: bool = False  # a person said: go on, whatever it costs and whether or not it changed
-    update: str = ""  # its update's id
-    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # attempts by their beginning: seconds, cost
+    error: str = ""  # kind of the failure behind the retry (``stages.core.errors``); empty if killed
+    approved: bool = False  # a person retried it: continue whatever the cost, changed or not
+    update: str = ""  # id of its update
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # start time of each attempt -> seconds, cost
 
     @property
     def done(self) -> bool:
-        """Whether its update is finished."""
+        """Whether the update is finished."""
         return self.state in DONE
 
     def cost(self, month: str = "") -> float:
-        """What its attempts that began in a month (``2026-11``; in all) cost, failed and killed ones included.
+        """Return the cost of the attempts that began in a month (``2026-11``; empty: all), failed and killed included.
 
-        Of attempts that an earlier rewarm made, which did not measure them, what was predicted for the update.
+        For attempts of an earlier rewarm, which did not measure them, the predicted cost of the update is used.
         """
         if not self.runs:
             return (self.plan.get("cost") or 0.0) if self.spent and self.spent.startswith(month) else 0.0
@@ -65,15 +63,15 @@ FIELDS = frozenset(one.name for one in fields(Arrival))
 
 
 class Book:
-    """All arrivals by path, and whether the watch is paused."""
+    """The state of a watch: all arrivals by path, and whether it is paused."""
 
     def __init__(self) -> None:
         self.arrivals: dict[str, Arrival] = {}
         self.paused = False
-        self.trouble = ""  # why nothing can be taken in at all
+        self.trouble = ""  # reason why no arrival can be processed
 
     def turn(self, events: Iterable[Event]) -> None:
-        """Take events in, in their order."""
+        """Apply events, in order."""
         for event in events:
             if event.kind in ("paused", "resumed"):
                 self.paused = event.kind == "paused"
@@ -85,7 +83,7 @@ class Book:
             elif event.kind == "seen" and event.path not in self.arrivals:
                 self.arrivals[event.path] = Arrival(event.path, since=event.at, **event.details)
             elif event.kind == "ran" and event.path in self.arrivals:
-                run = {name: event.details[name] for name in ("seconds", "cost")}  # again the same changes nothing
+                run = {name: event.details[name] for name in ("seconds", "cost")}  # repeating it changes nothing
                 self._change(event.path, runs={**self.arrivals[event.path].runs, event.details["began"]: run})
             elif event.path in self.arrivals:
                 self._change(event.path, **changes(self.arrivals[event.path], event))
@@ -96,22 +94,22 @@ class Book:
         )
 
     def shown(self) -> list[Arrival]:
-        """The arrivals that are there, were begun or were taken in."""
+        """Return the arrivals that are in the inbox, or whose update began or finished."""
         return [one for one in self.arrivals.values() if one.present or one.done or one.begun]
 
     def named(self, name: str) -> Arrival | None:
-        """The arrival that a dataset's name belongs to: the first that had it and is there, or was begun."""
+        """Return the owner of a dataset name: the first arrival of that name that is present or was begun."""
         owners = [one for one in self.arrivals.values() if one.name == name and one.why != NAME]
         return next((one for one in owners if one.present or one.begun or one.done), None)
 
 
 def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
-    """What an event changes of an arrival, beside its details, which are named as the fields that they set."""
+    """Return the fields of an arrival that an event changes; its details are named after the fields they set."""
     details, clean = dict(event.details), {"why": "", "because": "", "retry_at": "", "error": ""}
     back = COMPLETE if arrival.completed else ARRIVING
-    changed: dict[str, Any] = {}  # nothing beside its details: planned, altered, dropped
+    changed: dict[str, Any] = {}  # planned, altered and dropped only set their details
     match event.kind:
-        case "seen":  # with other files: what was wrong with it may be mended; what was begun stays begun
+        case "seen":  # with other files: its problem may be fixed; an update that began stays begun
             mended = arrival.state in (ARRIVING, COMPLETE) or (arrival.state == HELD and arrival.why != CHANGED)
             anew = {"since": event.at, "present": True, "completed": "", "called": False, "approved": False}
             changed = {**anew, **({"state": ARRIVING, "failures": 0, **clean} if mended else {})}
@@ -121,13 +119,13 @@ def changes(arrival: Arrival, event: Event) -> dict[str, Any]:
             changed = {"completed": event.at, "state": COMPLETE if arrival.state == ARRIVING else arrival.state}
         case "started":
             changed = {**clean, "spent": arrival.spent or event.at, "state": STARTED}
-        case "busy":  # its update did not begin
+        case "busy":  # the update did not begin
             changed = {"attempts": arrival.attempts - 1}
         case "failed":
             changed = {"state": FAILED, "failures": 1 if details.get("advanced") else arrival.failures + 1}
         case "held":
             changed = {"state": HELD, "retry_at": "", "approved": False}
-        case "lifted" | "retry":  # the reason why it was held is gone, or a person says so
+        case "lifted" | "retry":  # the reason for the hold is gone, or a person retries it
             asked = {"called": arrival.called or bool(arrival.completed), "failures": 0, "approved": True}
             changed = {**clean, "state": back, **(asked if event.kind == "retry" else {})}
         case "released" | "refused" | "undecided":

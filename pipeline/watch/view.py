@@ -1,4 +1,4 @@
-"""What a watch shows of itself: its arrivals as a table, or as JSON."""
+"""Arrivals of a watch as a table or as JSON, for ``rewarm watch --status``."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +10,7 @@ from rewarm.pipeline.watch.state import HELD, Arrival, Book
 
 
 def as_json(book: Book, watched: bool) -> dict[str, Any]:
-    """The book as JSON types."""
+    """Return the state of a watch as JSON types."""
     return {
         "watched": watched,
         "paused": book.paused,
@@ -20,16 +20,16 @@ def as_json(book: Book, watched: bool) -> dict[str, Any]:
 
 
 def ordered(book: Book) -> list[Arrival]:
-    """Arrivals that are there or were taken in, in the order of their completion, then name."""
+    """Return the arrivals that are present or were begun, in order of completion, then of name."""
     return sorted(book.shown(), key=lambda one: (one.spent or one.completed or "9", one.name))
 
 
 def table(workspace: str, book: Book, watched: bool) -> Table:
-    """An arrival a row."""
-    words = ["watched" if watched else "not watched now", *(["paused"] if book.paused else [])]
+    """Return a table with one arrival per row."""
+    words = ["watched" if watched else "not being watched", *(["paused"] if book.paused else [])]
     title = f"{workspace}: {', '.join(words)}" + (f"\n{book.trouble}" if book.trouble else "")
     made = Table(title=title, title_justify="left")
-    for name in ("arrival", "state", "seen unchanged since", "complete", "attempts", "planned", "update", "because"):
+    for name in ("arrival", "state", "unchanged since", "complete", "attempts", "planned", "update", "because"):
         made.add_column(name, overflow="fold", no_wrap=name in ("arrival", "state"))
     for one in ordered(book):
         state = f"{one.state} ({one.why})" if one.state == HELD else one.state
@@ -38,6 +38,6 @@ def table(workspace: str, book: Book, watched: bool) -> Table:
         attempts = str(one.attempts) if one.attempts else ""
         if one.runs and one.cost():
             attempts += f", {one.cost():.2f} {one.plan.get('currency', '')}"
-        because = f"again at {one.retry_at}: {one.because}" if one.retry_at else one.because
+        because = f"retry at {one.retry_at}: {one.because}" if one.retry_at else one.because
         made.add_row(one.name, state, *times, attempts, planned, one.update, because)
     return made

@@ -239,7 +239,7 @@ def test_a_watch_is_a_job_and_its_arrival_survives_the_loss_of_the_head(
     assert job_status(machine, cluster, "watch").count("RUNNING") == 1
     machine.ray(cluster, "job", "stop", "watch")
     assert "Job 'watch' was stopped" in job_status(machine, cluster, "watch")
-    assert "stopped; the next watch goes on from here" in machine.ray(cluster, "job", "logs", "watch").stdout
+    assert "stopped; the next watch resumes from here" in machine.ray(cluster, "job", "logs", "watch").stdout
     assert not json.loads(rewarm("watch", workspace, "--status", "--json").stdout)["watched"]
 
 

@@ -34,13 +34,13 @@ def test_a_command_that_leaves_no_record_is_told_by_its_last_lines(tmp_path: Pat
     assert (ended.code, ended.failure) == (2, None)
     assert "--unknown" in ended.because
     assert Ended(-9, None).because == "killed by signal 9"
-    assert Ended(1, None).because == "it ended with exit code 1 and printed nothing"
+    assert Ended(1, None).because == "exit code 1, without any output"
 
 
 # The launcher around a command that waits for ever.
 SLEEPER = """
 import os, sys, time
-from rewarm.pipeline.watch import launch
+from rewarm.pipeline import watch_child
 import rewarm.pipeline.cli
 def sleep():
     try:
@@ -49,9 +49,9 @@ def sleep():
     except KeyboardInterrupt:
         open(sys.argv[1] + ".gentle", "w").close()
         raise SystemExit(130)
-pipeline.cli.main = sleep
-sys.argv = ["launch", sys.argv[1], sys.argv[2]]
-launch.main()
+rewarm.pipeline.cli.main = sleep
+sys.argv = ["watch_child", sys.argv[1], sys.argv[2]]
+watch_child.main()
 """
 
 

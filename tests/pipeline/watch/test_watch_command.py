@@ -114,7 +114,7 @@ def test_retry_is_for_what_is_held(rewarm: Command, workspace: Path, inbox: Path
     assert (code, "none of this name" in error) == (2, True)
     rewarm("watch", workspace, "--inbox", inbox, "--once")
     code, _, error = rewarm("watch", workspace, "--retry", "other")
-    assert (code, "held are: bad" in error) == (2, True)
+    assert (code, "held arrivals: bad" in error) == (2, True)
     assert rewarm("watch", workspace, "--retry", "bad")[0] == 0
     assert "bad: plan" in rewarm("watch", workspace, "--inbox", inbox, "--once")[1]
 
@@ -135,15 +135,15 @@ def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace:
     ("options", "message"),
     [
         (["--cron", "0 3 * *"], "--cron '0 3 * *' has 4 fields"),
-        (["--timezone", "Mars/Phobos"], "no time zone"),
+        (["--timezone", "Mars/Phobos"], "is not a time zone"),
         (["--missed", "later"], "--missed"),
-        (["--webhook", "ftp://x"], "a webhook is an http"),
+        (["--webhook", "ftp://x"], "expected http"),
         (["--quiet", "-1"], "--quiet"),
         (["--marker", "a/b"], "--marker"),
         (["--max-cost", "5"], "cost.per_worker_hour"),
         (["--set", "replay.shar=1"], "did you mean replay.share"),
         (["--set", "model.config.hidden_size=64"], "fixed when the workspace was made"),
-        (["--once", "--cron", "0 3 * * *"], "leave out --cron"),
+        (["--once", "--cron", "0 3 * * *"], "excludes --cron"),
         (["--once", "--dry-run"], "give one of"),
         (["--pause", "--resume"], "give one of"),
     ],
@@ -196,7 +196,7 @@ def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
         wait_for("bad: HELD (broken)")
         running.send_signal(signal.SIGTERM)
         assert running.wait(SLOW) == 0
-        assert "stopped; the next watch goes on from here" in log.read_text()
+        assert "stopped; the next watch resumes from here" in log.read_text()
     finally:
         running.kill()
         running.wait()
@@ -226,7 +226,7 @@ def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: 
         code, out, error = rewarm("watch", workspace, "--inbox", inbox, "--once", "--webhook", server.url)
         notices = json.dumps(server.notices, ensure_ascii=False)
     assert code == 0
-    assert out.count("leads out of the inbox, so it is not followed") == 2
+    assert out.count("not followed, because it leads out of the inbox") == 2
     code, told, status_error = rewarm("watch", workspace, "--status")
     code, planned, _ = rewarm("watch", workspace, "--inbox", inbox, "--dry-run")
     assert [Path(one).name for one in json.loads(planned)["outside"]] == ["deep", "stolen"]

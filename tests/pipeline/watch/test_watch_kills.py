@@ -154,4 +154,4 @@ def test_only_attempts_that_save_nothing_use_up_the_retries(tmp_path: Path, name
     assert last["kind"] == ends
     assert len(killed) == kills, "more than one retry allows"
     if ends == "held":
-        assert last["details"]["because"].startswith("2 attempts failed and saved nothing new, the last with: ")
+        assert last["details"]["because"].startswith("2 attempts failed without progress, the last one with: ")

@@ -146,8 +146,8 @@ def test_a_command_that_fails_is_a_line_and_no_more(tmp_path: Path, line: str) -
     [
         ("{url}", "the same path of http://127.0.0.1:"),
         ("https://h.example/hook/secret", "the same path of https://h.example:"),
-        ("/login?token=s3cr3t", "leads to http://127.0.0.1:"),
-        ("https://u:s3cr3t@other.example/a/s3cr3t", "leads to https://other.example/***:"),
+        ("/login?token=s3cr3t", "a redirect to http://127.0.0.1:"),
+        ("https://u:s3cr3t@other.example/a/s3cr3t", "a redirect to https://other.example/***:"),
     ],
 )
 def test_a_redirect_is_not_followed_and_not_delivered(
@@ -158,7 +158,7 @@ def test_a_redirect_is_not_followed_and_not_delivered(
     made.add(notice(1))
     (draft,) = made.deliver(START)
     assert draft.kind == "undelivered"
-    assert f"it answers {code}" in draft.details["error"] and said in draft.details["error"]
+    assert f"the server answered {code}" in draft.details["error"] and said in draft.details["error"]
     assert "secret" not in json.dumps(dict(draft.details)) and "s3cr3t" not in json.dumps(dict(draft.details))
     assert (server.asked, server.got, server.notices) == (1, 0, [])
     server.answer, now = None, made.due

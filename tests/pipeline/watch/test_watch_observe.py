@@ -140,7 +140,7 @@ def test_what_changed_while_it_was_taken_in_is_said(book: Book) -> None:
     happen(book, after(0), *ready("a", after(0), "x"), began("a", "x"))
     happen(book, after(1), Draft("seen", "/in/a", {"name": "a", "fingerprint": "y", "files": 1, "bytes": 1}))
     (draft,) = observe.settle(book, [update(1, "a")])
-    assert "came late" in draft.details["because"]
+    assert "late changes are not included" in draft.details["because"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_what_changed_while_it_was_taken_in_is_said(book: Book) -> None:
         (None, {"max_cost": 5}, 0.0, "cannot be predicted"),
         (None, {"max_total_cost": 5}, 0.0, "cannot be predicted"),
         (5.0, {"max_total_cost": 9}, 4.0, None),
-        (5.0, {"max_total_cost": 9}, 4.5, "with 4.50 spent on all attempts of this month"),
+        (5.0, {"max_total_cost": 9}, 4.5, "with 4.50 already spent on attempts this month"),
     ],
 )
 def test_limits_on_cost(book: Book, cost: float | None, limits: dict[str, Any], spent: float, message: str) -> None:
@@ -185,7 +185,7 @@ def test_a_new_month_has_its_own_money(book: Book) -> None:
 
 
 def test_a_limit_below_another_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_cost 5 is above max_total_cost 4"):
+    with pytest.raises(ValueError, match="max_cost 5 exceeds max_total_cost 4"):
         WatchSettings(inbox="/in", max_cost=5, max_total_cost=4)
 
 
@@ -199,6 +199,6 @@ def test_an_undecided_release_is_told_and_is_released_when_a_person_promotes_it(
     assert (state(book, "a"), book.arrivals["/in/a"].done) == (("undecided", ""), True)
     assert list(observe.settle(book, [held])) == []
     (draft,) = observe.settle(book, [held], {"0001-a"})
-    assert (draft.kind, draft.details["because"]) == ("released", "promoted by a person; the gate could not decide")
+    assert (draft.kind, draft.details["because"]) == ("released", "promoted manually; the gate could not decide")
     happen(book, after(2), draft)
     assert list(observe.settle(book, [held], {"0001-a"})) == []

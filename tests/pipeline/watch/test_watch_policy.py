@@ -120,7 +120,7 @@ def test_retries_are_counted_and_the_last_failure_holds(book: Book) -> None:
     assert [round(wait.total_seconds() / 100) for wait in waits] == [1, 2]
     arrival = book.arrivals["/in/z"]
     assert (arrival.state, arrival.why) == ("held", "exhausted")
-    assert arrival.because == "3 attempts failed and saved nothing new, the last with: boom"
+    assert arrival.because == "3 attempts failed without progress, the last one with: boom"
     happen(book, after(9), Draft("retry", "/in/z"))
     draft = after_failure(book.arrivals["/in/z"], None, "", "broken", SETTINGS, START)
     assert draft.kind == "failed", "a person's word starts anew"
