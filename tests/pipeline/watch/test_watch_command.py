@@ -111,7 +111,7 @@ def test_a_pause_holds_until_it_is_taken_back(rewarm: Command, workspace: Path, 
 def test_retry_is_for_what_is_held(rewarm: Command, workspace: Path, inbox: Path) -> None:
     drop(inbox, "bad", "{not json\n")
     code, _, error = rewarm("watch", workspace, "--retry", "bad")
-    assert (code, "none of this name" in error) == (2, True)
+    assert (code, "no pending arrival has this name" in error) == (2, True)
     rewarm("watch", workspace, "--inbox", inbox, "--once")
     code, _, error = rewarm("watch", workspace, "--retry", "other")
     assert (code, "held arrivals: bad" in error) == (2, True)
@@ -125,7 +125,7 @@ def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace:
     for _ in range(2):
         assert rewarm("watch", workspace, "--inbox", inbox, "--once")[0] == 0
     (trouble,) = [event for event in journal(workspace) if event["kind"] == "trouble"]
-    assert "0001-theirs was begun by another command" in trouble["details"]["because"]
+    assert "0001-theirs is unfinished and was begun by another command" in trouble["details"]["because"]
     (workspace / "updates" / "0001-theirs" / "plan.json").unlink()
     rewarm("watch", workspace, "--inbox", inbox, "--once")
     assert [event["kind"] for event in journal(workspace)][-2:] == ["recovered", "held"]
@@ -159,7 +159,7 @@ def test_what_cannot_be_is_refused_before_anything(
 
 def test_an_inbox_and_a_base_are_needed(rewarm: Command, workspace: Path, inbox: Path, tmp_path: Path) -> None:
     assert "--inbox" in rewarm("watch", workspace)[2]
-    assert "no such folder" in rewarm("watch", workspace, "--inbox", tmp_path / "none")[2]
+    assert "the folder does not exist" in rewarm("watch", workspace, "--inbox", tmp_path / "none")[2]
     for folder in ("commits", "updates"):
         shutil.rmtree(workspace / folder)
     (workspace / "releases.json").unlink()

@@ -113,7 +113,7 @@ def test_the_fingerprint_follows_every_change_but_the_markers(tmp_path: Path) ->
 
 
 def test_what_cannot_be_an_inbox_is_refused(tmp_path: Path) -> None:
-    for inbox, message in ((str(tmp_path / "none"), "no such folder"), ("https://host/x", "cannot list files")):
+    for inbox, message in ((str(tmp_path / "none"), "does not exist"), ("https://host/x", "cannot list files")):
         with pytest.raises(UsageError, match=message):
             place_of(inbox, IngestSettings())
 

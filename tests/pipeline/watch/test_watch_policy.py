@@ -61,7 +61,7 @@ def test_an_unfinished_update_comes_first_and_alone(book: Book) -> None:
 
 
 def test_an_unfinished_update_of_others_blocks_and_is_named(book: Book) -> None:
-    assert "0003-theirs was begun by another command" in choose(book, "0003-theirs", after(9)).blocked
+    assert "0003-theirs is unfinished and was begun by another command" in choose(book, "0003-theirs", after(9)).blocked
 
 
 def test_an_arrival_that_changed_after_its_update_began_is_held(book: Book) -> None:
@@ -71,7 +71,7 @@ def test_an_arrival_that_changed_after_its_update_began_is_held(book: Book) -> N
     assert choice.hold is not None
     assert choice.hold.details["why"] == "changed"
     happen(book, after(8), choice.hold)
-    assert "0003-a is not finished" in choose(book, "0003-a", after(9)).blocked
+    assert "0003-a is unfinished" in choose(book, "0003-a", after(9)).blocked
     assert taken(book) == "z", "after a discard the others go on"
     happen(book, after(10), seen("a", "a"))
     happen(book, after(10), *lift(book, "0003-a", SETTINGS, after(10)))

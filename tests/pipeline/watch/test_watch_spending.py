@@ -39,24 +39,24 @@ def ran(name: str, start: str, cost: float | None) -> Draft:
     [
         ([], {"max_cost": 10}, ""),
         ([began("a"), ran("a", "2026-11-21T12", 4.0)], {"max_cost": 10}, ""),  # 4 spent, 6 to go
-        ([began("a"), ran("a", "2026-11-21T12", 10.5)], {"max_cost": 10}, "0.00 EUR more, after 10.50 for 1 attempts"),
+        ([began("a"), ran("a", "2026-11-21T12", 10.5)], {"max_cost": 10}, "0.00 EUR on top of 10.50 for 1 attempts"),
         ([began("a"), ran("a", "2026-11-21T12", 4.0), ran("a", "2026-11-21T12", 4.0)], {"max_cost": 10}, ""),  # once
         (
             [began("a"), ran("a", "2026-11-21T12", 6.0), ran("a", "2026-11-21T13", 5.0)],
             {"max_cost": 10.9},
-            "after 11.00 for 2 attempts, more than the 10.90",
+            "on top of 11.00 for 2 attempts, more than the 10.90",
         ),
         (
             [began("a"), ran("a", "2026-11-21T12", 4.0), Draft("dropped", "/in/a", {"begun": ""})],
             {"max_cost": 10},
-            "10.00 EUR more, after 4.00",
+            "10.00 EUR on top of 4.00",
         ),
         ([began("a"), ran("a", "2026-10-31T12", 9.0)], {"max_total_cost": 2}, ""),  # of last month: 1 to go
         ([began("a"), ran("a", "2026-11-21T12", 9.0)], {"max_total_cost": 9.5}, "9.00 already spent on attempts"),
         ([began("a"), ran("a", "2026-11-21T12", None)], {"max_total_cost": 9.5}, "10.00 EUR"),
-        ([began("b"), ran("b", "2026-11-21T12", 3.0)], {"max_total_cost": 12}, "with 3.00 spent"),  # b's plan was 2
+        ([began("b"), ran("b", "2026-11-21T12", 3.0)], {"max_total_cost": 12}, "with 3.00 already spent"),  # b's plan was 2
         ([began("b")], {"max_total_cost": 12}, ""),  # of an earlier rewarm: its plan
-        ([began("b")], {"max_total_cost": 11}, "with 2.00 spent"),
+        ([began("b")], {"max_total_cost": 11}, "with 2.00 already spent"),
         ([began("a"), ran("a", "2026-11-21T12", 99.0), Draft("retry", "/in/a")], {"max_total_cost": 12}, ""),
     ],
 )
