@@ -54,7 +54,7 @@ def ran(name: str, start: str, cost: float | None) -> Draft:
         ([began("a"), ran("a", "2026-10-31T12", 9.0)], {"max_total_cost": 2}, ""),  # of last month: 1 to go
         ([began("a"), ran("a", "2026-11-21T12", 9.0)], {"max_total_cost": 9.5}, "9.00 already spent on attempts"),
         ([began("a"), ran("a", "2026-11-21T12", None)], {"max_total_cost": 9.5}, "10.00 EUR"),
-        ([began("b"), ran("b", "2026-11-21T12", 3.0)], {"max_total_cost": 12}, "with 3.00 already spent"),  # b's plan was 2
+        ([began("b"), ran("b", "2026-11-21T12", 3.0)], {"max_total_cost": 12}, "with 3.00 already spent"),  # planned: 2
         ([began("b")], {"max_total_cost": 12}, ""),  # of an earlier rewarm: its plan
         ([began("b")], {"max_total_cost": 11}, "with 2.00 already spent"),
         ([began("a"), ran("a", "2026-11-21T12", 99.0), Draft("retry", "/in/a")], {"max_total_cost": 12}, ""),
