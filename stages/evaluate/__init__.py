@@ -1,4 +1,4 @@
-"""What an update learned and what it lost: the loss on every dataset so far, and lm-eval on the release."""
+"""Evaluate: the loss on every dataset so far, and lm-eval scores of the release."""
 
 from rewarm.stages.evaluate.named_tasks import check_tasks, task_texts
 from rewarm.stages.evaluate.run import EvaluateOutcome, EvaluationSet, run

@@ -1,7 +1,4 @@
-"""lm-eval on one model: a task in, plain metrics and compact samples out.
-
-The actors that evaluate: losses, and lm-eval's tasks.
-"""
+"""lm-eval on one model, giving plain metrics and compact samples; and the Ray actors that run losses and tasks."""
 
 import logging
 import os
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
     from transformers import PreTrainedModel
 
-# Resamplings behind the standard error of a metric that has no formula for it (f1, perplexity); acc has one.
+# Bootstrap resamplings for the standard error of metrics without a formula (f1, perplexity); acc has one.
 BOOTSTRAPS = 1000
 
 
@@ -41,12 +38,13 @@ def run_task(
 ) -> dict[str, Any]:
     """Run one task with ``HFLM`` in windows of ``seq_len`` tokens, and return lm-eval's results.
 
-    Text is read as lm-eval's command line reads it: with BOS if the tokenizer itself adds it. With ``prefix``, for a
-    tokenizer whose documents have no BOS, nothing is put before a text and a first token is predicted from that id.
-    A task that is not ``generated`` has the limit of ``settings``. ``shots`` examples come before each question; None
-    leaves that to the task's definition. The result has ``notes`` on what was done otherwise than the task says.
+    Text is read as by lm-eval's command line: with BOS if the tokenizer itself adds it. With ``prefix``, for a
+    tokenizer whose documents have no BOS, nothing is added before a text and the first token is predicted from that id.
+    The limit of ``settings`` applies to tasks that are not ``generated``. ``shots`` examples precede each question;
+    None uses the task's definition. The result has ``notes`` on deviations from the task's definition.
 
-    ``simple_evaluate`` would also describe the machine in each result, by seconds of ``pip list`` and the like.
+    ``simple_evaluate`` is not used because it also describes the machine in each result, which takes seconds
+    (``pip list`` and similar).
     """
     import datasets
     from lm_eval.evaluator import evaluate
@@ -84,23 +82,23 @@ def run_task(
 
 
 def shorten_answers(task: Any, seq_len: int, default: int) -> str | None:
-    """Let a task that has the model write leave half a window for its question; says so if that changes the task."""
+    """Limit generated answers to half a window, so that the question fits; return a note if that changes the task."""
     if task.get_config("output_type") != "generate_until":
         return None
     asked = dict(task.get_config("generation_kwargs") or {}).get("max_gen_toks", default)
     if asked < seq_len:
         return None
     task.set_config(key="generation_kwargs", value={"max_gen_toks": seq_len // 2}, update=True)
-    return f"answers end after {seq_len // 2} tokens, not {asked}: train.seq_len is {seq_len}"
+    return f"answers are limited to {seq_len // 2} tokens, not {asked}, because train.seq_len is {seq_len}"
 
 
 def fewshot(defined: int | None, asked: int | None) -> int:
-    """Examples before each question: a definition's 0 stands, as with lm-eval's own command line."""
+    """Return the examples before each question: a definition's 0 takes precedence, as in lm-eval's command line."""
     return defined or 0 if asked is None or defined == 0 else asked
 
 
 def seed_everything(seed: int) -> None:
-    """The state of every generator that a task may draw from."""
+    """Seed every random generator that a task may use."""
     import numpy as np
     import torch
 
@@ -110,10 +108,10 @@ def seed_everything(seed: int) -> None:
 
 
 def plain_metrics(results: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """``{task: {metric: value}}`` of lm-eval's results, groups included.
+    """Return ``{task: {metric: value}}`` of lm-eval's results, groups included.
 
-    lm-eval names a metric ``<metric>,<filter>`` and its error ``<metric>_stderr,<filter>``. The filter is dropped,
-    except where a task reports one metric under several filters. What is not a number (``N/A``) is left out.
+    lm-eval names a metric ``<metric>,<filter>`` and its error ``<metric>_stderr,<filter>``. The filter is dropped
+    unless a task reports one metric under several filters. Values that are not numbers (``N/A``) are omitted.
     """
     tables = {**results["results"], **results.get("groups", {})}
     return {task: _plain(table) for task, table in tables.items()}
@@ -131,10 +129,10 @@ def _plain(table: dict[str, Any]) -> dict[str, float]:
 
 
 def write_samples(out: Folder, results: dict[str, Any]) -> None:
-    """Keep what a paired test needs, ``<task>.jsonl`` a task, one line a sample.
+    """Write the data of a paired test, one file ``<task>.jsonl`` per task and one line per sample.
 
-    A line holds ``doc_id`` (a document's content hash where the task has one, else lm-eval's number), ``filter``, the
-    metrics' values, and the log-likelihoods of the requests in their order.
+    A line holds ``doc_id`` (the document's content hash if the task has one, else lm-eval's number), ``filter``, the
+    values of the metrics, and the log-likelihoods of the requests in order.
     """
     for task, samples in results["samples"].items():
         lines = [
@@ -160,7 +158,7 @@ def _is_numbers(value: Any) -> bool:
 
 
 def _likelihood(response: Any) -> float | None:
-    """The log-likelihood in a response: the number itself, or beside ``is_greedy``; none of a generated text."""
+    """Return the log-likelihood in a response: the number itself, or paired with ``is_greedy``; None for text."""
     value = response[0] if isinstance(response, list | tuple) else response
     return float(value) if isinstance(value, int | float) else None
 
@@ -171,7 +169,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskPiece:
-    """One lm-eval task on the release: one of those made from a dataset, or one named by the recipe.
+    """One lm-eval task on the release: generated from a dataset, or named by the recipe.
 
     ``prefix`` and ``shots`` are as for ``run_task``.
     """
@@ -189,14 +187,14 @@ class TaskPiece:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all pieces of one evaluation share."""
+    """Parameters shared by all pieces of one evaluation."""
 
     settings: EvaluateSettings
     reading: Reading
 
 
 class Evaluator(LossWorker):
-    """One actor; both kinds of pieces."""
+    """Actor that processes both types of pieces."""
 
     def __init__(self, conditions: Conditions) -> None:
         super().__init__(conditions.reading)
@@ -204,7 +202,7 @@ class Evaluator(LossWorker):
         self._named: TaskManager | None = None
 
     def work(self, piece: LossPiece | TaskPiece) -> None:
-        """Do one piece and write its result."""
+        """Process one piece and write its result."""
         if isinstance(piece, LossPiece):
             super().work(piece)
         else:
@@ -235,7 +233,7 @@ class Evaluator(LossWorker):
 
 
 def generated_task(tasks: Folder, name: str, scratch: Path) -> "TaskManager":
-    """An lm-eval index that holds one generated task, copied to ``scratch``."""
+    """Return an lm-eval index with one generated task, copied to ``scratch``."""
     from lm_eval.tasks import TaskManager
 
     copy_task(tasks, name, scratch)
@@ -243,7 +241,7 @@ def generated_task(tasks: Folder, name: str, scratch: Path) -> "TaskManager":
 
 
 def worker_environment(settings: EvaluateSettings) -> dict[str, str]:
-    """The actors' environment: nothing is fetched from the network unless the recipe names tasks that need it."""
+    """Return the actors' environment: offline, unless the recipe names tasks."""
     if not settings.tasks:
         return QUIET | OFFLINE
     passed = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HOME", "HF_DATASETS_CACHE")

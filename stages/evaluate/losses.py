@@ -1,4 +1,4 @@
-"""The losses of a model on a validation split as they are kept: one row a document, and their sums."""
+"""Stored losses of a model on a validation split: one row per document, and their totals."""
 
 import math
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 LOSS_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
-        pa.field("nats", pa.float64(), nullable=False),  # sum over the document's targets, its end-of-text included
-        pa.field("num_tokens", pa.int64(), nullable=False),  # targets: the document's tokens and its end-of-text
+        pa.field("nats", pa.float64(), nullable=False),  # sum over the document's targets, end-of-text included
+        pa.field("num_tokens", pa.int64(), nullable=False),  # targets: the document's tokens and end-of-text
         pa.field("num_bytes", pa.int64(), nullable=False),  # of the document's text in UTF-8
     ]
 )
@@ -33,17 +33,17 @@ class Totals:
 
     @property
     def loss(self) -> float:
-        """Mean nats per target token."""
+        """Return the mean nats per target token."""
         return self.nats / self.num_tokens
 
     @property
     def bits_per_byte(self) -> float:
-        """``nats / ln 2 / bytes``: all targets, each document's end-of-text too, over the UTF-8 bytes of all texts."""
+        """Return ``nats / ln 2 / bytes``: all targets, end-of-text included, over the UTF-8 bytes of all texts."""
         return self.nats / math.log(2) / self.num_bytes if self.num_bytes else math.nan
 
 
 def write_losses(out: Folder, name: str, stream: "TokenStream", pieces: Folder, names: list[str]) -> None:
-    """Put the pieces together: one row a document."""
+    """Join the pieces into a file with one row per document."""
     ends, sizes = stream.document_spans()
     nats, counts = join_pieces(pieces, names, len(ends))
     table = pa.table([stream.document_ids(), nats, counts, sizes], schema=LOSS_SCHEMA)
@@ -52,7 +52,7 @@ def write_losses(out: Folder, name: str, stream: "TokenStream", pieces: Folder, 
 
 
 def read_totals(out: Folder, name: str) -> Totals:
-    """The sums of a file that ``write_losses`` wrote."""
+    """Sum a file that ``write_losses`` wrote."""
     with out.filesystem()[0].open_input_file(f"{out.filesystem()[1]}/{name}") as source:
         table = pq.read_table(source)
     nats = math.fsum(table.column("nats").to_numpy())

@@ -1,6 +1,6 @@
-"""The tasks that a recipe names: are they known, and can their data be read, before anything is spent?
+"""lm-eval tasks named by a recipe: checks of their names and data before any work, and their texts.
 
-The texts of named tasks, as training text must not contain them: each question with its answer.
+The texts, each question with its answer, are used to decontaminate training data.
 """
 
 import difflib
@@ -19,33 +19,33 @@ from rewarm.stages.evaluate.task_sets import SETS, expand
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
-REACH_SECONDS = 10.0  # for the hub to answer
+REACH_SECONDS = 10.0  # time limit for the hub to answer
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """Where a task's questions come from: what lm-eval gives to ``datasets.load_dataset``."""
+    """Source of a task's questions: lm-eval's arguments to ``datasets.load_dataset``."""
 
     asked: str
-    """The task or group that was named."""
+    """The task or group named by the recipe."""
     path: str
     name: str | None
     options: dict[str, Any]
 
 
 def named_tasks(settings: EvaluateSettings) -> "TaskManager":
-    """lm-eval's index of all tasks it comes with and those of ``include_path``: some seconds."""
+    """Build lm-eval's index of its own tasks and those in ``include_path``; takes seconds."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=settings.include_path, include_defaults=True)
 
 
 def check_tasks(settings: EvaluateSettings) -> None:
-    """Refuse tasks that could not be run, before anything is spent; at once when none are named.
+    """Refuse tasks that cannot be run, before any work; returns immediately if none are named.
 
     Raises:
-        UsageError: a name is unknown (the message has the nearest ones), ``include_path`` is no folder, or a task's
-            data can be read neither from this machine's disk nor, unless ``HF_HUB_OFFLINE`` is set, from the hub.
+        UsageError: a name is unknown (the message lists the nearest ones), ``include_path`` is not a folder, or a
+            task's data cannot be read from this machine's disk nor, unless ``HF_HUB_OFFLINE`` is set, from the hub.
     """
     if settings.include_path is not None and not Path(settings.include_path).is_dir():
         raise UsageError(f"evaluate.include_path: {settings.include_path} is not a folder on this machine")
@@ -58,16 +58,16 @@ def check_tasks(settings: EvaluateSettings) -> None:
         hints = []
         for name in unknown:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-            hints.append(f"{name!r}" + (f" (nearest: {', '.join(near)})" if near else " (nothing of a similar name)"))
+            hints.append(f"{name!r}" + (f" (nearest: {', '.join(near)})" if near else " (no similar name)"))
         raise UsageError(
-            f"evaluate.tasks: lm-eval knows no task, group or tag {', '.join(hints)}; `lm_eval ls tasks` lists them,"
-            f" evaluate.include_path adds a folder of your own, and the ready sets are {', '.join(SETS)}"
+            f"evaluate.tasks: lm-eval has no task, group or tag {', '.join(hints)}; `lm_eval ls tasks` lists them,"
+            f" evaluate.include_path adds your own folder, and the predefined sets are {', '.join(SETS)}"
         )
     check_data(task_data(manager, list(expand(settings.tasks, None))))
 
 
 def task_data(manager: "TaskManager", names: Sequence[str]) -> list[TaskData]:
-    """What the tasks, groups and tags read, each source once; a task that makes its data in Python is left out."""
+    """Return the sources of tasks, groups and tags, each once; tasks that create data in Python are omitted."""
     found: dict[tuple[str, str | None, str], TaskData] = {}
     for asked in names:
         for settings in _leaves(manager, [asked], {}):
@@ -75,14 +75,14 @@ def task_data(manager: "TaskManager", names: Sequence[str]) -> list[TaskData]:
             if not path or "class" in settings or "custom_dataset" in settings:
                 continue
             options = dict(settings.get("dataset_kwargs") or {})
-            options.pop("trust_remote_code", None)  # lm-eval drops it, too
+            options.pop("trust_remote_code", None)  # lm-eval drops it too
             one = TaskData(asked, str(path), settings.get("dataset_name"), options)
             found.setdefault((one.path, one.name, str(options)), one)
     return list(found.values())
 
 
 def _leaves(manager: "TaskManager", names: Sequence[str], overrides: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The definitions of the tasks behind names; a group's entries may change those of its tasks."""
+    """Yield the definitions of tasks by name; a group's entries may override those of its tasks."""
     for name in names:
         entry = manager.task_index[name]
         if entry.kind.name == "TAG":
@@ -101,41 +101,42 @@ def _members(
         changed = {**overrides, **{key: value for key, value in own.items() if key.startswith("dataset_")}}
         name = own.get("group") or own.get("task")
         if name is None:
-            raise UsageError(f"evaluate.tasks: lm-eval cannot run {group}: one of its entries names no task")
+            raise UsageError(f"evaluate.tasks: lm-eval cannot run {group}: one of its entries does not name a task")
         if name in manager.task_index:
             yield from _leaves(manager, [name], changed)
-        elif isinstance(own.get("task"), list):  # a group defined where it is used
+        elif isinstance(own.get("task"), list):  # a group defined inline
             yield from _members(manager, name, own["task"], changed)
         else:
             yield {**own, **changed}
 
 
 def check_data(sources: Sequence[TaskData]) -> None:
-    """Refuse sources that cannot be opened: every one on this disk where offline; else one of each dataset."""
+    """Refuse sources that cannot be opened: offline, every source is tried on this disk; else one per dataset."""
     distant = [source for source in sources if not _is_local(source)]
     offline = is_offline()
     if distant and not offline and not hub_answers():
         raise UsageError(
-            f"evaluate.tasks: the Hugging Face hub does not answer, and {_list([(one, '') for one in distant])} would"
-            f" come from it; with the data in this machine's cache, set HF_HUB_OFFLINE=1. {_how_to_fetch(distant)}"
+            f"evaluate.tasks: the Hugging Face hub does not answer, and {_list([(one, '') for one in distant])} must"
+            f" be downloaded from it; if the data is in this machine's cache, set HF_HUB_OFFLINE=1."
+            f" {_how_to_fetch(distant)}"
         )
     tried = {(source.path, source.name if offline else None, str(source.options)): source for source in sources}
     failed = [(source, reason) for source in tried.values() if (reason := open_failure(source))]
     if failed:
         where = " (HF_HUB_OFFLINE is set)" if offline else ""
         missing = [source for source, _ in failed]
-        raise UsageError(f"evaluate.tasks: data that cannot be read{where}: {_list(failed)}. {_how_to_fetch(missing)}")
+        raise UsageError(f"evaluate.tasks: cannot read data{where}: {_list(failed)}. {_how_to_fetch(missing)}")
 
 
 def is_offline() -> bool:
-    """Whether the Hugging Face libraries were told to stay off the network."""
+    """Return whether the Hugging Face libraries are set to offline mode."""
     from datasets import config
 
     return bool(config.HF_HUB_OFFLINE)
 
 
 def hub_answers() -> bool:
-    """Whether the Hugging Face hub can be reached: any answer counts."""
+    """Return whether the Hugging Face hub can be reached; any answer counts."""
     from datasets import config
 
     try:
@@ -148,11 +149,11 @@ def hub_answers() -> bool:
 
 
 def open_failure(source: TaskData) -> str | None:
-    """Why a source cannot be opened, in a line; None where it can. Nothing but its description is read."""
+    """Return the reason why a source cannot be opened, in one line, or None. Only its description is read."""
     import datasets
 
     before = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity_error()  # it warns of every dataset that it takes from the cache
+    datasets.logging.set_verbosity_error()  # it warns about every dataset from the cache
     try:
         datasets.load_dataset_builder(source.path, source.name, **source.options)
     except Exception as error:  # of the hub, the file system, or the dataset's own reader
@@ -171,7 +172,7 @@ def _is_local(source: TaskData) -> bool:
 
 
 def _list(failed: Sequence[tuple[TaskData, str]]) -> str:
-    """A line of datasets, each once with how many of its parts, the task, and the reason of the first."""
+    """List datasets in one line, each with its number of parts, the task, and the first reason."""
     parts: dict[str, list[tuple[TaskData, str]]] = {}
     for source, reason in failed:
         parts.setdefault(source.path, []).append((source, reason))
@@ -188,18 +189,18 @@ def _how_to_fetch(sources: Sequence[TaskData]) -> str:
 
     tasks = ", ".join(repr(task) for task in dict.fromkeys(source.asked for source in sources))
     return (
-        "Fetch it on a machine with a network, with the same versions of datasets and lm-eval: "
-        f'python -c "from lm_eval.tasks import TaskManager; TaskManager().load([{tasks}])", and bring its cache'
+        "Download it on a machine with network access, with the same versions of datasets and lm-eval: "
+        f'python -c "from lm_eval.tasks import TaskManager; TaskManager().load([{tasks}])", and copy its cache'
         f" ({os.fspath(config.HF_DATASETS_CACHE)}, or HF_DATASETS_CACHE) to every machine that evaluates; or define a"
-        " task of the same name that reads your own copy, in evaluate.include_path"
+        " task of the same name that reads your own copy in evaluate.include_path"
     )
 
 
 def task_texts(settings: EvaluateSettings, names: Sequence[str]) -> Iterator[tuple[str, Iterator[str]]]:
-    """Every task behind the names (tasks, groups, tags, ready sets), with the texts of all that it asks.
+    """Yield every task of the names (tasks, groups, tags, predefined sets), with the texts of its questions.
 
-    A text is a question as the task puts it (without examples before it), followed by the right answer. All documents
-    that the task is scored on are read, whatever ``settings.limit`` says.
+    A text is a question as the task formats it (without preceding examples), followed by the right answer. All
+    documents that the task is scored on are read, regardless of ``settings.limit``.
 
     Raises:
         UsageError: a task's data cannot be read.
@@ -217,14 +218,14 @@ def task_texts(settings: EvaluateSettings, names: Sequence[str]) -> Iterator[tup
 
 
 def texts_of(task: Any) -> Iterator[str]:
-    """Question and answer of every document that a task is scored on."""
+    """Yield question and answer of every document that a task is scored on."""
     for document in task.eval_docs:
         parts = [question_of(task, document), answer_of(task, document)]
         yield " ".join(part for part in parts if part)
 
 
 def question_of(task: Any, document: Any) -> str:
-    """What the model is shown; where a task completes one of several beginnings, all of them."""
+    """Return the model's input; if a task completes one of several beginnings, all of them."""
     asked = task.doc_to_text(document)
     if isinstance(asked, str):
         return asked
@@ -233,7 +234,7 @@ def question_of(task: Any, document: Any) -> str:
 
 
 def answer_of(task: Any, document: Any) -> str:
-    """The right answer, or all where several are right."""
+    """Return the right answer, or all of them if several are right."""
     target = task.doc_to_target(document)
     if isinstance(target, bool | int):
         choices = task.doc_to_choice(document) if task.config.doc_to_choice is not None else []

@@ -1,12 +1,12 @@
-"""The order task: which of four texts has its words in their own order, a document's excerpt or three shuffles of it.
+"""The order task: choose a document's excerpt among three versions of it with shuffled words.
 
-A model that has learned what follows what prefers the excerpt nearly always. Of a text whose words are in no order
-(a broken export, a shuffled corpus) each of the four is as likely to be the one that arrived, so no model can be right
-in more than a quarter of the questions but by chance. The shuffles move words by a few places only, within a line and a
-sentence: so that is also true of a text whose words were shuffled within its sentences or lines. They leave all white
-space, and the words that end sentences, where they are: words, bytes, lines and sentences are the same in all four.
+A model that has learned word order nearly always prefers the excerpt. If the words of a text are in no order (a broken
+export, a shuffled corpus), each of the four is equally likely to be the one that arrived, so only by chance can a model
+be right in more than a quarter of the questions. The shuffles move words by a few positions only, within a line and a
+sentence, so this also holds for a text whose words were shuffled within sentences or lines. White space and the words
+that end sentences keep their positions: words, bytes, lines and sentences are the same in all four.
 
-Draws by hashing: the same for the same documents and seed, whatever the shards or workers.
+Random choices are made by hashing: the same documents and seed give the same task, independently of shards and workers.
 """
 
 import re
@@ -17,25 +17,25 @@ import xxhash
 
 
 def rank(*parts: object) -> str:
-    """A hash to order by: an even draw that anybody can repeat."""
+    """Return a hash to sort by: a reproducible uniform draw."""
     return str(xxhash.xxh3_128_hexdigest("\0".join(map(str, parts)).encode()))
 
 
-NUM_ORDERS = 4  # choices of a question; by chance one in so many is right
-REACH = 8  # neighbouring words that change places with each other
-ENOUGH_QUESTIONS = 48  # to tell a weak model from chance; fewer documents than that give several excerpts each
-LONGEST_SPACE = 8  # characters of white space between an excerpt and its context; more of it tells nothing
+NUM_ORDERS = 4  # choices of a question; by chance one in this many is right
+REACH = 8  # neighbouring words that are shuffled together
+ENOUGH_QUESTIONS = 48  # to distinguish a weak model from chance; fewer documents give several excerpts each
+LONGEST_SPACE = 8  # characters of white space between an excerpt and its context; more carries no information
 EXCERPT_CHARS = 400
-FEWEST_WORDS = 6  # of an excerpt; fewer have too few orders to tell
-LONGEST_WORD = 20.0  # characters a word on average; above, the text has no spaces between its words
+FEWEST_WORDS = 6  # of an excerpt; fewer have too few orders
+LONGEST_WORD = 20.0  # mean characters per word; above it, the text has no spaces between words
 
 _SPACE = re.compile(r"(\s+)")
 _SENTENCE_END = re.compile(r"[.!?:;…。！？：；]\W*$")
-_TRIES = 8  # shuffles that may repeat others, as those of a text that repeats one word do
+_TRIES = 8  # shuffles that may repeat others, as in a text that repeats one word
 
 
 class Passage(NamedTuple):
-    """An excerpt of a document, and what stands before it: the text, and the white space in between."""
+    """Excerpt of a document with its context: the text before it, and the white space in between."""
 
     before: str
     space: str
@@ -43,10 +43,10 @@ class Passage(NamedTuple):
 
 
 def order_questions(documents: Sequence[tuple[str, str]], longest: int, seed: int) -> list[dict[str, Any]]:
-    """A question on how each document (id, text) begins; of fewer than ``ENOUGH_QUESTIONS``, on several excerpts of
-    each, in their context.
+    """Return a question on the beginning of each document (id, text).
 
-    ``longest`` bounds an excerpt in UTF-8 bytes: a byte-level tokenizer makes no more tokens of it.
+    With fewer documents than ``ENOUGH_QUESTIONS``, on several excerpts of each, in their context. ``longest`` bounds an
+    excerpt in UTF-8 bytes, and thus its tokens with a byte-level tokenizer.
     """
     each = -(-ENOUGH_QUESTIONS // max(len(documents), 1))
     found = (
@@ -58,8 +58,10 @@ def order_questions(documents: Sequence[tuple[str, str]], longest: int, seed: in
 
 
 def order_question(question_id: str, passage: Passage, seed: int) -> dict[str, Any] | None:
-    """The question on an excerpt: itself and shuffles of it, in an order drawn by hashing; None where its words have
-    too few orders."""
+    """Return the question on an excerpt: itself and shuffles of it, in an order drawn by hashing.
+
+    None if its words have too few orders.
+    """
     before, space, own = passage
     units = cut(own)
     groups = neighbours(units)
@@ -76,7 +78,7 @@ def order_question(question_id: str, passage: Passage, seed: int) -> dict[str, A
 
 
 def passages(text: str, longest: int, count: int) -> Iterator[Passage]:
-    """Up to ``count`` excerpts of a text, one after another from its beginning."""
+    """Yield up to ``count`` excerpts of a text, consecutive from its beginning."""
     text, at = text.strip(), 0
     for _ in range(count):
         begin = len(text) - len(text[at:].lstrip())
@@ -89,7 +91,7 @@ def passages(text: str, longest: int, count: int) -> Iterator[Passage]:
 
 
 def opening(text: str, longest: int) -> str:
-    """How a text begins: ``EXCERPT_CHARS`` and ``longest`` bytes at most, up to a space where there is one near."""
+    """Return the beginning of a text: at most ``EXCERPT_CHARS`` and ``longest`` bytes, up to a space if one is near."""
     text = text.strip()
     head = text[:EXCERPT_CHARS].encode()[: max(longest, 0)].decode(errors="ignore")
     if len(head) < len(text) and not text[len(head)].isspace():
@@ -99,8 +101,10 @@ def opening(text: str, longest: int) -> str:
 
 
 def cut(text: str) -> list[str]:
-    """Units that change places, at even places, and the white space that stays between them: words, or the characters
-    of a text that is written without spaces."""
+    """Split a text into units to shuffle, at even indices, and the white space between them, at odd ones.
+
+    Units are words, or the characters of a text without spaces.
+    """
     parts = _SPACE.split(text)
     words = parts[::2]
     if sum(map(len, words)) / len(words) > LONGEST_WORD:
@@ -109,10 +113,11 @@ def cut(text: str) -> list[str]:
 
 
 def neighbours(units: list[str]) -> list[list[int]]:
-    """Which of the words among the units of ``cut`` change places with each other: up to ``REACH`` in a row, of one
-    line and sentence; those of all lines, where that leaves most alone; none, where there are too few words.
+    """Group the words among the units of ``cut`` that are shuffled together.
 
-    A word that ends a sentence stays where it is, so that the groups are the same whatever the order of the others.
+    A group has up to ``REACH`` consecutive words of one line and sentence; across lines, if that leaves most words
+    alone; there are no groups if there are too few words. A word that ends a sentence keeps its position, so that the
+    groups do not depend on the order of the others.
     """
     words, spaces = units[::2], units[1::2]
     if len(words) < FEWEST_WORDS:
@@ -130,7 +135,7 @@ def neighbours(units: list[str]) -> list[list[int]]:
 
 
 def shuffled(units: list[str], groups: list[list[int]], draw: tuple[object, ...]) -> str:
-    """The units of ``cut`` with the words of each group in an order that is drawn by hashing."""
+    """Join the units of ``cut`` with the words of each group in an order drawn by hashing."""
     result = units.copy()
     for group in groups:
         order = sorted(group, key=lambda place: rank(*draw, place))

@@ -1,10 +1,10 @@
-"""Offline lm-eval tasks made from a dataset's validation documents.
+"""Offline lm-eval tasks generated from a dataset's validation documents.
 
 - ``rewarm_<dataset>_rolling``: log-likelihood of whole documents (word and byte perplexity, bits per byte);
-- ``rewarm_<dataset>_continuation``: given how a document begins, which of four continuations is its own;
-- ``rewarm_<dataset>_order``: which of four texts has its words in their own order (``orders.py``).
+- ``rewarm_<dataset>_continuation``: choose a document's own continuation among four, given its beginning;
+- ``rewarm_<dataset>_order``: choose the text with its words in the original order among four (``order_task.py``).
 
-Every choice is made by hashing, so the same documents and seed give the same task whatever the shards or workers.
+Every choice is made by hashing: the same documents and seed give the same task, independently of shards and workers.
 """
 
 import heapq
@@ -22,9 +22,9 @@ from rewarm.stages.data.documents import read_shards
 from rewarm.stages.evaluate.order_task import ENOUGH_QUESTIONS, FEWEST_WORDS, order_questions, rank
 from rewarm.stages.evaluate.settings import EvaluateSettings
 
-CONTEXT_CHARS = 400  # a continuation begins at the first space from here on, or from the middle of a shorter document
+CONTEXT_CHARS = 400  # a continuation starts at the first space after this, or after the middle of a shorter document
 CONTINUATION_CHARS = 100
-FEWEST_CHARS = 20  # of text on either side
+FEWEST_CHARS = 20  # of context and of continuation
 NUM_CHOICES = 4
 
 ROLLING = {
@@ -51,7 +51,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A document as the continuation task shows it: how it begins, and how it goes on (its first space included)."""
+    """Document split for the continuation task: its beginning, and its continuation (first space included)."""
 
     doc_id: str
     context: str
@@ -59,7 +59,7 @@ class Excerpt:
 
 
 def task_name(dataset: str, kind: str) -> str:
-    """``rewarm_<dataset>_<kind>``; a dataset's name that is not plain is made so and told apart by its hash."""
+    """Return ``rewarm_<dataset>_<kind>``; special characters in a dataset's name are replaced and a hash is added."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", dataset)
     if plain != dataset:
         plain = f"{plain}_{xxhash.xxh3_64_hexdigest(dataset.encode())[:8]}"
@@ -68,17 +68,17 @@ def task_name(dataset: str, kind: str) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """Documents (id, text) for the tasks, and how many were passed over because they hold a special token's text."""
+    """Documents (id, text) for the tasks, and the number skipped because they contain the text of a special token."""
 
     documents: list[tuple[str, str]]
     passed_over: int
 
 
 def choose_documents(documents: Folder, count: int, seed: int, special: tuple[str, ...] = ()) -> Choice:
-    """``count`` documents that are not blank: those of lowest rank, in that order.
+    """Choose ``count`` documents that are not blank: those of lowest rank, in that order.
 
-    ``special`` are the tokenizer's special tokens. lm-eval reads their text as the tokens, training reads it as text;
-    a document with such text would be another one there.
+    ``special`` are the tokenizer's special tokens. lm-eval reads their text as tokens, while training reads it as text,
+    so documents with such text are skipped.
     """
     found: list[tuple[str, str, str]] = []
     passed_over = 0
@@ -92,13 +92,13 @@ def choose_documents(documents: Folder, count: int, seed: int, special: tuple[st
 
 
 def excerpt(doc_id: str, text: str, longest: int) -> Excerpt | None:
-    """Split a document for the continuation task; none when it is too short.
+    """Split a document for the continuation task; None if it is too short.
 
-    ``longest`` bounds the continuation in UTF-8 bytes: a byte-level tokenizer makes no more tokens of it, so a model
-    that reads as many tokens at once can score it (lm-eval cuts what comes before it, never the continuation).
+    ``longest`` bounds the continuation in UTF-8 bytes, and thus its tokens with a byte-level tokenizer, so that it fits
+    in the model's window (lm-eval truncates the context, never the continuation).
 
-    The split falls before white space where there is some within ``CONTINUATION_CHARS``, so that no tokenizer joins the
-    two sides; text without spaces is split where it stands.
+    The split is before white space if there is any within ``CONTINUATION_CHARS``, so that no tokenizer merges the two
+    sides; text without spaces is split at that position.
     """
     at = min(CONTEXT_CHARS, len(text) // 2)
     space = re.compile(r"\s").search(text, at, at + CONTINUATION_CHARS)
@@ -111,7 +111,7 @@ def excerpt(doc_id: str, text: str, longest: int) -> Excerpt | None:
 
 
 def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] | None:
-    """One question: the true continuation among three that differ from it and each other; none if there are too few."""
+    """Build a question: the true continuation among three others, all different; None if there are too few."""
     foreign = sorted(
         {other.continuation for other in others} - {own.continuation}, key=lambda text: rank(seed, own.doc_id, text)
     )
@@ -126,9 +126,9 @@ def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] |
 def make_tasks(
     record: dict[str, Any], out: Folder, settings: EvaluateSettings, seq_len: int, special: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they are there.
+    """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they exist.
 
-    ``special`` is as for ``choose_documents``. Returns the names of the tasks and notes on what was left out.
+    ``special`` is as for ``choose_documents``. Returns the names of the tasks, and notes on what was left out.
     """
     dataset, done = record["dataset"], f"{task_name(record['dataset'], 'tasks')}.json"
     if out.exists(done):
@@ -143,8 +143,8 @@ def make_tasks(
     names, notes = [], []
     if choice.passed_over:
         notes.append(
-            f"{dataset}: {choice.passed_over} validation documents hold the text of a special token, which lm-eval "
-            "reads as the token; the tasks made from it ask about others"
+            f"{dataset}: {choice.passed_over} validation documents contain the text of a special token, which lm-eval "
+            "reads as the token; they are not used in its generated tasks"
         )
     made = (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION), ("order", orders, ORDER))
     for kind, rows, body in made:
@@ -153,14 +153,14 @@ def make_tasks(
             write_task(out, name, rows, body)
             names.append(name)
         else:
-            given = f"which {dataset}'s {len(chosen)} validation documents do not give"
-            notes.append(f"{name} is left out: it needs {NEEDS[kind]}, {given}")
+            lacking = f"which {dataset}'s {len(chosen)} validation documents do not provide"
+            notes.append(f"{name} is left out: it needs {NEEDS[kind]}, {lacking}")
     out.write_json(done, {"tasks": names, "notes": notes})
     return {"tasks": names, "notes": notes}
 
 
 def write_task(out: Folder, name: str, rows: list[dict[str, Any]], body: dict[str, Any]) -> None:
-    """Write a task's data and definition, to be run in the folder that holds them."""
+    """Write a task's data and definition, to be run in their folder."""
     out.write(f"{name}.jsonl", b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
     data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}}, "test_split": "test"}
     definition = {"task": name, **data, **body, "num_fewshot": 0, "metadata": {"version": 1}}
@@ -168,7 +168,7 @@ def write_task(out: Folder, name: str, rows: list[dict[str, Any]], body: dict[st
 
 
 def copy_task(tasks: Folder, name: str, target: Path) -> None:
-    """A generated task on this machine's disk, with the absolute path that lm-eval asks for, and a cache of its own."""
+    """Copy a generated task to this machine's disk, with the absolute path that lm-eval needs and a separate cache."""
     definition = yaml.safe_load(tasks.read(f"{name}.yaml"))
     (target / f"{name}.jsonl").write_bytes(tasks.read(f"{name}.jsonl"))
     definition["dataset_kwargs"] = {

@@ -1,4 +1,4 @@
-"""Evaluate: plan the pieces that are not done yet, have the actors do them, put the files together."""
+"""The evaluate stage: plans the missing pieces of work, runs them on actors and joins their files."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ from rewarm.stages.evaluate.task_sets import averages, chosen, expand
 from rewarm.stages.inference.actors import LossPiece, Reading, work_through
 from rewarm.stages.inference.losses import plan_pieces
 
-RELEASE = "release"  # the model that lm-eval runs on
-READ_ME = "README.md"  # beside the generated tasks
+RELEASE = "release"  # name of the model that lm-eval runs on
+READ_ME = "README.md"  # next to the generated tasks
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """A dataset's validation split: its token shards (contract 2) and its document shards (contract 1)."""
+    """Validation split of a dataset: its token shards (contract 2) and document shards (contract 1)."""
 
     name: str
     tokens: Folder
@@ -34,19 +34,19 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class EvaluateOutcome:
-    """What was measured; plain JSON types (``dataclasses.asdict``)."""
+    """Outcome of an evaluation, in plain JSON types (``dataclasses.asdict``)."""
 
     losses: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By model and dataset: mean nats per target token of the full validation split."""
+    """By model and dataset: mean nats per target token over the full validation split."""
     bits_per_byte: dict[str, dict[str, float]] = field(default_factory=dict)
-    """In the same form: nats of all targets / ln 2 / UTF-8 bytes of the validation documents' text."""
+    """By model and dataset: nats of all targets / ln 2 / UTF-8 bytes of the validation documents."""
     tokens: dict[str, int] = field(default_factory=dict)
-    """By dataset: target tokens behind its loss."""
+    """By dataset: number of target tokens of its loss."""
     lm_eval: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By task: metrics by their plain names (``acc``), and ``<metric>_stderr`` where lm-eval gives one; by set of
-    tasks: their ``mean``."""
+    """By task: metrics by plain name (``acc``), and ``<metric>_stderr`` if lm-eval gives one; by set of tasks: their
+    ``mean``."""
     notes: list[str] = field(default_factory=list)
-    """What was left out, and why."""
+    """Tasks and losses that were left out, with reasons."""
 
 
 def run(
@@ -63,17 +63,17 @@ def run(
 ) -> EvaluateOutcome:
     """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on a pool of Ray actors.
 
-    ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. Each actor takes
-    one CPU, and one GPU with ``gpus``, and compares what its machine copies from a bucket with ``recorded``. What an
-    earlier call finished in ``out`` is not done again. Left in ``out``:
+    ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. Each actor uses
+    one CPU, and one GPU with ``gpus``, and verifies its machine's copies from a bucket against ``recorded``. Work that
+    an earlier call finished in ``out`` is not repeated. Files in ``out``:
 
-    - ``losses/<model>-<dataset>.parquet``: per document ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes``;
-    - ``tasks/``: the generated tasks and a command that runs them; ``samples/<task>.jsonl``: per sample;
-      ``scores/<task>.json``: lm-eval's metrics; ``notes/<task>.json``, if a task was not run as it is defined.
+    - ``losses/<model>-<dataset>.parquet``: ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes`` per document;
+    - ``tasks/``: the generated tasks and a command to run them; ``samples/<task>.jsonl``: results per sample;
+      ``scores/<task>.json``: lm-eval's metrics; ``notes/<task>.json``, if a run deviates from a task's definition.
 
     Raises:
-        DamagedError: a copy of a model or of token shards is not what ``recorded`` says.
-        StageError: a piece of the work failed, or a loss is not a number.
+        DamagedError: a copy of a model or of token shards does not match ``recorded``.
+        StageError: a piece of work failed, or a loss is not a number.
     """
     streams = {one.name: TokenStream(one.tokens) for one in sets}
     notes = [
@@ -87,7 +87,7 @@ def run(
     pieces: list[LossPiece | TaskPiece] = []
     for owner in sorted(
         set(owners.values()), key=lambda name: name == owners[RELEASE]
-    ):  # the release stays for lm-eval
+    ):  # the release stays loaded for lm-eval
         for one in measured:
             pieces += _loss_pieces(owner, models[owner], one, streams[one.name], out / "losses")
     named = expand(settings.tasks, settings.num_fewshot)
@@ -126,7 +126,7 @@ def _generate(
     seq_len: int,
     progress: Progress,
 ) -> dict[str, tuple[list[str], list[str]]]:
-    """Make the offline tasks: by dataset, their names and the notes on what was left out."""
+    """Generate the offline tasks; return their names and notes by dataset."""
     if not settings.task_documents or not sets:
         return {}
     special = tuple(load_definition(release).special_tokens())
@@ -144,7 +144,7 @@ def _generate(
 def _prefixes(
     generated: dict[str, tuple[list[str], list[str]]], streams: dict[str, TokenStream]
 ) -> dict[str, int | None]:
-    """For each generated task the end-of-text that its first token is predicted from; None: the tokenizer adds BOS."""
+    """Return, by generated task, the end-of-text id that predicts its first token; None if the tokenizer adds BOS."""
     formats = {name: stream.format for name, stream in streams.items()}
     return {
         task: None if one.prefix else one.end_of_text
@@ -155,25 +155,25 @@ def _prefixes(
 
 
 def command_line(prefixes: dict[str, int | None], seq_len: int, gpus: bool) -> str:
-    """How lm-eval's own command line runs the generated tasks with the same result, as Markdown."""
+    """Return the lm-eval command that runs the generated tasks with the same result, as Markdown."""
     prefix = next(iter(prefixes.values()))
     options = f"pretrained=MODEL,max_length={seq_len},dtype={'bfloat16' if gpus else 'float32'},softmax_dtype=float32"
     if prefix is not None:
         options += f",prefix_token_id={prefix},add_bos_token=False"
     return (
-        "lm-eval gives these tasks the scores that rewarm recorded, run in this folder with a release as MODEL:\n\n"
+        "Run in this folder with a release as MODEL, lm-eval reproduces the scores that rewarm recorded:\n\n"
         f"    lm_eval --model hf --model_args {options} \\\n"
         f"        --include_path . --tasks {','.join(prefixes)}\n"
     )
 
 
 def _owners(models: dict[str, Folder]) -> dict[str, str]:
-    """For each model the first name of the same folder, itself as a rule."""
+    """Return, for each model, the first name with the same folder, usually its own."""
     return {name: next(other for other in models if models[other] == folder) for name, folder in models.items()}
 
 
 def losses_file(model: str, dataset: str) -> str:
-    """The name of a model's per-document losses on a dataset."""
+    """Return the file name of a model's losses by document on a dataset."""
     return f"{model}-{dataset}.parquet"
 
 
@@ -184,7 +184,7 @@ def _piece_names(model: str, dataset: str, runs: list[tuple[int, int]]) -> list[
 def _loss_pieces(
     name: str, model: Folder, one: EvaluationSet, stream: TokenStream, out: Folder
 ) -> list[LossPiece | TaskPiece]:
-    """The runs of documents of one model and dataset that no earlier call has finished."""
+    """Return the pieces of one model and dataset that no earlier call has finished."""
     if out.exists(losses_file(name, one.name)):
         return []
     runs, pieces = plan_pieces(stream.document_spans()[0]), out / "pieces"
@@ -200,7 +200,7 @@ def _loss_pieces(
 def _totals(
     owners: dict[str, str], sets: list[EvaluationSet], streams: dict[str, TokenStream], out: Folder
 ) -> dict[str, dict[str, Totals]]:
-    """Put the pieces together where that is not done, and sum every file: by model and dataset."""
+    """Join pieces that are not joined yet, and sum every file, by model and dataset."""
     totals: dict[str, dict[str, Totals]] = {}
     for model, owner in owners.items():
         totals[model] = {}

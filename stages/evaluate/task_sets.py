@@ -1,7 +1,7 @@
-"""The papers' lists of lm-eval tasks as ready sets: which tasks, at how many shots, which metric, and what is averaged.
+"""Predefined sets of lm-eval tasks from the papers: tasks, shots, metrics and averages.
 
-A set's name in ``evaluate.tasks`` stands for all of its tasks. Its own line in the scores is the mean over its rows;
-MMLU is a row of its own, because the average hides it (10B in Ibrahim et al. 2024: 28.8 against 37.8 of joint training,
+The name of a set in ``evaluate.tasks`` selects all of its tasks. Its own line in the scores is the mean over its rows.
+MMLU is a separate row, because the average hides it (10B in Ibrahim et al. 2024: 28.8 against 37.8 for joint training,
 at nearly the same average).
 """
 
@@ -14,19 +14,19 @@ Scores = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a set: a task or group of lm-eval, or the plain mean over several."""
+    """One line of a set: an lm-eval task or group, or the unweighted mean over several."""
 
     name: str
     metric: str = "acc"
     shots: int = 0
     members: tuple[str, ...] = ()
-    """The lm-eval tasks behind the row; none: the one of the row's name."""
+    """The lm-eval tasks of the row; empty: the task with the row's name."""
     apart: bool = False
-    """Reported, but not part of the set's mean."""
+    """Whether the row is reported but not part of the set's mean."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What lm-eval is asked for."""
+        """The lm-eval tasks to run."""
         return self.members or (self.name,)
 
 
@@ -36,15 +36,15 @@ class TaskSet:
 
     rows: tuple[Row, ...]
     remark: str = ""
-    """Where it differs from the paper."""
+    """Difference from the paper."""
 
     def shots(self) -> dict[str, int]:
-        """Every lm-eval task of the set, and the examples shown before each of its questions."""
+        """Return every lm-eval task of the set with its number of few-shot examples."""
         return {task: row.shots for row in self.rows for task in row.tasks}
 
 
 SETS = {
-    # Ibrahim et al. 2024 (arXiv 2403.08763), evaluation: 0 shots, but 5 for MMLU, NaturalQuestions and TriviaQA.
+    # Ibrahim et al. 2024 (arXiv 2403.08763), evaluation: 0 shots, except 5 for MMLU, NaturalQuestions and TriviaQA.
     "paper-english": TaskSet(
         (
             Row("hellaswag", "acc_norm"),
@@ -62,10 +62,10 @@ SETS = {
             Row("mmlu", shots=5, apart=True),
         )
     ),
-    # The same paper's German tasks, translated by machine: m_hellaswag, m_arc and m_mmlu (Lai et al. 2023, Okapi).
+    # The same paper's German tasks, machine-translated: m_hellaswag, m_arc and m_mmlu (Lai et al. 2023, Okapi).
     "paper-german": TaskSet(
         (Row("hellaswag_de", "acc_norm"), Row("arc_de"), Row("m_mmlu_de", shots=5, apart=True)),
-        "without the paper's German TriviaQA, which lm-eval does not have; shots as of the English tasks",
+        "without the paper's German TriviaQA, which lm-eval does not have; shots as in the English tasks",
     ),
     # Guo et al. 2024 (arXiv 2406.14833): the mean of four tasks, of which MMLU's medical subjects are one.
     "paper-medical": TaskSet(
@@ -86,15 +86,15 @@ SETS = {
                 ),
             ),
         ),
-        "the paper's shots are not known to us: 0, and 5 for MMLU",
+        "the shots of the paper are unknown: 0 here, and 5 for MMLU",
     ),
 }
 
 
 def expand(names: Sequence[str], num_fewshot: int | None) -> dict[str, int | None]:
-    """The lm-eval tasks that ``names`` (tasks and sets) stand for, in their order, with their shots.
+    """Return the lm-eval tasks of ``names`` (tasks and sets), in order, with their shots.
 
-    A set's shots go before a task's own; ``num_fewshot``, where given, goes before both. None: the task's own.
+    A set's shots take precedence over a task's own, and ``num_fewshot``, if given, over both. None: the task's own.
     """
     tasks: dict[str, int | None] = {}
     for name in names:
@@ -106,10 +106,10 @@ def expand(names: Sequence[str], num_fewshot: int | None) -> dict[str, int | Non
 
 
 def chosen(names: Sequence[str], measured: Mapping[str, Scores]) -> Scores:
-    """The scores to keep of what lm-eval gave, by the task it was asked for.
+    """Return the scores to keep of lm-eval's results, by requested task.
 
-    A group that was named brings its members; one that only a set asked for stands with its own line (MMLU without its
-    57 subjects).
+    A named group includes its members; a group that only a set requested is kept as one line (MMLU without its 57
+    subjects).
     """
     return {
         line: metrics
@@ -120,9 +120,9 @@ def chosen(names: Sequence[str], measured: Mapping[str, Scores]) -> Scores:
 
 
 def averages(names: Sequence[str], scores: Mapping[str, Mapping[str, float]]) -> tuple[Scores, list[str]]:
-    """For each set named, its ``mean`` and ``mean_stderr`` (of independent tasks), and its rows that are means.
+    """Return, for each named set, its ``mean`` and ``mean_stderr`` (of independent tasks), and rows that are means.
 
-    Also notes: the remark of a set, or why it has no mean.
+    Also returns notes: the remark of a set, or the reason why it has no mean.
     """
     found: Scores = {}
     notes = []

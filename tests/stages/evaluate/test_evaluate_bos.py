@@ -114,7 +114,7 @@ def tasks(release: Folder, arrival: tuple[EvaluationSet, list[str]], tmp_path_fa
     folder, (one, _) = Folder(tmp_path_factory.mktemp("tasks")), arrival
     special = tuple(load_definition(release).special_tokens())
     made = make_tasks({"dataset": "docs", "documents": str(one.documents)}, folder, SETTINGS, SEQ_LEN, special)
-    assert "1 validation documents hold the text of a special token" in made["notes"][0]
+    assert "1 validation documents contain the text of a special token" in made["notes"][0]
     return folder, made["tasks"]
 
 

@@ -77,7 +77,7 @@ def test_every_task_of_every_set_is_lm_evals_and_has_its_data_named(tasks: Path)
     check_data(here)
     with pytest.raises(UsageError, match=r"gone\.jsonl"):
         check_data(task_data(manager, ["gone"]))
-    with pytest.raises(UsageError, match=r"acme/products, 2 parts for far: not in the cache\. Fetch") as refused:
+    with pytest.raises(UsageError, match=r"acme/products, 2 parts for far: not in the cache\. Download") as refused:
         check_data([*here, *task_data(manager, ["far"])])
     assert "load(['far'])" in str(refused.value)
     assert "acme/sums" not in str(refused.value)
@@ -123,10 +123,10 @@ def test_without_an_answer_from_the_hub_only_local_data_will_do(hub: str, tasks:
     silent = "http://127.0.0.1:9"
     assert checked(silent, local).returncode == 0
     refused = checked(silent, local, distant)
-    assert "hub does not answer, and acme/products (one) for distant would come from it" in refused.stderr
+    assert "hub does not answer, and acme/products (one) for distant must be downloaded from it" in refused.stderr
     assert "set HF_HUB_OFFLINE=1" in refused.stderr
     missing = checked(hub, local, distant)
-    assert "data that cannot be read: acme/products (one) for distant: Dataset 'acme/products' doesn't exist" in (
+    assert "cannot read data: acme/products (one) for distant: Dataset 'acme/products' doesn't exist" in (
         missing.stderr
     )
 

@@ -59,7 +59,7 @@ def test_a_document_with_a_special_tokens_text_is_passed_over_and_counted(world:
     assert chosen.passed_over == 1
     record = {"dataset": one.name, "documents": str(one.documents)}
     notes = make_tasks(record, Folder(tmp_path), EvaluateSettings(), 256, special)["notes"]
-    assert "sci-docs: 1 validation documents hold the text of a special token" in notes[0]
+    assert "sci-docs: 1 validation documents contain the text of a special token" in notes[0]
 
 
 def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any) -> None:
