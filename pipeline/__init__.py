@@ -1,1 +1,1 @@
-"""What an update is: the order of stages, the workspace, the lineage, the command line. Read ``update.py`` first."""
+"""Updates: the order of stages, the workspace, the lineage and the command line. Start at ``update/update.py``."""

@@ -1,4 +1,4 @@
-"""``python -m pipeline``: the command line, as ``rewarm``."""
+"""Entry point of ``python -m rewarm.pipeline``, the same as ``rewarm``."""
 
 from rewarm.pipeline.cli import main
 

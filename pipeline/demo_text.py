@@ -1,4 +1,4 @@
-"""The demo's text: docstrings and source of Python packages that are installed with it, so it needs no download.
+"""Text of the demo: docstrings and source code of installed Python packages, so that no download is needed.
 
 Three corpora: "sci-docs" to start from, "ml-docs" (a weak shift: prose on another subject), "code" (a strong shift).
 The packages are parsed, never imported; the same versions of them give the same files to the byte.
@@ -32,7 +32,7 @@ Parts = Iterator[tuple[str, str]]  # name inside the module ("" for the module i
 
 @dataclass(frozen=True)
 class Corpus:
-    """What one corpus is made of."""
+    """Sources of one corpus."""
 
     name: str
     packages: tuple[str, ...]
@@ -58,7 +58,7 @@ def write_corpora(out: Path, progress: Progress) -> dict[str, Path]:
     """Write ``{sci-docs,ml-docs,code}.jsonl.zst`` with ``text``, ``url`` (dotted name) and ``source`` (package).
 
     Files that already hold the same bytes are left as they are. Returns the path of each corpus by its name; raises
-    ``UsageError`` where a package is not installed.
+    ``UsageError`` if a package is not installed.
     """
     roots = find_packages(SCIENCE + LEARNING)
     written = {}
@@ -119,7 +119,7 @@ def source_files(package: str, root: Path) -> Iterator[SourceFile]:
 
 
 def parse(path: Path) -> ast.Module | None:
-    """The syntax tree of a file; None where it is too large or no Python of this version (templates)."""
+    """Parse a file; return None if it is too large or not valid Python for this version (templates)."""
     data = path.read_bytes()
     if len(data) > MAX_SOURCE:
         return None

@@ -1,4 +1,4 @@
-"""``rewarm doctor``: what this machine has, what is missing for an update, and how to get it.
+"""Checks of ``rewarm doctor``: what this machine provides, what an update needs, and how to install what is missing.
 
 Nothing is changed: Ray is started (or reached) in a process of its own and stopped again.
 """
@@ -39,7 +39,7 @@ RAY_SECONDS = 90.0  # Ray itself gives up on an address that does not answer aft
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; ``ok`` is None where it is missing (or small) but an update can do without."""
+    """One check; ``ok`` is None if the item is missing (or small) but not required."""
 
     name: str
     ok: bool | None
@@ -48,7 +48,7 @@ class Check:
 
 
 def examine(workspace: Path | None = None) -> list[Check]:
-    """Look at everything an update needs; ``workspace`` is where its files would lie (else the current folder)."""
+    """Check everything that an update needs; disk checks are for ``workspace`` (by default the current folder)."""
     looks: list[Callable[[], Iterable[Check]]] = [
         lambda: [python()],
         lambda: [compiler(), headers(), ninja(), built_operators()],
@@ -64,7 +64,7 @@ def examine(workspace: Path | None = None) -> list[Check]:
 
 
 def missing(checks: Sequence[Check]) -> list[Check]:
-    """The checks that stand in the way of an update."""
+    """Return the failed checks that prevent an update."""
     return [check for check in checks if check.ok is False]
 
 
@@ -79,7 +79,7 @@ def python() -> Check:
 
 
 def compiler() -> Check:
-    """A C++ compiler, for DeepSpeed's operators; not needed any more once they are built."""
+    """A C++ compiler, for DeepSpeed's operators; not needed once they are built."""
     name = operators.compiler_name()
     path = shutil.which(name)
     if path is None:
@@ -119,7 +119,7 @@ def built_operators() -> Check:
 
 
 def _needed_to_build() -> bool | None:
-    """The verdict on a missing build tool: in the way, unless the operators are there already."""
+    """Return the verdict on a missing build tool: a failure unless the operators are already built."""
     return None if operators.built() else False
 
 
@@ -248,7 +248,7 @@ def _text(path: Path) -> str | None:
 
 
 def disk(folder: Path) -> Check:
-    """Free space where the workspace lies or would lie."""
+    """Free space on the filesystem of the workspace."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent
@@ -266,7 +266,7 @@ def room_for_another(folder: Path) -> Check:
         workspace = Workspace.open(str(folder))
         found = like_the_last(Lineage(workspace), recipe_of(workspace))
     except RewarmError as error:
-        return Check("free disk", None, str(error), "`rewarm verify` says what is wrong with the workspace")
+        return Check("free disk", None, str(error), "`rewarm verify` reports what is wrong with the workspace")
     advice = "make room (`rewarm prune`), or keep fewer checkpoints (train.keep_checkpoints)"
     enough = all(one.enough for one in found)
     said = "; ".join(map(str, found))
@@ -316,7 +316,7 @@ def _ray_advice(address: str, said: str) -> str:
         return token
     if address == "local":
         return "see /tmp/ray/session_latest/logs; ~/.ray must be writable for Ray's token, or RAY_AUTH_TOKEN set"
-    return f"is the address right, and reachable from here? If the cluster has a token: {token}. Or unset RAY_ADDRESS"
+    return f"check that the address is right and reachable from here. With a token: {token}. Or unset RAY_ADDRESS"
 
 
 def describe_ray(address: str) -> str:
@@ -341,7 +341,7 @@ def describe_ray(address: str) -> str:
 
 
 def room(workspace: Path) -> list[Check]:
-    """Whether the workspace's updates find room for their training; nothing where no workspace is."""
+    """Check that the cluster has resources for the workspace's training; nothing without a workspace."""
     settings = workspace_settings(workspace)
     if settings is None:
         return []

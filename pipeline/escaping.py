@@ -1,7 +1,7 @@
-"""Text of others as a terminal, a log or a notice may show it: no control sequences, and no secrets.
+"""Sanitising of foreign text for terminals, logs and notices: no control sequences, and no secrets.
 
-Documents, file names, addresses and servers' answers bring their own characters. None of them may move a cursor, colour
-a line, turn text round, or end a line so that the next one looks like this program's.
+Documents, file names, addresses and servers' answers can contain any character. They must not move the cursor, colour
+a line, reverse text, or start a new line that looks like output of this program.
 """
 
 from typing import Any

@@ -92,7 +92,7 @@ def redact_words(words: Sequence[str], environment: Mapping[str, str] | None = N
 
 
 def value_redacted(option: str, value: str) -> str:
-    """What may be shown of an option's value."""
+    """Return an option's value as it may be shown."""
     if option in ADDRESS_OPTIONS:
         return host_only(value)
     if option in COMMAND_OPTIONS:

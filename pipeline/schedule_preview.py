@@ -1,11 +1,7 @@
-"""A recipe's learning rate over a lineage that is not trained yet: a base and its arrivals, with their anneals.
+"""Preview of a recipe's learning rate over a base and its updates, including their anneals.
 
-Everything comes from the functions that training itself asks (``schedule_for``, ``anneal_from``), for whole steps, so
-what is shown is what such a lineage will get.
-
-How a previewed schedule is shown: a table of its phases, a chart in the terminal, a page.
-
-Lines in the terminal: two by four dots a character (braille), so that a curve looks like one.
+It uses the functions that training uses (``schedule_for``, ``anneal_from``) for whole steps, so the preview is exact.
+It is shown as a table of phases, as a chart of braille characters (2 × 4 dots each) in the terminal, and as a page.
 """
 
 import itertools
@@ -33,7 +29,7 @@ UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 @dataclass(frozen=True)
 class Piece:
-    """The part of a phase that lies in one update."""
+    """The part of a phase within one update."""
 
     update: str
     phase: str
@@ -47,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Leg:
-    """What one update trains: its trunk, and the branch of its release where one is annealed."""
+    """What one update trains: its trunk, and the branch of its release, if one is annealed."""
 
     name: str  # base, update 1, …
     start: int  # tokens of the lineage
@@ -178,7 +174,7 @@ def parse_tokens(text: str) -> list[int]:
             found.append(0)
         if found[-1] < 1:
             raise UsageError(
-                f"--tokens {text}: {part.strip()!r} is no number of tokens; expected for example 1.2M,600k"
+                f"--tokens {text}: {part.strip()!r} is not a number of tokens; expected for example 1.2M,600k"
             )
     return found
 

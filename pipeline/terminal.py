@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress over stages, tables, and plain lines where nobody watches."""
+"""Terminal output: progress of stages, tables, and plain lines if the output is not a terminal."""
 
 import sys
 import threading
@@ -20,8 +20,8 @@ from rewarm.pipeline.progress.pace import Work, duration
 from rewarm.pipeline.update.expected import Run
 
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
-STANDING_INTERVAL = 2.0  # seconds between two records of where a run stands
-TICK = 0.5  # seconds between two looks at what is to be shown
+STANDING_INTERVAL = 2.0  # seconds between two records of a run's progress
+TICK = 0.5  # seconds between two refreshes of the display
 
 
 class SafeConsole(Console):
@@ -111,7 +111,7 @@ class Terminal:
         self._work = self._task = None
 
     def update(self, name: str, run: Run | None = None) -> None:
-        """An update begins; its name stands before its stages, and ``run`` keeps what is shown of it."""
+        """Begin an update: print its name; ``run`` records what is shown of it."""
         with self._lock:
             self._close(None)
             self._run = run
@@ -121,7 +121,7 @@ class Terminal:
         self.console.print(f"\n{name}" if self.live else name, style="bold" if self.live else None)
 
     def stage(self, name: str, skipped: bool) -> None:
-        """A stage begins, or is skipped."""
+        """Begin a stage, or report that it is skipped."""
         self.console.print(f"  {name}: done before" if skipped else f"  {name}")
         with self._lock:
             self._drop()
@@ -131,7 +131,7 @@ class Terminal:
                 self._run.enter(name, skipped)
 
     def begin(self, label: str, total: float, unit: str) -> None:
-        """Open a line of work."""
+        """Open a progress line."""
         label = message(label)
         with self._lock:
             self._drop()
@@ -140,13 +140,13 @@ class Terminal:
                 self._task = self._bars.add_task(label, total=total or None, figures="", left="")
 
     def advance(self, by: float = 1, **figures: float) -> None:
-        """Move the open line on."""
+        """Advance the open progress line."""
         with self._lock:
             if self._work is not None:
                 self._work.advance(by, figures, time.monotonic())
 
     def note(self, text: str) -> None:
-        """Say one line that stays."""
+        """Print a permanent line."""
         text = message(text)
         self.console.print(f"    {text}")
         with self._lock:
@@ -213,7 +213,7 @@ def short(value: float) -> str:
 
 
 def ledger_table(ledger: dict[str, Any]) -> Table:
-    """What every update replayed: documents and tokens by dataset and source."""
+    """Return the documents and tokens that every update replayed, by dataset and source."""
     caption = (
         "Documents of which a part was replayed, of those there are; tokens of these documents, every read counted. "
         f"Covers {ledger['covers']}."
@@ -234,7 +234,7 @@ def ledger_table(ledger: dict[str, Any]) -> Table:
 
 
 def result_console() -> Console:
-    """Where results are printed: stdout, as wide as its content where it is not a terminal."""
+    """Return the console for results: stdout, with a fixed width of 200 if it is not a terminal."""
     console = SafeConsole()
     if console.is_terminal:
         return console

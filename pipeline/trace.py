@@ -1,9 +1,7 @@
-"""The ledger of a lineage: which documents were trained in which update. ``rewarm trace``.
+"""The ledger of a lineage, for ``rewarm trace``: the documents that each update trained on, new or replayed.
 
-Everything is worked out from the mixtures that the updates left; nothing of it is stored. It covers the trunks: what
-an annealed branch reads again beside its trunk is not counted.
-
-The ledger of replay: which documents an update replayed, counted by dataset and source, or one by one in a file.
+It is computed from the updates' mixtures and not stored. It covers the trunks only: documents that an annealed branch
+reads again are not counted. Replayed documents are counted by dataset and source, or listed one by one in a file.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +45,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Traced:
-    """A document, where it came from and what became of it."""
+    """A document, its origin and the updates that read it."""
 
     doc_id: str
     dataset: str
@@ -76,7 +74,7 @@ class Trunk:
         return self.update.position - self.mixture.steps * self.mixture.tokens_per_step
 
     def stream(self, number: int) -> TokenStream:
-        """What a source reads; ``StageError`` where it is not what the mixture was made for."""
+        """Open a source's tokens; raise ``StageError`` if they are not those the mixture was made for."""
         source = self.mixture.sources[number]
         stream = self.sets[source.key].open()
         if (found := stream.num_sequences(self.mixture.seq_len)) != source.num_sequences:
@@ -114,7 +112,7 @@ def trace_documents(
 ) -> list[Traced]:
     """Documents by id (or its first digits) or by a text they hold, and every read of them.
 
-    Raises ``UsageError`` for an id that no dataset has, and where more than ``MOST`` documents are meant.
+    Raises ``UsageError`` for an id that no dataset has, or if more than ``MOST`` documents match.
     """
     runs = trunks(lineage, update)
     documents = list(find_documents(lineage, [one.lower() for one in ids], text, progress))
@@ -151,9 +149,7 @@ def find_documents(lineage: Lineage, prefixes: Sequence[str], text: str | None, 
     """The documents whose ids begin so, or that hold the text."""
     for prefix in prefixes:
         if not SHORTEST <= len(prefix) <= 32 or not set(prefix) <= set("0123456789abcdef"):
-            raise UsageError(
-                f"{prefix}: a document's id is 32 hex digits, and at least its first {SHORTEST} are needed"
-            )
+            raise UsageError(f"{prefix}: expected an id of 32 hex digits, or at least its first {SHORTEST} are needed")
     places = [(dataset, split) for dataset in lineage.ingested() for split in SPLITS]
     progress.begin("looking for documents", len(places), "splits")
     met: set[str] = set()
@@ -176,7 +172,7 @@ def find_documents(lineage: Lineage, prefixes: Sequence[str], text: str | None, 
     if missing := [prefix for prefix in prefixes if prefix not in met]:
         raise UsageError(
             f"no document {', '.join(missing)} in {', '.join(lineage.ingested()) or 'a workspace without data'}; ids "
-            "are in the doc_id column of datasets/<name>/documents, and --text finds a document by what it says"
+            "are in the doc_id column of datasets/<name>/documents, and --text finds documents by their text"
         )
     if text is not None and not count:
         raise UsageError(f"no document of {', '.join(lineage.ingested()) or 'the workspace'} holds {text!r}")
@@ -266,7 +262,7 @@ class LedgerFile:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held."""
+        """Write buffered rows."""
         self.writer.write_table(pa.Table.from_batches(self.held, LEDGER))
         self.held = []
 
@@ -276,7 +272,7 @@ def read_ledger(
 ) -> list[dict[str, Any]]:
     """Per update (or for the one named): share of replay, and the documents replayed, by dataset and source.
 
-    With ``to``, every replayed document is written there as a row of ``LEDGER``. Raises ``UsageError`` where that file
+    With ``to``, every replayed document is written there as a row of ``LEDGER``. Raises ``UsageError`` if that file
     exists.
     """
     if to is None:

@@ -1,1 +1,1 @@
-"""The Python API: what the command line does, as functions."""
+"""The Python API: the commands as functions."""

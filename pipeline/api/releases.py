@@ -1,4 +1,4 @@
-"""What the commands on releases do, one function each; ``cli/releases.py`` parses and prints around them."""
+"""Functions behind the commands on releases; ``cli/releases.py`` parses arguments and prints results."""
 
 import getpass
 import os
@@ -32,7 +32,7 @@ STATES = {REFUSED: "refused by the gate", UNDECIDED: "held by the gate, undecide
 def promote(
     uri: str, name: str, because: str, dry_run: bool, terminal: Terminal, by: str = "", wait_s: float = 0.0
 ) -> dict[str, Any]:
-    """Make an update's release the current one, in one step; its weights are checked first."""
+    """Make an update's release current, atomically, after verifying its weights."""
     workspace = Workspace.open(uri)
     with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
         lineage = Lineage(workspace)
@@ -48,13 +48,13 @@ def promote(
 def rollback(
     uri: str, because: str, dry_run: bool, terminal: Terminal, by: str = "", wait_s: float = 0.0
 ) -> dict[str, Any]:
-    """Go back to the release that was current before; its weights are checked first."""
+    """Roll back to the previously current release after verifying its weights."""
     workspace = Workspace.open(uri)
     with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
         lineage = Lineage(workspace)
         releases, before = lineage.standing(), lineage.release
         if len(releases) < 2:
-            raise UsageError(f"{uri}: there is no release before {before or 'the first'}, so there is nothing to go to")
+            raise UsageError(f"{uri}: no release precedes {before or 'the first'}, so there is none to roll back to")
         target = lineage.find(releases[-2])
         check_release(workspace, target, terminal)
         now = target.id if dry_run else lineage.rollback(because, by or person())
@@ -88,7 +88,7 @@ def person() -> str:
 
 
 def moved(before: str | None, now: str, because: str, by: str, dry_run: bool, warning: str) -> dict[str, Any]:
-    """What a promotion or a rollback did."""
+    """Return the outcome of a promotion or a rollback."""
     found = {
         "before": before,
         "current": now,
@@ -101,17 +101,17 @@ def moved(before: str | None, now: str, because: str, by: str, dry_run: bool, wa
 
 
 def convert(uri: str) -> list[str]:
-    """Give a workspace of an earlier format today's; what was done, and what a person should know."""
+    """Convert a workspace of an earlier format; return lines on what was done and what to know."""
     workspace = Workspace(uri)
     if not workspace.folder.exists(RECORD) or workspace.record().get("format") != CONVERTED_FORMAT:
         Workspace.open(uri)
-        return [f"{uri}: has today's format already; nothing was changed"]
+        return [f"{uri}: already has the current format; nothing was changed"]
     with workspace.lease():
         return run_convert(workspace)
 
 
 def verify(uri: str, quick: bool, mend: bool, terminal: Terminal) -> dict[str, Any]:
-    """Check everything in a workspace against its records, and name what nothing refers to.
+    """Verify everything in a workspace against its records, and list files that nothing refers to.
 
     With ``mend``, the log of commits and ``releases.json`` are rebuilt first.
     """
@@ -125,13 +125,13 @@ def verify(uri: str, quick: bool, mend: bool, terminal: Terminal) -> dict[str, A
     if not findings.unread:
         lineage = Lineage(workspace)
         if lineage.unfinished is not None:
-            findings.notes.append(f"{lineage.unfinished}: not finished, so it was not verified")
+            findings.notes.append(f"{lineage.unfinished}: unfinished, so it was not verified")
         left = [asdict(one) for one in find_leftovers(lineage)]
     return {"workspace": str(workspace.folder), **findings.to_json(), "orphans": left}
 
 
 def prune(uri: str, keep: int, studies: bool, yes: bool, terminal: Terminal, wait_s: float = 0.0) -> dict[str, Any]:
-    """Say what could go, or with ``yes`` delete it."""
+    """Return what can be deleted; with ``yes``, delete it."""
     workspace = Workspace.open(uri)
     if yes:
         with workspace.lease(wait_s=wait_s, note=terminal.note):

@@ -1,6 +1,6 @@
-"""What the shell offers after a tab: names that the workspace on the command line has, recipes, settings.
+"""Shell completion: names from the workspace on the command line, recipes and settings.
 
-A completion says nothing where it finds nothing: a message would land in the middle of someone's typing.
+A completion that finds nothing stays silent: a message would interrupt the user's typing.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""This process's command line as other users of the machine and Ray's dashboard see it: without its secrets.
+"""Masking of secrets in the process's command line, which other users of the machine and Ray's dashboard can see.
 
 ``ps`` shows it to everybody, and Ray keeps it as the entrypoint of a job. The kernel reads it from the memory of the
 process itself, so the process can write there what is to be seen. Between the start and that moment it is seen whole:

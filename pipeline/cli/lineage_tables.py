@@ -1,4 +1,4 @@
-"""The tables of ``rewarm status``: losses and forgetting, seconds by stage, what ingest took much of, attempts."""
+"""Tables of ``rewarm status``: losses, forgetting, seconds by stage, large removals by ingest, and attempts."""
 
 from collections.abc import Iterator
 
@@ -79,7 +79,7 @@ def seconds_table(status: Status) -> Table:
 
 
 def lines_of(status: Status) -> Iterator[str]:
-    """What steps of ingest took much of; and what was spent on attempts that failed."""
+    """Yield large removals by ingest steps, and the time and cost of failed attempts."""
     for name, (_, part) in status.datasets.items():
         for removal in part.ingest.removals:
             yield f"{name}: {removal['sentence']}"

@@ -1,4 +1,4 @@
-"""A plan for people: what was measured, what is chosen and why, what it will take."""
+"""Tables of a plan: measurements, choices with their reasons, and predictions."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> 
 
 
 def shift_rows(shift: dict[str, Any], arrival: dict[str, Any]) -> list[tuple[str, ...]]:
-    """What was measured."""
+    """Return the measurements."""
     margin = "" if arrival["tokens_margin"] is None else f" ± {short(arrival['tokens_margin'])}"
     read = "all of it" if arrival["complete"] else f"{arrival['read_bytes'] / arrival['file_bytes']:.1%} of its bytes"
     nearest = shift["nearest"] or "earlier data"
@@ -53,7 +53,7 @@ def shift_rows(shift: dict[str, Any], arrival: dict[str, Any]) -> list[tuple[str
         ("token divergence, nats", ", ".join(f"{name} {value:.3f}" for name, value in shift["divergences"].items())),
         ("languages", f"{spoken(shift['languages'])}; earlier: {spoken(shift['earlier_languages'])}"),
         ("documents compared", f"{shift['documents']}, worth {shift['worth']:.1f} of equal length"),
-        ("documents already there", f"{shift['overlap']:.2%}"),
+        ("documents in earlier datasets", f"{shift['overlap']:.2%}"),
         ("runs of 13 tokens seen in a sample of earlier data", share(shift["shingle_overlap"])),
         ("training tokens", f"{short(arrival['tokens'])}{margin}, from {read}"),
     ]
@@ -65,7 +65,7 @@ def choice_rows(choices: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def prediction_rows(plan: dict[str, Any]) -> list[tuple[str, ...]]:
-    """What the update takes, beside training anew."""
+    """Return the update's predicted cost next to that of re-training."""
     tokens, stored, again = plan["tokens"], plan["storage"], plan["retrain"]
     trained = tokens["new"] + tokens["replayed"]
     kept = f"{short(stored['lasting'])}B" + (f", {stored['per_month']:.2f} a month" if stored["per_month"] else "")
@@ -89,7 +89,7 @@ def prediction_rows(plan: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def room(demand: dict[str, Any]) -> str:
-    """What a file system is asked for and has."""
+    """Describe the needed and the free space of a filesystem."""
     return f"{demand['path']}: needs {short(demand['needed'])}B, {short(demand['free'])}B free"
 
 
@@ -109,7 +109,7 @@ def figure(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A part of the whole."""
+    """Format a share."""
     return "not measured" if value is None else f"{value:.2%}"
 
 

@@ -1,4 +1,4 @@
-"""A run on a workspace, seen from elsewhere: one line about it, the live view of ``status --watch``, its log."""
+"""Views of a run from another process: a status line, the live view of ``status --watch``, and its log."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,20 +17,20 @@ from rewarm.pipeline.terminal import PLAIN_INTERVAL, short
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
 
-REFRESH = 2.0  # seconds between two looks at a workspace
+REFRESH = 2.0  # seconds between two refreshes
 
 
 def run_line(standing: Standing | None, at: float) -> str:
-    """Where a run stands, in one line; ``at`` is the time now, in seconds since the epoch."""
+    """Describe a run's progress in one line; ``at`` is the current time in seconds since the epoch."""
     if standing is None:
-        return "no run has left a word here"
+        return "no run is recorded for this workspace"
     ago = duration(max(0.0, at - standing.time))
     place = f"stage {standing.number} of {standing.stages}, {standing.stage}" if standing.stage else "beginning"
     if standing.state != RUNNING:
-        where = "" if standing.state == DONE else f" in {place}; the same command goes on from there"
+        where = "" if standing.state == DONE else f" in {place}; run the same command to resume"
         return f"{standing.update}: {standing.state} {ago} ago{where}"
     if not standing.alive(at):
-        return f"{standing.update}: no sign of life for {ago}, last in {place}; the same command goes on from there"
+        return f"{standing.update}: no sign of life for {ago}, last in {place}; run the same command to resume"
     parts = [f"{standing.update}: {place}"]
     if standing.label:
         parts.append(work_text(standing))
@@ -92,12 +92,12 @@ def chosen_log(home: Folder, name: str | None) -> str:
             return last.update
         if there:
             return there[-1]
-        raise UsageError(f"{home}: no run has left a log here")
+        raise UsageError(f"{home}: no run has written a log")
     for update in there:
         number = update.partition("-")[0]
         if name == update or (name.isdigit() and number.isdigit() and int(name) == int(number)):
             return update
-    raise UsageError(f"no log of {name!r}; there are {', '.join(there) or 'none'}")
+    raise UsageError(f"no log of {name!r}; existing logs: {', '.join(there) or 'none'}")
 
 
 def follow(home: Folder, update: str, on: bool) -> Iterator[str]:

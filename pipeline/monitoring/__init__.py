@@ -1,1 +1,1 @@
-"""Metrics of updates and workspaces, and what reads them: a Grafana dashboard, alert rules, Prometheus' settings."""
+"""Metrics of updates and workspaces, with a Grafana dashboard, alert rules and Prometheus settings."""

@@ -12,7 +12,7 @@ STATES = (ARRIVING, *WAITING, *DONE)
 
 
 class ArrivalReport:
-    """Reports what a watch has seen; of a workspace that was never watched, that there is nothing."""
+    """Reporter of a watch's arrivals; zeros for a workspace that was never watched."""
 
     def __init__(self, workspace: Workspace, metrics: Reporter) -> None:
         self.metrics = metrics
@@ -20,7 +20,7 @@ class ArrivalReport:
         self.journal, self.book = Journal(self.folder), Book()
 
     def report(self) -> None:
-        """What stands in the journal now. Raises ``UsageError`` where that cannot be read."""
+        """Report the current state of the journal. Raises ``UsageError`` if it cannot be read."""
         self.book.turn(self.journal.read())
         shown = self.book.shown()
         for state in STATES:

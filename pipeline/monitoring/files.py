@@ -1,4 +1,4 @@
-"""The files that Grafana and Prometheus read, as they come with rewarm."""
+"""Configuration files for Grafana and Prometheus that ship with rewarm."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -17,15 +17,15 @@ def content(name: str) -> bytes:
 def write_files(to: Path) -> list[Path]:
     """Write all of them to a folder; their paths.
 
-    Raises ``UsageError``, and writes nothing, where one of them is there already with another content: thresholds and
-    addresses are there to be edited.
+    Raises ``UsageError`` and writes nothing if one of them exists with different content: users edit thresholds and
+    addresses.
     """
     if to.exists() and not to.is_dir():
         raise UsageError(f"--to {to}: is a file, expected a folder")
     edited = [name for name in NAMES if (to / name).exists() and (to / name).read_bytes() != content(name)]
     if edited:
         raise UsageError(
-            f"{to}: {' and '.join(edited)} there differ from those that come with rewarm; "
+            f"{to}: {' and '.join(edited)} differ from the files that come with rewarm; "
             "name another folder and compare, or delete them first"
         )
     for name in NAMES:

@@ -1,6 +1,6 @@
-"""The metrics of a workspace: its lineage's record, its disk, its lease. Whoever holds the workspace reports them.
+"""Metrics of a workspace: lineage, disk, lease and arrivals, reported by the command that holds the workspace.
 
-The process that ``observer.Observer`` keeps: reports a workspace's metrics until its parent ends.
+Run as a process, it reports them until its parent ends (``observer.Observer``):
 
 python -m rewarm.pipeline.monitoring.workspace PARENT WORKSPACE
 """
@@ -58,7 +58,7 @@ def observed(workspace: Workspace, lease: Lease) -> Iterator[None]:
 
 
 class WorkspaceReport:
-    """Reports what a workspace holds and what it lies on."""
+    """Reporter of a workspace's lineage, disk, lease and arrivals."""
 
     def __init__(self, workspace: Workspace, lease: Lease, metrics: Reporter | None = None) -> None:
         """``metrics`` is where it is reported; by default to Ray."""
@@ -87,7 +87,7 @@ class WorkspaceReport:
             self.metrics.set("rewarm_disk_used_bytes", usage.used)
 
     def _lease(self, seen: Mapping[str, Any] | None, ago: float) -> None:
-        """The lease as it was seen some seconds ago: where the storage does not answer, time goes on."""
+        """The lease as it was seen some seconds ago: if the storage does not answer, its age keeps growing."""
         expires = seen.get("expires_in_s") if seen else None
         for name, value in (
             ("rewarm_lease_age_seconds", seen["age_s"] + ago if seen else None),

@@ -1,4 +1,4 @@
-"""How much arrives: what was read of an arrival, scaled up to all of it, with its margin."""
+"""Size of an arrival, extrapolated from the part that was read, with its margin of error."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ NORMAL_95 = 1.96  # standard errors either side that hold 95 % of a normal distr
 
 @dataclass(frozen=True)
 class Amount:
-    """How much arrives: estimates for the whole arrival, from what was read of it."""
+    """Estimated size of the whole arrival, from the part that was read."""
 
     file_bytes: int
     read_bytes: int  # of the files
@@ -23,7 +23,7 @@ class Amount:
     documents: int  # new ones: neither repeated nor in earlier data; the validation split included
     text_bytes: int  # of those
     tokens: int  # of those that will be trained: in the training split, without what overlaps; end-of-text included
-    tokens_margin: int | None  # half the 95 % interval; null where one piece of a large arrival was read
+    tokens_margin: int | None  # half the 95 % interval; null if only one piece of a large arrival was read
     validation_tokens: int
     duplicates: float  # share of the records read that repeat another
     held_out: float  # share of the new text that overlaps with earlier validation splits, so it is not trained
@@ -43,7 +43,7 @@ def account(
     held_out: float,
     file_bytes: int,
 ) -> Amount:
-    """Scale what was read up to the whole arrival.
+    """Extrapolate the part that was read to the whole arrival.
 
     Text: new text per byte of the pieces read, times the bytes of all files. Tokens: tokens per byte of text in the
     sample, times that. The margin joins the two ratios' standard errors, over documents and over pieces.
@@ -83,7 +83,7 @@ def account(
 
 
 def first_of_each(hashes: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bool_]:
-    """Which rows are the first of their hash."""
+    """Return a mask of the rows that are the first with their hash."""
     first = np.zeros(len(hashes), bool)
     first[np.unique(hashes, return_index=True)[1]] = True
     return first
@@ -92,7 +92,7 @@ def first_of_each(hashes: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bool_]:
 def ratio(parts: npt.NDArray[np.float64], wholes: npt.NDArray[np.float64]) -> tuple[float, float | None]:
     """``Σ parts / Σ wholes`` and its relative standard error by linearisation (Cochran 1977, section 6.4).
 
-    The error is None for a single unit, and where the ratio is 0.
+    The error is None for a single unit, or if the ratio is 0.
     """
     value = float(parts.sum() / wholes.sum())
     if len(parts) < 2 or value == 0:

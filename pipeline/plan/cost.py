@@ -1,4 +1,4 @@
-"""What an update will take and cost, from what the last one measured or from given figures. Pure functions."""
+"""Predicted tokens, time and cost of an update, from measurements of the last one or given figures. Pure functions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ COMPARED = ("tokens", "steps", "seconds", "hours", "cost", "currency")
 
 @dataclass(frozen=True)
 class History:
-    """What the lineage's last trained update measured."""
+    """Measurements of the lineage's last trained update."""
 
     update: str
     tokens: int  # of the trunk
@@ -40,7 +40,7 @@ class Work:
     tokens: int  # of the arrival's training split
     text_bytes: int
     validation_tokens: int  # of the arrival and all earlier datasets
-    share: float  # of replay; 0 where there is nothing to replay
+    share: float  # of replay; 0 if there is nothing to replay
     budget: int | None
     anneal_share: float
     seq_len: int
@@ -51,7 +51,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens per second of all workers together, and where that is known from."""
+    """Tokens per second of all workers together, and the source of that figure."""
 
     tokens_per_second: float | None
     because: str
@@ -59,12 +59,12 @@ class Speed:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is predicted for an update."""
+    """Prediction for an update."""
 
     tokens: dict[str, int]  # new, replayed, annealed
     steps: int
     seconds: dict[str, float]  # by stage, as far as it is known
-    hours: float | None  # of all those stages; null where training's speed is not known
+    hours: float | None  # of all those stages; null if the training speed is unknown
     cost: float | None
     currency: str
     workers: int
@@ -74,14 +74,12 @@ class Forecast:
 
 
 def speed(history: History | None, workers: int, scales: bool, settings: CostSettings) -> Speed:
-    """Given speed comes before measured speed."""
+    """Return the training speed; a given speed takes precedence over a measured one."""
     if settings.tokens_per_second is not None:
         value = settings.tokens_per_second * workers
         return Speed(value, f"cost.tokens_per_second = {settings.tokens_per_second:g} a worker, {workers} workers")
     if history is None or not history.tokens_per_second:
-        return Speed(
-            None, "no update of this lineage has been trained yet; give cost.tokens_per_second (of one worker)"
-        )
+        return Speed(None, "this lineage has not trained an update yet; set cost.tokens_per_second (per worker)")
     measured = f"{history.tokens_per_second:,.0f} tokens/s measured in {history.update}, {history.world_size} workers"
     if not scales or workers == history.world_size:
         return Speed(history.tokens_per_second, measured)
@@ -90,7 +88,7 @@ def speed(history: History | None, workers: int, scales: bool, settings: CostSet
 
 
 def amounts(work: Work) -> tuple[int, dict[str, int]]:
-    """Steps, and tokens: new, replayed and annealed; whole global batches, as replay makes them.
+    """Return steps, and new, replayed and annealed tokens, in whole global batches as replay makes them.
 
     No step at all if the arrival or the budget does not fill one batch. What earlier updates owe of replay (less than
     a sequence) is not counted.
@@ -106,7 +104,7 @@ def amounts(work: Work) -> tuple[int, dict[str, int]]:
 
 
 def forecast(work: Work, history: History | None, settings: CostSettings) -> Forecast:
-    """Tokens, steps, hours and cost of an update.
+    """Predict the tokens, steps, hours and cost of an update.
 
     Training: tokens over speed, and what the last update's training took besides its steps (starting workers, looks at
     validation, checkpoints), of which all above ``START_SECONDS`` grows with the tokens. Ingest and tokenize grow with
@@ -133,7 +131,7 @@ def forecast(work: Work, history: History | None, settings: CostSettings) -> For
                 beside = overhead(stage, before, amount, history) if history else 0.0
                 seconds[stage] = amount / rate.tokens_per_second + beside
         if history is None:
-            notes.append("only training is counted: no update has measured the other stages yet")
+            notes.append("only training is counted: the other stages have not been measured by an update yet")
     if history is not None and history.validation_tokens and "evaluate" in history.seconds:
         seconds["evaluate"] = history.seconds["evaluate"] * work.validation_tokens / history.validation_tokens
     hours = sum(seconds.values()) / HOUR if rate.tokens_per_second else None
@@ -173,7 +171,7 @@ def overhead(stage: str, before: int, now: int, history: History) -> float:
 
 
 def price(hours: float | None, workers: int, settings: CostSettings) -> float | None:
-    """What the workers cost for so long; null where hours or price are not known."""
+    """Return the cost of the workers for a time; None if the hours or the price are unknown."""
     if hours is None or settings.per_worker_hour is None:
         return None
     return hours * workers * settings.per_worker_hour
@@ -188,12 +186,12 @@ def retraining(
     the update's own: the "joint" of Ibrahim et al. 2024, at the compute that the lineage has spent.
     """
     if imported and settings.base_tokens is None:
-        unknown = "the base was trained elsewhere; give cost.base_tokens, the tokens it was trained on"
+        unknown = "the base was trained elsewhere; set cost.base_tokens to the tokens it was trained on"
         return {"tokens": None, "hours": None, "cost": None, "because": unknown}
     elsewhere = (settings.base_tokens or 0) if imported else 0
     tokens = elsewhere + position + planned
     hours = tokens / rate / HOUR if rate else None
-    because = "all tokens that the lineage has trained, and this update's, trained anew from random weights"
+    because = "all tokens of the lineage and of this update, trained from random weights"
     return {"tokens": tokens, "hours": hours, "cost": price(hours, workers, settings), "because": because}
 
 
@@ -212,13 +210,13 @@ def storage(
 
 
 def plan_kept(plan: Mapping[str, Any]) -> Plan:
-    """What an update's record keeps of its plan: why, and what was predicted."""
+    """Return the parts of a plan that the update's record keeps: reasons and predictions."""
     kept = {name: plan[name] for name in ("shift", "choices", "retrain")}
     return PLANS.validate_python({**kept, "predicted": {name: plan[name] for name in COMPARED}})
 
 
 def cost_of(update: UpdateRecord, settings: CostSettings) -> Cost:
-    """What an update took, all attempts of its steps together, by the workers of its training."""
+    """Return the actual cost of an update: all attempts of its steps, times the workers of its training."""
     hours = sum(update.seconds.values()) / HOUR
     workers = update.train.world_size if update.train else 0
     return Cost(hours, price(hours, workers, settings), settings.currency)

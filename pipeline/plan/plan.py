@@ -31,7 +31,7 @@ AUTOMATIC = ("replay.share", "schedule.kind")  # settings that take ``auto``
 
 @dataclass(frozen=True)
 class Plan:
-    """What was measured, what is chosen, and what is predicted for that."""
+    """Measurements, choices and predictions of a plan."""
 
     survey: Survey
     choices: dict[str, Choice]
@@ -40,7 +40,7 @@ class Plan:
     retrain: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types: the shift, the choices and the predictions at the top."""
+        """Return JSON types, with shift, choices and predictions at the top level."""
         predicted = asdict(self.predicted)
         return {
             "shift": asdict(self.survey.shift),
@@ -60,10 +60,10 @@ def make_plan(
     given: Collection[str] | None,
     progress: Progress,
 ) -> Plan:
-    """Sample the arrival, measure its shift, choose, predict; Ray must be initialised. Nothing is written that stays.
+    """Sample the arrival, measure its shift, choose and predict; needs Ray; writes only temporary files.
 
     ``given`` names settings that stay as the recipe has them, whatever the plan would choose; None: all but those that
-    it leaves open. Raises ``UsageError`` where the lineage has no base, or the arrival no documents.
+    it leaves open. Raises ``UsageError`` if the lineage has no base, or the arrival no documents.
     """
     require_base(lineage)
     check_length(lineage.trunk().local(), recipe.train.seq_len)
@@ -79,13 +79,15 @@ def make_plan(
 
 
 def require_base(lineage: Lineage) -> None:
-    """``UsageError`` where there is nothing that an update could start from."""
+    """Raise ``UsageError`` if the lineage has no base from which an update could start."""
     if lineage.head is None:
-        raise UsageError(f"{lineage.workspace.folder}: there is no base yet to plan an update of; finish `rewarm init`")
+        raise UsageError(
+            f"{lineage.workspace.folder}: the workspace has no base yet; finish `rewarm init` before planning an update"
+        )
 
 
 def kept(value: Any, choice: Choice) -> Choice:
-    """A value that the plan does not decide, with what it would have decided; the choice where the two are the same."""
+    """Return a given value with the plan's own choice as a remark, or the choice if both are the same."""
     if value in (AUTO, choice.value):
         return choice
     return Choice(value, f"as given; the plan's own choice is {json.dumps(choice.value)}: {choice.because}")
@@ -93,7 +95,7 @@ def kept(value: Any, choice: Choice) -> Choice:
 
 @contextmanager
 def scratch_of(lineage: Lineage) -> Iterator[Folder]:
-    """A folder for the block: on a cluster of several machines beside the workspace, which all of them see."""
+    """Provide a temporary folder; on a cluster of several machines it is next to the workspace, visible to all."""
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -109,7 +111,7 @@ def scratch_of(lineage: Lineage) -> Iterator[Folder]:
 
 
 def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, Choice]) -> Plan:
-    """The forecast of an update with these choices."""
+    """Predict an update with these choices."""
     assert lineage.head is not None
     amount, workers = found.amount, recipe.train.num_workers
     gpus, _ = evaluation_places(recipe)
@@ -149,7 +151,7 @@ def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, 
 
 
 def situation(lineage: Lineage, recipe: Recipe) -> Situation:
-    """What the rules need to know of the lineage."""
+    """Return the facts about the lineage that the rules need."""
     trained = [entry for entry in lineage.learned if entry.facts.schedule]
     return Situation(
         has_data=bool(lineage.datasets()),
@@ -160,7 +162,7 @@ def situation(lineage: Lineage, recipe: Recipe) -> Situation:
 
 
 def history(lineage: Lineage) -> History | None:
-    """What the last trained update measured."""
+    """Return the measurements of the last trained update."""
     learned = lineage.learned
     trained = [place for place, entry in enumerate(learned) if entry.facts.schedule]
     if not trained:
@@ -201,18 +203,18 @@ def weigh(model: Folder) -> tuple[int, int]:
 
 
 def setting(recipe: Recipe, name: str) -> Any:
-    """A setting by its dotted name; ``auto`` where the recipe has none of that name."""
+    """Return a setting by its dotted name; ``auto`` if the recipe has no such setting."""
     part, _, field = name.partition(".")
     return getattr(getattr(recipe, part, None), field, AUTO)
 
 
 def left_open(recipe: Recipe) -> list[str]:
-    """The settings that the recipe leaves to the plan."""
+    """Return the settings that the recipe leaves to the plan."""
     return [name for name in AUTOMATIC if setting(recipe, name) == AUTO]
 
 
 def resolve(recipe: Recipe, choices: Mapping[str, Choice]) -> Recipe:
-    """The recipe with the plan's values where it says ``auto``, and nowhere else."""
+    """Return the recipe with each ``auto`` replaced by the plan's value."""
     return apply_settings(recipe, [f"{name}={json.dumps(choices[name].value)}" for name in left_open(recipe)])
 
 
@@ -223,9 +225,9 @@ def settle(
     stored: dict[str, Any] | None,
     progress: Progress,
 ) -> tuple[Recipe, dict[str, Any] | None]:
-    """The recipe with every ``auto`` resolved, and the plan behind it as JSON; None where nothing was planned.
+    """Return the recipe with every ``auto`` resolved, and the plan as JSON; None if nothing was planned.
 
-    ``stored`` is the plan that an unfinished update began with: it holds, so going on gives the same values.
+    ``stored`` is the plan that an unfinished update began with; it is kept, so that resuming gives the same values.
     """
     if not left_open(recipe):
         return recipe, stored

@@ -83,7 +83,7 @@ def take_sample(
 ) -> Sample:
     """Read up to ``read_bytes`` of the files and choose ``sample_bytes`` of text; ``scratch`` holds excerpts meanwhile.
 
-    Raises ``UsageError`` where what was read holds no documents.
+    Raises ``UsageError`` if no documents were read.
     """
     complete = sum(file.size for file in files) <= read_bytes
     progress.begin("sampling", min(read_bytes, sum(file.size for file in files)), "bytes")
@@ -134,7 +134,7 @@ class Chosen:
         self._ids: set[str] = set()
 
     def offer(self, doc_id: str, text: str) -> None:
-        """Take a document in, and drop those that are no longer needed."""
+        """Add a document, and drop those that are no longer needed."""
         key = -xxhash.xxh3_64_intdigest(bytes.fromhex(doc_id), seed=SEED)
         full = self.size >= self.limit
         if doc_id in self._ids or (full and key < self._held[0][0]):
@@ -150,7 +150,7 @@ class Chosen:
             self.size -= size
 
     def texts(self) -> dict[str, str]:
-        """What is held, by id, in the order of the hashes."""
+        """Return the chosen texts by id, in order of their hashes."""
         return {doc_id: text for _, doc_id, text, _ in sorted(self._held, reverse=True)}
 
 

@@ -1,4 +1,4 @@
-"""What an arrival holds and how it differs from earlier data: all that the planner does with text and model."""
+"""Measurements of an arrival's contents and shift: the only planner code that reads text and runs the model."""
 
 import math
 import tempfile
@@ -64,7 +64,7 @@ DOCUMENT_TOKENS = 1 << 15  # of one earlier document that are looked at
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything that was measured."""
+    """Measurements of an arrival."""
 
     amount: Amount
     shift: Shift
@@ -76,7 +76,7 @@ def survey(
 ) -> Survey:
     """Sample the arrival into ``scratch`` and compare it with the lineage; Ray must be initialised.
 
-    Raises ``UsageError`` where the arrival holds no documents, ``StageError`` where the model cannot be run on them.
+    Raises ``UsageError`` if the arrival has no documents, ``StageError`` if the model cannot be run on them.
     """
     settings, workspace = recipe.plan, lineage.workspace
     files = [file for found in inputs.values() for file in found]
@@ -106,7 +106,7 @@ def survey(
 
 
 def known_documents(sample: Sample, indices: Sequence[Folder]) -> npt.NDArray[np.bool_]:
-    """Which of the documents read an earlier dataset holds."""
+    """Return a mask of the documents read that earlier datasets contain."""
     known = np.zeros(len(sample.hashes), bool)
     for folder in indices:
         known |= contains(read_index(folder), sample.hashes)
@@ -114,17 +114,19 @@ def known_documents(sample: Sample, indices: Sequence[Folder]) -> npt.NDArray[np
 
 
 def without(sample: Sample, known: npt.NDArray[np.bool_]) -> Sample:
-    """The sample without the texts that an update would drop. ``UsageError`` where none is left."""
+    """Return the sample without texts that an update would drop; raise ``UsageError`` if none remain."""
     raw = sample.hashes[known].tobytes()
     repeated = {raw[start : start + 16].hex() for start in range(0, len(raw), 16)}
     texts = {doc_id: text for doc_id, text in sample.texts.items() if doc_id not in repeated}
     if not texts:
-        raise UsageError(f"all {len(sample.texts)} documents sampled are in earlier datasets: nothing new arrives")
+        raise UsageError(
+            f"all {len(sample.texts)} sampled documents are in earlier datasets: the arrival has no new text"
+        )
     return replace(sample, texts=texts)
 
 
 def decontaminated(sample: Sample, lineage: Lineage, settings: ingest.IngestSettings, scratch: Folder) -> StepAccount:
-    """What decontamination takes of the sample's training text: for earlier validation splits, and for its own."""
+    """Count the training text of the sample removed by decontamination, for earlier and its own validation splits."""
     held_out = threshold(settings.validation_share)
     trained = {doc_id: text for doc_id, text in sample.texts.items() if bytes.fromhex(doc_id) >= held_out}
     own = [text for doc_id, text in sample.texts.items() if doc_id not in trained]
@@ -139,7 +141,7 @@ def decontaminated(sample: Sample, lineage: Lineage, settings: ingest.IngestSett
 
 
 def duplicates(sample: Sample, known: npt.NDArray[np.bool_]) -> StepAccount:
-    """What the search for exact duplicates takes of the documents read."""
+    """Count the exact duplicates among the documents read."""
     first, step = first_of_each(sample.hashes), StepAccount()
     for size, again, before in zip(sample.sizes.tolist(), (~first).tolist(), known.tolist(), strict=True):
         reason = REASONS[Fate.DUPLICATE if again else Fate.EARLIER_EXACT]
@@ -148,7 +150,7 @@ def duplicates(sample: Sample, known: npt.NDArray[np.bool_]) -> StepAccount:
 
 
 def removals_of(sample: Sample, later: Mapping[str, StepAccount]) -> list[Removal]:
-    """The steps that remove much of the sample, each with the first record that was read of it."""
+    """Return the steps that remove much of the sample, each with its first removed record."""
     found = find_removals({**sample.steps, **later}, {})
     return [replace(one, sample=sample.shown.get((one.step, one.reason), {})) for one in found]
 
@@ -295,7 +297,7 @@ def trunk_losses(lineage: Lineage, dataset: str) -> pa.Table | None:
 def loss_measure(measured: Measured, nearest: Reference, earlier: Sequence[pa.Table | None], recipe: Recipe) -> Measure:
     """The loss on the arrival beside that on the nearest earlier data.
 
-    The error of a few documents cannot be told from themselves, so it is at least that of as many earlier ones.
+    The error of a few documents cannot be estimated from themselves, so it is at least that of as many earlier ones.
     """
     assert nearest.bits_per_byte
     tables = [table for table in earlier if table is not None]
@@ -341,7 +343,7 @@ def references(
     counts: Mapping[str, npt.NDArray[np.int64]],
     weights: Mapping[str, int],
 ) -> list[Reference]:
-    """Each earlier dataset, and where there are several all of them together by their tokens, beside the arrival."""
+    """Compare the arrival with each earlier dataset and, if there are several, with all of them weighted by tokens."""
     head = lineage.read(lineage.head.id) if lineage.head else None
     losses, bits = (head.losses.get("trunk", {}), head.bits_per_byte.get("trunk", {})) if head else ({}, {})
     mixtures = {name: {name: 1.0} for name in counts}

@@ -1,4 +1,4 @@
-"""The HTML report: a page for the workspace and one for each update, of what was learnt, forgotten and spent."""
+"""The HTML report: a page for the workspace and one for each update, with losses learnt and forgotten, and cost."""
 
 from rewarm.pipeline.report.page import INDEX, file_name, is_page, pages
 from rewarm.pipeline.report.record import (

@@ -1,4 +1,4 @@
-"""Lines over lineage tokens: trunks, the branches that leave them, running means, and fewer points."""
+"""Curves over lineage tokens: trunks, anneal branches, running means and downsampling."""
 
 import itertools
 import math
@@ -17,12 +17,12 @@ MAX_POINTS = 2000
 
 
 def trunks(updates: Sequence[UpdateShown], read: Callable[[CurvePoint], float]) -> list[Line]:
-    """The trunk of each update, one line each, empty where nothing was trained."""
+    """Return the trunk of each update as a line, empty if nothing was trained."""
     return [[(float(point.tokens), read(point)) for point in update.curve if not point.is_anneal] for update in updates]
 
 
 def branches(updates: Sequence[UpdateShown], read: Callable[[CurvePoint], float]) -> list[Line]:
-    """The anneal branch of each update, from the last point of its trunk; empty where there is none."""
+    """The anneal branch of each update, from the last point of its trunk; empty if there is none."""
     lines: list[Line] = []
     for update, trunk in zip(updates, trunks(updates, read), strict=True):
         branch = [(float(point.tokens), read(point)) for point in update.curve if point.is_anneal]

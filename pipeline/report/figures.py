@@ -1,4 +1,4 @@
-"""What each plot shows, as data: which points, on which line. How they look is page.js's business."""
+"""Data of every plot of the report: points and lines; their appearance is defined in page.js."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Figure:
-    """One plot; empty ``traces`` mean that there is nothing to draw yet."""
+    """One plot; without ``traces`` if there is no data yet."""
 
     id: str
     form: Literal["lines", "bars"]
@@ -285,7 +285,7 @@ def _over_tokens(
 def _line(
     name: str, lines: Sequence[Line], tone: str, style: Style = "solid", *, marker: int | None = None, group: str = ""
 ) -> list[Trace]:
-    """One trace through all ``lines``, or none where they hold no point."""
+    """Return one trace through all ``lines``, or none if they have no points."""
     x, y = join(downsample(lines), keep_apart=style == "dashed")
     return [Trace(name, x, y, tone, style, marker, group or name)] if x else []
 
@@ -300,7 +300,7 @@ def _bar(
     style: Style = "solid",
     scale: float = 1.0,
 ) -> list[Trace]:
-    """One kind of bar over all updates, or none where every value is zero."""
+    """Return one kind of bar over all updates, or none if every value is zero."""
     if not any(values):
         return []
     lengths: list[float | None] = [value * scale for value in values]

@@ -1,4 +1,4 @@
-"""What the report is made from: the lineage's files as the plain records of ``pipeline.report``."""
+"""Reader of the report's input: converts the lineage's files to the records of ``pipeline.report``."""
 
 from dataclasses import fields
 from typing import Any, cast
@@ -40,7 +40,7 @@ class Look(TypedDict):
 
 
 class Curve(TypedDict):
-    """What ``curve.json`` says."""
+    """Contents of ``curve.json``."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -52,7 +52,7 @@ ACCOUNTS, CURVES = TypeAdapter(AccountRecord), TypeAdapter(Curve)
 
 
 def report_record(lineage: Lineage, versions: dict[str, str]) -> report.WorkspaceRecord:
-    """What the report shows: every finished update, the refused among them, and the one that was begun."""
+    """Return the report's data: all finished updates, including refused ones, and the unfinished one."""
     workspace = lineage.workspace
     begun = status.unfinished(lineage)
     updates = list(lineage.updates)
@@ -73,7 +73,7 @@ def report_record(lineage: Lineage, versions: dict[str, str]) -> report.Workspac
 
 
 def text_of(dataset: Folder) -> report.TextRecord | None:
-    """What became of a dataset's documents; None if the model wrote them."""
+    """Return the ingest record of a dataset; None if the model wrote its documents."""
     if not dataset.exists(ingest.ACCOUNT):
         return None
     account = cast(dict[str, Any], read_as(dataset, ingest.ACCOUNT, ACCOUNTS))
@@ -82,7 +82,7 @@ def text_of(dataset: Folder) -> report.TextRecord | None:
 
 
 def shown(lineage: Lineage, update: UpdateRecord) -> report.UpdateShown:
-    """One finished update with its curves and where it came from."""
+    """Return one finished update with its curves and its starting point."""
     folder = lineage.workspace.update(update.id)
     curves = ((curve(folder / "trunk"), False), (curve(folder / "release"), True))
     return report.UpdateShown(
@@ -96,7 +96,7 @@ def shown(lineage: Lineage, update: UpdateRecord) -> report.UpdateShown:
 
 
 def started_from(lineage: Lineage, update: UpdateRecord) -> str | None:
-    """The update whose trunk this one started from: as recorded, or by the digest of the weights it was given."""
+    """Return the update from whose trunk this one started, as recorded or by the digest of its starting weights."""
     if update.follows:
         return update.follows
     earlier = [before for before in lineage.entries if before.number < update.number]
@@ -108,7 +108,7 @@ def started_from(lineage: Lineage, update: UpdateRecord) -> str | None:
 
 
 def stage_records(workspace: Workspace, update: UpdateRecord) -> list[report.StageRecord]:
-    """Every stage that left a manifest for this update, in the order they finished."""
+    """Return every stage of this update that has a manifest, in the order in which they finished."""
     folders = [workspace.update(update.id) / part for part in workspace.update(update.id).folders()]
     for name in update.datasets:
         folders += [workspace.dataset(name), workspace.dataset(name) / "tokens"]
@@ -133,7 +133,7 @@ def stage_records(workspace: Workspace, update: UpdateRecord) -> list[report.Sta
 
 
 def digests(workspace: Workspace, update: UpdateRecord) -> dict[str, str]:
-    """Of what came in, and of what went out."""
+    """Return the digests of the update's inputs and outputs."""
     folder = workspace.update(update.id)
     begun = read_plan(workspace, update.id)["data"] if folder.exists(PLAN) else {}
     found = {f"input of {name}": str(digest) for name, digest in begun.items()}
@@ -143,7 +143,7 @@ def digests(workspace: Workspace, update: UpdateRecord) -> dict[str, str]:
 
 
 def curve(folder: Folder) -> dict[str, list[dict[str, Any]]]:
-    """What a training run left of its curve."""
+    """Read the curve of a training run."""
     if not folder.exists(CURVE):
         return {"steps": [], "validation": []}
     return cast(dict[str, list[dict[str, Any]]], read_as(folder, CURVE, CURVES))

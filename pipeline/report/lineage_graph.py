@@ -42,11 +42,11 @@ class Row:
     update: UpdateShown
     strokes: list[Stroke]
     node: int
-    """Where the trunk's end stands, from the left."""
+    """Position of the trunk's end, from the left."""
     mark: Mark
-    """What became of its release; empty: there is none yet."""
+    """Outcome of its release; empty if there is none yet."""
     release: int
-    """Where the release stands, from the left."""
+    """Position of the release, from the left."""
     summary: str
     """The same in words."""
 
@@ -152,7 +152,7 @@ def _mark(record: WorkspaceRecord, update: UpdateShown, promoted: bool) -> Mark:
 
 
 def _summary(update: UpdateShown, mark: Mark) -> str:
-    begun = f"Its trunk goes on from {update.start}." if update.start else "The base."
+    begun = f"Its trunk continues from {update.start}." if update.start else "The base."
     became = {
         "current": "Its release is the current one.",
         "promoted": "Its release was current once.",

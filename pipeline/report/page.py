@@ -1,7 +1,7 @@
-"""Renders the record as HTML: ``index.html`` for the workspace, and a page for each finished update.
+"""HTML rendering of the report: ``index.html`` for the workspace, and a page for each finished update.
 
-Every page is one file that needs nothing else, neither a network nor a folder beside it, so that an update's page can
-be mailed or kept by itself. The plotting library is most of it; compressed, and unpacked by the browser
+Every page is one self-contained file that needs no network, so that an update's page can be mailed or archived
+alone. The plotting library is most of it; compressed, and unpacked by the browser
 (DecompressionStream, in all browsers since 2023), it takes 2 MB a page instead of 4.9.
 """
 

@@ -1,4 +1,4 @@
-"""What the report is made from: the updates' records, and beside them curves, stages and the accounts of ingest."""
+"""Input records of the report: the updates' records with their curves, stages and ingest records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from rewarm.pipeline.record import DatasetPart, UpdateRecord
 
 @dataclass(frozen=True)
 class TextRecord:
-    """What became of an arrival's documents, and what those that are trained on are like."""
+    """Ingest record of an arrival: documents kept and removed by each step, and statistics of the kept text."""
 
     steps: Sequence[Mapping[str, Any]]
     """``{name, documents_in, documents_out, bytes_in, bytes_out, reasons}`` of each step of ingest, in its order; some
@@ -23,13 +23,13 @@ class TextRecord:
     lengths: Mapping[str, int]
     """Documents by k, of 2^k bytes or more but less than 2^(k+1)."""
     qualities: Mapping[str, int]
-    """Documents by k, of a quality of k/20 or more but less than (k+1)/20; empty where the records bring none."""
+    """Documents by k, of a quality of k/20 or more but less than (k+1)/20; empty if the records have no quality."""
     earlier: Mapping[str, Mapping[str, int]]
     """Documents that an earlier dataset has: ``{dataset: {exact, near}}``."""
     decontaminated: Mapping[str, int]
     """Documents that overlap with held-out text, by whose."""
     cut: Mapping[str, Any] = field(default_factory=dict)
-    """What was cut out of those that stay: ``{documents, cuts, bytes, holders}``; empty in older accounts."""
+    """Text cut out of kept documents: ``{documents, cuts, bytes, holders}``; empty in older accounts."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StageRecord:
 
     name: str
     folder: str
-    """Where its outcome lies, from the workspace on."""
+    """Folder of its output, relative to the workspace."""
     version: int
     fingerprint: str
     """Over settings, inputs and version: equal ones give the same outcome."""
@@ -85,7 +85,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class PromotionRecord:
-    """An update's release became the current one."""
+    """Promotion of an update's release."""
 
     update: str
     at: str
@@ -115,10 +115,10 @@ class UpdateShown(UpdateRecord):
 
 @dataclass(frozen=True)
 class WorkspaceRecord:
-    """Everything the report shows."""
+    """All data that the report shows."""
 
     workspace: str
-    """Where the workspace lies."""
+    """Path or URI of the workspace."""
     release: str | None
     """The id of the update whose release is current; None before the first."""
     generated: str

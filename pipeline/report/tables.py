@@ -28,7 +28,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """``worse``, ``better``, ``same``, or empty where nothing came before."""
+        """``worse``, ``better``, ``same``, or empty if there is nothing to compare with."""
         return formats.direction(self.change)
 
 
@@ -41,12 +41,12 @@ class Outcome:
     learnt: tuple[str, float] | None
     """The dataset that arrived, and the change of its loss; of several, the one that got least better."""
     forgotten: tuple[str, float] | None
-    """The earlier dataset that got worst, and by how much; None where no earlier dataset was measured twice."""
+    """The earlier dataset that got worst, and by how much; None if no earlier dataset was measured twice."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What a lineage has taken so far, all updates together."""
+    """Totals of a lineage over all updates."""
 
     new: int
     replayed: int
@@ -63,7 +63,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Taken:
-    """What an update takes: predicted by its plan, or in fact."""
+    """Tokens, time and cost of an update, predicted by its plan or measured."""
 
     tokens: Mapping[str, int]
     """New, replayed, annealed."""
@@ -80,7 +80,7 @@ class Score:
 
     value: float
     margin: float | None
-    """Half the width of the 95 % interval; None where lm-eval gives no standard error."""
+    """Half the width of the 95 % interval; None if lm-eval gives no standard error."""
     trend: str
     """``better`` or ``worse`` than the update before by more than both margins together, or empty."""
 
@@ -96,7 +96,7 @@ class ScoreRow:
 
 
 def outcome(record: WorkspaceRecord, update: UpdateShown) -> Outcome:
-    """An update's release on every dataset, what it learnt, and what it forgot most."""
+    """Summarise an update's release: losses on every dataset, what it learnt, and what it forgot most."""
     cells = {name: cell for name, cell in _cells(record, update).items() if cell.loss is not None}
     learnt = [(name, change) for name in update.arrivals if (change := _learnt(update, name)) is not None]
     earlier = [(name, change) for name, change in update.forgetting.items() if name not in update.arrivals]
@@ -157,7 +157,7 @@ def totals(record: WorkspaceRecord) -> Totals:
 
 
 def compared(update: UpdateRecord) -> list[tuple[str, Taken]]:
-    """What the plan predicted, and what the update took; nothing without a plan."""
+    """Compare the plan's prediction with the measured update; empty without a plan."""
     if update.plan is None:
         return []
     plan, cost = update.plan.predicted, update.cost

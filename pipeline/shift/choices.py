@@ -1,4 +1,4 @@
-"""What an update should be, by rules of the literature: each choice with the reason for it. Pure functions."""
+"""Settings for an update by rules from the literature, each with its reason. Pure functions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Situation:
-    """The lineage that an arrival comes to, and what its recipe says."""
+    """Facts about the lineage and its recipe on which the choices depend."""
 
     has_data: bool  # whether there is earlier data to replay
     follows: str | None  # kind of schedule of the last trained update; None: imported, trained elsewhere
@@ -28,7 +28,7 @@ class Situation:
 
 
 def choose(shift: Shift, situation: Situation) -> dict[str, Choice]:
-    """The settings of the update, by name."""
+    """Choose the settings of the update, by name."""
     return {
         "replay.share": replay_share(shift),
         "replay.source": replay_source(situation),
@@ -45,7 +45,7 @@ def choose(shift: Shift, situation: Situation) -> dict[str, Choice]:
 
 
 def base_choices() -> dict[str, Choice]:
-    """The same for a base, which needs no measuring: nothing comes before it."""
+    """Choose the settings of a base; nothing is measured because no data precedes it."""
     return {
         "replay.share": Choice(WEAK_SHARE, "a base replays nothing; its updates choose their own share"),
         "schedule.kind": Choice(
@@ -57,7 +57,7 @@ def base_choices() -> dict[str, Choice]:
 
 
 def replay_share(shift: Shift) -> Choice:
-    """5 % of every batch, or 25 % unless the shift is known to be weak."""
+    """Choose 5 % of every batch for a weak shift, 25 % otherwise."""
     measured = "; ".join(shift.because)
     if shift.strength == "weak":
         return Choice(
@@ -81,7 +81,7 @@ def replay_share(shift: Shift) -> Choice:
 
 
 def replay_source(situation: Situation) -> Choice:
-    """Real data where there is some."""
+    """Choose real data if there is any."""
     if situation.has_data:
         return Choice("earlier", "the earlier datasets' own tokens are in the workspace")
     return Choice(
@@ -91,12 +91,12 @@ def replay_source(situation: Situation) -> Choice:
 
 
 def schedule_kind(situation: Situation) -> Choice:
-    """Go on with what the trunk follows; re-warm what was decayed."""
+    """Continue the trunk's schedule; re-warm a trunk that was decayed."""
     follows = situation.follows
     if follows in CARRIED_ON:
         return Choice(
             follows,
-            "the trunk stands at a constant rate, so nothing is re-warmed and a release is annealed on a branch "
+            "the trunk is at a constant rate, so nothing is re-warmed and a release is annealed on a branch "
             "(Ibrahim et al. 2024, section 7.2)",
         )
     if follows in DECAYING:
@@ -110,14 +110,14 @@ def schedule_kind(situation: Situation) -> Choice:
 
 
 def anneal_share(situation: Situation) -> Choice:
-    """The branch that makes a release."""
+    """Choose the length of the branch that produces a release."""
     if situation.follows in CARRIED_ON:
         return Choice(situation.anneal_share, "the recipe's; about 15 % in Ibrahim et al. 2024, section 7.2")
     return Choice(0.0, "a schedule that decays ends in a release by itself")
 
 
 def budget(situation: Situation) -> Choice:
-    """How long to train."""
+    """Choose how long to train."""
     if situation.budget is None:
         return Choice(
             None, "one pass: as many tokens as the arrival holds, replay included (Ibrahim et al. 2024, section 4.2)"

@@ -22,7 +22,7 @@ AGREE = 2  # measures that must agree
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of a shift, with its 95 % interval, beside the threshold from which on it says strong."""
+    """One measure of a shift, with its 95 % interval and the threshold at which it counts as strong."""
 
     name: str
     value: float
@@ -34,14 +34,14 @@ class Measure:
 
     @property
     def told(self) -> str:
-        """In words."""
-        side = {"weak": "below", "strong": "at or above", "open": "not told apart from"}[self.says]
+        """The measure in words."""
+        side = {"weak": "below", "strong": "at or above", "open": "indistinguishable from"}[self.says]
         unit = f" {self.unit}" if self.unit else ""
         return f"{self.name} {self.value:.3g}{unit} ({self.low:.3g} to {self.high:.3g}), {side} {self.limit:g}"
 
 
 def measure(name: str, value: float, low: float, high: float, limit: float, unit: str = "") -> Measure:
-    """A measure, and what its interval says of its threshold."""
+    """Return a measure, judged by its interval and threshold."""
     says: Says = "strong" if low >= limit else "weak" if high < limit else "open"
     return Measure(name, value, low, high, limit, unit, says)
 
@@ -55,15 +55,17 @@ def judge(measures: Sequence[Measure], documents: int, worth: float) -> tuple[St
     6.2).
     """
     if not measures:
-        return "unclear", ["there is no earlier data to compare with"]
+        return "unclear", ["no earlier data to compare with"]
     counts = {says: sum(one.says == says for one in measures) for says in ("weak", "strong", "open")}
     because = [one.told for one in measures]
     if counts["strong"] >= AGREE:
         return "strong", [one.told for one in measures if one.says == "strong"]
     if counts["weak"] >= min(AGREE, len(measures)) and counts["strong"] <= 1 and not counts["open"] * counts["strong"]:
-        alone = [] if not counts["strong"] else ["one measure alone says strong, and two must agree"]
+        alone = [] if not counts["strong"] else ["only one measure indicates a strong shift, and two must agree"]
         return "weak", [*because, *alone]
-    few = f"{documents} documents, worth {worth:.1f} of equal length, do not tell whether it is weak or strong"
+    few = (
+        f"{documents} documents, worth {worth:.1f} of equal length, are too few to tell a weak shift from a strong one"
+    )
     return "unclear", [*because, few]
 
 

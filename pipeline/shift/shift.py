@@ -1,4 +1,4 @@
-"""Measures of how far an arrival is from what the model knows; ``judgement.py`` says when they make a strong shift."""
+"""Measures of how far an arrival is from what the model knows; ``judgement.py`` decides when a shift is strong."""
 
 import math
 import unicodedata
@@ -12,9 +12,9 @@ import numpy.typing as npt
 from rewarm.pipeline.shift.judgement import Measure, Strength
 
 UNKNOWN = "unknown"
-LANGUAGE_CHARACTERS = 4000  # of a document, to tell its language by
-MIN_LETTERS = 40  # fewer say nothing of a language
-WORDS = 0.6  # of what stands between spaces is words in prose; in code and tables it is less
+LANGUAGE_CHARACTERS = 4000  # of a document from which its language is detected
+MIN_LETTERS = 40  # with fewer, no language is detected
+WORDS = 0.6  # share of space-separated pieces that are words in prose; lower in code and tables
 KNOWN_SHARE = 0.02  # of earlier text: a language below it is new
 PUNCTUATION = ".,;:!?()\"'«»“”"
 FREQUENT = 500  # types of token, among which frequencies are compared
@@ -29,7 +29,7 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Reference:
-    """What an earlier dataset (or all of them together) is like, and how the trunk does on it."""
+    """Statistics of an earlier dataset (or all of them together), with the trunk's losses on it."""
 
     name: str
     divergence: float  # of its token frequencies and the arrival's, nats
@@ -170,7 +170,7 @@ def shingles(documents: Iterable[npt.NDArray[np.int64]], length: int = SHINGLE) 
 
 
 def contained(wanted: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> float:
-    """Share of the wanted hashes that are known; 0 where nothing is wanted."""
+    """Return the share of the wanted hashes that are known; 0 if there are none."""
     return float(np.isin(wanted, known, assume_unique=True).mean()) if len(wanted) else 0.0
 
 

@@ -1,10 +1,8 @@
-"""Which replay share is best at full length, told from short runs by a mixture law, with the law's error beside it.
+"""Forecast of the best replay share at full length, from short runs by a mixture law, with the law's error.
 
 The law is fitted to each dataset (``mixture_law.py``), and the share that minimises the user's weighting of the
-datasets is sought between the smallest and the largest that were tried. How far to trust it is measured, not assumed:
-runs are left out of the fit and predicted.
-
-What a study's runs foretell: the best replay share at full length, by a mixture law fitted to them.
+datasets is searched for between the smallest and the largest share that was tried. The error is measured: runs are
+left out of the fit and predicted.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,7 +25,7 @@ CANDIDATES = 201  # shares of the curve
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well the law predicts what was left out of its fit: absolute errors in nats over all datasets and points."""
+    """Absolute errors of the law on points left out of its fit, in nats, over all datasets and points."""
 
     mean: float
     max: float
@@ -37,7 +35,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Errors:
-    """The error of the forecast; None where leaving out would leave too little to fit."""
+    """Errors of the forecast; None if too few points would remain for a fit."""
 
     fitted: HeldOut
     """On the very points that were fitted: the least of all."""
@@ -60,7 +58,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The best share at ``tokens``, and everything it rests on."""
+    """The best share at ``tokens``, and the figures behind it."""
 
     tokens: float
     weights: dict[str, float]  # they sum to 1
@@ -124,7 +122,7 @@ def forecast(
 
 
 def steps_beyond(tokens: float, lengths: Sequence[float]) -> float:
-    """How far a length is outside those observed, in steps of their logarithm; 0 inside, infinite for a single one."""
+    """Return how far a length is outside the observed range, in log steps; 0 inside, infinite for a single length."""
     known = sorted(set(lengths))
     ratio = max(tokens / known[-1], known[0] / tokens)
     if ratio <= 1 + 1e-9:
@@ -136,7 +134,7 @@ def steps_beyond(tokens: float, lengths: Sequence[float]) -> float:
 
 
 def expected_error(errors: Errors, distance: float) -> float | None:
-    """The law's error in nats, so many steps of length outside the observed range; None where nothing was measured.
+    """The law's error in nats, for a length that many steps outside the observed range; None if nothing was measured.
 
     Inside: the mean on what was left out of the fit (shares, else runs, else the fit itself). One step outside: what
     the longest runs were missed by when predicted from the shorter ones, and not less than twice the error inside.
@@ -216,7 +214,7 @@ def _errors(
 
 
 def _holds(rest: Sequence[Observation], form: Form) -> bool:
-    """Whether what is left still decides a law of this form."""
+    """Return whether the remaining points still determine a law of this form."""
     shares, lengths = {one.share for one in rest}, {one.tokens for one in rest}
     enough = {"one": 1, "few": 2, "many": 3}[form.lengths]
     return len(rest) >= form.parameters and len(shares) >= FEWEST_SHARES - 1 and len(lengths) >= enough
@@ -317,7 +315,7 @@ def groups(ordered: Sequence[Observation]) -> list[list[Observation]]:
 
 
 def outlook_lines(made: Forecast | None, why: str) -> list[str]:
-    """The forecast in words."""
+    """Describe the forecast in words."""
     if made is None:
         return [f"No forecast: {why}"] if why else []
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in made.best.losses.items())
@@ -340,5 +338,5 @@ def outlook_lines(made: Forecast | None, why: str) -> list[str]:
 
 
 def as_json(made: Forecast | None, why: str) -> dict[str, Any]:
-    """What stands under ``forecast`` in the study's JSON."""
+    """Return the ``forecast`` part of the study's JSON."""
     return {"share": None, "because": why} if made is None else {"share": made.best.share, **made.to_json()}

@@ -1,4 +1,4 @@
-"""What a study tries: a grid of settings, rows of its own, and the papers' baselines, each under every seed."""
+"""Trials of a study: a grid of settings, additional rows and the papers' baselines, each with every seed."""
 
 import itertools
 import re
@@ -22,7 +22,7 @@ DRAWS = {"replay.order": "reshuffled"}  # by the seed, in place of the lineage's
 
 @dataclass(frozen=True)
 class Baseline:
-    """A row that the papers compare with."""
+    """A baseline of the papers."""
 
     name: str
     because: str
@@ -54,7 +54,7 @@ BASELINES = {
 
 
 def meaning(kind: str, recipe: Recipe, followed: Schedule | None, position: int) -> str:
-    """What a baseline really is on this trunk, if that is not what the papers call by its name; else empty.
+    """Describe how a baseline differs on this trunk from the papers' baseline of that name; empty if it does not.
 
     The papers' trunk ended at η_min. One that follows a schedule with a constant phase is still at a higher rate.
     """
@@ -79,7 +79,7 @@ class Trial:
 
     @property
     def scratch(self) -> bool:
-        """Whether it starts from random weights."""
+        """Whether the trial starts from random weights."""
         return self.kind == BASE or (self.kind in BASELINES and BASELINES[self.kind].scratch)
 
     @property
@@ -100,7 +100,7 @@ class Trial:
 
 
 def parse_grid(values: Sequence[str]) -> dict[str, list[Any]]:
-    """``KEY=V1,V2`` arguments as key → values; a value is YAML, so braces and brackets hold commas of their own."""
+    """Parse ``KEY=V1,V2`` arguments into key → values; values are YAML, so braces and brackets may contain commas."""
     grid: dict[str, list[Any]] = {}
     for text in values:
         key, separator, choices = text.partition("=")
@@ -110,15 +110,15 @@ def parse_grid(values: Sequence[str]) -> dict[str, list[Any]]:
         if not parsed:
             raise UsageError(f"--grid {text}: expected KEY=VALUE,VALUE…, for example --grid replay.share=0,0.05,0.25")
         if key in grid:
-            raise UsageError(f"--grid {text}: {key} is given twice; put all its values into one")
+            raise UsageError(f"--grid {text}: {key} is given twice; put all values into one --grid")
         if len({repr(value) for value in parsed}) < len(parsed):
-            raise UsageError(f"--grid {text}: a value stands there twice")
+            raise UsageError(f"--grid {text}: duplicate value")
         grid[key] = parsed
     return grid
 
 
 def parse_row(text: str) -> tuple[str, dict[str, Any]]:
-    """``LABEL: KEY=VALUE KEY=VALUE …`` as a row beside the grid; values with spaces are quoted as in a shell."""
+    """Parse an additional row ``LABEL: KEY=VALUE KEY=VALUE …``; values with spaces are quoted as in a shell."""
     label, separator, body = text.partition(":")
     chosen: dict[str, Any] = {}
     try:
@@ -136,7 +136,7 @@ def parse_row(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def check_key(key: str, origin: str) -> str:
-    """A setting that a trial may change; ``UsageError`` where it is none."""
+    """Raise ``UsageError`` for a setting that a trial cannot change."""
     if key not in {name for name, _, _ in settings()}:
         raise unknown_key(key, origin)
     if key.partition(".")[0] not in TRIED:
@@ -150,7 +150,7 @@ def trials(
     baselines: Sequence[str],
     seeds: Sequence[int],
 ) -> list[Trial]:
-    """Every run of the study, all rows of one seed before the next: an unfinished study has whole columns.
+    """Return all runs of the study, seed by seed, so that an unfinished study has complete columns.
 
     Without a grid, rows or baselines it is one row, the recipe as it is. The first seed replays what an update would;
     each further one draws its replay too (``DRAWS``), so that the spread over seeds is not that of the new data alone.
@@ -165,7 +165,7 @@ def trials(
         found = [("row", "recipe", {})]
     labels = [label for _, label, _ in found]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
-        raise UsageError(f"two rows of the study are named {', '.join(twice)}; give them names of their own")
+        raise UsageError(f"two rows of the study are named {', '.join(twice)}; give them different names")
     return [
         Trial(label, kind, chosen, seed, dict(DRAWS) if number else {})
         for number, seed in enumerate(seeds)

@@ -1,4 +1,4 @@
-"""How a dataset's loss depends on the replay share and the tokens of an update: the law, and its fit to short runs.
+"""Mixture law: a dataset's loss as a function of replay share and tokens of an update, fitted to short runs.
 
 The D-CPT law (Que et al. 2024, arXiv 2406.01375) is L(N, D, r) = E + A/N^α + B·r^η/D^β + C/(r + ε)^γ for N parameters,
 D tokens and r, the share of the mixture that is the corpus whose loss it is. Within one lineage N does not change, so
@@ -31,7 +31,7 @@ Lengths = Literal["one", "few", "many"]
 
 @dataclass(frozen=True)
 class Observation:
-    """What one run had come to: losses in nats per token by dataset, after ``tokens`` at a replay share."""
+    """Losses of one run in nats per token by dataset, after ``tokens`` at a replay share."""
 
     run: str
     share: float
@@ -45,7 +45,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Form:
-    """Which parameters are fitted: as many as the shares and lengths can hold with one of them left out."""
+    """Selection of fitted parameters: as many as the shares and lengths determine with one of them left out."""
 
     free_gamma: bool
     lengths: Lengths  # one: no term in D; few: β is fixed; many: β is fitted
@@ -56,10 +56,12 @@ class Form:
         return 3 + self.free_gamma + {"one": 0, "few": 2, "many": 3}[self.lengths]
 
     def notes(self) -> list[str]:
-        """What a reader must know about a law of this form."""
+        """Caveats of a law of this form."""
         found = [] if self.free_gamma else [f"γ is fixed at {FIXED_GAMMA}: {FREE_SHARES} shares or more would fit it"]
         if self.lengths == "one":
-            found.append("all runs have one length: the law has no term in tokens, and says nothing of another length")
+            found.append(
+                "all runs have the same length: the law has no term in tokens and cannot predict other lengths"
+            )
         elif self.lengths == "few":
             found.append(f"β is fixed at {FIXED_BETA}: {FREE_LENGTHS} lengths or more would fit it")
         return found

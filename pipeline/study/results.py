@@ -1,4 +1,4 @@
-"""What a study found: one row for each combination of settings, with its mean and spread over the seeds."""
+"""Results of a study: one row for each combination of settings, with mean and spread over the seeds."""
 
 import math
 import statistics
@@ -50,7 +50,7 @@ class Row:
     stopped: int = 0  # runs that ended early
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types; the grid's settings stand beside the other columns, too, as a table wants them."""
+        """Return JSON types, with the grid's settings repeated as columns for use as a table."""
         return {**self.settings, **asdict(self)}
 
 
@@ -72,7 +72,7 @@ class Study:
 
     @property
     def best(self) -> Row | None:
-        """The row of lowest score that an update of the lineage could follow; none where nothing is finished."""
+        """Row of lowest score that an update of the lineage could follow; None if no row is finished."""
         return min(self.fit, key=lambda row: row.score, default=None)
 
     @property
@@ -115,7 +115,7 @@ class Study:
 def score(losses: Mapping[str, float], arrivals: Sequence[str], old_weight: float) -> float:
     """``old_weight`` × the mean loss of the earlier datasets + the rest × the mean loss of the arrival's; nats.
 
-    Where there are only earlier or only new datasets, their mean.
+    If there are only earlier or only new datasets, their mean.
     """
     new = [loss for name, loss in losses.items() if name in arrivals]
     old = [loss for name, loss in losses.items() if name not in arrivals]
@@ -143,7 +143,7 @@ def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: floa
 
 
 def row_of(results: list[Result], arrivals: Sequence[str], old_weight: float, meaning: str = "") -> Row | None:
-    """One row from the results of its seeds; none where every run was stopped early."""
+    """Return one row from the results of its seeds; None if every run was stopped early."""
     updates = [result.update for result in results if result.update is not None]
     if not updates:
         return None
@@ -175,7 +175,7 @@ def row_of(results: list[Result], arrivals: Sequence[str], old_weight: float, me
 
 
 def achieved(updates: Sequence[UpdateRecord]) -> list[float]:
-    """The shares of replay that runs really had, of those with something to replay."""
+    """Return the achieved replay shares of runs that had something to replay."""
     return [update.replay.achieved for update in updates if update.replay.by_dataset]
 
 

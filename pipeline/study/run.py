@@ -1,7 +1,7 @@
-"""A study on Ray Tune: the arrival's data once, then every trial as a Ray Train run of its own, side by side.
+"""Runner of a study on Ray Tune: the arrival's data is prepared once, then every trial is a Ray Train run.
 
-What is finished is known by its files: a study that was killed goes on with the trials that left no result, and each of
-those with its last checkpoint. The same study with a larger grid adds to it.
+Finished trials are known by their files: a killed study resumes with the trials that have no result, each from its
+last checkpoint. Running the same study with a larger grid adds trials to it.
 """
 
 import logging
@@ -37,7 +37,7 @@ GRACE = 25  # per cent of a trial's steps, before it may be stopped early
 
 @dataclass(frozen=True)
 class Options:
-    """How a study runs; nothing here changes a trial's result."""
+    """Execution options of a study; they do not affect the results of trials."""
 
     concurrent: int | None = None  # trials side by side; None: as many as the cluster's CPUs or GPUs hold
     early_stop: str = "none"  # "asha", "median": trials whose score lags behind are ended
@@ -53,7 +53,7 @@ def run(
     options: Options,
     progress: Announcer,
 ) -> Study:
-    """Run the trials that are not done, and collect the results of all; Ray must be initialised.
+    """Run the unfinished trials and collect the results of all; Ray must be initialised.
 
     Raises:
         UsageError: another arrival or head under the same study's name.
@@ -84,7 +84,7 @@ def run(
 
 
 def with_meanings(trials: list[Trial], recipe: Recipe, lineage: Lineage) -> list[Trial]:
-    """The trials, with what the baselines among them really are on this trunk."""
+    """Return the trials, with remarks on baselines that differ from the papers' on this trunk."""
     followed = lineage.followed()
     return [
         replace(trial, meaning=meaning(trial.kind, trial.recipe(recipe), followed, lineage.position))
@@ -99,7 +99,7 @@ def base_trials(trials: list[Trial]) -> list[Trial]:
 
 
 def require_only_base(workspace: StudyWorkspace, lineage: Lineage) -> None:
-    """``UsageError`` if a base of another seed cannot stand for what the lineage has trained."""
+    """Raise ``UsageError`` if a base of another seed cannot represent what the lineage has trained."""
     if len(lineage.learned) != 1 or not lineage.learned[0].facts.schedule:
         raise UsageError(
             f"{workspace.folder}: --from-base trains the base anew for each further seed, and this lineage has "
@@ -108,10 +108,10 @@ def require_only_base(workspace: StudyWorkspace, lineage: Lineage) -> None:
 
 
 def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: list[Trial], options: Options) -> None:
-    """Write ``study.json``; where it is there already, it must be of the same data, on the same trunk and recipe."""
+    """Write ``study.json``; an existing one must have the same data, trunk and recipe."""
     lineage = Lineage(workspace, recipe.gate.trunk)
     if lineage.head is None:
-        raise UsageError(f"{workspace.folder}: there is no base yet; a study compares ways to update one")
+        raise UsageError(f"{workspace.folder}: the workspace has no base yet; finish `rewarm init` before a study")
     if recipe.model.path is not None and (scratch := sorted({trial.kind for trial in trials if trial.scratch})):
         raise UsageError(
             f"--baselines {', '.join(scratch)}: from scratch, but the base was imported: its pre-training cannot be "
@@ -134,7 +134,7 @@ def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: l
 
 
 def task_of(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trial: Trial, options: Options) -> Task:
-    """What a trial's process is sent."""
+    """Return the input of a trial's process."""
     return Task(
         workspace.folder.uri,
         workspace.study.name,
@@ -147,12 +147,12 @@ def task_of(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trial: 
 
 
 def starts_anew(trial: Trial, recipe: Recipe) -> bool:
-    """Whether a trial starts from a base of its seed, with ``--from-base``: all but those of the first seed."""
+    """Return whether a trial starts from a base of its own seed (``--from-base``): all but those of the first seed."""
     return trial.kind != BASE and not trial.scratch and trial.seed != recipe.seed
 
 
 def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: Options, progress: Announcer) -> None:
-    """Run the tasks as one Tune experiment; a trial that Tune ended early leaves a result that says so."""
+    """Run the tasks as one Tune experiment; a trial that Tune stopped early has a result marked as such."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
@@ -214,7 +214,7 @@ def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: 
 
 
 def places(recipe: Recipe) -> int:
-    """How many trials the cluster holds side by side."""
+    """Return how many trials fit on the cluster at the same time."""
     settings, _, on_gpu = placed(recipe.train)
     if on_gpu:
         return max(1, model_places(recipe.train)[1] // settings.num_workers)
@@ -244,7 +244,7 @@ def watcher(task: Task) -> Any:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     class Score(TuneReportCallback):
-        """What Tune's schedulers compare; the checkpoint stays Ray Train's."""
+        """Score that Tune's schedulers compare; checkpoints remain those of Ray Train."""
 
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             """Pass the first worker's metrics on."""
@@ -284,7 +284,7 @@ def shown(workspace: StudyWorkspace, names: list[str], progress: Announcer) -> I
 def apply_best(workspace: Workspace, study: Study) -> dict[str, Any]:
     """Write the settings of the study's best row into the workspace's recipe; returns them."""
     if study.best is None:
-        raise UsageError("--apply: no row of the study is finished that an update could follow")
+        raise UsageError("--apply: the study has no finished row that an update could follow")
     chosen: dict[str, Any] = study.best.settings
     record = workspace.record()
     recipe = Trial(study.best.name, "row", chosen, 0).recipe(Recipe.model_validate(record["recipe"]))

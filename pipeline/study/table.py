@@ -1,4 +1,4 @@
-"""A study as people read it: the papers' table in the terminal, and a page with its plots."""
+"""Presentation of a study: the papers' table in the terminal, and a page with plots."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def tasks(study: Study) -> list[str]:
 
 
 def notes(study: Study) -> list[str]:
-    """What a reader of the table must know: rows that are not what their names say, and compute that is not equal."""
+    """Return caveats of the table: baselines that differ from the papers', and unequal compute."""
     named = [f"{row.name}: {row.meaning}" for row in study.rows if row.meaning]
     lifted = [
         f"{row.name}: {row.share.mean:.2%} of the tokens were replayed, not {asked:.2%} (replay.floor, or rounding)"
@@ -99,7 +99,7 @@ def marked(study: Study) -> set[str]:
 
 
 def page(study: Study, forecast: list[str]) -> str:
-    """The study as one HTML file that needs no network."""
+    """Return the study as one self-contained HTML file."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -146,7 +146,7 @@ def numbers(study: Study) -> list[str]:
 
 
 def against(study: Study, key: str) -> Any:
-    """Lines over one setting: a line a dataset, and one for each combination of the other settings."""
+    """Plot losses over one setting: one line per dataset and combination of the other settings."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -195,7 +195,7 @@ def trade(study: Study) -> Any:
 
 
 def drawn(figure: Any, x_title: str, y_title: str, *, legend: bool = True) -> Any:
-    """A plotly figure as HTML without the library, transparent so that it stands on light and dark."""
+    """A plotly figure as HTML without the library, transparent so that it works on light and dark backgrounds."""
     from markupsafe import Markup
 
     figure.update_layout(

@@ -1,6 +1,6 @@
-"""One trial, in a process of its own: an update of the lineage that nobody promotes, or a model from scratch.
+"""One trial of a study, run in a separate process: an update that is not promoted, or a model trained from scratch.
 
-Where a study keeps things: ``studies/<name>/`` in the workspace, with the arrival's data and a folder a trial.
+A study is stored in ``studies/<name>/`` of the workspace, with the arrival's data and one folder per trial.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from rewarm.stages.data.tokens import TokenSet
 
 
 class StudyWorkspace(Workspace):
-    """A workspace in which new datasets and updates lie in a study's folder; everything else is the lineage's own."""
+    """A workspace that writes new datasets and updates to the study's folder; everything else is the lineage's."""
 
     def __init__(self, uri: str, study: str, arrivals: list[str]) -> None:
         super().__init__(uri)
@@ -39,7 +39,7 @@ class StudyWorkspace(Workspace):
     def lease(
         self, purpose: str | None = None, wait_s: float = 0.0, note: Callable[[str], None] | None = None
     ) -> Iterator[Lease]:
-        """Hold the study's folder, not the lineage: others may go on with that."""
+        """Hold the study's folder rather than the lineage, so that other commands can use the lineage."""
         with hold(self.study, purpose, wait_s, note=note) as lease:
             self.study = self.study.guarded(lease)
             try:
@@ -61,7 +61,7 @@ class StudyWorkspace(Workspace):
 
 
 class TrialWorkspace(StudyWorkspace):
-    """A study's workspace in which one trial is the update in the context."""
+    """A study's workspace in which one trial takes the place of the update."""
 
     def __init__(self, uri: str, study: str, arrivals: list[str], trial: str) -> None:
         super().__init__(uri, study, arrivals)
@@ -69,7 +69,7 @@ class TrialWorkspace(StudyWorkspace):
         self.others: dict[str, str] = {}
 
     def stand_in(self, update: str, trial: str) -> None:
-        """Let another trial's folder stand for an update of the lineage."""
+        """Use another trial's folder as an update of the lineage."""
         self.others[update] = trial
 
     def update(self, update: str) -> Folder:
@@ -82,7 +82,7 @@ class TrialWorkspace(StudyWorkspace):
 
 
 class Blank(Lineage):
-    """The lineage as if nothing had been trained: what a baseline from scratch starts with."""
+    """The lineage without any trained update, for a baseline from scratch."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
@@ -91,7 +91,7 @@ class Blank(Lineage):
 
 
 class Rebased(Lineage):
-    """The lineage with one update alone: a base of another seed."""
+    """The lineage reduced to one update: a base of another seed."""
 
     def __init__(self, workspace: Workspace, base: UpdateRecord) -> None:
         super().__init__(workspace)
@@ -106,7 +106,7 @@ ON_OLD, ON_NEW = ("joint", "d0-only"), ("joint", "arrival-only")  # baselines fr
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a trial's process needs; plain records, so that Tune can store it."""
+    """Input of a trial's process, as plain records so that Tune can store it."""
 
     workspace: str
     study: str
@@ -119,7 +119,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial left."""
+    """Result of a trial."""
 
     state: str  # done, or stopped early
     trial: dict[str, Any]
@@ -135,7 +135,7 @@ class Result:
 
 
 def read_result(folder: Folder) -> Result:
-    """The result in a trial's folder; ``DamagedError`` if it is none."""
+    """Read the result in a trial's folder; raise ``DamagedError`` if it is invalid."""
     file = f"{folder}/{TRIAL}"
     with understood(file):
         value = folder.read_json(TRIAL)
@@ -150,22 +150,22 @@ class TrialLog:
         self.log = TextLog(folder, LOG)
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Write one line."""
         self.log.line(text)
 
     def stage(self, name: str, skipped: bool) -> None:
-        """A stage begins, or is skipped."""
+        """Record that a stage begins or is skipped."""
         self.note(f"{name}: done before" if skipped else name)
 
     def begin(self, label: str, total: float, unit: str) -> None:
-        """Nothing: bars are for people who watch one run."""
+        """Do nothing: progress bars are for a single run."""
 
     def advance(self, by: float = 1, **figures: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
-    """Run one trial to its end and leave ``trial.json`` in its folder; what an earlier call finished is kept.
+    """Run one trial to its end and write ``trial.json`` to its folder; a finished trial is kept.
 
     ``watchers`` are Ray Train callbacks of the trunk's training.
     """
@@ -246,7 +246,7 @@ def with_budget(recipe: Recipe, tokens: int) -> Recipe:
 
 
 def data_of(context: UpdateContext) -> Data:
-    """What the trial learns from: the datasets are there already, and it puts them in an order of its own."""
+    """Return the trial's data: the existing datasets, in the trial's own order."""
     names, datasets = list(context.arrival.inputs), context.workspace.dataset
     documents = {name: outcome_of(datasets(name), ingest.IngestOutcome) for name in names}
     tokens = {name: outcome_of(datasets(name) / "tokens", tokenize.TokenizeOutcome) for name in names}

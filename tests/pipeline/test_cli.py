@@ -170,7 +170,7 @@ def test_schedule_refuses_what_it_cannot_show(rewarm: Command, tmp_path: Path) -
     cases = [
         (["tinny"], "did you mean tiny"),
         (["tiny", "--set", "schedule.rewarm=false"], "schedule: rewarm false"),
-        (["tiny", "--tokens", "much"], "no number of tokens"),
+        (["tiny", "--tokens", "much"], "not a number of tokens"),
         (["tiny", "--to", tmp_path / "plot.png"], ".html"),
     ]
     for arguments, message in cases:

@@ -247,7 +247,10 @@ def test_an_old_workspace_is_refused_with_the_way_to_convert_it(old: Workspace, 
     assert what(old) == AS_MADE
     assert [entry["because"] for entry in Lineage(old).history][1:3] == ["all checks passed", "we need it"]
     assert {name: data for name, data in files_of(old.folder).items() if name.endswith("update.json")} == records
-    assert rewarm("convert", old.folder)[:2] == (0, f"{old.folder}: has today's format already; nothing was changed\n")
+    assert rewarm("convert", old.folder)[:2] == (
+        0,
+        f"{old.folder}: already has the current format; nothing was changed\n",
+    )
 
 
 def test_an_old_workspace_whose_releases_are_lost_keeps_its_updates(old: Workspace) -> None:

@@ -74,7 +74,7 @@ def test_the_files_are_written_and_edited_ones_are_kept(tmp_path: Path) -> None:
     write_files(tmp_path / "new")
     (tmp_path / "new" / "alerts.yaml").write_text("groups: []")
     (tmp_path / "new" / "grafana.json").unlink()
-    with pytest.raises(UsageError, match=r"alerts\.yaml there differ"):
+    with pytest.raises(UsageError, match=r"alerts\.yaml differ"):
         write_files(tmp_path / "new")
     assert (tmp_path / "new" / "alerts.yaml").read_text() == "groups: []"
     assert not (tmp_path / "new" / "grafana.json").exists()

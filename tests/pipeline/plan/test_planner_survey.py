@@ -67,7 +67,7 @@ def test_what_is_known_already_is_not_new(tmp_path: Path) -> None:
     assert known.tolist() == [True] * 50 + [False] * 150
     found = account(sample, known, stream_of(Folder(tmp_path / "tokens"), TEXTS), 0.4, SplitSize(0.0), 0.0, 1000)
     assert list(without(sample, known).texts.values()) == TEXTS[50:]
-    with pytest.raises(UsageError, match="nothing new arrives"):
+    with pytest.raises(UsageError, match="has no new text"):
         without(sample, np.ones(200, bool))
     assert found.documents == 150
     assert found.text_bytes == sum(map(len, TEXTS[50:]))

@@ -45,13 +45,13 @@ def test_a_runs_line_says_what_one_wants_to_know() -> None:
     assert "beginning" in run_line(standing(stage="", number=0), NOW)
     assert "no sign of life for 2 min, last in stage 4 of 6" in run_line(standing(), NOW + 100)
     assert run_line(standing("done"), NOW) == "0001-news: done 2 s ago"
-    assert run_line(standing("stopped"), NOW).endswith("the same command goes on from there")
-    assert run_line(None, NOW) == "no run has left a word here"
+    assert run_line(standing("stopped"), NOW).endswith("run the same command to resume")
+    assert run_line(None, NOW) == "no run is recorded for this workspace"
 
 
 def test_logs_are_shown_by_update(rewarm: Command, workspace: Path) -> None:
     code, _, error = rewarm("logs", workspace)
-    assert (code, "no run has left a log" in error) == (2, True)
+    assert (code, "no run has written a log" in error) == (2, True)
     for update in ("0001-news", "0002-code"):
         Journal(Folder(workspace), update).line(f"about {update}")
     Journal(Folder(workspace), "0001-news").stand(standing("done"))
