@@ -1,1 +1,1 @@
-"""The contracts between stages: document shards, token shards, the mixture, tokenizers and model folders."""
+"""Contracts between stages: document shards, token shards, the mixture, tokenizers and model folders."""

@@ -1,4 +1,4 @@
-"""Contract 1: document shards. Parquet (zstd), one row a document, between ingest and whoever reads text."""
+"""Contract 1, document shards: Parquet (zstd), one row per document, written by ingest and read by text stages."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,32 +24,32 @@ DOCUMENT_SCHEMA = pa.schema(
     ]
 )
 
-# What ingest refuses, and why. ``location`` finds the raw bytes again: the file and the line, row or byte offset.
+# Records that ingest refuses, with reasons. ``location`` identifies the raw bytes: file and line, row or byte offset.
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
         pa.field("location", pa.string(), nullable=False),
-        pa.field("step", pa.string(), nullable=False),  # which part of ingest refused it
-        pa.field("reason", pa.string(), nullable=False),  # a short fixed name, to count by
-        pa.field("value", pa.float64()),  # what was measured, where a threshold decided
-        pa.field("detail", pa.string(), nullable=False),  # what was expected and what was found
+        pa.field("step", pa.string(), nullable=False),  # the step of ingest that refused it
+        pa.field("reason", pa.string(), nullable=False),  # a short fixed name for counts
+        pa.field("value", pa.float64()),  # the measurement, if a threshold decided
+        pa.field("detail", pa.string(), nullable=False),  # expected and found
         pa.field("excerpt", pa.binary(), nullable=False),  # the first bytes of the record
     ]
 )
 
 
 def document_id(text: str) -> str:
-    """The content hash of a document: 32 hex digits of xxh3-128 over its UTF-8 bytes."""
+    """Return the content hash of a document: 32 hex digits of xxh3-128 over its UTF-8 bytes."""
     return str(xxhash.xxh3_128_hexdigest(text.encode()))
 
 
 def shard_writer(path: Path, schema: pa.Schema = DOCUMENT_SCHEMA) -> pq.ParquetWriter:
-    """A writer for one shard; write it inside ``Folder.writing`` so that it appears whole."""
+    """Return a writer for one shard; use it inside ``Folder.writing`` so that the shard appears atomically."""
     return pq.ParquetWriter(path, schema, compression="zstd", write_statistics=False)
 
 
 def read_shards(folder: Folder, columns: list[str] | None = None, batch_size: int = 1024) -> Iterator[pa.RecordBatch]:
-    """The documents of a folder in their order: shard by shard, row by row, ``batch_size`` rows at a time."""
+    """Yield the documents of a folder in order: shard by shard, ``batch_size`` rows at a time."""
     for name in folder.files(".parquet"):
         with understood(f"{folder}/{name}"), pq.ParquetFile(folder.local(name)) as shard:
             yield from shard.iter_batches(batch_size=batch_size, columns=columns)

@@ -1,11 +1,11 @@
-"""Contract 3, the mixture: which sequence of which dataset is read at each place of a training run, as a pure function.
+"""Contract 3, the mixture: a pure function from a position of a training run to a sequence of a dataset.
 
-Nothing here holds a position: a run that resumes, on however many workers, asks for the next step and gets the
-sequences that an undisturbed run would have got. Replay writes a mixture, training and annealing read it.
+A mixture holds no read position: a resumed run, on any number of workers, requests its next step and receives the
+sequences of an uninterrupted run. Replay writes a mixture; training and annealing read it.
 
-The order has a version, and each mixture carries it. Version 2: weights are kept exactly, however large; every second
-pass cuts a dataset at other places; a pass is continued after ``train.seq_len`` changed. Mixtures without a version
-were made by version 1 and are read as they were then.
+The order is versioned, and each mixture records its version. Version 2: weights are exact, however large; every second
+pass cuts a dataset at different boundaries; a pass continues after ``train.seq_len`` changes. Mixtures without a
+version were made by version 1 and keep its order.
 """
 
 import heapq
@@ -22,47 +22,47 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.data.order import Grid, Order, Pass, Read, order_key
 
 ORDER_VERSION = 2
-MAX_DENOMINATOR = 1_000_000  # of the share of replay: products with a position stay far inside 64 bits
-PERIOD = 100_000  # most turns that are laid out at a time
+MAX_DENOMINATOR = 1_000_000  # of the share of replay: products with a position stay well within 64 bits
+PERIOD = 100_000  # maximum number of turns computed at a time
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a mixture reads of a dataset: its own order of sequences, from a position on."""
+    """Source of a mixture: a dataset's own order of sequences, from a position."""
 
     dataset: str
     num_sequences: int  # of ``seq_len`` tokens, in its training shards
-    order_seed: int  # decides the order; kept from the update in which the dataset was new
-    start: int = 0  # sequences of this length that were read before; past the end of a pass the next one begins
-    weight: int = 1  # its part among the new (or the replayed) sources, relative to the other weights; at least 1
-    view: str = ""  # the selection of its documents that is read, by name; "": all of them
-    num_tokens: int = 0  # in its training shards; 0 (version 1): all passes cut them at the same places
-    passes: int = 0  # whole passes before the one that ``start`` counts from
-    read: Read = ()  # of that pass, what was read before ``start`` in sequences of other lengths
+    order_seed: int  # decides the order; fixed by the update that introduced the dataset
+    start: int = 0  # sequences of this length read before; after the end of a pass the next one begins
+    weight: int = 1  # among the new (or the replayed) sources, relative to the other weights; at least 1
+    view: str = ""  # name of the selection of its documents to read; "": all documents
+    num_tokens: int = 0  # in its training shards; 0 (version 1): all passes use the same boundaries
+    passes: int = 0  # complete passes before the one that ``start`` counts from
+    read: Read = ()  # reads of that pass before ``start`` in sequences of other lengths
 
     @property
     def key(self) -> str:
-        """Names what is read: the dataset, or a selection of it."""
+        """Name of the dataset, or of a selection of it."""
         return f"{self.dataset}@{self.view}" if self.view else self.dataset
 
     def begun(self, seq_len: int, later: int = 0) -> Pass:
-        """The pass that ``start`` counts from, as far as ``read`` left it; or one that is so many passes later."""
+        """Return the pass that ``start`` counts from, after ``read``; or the pass ``later`` passes after it."""
         number, read = self.passes + later, () if later else self.read
         if not self.num_tokens:
             return Grid(seq_len, self.num_sequences, order_key(self.order_seed, self.key, number))
         return Order(self.num_tokens, self.order_seed, self.key).begun(number, read, seq_len)
 
     def locate(self, positions: np.ndarray, seq_len: int) -> tuple[np.ndarray, np.ndarray]:
-        """Passes after the one that ``start`` counts from, and places in that pass (int64 both), of positions."""
+        """Return the pass of positions (0: that of ``start``), and the place in the pass (int64 both)."""
         places = positions + self.start
         left = self.begun(seq_len).count
         later, inside = np.divmod(places - left, self.num_sequences)
         return np.where(places < left, 0, later + 1), np.where(places < left, places, inside)
 
     def starts(self, positions: np.ndarray, seq_len: int) -> np.ndarray:
-        """First tokens (int64, places in the dataset's stream) of the sequences at positions, counted from ``start``.
+        """Return the first tokens (int64, positions in the dataset's stream) of sequences at positions from ``start``.
 
-        A sequence is ``seq_len`` inputs and their targets, so ``seq_len + 1`` tokens from there on.
+        A sequence is ``seq_len`` inputs and their targets, so ``seq_len + 1`` tokens from its start.
         """
         later, places = self.locate(positions, seq_len)
         found = np.empty_like(places)
@@ -74,20 +74,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Mixture:
-    """``steps`` global batches of ``global_batch`` sequences; a share of them replayed, the rest new."""
+    """Data of ``steps`` global batches of ``global_batch`` sequences: a share replayed, the rest new."""
 
     new: tuple[Source, ...]
     replayed: tuple[Source, ...]
-    share: str  # of replay, as a fraction "p/q": exact, and the same in JSON
+    share: str  # of replay, as a fraction "p/q": exact, also in JSON
     seq_len: int
     global_batch: int
     steps: int
-    carried: int = 0  # what earlier updates owe of replay, in q-ths of a sequence
+    carried: int = 0  # replay owed by earlier updates, in q-ths of a sequence
     version: int = ORDER_VERSION
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The new datasets, then the replayed ones: the numbering that ``batch`` uses."""
+        """The new datasets, then the replayed ones, as numbered by ``batch``."""
         return (*self.new, *self.replayed)
 
     @property
@@ -96,7 +96,7 @@ class Mixture:
         return self.seq_len * self.global_batch
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Source numbers and first tokens of sequences (both int64 ``[global_batch]``) of a step, in order."""
+        """Return source numbers and first tokens of a step's sequences (both int64 ``[global_batch]``), in order."""
         places = np.arange(step * self.global_batch, (step + 1) * self.global_batch, dtype=np.int64)
         numbers, positions = self.assign(places)
         starts = np.empty_like(positions)
@@ -106,12 +106,12 @@ class Mixture:
         return numbers, starts
 
     def assign(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Source number and position in that source's reading, places counted from the run's first.
+        """Return the source number of each place of the run, and the position in that source's reads.
 
         The first ``n`` places hold ``floor(share * n + carried / q)`` replayed sequences, so the share is exact to
-        within one sequence at every point. Within the new and within the replayed ones, the sources take turns, each
-        exact to within one sequence of its weight at every point (for more than ``PERIOD`` turns see ``Cycle``). What
-        the new ones read does not depend on the share.
+        within one sequence at every point. Among the new and among the replayed ones, the sources take turns, each
+        within one sequence of its weight at every point (for more than ``PERIOD`` turns see ``Cycle``). The order of
+        the new sequences does not depend on the share.
         """
         replayed, positions = split(places, Fraction(self.share), self.carried)
         numbers = np.zeros_like(places)
@@ -122,7 +122,7 @@ class Mixture:
         return numbers, positions
 
     def count(self, first: int, steps: int) -> list[int]:
-        """Sequences taken from each source (in the order of ``sources``) in ``steps`` steps from ``first`` on."""
+        """Return the sequences read from each source, in ``sources`` order, in ``steps`` steps from ``first``."""
         ends = (first * self.global_batch, (first + steps) * self.global_batch)
         low, high = (self._taken(places) for places in ends)
         return [after - before for before, after in zip(low, high, strict=True)]
@@ -140,16 +140,16 @@ class Mixture:
         return cycle_of(tuple(source.weight for source in group), self.version)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the mixture as JSON types."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Mixture":
-        """Read what ``to_json`` wrote; ``StageError`` for an order that this program does not know."""
+        """Read what ``to_json`` wrote; ``StageError`` if its version is not supported."""
         version = value.get("version", 1)
         if version not in range(1, ORDER_VERSION + 1):
             raise StageError(
-                f"mixture: its order has version {version}, this program knows those up to {ORDER_VERSION}; use the "
+                f"mixture: its order has version {version}, this program supports up to {ORDER_VERSION}; use the "
                 "version of rewarm that made it, or a later one"
             )
         groups = {name: tuple(read_source(source) for source in value[name]) for name in ("new", "replayed")}
@@ -157,14 +157,14 @@ class Mixture:
 
 
 def read_source(value: dict[str, Any]) -> Source:
-    """A source from JSON types."""
+    """Read a source from JSON types."""
     return Source(**{**value, "read": tuple((length, count) for length, count in value.get("read", ()))})
 
 
 def steps_for(available: int, budget: int | None, global_batch: int, passes: int = 1) -> int:
-    """Steps of an update on ``available`` sequences: so many as the budget (sequences) fills, else that hold them all.
+    """Return the steps of an update on ``available`` sequences: what the budget (sequences) fills, else all of them.
 
-    Without a budget the last batch is filled up from the next pass. 0 if there is less than one batch.
+    Without a budget the last batch is completed from the next pass. 0 if there is less than one batch.
     """
     if not available:
         return 0
@@ -178,32 +178,32 @@ def steps_for(available: int, budget: int | None, global_batch: int, passes: int
 
 @dataclass(frozen=True)
 class Cycle:
-    """Sources that take turns, each ``weights[i]`` times before the same begins again; exact at its end.
+    """Cycle of sources that take turns, ``weights[i]`` times each per cycle; exact at the end of each cycle.
 
     A cycle of more than ``PERIOD`` turns is made of rounds: in the first ``b`` of ``r`` rounds source ``i`` has had
-    ``floor(b * weights[i] / r)`` turns. Only one round is laid out at a time. Between two ends of such a cycle a source
-    is less than two turns behind its weight, and ahead of it by at most one turn for each other source.
+    ``floor(b * weights[i] / r)`` turns. Only one round is computed at a time. Within such a cycle a source is less than
+    two turns behind its weight, and ahead of it by at most one turn for each other source.
     """
 
     weights: tuple[int, ...]
 
     @cached_property
     def length(self) -> int:
-        """Turns."""
+        """Number of turns."""
         return sum(self.weights)
 
     @cached_property
     def rounds(self) -> int:
-        """How many rounds the cycle has."""
+        """Number of rounds in the cycle."""
         return 1 if self.length <= PERIOD else -(-2 * self.length // PERIOD)
 
     def had(self, rounds: int) -> list[int]:
-        """Turns of each source in so many rounds."""
+        """Return the turns of each source in the first ``rounds`` rounds."""
         of = self.rounds
         return [rounds * weight // of for weight in self.weights]
 
     def assign(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Whose turn each position is, and how many turns that source had before (int64 both)."""
+        """Return the source of each position, and the number of turns it had before (int64 both)."""
         cycles, slots = np.divmod(positions, self.length)
         numbers, ranks = np.empty_like(slots), np.empty_like(slots)
         for begin, end, number in self._rounds_of(slots):
@@ -218,7 +218,7 @@ class Cycle:
         return numbers, ranks + cycles * np.array(self.weights, dtype=np.int64)[numbers]
 
     def taken(self, total: int) -> list[int]:
-        """Turns of each source in the first ``total`` positions."""
+        """Return the turns of each source in the first ``total`` positions."""
         cycles, slots = divmod(total, self.length)
         number = self._find(slots)
         taken = [cycles * weight + had for weight, had in zip(self.weights, self.had(number), strict=True)]
@@ -230,7 +230,7 @@ class Cycle:
         return taken
 
     def _find(self, slot: int) -> int:
-        """The round of a slot."""
+        """Return the round of a slot."""
         low, high = 0, self.rounds - 1
         while low < high:
             middle = (low + high + 1) // 2
@@ -238,7 +238,7 @@ class Cycle:
         return low
 
     def _rounds_of(self, slots: np.ndarray) -> Iterator[tuple[int, int, int]]:
-        """First slot, end and number of each round that holds one of the slots."""
+        """Yield first slot, end and number of each round that holds one of the slots."""
         left = slots
         while len(left):
             number = self._find(int(left.min()))
@@ -247,7 +247,7 @@ class Cycle:
             left = left[left >= end]
 
     def _round(self, number: int) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The sources that have turns in a round, and how they take them."""
+        """Return the sources with turns in a round, and the order of their turns."""
         counts = [after - before for before, after in zip(self.had(number), self.had(number + 1), strict=True)]
         members = [place for place, count in enumerate(counts) if count]
         return np.array(members, dtype=np.int64), turns(tuple(counts[place] for place in members))
@@ -255,7 +255,7 @@ class Cycle:
 
 @lru_cache(maxsize=16)
 def cycle_of(weights: tuple[int, ...], version: int) -> Cycle:
-    """The cycle of sources of these weights; version 1 rounded them to ``1 / PERIOD`` of the whole."""
+    """Return the cycle of sources with these weights; version 1 rounded them to ``1 / PERIOD`` of the total."""
     if version == 1:
         return Cycle(apportion([Fraction(weight) for weight in weights]))
     divisor = math.gcd(*weights)
@@ -263,10 +263,10 @@ def cycle_of(weights: tuple[int, ...], version: int) -> Cycle:
 
 
 def apportion(weights: Sequence[Fraction]) -> tuple[int, ...]:
-    """Whole numbers (1 and up, at most ``PERIOD`` together) in proportion to ``weights``, which are above 0.
+    """Return integers (at least 1, in total at most ``PERIOD``) in proportion to ``weights``, which are above 0.
 
-    Exact where the proportions have so small a common denominator, else rounded to ``1 / PERIOD`` of the whole by
-    largest remainders. What comes out comes out the same when it is put in again.
+    Exact if the proportions have a common denominator of at most ``PERIOD``, else rounded to ``1 / PERIOD`` of the
+    total by largest remainders. Applying it to its own result changes nothing.
     """
     total = sum(weights)
     shares = [weight / total for weight in weights]
@@ -275,7 +275,7 @@ def apportion(weights: Sequence[Fraction]) -> tuple[int, ...]:
         return tuple(int(share * whole) for share in shares)
     exact = [share * PERIOD for share in shares]
     counts = [max(1, math.floor(quota)) for quota in exact]
-    for _ in range(sum(counts) - PERIOD):  # the smallest were lifted to 1, at the cost of the largest
+    for _ in range(sum(counts) - PERIOD):  # the smallest were raised to 1, at the cost of the largest
         counts[counts.index(max(counts))] -= 1
     by_remainder = sorted(range(len(counts)), key=lambda number: counts[number] - exact[number])
     for number in by_remainder[: max(0, PERIOD - sum(counts))]:
@@ -286,11 +286,10 @@ def apportion(weights: Sequence[Fraction]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=16)
 def turns(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sources of these weights take turns: how many each has in a period, whose turn each slot of the period is,
-    and how many turns that source had before (int64 all).
+    """Return the order of turns: turns per source in a period, the source of each slot, and its earlier turns (int64).
 
     After ``n`` slots every source has had ``floor`` or ``ceil`` of its exact part of ``n``: with the part ``w``, its
-    turn ``j`` is due between ``floor(j / w)`` and ``ceil((j + 1) / w)``, and of those that may go the one with the
+    turn ``j`` is due between ``floor(j / w)`` and ``ceil((j + 1) / w)``, and among eligible sources the one with the
     earliest deadline goes first (Baruah et al. 1996, "Proportionate progress: a notion of fairness in resource
     allocation"; on one processor the earliest deadline keeps every window).
     """
@@ -313,7 +312,7 @@ def turns(weights: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def split(places: np.ndarray, share: Fraction, carried: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Which places go to the second of two streams, holding ``share`` of them, and their positions there.
+    """Assign places to two streams, the second with ``share`` of them; return its mask and positions in the streams.
 
     Place ``n`` goes to the second stream if ``f(n + 1) > f(n)`` (Bresenham's line), where ``f(n)`` is
     ``floor(share * n + carried / q)`` and ``q`` the share's denominator; ``carried`` is below ``q``.
@@ -324,7 +323,7 @@ def split(places: np.ndarray, share: Fraction, carried: int = 0) -> tuple[np.nda
 
 
 def times(places: np.ndarray, share: Fraction, carried: int = 0) -> np.ndarray:
-    """``floor(places * share + carried / q)`` in integers, without overflow for ``q`` up to ``MAX_DENOMINATOR``."""
+    """Return ``floor(places * share + carried / q)`` in integers, without overflow up to ``MAX_DENOMINATOR``."""
     whole, part = np.divmod(places, share.denominator)
     found: np.ndarray = whole * share.numerator + (part * share.numerator + carried) // share.denominator
     return found

@@ -1,8 +1,8 @@
-"""A model as a Hugging Face folder: loaded with every tensor accounted for, and written so that others can read it.
+"""Hugging Face model folders: loading that accounts for every tensor, and writing that other programs can read.
 
-``from_pretrained`` draws at random what the files lack and drops what the model has no place for, with a warning that
-scrolls by; a folder that transformers 5 writes names its rotary frequencies in fields that transformers 4, vLLM and
-converters do not know. Both are settled here, for everyone who loads or writes a model.
+``from_pretrained`` initialises missing tensors at random and drops unexpected ones, with a warning that is easily
+missed; folders written by transformers 5 store rotary frequencies in fields that transformers 4, vLLM and converters do
+not know. This module handles both for every stage that loads or writes a model.
 """
 
 import dataclasses
@@ -32,36 +32,36 @@ TOKENIZER_FILES = (
 """Data files of a tokenizer, for whoever reads it: the fast tokenizer, SentencePiece's own model (GGUF converters), and
 what a lineage puts around its documents' texts."""
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "COPYRIGHT*", "USE_POLICY*", "*_LICENSE*")
-"""Terms that go wherever the weights go."""
+"""Terms that accompany the weights."""
 PORTABLE_CLASS = "PreTrainedTokenizerFast"
-"""The class that takes ``tokenizer.json`` as it is, by the name that transformers 4 and 5 both know."""
+"""The class that uses ``tokenizer.json`` unchanged, by the name known to transformers 4 and 5."""
 POSITIONS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length"),
     *("max_target_positions", "n_ctx"),
 )
-"""Fields of configurations that bound a sequence, as the model types name it; of several in one, the first counts."""
+"""Configuration fields that bound the sequence length, by model type; the first one present counts."""
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "decoder")
-"""Fields that hold the configuration of the text model inside a larger one."""
+"""Fields with the configuration of the text model inside a larger one."""
 MASKS = re.compile(r"(\.(self_)?(attn|attention)\.(bias|masked_bias|causal_mask)|rotary_emb\.inv_freq)$")
-"""Constants that older libraries stored beside the weights; no model reads them from the files."""
+"""Constants that older libraries stored with the weights; no model reads them from the files."""
 SHOWN = 4  # tensors that a message names
 
 
 def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
-    """A folder's configuration; ``UsageError`` where it is not a JSON object."""
+    """Read a folder's configuration; ``UsageError`` if it is not a JSON object."""
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UsageError(f"{folder / name}: not a configuration: {_line(error)}") from error
     if not isinstance(value, dict):
-        raise UsageError(f"{folder / name}: a JSON object expected, found {type(value).__name__}")
+        raise UsageError(f"{folder / name}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the safetensors files that ``from_pretrained`` reads in a folder.
+    """Return the names of the safetensors files that ``from_pretrained`` reads in a folder.
 
-    Raises ``UsageError`` where there are none, or the index names one that is missing or outside the folder.
+    Raises ``UsageError`` if there are none, or the index names a file that is missing or outside the folder.
     """
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS]
@@ -69,7 +69,7 @@ def weight_files(folder: Path) -> list[str]:
         others = sorted(path.name for path in folder.glob("*.safetensors"))
         found = f"found only {', '.join(others[:SHOWN])}" if others else "no *.safetensors"
         raise UsageError(
-            f"{folder}: no weights in {WEIGHTS} or {INDEX} ({found}); pickled weights are not loaded, convert them to "
+            f"{folder}: no weights in {WEIGHTS} or {INDEX} ({found}); pickled weights are not loaded: convert them to "
             "safetensors first (save_pretrained)"
         )
     names = read_index(folder)
@@ -86,7 +86,7 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def read_index(folder: Path) -> list[str]:
-    """The files of a folder's index, sorted; ``UsageError`` where it is not an index."""
+    """Return the files named by a folder's index, sorted; ``UsageError`` if it is not an index."""
     try:
         names = set(read_config(folder, INDEX)["weight_map"].values())
     except (KeyError, TypeError, AttributeError) as error:
@@ -97,11 +97,11 @@ def read_index(folder: Path) -> list[str]:
 
 
 def load_causal_model(folder: Path, dtype: "torch.dtype | str") -> "PreTrainedModel":
-    """A folder's causal model: safetensors only, no code from the folder, every tensor from the files.
+    """Load a folder's causal model: safetensors only, no code from the folder, every tensor from the files.
 
-    ``dtype`` "auto" is that of the files. Raises ``StageError``, naming the tensors, where the model needs some that
-    the files lack or hold in another shape, or the files hold some that the model has no place for. Excepted are tied
-    weights, which are stored once, and constants that older libraries stored (masks, rotary frequencies).
+    ``dtype`` "auto" is that of the files. Raises ``StageError``, naming the tensors, if any are missing from the files,
+    have a different shape, or are unexpected. Exceptions are tied weights, which are stored once, and constants that
+    older libraries stored (masks, rotary frequencies).
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -111,8 +111,8 @@ def load_causal_model(folder: Path, dtype: "torch.dtype | str") -> "PreTrainedMo
     except UsageError as error:
         raise StageError(str(error)) from error
     before = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # not its table of faults: ours is the message
-    loader: Any = AutoModelForCausalLM  # its stubs do not know of the report
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # hides its table of faults: the message below replaces it
+    loader: Any = AutoModelForCausalLM  # its stubs lack the report
     try:
         model, report = loader.from_pretrained(
             folder,
@@ -123,21 +123,21 @@ def load_causal_model(folder: Path, dtype: "torch.dtype | str") -> "PreTrainedMo
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except Exception as error:  # whatever the library makes of files that it cannot read
+    except Exception as error:  # the library raises many kinds
         raise StageError(f"{folder}: transformers cannot load the model: {_line(error)}") from error
     finally:
         logging.set_verbosity(before)
     faults = loading_faults(report)
     if faults:
         raise StageError(
-            f"{folder}: the weights are not those of its {CONFIG} ({type(model).__name__}): {'; '.join(faults)}. "
-            "Nothing is drawn at random in their place: copy the folder again, or save the model with save_pretrained"
+            f"{folder}: the weights do not match its {CONFIG} ({type(model).__name__}): {'; '.join(faults)}. "
+            "Tensors are not initialised at random: copy the folder again, or save the model with save_pretrained"
         )
     return model  # type: ignore[no-any-return]
 
 
 def loading_faults(report: dict[str, Any]) -> list[str]:
-    """What ``from_pretrained``'s report says against a model, in words; empty where every tensor has its place."""
+    """Describe the problems in the report of ``from_pretrained``; empty if every tensor is accounted for."""
     unexpected = sorted(name for name in report["unexpected_keys"] if not MASKS.search(name))
     mismatched = [
         f"{name} (stored {list(stored)}, needed {list(needed)})"
@@ -161,7 +161,7 @@ def _line(error: object) -> str:
 
 
 def stored_dtypes(folder: Path) -> dict[str, str]:
-    """The dtype of each tensor in a folder's weight files, as safetensors names it (``BF16``, ``F32`` …)."""
+    """Return the dtype of each tensor in a folder's weight files, as named by safetensors (``BF16``, ``F32`` …)."""
     from safetensors import safe_open
 
     found = {}
@@ -172,7 +172,7 @@ def stored_dtypes(folder: Path) -> dict[str, str]:
 
 
 def stored_dtype(folder: Path) -> "torch.dtype":
-    """What most of a folder's tensors are stored in: float32, bfloat16 or float16; anything else counts as float32."""
+    """Return the dtype of most of a folder's tensors: float32, bfloat16 or float16; others count as float32."""
     import torch
 
     counts = Counter(stored_dtypes(folder).values())
@@ -181,17 +181,17 @@ def stored_dtype(folder: Path) -> "torch.dtype":
 
 
 def dtype_of(folder: Folder) -> str:
-    """The dtype that a folder's configuration names: ``float32`` where it names none, or one of no release."""
+    """Return the dtype in a folder's configuration; ``float32`` if it has none, or one not used for releases."""
     config = json.loads(folder.read(CONFIG))
     name = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return name if name in ("bfloat16", "float16") else "float32"
 
 
 def longest_sequence(folder: Path) -> tuple[int, str] | None:
-    """Tokens that a folder's model has positions for, and the field that says so; None where nothing bounds them.
+    """Return the maximum sequence length of a folder's model, and the field that sets it; None if unbounded.
 
-    The smallest bound that ``config.json`` names, at its top or in its text model's part; where it names none, that of
-    the model type's own defaults.
+    This is the smallest bound in ``config.json``, at its top level or in the text model's part; if there is none, the
+    default of the model type.
     """
     if not (folder / CONFIG).is_file():
         return None
@@ -200,7 +200,7 @@ def longest_sequence(folder: Path) -> tuple[int, str] | None:
 
 
 def bound_of(config: dict[str, Any]) -> tuple[int, str] | None:
-    """The smallest bound on a sequence's length that a configuration names, and its field."""
+    """Return the smallest bound on the sequence length in a configuration, and its field."""
     parts = [("", config), *((f"{part}.", config[part]) for part in TEXT_PARTS if isinstance(config.get(part), dict))]
     bounds = []
     for prefix, fields in parts:
@@ -216,7 +216,7 @@ def _default_bound(config: dict[str, Any]) -> tuple[int, str] | None:
     try:
         known = CONFIG_MAPPING[config["model_type"]](**config)
     except (KeyError, TypeError, ValueError, StrictDataclassError):
-        return None  # refused elsewhere: transformers cannot load it
+        return None  # transformers cannot load it, which is refused elsewhere
     found = bound_of(known.to_dict())
     return found and (found[0], f"{found[1]} ({known.model_type}'s default)")
 
@@ -225,7 +225,7 @@ def _default_bound(config: dict[str, Any]) -> tuple[int, str] | None:
 
 
 def companions(source: Path) -> list[str]:
-    """Names of the files that go with a folder's weights unchanged: tokenizer and licence."""
+    """Return the names of the files that are copied with a folder's weights: tokenizer and licence."""
     names = sorted(path.name for path in source.iterdir() if path.is_file())
     return [
         name
@@ -235,7 +235,7 @@ def companions(source: Path) -> list[str]:
 
 
 def carry_over(source: Path, target: Path, tokenizer: Path | None = None) -> None:
-    """Copy tokenizer and licence, byte for byte, into a model's folder; ``make_portable`` follows.
+    """Copy tokenizer and licence, byte for byte, to a model's folder; call ``make_portable`` afterwards.
 
     ``tokenizer`` is a folder whose tokenizer is copied instead of ``source``'s.
     """
@@ -248,10 +248,10 @@ def carry_over(source: Path, target: Path, tokenizer: Path | None = None) -> Non
 
 
 def make_portable(folder: Path) -> None:
-    """Let a written folder be read by transformers 4 and what is built on it, as well as by transformers 5.
+    """Make a written folder readable by transformers 4 and software built on it, as well as by transformers 5.
 
-    ``config.json`` names the dtype of the files and gets the older names beside the newer ones.
-    ``tokenizer_config.json`` stays byte for byte, unless it names what only transformers 5 knows.
+    ``config.json`` records the dtype of the files and receives the older names in addition to the newer ones.
+    ``tokenizer_config.json`` is unchanged unless it uses names that only transformers 5 knows.
     """
     config = {**read_config(folder), "dtype": str(stored_dtype(folder)).removeprefix("torch.")}
     write_config(folder / CONFIG, with_older_names(config))
@@ -264,17 +264,17 @@ def make_portable(folder: Path) -> None:
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:
-    """Write a configuration as transformers does; it may hold Infinity, which strict JSON does not."""
+    """Write a configuration as transformers does; it may contain Infinity, which strict JSON does not allow."""
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def with_older_names(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of transformers 5 with what transformers 4 calls the same things, in nested parts too.
+    """Return a transformers 5 configuration with the names of transformers 4 added, also in nested parts.
 
     ``dtype`` is ``torch_dtype``; ``rope_parameters`` is ``rope_theta``, ``rope_scaling`` and
-    ``partial_rotary_factor`` (GPT-NeoX: ``rotary_emb_base``, ``rotary_pct``). Where it differs by kind of layer, the
-    fields are those of full attention, and ``rope_local_base_freq`` (or ``local_rope_theta``) that of sliding windows.
-    Fields that a class stores under another of its names (Qwen3-MoE's ``num_experts``) are there under both.
+    ``partial_rotary_factor`` (GPT-NeoX: ``rotary_emb_base``, ``rotary_pct``). If it differs by layer type, the fields
+    are those of full attention, and ``rope_local_base_freq`` (or ``local_rope_theta``) that of sliding windows. Fields
+    that a class stores under an alias (Qwen3-MoE's ``num_experts``) are included under both names.
     """
     made = {
         name: with_older_names(value) if isinstance(value, dict) and name != "rope_parameters" else value
@@ -290,7 +290,7 @@ def with_older_names(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def older_fields(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a configuration's class that it stores under another name, by their own."""
+    """Return the fields that a configuration's class stores under an alias, by their original names."""
     from transformers import CONFIG_MAPPING
 
     if config.get("model_type") not in CONFIG_MAPPING:
@@ -301,7 +301,7 @@ def older_fields(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def older_rope(parameters: dict[str, Any], model_type: str) -> dict[str, Any]:
-    """``rope_parameters`` under transformers 4's names."""
+    """Return ``rope_parameters`` under the names of transformers 4."""
     by_kind = {kind: value for kind, value in parameters.items() if isinstance(value, dict)}
     main = by_kind.get("full_attention", next(iter(by_kind.values()))) if by_kind else parameters
     local = by_kind.get("sliding_attention", {}).get("rope_theta")
@@ -319,7 +319,7 @@ def older_rope(parameters: dict[str, Any], model_type: str) -> dict[str, Any]:
 
 
 def portable_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's configuration without what only transformers 5, or this machine, knows; else as it is."""
+    """Return a tokenizer's configuration without fields specific to transformers 5 or this machine."""
     made = dict(config)
     if made.get("tokenizer_class") == "TokenizersBackend":
         made["tokenizer_class"] = PORTABLE_CLASS

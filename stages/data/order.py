@@ -1,8 +1,8 @@
-"""A dataset's own order: the sequences of each pass over it, as a pure function of the place in the pass.
+"""Order of a dataset: the sequences of each pass over it, as a pure function of the position in the pass.
 
-A pass cuts the dataset's tokens into sequences and reads them in a pseudo-random order. Every second pass cuts at other
-places, so that the tail that fills no sequence is not left out of all of them. If ``train.seq_len`` changes within a
-pass, what the pass has not read yet is cut anew (``Rest``): nothing is read twice before all of it was read once.
+A pass cuts the dataset's tokens into sequences and reads them in a pseudo-random order. Every second pass uses other
+boundaries, so that a tail shorter than a sequence is not omitted from all passes. If ``train.seq_len`` changes within a
+pass, its unread tokens are cut again (``Rest``): nothing is read twice before everything was read once.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ import xxhash
 FEISTEL_ROUNDS = 6
 
 Read = tuple[tuple[int, int], ...]
-"""What was read of a pass, in order: the length of the sequences (tokens), and how many."""
+"""Reads of a pass, in order: (sequence length in tokens, number of sequences)."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A whole pass: sequences side by side from token ``first`` on, in the order of ``key``."""
+    """Complete pass: consecutive sequences from token ``first``, in the order of ``key``."""
 
     seq_len: int
     count: int
@@ -27,16 +27,16 @@ class Grid:
     first: int = 0
 
     def starts(self, places: np.ndarray) -> np.ndarray:
-        """First tokens (int64) of the sequences at places of the pass."""
+        """Return the first tokens (int64) of the sequences at places of the pass."""
         return self.first + permute(places, self.count, self.key) * self.seq_len
 
 
 @dataclass(frozen=True, eq=False)
 class Rest:
-    """What is left of a pass that read sequences of other lengths before.
+    """Remainder of a pass that has read sequences of other lengths.
 
-    First the sequences that fit into what was not read, then those over the pieces that are shorter than a sequence:
-    they read some of their neighbourhood again. Memory: some 24 bytes for each sequence that the pass read before.
+    First the sequences that fit in the unread gaps, then those over pieces shorter than a sequence, which also read
+    neighbouring tokens again. Memory: about 24 bytes for each sequence that the pass has read.
     """
 
     seq_len: int
@@ -51,7 +51,7 @@ class Rest:
         return int(self.before[-1]) + len(self.pieces)
 
     def starts(self, places: np.ndarray) -> np.ndarray:
-        """First tokens (int64) of the sequences at places of the rest."""
+        """Return the first tokens (int64) of the sequences at places of the remainder."""
         whole = int(self.before[-1])
         found = np.empty_like(places)
         fits = places < whole
@@ -67,22 +67,22 @@ Pass = Grid | Rest
 
 @dataclass(frozen=True)
 class Order:
-    """The passes over a stream of ``num_tokens`` tokens. What is read is the tokens that have a next one to predict."""
+    """Passes over a stream of ``num_tokens`` tokens, reading every token that has a successor to predict."""
 
     num_tokens: int
     seed: int
     key: str  # of the source; with the seed, decides the order
 
     def num_sequences(self, seq_len: int) -> int:
-        """Sequences of a whole pass."""
+        """Return the sequences of a complete pass."""
         return max(0, (self.num_tokens - 1) // seq_len)
 
     def begun(self, number: int, read: Read, seq_len: int) -> Pass:
-        """What pass ``number`` reads in sequences of ``seq_len`` after it has read ``read``."""
+        """Return the remainder of pass ``number`` in sequences of ``seq_len``, after ``read``."""
         return _begun(self, number, read, seq_len)
 
     def advance(self, position: "Position", seq_len: int, count: int) -> "Position":
-        """The position after ``count`` more sequences of ``seq_len``."""
+        """Return the position after ``count`` more sequences of ``seq_len``."""
         passes, read = position.passes, position.read
         while count:
             same = bool(read) and read[-1][0] == seq_len
@@ -98,13 +98,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in a dataset's own order: whole passes, and what was read of the next one."""
+    """Position in a dataset's order: complete passes, and the reads of the next one."""
 
     passes: int = 0
     read: Read = ()
 
 
-@lru_cache(maxsize=8192)  # more than a lineage has datasets: making a rest anew takes seconds
+@lru_cache(maxsize=8192)  # more than the datasets of a lineage: computing a remainder takes seconds
 def _begun(order: Order, number: int, read: Read, seq_len: int) -> Pass:
     count, key = order.num_sequences(seq_len), order_key(order.seed, order.key, number)
     if not read:
@@ -123,12 +123,12 @@ def _begun(order: Order, number: int, read: Read, seq_len: int) -> Pass:
 
 
 def prefixes(read: Read) -> list[tuple[Read, int]]:
-    """What was read before each part of ``read``, and the sequences of that part."""
+    """Return the reads before each part of ``read``, and the sequences of that part."""
     return [(read[:number], count) for number, (_, count) in enumerate(read)]
 
 
 def unread(windows: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """Beginnings and ends (int64) of the stretches of ``range(total)`` that no window (``[2, n]``) covers."""
+    """Return starts and ends (int64) of the gaps in ``range(total)`` that no window (``[2, n]``) covers."""
     windows = windows[:, np.argsort(windows[0], kind="stable")]
     low = np.concatenate([[0], np.maximum.accumulate(windows[1])])
     high = np.concatenate([windows[0], [total]])
@@ -137,7 +137,7 @@ def unread(windows: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cover(low: np.ndarray, high: np.ndarray, length: int, last: int) -> np.ndarray:
-    """Starts of as few windows of ``length`` as cover pieces that are shorter; none begins after ``last``.
+    """Return the starts of the fewest windows of ``length`` that cover shorter pieces; none starts after ``last``.
 
     The pieces are given in order; some may be empty.
     """
@@ -151,14 +151,14 @@ def cover(low: np.ndarray, high: np.ndarray, length: int, last: int) -> np.ndarr
 
 
 def order_key(seed: int, dataset: str, number: int) -> int:
-    """The 64-bit key of a dataset's order in a pass; independent of every other dataset and of the share."""
+    """Return the 64-bit key of a dataset's order in a pass, independent of other datasets and of the share."""
     return int(xxhash.xxh3_64_intdigest(f"{seed}/{dataset}/{number}".encode()))
 
 
 def permute(places: np.ndarray, size: int, key: int) -> np.ndarray:
-    """A pseudo-random permutation of ``range(size)``, evaluated at ``places`` only: no table, whatever the size.
+    """Evaluate a pseudo-random permutation of ``range(size)`` at ``places`` only, without a table.
 
-    A Feistel network over the next power of four, walked on where it leaves the range (Black and Rogaway 2002,
+    A Feistel network over the next power of four, with cycle walking outside the range (Black and Rogaway 2002,
     "Ciphers with arbitrary finite domains", section 4).
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
@@ -176,7 +176,7 @@ def permute(places: np.ndarray, size: int, key: int) -> np.ndarray:
 
 
 def scramble(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele et al. 2014): every bit of the input reaches every bit of the result."""
+    """Apply SplitMix64's finaliser (Steele et al. 2014): every input bit affects every output bit."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: np.ndarray = values ^ (values >> np.uint64(31))

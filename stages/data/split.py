@@ -1,8 +1,8 @@
-"""Which documents stay, and which of them validate: decided from the content hashes alone.
+"""Deduplication by content hash and the validation split, decided from the hashes alone.
 
-Shared by whoever makes document shards (ingest, distill): of a text it does not matter where it came from. What
-ingest knows beyond hashes, near-duplicates and addresses, is in ``stages.ingest.dedup``.
-Hashes are numpy arrays of ``S16``: the 16 bytes of ``doc_id``, big-endian, so their order is that of the number.
+Shared by the stages that write document shards (ingest, distill), so the source of a text does not matter.
+Near-duplicates and addresses are handled in ``stages.ingest.dedup``. Hashes are numpy arrays of ``S16``: the 16 bytes
+of ``doc_id``, big-endian, so they sort in numerical order.
 """
 
 import math
@@ -20,27 +20,27 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
 
 Hashes = npt.NDArray[np.bytes_]
-DROP, TRAIN, VALIDATE = 0, 1, 2  # a row's fate
+DROP, TRAIN, VALIDATE = 0, 1, 2  # outcome of a row
 INDEX_FILE = "doc_ids.arrow"
 INDEX_SCHEMA = pa.schema([pa.field("doc_id", pa.binary(16), nullable=False)])
 
 
 @dataclass(frozen=True)
 class Split:
-    """The fate of every row of an arrival."""
+    """Outcome of every row of an arrival."""
 
-    fates: npt.NDArray[np.uint8]  # a row each, in input order
+    fates: npt.NDArray[np.uint8]  # one per row, in input order
     kept: Hashes  # of all documents that stay, sorted
     duplicates: int  # rows that repeat an earlier row of this arrival
-    duplicates_earlier: int  # first rows whose text an earlier dataset has
+    duplicates_earlier: int  # first rows with a text of an earlier dataset
 
 
 def split_documents(hashes: Hashes, earlier: list[Hashes], validation_share: float) -> Split:
-    """Decide every row's fate. ``earlier`` holds sorted hashes.
+    """Decide the outcome of every row. ``earlier`` holds sorted hashes.
 
-    Of equal texts the first row stays. A document validates iff ``int(doc_id, 16) / 2**128 < validation_share``,
-    whatever else there is; but of two documents or more at least the one of smallest hash validates, and at least
-    the one of largest hash trains.
+    Of equal texts the first row is kept. A document validates iff ``int(doc_id, 16) / 2**128 < validation_share``,
+    independently of the others; but of two or more documents at least the one with the smallest hash validates, and at
+    least the one with the largest hash trains.
     """
     unique, first = np.unique(hashes, return_index=True)
     known = np.zeros(len(unique), bool)
@@ -55,10 +55,10 @@ def split_documents(hashes: Hashes, earlier: list[Hashes], validation_share: flo
 
 
 def training_bound(parts: Iterable[Hashes], validation_share: float) -> np.bytes_:
-    """The smallest hash that trains, of documents that come in parts, none twice; those below it validate.
+    """Return the smallest hash that trains, for documents given in parts without repeats; those below it validate.
 
-    It is ``threshold(validation_share)`` but where all documents would fall on one side: then it is the second
-    smallest hash, or the largest. Of a single document it is that document's.
+    This is ``threshold(validation_share)`` unless all documents would be on one side: then it is the second smallest
+    hash, or the largest. For a single document it is that document's hash.
     """
     low = high = np.empty(0, "S16")  # the two smallest, and the largest
     for part in parts:
@@ -76,22 +76,22 @@ def training_bound(parts: Iterable[Hashes], validation_share: float) -> np.bytes
 
 @dataclass(frozen=True)
 class SplitSize:
-    """How large a validation split is to be."""
+    """Target size of a validation split."""
 
     share: float  # of the documents, by their hashes alone
-    worth: int = 0  # documents of equal length that it is worth at least …
-    cap: float = 0.0  # … if that takes no more than this share of the documents
+    worth: int = 0  # minimum worth in documents of equal length …
+    cap: float = 0.0  # … if that needs at most this share of the documents
 
 
 def expected_share(size: SplitSize, documents: float, worth_each: float) -> float:
-    """The share of so many documents that a split will take, each worth ``worth_each`` of equal length on average."""
+    """Return the expected share of a split, with documents worth ``worth_each`` of equal length on average."""
     if not size.share or size.cap <= size.share or documents <= 0 or worth_each <= 0:
         return size.share
     return max(size.share, min(size.cap, size.worth / worth_each / documents))
 
 
 def worth_of(sizes: npt.NDArray[np.int64]) -> float:
-    """How many documents of equal length these are worth, ``(Σ size)² / Σ size²`` (Kish 1965, section 11.7)."""
+    """Return the worth in documents of equal length, ``(Σ size)² / Σ size²`` (Kish 1965, section 11.7)."""
     squares = float((sizes.astype(np.float64) ** 2).sum())
     return float(sizes.sum()) ** 2 / squares if squares else 0.0
 
@@ -99,11 +99,11 @@ def worth_of(sizes: npt.NDArray[np.int64]) -> float:
 def grown_bound(
     bound: np.bytes_, parts: Iterable[tuple[Hashes, npt.NDArray[np.int64]]], total: int, size: SplitSize
 ) -> np.bytes_:
-    """The bound of a split (``training_bound``), raised until the documents below it are worth ``size.worth``.
+    """Return the bound of a split (``training_bound``), raised until the documents below it are worth ``size.worth``.
 
-    ``parts`` are hashes and sizes of all ``total`` documents, none twice. Documents join in the order of their hashes,
-    until the worth is reached or the cap is: so the same documents validate whatever their order, and growing a split
-    moves none of it back into training. The bound stays if it is wide enough, or already at the cap.
+    ``parts`` are hashes and sizes of all ``total`` documents, without repeats. Documents are added in the order of
+    their hashes until the worth or the cap is reached, so the same documents validate in any order, and growing a split
+    moves none of it back to training. The bound is unchanged if it suffices, or is already at the cap.
     """
     most = min(int(total * size.cap), total - 1)
     hashes, sizes = np.empty(0, "S16"), np.empty(0, np.int64)  # of the smallest hashes
@@ -122,12 +122,12 @@ def grown_bound(
 
 
 def threshold(share: float) -> np.bytes_:
-    """The smallest hash that does not validate."""
+    """Return the smallest hash that does not validate."""
     return np.bytes_(math.ceil(Fraction(share) * 2**128).to_bytes(16, "big"))
 
 
 def contains(index: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
-    """Which of the wanted hashes a sorted index holds."""
+    """Return a mask of the wanted hashes that a sorted index holds."""
     if not len(index):
         return np.zeros(len(wanted), bool)
     places = np.minimum(np.searchsorted(index, wanted), len(index) - 1)
@@ -136,12 +136,12 @@ def contains(index: Hashes, wanted: Hashes) -> npt.NDArray[np.bool_]:
 
 
 def content_digest(hashes: Hashes, fates: npt.NDArray[np.uint8]) -> str:
-    """32 hex digits of xxh3-128 over the hashes of the training documents, then the validation documents, in order."""
+    """Return 32 hex digits of xxh3-128 over the hashes of training, then validation documents, in order."""
     return digest_parts(lambda: iter([(hashes, fates)]))
 
 
 def digest_parts(parts: Callable[[], Iterator[tuple[Hashes, npt.NDArray[np.uint8]]]]) -> str:
-    """The same of hashes and fates that come in parts; ``parts`` is called three times, and holds one at a time."""
+    """Return the same digest for hashes and outcomes in parts; ``parts`` is called three times."""
     sides = (TRAIN, VALIDATE)
     counts = sum((np.array([(fates == side).sum() for side in sides]) for _, fates in parts()), np.zeros(2, int))
     state = xxhash.xxh3_128(":".join(map(str, counts.tolist())).encode())
@@ -152,14 +152,14 @@ def digest_parts(parts: Callable[[], Iterator[tuple[Hashes, npt.NDArray[np.uint8
 
 
 def write_index(index: Folder, hashes: Hashes) -> None:
-    """Keep the sorted hashes of a dataset's documents, for the arrivals to come: 16 bytes each, Arrow IPC."""
+    """Write the sorted hashes of a dataset's documents for later arrivals: 16 bytes each, Arrow IPC."""
     column = pa.Array.from_buffers(pa.binary(16), len(hashes), [None, pa.py_buffer(np.ascontiguousarray(hashes))])
     with index.writing(INDEX_FILE) as scratch, pa.ipc.new_file(scratch, INDEX_SCHEMA) as writer:
         writer.write_batch(pa.record_batch([column], schema=INDEX_SCHEMA))
 
 
 def read_index(index: Folder) -> Hashes:
-    """The sorted hashes of an earlier dataset; memory-mapped from a local disk."""
+    """Read the sorted hashes of an earlier dataset; memory-mapped from a local disk."""
     if not index.exists(INDEX_FILE):
         raise StageError(f"{index}: {INDEX_FILE} is missing, so duplicates of this dataset cannot be found; restore it")
     source = pa.memory_map(str(index.path / INDEX_FILE)) if index.is_local else pa.BufferReader(index.read(INDEX_FILE))

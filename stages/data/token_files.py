@@ -26,12 +26,12 @@ BLOCK = 1 << 20  # documents whose offsets are computed at once
 
 
 class TokenFileError(ValueError):
-    """A token file that is not what its format says: which file, what was expected, what was found."""
+    """A token file does not match its format; the message has the file, and what was expected and found."""
 
 
 @dataclass(frozen=True)
 class TokenDocuments:
-    """Documents of a token file: ``values`` (ids, memory-mapped), document ``i`` at the given pieces of it."""
+    """Documents of a token file: ``values`` (ids, memory-mapped), and the pieces of it that form each document."""
 
     values: np.ndarray
     starts: np.ndarray  # of every piece, in ids
@@ -42,7 +42,7 @@ class TokenDocuments:
         return len(self.bounds) - 1
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Ids of the documents from ``start`` to before ``stop``, in their order; an empty one has no ids."""
+        """Yield the ids of the documents from ``start`` to before ``stop``, in order; an empty one has no ids."""
         for document in range(start, len(self) if stop is None else min(stop, len(self))):
             pieces = range(int(self.bounds[document]), int(self.bounds[document + 1]))
             parts = [self.values[self.starts[i] : self.starts[i] + self.lengths[i]] for i in pieces]
@@ -50,12 +50,12 @@ class TokenDocuments:
 
 
 def megatron_files(prefix: Path) -> tuple[Path, Path]:
-    """The ``.bin`` and the ``.idx`` of a prefix, which may itself contain dots."""
+    """Return the ``.bin`` and ``.idx`` paths of a prefix, which may itself contain dots."""
     return prefix.with_name(f"{prefix.name}.bin"), prefix.with_name(f"{prefix.name}.idx")
 
 
 def open_megatron(prefix: Path) -> TokenDocuments:
-    """Open ``prefix.bin`` and ``prefix.idx``; ``TokenFileError`` where they do not fit the format or each other."""
+    """Open ``prefix.bin`` and ``prefix.idx``; ``TokenFileError`` if they do not match the format or each other."""
     data, index = megatron_files(prefix)
     for file in (data, index):
         if not file.is_file():
@@ -74,7 +74,7 @@ def open_megatron(prefix: Path) -> TokenDocuments:
 
 
 def _megatron_index(index: Path) -> tuple[np.dtype, np.ndarray, np.ndarray, np.ndarray]:
-    """The ids' type, and lengths, offsets and bounds as the file has them."""
+    """Read the type of the ids, and lengths, offsets and bounds as stored."""
     raw = mapped(index, np.dtype("u1"))
     if len(raw) < HEADER.size or raw[: len(MAGIC)].tobytes() != MAGIC:
         raise TokenFileError(f"{index}: no Megatron index: it should begin with {MAGIC!r}")
@@ -100,12 +100,12 @@ def _megatron_index(index: Path) -> tuple[np.dtype, np.ndarray, np.ndarray, np.n
 
 
 def read_megatron(prefix: Path) -> Iterator[np.ndarray]:
-    """Ids of the documents of ``prefix.bin`` and ``prefix.idx``, one after another."""
+    """Yield the ids of each document of ``prefix.bin`` and ``prefix.idx``."""
     return open_megatron(prefix).read()
 
 
 def write_megatron(prefix: Path, dtype: np.dtype, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[int, int]:
-    """Write ``prefix.bin`` and ``prefix.idx``, one sequence a document; the number of documents and of ids.
+    """Write ``prefix.bin`` and ``prefix.idx``, one sequence per document; return the numbers of documents and ids.
 
     A batch is its documents' ids one after another (any unsigned type that fits ``dtype``: uint16, or int32 for more
     than 65,536 ids, as Megatron has no uint32) and their lengths. Held in memory are four bytes a document. The
@@ -133,7 +133,7 @@ def write_megatron(prefix: Path, dtype: np.dtype, batches: Iterable[tuple[np.nda
 
 
 def open_datatrove(file: Path) -> TokenDocuments:
-    """Open a ``.ds`` file with its ``.ds.index``; ``TokenFileError`` where they do not fit each other."""
+    """Open a ``.ds`` file with its ``.ds.index``; ``TokenFileError`` if they do not match."""
     index = file.with_name(f"{file.name}.index")
     if not index.is_file():
         raise TokenFileError(f"{index}: not there; datatrove's .ds and .ds.index belong together (save_index)")
@@ -155,7 +155,7 @@ def open_datatrove(file: Path) -> TokenDocuments:
 
 
 def mapped(file: Path, dtype: np.dtype) -> np.ndarray:
-    """A file as a read-only array without reading it; an empty file is an empty array."""
+    """Memory-map a file as a read-only array; an empty file gives an empty array."""
     if not file.stat().st_size:
         return np.empty(0, dtype=dtype)
     return np.memmap(file, dtype=dtype, mode="r")

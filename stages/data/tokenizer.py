@@ -1,9 +1,9 @@
-"""A tokenizer as a folder, shared by whoever turns text into ids or ids into text: what decides ids, and its digest.
+"""Tokenizer folders: the definition that decides ids and its digest, shared by every stage that uses a tokenizer.
 
 Ids come from ``tokenizer.json`` alone, with special tokens switched off as input: a page that contains
-``<|endoftext|>`` is text about a marker, not the end of a document. What stands around a text in a document (BOS before
-it, end-of-text after it) is fixed when a lineage begins, in ``document_form.json``; folders without that file put
-nothing before a text, as every lineage did before there was one.
+``<|endoftext|>`` is text about a marker, not the end of a document. The tokens around a text in a document (BOS before
+it, end-of-text after it) are fixed when a lineage begins, in ``document_form.json``; folders without that file add
+nothing before a text, as in lineages that predate the file.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class DocumentForm:
 
 @dataclass(frozen=True)
 class Definition:
-    """What decides ids: the parts of ``tokenizer.json`` that act on plain text, and the end-of-text token."""
+    """Definition of ids: the parts of ``tokenizer.json`` that affect plain text, and the end-of-text token."""
 
     origin: str  # for messages
     json: str  # tokenizer.json without truncation and padding, the end-of-text token marked special
@@ -42,7 +42,7 @@ class Definition:
 
     @property
     def end_of_text(self) -> str:
-        """The token that closes a document, as text."""
+        """The token that ends a document, as text."""
         return self.form.end_of_text
 
     @cached_property
@@ -52,7 +52,7 @@ class Definition:
 
     @cached_property
     def digest(self) -> str:
-        """32 hex digits over what decides ids, in one canonical form: not over paths, key order or file layout."""
+        """32 hex digits over the canonical definition of ids, independent of paths, key order and file layout."""
         value = self._parsed
         model = dict(value["model"])
         if "merges" in model:  # older files write "a b", newer ones ["a", "b"]
@@ -64,11 +64,11 @@ class Definition:
 
     @cached_property
     def as_saved(self) -> Tokenizer:
-        """The tokenizer as the file has it, special tokens read as text; some models can spell them all the same."""
+        """The tokenizer of the file, with special tokens read as text; some models can still produce them."""
         try:
             tokenizer = Tokenizer.from_str(self.json)
         except Exception as error:  # the library raises a bare Exception
-            raise UsageError(f"{self.origin}/{TOKENIZER}: not a tokenizer that tokenizers can load: {error}") from error
+            raise UsageError(f"{self.origin}/{TOKENIZER}: the tokenizers library cannot load it: {error}") from error
         tokenizer.encode_special_tokens = True
         if tokenizer.token_to_id(self.end_of_text) is None:
             raise UsageError(
@@ -79,17 +79,17 @@ class Definition:
 
     @cached_property
     def encoding(self) -> str:
-        """``tokenizer.json`` as text is encoded with it: no text becomes a special token.
+        """``tokenizer.json`` as used for encoding: no text becomes a special token.
 
-        A vocabulary of SentencePiece's holds ``</s>`` as a piece like any other. Such pieces are taken out of reach of
-        text; what they were found in is then spelled by smaller ones. Every other text keeps its ids.
+        SentencePiece vocabularies hold ``</s>`` as a normal piece. Such pieces are made unreachable from text, which is
+        then encoded with smaller ones. All other text keeps its ids.
         """
         forged = self._forged(self.as_saved)
         return out_of_reach(self.json, forged) if forged else self.json
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The reference tokenizer, special tokens read as text; ``UsageError`` where text could still forge one."""
+        """The reference tokenizer, special tokens read as text; ``UsageError`` if text could still produce one."""
         if self.encoding == self.json:
             return self.as_saved
         tokenizer = Tokenizer.from_str(self.encoding)
@@ -97,25 +97,25 @@ class Definition:
         if forged := self._forged(tokenizer):
             raise UsageError(
                 f"{self.origin}/{TOKENIZER}: the text {forged[0]!r} in a page would become the special token of "
-                "that name, even with special tokens switched off; take one whose model cannot spell them"
+                "that name, even with special tokens switched off; use a tokenizer whose model cannot produce them"
             )
         return tokenizer
 
     @property
     def affixes(self) -> tuple[list[int], list[int]]:
-        """The ids that the post-processor of ``tokenizer.json`` puts before and after a text, but for end-of-text."""
+        """The ids that the post-processor of ``tokenizer.json`` adds before and after a text, except end-of-text."""
         plain, whole = (self.as_saved.encode("a", add_special_tokens=around).ids for around in (False, True))
         start = next((at for at in range(len(whole)) if whole[at : at + len(plain)] == plain), 0)
         return whole[:start], [token for token in whole[start + len(plain) :] if token != self.end_of_text_id]
 
     @property
     def end_of_text_id(self) -> int:
-        """Id of the token that closes a document."""
+        """Id of the token that ends a document."""
         return int(self.as_saved.get_vocab(with_added_tokens=True)[self.end_of_text])
 
     @property
     def num_ids(self) -> int:
-        """One more than the greatest id."""
+        """One more than the highest id."""
         return max(self.as_saved.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
@@ -124,11 +124,11 @@ class Definition:
         return "uint16" if self.num_ids <= 1 << 16 else "uint32"
 
     def special_tokens(self) -> list[str]:
-        """The special tokens as text."""
+        """Return the special tokens as text."""
         return [token["content"] for token in self._parsed.get("added_tokens", []) if token["special"]]
 
     def _forged(self, tokenizer: Tokenizer) -> list[str]:
-        """The special tokens that text can spell with a tokenizer."""
+        """Return the special tokens that a tokenizer can produce from text."""
         vocabulary = self.as_saved.get_vocab(with_added_tokens=True)
         named = {token for token, number in vocabulary.items() if number in (*self.form.prefix, *self.form.suffix)}
         candidates = sorted({*self.special_tokens(), self.end_of_text, *named} - {self._unknown})
@@ -141,7 +141,7 @@ class Definition:
 
     @property
     def _unknown(self) -> str | None:
-        """The token for what no piece spells: SentencePiece names it by its place."""
+        """The unknown token; SentencePiece identifies it by index."""
         model = self._parsed["model"]
         if (place := model.get("unk_id")) is not None and isinstance(model.get("vocab"), list):
             return str(model["vocab"][place][0])
@@ -150,10 +150,10 @@ class Definition:
 
 
 def out_of_reach(definition: str, tokens: list[str]) -> str:
-    """A ``tokenizer.json`` whose model cannot spell some of its special tokens; ids and all other pieces stay.
+    """Return a ``tokenizer.json`` whose model cannot produce some special tokens; ids and other pieces are unchanged.
 
-    Their pieces get names that no text has, and merges that would make them (BPE) are dropped. They are dropped from
-    the added tokens too, which are bound to the model by name, and are never matched in text in the first place.
+    Their pieces are renamed so that no text matches, and merges that would produce them (BPE) are removed. They are
+    also removed from the added tokens, which refer to the model by name and are never matched in text anyway.
     """
     value: dict[str, Any] = orjson.loads(definition)
     model, names = value["model"], {token: f"\0 {token} \0" for token in tokens}
@@ -170,9 +170,9 @@ def out_of_reach(definition: str, tokens: list[str]) -> str:
 
 
 def load_definition(folder: Folder, form: DocumentForm | None = None) -> Definition:
-    """Read a tokenizer's folder; ``UsageError`` where there is no ``tokenizer.json`` or no end-of-text token.
+    """Read a tokenizer's folder; ``UsageError`` if it has no ``tokenizer.json`` or no end-of-text token.
 
-    ``form`` is what stands around a text; None: what ``read_form`` finds.
+    ``form`` is the document form; None: the result of ``read_form``.
     """
     if not folder.exists(TOKENIZER):
         raise UsageError(f"{folder}: no {TOKENIZER} in it; expected the folder of a fast Hugging Face tokenizer")
@@ -190,7 +190,7 @@ def load_definition(folder: Folder, form: DocumentForm | None = None) -> Definit
 
 
 def read_form(folder: Folder) -> DocumentForm:
-    """What stands around a text, as ``write_form`` kept it; else the end-of-text that the tokenizer names, alone."""
+    """Read the document form that ``write_form`` wrote; without one, only the tokenizer's own end-of-text."""
     if folder.exists(DOCUMENT_FORM):
         kept = read_object(folder, DOCUMENT_FORM)
         try:
@@ -207,18 +207,18 @@ def read_form(folder: Folder) -> DocumentForm:
 
 
 def write_form(folder: Folder, form: DocumentForm) -> None:
-    """Fix what stands around a text in every document of a lineage."""
+    """Write the document form of a lineage."""
     kept = {"end_of_text": form.end_of_text, "prefix": form.prefix, "suffix": form.suffix}
     folder.write_json(DOCUMENT_FORM, kept)
 
 
 def tokenizer_digest(folder: Folder) -> str:
-    """32 hex digits over what decides ids (see ``Definition.digest``)."""
+    """Return 32 hex digits over the definition of ids (see ``Definition.digest``)."""
     return load_definition(folder).digest
 
 
 def named_end_of_text(folder: Folder) -> str | None:
-    """The end-of-text token that a tokenizer's folder names, as text; None where it names none."""
+    """Return the end-of-text token of a tokenizer's folder, as text; None if it has none."""
     for name in (CONFIG, SPECIAL_TOKENS):
         token = read_object(folder, name).get("eos_token") if folder.exists(name) else None
         if token is not None:
@@ -227,7 +227,7 @@ def named_end_of_text(folder: Folder) -> str | None:
 
 
 def read_object(folder: Folder, name: str) -> dict[str, Any]:
-    """A file's JSON object; ``UsageError`` where it holds anything else."""
+    """Read a file's JSON object; ``UsageError`` if it holds anything else."""
     try:
         value = folder.read_json(name)
     except orjson.JSONDecodeError as error:

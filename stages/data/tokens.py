@@ -1,14 +1,14 @@
-"""Contract 2: token shards. Uncompressed Arrow IPC, memory-mapped; written by tokenize, read by whoever trains.
+"""Contract 2, token shards: uncompressed Arrow IPC, memory-mapped; written by tokenize, read by training.
 
 A row is a document: its id, its tokens with end-of-text as the last one, and the bytes of its text. All rows of all
 shards, in order, make one stream of tokens. Sequence ``i`` of ``seq_len`` tokens has inputs ``stream[i*seq_len :
 (i+1)*seq_len]`` and the same shifted by one as targets, so the length is chosen when training, not when writing.
 
-Where documents meet in a sequence, one position does two things: as a target it is end-of-text, the last thing to
-predict of the old document; as an input it is what opens the new one. That is the first id that the tokenizer itself
-puts before a text (BOS), and end-of-text for a tokenizer that puts nothing there. Every token of a document is thus
-predicted once, from its own document alone, and BOS takes no position: which token opens documents is metadata of the
-shards, and their tokens, and the grid of sequences, are the same with it and without.
+Between two documents in a sequence, one position has two roles: as a target it is end-of-text, the last token to
+predict of the old document; as an input it is the token that opens the new one. That is the first id that the tokenizer
+itself adds before a text (BOS), or end-of-text if it adds none. Every token of a document is thus predicted once, from
+its own document alone, and BOS uses no position: the opening token is metadata of the shards, so their tokens and the
+sequence boundaries are the same with and without it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ FRAMED_VERSION = 2  # of shards with BOS around their documents, say: a reader t
 
 @dataclass(frozen=True)
 class TokenFormat:
-    """What every shard of a folder shares, kept in each shard's schema metadata."""
+    """Format shared by all shards of a folder, stored in each shard's schema metadata."""
 
     tokenizer: str  # digest of the tokenizer
     end_of_text: int  # token id
@@ -64,7 +64,7 @@ class TokenFormat:
 
     @classmethod
     def of(cls, schema: pa.Schema, file: str) -> "TokenFormat":
-        """Read the metadata of a shard; ``UsageError`` where it is not a shard of this format."""
+        """Read the metadata of a shard; ``UsageError`` if it is not a shard of this format."""
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         if (found := metadata.get("rewarm.format", "none")) not in {str(FORMAT_VERSION), str(FRAMED_VERSION)}:
             raise UsageError(
@@ -88,7 +88,7 @@ def write_shard(path: Path, token_format: TokenFormat, batches: Iterable[pa.Reco
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of the stream: ``inputs`` and ``targets`` (int64) and ``starts`` (bool), each of length ``n``.
+    """Section of the stream: ``inputs`` and ``targets`` (int64) and ``starts`` (bool), each of length ``n``.
 
     Target ``p`` is predicted from the inputs up to ``p`` of its own document. ``starts[p]`` says that input ``p`` opens
     a document (``TokenFormat.opening``), or is the first input of the window.
@@ -99,7 +99,7 @@ class Window:
     starts: np.ndarray
 
     def position_ids(self) -> np.ndarray:
-        """Positions (int64, length ``n``) that restart where a document opens: the packing is read off them."""
+        """Return positions (int64, length ``n``) that restart at each document, which encode the packing."""
         index = np.arange(len(self.starts))
         return index - np.maximum.accumulate(np.where(self.starts, index, 0))
 
@@ -109,34 +109,34 @@ SELECTION = "documents.npy"  # in a selection's folder: rows of a split's docume
 
 @dataclass(frozen=True)
 class TokenSet:
-    """Token shards as somebody reads them: all documents, or those that a selection names."""
+    """Token shards with an optional selection of their documents."""
 
     folder: Folder
     selection: Folder | None = None
 
     def open(self) -> "TokenStream":
-        """The stream of these documents."""
+        """Open the stream of these documents."""
         rows = None if self.selection is None else read_selection(self.selection)
         return TokenStream(self.folder, rows)
 
 
 def write_selection(out: Folder, rows: np.ndarray) -> None:
-    """Keep which documents of a split are meant: their rows over all shards in order (int64, ascending)."""
+    """Write a selection of a split's documents: their rows over all shards in order (int64, ascending)."""
     with out.writing(SELECTION) as scratch, scratch.open("wb") as sink:
         np.save(sink, np.asarray(rows, dtype=np.int64), allow_pickle=False)
 
 
 def read_selection(selection: Folder) -> np.ndarray:
-    """The rows that ``write_selection`` kept."""
+    """Read the rows that ``write_selection`` wrote."""
     rows: np.ndarray = np.load(selection.local(SELECTION), mmap_mode="r", allow_pickle=False)
     return rows
 
 
 class TokenStream:
-    """All token shards of a folder as one memory-mapped stream. Opening costs one look at each batch's offsets.
+    """All token shards of a folder as one memory-mapped stream. Opening reads the offsets of each batch.
 
-    With ``rows`` (documents counted over all shards in order, ascending) the stream is of those documents alone, as
-    if the shards held no others. Nothing is copied either way.
+    With ``rows`` (documents counted over all shards in order, ascending) the stream contains those documents only, as
+    if the shards held no others. Nothing is copied in either case.
     """
 
     def __init__(self, folder: Folder, rows: np.ndarray | None = None) -> None:
@@ -180,15 +180,15 @@ class TokenStream:
         return int(self.document_spans()[1].sum())
 
     def num_sequences(self, seq_len: int) -> int:
-        """How many whole sequences (of ``seq_len`` inputs and their targets) the stream holds."""
+        """Return the number of complete sequences (of ``seq_len`` inputs and their targets) in the stream."""
         return max(0, (self.num_tokens - 1) // seq_len)
 
     def sequence(self, index: int, seq_len: int) -> Window:
-        """Sequence ``index``: ``seq_len + 1`` tokens from ``index * seq_len`` on."""
+        """Return sequence ``index``: ``seq_len + 1`` tokens from ``index * seq_len``."""
         return self.window(index * seq_len, seq_len)
 
     def window(self, start: int, length: int) -> Window:
-        """``length`` inputs from position ``start``, and their targets; raises ``IndexError`` past the end."""
+        """Return ``length`` inputs from position ``start``, and their targets; raises ``IndexError`` past the end."""
         tokens = self.read(start, length + 1)
         inputs, starts = tokens[:-1].copy(), np.zeros(length, dtype=bool)
         low, high = np.searchsorted(self._ends, [start + 1, start + length + 1])
@@ -200,7 +200,7 @@ class TokenStream:
         return Window(inputs, tokens[1:], starts)
 
     def read(self, start: int, count: int) -> np.ndarray:
-        """The ``count`` tokens (int64) from position ``start`` as they are stored; ``IndexError`` past the end."""
+        """Return the ``count`` tokens (int64) from position ``start`` as stored; ``IndexError`` past the end."""
         if start < 0 or start + count > self.num_tokens:
             raise IndexError(f"{self.folder}: tokens {start}..{start + count - 1} asked for, {self.num_tokens} there")
         tokens = np.empty(count, dtype=np.int64)
@@ -217,18 +217,18 @@ class TokenStream:
         return tokens
 
     def document_spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of all documents in positions of the stream (int64), and the bytes of each one's text (int64)."""
+        """Return the end positions of all documents in the stream, and the bytes of their texts (int64 both)."""
         sizes = [batch.column("num_bytes").to_numpy(zero_copy_only=True)[rows] for batch, rows in self._batches]
         return self._ends, np.concatenate([np.empty(0, np.int64), *sizes])
 
     def id_batches(self) -> Iterator[pa.Array]:
-        """Ids of all documents in the order of the stream, batch by batch."""
+        """Yield the ids of all documents in stream order, batch by batch."""
         for batch, rows in self._batches:
             ids = batch.column("doc_id")
             yield ids if len(rows) == len(ids) else ids.take(rows)
 
     def ids_of(self, documents: Sequence[int]) -> list[str]:
-        """Ids of some documents, by their numbers in the stream."""
+        """Return the ids of some documents, by their numbers in the stream."""
         counts = np.cumsum([len(rows) for _, rows in self._batches], dtype=np.int64)
         found = []
         for document in documents:
@@ -239,7 +239,7 @@ class TokenStream:
         return found
 
     def document_ids(self) -> list[str]:
-        """Ids of all documents in the order of the stream."""
+        """Return the ids of all documents in stream order."""
         return [value for ids in self.id_batches() for value in ids.to_pylist()]
 
 
@@ -247,7 +247,7 @@ _NO_PIECES = np.empty((3, 0), dtype=np.int64)
 
 
 def _chosen(rows: np.ndarray | None, seen: int, count: int) -> np.ndarray:
-    """The rows of a batch that are read, counted from its first."""
+    """Return the rows of a batch that are read, counted from its first."""
     if rows is None:
         return np.arange(count, dtype=np.int64)
     low, high = np.searchsorted(rows, [seen, seen + count])

@@ -253,7 +253,7 @@ def test_version_2_reads_what_it_always_read() -> None:
 
 
 def test_a_later_version_is_refused() -> None:
-    with pytest.raises(StageError, match="version 3, this program knows those up to 2"):
+    with pytest.raises(StageError, match="version 3, this program supports up to 2"):
         Mixture.from_json({**SECOND.to_json(), "version": 3})
 
 

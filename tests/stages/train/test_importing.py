@@ -72,7 +72,7 @@ def test_weights_that_are_not_a_whole_model_are_refused_by_name(source: Path, tm
 @pytest.mark.parametrize("damage", ["lm_head", "layer", "prefix", "shape", "extra"])
 def test_a_trunk_that_lacks_tensors_is_not_loaded(source: Path, damage: str) -> None:
     edit_weights(source, DAMAGED[damage][0])
-    with pytest.raises(StageError, match="Nothing is drawn at random"):
+    with pytest.raises(StageError, match="Tensors are not initialised at random"):
         load_model(source)
 
 
