@@ -1,6 +1,6 @@
-"""The gate: whether a candidate may take the place of the current release.
+"""The gate, which decides whether a candidate may replace the current release.
 
-``settings.py`` says what is allowed, ``statistics.py`` holds the tests (``mean_change.py`` that of losses),
-``pairs.py`` reads what both models were measured on, ``verdict.py`` is the rule, ``run.py`` puts them together,
-``view.py`` says it in a few lines.
+``statistics.py`` and ``mean_change.py`` have the tests, ``sites.py`` their independent units, ``sizing.py`` the sample
+size they need; ``pairs.py`` reads the paired measurements of both models, ``verdict.py`` has the rule. The settings are
+in ``pipeline/recipe``, and ``pipeline/update/gate.py`` runs the gate.
 """

@@ -1,10 +1,11 @@
-"""The change of a mean between two models on the same documents: its test, and what the test can see. Pure functions.
+"""The change of a mean between two models on the same documents: its test and the test's power. Pure functions.
 
-Changes of loss are skewed, documents differ in length, and a site's documents are one unit, so that a split often holds
-a dozen units of which a few weigh most. Student's t is then wrong on one side: a rare document that improves by much is
-mostly not in the sample, which has too high a mean and too small an error. With 12 documents whose changes are
-lognormal (σ = 1) t refuses 20 % at the limit where 5 % is asked for, and resampling refuses 13 %, as no method can know
-what it has not seen (Bahadur and Savage 1956). So the test imagines an unseen document: see ``p_imagined``.
+Changes of loss are skewed, documents differ in length, and the documents of a site count as one unit, so a split often
+has a dozen units, of which a few have most of the weight. Student's t is then wrong on one side: a rare document that
+improves a lot is usually not in the sample, so the sample has too high a mean and too small an error. With 12 documents
+whose changes are lognormal (σ = 1), t refuses 20 % at the limit instead of 5 %, and resampling refuses 13 %, because no
+method can account for values it has not seen (Bahadur and Savage 1956). The test therefore adds an imagined, unseen
+document: see ``p_imagined``.
 """
 
 import math
@@ -14,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 LEAST_FREEDOM = 1e-6  # degrees of freedom if one unit holds nearly all tokens: p is about 0.5
-FEWEST_FREEDOM = 0.2  # fewer detect nothing of any use: the quantiles are beyond 10,000 standard errors
-BEYOND = 3.0  # standard deviations from the worst unit seen to the imagined one, in a cautious test
+FEWEST_FREEDOM = 0.2  # with fewer nothing useful is detectable: the quantiles are beyond 10,000 standard errors
+BEYOND = 3.0  # standard deviations from the worst observed unit to the imagined one, in a cautious test
 FARTHEST = 1e6  # standard errors: a test that needs more detects nothing
 TOLERANCE = 1e-12  # relative
-SADDLE = 1e-4  # nearer to the mean the saddlepoint's correction is 0/0, and nothing
+SADDLE = 1e-4  # nearer to the mean, the saddlepoint's correction is 0/0 and is omitted
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,8 +28,8 @@ Floats = npt.NDArray[np.float64]
 class MeanChange:
     """A change of means with a standard error.
 
-    Two tests are made of it, and the larger p holds: Student's t, which is right for units that are alike, and the one
-    with an imagined unit (``weigh``), which is right for skewed ones.
+    Two tests are computed and the larger p is used: Student's t, which is valid for similar units, and the test with an
+    imagined unit (``weigh``), which is valid for skewed ones.
     """
 
     candidate: float
@@ -39,19 +40,19 @@ class MeanChange:
     n: int
     units: int
     worth: float
-    rests: Floats = field(repr=False, compare=False)  # by unit: its nats beyond ``change`` times its tokens; sum 0
-    sizes: Floats = field(repr=False, compare=False)  # by unit: its tokens
+    rests: Floats = field(repr=False, compare=False)  # residuals by unit: nats minus ``change`` × tokens; sum 0
+    sizes: Floats = field(repr=False, compare=False)  # tokens by unit
 
     def p_above(self, bound: float, cautious: bool = False) -> float | None:
-        """By ``t = (change − bound) / error``, and with an imagined unit that fell by much."""
+        """Return p by ``t = (change − bound) / error``, or with an imagined unit whose loss fell a lot."""
         return self._tail(self.change - bound, self.rests, cautious)
 
     def p_below(self, bound: float, cautious: bool = False) -> float | None:
-        """The other tail, and an imagined unit that rose by much."""
+        """Return p of the other tail, with an imagined unit whose loss rose a lot."""
         return self._tail(bound - self.change, -self.rests, cautious)
 
     def _tail(self, distance: float, rests: Floats, cautious: bool) -> float | None:
-        from scipy import special  # scipy takes its time to import, and every command imports this module
+        from scipy import special  # scipy is slow to import, and every command imports this module
 
         if self.error is None:
             return None
@@ -61,9 +62,9 @@ class MeanChange:
         return max(by_t, p_imagined(distance, rests, self.sizes, cautious))
 
     def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
-        """``needed + t_power · error`` (Bloom 1995), where ``needed`` is the least distance that is significant.
+        """Return ``needed + t_power · error`` (Bloom 1995), where ``needed`` is the least significant distance.
 
-        The same at every bound, and on either side: that of the worse one.
+        It does not depend on the bound, and is the larger one of both sides.
         """
         from scipy import special
 
@@ -78,7 +79,7 @@ class MeanChange:
         return needed + float(special.stdtrit(self.freedom, power)) * self.error
 
     def _farther(self, least: float, alpha: float, rests: Floats, cautious: bool) -> float | None:
-        """The distance, ``least`` or more, from which on ``p_imagined`` is at most ``alpha``; None: no finite one."""
+        """Return the least distance from ``least`` up with ``p_imagined`` of at most ``alpha``; None: not finite."""
         from scipy import optimize
 
         def excess(distance: float) -> float:
@@ -97,15 +98,15 @@ class MeanChange:
 def compare_losses(
     candidate: Floats, current: Floats, tokens: npt.NDArray[np.int64], groups: npt.NDArray[np.int64] | None = None
 ) -> MeanChange:
-    """Nats per token of two models: arrays over documents, of each model's nats (sums) and the target tokens.
+    """Compare the nats per token of two models, from arrays over documents: each model's total nats, target tokens.
 
     The change is the ratio estimator ``D = Σ(candidate − current) / Σ tokens`` (Cochran 1977, section 6.2), so that it
-    is the difference of the two losses as reported. Its units are the ``groups`` (numbers of the documents' sites from
-    0 on), else the documents: tokens of a document, and documents of a site, are not independent. The variance is the
+    is the difference of the two reported losses. Its units are the ``groups`` (numbers of the documents' sites, from
+    0), else the documents: tokens of a document, and documents of a site, are not independent. The variance is the
     jackknife's, ``(m − 1)/m · Σ(D₍ᵢ₎ − mean)²`` with ``D₍ᵢ₎`` without unit i, which errs on the safe side (Efron and
     Stein 1981); D over its root is referred to Student's t with ``worth − 1`` degrees of freedom, where
-    ``worth = (Σ tokens)² / Σ tokens²`` over units: their number if they are equally large, few if a few hold most of
-    the tokens. Documents without target tokens do not count. Raises ``ValueError`` if no document has any.
+    ``worth = (Σ tokens)² / Σ tokens²`` over units: their number if they are equally large, fewer if a few units have
+    most of the tokens. Documents without target tokens are ignored. Raises ``ValueError`` if no document has any.
     """
     counted = tokens > 0
     n = int(counted.sum())
@@ -129,17 +130,17 @@ def compare_losses(
 
 
 def p_imagined(distance: float, rests: Floats, sizes: Floats, cautious: bool) -> float:
-    """p of a change that is ``distance`` lower in truth than it was seen, from the units' ``rests`` and ``sizes``.
+    """Return p of a true change that is ``distance`` lower than the observed one; arrays over units, nats and tokens.
 
-    Gaffke's test (2005) of the mean of a variable with a known least value: the mean is as uncertain as if the units
-    seen *and one more at the least value* had random weights, uniform over all that sum to 1 (of the units seen alone
-    that is the Bayesian bootstrap, Rubin 1981); p is the probability that the weighted mean is lower by ``distance``.
-    Above the least value no distribution is known for which it errs more often than said (Learned-Miller and Thomas
-    2019).
+    Gaffke's test (2005) of the mean of a variable with a known least value: the mean is as uncertain as if the observed
+    units *and one more at the least value* had random weights, uniform over all that sum to 1 (for the observed units
+    alone this is the Bayesian bootstrap, Rubin 1981); p is the probability that the weighted mean is lower by
+    ``distance``. No distribution above the least value is known for which the test exceeds its nominal error rate
+    (Learned-Miller and Thomas 2019).
 
-    A change of loss has no least value that would be of use (a loss cannot fall below 0), so one is imagined, for a
-    unit of mean size: the least rest seen, or, for a ``cautious`` test, ``BEYOND`` standard deviations less.
-    ``benchmarks/gate_error_rates.py`` shows what that covers. Arrays over units, in nats and in tokens.
+    A change of loss has no useful least value (a loss cannot fall below 0), so one is imagined, for a unit of mean
+    size: the least observed residual or, for a ``cautious`` test, ``BEYOND`` standard deviations less.
+    ``benchmarks/gate_error_rates.py`` measures the resulting error rates.
     """
     spread = math.sqrt(float((rests**2).sum()) / (len(rests) - 1))
     least = float(rests.min()) - (BEYOND * spread if cautious else 0.0)
@@ -147,7 +148,7 @@ def p_imagined(distance: float, rests: Floats, sizes: Floats, cautious: bool) ->
 
 
 def weigh(values: Floats) -> float:
-    """The probability that a mean of ``values`` under uniformly random weights is 0 or less.
+    """Return the probability that a mean of ``values`` under uniformly random weights is 0 or less.
 
     Such weights are exponential variables over their sum, so this is ``P(Σ Eᵢ valueᵢ ≤ 0)``, by the saddlepoint
     approximation (Lugannani and Rice 1980, in the form of Barndorff-Nielsen 1986): with ``K(s) = −Σ log(1 − s valueᵢ)``

@@ -1,4 +1,4 @@
-"""What two models were measured on: losses by document and scores by question, paired by their ids."""
+"""The paired measurements of two models: losses by document and scores by question, matched by their ids."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ from rewarm.pipeline.gate.statistics import Estimate, compare_scores
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.evaluate.run import RELEASE, losses_file
 
-SCORES = ("acc_norm", "acc", "exact_match", "em", "f1")  # higher is better; a task is judged by the first that it has
+SCORES = ("acc_norm", "acc", "exact_match", "em", "f1")  # higher is better; the first that a task has is used
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """A task's scores by the id of the question, under one of its filters."""
+    """A task's scores by question id, under one of its filters."""
 
     metric: str
     values: dict[str, float]
 
 
 def read_losses(evaluation: Folder, dataset: str) -> pa.Table | None:
-    """The release's losses on a dataset, one row a document (``evaluate.losses.LOSS_SCHEMA``); None: not measured."""
+    """Read the release's losses on a dataset, one row per document (``evaluate.losses.LOSS_SCHEMA``), if any."""
     folder, name = evaluation / "losses", losses_file(RELEASE, dataset)
     return pq.read_table(folder.local(name)) if folder.exists(name) else None
 
 
 def alike(candidate: pa.Table, current: pa.Table | None) -> bool:
-    """Whether both were measured on the same documents, in the same tokens."""
+    """Return whether both models were measured on the same documents, with the same tokens."""
     return current is not None and all(candidate[name].equals(current[name]) for name in ("doc_id", "num_tokens"))
 
 
 def pair_losses(candidate: pa.Table, current: pa.Table, sites: dict[str, str]) -> MeanChange:
-    """Two models' losses on the same documents; ``sites`` by document, empty if each counts by itself."""
+    """Compare two models' losses on the same documents; ``sites`` by document, empty: each document is a unit."""
     columns = [table["nats"].to_numpy() for table in (candidate, current)]
     groups = group(candidate["doc_id"].to_pylist(), sites) if sites else None
     return compare_losses(columns[0], columns[1], candidate["num_tokens"].to_numpy(), groups)
 
 
 def read_samples(evaluation: Folder, task: str) -> Sampled | None:
-    """A task's scores by question; None where it was not run, or has none of ``SCORES``."""
+    """Read a task's scores by question; None if the task was not run or has no metric of ``SCORES``."""
     folder, name = evaluation / "samples", f"{task}.jsonl"
     if not folder.exists(name):
         return None
@@ -56,17 +56,17 @@ def read_samples(evaluation: Folder, task: str) -> Sampled | None:
 
 
 def is_number(value: object) -> bool:
-    """Whether a sample's metric is one number, as those of ``SCORES`` are."""
+    """Return whether a sample's metric is a single number, as those of ``SCORES`` are."""
     return isinstance(value, int | float)
 
 
 def pair_samples(candidate: Sampled, current: Sampled) -> Estimate | None:
-    """Two models' scores on the same questions; None where the questions are not the same."""
+    """Compare two models' scores on the same questions; None if the questions differ."""
     if candidate.metric != current.metric or candidate.values.keys() != current.values.keys():
         return None
     return compare_scores(in_order(candidate.values, candidate.values), in_order(current.values, candidate.values))
 
 
 def in_order(values: Mapping[str, float], keys: Mapping[str, float]) -> npt.NDArray[np.float64]:
-    """Values by the order of other keys."""
+    """Return values in the order of ``keys``."""
     return np.array([values[key] for key in keys], dtype=np.float64)

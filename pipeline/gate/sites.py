@@ -1,8 +1,8 @@
-"""The sites that a validation split's documents come from: what is independent in it.
+"""The sites of a validation split's documents, which are its independent units.
 
-Pages of one site resemble each other, so a hundred of them tell less than a hundred of a hundred sites. A site is the
-registered domain of a document's address by the Public Suffix List (``bbc.co.uk``, ``someone.github.io``), else its
-``source``.
+Pages of one site resemble each other, so a hundred of them are worth less than one page each from a hundred sites. A
+site is the registered domain of a document's address by the Public Suffix List (``bbc.co.uk``, ``someone.github.io``),
+else its ``source``.
 """
 
 from functools import lru_cache
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def site_of(url: str | None, source: str | None) -> str | None:
-    """The site of a document; None if neither address nor source says."""
+    """Return the site of a document; None if it has neither a valid address nor a source."""
     try:
         host = (urlsplit(url or "").hostname or "").rstrip(".")
-    except ValueError:  # a bracket that is no IPv6 address
+    except ValueError:  # a bracket without an IPv6 address
         host = ""
     if not host:
         return source or None
@@ -36,14 +36,14 @@ def site_of(url: str | None, source: str | None) -> str | None:
 
 @lru_cache(1)
 def suffixes() -> "PublicSuffixList":
-    """The list as the package ships it; nothing is fetched."""
+    """Return the list as shipped in the package; nothing is downloaded."""
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList()
 
 
 def read_sites(validation: Folder) -> dict[str, str]:
-    """By ``doc_id``, the sites of a validation split's documents that have one."""
+    """Return ``doc_id`` → site for the documents of a validation split that have a site."""
     sites: dict[str, str] = {}
     for batch in read_shards(validation, ["doc_id", "url", "source"]):
         for row in batch.to_pylist():
@@ -53,7 +53,7 @@ def read_sites(validation: Folder) -> dict[str, str]:
 
 
 def group(doc_ids: list[str], sites: dict[str, str]) -> npt.NDArray[np.int64] | None:
-    """The number of each document's site; a document without one is by itself. None if all are of one site."""
+    """Return the number of each document's site; a document without a site is its own. None: only one site."""
     names = [(True, sites[doc_id]) if doc_id in sites else (False, doc_id) for doc_id in doc_ids]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return np.array([numbers[name] for name in names], np.int64) if len(numbers) > 1 else None

@@ -1,7 +1,7 @@
-"""How many validation documents the gate needs to see its limits: what an arrival's split is sized by.
+"""The number of validation documents that the gate needs, by which an arrival's split is sized.
 
-The least number whose minimum detectable effect is within the limit on forgetting, at the level that Holm's correction
-leaves for so many guards, for documents of equal length whose changes are as a normal distribution's.
+It is the least number with a minimum detectable effect within the limit on forgetting, at the level that Holm's
+correction leaves for the number of guards, for documents of equal length with normally distributed changes.
 """
 
 import numpy as np
@@ -9,13 +9,16 @@ import numpy as np
 from rewarm.pipeline.gate.mean_change import compare_losses
 from rewarm.pipeline.recipe.settings import GateSettings
 
-SPREAD = 0.3  # nats per token: standard deviation of a document's change, as the demo's updates had it
-LENGTH = 500  # tokens of a document; any number gives the same
-MOST = 1000  # documents of equal length: a limit that needs more is not sized for; its checks say what they see
+SPREAD = 0.3  # nats per token: standard deviation of a document's change, measured in the demo's updates
+LENGTH = 500  # tokens of a document; the result does not depend on it
+MOST = 1000  # documents of equal length; a limit that needs more is not met, and its checks report what they detect
 
 
 def documents_needed(settings: GateSettings, datasets: int) -> int:
-    """Documents of equal length that a split should be worth beside so many datasets; 0 if no limit asks for any."""
+    """Return how many documents of equal length a split should be worth; 0 if no limit requires any.
+
+    ``datasets`` is the number of earlier datasets that the gate will guard.
+    """
     limits = [limit for limit in (settings.max_forgetting, *settings.max_forgetting_by_dataset.values()) if limit]
     if not settings.enabled or not limits:
         return 0
@@ -32,7 +35,7 @@ def documents_needed(settings: GateSettings, datasets: int) -> int:
 
 
 def detectable(documents: int, level: float, power: float) -> float:
-    """The minimum detectable effect of so many documents, nats per token; infinite where there is none."""
+    """Return the minimum detectable effect of so many documents, nats per token; infinite if there is none."""
     from scipy import stats
 
     scores = stats.norm.ppf((np.arange(documents) + 0.5) / documents)

@@ -1,8 +1,8 @@
-"""One-sided tests of two models on the same documents or questions, and what they can see. Pure functions.
+"""One-sided tests of two models on the same documents or questions, and their power. Pure functions.
 
-An estimate answers three questions about a bound: is the true value above it, is it below it, and how far from it would
-the truth have to be to be found with a given power. The gate's rule (``verdict.py``) is made of these three. A cautious
-answer allows for units that are worse than all that were seen: a release is refused by those only.
+An estimate answers three questions about a bound: is the true value above it, is it below it, and how far from it must
+the true value be to be detected with a given power. The gate's rule (``verdict.py``) is built from these three. A
+cautious answer allows for units that are worse than all observed ones; only cautious answers refuse a release.
 """
 
 import math
@@ -27,7 +27,7 @@ class Estimate(Protocol):
 
     @property
     def current(self) -> float:
-        """What it is compared with."""
+        """The value that the candidate is compared with."""
 
     @property
     def change(self) -> float:
@@ -43,16 +43,16 @@ class Estimate(Protocol):
 
     @property
     def worth(self) -> float:
-        """How many units of equal weight the ``units`` are worth (Kish 1965, section 11.7)."""
+        """The effective sample size: the number of units of equal weight (Kish 1965, section 11.7)."""
 
     def p_above(self, bound: float, cautious: bool = False) -> float | None:
-        """p of a true change of ``bound`` or less: small if it is above; None: too few units to say."""
+        """Return p of a true change of ``bound`` or less: small if the change is above; None: too few units."""
 
     def p_below(self, bound: float, cautious: bool = False) -> float | None:
-        """p of a true change of ``bound`` or more: small if it is below; None: too few units to say."""
+        """Return p of a true change of ``bound`` or more: small if the change is below; None: too few units."""
 
     def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
-        """The distance from ``bound`` that a test of level ``alpha`` finds with ``power``; None: no finite one."""
+        """Return the distance from ``bound`` that a test of level ``alpha`` detects with ``power``; None: infinite."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,22 @@ class AccuracyChange:
 
     @property
     def worth(self) -> float:
-        """Questions count alike."""
+        """Questions have equal weight."""
         return float(self.n)
 
     def p_above(self, bound: float, cautious: bool = False) -> float | None:
-        """Of a gain."""
+        """Return p for a gain."""
         return paired_p(self.gained, self.lost, self.n, bound) if bound >= 0 else 1 - self._p_fell(-bound)
 
     def p_below(self, bound: float, cautious: bool = False) -> float | None:
-        """Of a drop."""
+        """Return p for a drop."""
         return self._p_fell(-bound) if bound <= 0 else 1 - paired_p(self.gained, self.lost, self.n, bound)
 
     def _p_fell(self, bound: float) -> float:
         return paired_p(self.lost, self.gained, self.n, bound)
 
     def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
-        """By the normal approximation, with the variance at a drop of ``-bound``; one question more if none differ."""
+        """Use the normal approximation, with the variance at a drop of ``-bound``, or of one question if that is 0."""
         from scipy import stats
 
         drop = max(-bound, 1 / self.n)
@@ -101,9 +101,9 @@ class AccuracyChange:
 
 
 def paired_p(first: int, second: int, n: int, bound: float) -> float:
-    """p of ``(first − second) / n`` being ``bound`` (0 to 1) or less in truth; of n pairs, discordant counts.
+    """Return p of a true ``(first − second) / n`` of ``bound`` (0 to 1) or less, from discordant counts in n pairs.
 
-    At 0 the exact binomial test on the discordant pairs (McNemar 1947); else the score test of Tango (1998).
+    At 0 this is the exact binomial test on the discordant pairs (McNemar 1947), else the score test of Tango (1998).
     """
     from scipy import stats
 
@@ -116,7 +116,7 @@ def paired_p(first: int, second: int, n: int, bound: float) -> float:
 
 
 def paired_variance(first: int, second: int, n: int, bound: float) -> float:
-    """Variance of ``first − second`` where its expectation is ``n · bound``, by the constrained maximum likelihood.
+    """Return the variance of ``first − second`` if its expectation is ``n · bound``, by constrained maximum likelihood.
 
     ``n (2q + bound (1 − bound))`` with q, the probability of ``second``, the root of ``2n q² + B q + C`` (Tango 1998).
     """
@@ -127,10 +127,10 @@ def paired_variance(first: int, second: int, n: int, bound: float) -> float:
 
 
 def compare_scores(candidate: Floats, current: Floats) -> Estimate:
-    """Mean scores of two models on the same questions: arrays over questions.
+    """Compare the mean scores of two models on the same questions, from arrays over questions.
 
-    Right or wrong (0 and 1): ``AccuracyChange``. Anything between: a mean change with its standard error over
-    questions. Raises ``ValueError`` if there are no questions.
+    Scores of 0 and 1 give an ``AccuracyChange``, other scores a mean change with its standard error over questions.
+    Raises ``ValueError`` if there are no questions.
     """
     if not len(candidate):
         raise ValueError("no questions")
@@ -161,7 +161,7 @@ class AboveChance:
 
     @property
     def change(self) -> float:
-        """Above chance."""
+        """Distance above chance."""
         return self.candidate - self.chance
 
     @property
@@ -171,23 +171,23 @@ class AboveChance:
 
     @property
     def worth(self) -> float:
-        """Questions count alike."""
+        """Questions have equal weight."""
         return float(self.n)
 
     def p_above(self, bound: float, cautious: bool = False) -> float | None:
-        """The exact binomial test."""
+        """Return p of the exact binomial test."""
         from scipy import stats
 
         return float(stats.binom.sf(self.right - 1, self.n, self.chance + bound))
 
     def p_below(self, bound: float, cautious: bool = False) -> float | None:
-        """The other tail."""
+        """Return p of the other tail."""
         from scipy import stats
 
         return float(stats.binom.cdf(self.right, self.n, self.chance + bound))
 
     def detectable(self, alpha: float, power: float, bound: float = 0.0, cautious: bool = False) -> float | None:
-        """The distance above ``chance + bound`` that the exact test finds with ``power``."""
+        """Return the distance above ``chance + bound`` that the exact test detects with ``power``."""
         from scipy import stats
 
         least = int(stats.binom.isf(alpha, self.n, self.chance + bound)) + 1  # right answers that are significant
@@ -198,7 +198,7 @@ class AboveChance:
 
 
 def above_chance(scores: Floats, chance: float) -> AboveChance:
-    """Right (1) and wrong (0) answers against guessing, which is right with the probability ``chance``.
+    """Compare right (1) and wrong (0) answers with guessing, which is right with probability ``chance``.
 
     Raises ``ValueError`` if there are no questions.
     """
@@ -208,7 +208,7 @@ def above_chance(scores: Floats, chance: float) -> AboveChance:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in their order (Holm 1979): adjusted ≤ α rejects at family-wise level α.
+    """Adjust p-values for multiple tests (Holm 1979), keeping their order: adjusted ≤ α rejects at family-wise level α.
 
     The i-th smallest of m, counted from 0, becomes the largest of ``(m − j) · p`` over all j ≤ i, at most 1.
     """

@@ -1,4 +1,4 @@
-"""The rule by which a candidate is released, refused or held. Pure: comparisons in, a verdict with its reasons out."""
+"""The rule that releases, refuses or holds a candidate: a pure function from comparisons to a verdict with reasons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,33 +9,33 @@ from rewarm.pipeline.recipe.settings import GateSettings
 
 Kind = Literal["loss", "best", "order", "task"]
 Role = Literal["old", "new"]
-Outcome = Literal["passed", "refused", "undecided"]  # of a check
-Ruling = Literal["passed", "refused", "held"]  # of all of them
+Outcome = Literal["passed", "refused", "undecided"]  # outcome of one check
+Ruling = Literal["passed", "refused", "held"]  # outcome of the gate
 LOSS_METRIC = "nats/token"
 ORDER_METRIC = "word order"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Candidate and current release on one dataset's validation split, or on one lm-eval task.
+    """The candidate compared with the current release, on one dataset's validation split or one lm-eval task.
 
-    Of the kind ``order`` it is the candidate and chance, on the order of words of one arrival; of the kind ``best`` the
-    candidate and the best release so far, on an earlier dataset.
+    The kind ``order`` compares the candidate with chance, on the word order of one arrival; the kind ``best`` compares
+    it with the best release so far, on an earlier dataset.
     """
 
     kind: Kind
-    name: str  # of the dataset or the task
+    name: str  # dataset or task
     metric: str
-    role: Role  # "new": of what arrived with this update
+    role: Role  # "new": of this update's arrival
     estimate: Estimate | None  # None: it could not be measured
-    missing: str = ""  # why it could not
-    best: str = ""  # of the kind "best": the release
-    generated: bool = False  # a task made from a dataset's validation documents, on which its loss is measured too
+    missing: str = ""  # why it could not be measured
+    best: str = ""  # for the kind "best": the id of that release
+    generated: bool = False  # a task generated from a dataset's validation documents, which also have a loss
 
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison, and whether it lets the candidate pass."""
+    """One comparison with its limit, and its outcome."""
 
     kind: Kind
     name: str
@@ -43,29 +43,29 @@ class Check:
     role: Role
     candidate: float | None
     current: float | None
-    change: float | None  # candidate − current: a loss is better where it is negative, the others where it is positive
-    limit: float | None  # how much worse the candidate may be (order: the least it must reach); None: as it likes
-    p: float | None  # of doing no more harm than the limit; of having learned nothing (new data)
+    change: float | None  # candidate − current: negative is better for losses, positive for scores
+    limit: float | None  # how much worse the candidate may be (order: the least it must reach); None: no limit
+    p: float | None  # of no more harm than the limit; on new data, of having learned nothing
     p_adjusted: float | None  # None if the test is not corrected
     n: int  # documents or questions
-    units: int  # independent ones among them: sites, documents, questions
-    worth: float | None  # how many units of equal size those are worth
-    detectable: float | None  # minimum detectable effect, in the unit of ``change``; None: no finite one
+    units: int  # independent units among them: sites, documents, questions
+    worth: float | None  # effective number of units of equal size
+    detectable: float | None  # minimum detectable effect, in the unit of ``change``; None: not finite
     outcome: Outcome
-    passed: bool  # whether it is decided in the candidate's favour
+    passed: bool  # whether it was decided in the candidate's favour
     because: str
-    counts: bool = True  # whether the verdict waits for it if it is undecided
+    counts: bool = True  # whether the candidate is held if this check is undecided
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What ``update.json`` keeps of the gate."""
+    """The verdict of the gate, as ``update.json`` keeps it."""
 
     passed: bool
-    against: str  # the release that was current
+    against: str  # id of the release that was current
     alpha: float
     correction: str
-    because: list[str]  # why it was refused or held, or that all checks passed; then what was not compared
+    because: list[str]  # reasons for refusing or holding, or a summary of the checks; then what was not compared
     checks: list[Check]
     outcome: Ruling = "passed"
     power: float | None = None
@@ -74,31 +74,32 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Test:
-    """What the statistics say of one comparison with a limit."""
+    """The test of one comparison against its limit."""
 
-    p: float | None  # against the candidate (harm), or for it (learning, order): small is evidence
+    p: float | None  # small is evidence against the candidate (harm), or for it (learning, order)
     adjusted: float | None
     detectable: float | None
 
 
 def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: str, notes: Sequence[str]) -> Verdict:
-    """Refuse the candidate if a check refuses it, hold it if one cannot decide, else pass it.
+    """Refuse the candidate if a check refuses it, hold it if a check is undecided, else pass it.
 
-    *Guards against harm*: the loss on each earlier dataset against the current release (limit ``max_forgetting``) and
-    against the best release so far (``max_forgetting_since_best`` times that), and the score of each task
-    (``max_task_drop``). A guard refuses if the harm is beyond its limit, and beyond chance: the test is of "more than
-    the limit", its p-values are corrected over all guards (``correction``). A candidate that harms nothing by more than
-    the limits is refused with a probability of at most ``alpha``, however many guards there are.
+    *Guards against harm* are the loss on each earlier dataset against the current release (limit ``max_forgetting``)
+    and against the best release so far (``max_forgetting_since_best`` times that), and the score of each task
+    (``max_task_drop``). A guard refuses if the harm is significantly beyond its limit; its p-values are corrected over
+    all guards (``correction``). A candidate that stays within all limits is refused with a probability of at most
+    ``alpha``, regardless of the number of guards.
 
-    *What must be shown*: that the loss on the arrival fell (``require_learning``), and that the candidate prefers the
-    arrival's own order of words to three shuffles of it, in ``min_order`` of the excerpts and more often than chance.
-    Each is tested by itself at ``alpha``, uncorrected: one more earlier dataset refuses no healthy arrival. What is not
-    shown refuses if the check could have shown it (learning: ``min_learning``; order: ``min_order``).
+    *Requirements* are that the loss on the arrival fell (``require_learning``), and that the candidate prefers the
+    arrival's original word order to three shuffles, in ``min_order`` of the excerpts and more often than chance. Each
+    is tested separately at ``alpha``, uncorrected, so a further earlier dataset does not make a healthy arrival fail. A
+    requirement that is not met refuses the candidate if the check had the power to show it (learning: ``min_learning``;
+    order: ``min_order``).
 
     *Undecided* is a check whose minimum detectable effect is beyond its limit (at ``power``, and at the level that the
-    correction leaves), unless its estimate is clear: beyond chance on either side of the limit. A guard with a limit
-    of 0 asks for no rise beyond chance, which any number of documents decides. A task that is generated from a dataset
-    holds nothing up: the loss on the same documents sees more, and speaks for both.
+    correction leaves), unless its estimate is significantly on one side of the limit. A guard with a limit of 0
+    requires that there is no significant rise, which any number of documents decides. A task that is generated from a
+    dataset never holds the candidate: the loss on the same documents has more power and decides for both.
     """
     limits = [limit_of(one, settings) for one in comparisons]
     guards = [number for number, one in enumerate(comparisons) if limits[number] is not None and is_guard(one)]
@@ -114,7 +115,7 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
 
 
 def conclude(checks: list[Check], settings: GateSettings, against: str, notes: Sequence[str]) -> Verdict:
-    """The verdict on all checks."""
+    """Combine all checks into a verdict."""
     refused = [reason(one) for one in checks if one.outcome == "refused"]
     waiting = [one for one in checks if one.outcome == "undecided" and one.counts]
     undecided = [f"{reason(one)}: undecided" for one in waiting]
@@ -128,7 +129,7 @@ def conclude(checks: list[Check], settings: GateSettings, against: str, notes: S
         decided = sum(one.outcome == "passed" for one in checks)
         summary = f"{decided} of {len(checks)} checks passed" if checks else "there was nothing to compare"
         if covered := sum(one.outcome == "undecided" and not one.counts for one in checks):
-            summary += f"; {covered} generated tasks saw too little, and the losses on their documents decide"
+            summary += f"; {covered} generated tasks were too small to decide, so the losses on their documents decide"
         outcome, because = "passed", [summary, *undecided]
     return Verdict(
         passed=outcome == "passed",
@@ -144,12 +145,12 @@ def conclude(checks: list[Check], settings: GateSettings, against: str, notes: S
 
 
 def reason(one: Check) -> str:
-    """A check's reason under its name."""
+    """Return a check's reason with its name."""
     return f"{one.name}: {one.because}"
 
 
 def within(one: Check) -> bool:
-    """Whether the estimate of an undecided check is on the right side of its limit."""
+    """Return whether the estimate of an undecided check is within its limit."""
     if one.change is None or one.candidate is None or one.limit is None:
         return False
     if one.kind == "order":
@@ -160,12 +161,12 @@ def within(one: Check) -> bool:
 
 
 def is_guard(one: Comparison) -> bool:
-    """Whether a comparison guards against harm; the others must be shown."""
+    """Return whether a comparison guards against harm; the others are requirements."""
     return one.kind in ("task", "best") or (one.kind == "loss" and one.role == "old")
 
 
 def limit_of(one: Comparison, settings: GateSettings) -> float | None:
-    """How much worse the candidate may be, or how well it must do on the order of words; None: as it likes."""
+    """Return how much worse the candidate may be, or the least it must reach on word order; None: no limit."""
     if one.kind == "task":
         return settings.task_limit(one.name)
     if one.kind == "order":
@@ -180,7 +181,7 @@ def limit_of(one: Comparison, settings: GateSettings) -> float | None:
 
 
 def harm_p(one: Comparison, limit: float | None) -> float | None:
-    """p of harm within the limit; None if that was not measured or cannot be told."""
+    """Return p of harm within the limit; None if it was not measured or has no limit."""
     if one.estimate is None or limit is None:
         return None
     estimate, task = one.estimate, one.kind == "task"
@@ -188,7 +189,7 @@ def harm_p(one: Comparison, limit: float | None) -> float | None:
 
 
 def check(one: Comparison, limit: float | None, adjusted: float | None, level: float, settings: GateSettings) -> Check:
-    """Judge one comparison; ``level`` is that of its test after the correction."""
+    """Judge one comparison; ``level`` is the level of its test after the correction."""
     found = one.estimate
     test = Test(None, None, None)
     outcome: Outcome = "passed"
@@ -231,7 +232,7 @@ def check(one: Comparison, limit: float | None, adjusted: float | None, level: f
 
 
 def guard(one: Comparison, limit: float, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
-    """Whether harm is within its limit, and the reason."""
+    """Decide whether harm is within its limit; returns the outcome and the reason."""
     found = one.estimate
     assert found is not None
     task = one.kind == "task"
@@ -244,44 +245,44 @@ def guard(one: Comparison, limit: float, test: Test, settings: GateSettings) -> 
         return "refused", f"{what} {worse:.3f}{since}, more than {limit:g}{chance}"
     if clear is not None and (clear <= settings.alpha or limit == 0 or sees(test, limit)):
         if worse > limit:
-            return "passed", f"{what} {worse:.3f}{since}, more than {limit:g}, which may be chance{chance}"
+            return "passed", f"{what} {worse:.3f}{since}, more than {limit:g}, but not significantly{chance}"
         return "passed", f"{found.change:+.3f}{since}, within the limit of {limit:g}"
     moved = f"{what} {worse:.3f}" if worse > 0 else f"{found.change:+.3f}"
     return "undecided", f"{moved}{since}, the limit is {limit:g}: {blind(found, test)}"
 
 
 def learned(found: Estimate, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
-    """Whether an arrival's loss fell, and the reason."""
+    """Decide whether an arrival was learned; returns the outcome and the reason."""
     if test.p is not None and test.p <= settings.alpha:
         return "passed", f"learned: {found.change:+.3f} (p {test.p:.2g})"
     nothing = found.p_above(-settings.min_learning, cautious=True)
     if nothing is not None and (nothing <= settings.alpha or sees(test, settings.min_learning)):
-        chance = ", which may be chance" if found.change < 0 else ""
+        chance = ", not significant" if found.change < 0 else ""
         return "refused", f"was not learned: {found.change:+.3f}{chance} (p {test.p:.2g})"
-    return "undecided", f"changed by {found.change:+.3f}, which may be chance: {blind(found, test)}"
+    return "undecided", f"changed by {found.change:+.3f}, not significant: {blind(found, test)}"
 
 
 def ordered(found: Estimate, limit: float, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
-    """Whether the order of an arrival's words was learned, and the reason."""
-    share = f"in {found.candidate:.2f} of {found.n} excerpts, {found.current:g} is chance (p {test.p:.2g})"
+    """Decide whether the word order of an arrival was learned; returns the outcome and the reason."""
+    preferred = (
+        f"prefers the original word order in {found.candidate:.2f} of {found.n} excerpts, chance is "
+        f"{found.current:g} (p {test.p:.2g})"
+    )
     if found.candidate >= limit and test.p is not None and test.p <= settings.alpha:
-        return "passed", f"its own order of words is preferred {share}"
+        return "passed", preferred
     short = found.p_below(limit - found.current)
     if (short is not None and short <= settings.alpha) or sees(test, limit - found.current):
-        return (
-            "refused",
-            f"its own order of words is preferred {share}, {limit:g} is asked for: the words may be shuffled",
-        )
-    return "undecided", f"its own order of words is preferred {share}, {limit:g} is asked for: {blind(found, test)}"
+        return "refused", f"{preferred}, required is {limit:g}: the words may be shuffled"
+    return "undecided", f"{preferred}, required is {limit:g}: {blind(found, test)}"
 
 
 def sees(test: Test, effect: float) -> bool:
-    """Whether the test finds an effect with the power that is asked for."""
+    """Return whether the test detects an effect with the required power."""
     return test.detectable is not None and test.detectable <= effect
 
 
 def blind(found: Estimate, test: Test) -> str:
-    """How little a test can see, in words."""
+    """Describe the smallest effect that a test can detect, and its sample."""
     worth = f", worth {found.worth:.1f} of equal size" if found.worth < 0.9 * found.units else ""
     units = f"{found.units} independent units among {found.n}" if found.units != found.n else f"{found.n} of them"
     effect = "nothing" if test.detectable is None else f"{test.detectable:.2g} or more"

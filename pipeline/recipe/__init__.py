@@ -1,1 +1,1 @@
-"""The recipe: one settings object a stage, read from presets, files and the command line."""
+"""The recipe: one settings object per stage, read from presets, files and the command line."""

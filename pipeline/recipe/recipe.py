@@ -1,4 +1,4 @@
-"""The recipe: one frozen settings object per stage. YAML and ``--set`` exist only here, at the edge."""
+"""The recipe: one frozen settings object per stage. Only this module reads YAML and ``--set``."""
 
 import difflib
 import json
@@ -32,29 +32,29 @@ rewarm settings                                # this list in the terminal; --js
 rewarm update lm --data news=data/news --set replay.share=0.25 --set anneal.share=0.1
 ```
 
-Every setting of a recipe, with its default. `--set KEY=VALUE` changes one, and a YAML file of settings is a recipe
-([Updates](updates.md#recipes-and-settings)). Values are YAML; `null` is the absence of a value. Settings that *may
-change on resume* decide where or how fast a result is produced, not the result. `make docs` generates this page."""
+Every setting of a recipe, with its default. `--set KEY=VALUE` changes a setting, and a YAML file of settings is a
+recipe ([Updates](updates.md#recipes-and-settings)). Values are YAML; `null` means no value. Settings that *may change
+on resume* affect where or how fast a result is computed, not the result. `make docs` generates this page."""
 
 
 class BudgetSettings(Settings):
-    """How much is trained."""
+    """The number of tokens to train on."""
 
     base_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of the base's pre-training, cut to whole batches; null: all of D0 once, and the last batch is filled up
-    from the next pass."""
+    """Tokens of the base's pre-training, rounded down to whole batches; null: one epoch over D0, with the last batch
+    filled up from the next epoch."""
     update_tokens: int | None = Field(default=None, ge=1)
-    """Tokens of an update, new and replayed together, cut to whole batches; null: as many as the arrival holds, or what
-    is selected of it, times ``select.epochs``, and the last batch is filled up from the next pass."""
+    """Tokens of an update, new and replayed together, rounded down to whole batches; null: all selected tokens of the
+    arrival times ``select.epochs``, with the last batch filled up from the next epoch."""
 
 
 class Recipe(Settings):
-    """Everything that decides what an update does."""
+    """All settings of an update, by stage."""
 
     description: str = Field(default="", json_schema_extra={"placement": True})
-    """One line on what the recipe is for."""
+    """Purpose of the recipe, in one line."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the initial weights, of the data order and of dropout."""
+    """Seed of the initial weights, the data order and dropout."""
     model: ModelSettings = ModelSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     budget: BudgetSettings = BudgetSettings()
@@ -76,12 +76,12 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _ranked(self) -> "Recipe":
         if self.anneal.data == "best" and self.select.by == "random":
-            raise ValueError("anneal.data best ranks the arrival by select.by; set that to classifier or perplexity")
+            raise ValueError("anneal.data best ranks the arrival by select.by; set it to classifier or perplexity")
         return self
 
 
 def presets() -> list[str]:
-    """Names of the recipes that come with rewarm."""
+    """Return the names of the recipes that ship with rewarm."""
     return sorted(
         entry.name.removesuffix(".yaml")
         for entry in resources.files("rewarm.pipeline.recipe.presets").iterdir()
@@ -90,9 +90,9 @@ def presets() -> list[str]:
 
 
 def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
-    """A preset by name or a recipe from a YAML file, with ``--set`` assignments applied.
+    """Load a preset by name or a recipe from a YAML file, with ``--set`` assignments applied.
 
-    Raises ``UsageError`` naming the file or the key, what was expected, and the nearest name where one is misspelt.
+    Raises ``UsageError`` with the file or key, the expected value, and the closest name for a misspelt one.
     """
     if name_or_file in presets():
         origin, text = (
@@ -104,14 +104,14 @@ def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UsageError(f"{origin}: not YAML: {error}") from error
+        raise UsageError(f"{origin}: invalid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise UsageError(f"{origin}: a recipe is a mapping of settings, found {type(values).__name__}")
+        raise UsageError(f"{origin}: expected a mapping of settings, found {type(values).__name__}")
     return apply_settings(build_recipe(values, origin), assignments)
 
 
 def read_recipe(file: str) -> str:
-    """The text of a recipe file."""
+    """Read the text of a recipe file."""
     path = Path(file)
     if not path.is_file():
         near = difflib.get_close_matches(file, presets(), 1)
@@ -120,11 +120,11 @@ def read_recipe(file: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: the recipe cannot be read: {error}") from error
+        raise UsageError(f"{file}: cannot read the recipe: {error}") from error
 
 
 def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with ``key=value`` assignments (dotted keys; the value is YAML) applied on top."""
+    """Return the recipe with ``key=value`` assignments applied (dotted keys, YAML values)."""
     chosen = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
@@ -132,20 +132,20 @@ def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
         if redact(text, {}) != text:
             raise UsageError(
-                f"--set {redact(assignment, {})}: holds a password, key or token, and settings are kept in the "
-                "workspace and its reports; leave it to the environment"
+                f"--set {redact(assignment, {})}: contains a password, key or token, but settings are stored in the "
+                "workspace and its reports; pass it in the environment"
             )
         chosen[key.strip()] = read_value(text, f"--set {assignment}")
     return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
 
 
 def given_names(assignments: Sequence[str]) -> list[str]:
-    """The dotted names of ``key=value`` assignments, each once."""
+    """Return the dotted names in ``key=value`` assignments, without repetitions."""
     return list(dict.fromkeys(assignment.partition("=")[0].strip() for assignment in assignments))
 
 
 def setting_of(recipe: Recipe, name: str) -> Any:
-    """The value of a setting by its dotted name; None for a key of ``model.config`` that is not given."""
+    """Return the value of a setting by its dotted name; None for a key that is missing from ``model.config``."""
     value: Any = recipe
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
@@ -153,15 +153,15 @@ def setting_of(recipe: Recipe, name: str) -> Any:
 
 
 def read_value(text: str, origin: str) -> Any:
-    """A setting's value from the command line: YAML, with ``1e-3`` as the number that people mean."""
+    """Parse a setting's value from the command line: YAML, with ``1e-3`` as a number."""
     try:
         return as_number(yaml.safe_load(text) if text.strip() else None)
     except yaml.YAMLError as error:
-        raise UsageError(f"{origin}: the value is not YAML: {error}") from error
+        raise UsageError(f"{origin}: the value is not valid YAML: {error}") from error
 
 
 def apply_values(recipe: Recipe, chosen: Mapping[str, Any], origin: str) -> Recipe:
-    """The recipe with values of settings, by dotted key, on top."""
+    """Return the recipe with values applied by dotted key."""
     values = recipe.model_dump(mode="json")
     for key, value in chosen.items():
         place = values
@@ -179,12 +179,12 @@ def apply_values(recipe: Recipe, chosen: Mapping[str, Any], origin: str) -> Reci
 
 
 def _free(parents: list[str]) -> bool:
-    """Whether the keys below are not ours to know: a model's configuration."""
+    """Return whether the keys below belong to a model's configuration, whose names are not checked here."""
     return parents[:2] == ["model", "config"]
 
 
 def as_number(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` as text; people mean the number."""
+    """Convert text like ``1e-3``, which YAML 1.1 reads as a string, to a number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -212,7 +212,7 @@ def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
 
 
 def infinite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers in a nested mapping that are none to calculate with (``.inf``, ``.nan``), by dotted key."""
+    """Yield the non-finite numbers (``.inf``, ``.nan``) in a nested mapping, by dotted key."""
     if isinstance(value, float) and not math.isfinite(value):
         yield key, value
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -227,7 +227,7 @@ def _numbers(value: Any) -> Any:
 
 
 def unknown_key(key: str, origin: str) -> UsageError:
-    """The error for a setting that does not exist, with the nearest that does."""
+    """Return the error for an unknown setting, with the closest name."""
     names = [name for name, _, _ in settings()]
     near = difflib.get_close_matches(key, names, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "see `rewarm settings` for all of them"
@@ -235,7 +235,7 @@ def unknown_key(key: str, origin: str) -> UsageError:
 
 
 def settings() -> Iterator[tuple[str, FieldInfo, Any]]:
-    """Dotted name, field and default of every setting."""
+    """Yield dotted name, field and default of every setting."""
     yield from _fields(Recipe, "")
 
 
@@ -249,7 +249,7 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
 
 
 def settings_page() -> str:
-    """All settings as a page of Markdown: a table for each group, with default and meaning."""
+    """Return all settings as a page of Markdown: a table per group, with defaults and descriptions."""
     groups: dict[str, list[str]] = {}
     for name, field, default in settings():
         shown = json.dumps(default, default=str, ensure_ascii=False)
@@ -262,14 +262,14 @@ def settings_page() -> str:
 
 
 def meaning(field: FieldInfo) -> str:
-    """A setting's documentation in one line of Markdown, with its values if they are a choice."""
+    """Return a setting's description in one line of Markdown, with the values of a choice."""
     text = " ".join((field.description or "").replace("``", "`").split())
     listed = ", ".join(f"`{value}`" for value in choices(field.annotation) if value is not None)
     return f"{text} Values: {listed}." if listed else text
 
 
 def is_placed(name: str) -> bool:
-    """Whether a setting, or a group that it belongs to, only places work and stays out of fingerprints."""
+    """Return whether a setting or its group does not affect results and is excluded from fingerprints."""
     model: Any = Recipe
     for part in name.split("."):
         field = model.model_fields[part]
@@ -280,13 +280,13 @@ def is_placed(name: str) -> bool:
 
 
 def choices(annotation: Any) -> list[Any]:
-    """The values of a ``Literal``, also inside a union or a container; empty for other types."""
+    """Return the values of a ``Literal``, also inside a union or a container; empty for other types."""
     parts = get_args(annotation)
     return list(parts) if get_origin(annotation) is Literal else [value for part in parts for value in choices(part)]
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two nested mappings, one line a setting: ``key: before → after``."""
+    """Return the differences between two nested mappings, one line per setting: ``key: before → after``."""
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
@@ -301,6 +301,6 @@ __all__ = ["Recipe", "apply_settings", "differences", "load_recipe", "presets", 
 
 
 def evaluation_places(recipe: Recipe) -> tuple[bool, int]:
-    """Whether evaluation runs on GPUs, and on how many actors."""
+    """Return whether evaluation runs on GPUs, and its number of actors."""
     gpus, most = model_places(recipe.train)
     return gpus, most if gpus else min(recipe.train.num_workers, most)

@@ -1,8 +1,7 @@
-"""The settings of the gate. None of them decides how a model is trained: only whether its release is promoted.
+"""The settings of the gate, the planner, disk and cost, and the model cards: none of them affects training.
 
-Settings of the planner. None of them decides a result: what an update trains with is in its resolved recipe.
-
-What a recipe says about the model cards of its releases.
+The gate's settings decide whether a release is promoted. The planner's only decide how ``auto`` settings are resolved;
+an update trains with the resolved values, which its recipe records.
 """
 
 from typing import Literal
@@ -16,170 +15,169 @@ UndecidedPolicy = Literal["hold", "pass"]
 
 
 class GateSettings(Settings):
-    """What a candidate must keep and learn to be promoted, and what follows where it does not."""
+    """The requirements for promoting a candidate, and the consequences of not meeting them."""
 
     enabled: bool = True
-    """Whether releases are compared with the current one at all; false promotes every finished update."""
+    """Whether releases are compared with the current release; false promotes every finished update."""
 
     max_forgetting: float | None = Field(default=0.5, ge=0, allow_inf_nan=False)
-    """Nats per token by which the loss on each earlier dataset may rise against the current release; null: no limit.
-    0.5 lets pass what replay as advised costs in models of any size (0.4 in one of 1.8 M parameters; 0.06 to 0.3 at
-    405 M), and not what too little of it does: on German with 1 %, Ibrahim et al. 2024 ended 0.57 above joint training.
-    Of large models ask more: 0.2, as the papers' recipes do, is less than any update of theirs without replay lost."""
+    """Maximum rise of the loss on each earlier dataset against the current release, in nats per token; null: no limit.
+    0.5 passes the rise that the recommended replay leaves in models of any size (0.4 with 1.8 M parameters; 0.06 to 0.3
+    at 405 M), but not the rise with too little replay: on German with 1 %, Ibrahim et al. 2024 ended 0.57 above joint
+    training. Use 0.2 for large models, as the presets after the papers do; every update without replay in the papers
+    lost more than that."""
 
     max_forgetting_by_dataset: dict[str, float | None] = Field(default_factory=dict)
-    """Limits of their own for single earlier datasets, by name, in place of ``max_forgetting``: {docs: 0.1, old:
-    null}."""
+    """Limits for individual earlier datasets, by name, which override ``max_forgetting``: {docs: 0.1, old: null}."""
 
     @field_validator("max_forgetting_by_dataset")
     @classmethod
     def _limits(cls, value: dict[str, float | None]) -> dict[str, float | None]:
         for name, limit in value.items():
             if limit is not None and not 0 <= limit < float("inf"):
-                raise ValueError(f"{name}: expected nats per token, 0 or more, or null for no limit")
+                raise ValueError(f"{name}: expected nats per token (0 or more), or null for no limit")
         return value
 
     max_forgetting_since_best: float | None = Field(default=2.0, ge=1, allow_inf_nan=False)
-    """How many times its limit an earlier dataset's loss may be above the best release so far (the one of least loss on
-    that dataset); null: not asked. Without it twelve updates in a row, each just inside the limit, lose twelve times
-    the limit."""
+    """Maximum rise of an earlier dataset's loss above the best release so far (the one with the least loss on that
+    dataset), as a multiple of the dataset's limit; null: no check. Without it, twelve updates in a row, each just
+    within the limit, can lose twelve times the limit."""
 
     max_task_drop: float | None = Field(default=0.05, ge=0, le=1)
-    """How much the score of an lm-eval task (accuracy, exact match, F1; 0 to 1) may fall; null: no limit. Five points:
-    MMLU lost nine in Ibrahim et al.'s 10B update, against training on everything, which the mean loss did not show.
-    Some 500 questions are needed to see five points."""
+    """Maximum drop of an lm-eval task's score (accuracy, exact match, F1; 0 to 1); null: no limit. The default is five
+    points: in the 10B update of Ibrahim et al., MMLU lost nine points against training on all data, which the mean loss
+    did not show. Detecting five points takes about 500 questions."""
 
     max_task_drop_by_task: dict[str, float | None] = Field(default_factory=dict)
-    """Limits of their own for single tasks, by name, in place of ``max_task_drop``: {copa: 0.2, winogrande: null}."""
+    """Limits for individual tasks, by name, which override ``max_task_drop``: {copa: 0.2, winogrande: null}."""
 
     @field_validator("max_task_drop_by_task")
     @classmethod
     def _drops(cls, value: dict[str, float | None]) -> dict[str, float | None]:
         for name, limit in value.items():
             if limit is not None and not 0 <= limit <= 1:
-                raise ValueError(f"{name}: expected a difference of scores, 0 to 1, or null for no limit")
+                raise ValueError(f"{name}: expected a difference of scores (0 to 1), or null for no limit")
         return value
 
     require_learning: bool = True
     """Whether the loss on the arrival's own validation split must be lower than the current release's. If it is not,
-    either nothing was new or something went wrong: both are worth a look before the release is changed."""
+    either the arrival has nothing new or something went wrong; check which before promoting the release."""
 
     min_learning: float = Field(default=0.01, gt=0, allow_inf_nan=False)
-    """Nats per token below which an arrival counts as not learned, once its validation split could have shown so much
-    (``require_learning``). A smaller fall that is beyond chance counts as learned all the same."""
+    """Smallest fall of the loss in nats per token that counts as learning (``require_learning``), if the arrival's
+    validation split is large enough to detect it. A smaller but significant fall also counts as learning."""
 
     min_order: float | None = Field(default=0.5, ge=0, le=1)
-    """In how large a part of the excerpts from the arrival's validation documents the candidate must prefer the words
-    in their own order to three shuffles among neighbours; 0.25 is chance; null: not asked. Text that is in no order
-    (shuffled, also within sentences, or broken by an export) stays at chance, however well its words are learned. Where
-    half of the documents are shuffled, 0.62 is the most to be expected, so ask more of large models. Set null for lists
-    whose order means nothing."""
+    """Share of the excerpts from the arrival's validation documents in which the candidate must prefer the original
+    word order to three local shuffles; chance is 0.25; null: no check. Text without order (shuffled, also within
+    sentences, or corrupted by an export) stays at chance, however well its words are learned. If half of the documents
+    are shuffled, at most 0.62 can be expected, so use a higher value for large models. Use null for lists whose order
+    is arbitrary."""
 
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Significance level of the tests, after the correction: the probability that chance alone refuses a release which
-    does no more harm than its limits allow, and that chance alone passes for learning."""
+    """Significance level of the tests, after the correction: the probability of refusing a release by chance although
+    it is within its limits, and of accepting a random change as learning."""
 
     correction: Literal["holm", "none"] = "holm"
-    """How the p-values of the tests that guard against harm are corrected for their number (Holm 1979), or that they
-    are not. Tests that a release must pass (learning, order) are not corrected: each must hold by itself."""
+    """Correction of the p-values of guards against harm for multiple testing (Holm 1979), or none. Requirements
+    (learning, word order) are not corrected, because each must hold on its own."""
 
     power: float = Field(default=0.8, gt=0.5, lt=1)
-    """Probability with which a check must be able to find what it looks for; what it finds with that is its minimum
-    detectable effect."""
+    """Power of the tests: the probability with which a check detects its minimum detectable effect."""
 
     units: Literal["site", "document"] = "site"
-    """What counts as independent in a validation split. ``site``: the documents of one web site (the registered domain
-    of ``url``, else ``source``) count as one, unless all are of one site; ``document``: each by itself."""
+    """Independent units of a validation split. ``site``: all documents of one web site (the registered domain of
+    ``url``, else ``source``) are one unit, unless the split has only one site; ``document``: each document is one."""
 
     undecided: UndecidedPolicy = "hold"
-    """What follows from a check that its validation split is too small to decide (its minimum detectable effect is
-    beyond its limit, and the estimate is not clear either). ``hold``: the release waits for ``rewarm promote``.
-    ``pass``: it is promoted if the estimates of all undecided checks are within their limits, and waits otherwise."""
+    """Policy for a check whose validation split is too small to decide (its minimum detectable effect is beyond its
+    limit, and the estimate is not significant either). ``hold``: the release waits for ``rewarm promote``. ``pass``: it
+    is promoted if the estimates of all undecided checks are within their limits, and held otherwise."""
 
     trunk: TrunkPolicy = "before"
-    """Where the update after a refused or held one starts. ``before``: from the trunk before it, ignoring that update:
-    its data are not replayed, and a mended arrival (under a name of its own) is not taken for duplicates.
-    ``continue``: from its trunk; it has learned, only its release is held back."""
+    """Start of the update after a refused or held one. ``before``: the trunk before it, ignoring that update: its data
+    are not replayed, and a corrected arrival (under a new name) does not count as duplicates. ``continue``: its own
+    trunk, which has learned the data; only the release is held back."""
 
     def task_limit(self, task: str) -> float | None:
-        """How much the score of a task may fall; None: no limit."""
+        """Return the maximum drop of a task's score; None: no limit."""
         return self.max_task_drop_by_task.get(task, self.max_task_drop)
 
     def forgetting_limit(self, dataset: str) -> float | None:
-        """Nats per token by which the loss on an earlier dataset may rise; None: no limit."""
+        """Return the maximum rise of the loss on an earlier dataset, nats per token; None: no limit."""
         return self.max_forgetting_by_dataset.get(dataset, self.max_forgetting)
 
 
 class PlanSettings(Settings):
-    """How much of an arrival is looked at, and from where on a measure says that a shift is strong; two must agree."""
+    """The sample of an arrival, and the thresholds of a strong shift; two of the three measures must agree."""
 
     read_bytes: int = Field(default=256 * 2**20, ge=2**20, json_schema_extra=PLACEMENT)
-    """Bytes of the arrival's files that are read (256 MiB); of a larger arrival, pieces spread evenly over it."""
+    """Bytes of the arrival's files to read (256 MiB); from a larger arrival, blocks spread evenly over it."""
     sample_bytes: int = Field(default=8_000_000, ge=10_000, json_schema_extra=PLACEMENT)
-    """Bytes of text in the sample, chosen among the documents read by content hash; and of each earlier dataset."""
+    """Bytes of text in the sample of the arrival, chosen by content hash, and in that of each earlier dataset."""
     loss_bytes: int = Field(default=500_000, ge=10_000, json_schema_extra=PLACEMENT)
-    """Bytes of the sample that the model is run on: some 100,000 to 200,000 tokens."""
+    """Bytes of the sample to run the model on: about 100,000 to 200,000 tokens."""
     strong_loss: float = Field(default=1.4, gt=1, json_schema_extra=PLACEMENT)
-    """Bits per byte of the trunk on the arrival over those on the nearest earlier dataset: from here on it says
-    strong. Bits per byte and not nats per token, because a tokenizer cuts strange text into more and easier tokens. A
-    base of 1.8 M parameters on scientific docstrings gave 1.15 to 1.27 on other docstrings, 1.31 to 1.55 on code, and
-    2.1 and more on seven other languages; a base of more training gives more."""
+    """Threshold of a strong shift for the trunk's bits per byte on the arrival, divided by those on the nearest earlier
+    dataset. Bits per byte rather than nats per token, because a tokenizer splits unfamiliar text into more and easier
+    tokens. A base of 1.8 M parameters on scientific docstrings gave 1.15 to 1.27 on other docstrings, 1.31 to 1.55 on
+    code, and at least 2.1 on seven other languages; a base with more training gives higher values."""
     strong_divergence: float = Field(default=0.09, gt=0, lt=0.6931, json_schema_extra=PLACEMENT)
-    """Jensen–Shannon divergence (nats, at most ln 2) of the frequencies of the 500 commonest tokens against the nearest
-    earlier dataset, beyond what as few of its own documents diverge by: from here on it says strong. Against scientific
-    docstrings, with vocabularies of 1,024 to 32,768: other docstrings 0.04 to 0.07, code 0.11 to 0.18, German 0.21 to
-    0.32, their own other half 0.001."""
+    """Threshold of a strong shift for the Jensen–Shannon divergence (nats, at most ln 2) of the frequencies of the 500
+    most common tokens from the nearest earlier dataset, minus the divergence of a sample of that dataset of the same
+    size. Against scientific docstrings, with vocabularies of 1,024 to 32,768: other docstrings 0.04 to 0.07, code 0.11
+    to 0.18, German 0.21 to 0.32, their own other half 0.001."""
     new_languages: float = Field(default=0.25, gt=0, le=1, json_schema_extra=PLACEMENT)
-    """Share of the arrival's text in languages that earlier data hardly holds: from here on it says strong."""
+    """Threshold of a strong shift for the share of the arrival's text in languages that are rare in earlier data."""
 
 
 class DiskSettings(Settings):
-    """What is done where the disk has less room than an update is estimated to need."""
+    """The check of free disk space before an update."""
 
     check: Literal["refuse", "warn"] = Field(default="refuse", json_schema_extra=PLACEMENT)
-    """Refuse to start (a watch tries again later), or start with a note."""
+    """If the estimated need exceeds the free space: refuse to start (a watch retries later), or start with a note."""
 
 
 class CostSettings(Settings):
-    """What is known of speed and prices."""
+    """Speed and prices, for estimates of cost."""
 
     tokens_per_second: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
-    """Training speed of one worker; null: as the lineage's last update measured it."""
+    """Training speed of one worker, tokens per second; null: as measured in the lineage's last update."""
     per_worker_hour: float | None = Field(default=None, ge=0, json_schema_extra=PLACEMENT)
-    """Price of one worker (with its GPU) for an hour."""
+    """Price of one worker (with its GPU) per hour."""
     per_gb_month: float | None = Field(default=None, ge=0, json_schema_extra=PLACEMENT)
-    """Price of keeping a gigabyte (10⁹ bytes) for a month."""
+    """Price of storing a gigabyte (10⁹ bytes) for a month."""
     currency: str = Field(default="USD", min_length=1, json_schema_extra=PLACEMENT)
-    """What prices are in."""
+    """Currency of the prices."""
     base_tokens: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
-    """Tokens that an imported base was pre-trained on elsewhere, for the price of re-training from scratch."""
+    """Tokens that an imported base was pre-trained on elsewhere, for the estimated cost of training from scratch."""
 
 
 UNKNOWN = "unknown"
 
 
 class CardSettings(Settings):
-    """What only people know about a release. Nothing here changes a model, and it may change at any time."""
+    """The parts of a release's model card that are not derived from the lineage. They do not affect the model."""
 
     license: str = Field(default=UNKNOWN, min_length=1, json_schema_extra=PLACEMENT)
     """Licence of the releases, as an identifier of Hugging Face's list (``apache-2.0``, ``cc-by-4.0``, ``other`` …).
-    It depends on the data and on the model that was imported, so nothing is assumed; ``unknown`` becomes the licence
-    that an imported model's card names."""
+    It depends on the data and on the imported model, so there is no default; ``unknown`` becomes the licence in the
+    card of an imported model."""
     license_name: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """Name of the licence, where ``license`` is ``other``."""
+    """Name of the licence, if ``license`` is ``other``."""
     license_link: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """Address or file of the licence's text, where ``license`` is ``other``."""
+    """URL or file of the licence's text, if ``license`` is ``other``."""
     name: str | None = Field(default=None, min_length=1, json_schema_extra=PLACEMENT)
-    """The model's name, in the card's title; null: the workspace's folder and the update."""
+    """Name of the model in the card's title; null: the workspace's folder and the update."""
     base_model: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """Hub id (``ORG/NAME``) of the model that was imported with ``--from``; null: the one that its card
-    or its place in the hub's cache names, if any."""
+    """Hub id (``ORG/NAME``) of the model that was imported with ``--from``; null: the id in its card or in its path in
+    the Hub's cache, if any."""
     language: tuple[str, ...] = Field(default=(), json_schema_extra=PLACEMENT)
-    """Languages by their ISO 639 codes; empty: those detected in 5 % of the documents or more."""
+    """Languages by their ISO 639 codes; empty: the languages detected in at least 5 % of the documents."""
     tags: tuple[str, ...] = Field(default=(), json_schema_extra=PLACEMENT)
-    """Further tags for the hub."""
+    """Additional tags for the Hub."""
     intended_use: str = Field(default="", json_schema_extra=PLACEMENT)
-    """What the model is meant for; a paragraph of Markdown before the standard one on limits."""
+    """Intended use of the model; a paragraph of Markdown before the standard one on limits."""
 
     @model_validator(mode="after")
     def _other(self) -> "CardSettings":

@@ -1,1 +1,1 @@
-"""One update of a model: the story in ``update``, its steps, and its record."""
+"""One update of a model: its sequence of steps in ``update``, the steps, and its record."""

@@ -1,4 +1,4 @@
-"""A release's card: the front matter that the hub reads, and the text."""
+"""The model card of a release: the front matter for the Hugging Face Hub, and the text."""
 
 import re
 from collections import Counter
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from rewarm.pipeline.update.context import UpdateContext
 
-LANGUAGE_SHARE = 0.05  # of a lineage's documents: below it a detected language is as likely an error of the detector
+LANGUAGE_SHARE = 0.05  # share of the documents below which a detected language is likely a detection error
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 HUB_CACHE = re.compile(r"(^|/)models--(?P<org>[\w.-]+?)--(?P<name>[\w.-]+)(/|$)")
 
 
 def write_card(context: "UpdateContext", done: UpdateRecord) -> str:
-    """Leave the card beside the release's weights, which are on disk and digested by then; the card's digest."""
+    """Write the card beside the release's weights, which are complete and digested by then; returns its digest."""
     recipe = context.recipe
     imported = recipe.model.path is not None
     card = make_card(context.workspace, context.lineage.entries, done, recipe.card, imported)
@@ -38,7 +38,7 @@ def write_card(context: "UpdateContext", done: UpdateRecord) -> str:
 def make_card(
     workspace: Workspace, entries: Sequence[Entry], update: UpdateRecord, settings: CardSettings, imported: bool
 ) -> str:
-    """The card of an update's release; ``entries`` has the updates before it, of which it builds on some."""
+    """Build the card of an update's release; ``entries`` are the earlier updates, some of which it builds on."""
     from huggingface_hub import ModelCardData
 
     earlier = parents(entries, update)
@@ -64,9 +64,9 @@ def make_card(
 
 
 def with_origin(settings: CardSettings, workspace: Workspace, base: str) -> CardSettings:
-    """The settings, with the licence and the name of the imported base where they leave them open.
+    """Return the settings, with a missing licence and base model taken from the imported base.
 
-    Both come from the card that the base brought with it, the name also from the hub's cache that it was read from:
+    Both come from the card of the imported model; the base model's id also from its path in the Hub's cache,
     ``…/models--ORG--NAME/snapshots/…``.
     """
     found: dict[str, str] = {}
@@ -80,7 +80,7 @@ def with_origin(settings: CardSettings, workspace: Workspace, base: str) -> Card
 
 
 def card_data(model: Folder) -> dict[str, Any]:
-    """The front matter of the card in a model's folder; empty without one that can be read."""
+    """Read the front matter of the card in a model's folder; empty if there is no readable card."""
     from huggingface_hub import ModelCard
 
     if not model.exists(CARD):
@@ -93,14 +93,14 @@ def card_data(model: Folder) -> dict[str, Any]:
 
 
 def hub_id(workspace: Workspace) -> str | None:
-    """``ORG/NAME`` of an imported model that was read from the hub's cache."""
+    """Return ``ORG/NAME`` of a model that was imported from the Hub's cache; None for other models."""
     path = workspace.record().get("recipe", {}).get("model", {}).get("path") or ""
     found = HUB_CACHE.search(path)
     return f"{found['org']}/{found['name']}" if found else None
 
 
 def parents(entries: Sequence[Entry], update: UpdateRecord) -> list[Entry]:
-    """The updates whose trunks led to this one, the base first; those that came after it are left out."""
+    """Return the chain of updates that this one builds on, base first, without later updates."""
     places = {one.id: place for place, one in enumerate(entries)}
     before = [place for place, one in enumerate(entries) if one.number < update.number]
     place, follows, found = len(before), update.follows, list[Entry]()
@@ -112,7 +112,7 @@ def parents(entries: Sequence[Entry], update: UpdateRecord) -> list[Entry]:
 
 
 def languages(workspace: Workspace, datasets: Sequence[str]) -> list[str]:
-    """Languages of the lineage's training documents, the commonest first."""
+    """Return the languages of the lineage's training documents, most common first."""
     counts: Counter[str] = Counter()
     for name in dict.fromkeys(datasets):
         folder = workspace.dataset(name)
@@ -124,7 +124,7 @@ def languages(workspace: Workspace, datasets: Sequence[str]) -> list[str]:
 
 
 def results(update: UpdateRecord) -> "list[EvalResult]":
-    """Losses on every dataset's validation split, and lm-eval's scores, as the hub's model-index."""
+    """Return losses on every dataset's validation split and lm-eval scores, as the Hub's model-index."""
     found = []
     for name, loss in update.losses.get("release", {}).items():
         found.append(result(name, f"{name} (held-out documents)", "loss", "Loss (nats per token)", loss))
@@ -137,7 +137,7 @@ def results(update: UpdateRecord) -> "list[EvalResult]":
 
 
 def result(kind: str, title: str, metric: str, metric_title: str, value: float) -> "EvalResult":
-    """One figure of the model-index."""
+    """Return one metric of the model-index."""
     from huggingface_hub import EvalResult
 
     return EvalResult(

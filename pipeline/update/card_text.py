@@ -1,4 +1,4 @@
-"""The sections of a card, as Markdown. What comes from data (names, reasons, sources) is escaped."""
+"""The sections of a model card, as Markdown. Text from data (names, reasons, sources) is escaped."""
 
 import math
 import re
@@ -12,16 +12,17 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|~!$&])")
 VERSIONS = ("rewarm", "torch", "transformers", "deepspeed", "ray", "tokenizers")
 COMPARED = ("current", "candidate", "change", "limit", "detectable", "p", "p_adjusted")  # of a check of the gate
 GATE_COLUMNS = ("check", "metric", "before", "this", "change", "limit", "detects", "p", "p adjusted", "verdict")
-LIMITS = """This is a base language model: it continues text. It was not tuned to follow instructions or to refuse, and
-nothing was done here to make its output true, safe or free of bias. It has learned what is in its data, mistakes and
-personal details included. Losses and scores below are measured on held-out parts of the same sources: they say how
-well this kind of text is predicted, and nothing about other uses. Test it on your own before you rely on it."""
+LIMITS = """This is a base language model: it continues text. It was not tuned to follow instructions or to refuse
+requests, and no step of its training makes its output true, safe or free of bias. It may reproduce anything in its
+training data, including errors and personal details. Losses and scores below are measured on held-out parts of the same
+sources: they show how well this kind of text is predicted, not how well the model does in other uses. Test it on your
+own data before you rely on it."""
 
 
 def sections(
     name: str, earlier: Sequence[Entry], update: UpdateRecord, intended_use: str, imported: bool
 ) -> Iterator[str]:
-    """The card's text, part by part."""
+    """Yield the titles and paragraphs of the card's text."""
     parts: dict[str, Sequence[str]] = {
         f"# {escaped(name)}": (summary(earlier, update, imported),),
         "## Use and limits": (intended_use, LIMITS, loading()),
@@ -39,12 +40,12 @@ def sections(
 
 
 def escaped(text: object) -> str:
-    """Text from data as plain words of Markdown, on one line, in tables too."""
+    """Escape text from data for Markdown, on one line, so that it is also safe in tables."""
     return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; numbers stand on the right. Empty without rows."""
+    """Format a table with right-aligned numbers; empty without rows."""
     lines = [list(map(escaped, row)) for row in rows]
     if not lines:
         return ""
@@ -53,19 +54,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def summary(earlier: Sequence[Entry], update: UpdateRecord, imported: bool) -> str:
-    """What this is, in a paragraph."""
+    """Return the introductory paragraph."""
     size = f"{update.parameters:,} parameters" if update.parameters else "a causal language model"
     if not earlier:
-        how = "taken over as it was from an imported model" if imported else "pre-trained from random weights"
+        how = "imported without changes from another model" if imported else "pre-trained from random weights"
         return f"A causal language model ({size}), the base of its lineage: {how}. Finished {escaped(update.finished)}."
     return (
         f"A causal language model ({size}), kept up to date by continual pre-training: update {update.number} of its "
-        f"lineage took in {escaped(', '.join(update.datasets))}. Finished {escaped(update.finished)}."
+        f"lineage added {escaped(', '.join(update.datasets))}. Finished {escaped(update.finished)}."
     )
 
 
 def loading() -> str:
-    """How to load it."""
+    """Return an example that loads the model."""
     return (
         "```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -76,7 +77,7 @@ def loading() -> str:
 
 
 def data_text(update: UpdateRecord, imported: bool) -> str:
-    """The datasets that were new here, and what was kept out of them."""
+    """Describe the new datasets, and the documents that were excluded from them."""
     rows, reasons = [], []
     for name in update.datasets:
         part = update.data[name]
@@ -86,28 +87,31 @@ def data_text(update: UpdateRecord, imported: bool) -> str:
         if chosen := part.select:
             left_out = chosen.documents - chosen.chosen_documents
             reasons.append((f"{name}: not selected ({chosen.by})", f"{left_out:,}"))
-    columns = ("dataset", "documents", "tokens", "held out", "duplicates left out", "refused or filtered")
-    text = table(columns, rows) or "No data came with it."
+    columns = ("dataset", "documents", "tokens", "held out", "duplicates removed", "refused or filtered")
+    text = table(columns, rows) or "No data was added."
     if update.number == 0 and imported:
-        text += "\n\nNone of this was trained here: it stands for what the imported model has seen, or wrote itself."
-    return "\n\n".join(part for part in (text, table(("left out because", "documents"), reasons)) if part)
+        text += (
+            "\n\nThis data was not used for training here: it represents what the imported model was trained on, or was"
+            " generated by it."
+        )
+    return "\n\n".join(part for part in (text, table(("reason for removal", "documents"), reasons)) if part)
 
 
 def replay_text(update: UpdateRecord) -> str:
-    """What was replayed against forgetting."""
+    """Describe the replay of earlier datasets."""
     parts = {key: part for key, part in update.replay.by_dataset.items() if part["tokens"]}
     if not parts:
         return ""
     rows = [(key, f"{part['tokens']:,}", f"{part.get('share', 0.0):.2%}") for key, part in parts.items()]
     share = f"{update.replay.achieved:.2%} of the training tokens"
-    found = table(("replayed", "tokens", "share"), rows)
-    return f"Replayed from earlier datasets against forgetting: {share}.\n\n{found}"
+    replayed = table(("replayed", "tokens", "share"), rows)
+    return f"Replay of earlier datasets, which limits forgetting: {share}.\n\n{replayed}"
 
 
 def training_text(update: UpdateRecord) -> str:
-    """Tokens, schedule, and how the release was made of the trunk."""
+    """Describe tokens, schedule, and the annealing of the release."""
     if not update.schedule:
-        return "Nothing was trained: the model was imported as it is."
+        return "The model was imported without further training."
     tokens = update.tokens
     rows: list[tuple[str, object]] = [
         ("new tokens", f"{tokens.new:,}"),
@@ -124,24 +128,24 @@ def training_text(update: UpdateRecord) -> str:
 
 
 def losses_text(update: UpdateRecord) -> str:
-    """Losses of the release on every dataset, beside those of the release before."""
+    """Return the losses of the release on every dataset, beside those of the previous release."""
     rows = []
     for name, loss in update.losses.get("release", {}).items():
         change = update.forgetting.get(name)
         before, moved = ("", "new") if change is None else (f"{loss - change:.4f}", f"{change:+.4f}")
         bits = update.bits_per_byte.get("release", {}).get(name)
         rows.append((name, before, f"{loss:.4f}", moved, "" if bits is None else f"{bits:.4f}"))
-    found = table(("validation split of", "release before", "this release", "change", "bits per byte"), rows)
-    if not found:
+    losses = table(("validation split", "previous release", "this release", "change", "bits per byte"), rows)
+    if not losses:
         return "No losses were measured."
     return (
-        "Mean loss in nats per token on documents that were held out of training. A positive change on an earlier "
-        f"dataset is forgetting.\n\n{found}"
+        "Mean loss in nats per token on held-out documents. A positive change on an earlier dataset is forgetting."
+        f"\n\n{losses}"
     )
 
 
 def scores(update: UpdateRecord) -> Iterator[tuple[str, str, float]]:
-    """lm-eval's figures: task, metric, value."""
+    """Yield lm-eval's results: task, metric, value."""
     for task, metrics in update.lm_eval.items():
         for metric, value in metrics.items():
             if isinstance(value, int | float) and math.isfinite(value):
@@ -149,15 +153,13 @@ def scores(update: UpdateRecord) -> Iterator[tuple[str, str, float]]:
 
 
 def tasks_text(update: UpdateRecord) -> str:
-    """lm-eval's scores."""
-    found = table(
-        ("task", "metric", "value"), [(task, metric, f"{value:.4f}") for task, metric, value in scores(update)]
-    )
-    return f"lm-eval:\n\n{found}" if found else ""
+    """Return a table of lm-eval's scores."""
+    rows = [(task, metric, f"{value:.4f}") for task, metric, value in scores(update)]
+    return f"lm-eval:\n\n{table(('task', 'metric', 'value'), rows)}" if rows else ""
 
 
 def gate_text(update: UpdateRecord) -> str:
-    """The gate's verdict, where there was one."""
+    """Describe the gate's verdict; empty if there is none."""
     gate = update.gate
     if not gate:
         return "There was no earlier release to compare with." if update.number == 0 else ""
@@ -172,17 +174,17 @@ def gate_text(update: UpdateRecord) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A number of the verdict, or nothing."""
+    """Format a number of the verdict; empty if it is None."""
     return "" if value is None else f"{value:.4g}"
 
 
 def said(check: Check) -> str:
-    """The outcome of one check."""
+    """Return the outcome of one check."""
     return "passed" if check.passed else "undecided" if check.outcome == "undecided" else "failed"
 
 
 def lineage_text(earlier: Sequence[Entry], update: UpdateRecord) -> str:
-    """The updates up to this one."""
+    """Return a table of the updates up to this one."""
     facts = [*((one.id, one.state, one.facts) for one in earlier), (update.id, update.state, update.facts(0))]
     rows = [
         (name, ", ".join(one.datasets) or "none", f"{one.position:,}", state, one.weights.release)
@@ -192,7 +194,7 @@ def lineage_text(earlier: Sequence[Entry], update: UpdateRecord) -> str:
 
 
 def versions_text() -> str:
-    """The versions of what made it."""
+    """Return a table of the versions of the software that produced the release."""
     rows = []
     for name in VERSIONS:
         try:

@@ -1,4 +1,4 @@
-"""State of an update: what all of its stages need to know to find their inputs and their places."""
+"""The state of an update, from which its stages find their inputs, settings and folders."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +17,10 @@ from rewarm.stages.data.tokens import TokenSet
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What the tokenizer step leaves."""
+    """Outcome of the tokenizer step."""
 
     digest: str
-    form: str = ""  # of an imported one: how documents begin and end, in words
+    form: str = ""  # for an imported tokenizer: a description of how documents begin and end
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Data:
-    """What an update learns from; ``mixture`` is None where a model is taken over and nothing trained."""
+    """The data of an update; ``mixture`` is None if a model is imported and nothing is trained."""
 
     documents: dict[str, ingest.IngestOutcome]
     tokenizer: Tokenizer
@@ -44,7 +44,7 @@ class Data:
 
 @dataclass
 class UpdateContext:
-    """State of an update: everything its stages need to find their inputs."""
+    """State of an update, with everything that its stages need to find their inputs."""
 
     workspace: Workspace
     lineage: Lineage
@@ -52,12 +52,12 @@ class UpdateContext:
     recipe: Recipe
     id: str
     runner: Runner
-    plan: dict[str, Any] | None = None  # what its ``auto`` settings were resolved by
-    weights: dict[str, int] = field(default_factory=dict)  # of the new datasets; by their tokens where empty
+    plan: dict[str, Any] | None = None  # resolves the recipe's ``auto`` settings
+    weights: dict[str, int] = field(default_factory=dict)  # weights of the new datasets; empty: by their tokens
     watchers: tuple[Any, ...] = ()  # Ray Train callbacks of the trunk's training
-    also_measured: tuple[str, ...] = ()  # datasets that are neither of the lineage nor new here
-    started: str = ""  # when the update was begun, ISO 8601, UTC
-    attempts: SoFar = list  # of the update, this one the last
+    also_measured: tuple[str, ...] = ()  # datasets that are neither in the lineage nor new
+    started: str = ""  # start of the update, ISO 8601, UTC
+    attempts: SoFar = list  # attempts of the update, of which the last is the current one
 
     @property
     def folder(self) -> Folder:
@@ -65,24 +65,24 @@ class UpdateContext:
         return self.workspace.update(self.id)
 
     def named(self, stage: str, dataset: str) -> str:
-        """A stage's name, with that of the dataset where several are new."""
+        """Return a stage's name, with the dataset's name if several datasets are new."""
         several = len(self.arrival.inputs) + (self.distilled_tokens > 0) > 1
         return f"{stage} {dataset}" if several else stage
 
     def new_tokens(self, name: str, selected: dict[str, select.SelectOutcome]) -> TokenSet:
-        """What is trained of an arrival."""
+        """Return the tokens of an arrival to train on."""
         return TokenSet(self.train_tokens(name), self.folder / "selection" / name if name in selected else None)
 
     def places(self) -> tuple[bool, int]:
-        """Whether models run on GPUs where they are not trained, and on how many actors."""
+        """Return whether models run on GPUs outside training, and the number of actors."""
         return evaluation_places(self.recipe)
 
     def mixture(self) -> Mixture:
-        """The mixture that replay wrote."""
+        """Read the mixture that replay wrote."""
         return Mixture.from_json((self.folder / "mixture").read_json(replay.MIXTURE))
 
     def schedule(self) -> train.Schedule:
-        """The learning rate of this update, in the lineage."""
+        """Return the learning-rate schedule of this update, over the lineage's tokens."""
         mixture = self.mixture()
         tokens = mixture.steps * mixture.tokens_per_step
         before = self.lineage.followed()
@@ -91,31 +91,31 @@ class UpdateContext:
 
     @property
     def anneal_settings(self) -> anneal.AnnealSettings:
-        """The recipe's; the base ranks none of its data, so its branch reads the tail."""
+        """The recipe's anneal settings; the base does not rank its data, so its branch reads the tail."""
         settings = self.recipe.anneal
         return settings if self.lineage.entries else settings.model_copy(update={"data": "tail"})
 
     @property
     def imports(self) -> bool:
-        """Whether this is the base, and taken over from elsewhere."""
+        """Whether this is a base that is imported."""
         return not self.lineage.entries and self.recipe.model.path is not None
 
     @property
     def distilled_tokens(self) -> int:
-        """Tokens that the model which is imported here writes itself."""
+        """Tokens that an imported model generates."""
         return distilled_tokens(self.recipe, self.arrival.inputs) if self.imports else 0
 
     def train_tokens(self, dataset: str) -> Folder:
-        """A dataset's training shards."""
+        """Return the folder of a dataset's training shards."""
         return self.workspace.train_tokens(dataset)
 
     def validation_tokens(self, dataset: str) -> Folder:
-        """A dataset's validation shards."""
+        """Return the folder of a dataset's validation shards."""
         return self.workspace.dataset(dataset) / "tokens" / "validation"
 
 
 def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earlier]:
-    """What the next update can replay."""
+    """Return the datasets that the next update can replay."""
     learned = [update.id for update in lineage.learned]
     return [
         replay.Earlier(

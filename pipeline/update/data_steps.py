@@ -1,6 +1,7 @@
-"""From an arrival's files to the order in which they will be read: each stage with its inputs, settings and folder.
+"""The data steps of an update: ingest, tokenize, select and replay, each with its inputs, settings and folder.
 
-Selection in an update: scores, choices by them, the classifier's reference set, the model whose perplexity ranks.
+They lead from an arrival's files to the order in which training reads its sequences. Selection has steps of its own:
+scores, the choice by score, the classifier's reference set, and the model that ranks by perplexity.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """The classifier's good examples: a dataset of the lineage, or files that are still to be read."""
+    """The classifier's positive examples: a dataset of the lineage, or files to ingest."""
 
     dataset: str | None
     files: list[ingest.InputFile]
@@ -33,9 +34,9 @@ class Reference:
 def find_reference(
     lineage: Lineage, settings: select.SelectSettings, reading: ingest.IngestSettings
 ) -> Reference | None:
-    """What ``select.reference`` means here; none where nothing is ranked by a classifier.
+    """Resolve ``select.reference``; None if documents are not ranked by a classifier.
 
-    Raises ``UsageError`` where it is neither a dataset of the lineage nor a path to files that can be read.
+    Raises ``UsageError`` if it is neither a dataset of the lineage nor a path to readable files.
     """
     if settings.by != "classifier" or settings.reference is None:
         return None
@@ -45,7 +46,7 @@ def find_reference(
     if not Path(settings.reference).exists() and not any(sign in settings.reference for sign in "*?["):
         raise UsageError(
             f"select.reference: {settings.reference!r} is neither a dataset of this lineage "
-            f"({', '.join(known) or 'there are none'}) nor a path to files"
+            f"({', '.join(known) or 'it has none'}) nor a path to files"
         )
     return Reference(None, ingest.find_inputs([settings.reference], reading))
 
@@ -53,7 +54,7 @@ def find_reference(
 def run_choose(
     context: "UpdateContext", step: str, name: str, tokens: tokenize.TokenizeOutcome, share: float, out: Folder
 ) -> select.SelectOutcome:
-    """The best ``share`` of an arrival, as a selection in ``out``; its scores are taken once, for every share."""
+    """Select the best ``share`` of an arrival into ``out``; its scores are computed once, for all shares."""
     settings, scores = context.recipe.select, context.folder / "scores" / name
     scored = run_score(context, name, tokens, scores)
     return context.runner.run(
@@ -69,7 +70,7 @@ def run_choose(
 def run_score(
     context: "UpdateContext", name: str, tokens: tokenize.TokenizeOutcome, out: Folder
 ) -> select.ScoreOutcome:
-    """The quality of each of an arrival's documents."""
+    """Score the quality of each document of an arrival."""
     recipe, settings = context.recipe, context.recipe.select
     decides, inputs = settings.scoring(), {"tokens": tokens.digest}
     reference, judge = run_reference(context), None
@@ -103,7 +104,7 @@ def run_score(
 
 
 def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
-    """The documents that the classifier's good examples are drawn from, and their digest."""
+    """Return the documents from which the classifier's positive examples are drawn, and their digest."""
     reading, lineage = context.recipe.ingest, context.lineage
     found = find_reference(lineage, context.recipe.select, reading)
     if found is None:
@@ -127,23 +128,23 @@ def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
 
 
 def judging_model(lineage: Lineage, settings: select.SelectSettings) -> tuple[Folder, str]:
-    """The model whose perplexity ranks, and the digest of its weights: the start of the update, or the base's trunk."""
+    """Return the model that ranks by perplexity and its digest: the start of the update, or the base's trunk."""
     update = lineage.learned[0 if settings.model == "base" else -1]
     return lineage.workspace.update(update.id) / "trunk" / "model", update.facts.weights.trunk
 
 
-PROVED = ("tokens",)  # of a dataset: they are a step of their own
+PROVED = ("tokens",)  # part of a dataset's folder that belongs to another step
 
 
 @dataclass(frozen=True)
 class GuardOutcome:
-    """The tasks whose texts are kept out of training."""
+    """The tasks whose texts are excluded from training."""
 
     tasks: list[str]
 
 
 def run_guards(context: UpdateContext) -> dict[str, Folder]:
-    """What the named tasks ask, as ingest looks for it in training text: by task, its folder."""
+    """Write the texts of evaluation tasks, which ingest removes from training data; returns task → folder."""
     recipe, folder = context.recipe, context.folder / "guards"
     names = list(dict.fromkeys([*recipe.evaluate.tasks, *recipe.ingest.decontaminate.tasks]))
     if not names or not recipe.ingest.decontaminate.enabled:
@@ -152,7 +153,7 @@ def run_guards(context: UpdateContext) -> dict[str, Folder]:
     def make() -> GuardOutcome:
         tasks = []
         for task, texts in evaluate.task_texts(recipe.evaluate, names):
-            context.runner.progress.note(f"keeping the texts of {task} out of training")
+            context.runner.progress.note(f"excluding the texts of {task} from training")
             ingest.write_guard(folder / task, task, texts, recipe.ingest.decontaminate)
             tasks.append(task)
         return GuardOutcome(tasks)
@@ -163,7 +164,7 @@ def run_guards(context: UpdateContext) -> dict[str, Folder]:
 
 
 def run_ingest(context: UpdateContext, name: str) -> ingest.IngestOutcome:
-    """Files → document shards, without what any earlier dataset holds."""
+    """Ingest an arrival: files → document shards, without duplicates of earlier datasets."""
     earlier = [*context.lineage.datasets(), *_new_before(context, name)]
     before = [context.workspace.dedup(other) for other in earlier]
     folder, settings, tasks = context.workspace.dataset(name), context.recipe.ingest, run_guards(context)
@@ -196,7 +197,7 @@ def _new_before(context: UpdateContext, name: str) -> list[str]:
 
 
 def run_tokenizer(context: UpdateContext) -> Tokenizer:
-    """The lineage's tokenizer: made with the base, the same ever after."""
+    """Return the lineage's tokenizer, which is trained or imported once, with the base, and then fixed."""
     folder, settings = context.workspace.tokenizer, context.recipe.tokenizer
     if context.lineage.entries:
         return Tokenizer(tokenize.tokenizer_digest(folder))
@@ -224,7 +225,7 @@ def run_tokenizer(context: UpdateContext) -> Tokenizer:
 def run_tokenize(
     context: UpdateContext, name: str, documents: ingest.IngestOutcome, tokenizer: Tokenizer
 ) -> tokenize.TokenizeOutcome:
-    """Document shards → token shards."""
+    """Tokenize a dataset: document shards → token shards."""
     dataset = context.workspace.dataset(name)
     return context.runner.run(
         context.named("tokenize", name),
@@ -239,7 +240,7 @@ def run_tokenize(
 
 
 def run_select(context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcome]) -> dict[str, select.SelectOutcome]:
-    """The part of each arrival that is trained on; nothing where all of it is."""
+    """Select the part of each arrival to train on; returns an empty mapping if all of it is used."""
     settings = context.recipe.select
     if not (settings.chooses and context.lineage.entries):
         return {}
@@ -257,14 +258,14 @@ def run_select(context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcom
 
 
 def update_budget(context: UpdateContext) -> tuple[int | None, int]:
-    """Tokens to train (null: all that the arrival holds), and how many passes over the arrival that is."""
+    """Return the tokens to train on (None: all tokens of the arrival), and the number of epochs over the arrival."""
     recipe, epochs = context.recipe, context.recipe.select.epochs
     if not context.lineage.entries:
         return recipe.budget.base_tokens, 1
     budget = recipe.budget.update_tokens
     if budget is not None and epochs is not None:
         context.runner.progress.note(
-            f"select.epochs {epochs} is not applied: budget.update_tokens {budget:,} says what is trained"
+            f"select.epochs {epochs} is ignored: budget.update_tokens {budget:,} sets the number of tokens"
         )
     return budget, epochs or 1
 
@@ -272,7 +273,7 @@ def update_budget(context: UpdateContext) -> tuple[int | None, int]:
 def run_replay(
     context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcome], selected: dict[str, select.SelectOutcome]
 ) -> replay.ReplayOutcome:
-    """Which sequences are trained, new and replayed, and in which order."""
+    """Build the mixture: the order of the new and replayed sequences that training reads."""
     recipe, carried = context.recipe, context.lineage.replayed()
     earlier = earlier_datasets(context.workspace, context.lineage)
     budget, passes = update_budget(context)

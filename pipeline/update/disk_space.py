@@ -1,10 +1,10 @@
-"""The disk space that an update needs, compared with what is free before it starts.
+"""The disk space that an update needs, compared with the free space before it starts.
 
-An update that meets a full disk after days of training has lost no result, but the days until somebody makes room. What
-it needs is estimated: documents and tokens from the bytes of the files and from what the last dataset of this workspace
-took for a byte of text, models and checkpoints from the number of parameters. What it has left already (it resumes)
-counts as there. Free is what a process without privileges may still write (``f_bavail``): quotas of projects and
-containers are in it, those of single users are not. A bucket has no limit; what is written on this machine for it has.
+An update that fills the disk after days of training loses no result, but the time until someone frees space. The need
+is estimated: documents and tokens from the size of the files and the bytes per byte of text of the workspace's last
+dataset, models and checkpoints from the number of parameters. Files of an unfinished update, which will resume, count
+as written. Free space is what an unprivileged process may write (``f_bavail``), which includes the quotas of projects
+and containers, but not those of users. A bucket has no limit, but the local copies of its files do.
 """
 
 import os
@@ -26,34 +26,34 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import InputFile
 from rewarm.stages.train import count_parameters, planned_parameters
 
-# Bytes of text in a byte of a file, by format, and by how much packing shrinks it; on the large side.
+# Bytes of text per byte of a file, by format, and the ratio of compression; upper estimates.
 TEXT = {"parquet": 3.0, "html": 0.3, "warc": 0.2, "wet": 1.0}
 PACKED = 4.0
-# Bytes on the disk for a byte of text, until a dataset of the workspace has shown it: shards of zstd, and the index of
+# Bytes on disk per byte of text, before the workspace has a dataset to measure: zstd shards, and the index of
 # near-duplicates; a token of 2 bytes is 3.5 bytes of text.
 DOCUMENTS, TOKENS = 0.7, 0.6
-WEIGHT_BYTES = 4  # of a parameter of the trunk
-RAY_OBJECTS = 64 << 20  # what the stages keep in Ray's store: records, not documents; it spills if /dev/shm is smaller
+WEIGHT_BYTES = 4  # per parameter of the trunk
+RAY_OBJECTS = 64 << 20  # bytes of the stages' records in Ray's object store; it spills if /dev/shm is smaller
 SHARED_MEMORY = Path("/dev/shm")
 PARTS = ("documents", "validation", "quarantine")
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What one file system is asked for."""
+    """The need for space on one file system."""
 
     path: str
-    needs: dict[str, int]  # bytes, by what for
+    needs: dict[str, int]  # bytes by purpose
     free: int  # bytes
 
     @property
     def needed(self) -> int:
-        """Bytes."""
+        """Total of the needs, bytes."""
         return sum(self.needs.values())
 
     @property
     def enough(self) -> bool:
-        """Whether there is room for all of it."""
+        """Whether the free space is sufficient."""
         return self.needed <= self.free
 
     def __str__(self) -> str:
@@ -61,12 +61,12 @@ class Demand:
         return f"{self.path}: needs about {size(self.needed)} ({parts or 'nothing'}), {size(self.free)} is free"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Convert to JSON types."""
         return {**asdict(self), "needed": self.needed, "enough": self.enough}
 
 
 def size(amount: float) -> str:
-    """Bytes for people, in powers of ten."""
+    """Format bytes for display, in powers of ten."""
     for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if amount >= bytes_:
             return f"{amount / bytes_:.3g} {unit}"
@@ -79,13 +79,13 @@ def demands(
     inputs: Mapping[str, Sequence[InputFile]],
     planned: Mapping[str, float | None] | None = None,
 ) -> list[Demand]:
-    """What an update of these files asks of each file system; ``planned`` has a plan's bytes of its data."""
+    """Return the space that an update of these files needs on each file system; ``planned`` has a plan's data bytes."""
     text = sum(text_bytes(file) for files in inputs.values() for file in files)
     return of_text(lineage, recipe, text, tuple(inputs), planned)
 
 
 def like_the_last(lineage: Lineage, recipe: Recipe) -> list[Demand]:
-    """What a further update asks for that is as large as the lineage's last one."""
+    """Return the space that another update of the size of the lineage's last one needs."""
     last = lineage.read(lineage.entries[-1].id).data.values() if lineage.entries else ()
     return of_text(lineage, recipe, sum(text_of(part) for part in last), (), None)
 
@@ -97,7 +97,7 @@ def of_text(
     datasets: Sequence[str],
     planned: Mapping[str, float | None] | None,
 ) -> list[Demand]:
-    """The same for so many bytes of text."""
+    """Return the space that an update of ``text`` bytes of text needs on each file system."""
     home = lineage.workspace.folder
     documents, tokens = shares(lineage)
     parameters = parameters_of(lineage, recipe)
@@ -106,13 +106,13 @@ def of_text(
     if planned is not None:
         data |= {name: float(planned[name] or 0.0) for name in data if name in planned}
     annealed = recipe.train.keep_checkpoints if recipe.anneal.share else 0
-    kept = recipe.train.keep_checkpoints + annealed + 1  # one more while it is written
+    kept = recipe.train.keep_checkpoints + annealed + 1  # plus the checkpoint that is being written
     made = {
-        "models": weights * (2 if lineage.entries else 3),  # trunk and release; the base has its initial weights too
+        "models": weights * (2 if lineage.entries else 3),  # trunk and release; for the base also its initial weights
         "checkpoints": checkpoint * (kept if text else 0),
     }
-    scratch: Mapping[str, float] = {"a checkpoint on its way": checkpoint, "Ray's objects": spilled()}
-    if os.environ.get("RAY_ADDRESS"):  # the workers' disks are those of other machines
+    scratch: Mapping[str, float] = {"a checkpoint in transfer": checkpoint, "Ray's objects": spilled()}
+    if os.environ.get("RAY_ADDRESS"):  # the workers write to disks of other machines
         scratch = {}
     here: Mapping[str, float] = {"copies": 2 * weights + data["tokens"]}
     if home.is_local:
@@ -121,17 +121,17 @@ def of_text(
 
 
 def text_bytes(file: InputFile) -> float:
-    """Bytes of text that a file may hold."""
+    """Return an upper estimate of the bytes of text in a file."""
     return file.size * TEXT.get(file.format, 1.0) * (PACKED if file.compression else 1.0)
 
 
 def text_of(part: DatasetPart) -> int:
-    """Bytes of text that a dataset has, by its record."""
+    """Return the bytes of text of a dataset, from its record."""
     return part.ingest.num_bytes + part.ingest.validation_bytes
 
 
 def shares(lineage: Lineage) -> tuple[float, float]:
-    """Bytes of documents (with the index of duplicates) and of tokens for a byte of text, as the last dataset took."""
+    """Return bytes of documents (with the dedup index) and of tokens per byte of text, as in the last dataset."""
     known = list(lineage.datasets().items())
     if not known or not lineage.workspace.folder.is_local:  # a bucket is not listed for an estimate
         return DOCUMENTS, TOKENS
@@ -145,7 +145,7 @@ def shares(lineage: Lineage) -> tuple[float, float]:
 
 
 def parameters_of(lineage: Lineage, recipe: Recipe) -> int:
-    """Parameters of the model that is trained."""
+    """Return the number of parameters of the model to train."""
     if lineage.head is not None:
         return count_parameters(lineage.trunk())
     if recipe.model.path is not None:
@@ -154,13 +154,13 @@ def parameters_of(lineage: Lineage, recipe: Recipe) -> int:
 
 
 def spilled() -> int:
-    """Bytes of Ray's objects that do not fit into shared memory."""
+    """Return the bytes of Ray's objects that do not fit in shared memory."""
     free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.exists() else 0
     return max(0, RAY_OBJECTS - free)
 
 
 def there(lineage: Lineage, datasets: Sequence[str]) -> dict[str, float]:
-    """What the unfinished update has written already."""
+    """Return the bytes that the unfinished update has already written, by purpose."""
     if lineage.unfinished is None:
         return {}
     workspace, folder = lineage.workspace, lineage.workspace.update(lineage.unfinished)
@@ -174,12 +174,12 @@ def there(lineage: Lineage, datasets: Sequence[str]) -> dict[str, float]:
 
 
 def without(needs: Mapping[str, float], done: Mapping[str, float]) -> dict[str, float]:
-    """What is still to be written."""
+    """Return the bytes that are still to be written, by purpose."""
     return {what: max(0.0, amount - done.get(what, 0.0)) for what, amount in needs.items()}
 
 
 def merged(wanted: Sequence[tuple[Path, Mapping[str, float]]]) -> list[Demand]:
-    """One demand for each file system, by the path that was asked for first."""
+    """Merge the needs to one demand per file system, with the path that came first."""
     found: dict[int, tuple[Path, dict[str, int]]] = {}
     for path, needs in wanted:
         place = path
@@ -192,15 +192,15 @@ def merged(wanted: Sequence[tuple[Path, Mapping[str, float]]]) -> list[Demand]:
 
 
 def require_room(found: Sequence[Demand], recipe: Recipe, progress: Progress) -> None:
-    """``FullError`` where there is not enough room, unless the recipe only wants a note of it (``disk.check``)."""
+    """Raise ``FullError`` if there is not enough space, unless the recipe only asks for a note (``disk.check``)."""
     short = [one for one in found if not one.enough]
     if not short:
         return
     said = "; ".join(map(str, short))
     if recipe.disk.check == "warn":
-        progress.note(f"too little room, and disk.check=warn: {said}")
+        progress.note(f"not enough disk space (disk.check=warn): {said}")
         return
     raise FullError(
-        f"{said}. Make room there (`rewarm prune` names weights that can go), keep fewer checkpoints "
-        "(train.keep_checkpoints), or start all the same with --set disk.check=warn"
+        f"{said}. Free space there (`rewarm prune` lists weights that can be deleted), keep fewer checkpoints "
+        "(train.keep_checkpoints), or start anyway with --set disk.check=warn"
     )

@@ -1,7 +1,7 @@
-"""Settings without effect: values that were given and that nothing would read, because another setting overrules them.
+"""Settings without effect: values on the command line that another setting overrides.
 
-They are refused before anything is written: a learning rate that is asked for and not used in silence costs an update.
-Only what was given for this very command counts. A recipe may hold values for kinds of training that it does not use.
+They are refused before anything is written, because a requested learning rate that is silently ignored costs an update.
+Only settings of the current command are checked: a recipe may have values for kinds of training that it does not use.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,21 +17,21 @@ from rewarm.stages.train import CARRIED_ON, DECAYING, ScheduleSettings, carried_
 
 @dataclass(frozen=True)
 class Rule:
-    """Settings that nothing reads while ``applies``; a name that ends in a dot means all of that group."""
+    """Settings that are not read if ``applies`` is true; a name that ends in a dot covers its whole group."""
 
     names: tuple[str, ...]
     applies: Callable[[Recipe], bool]
     because: str  # formatted with the recipe as ``recipe``
-    but: tuple[str, ...] = ()  # names that are read all the same
+    but: tuple[str, ...] = ()  # exceptions: names that are read anyway
 
     def covers(self, name: str) -> bool:
-        """Whether a setting is one of those."""
+        """Return whether the rule is about a setting."""
         inside = any(name == one or (one.endswith(".") and name.startswith(one)) for one in self.names)
         return inside and name not in self.but
 
 
 def decays(schedule: ScheduleSettings) -> bool:
-    """Whether an update's schedule itself ends low, so that nothing is annealed."""
+    """Return whether an update's schedule itself ends at a low learning rate, so that nothing is annealed."""
     return schedule.kind in DECAYING or (schedule.kind == "constant" and schedule.level == "min")
 
 
@@ -44,19 +44,19 @@ ALWAYS = (
     Rule(
         ("schedule.constant_rate", "schedule.cooldown", "schedule.cooldown_share", "schedule.alpha"),
         lambda r: r.schedule.kind not in ("infinite", "auto"),
-        "only schedule.kind=infinite reads it, and it is {recipe.schedule.kind}",
+        "only schedule.kind=infinite reads it, but the kind is {recipe.schedule.kind}",
     ),
     Rule(("schedule.alpha",), lambda r: r.schedule.cooldown == "cosine", "schedule.cooldown=cosine"),
     Rule(
         ("schedule.final_ratio",),
         lambda r: r.schedule.kind not in (*DECAYING, "auto"),
-        "schedule.kind={recipe.schedule.kind} does not decay; anneal.final_ratio says where a release ends",
+        "schedule.kind={recipe.schedule.kind} does not decay; anneal.final_ratio sets the end of a release",
     ),
     Rule(("schedule.level",), lambda r: r.schedule.kind != "constant", "schedule.kind={recipe.schedule.kind}"),
     Rule(
         ("schedule.restart",),
         lambda r: r.schedule.kind == "constant" or (r.schedule.kind in ("cosine", "linear") and r.schedule.rewarm),
-        "schedule.kind={recipe.schedule.kind} begins anew in every update",
+        "schedule.kind={recipe.schedule.kind} restarts in every update",
     ),
     Rule(
         ("schedule.peak_multiplier",),
@@ -73,12 +73,12 @@ ALWAYS = (
         lambda r: (
             r.schedule.kind in ("cosine", "autoregressive") and r.schedule.rewarm and r.schedule.final_ratio is not None
         ),
-        "schedule.final_ratio={recipe.schedule.final_ratio} says where the decay ends",
+        "schedule.final_ratio={recipe.schedule.final_ratio} sets the end of the decay",
     ),
     Rule(("replay.",), lambda r: r.replay.share == 0, "replay.share=0: nothing is replayed", ("replay.share",)),
     Rule(("replay.half_life",), lambda r: r.replay.by != "recency", "replay.by={recipe.replay.by}"),
     Rule(("replay.position",), lambda r: r.replay.order == "reshuffled", "replay.order=reshuffled draws a new order"),
-    Rule(("train.kl_weight",), lambda r: r.replay.share == 0, "replay.share=0: the term is of replayed sequences only"),
+    Rule(("train.kl_weight",), lambda r: r.replay.share == 0, "replay.share=0: it only applies to replayed sequences"),
     Rule(("train.final_every",), lambda r: r.train.final_steps == 0, "train.final_steps=0"),
     Rule(("train.validate_first",), lambda r: r.train.validate_every == 0, "train.validate_every=0"),
     Rule(
@@ -96,7 +96,7 @@ ALWAYS = (
     Rule(
         ("select.epochs",),
         lambda r: r.budget.update_tokens is not None,
-        "budget.update_tokens={recipe.budget.update_tokens} says what is trained; set that to null",
+        "budget.update_tokens={recipe.budget.update_tokens} sets the number of tokens; set it to null",
     ),
     Rule(
         ("gate.",),
@@ -123,43 +123,43 @@ ALWAYS = (
         ("ingest.decontaminate.enabled",),
     ),
 )
-"""What no update of a recipe would read."""
+"""Settings that no update of the recipe reads."""
 
 BASE = (
     Rule(
         ("schedule.peak_multiplier",),
         lambda r: r.schedule.kind in CARRIED_ON and not r.schedule.restart and r.model.path is None,
-        "schedule.kind={recipe.schedule.kind} warms up in the base alone, which has no factor; set schedule.peak",
+        "schedule.kind={recipe.schedule.kind} only warms up in the base, which has no multiplier; set schedule.peak",
     ),
     Rule(
         ("distill.",),
         lambda r: r.model.path is None,
-        "only an imported model (--from) writes text",
+        "only an imported model (--from) generates text",
         ("distill.tokens",),
     ),
     Rule(
         ("model.type", "model.config.", "tokenizer."),
         lambda r: r.model.path is not None,
-        "the model is imported, and its tokenizer with it",
+        "the model and its tokenizer are imported",
     ),
     Rule(("tokenizer.vocab_size", "tokenizer.sample_bytes"), lambda r: r.tokenizer.path is not None, "tokenizer.path"),
     Rule(("budget.base_tokens",), lambda r: r.model.path is not None, "the base is imported, not trained"),
 )
-"""What neither a base nor the updates after it would read."""
+"""Settings that neither a base nor its updates read."""
 
 UPDATE = (
-    Rule(("budget.base_tokens",), lambda r: True, "the base was made; budget.update_tokens is that of an update"),
+    Rule(("budget.base_tokens",), lambda r: True, "the base is finished; use budget.update_tokens for an update"),
     Rule(
         ("schedule.warmup_share",),
         lambda r: not r.schedule.rewarm or (r.schedule.kind == "constant" and r.schedule.level == "min"),
         "the update does not re-warm",
     ),
 )
-"""What an update would not read, though a base does."""
+"""Settings that a base reads and an update does not."""
 
 
 def without_effect(recipe: Recipe, names: Sequence[str], lineage: Lineage | None = None) -> Iterator[tuple[str, str]]:
-    """Those of the settings that nothing would read, and why; without a lineage they are those of a new one."""
+    """Yield each setting that would not be read, with the reason; None for ``lineage``: a new lineage."""
     rules = (*ALWAYS, *(UPDATE if lineage is not None else BASE))
     for name in names:
         for rule in rules:
@@ -169,19 +169,19 @@ def without_effect(recipe: Recipe, names: Sequence[str], lineage: Lineage | None
 
 
 def refuse_without_effect(before: Recipe, recipe: Recipe, sets: Sequence[str], lineage: Lineage | None = None) -> None:
-    """``UsageError`` if a setting that ``sets`` changed (from ``before`` to ``recipe``) would have no effect."""
+    """Raise ``UsageError`` if a setting that ``sets`` changed (from ``before`` to ``recipe``) would have no effect."""
     changed = [name for name in given_names(sets) if setting_of(before, name) != setting_of(recipe, name)]
     if found := list(without_effect(recipe, changed, lineage)):
         reasons = "; ".join(
             f"{name}={shown(setting_of(recipe, name))} would have no effect: {why}" for name, why in found
         )
-        raise UsageError(f"--set {reasons}. Leave it out, or change what overrules it")
+        raise UsageError(f"--set {reasons}. Omit it, or change the setting that overrides it")
 
 
 def refuse_carried(lineage: Lineage, recipe: Recipe) -> None:
-    """``UsageError`` if the learning rate is asked for by settings that a schedule in progress does not read.
+    """Raise ``UsageError`` if learning-rate settings changed that a schedule in progress does not read.
 
-    ``infinite`` and ``warmup-stable-decay`` are laid out once; an update continues them unchanged.
+    ``infinite`` and ``warmup-stable-decay`` are laid out once; updates continue them unchanged.
     """
     origin = began(lineage)
     if origin is None or origin.schedule is None or recipe.schedule.restart:
@@ -195,12 +195,12 @@ def refuse_carried(lineage: Lineage, recipe: Recipe) -> None:
         kept = ", ".join(f"schedule.{name}={shown(made_with[name])}" for name in changed)
         raise UsageError(
             f"{values} would have no effect: the {recipe.schedule.kind} schedule began in update {origin.id} with "
-            f"{kept} and is carried on. Add schedule.restart=true to begin it anew, or leave the old values"
+            f"{kept} and continues. Add schedule.restart=true to restart it, or keep the old values"
         )
 
 
 def began(lineage: Lineage) -> UpdateRecord | None:
-    """The update in which the schedule that the next one may carry on was laid out; None if there is none."""
+    """Return the update that laid out the schedule which the next one continues; None if there is none."""
     trained = [entry for entry in lineage.learned if entry.facts.schedule]
     if not trained or trained[-1].facts.schedule not in CARRIED_ON:
         return None
@@ -210,7 +210,7 @@ def began(lineage: Lineage) -> UpdateRecord | None:
 
 
 def shown(value: Any) -> str:
-    """A value as ``--set`` takes it."""
+    """Format a value as in ``--set``."""
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

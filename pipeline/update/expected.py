@@ -1,4 +1,4 @@
-"""A run of an update, as it tells of itself: which stages there are, how long they may take, and where it stands."""
+"""The progress of an update's run: its stages, their expected durations, and its journal."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,20 +14,20 @@ from rewarm.stages.core.storage import Folder
 
 
 class Run:
-    """One command's run of one update."""
+    """The run of one update by one command."""
 
     def __init__(self, home: Folder, update: str, plan: Callable[[], Itinerary]) -> None:
-        """``plan`` is asked when the first stage begins, as the update's own plan is made just before."""
+        """``plan`` is called when the first stage begins, because the update's plan is only written just before."""
         self.journal = Journal(home, update)
         self._plan = plan
         self._itinerary: Itinerary | None = None
-        self._stage: str | None = None  # the one under way, if it does anything
+        self._stage: str | None = None  # the current stage, unless it was skipped
         self._entered = time.monotonic()
         self._began = time.time()
         self.journal.line(f"begins ({update})")
 
     def enter(self, stage: str, skipped: bool) -> None:
-        """A stage begins, or is skipped as it is done."""
+        """Enter a stage, which may be skipped because it is already done."""
         self._leave()
         self._itinerary = self._itinerary or self._plan()
         self._itinerary.enter(stage)
@@ -41,7 +41,7 @@ class Run:
         self._stage = None
 
     def standing(self, work: Work | None, state: str = RUNNING) -> Standing:
-        """Where the run stands, with the line of work that is open."""
+        """Return the progress of the run, with the current task."""
         at, planned = time.monotonic(), self._itinerary
         left = work.left(at) if work else None
         found = Standing(
@@ -68,26 +68,26 @@ class Run:
         )
 
     def close(self, work: Work | None, error: BaseException | None) -> None:
-        """The run ended; ``error`` is what ended it early."""
+        """End the run; ``error`` is the exception that ended it early, if any."""
         state = DONE if error is None else STOPPED if isinstance(error, KeyboardInterrupt) else FAILED
         if error is None:
             self._leave()
             self.journal.line(DONE)
         else:
             said = str(error) or type(error).__name__
-            self.journal.line(f"{STOPPED}; the same command goes on" if state == STOPPED else f"{FAILED}: {said}")
+            self.journal.line(f"{STOPPED}; the same command resumes it" if state == STOPPED else f"{FAILED}: {said}")
         self.journal.stand(self.standing(work, state))
 
 
 def run_of(workspace: Workspace, arrival: Arrival, recipe: Recipe) -> Run:
-    """The run that takes ``arrival`` in."""
+    """Return the run of an update that ingests ``arrival``."""
     lineage = Lineage(workspace)
     update = f"{len(lineage.entries):04d}-{arrival.name}"
     return Run(workspace.folder, update, lambda: foresee(lineage, update, list(arrival.inputs), recipe))
 
 
 def foresee(lineage: Lineage, update: str, datasets: Sequence[str], recipe: Recipe) -> Itinerary:
-    """The stages of an update and their seconds: by its plan where it has one, else by the update before it."""
+    """Return the stages of an update with expected seconds, from its plan if it has one, else the previous update."""
     names = stage_names(recipe, datasets, not lineage.entries)
     folder = lineage.workspace.update(update)
     if not lineage.entries:
@@ -100,7 +100,7 @@ def foresee(lineage: Lineage, update: str, datasets: Sequence[str], recipe: Reci
 
 
 def stage_names(recipe: Recipe, datasets: Sequence[str], base: bool) -> list[str]:
-    """The stages of a base or an update, in their order; those that show only under way are left out."""
+    """Return the stages of a base or an update, in order, without those that are only known during the run."""
     imports = base and recipe.model.path is not None
     written = 1 if imports and distilled_tokens(recipe, datasets) else 0
     several = len(datasets) + written > 1

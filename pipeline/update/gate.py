@@ -1,4 +1,4 @@
-"""The gate of an update: candidate against current release, on everything that both can be measured on."""
+"""The gate of an update: the comparison of candidate and current release on all common measurements."""
 
 from collections.abc import Iterator
 
@@ -22,15 +22,15 @@ from rewarm.stages.evaluate.own_tasks import task_name
 from rewarm.stages.evaluate.run import RELEASE, losses_file
 
 ORDER = "order"
-LOSSES_DEPEND_ON = ("seq_len", "reading", "document_mask")  # of what an evaluation's manifest names
-KINDS = ("rolling", "continuation", ORDER)  # of the tasks that are generated from a dataset
+LOSSES_DEPEND_ON = ("seq_len", "reading", "document_mask")  # settings in an evaluation's manifest
+KINDS = ("rolling", "continuation", ORDER)  # kinds of tasks that are generated from a dataset
 
 
 def run_gate(context: UpdateContext) -> Verdict | None:
-    """The verdict on an update whose stages are done; None for a base, which has nothing to be compared with.
+    """Return the verdict on an evaluated update; None for a base, which has no earlier release to compare with.
 
-    The current release's own evaluation serves again for what it was measured on under the same conditions; it is
-    measured here on the rest, first of all on the arrival, which was not known then.
+    The current release's own evaluation is reused for everything that was measured under the same conditions. The rest
+    is measured here, in particular on the arrival, which is new to the current release.
     """
     current, settings = context.lineage.current(), context.recipe.gate
     if current is None:
@@ -44,7 +44,7 @@ def run_gate(context: UpdateContext) -> Verdict | None:
 
 
 class Gate:
-    """Where the measurements of the models are; what cannot be compared is noted."""
+    """The comparisons of candidate and current release; notes what cannot be compared."""
 
     def __init__(self, context: UpdateContext, current: UpdateRecord) -> None:
         self.context, self.current = context, current
@@ -57,9 +57,9 @@ class Gate:
         new: Role = "new"
         self.roles = dict.fromkeys(earlier, old) | dict.fromkeys(context.arrival.inputs, new)
         strange = [name for name in settings.max_forgetting_by_dataset if name not in earlier]
-        self.notes += [f"gate.max_forgetting_by_dataset: {name} is no earlier dataset" for name in strange]
+        self.notes += [f"gate.max_forgetting_by_dataset: {name} is not an earlier dataset" for name in strange]
         self.notes += [
-            f"{name}: {current.id} has learned it and this lineage has not; not compared"
+            f"{name}: learned by {current.id} but not by this lineage; not compared"
             for name in current.losses.get(RELEASE, {})
             if name not in self.roles
         ]
@@ -68,7 +68,7 @@ class Gate:
         self.sites: dict[str, dict[str, str]] = {}
 
     def _changed(self, evaluation: Folder) -> list[str]:
-        """How the candidate was evaluated otherwise than another release, but for the tasks that are named."""
+        """Return the settings in which the candidate's evaluation differs from another release's, except tasks."""
         if not evaluation.committed():
             return ["it was not evaluated"]
         before, after = (
@@ -78,14 +78,14 @@ class Gate:
         return differences(before, after)
 
     def _same_losses(self, evaluation: Folder) -> bool:
-        """Whether another release's losses were measured as the candidate's, whatever tasks each was asked."""
+        """Return whether another release's losses were measured under the same settings as the candidate's."""
         if not evaluation.committed():
             return False
         ways = [stage_manifest(folder)["identity"]["settings"] for folder in (evaluation, self.candidate)]
         return all(ways[0].get(name) == ways[1].get(name) for name in LOSSES_DEPEND_ON)
 
     def _sources(self) -> dict[str, Folder]:
-        """By dataset, where the current release's measurements are; it is measured where there are none that fit."""
+        """Return dataset → folder of the current release's measurements; measures it where none are comparable."""
         found: dict[str, Folder] = {}
         again = []
         for name in self.roles:
@@ -99,26 +99,26 @@ class Gate:
         if not again:
             return found
         if not self._model(self.current).exists():
-            gone = f"{self._model(self.current)} is not there to be measured, so it was not compared"
+            gone = f"{self._model(self.current)} is missing, so it could not be measured and was not compared"
             self.missing |= dict.fromkeys(again, gone)
             return found
         return found | dict.fromkeys(again, self._measure(self.current, again))
 
     def _unmeasured(self, name: str) -> str:
-        """What to say of a dataset without a loss, and how it can be left out."""
+        """Return the message for a dataset without a loss, with the setting that excludes it."""
         settle = (
-            "`gate.require_learning=false` asks for none"
+            "`gate.require_learning=false` does not require one"
             if self.roles[name] == "new"
             else f"`gate.max_forgetting_by_dataset={{{name}: null}}` leaves it unguarded"
         )
         return f"its validation split has too few tokens for a loss, so it was not compared ({settle})"
 
     def _model(self, update: UpdateRecord) -> Folder:
-        """A release."""
+        """Return the model folder of a release."""
         return self.context.workspace.update(update.id) / "release" / "model"
 
     def _measure(self, update: UpdateRecord, names: list[str]) -> Folder:
-        """Evaluate an earlier release on datasets, and on the tasks that are generated from them."""
+        """Evaluate an earlier release on datasets and their generated tasks."""
         context, out = self.context, self.candidate / f"against-{update.id}"
         settings = context.recipe.evaluate.model_copy(update={"tasks": ()})
         context.runner.run(
@@ -132,7 +132,7 @@ class Gate:
         return out
 
     def _pair(self, name: str, mine: pa.Table, theirs: pa.Table) -> Estimate:
-        """Both models' losses, with the documents of a site as one unit."""
+        """Compare both models' losses, with the documents of a site as one unit."""
         if name not in self.sites:
             by_site = self.context.recipe.gate.units == "site"
             validation = self.context.workspace.dataset(name) / "validation"
@@ -140,7 +140,7 @@ class Gate:
         return pair_losses(mine, theirs, self.sites[name])
 
     def losses(self) -> Iterator[Comparison]:
-        """Both models on every dataset's validation split."""
+        """Compare both models on every dataset's validation split."""
         for name, role in self.roles.items():
             because, source = self.missing.get(name, ""), self.sources.get(name)
             mine = read_losses(self.candidate, name)
@@ -148,11 +148,11 @@ class Gate:
             if mine is not None and theirs is not None and alike(mine, theirs):
                 yield Comparison("loss", name, LOSS_METRIC, role, self._pair(name, mine, theirs))
             else:
-                because = because or "both models were not measured on the same documents, so it was not compared"
+                because = because or "the models were measured on different documents, so it was not compared"
                 yield Comparison("loss", name, LOSS_METRIC, role, None, because)
 
     def best(self) -> Iterator[Comparison]:
-        """The candidate and, on every earlier dataset, the best release so far if that is not the current one."""
+        """Compare with the best release so far on every earlier dataset, unless that is the current release."""
         settings = self.context.recipe.gate
         again: dict[str, list[str]] = {}
         for name in self.context.lineage.datasets():
@@ -172,7 +172,7 @@ class Gate:
             yield from self._best_again(self.context.lineage.find(update), names)
 
     def _best(self, dataset: str) -> UpdateRecord | None:
-        """The release of least loss on a dataset among all that were ever current; None if that is the current one."""
+        """Return the release with the least loss on a dataset of all that were ever current; None: the current one."""
         lineage = self.context.lineage
         ever = {entry["update"] for entry in lineage.history}
         losses = {one.id: one.losses.get(RELEASE, {}).get(dataset) for one in lineage.updates if one.id in ever}
@@ -181,9 +181,9 @@ class Gate:
         return None if least == self.current.id else lineage.find(least)
 
     def _best_again(self, best: UpdateRecord, names: list[str]) -> Iterator[Comparison]:
-        """The best release, measured as the candidate was; it was measured otherwise when it was made."""
+        """Compare with the best release, evaluated again under the candidate's settings."""
         gone = not self._model(best).exists()
-        because = f"{self._model(best)}, the best release so far, is not there to be measured under these settings"
+        because = f"{self._model(best)}, the best release so far, is missing and could not be measured again"
         source = None if gone else self._measure(best, names)
         for name in names:
             mine = read_losses(self.candidate, name)
@@ -194,7 +194,7 @@ class Gate:
                 yield Comparison("best", name, LOSS_METRIC, "old", None, because, best=best.id)
 
     def orders(self) -> Iterator[Comparison]:
-        """The candidate against chance on the order of the arrival's words."""
+        """Compare the candidate with chance on the word order of the arrival."""
         recipe = self.context.recipe
         for name in self.context.arrival.inputs:
             sampled = read_samples(self.candidate, task_name(name, ORDER))
@@ -203,15 +203,15 @@ class Gate:
                 yield Comparison("order", name, ORDER_METRIC, "new", found)
             elif recipe.gate.min_order is not None and recipe.evaluate.task_documents:
                 because = (
-                    "no excerpt of its validation split is long enough to ask for the order of its words "
-                    "(`gate.min_order=null` asks for none)"
+                    "no excerpt of its validation split is long enough to test the word order "
+                    "(`gate.min_order=null` disables the test)"
                 )
                 yield Comparison("order", name, ORDER_METRIC, "new", None, because)
             elif recipe.gate.min_order is not None:
-                self.notes.append(f"{name}: the order of its words was not asked for: evaluate.task_documents is 0")
+                self.notes.append(f"{name}: word order was not tested because evaluate.task_documents is 0")
 
     def tasks(self) -> Iterator[Comparison]:
-        """Both models on every task that has scores by question."""
+        """Compare both models on every task with scores by question."""
         datasets = {task_name(name, kind): name for name in self.roles for kind in KINDS}
         for file in (self.candidate / "samples").files(".jsonl"):
             task = file.removesuffix(".jsonl")
@@ -223,10 +223,10 @@ class Gate:
             theirs = None if source is None else self._theirs(source, task)
             paired = None if theirs is None else pair_samples(mine, theirs)
             if paired is None:
-                self.notes.append(f"{task}: {self.current.id} was not asked the same questions; not compared")
+                self.notes.append(f"{task}: {self.current.id} has no scores on the same questions; not compared")
             else:
                 yield Comparison("task", task, mine.metric, role, paired, generated=dataset is not None)
 
     def _theirs(self, source: Folder, task: str) -> Sampled | None:
-        """The current release's scores; None where they were taken under other conditions."""
+        """Return the current release's scores; None if they were measured under other settings."""
         return None if source == self.before and self.changed else read_samples(source, task)

@@ -1,6 +1,6 @@
-"""Where a lineage begins: the workspace, with the recipe that its updates follow.
+"""The inputs of a lineage: the workspace with its recipe, and arrivals of named datasets.
 
-What arrives: named datasets and their files, looked at before anything is spent.
+Everything is checked before compute is spent: the model, the recipe, the names and files of the data.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,17 +23,17 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
 from rewarm.stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on
 
-DISTILLED_TOKENS = 10_000_000  # where nothing says how much an update will replay
-DISTILLED_SHARE = 0.25  # of an update's budget: what it replays for a strong shift (Ibrahim et al. 2024, section 6.4)
+DISTILLED_TOKENS = 10_000_000  # default if the budget of an update is unknown
+DISTILLED_SHARE = 0.25  # share of an update's budget: replay for a strong shift (Ibrahim et al. 2024, section 6.4)
 
 
 def create(workspace: Workspace, recipe: Recipe) -> None:
-    """Write ``workspace.json``. Where it is there already, it must be of the same recipe, with its base unfinished."""
+    """Write ``workspace.json``. If it exists, it must have the same recipe and an unfinished base."""
     if workspace.folder.exists(RECORD):
         lineage = Lineage(workspace)
         if lineage.entries:
             raise UsageError(
-                f"{workspace.folder}: has a base already ({lineage.entries[0].id}); take in data with `rewarm update`"
+                f"{workspace.folder}: already has a base ({lineage.entries[0].id}); add data with `rewarm update`"
             )
         before = recipe_of(workspace).identity()
         refuse_changes(before, recipe.identity(), f"{workspace.folder}: was begun with another recipe")
@@ -44,9 +44,9 @@ def create(workspace: Workspace, recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe) -> list[str]:
-    """Refuse a model that cannot be made, or imported, or trained as asked, before anything is written.
+    """Refuse a model that cannot be created, imported or trained with these settings, before anything is written.
 
-    Returns what its owner should know of it, in words.
+    Returns remarks for the user.
     """
     length = recipe.train.seq_len
     if recipe.model.path is not None:
@@ -61,13 +61,13 @@ def check_model(recipe: Recipe) -> list[str]:
 
 
 def check_masked(workspace: Workspace, trunk: Folder, recipe: Recipe) -> None:
-    """Refuse a document mask that the lineage began without, if its model does not keep documents apart."""
+    """Refuse a document mask that the lineage began without, if its model cannot separate documents."""
     if recipe.train.document_mask and not recipe_of(workspace).train.document_mask:
         check_kind(read_model_config(trunk.local()), recipe.train.seq_len, document_mask=True)
 
 
 def distilled_tokens(recipe: Recipe, datasets: Collection[str]) -> int:
-    """How many tokens an imported model writes when it comes with ``datasets``; 0: it writes nothing."""
+    """Return how many tokens an imported model generates if it comes with ``datasets``; 0: none."""
     wanted, budget = recipe.distill.tokens, recipe.budget.update_tokens
     if wanted is not None:
         return wanted
@@ -77,20 +77,20 @@ def distilled_tokens(recipe: Recipe, datasets: Collection[str]) -> int:
 
 
 def check_distill(recipe: Recipe, datasets: Collection[str]) -> None:
-    """Refuse a distillation that cannot be done, before anything is written."""
+    """Refuse a distillation that is not possible, before anything is written."""
     if not distilled_tokens(recipe, datasets):
         return
     if recipe.model.path is None:
         raise UsageError(
-            f"distill.tokens {recipe.distill.tokens}: only a model that is imported (--from) writes text to be replayed"
+            f"distill.tokens {recipe.distill.tokens}: only an imported model (--from) generates text for replay"
         )
     if distill.NAME in datasets:
-        raise UsageError(f"--data {distill.NAME}=…: that is the name of the text the model writes; choose another one")
+        raise UsageError(f"--data {distill.NAME}=…: this name is reserved for the model's own text; choose another one")
     distill.check_model(Path(recipe.model.path), recipe.distill, recipe.train.seq_len)
 
 
 def with_prompts(recipe: Recipe, datasets: Collection[str]) -> Recipe:
-    """The recipe with the files of ``distill.prompts`` by their absolute path, so that it holds from anywhere."""
+    """Return the recipe with the absolute path of ``distill.prompts``, so that it works from any directory."""
     given = recipe.distill.prompts
     if given is None or given in datasets:
         return recipe
@@ -100,7 +100,7 @@ def with_prompts(recipe: Recipe, datasets: Collection[str]) -> Recipe:
 
 
 def with_tokenizer(recipe: Recipe, tokenizer: Folder) -> Recipe:
-    """The recipe that reads files of tokens by this tokenizer, where it names none itself."""
+    """Return the recipe with this tokenizer for files of tokens, unless it names one."""
     if recipe.ingest.tokens.tokenizer is not None:
         return recipe
     tokens = recipe.ingest.tokens.model_copy(update={"tokenizer": tokenizer.uri})
@@ -108,7 +108,7 @@ def with_tokenizer(recipe: Recipe, tokenizer: Folder) -> Recipe:
 
 
 def recipe_of(workspace: Workspace) -> Recipe:
-    """The recipe that a workspace was made with; ``DamagedError`` where it is none of this version's."""
+    """Return the recipe of a workspace; raises ``DamagedError`` if it is not valid in this version."""
     try:
         return Recipe.model_validate(workspace.record()["recipe"])
     except ValidationError as error:
@@ -116,32 +116,32 @@ def recipe_of(workspace: Workspace) -> Recipe:
 
 
 def refuse_fixed(before: Recipe, after: Recipe) -> None:
-    """Refuse an update that changes what a lineage fixes when it begins: the model, the tokenizer, its own text."""
+    """Refuse an update that changes settings which are fixed in a lineage: model, tokenizer and distillation."""
     for part in ("model", "tokenizer", "distill"):
         if getattr(before, part) != getattr(after, part):
             raise UsageError(
-                f"{part}.*: fixed when the workspace was made; begin a workspace of its own for another {part}"
+                f"{part}.*: fixed when the workspace was created; create a new workspace for another {part}"
             )
 
 
-LONGEST = 160  # characters of an arrival's name: files named after it have further parts, and 255 bytes in all
+LONGEST = 160  # characters of an arrival's name: names of files add further parts, and may have 255 bytes in all
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """The files of each new dataset, and their content's digest."""
+    """The files of each new dataset, and the digest of their contents."""
 
     inputs: dict[str, list[InputFile]]
     digests: dict[str, str]
 
     @property
     def name(self) -> str:
-        """The datasets' names, joined; "imported" where a model came without data."""
+        """The datasets' names, joined by ``+``; "imported" for a model without data."""
         return "+".join(self.inputs) or "imported"
 
 
 def parse_data(values: Sequence[str]) -> dict[str, list[str]]:
-    """``NAME=PATH`` arguments as name → paths; a name given twice has both paths."""
+    """Parse ``NAME=PATH`` arguments as name → paths; a repeated name has all of its paths."""
     paths: dict[str, list[str]] = {}
     for value in values:
         name, separator, path = value.partition("=")
@@ -154,7 +154,7 @@ def parse_data(values: Sequence[str]) -> dict[str, list[str]]:
 def taken_in(
     paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress
 ) -> Entry | None:
-    """The finished update of these very files under these very names, if there is one."""
+    """Return the finished update of the same files under the same names; None if there is none."""
     for update in lineage.entries:
         if update.facts.datasets == list(paths):
             begun = read_plan(lineage.workspace, update.id)["data"]
@@ -165,7 +165,7 @@ def taken_in(
 
 
 def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress) -> Arrival:
-    """Find and identify an arrival's files; refuses names that the lineage already has, and data that is not there."""
+    """Find and digest an arrival's files; refuses names that the lineage already has, and missing data."""
     inputs = find(paths, lineage, settings, progress)
     return Arrival(inputs, {name: digest_inputs(files, progress) for name, files in inputs.items()})
 
@@ -173,12 +173,12 @@ def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings
 def find(
     paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress
 ) -> dict[str, list[InputFile]]:
-    """The files of each dataset, without reading them for their digests."""
+    """Find the files of each dataset, without computing their digests."""
     known = lineage.ingested()
     if len(joined := "+".join(paths)) > LONGEST:
         raise UsageError(
-            f"{len(paths)} datasets, whose names make a name of {len(joined)} characters for the update; {LONGEST} at "
-            "most fit into the names of files: choose shorter ones, or ingest the datasets one after the other"
+            f"{len(paths)} datasets: the update's name would have {len(joined)} characters, but names of files allow "
+            f"at most {LONGEST}: choose shorter names, or ingest the datasets one after the other"
         )
     for name in paths:
         if name in known:
@@ -187,6 +187,6 @@ def find(
             )
             raise UsageError(
                 f"dataset {name!r} was already ingested, by update {known[name].id}{refused}; "
-                "every arrival needs a name of its own"
+                "every arrival needs a new name"
             )
     return {name: find_inputs(given, settings, progress) for name, given in paths.items()}

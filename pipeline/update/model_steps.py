@@ -1,6 +1,7 @@
-"""From data to a measured release: each stage with its inputs, its settings, its folder and what decides its result.
+"""The model steps of an update: start, train, anneal and evaluate, each with its inputs, settings and folder.
 
-A base that someone else trained: taken over as it is, with the text that it writes itself where D0 is not there.
+An imported base is copied without changes. If its original training data is not available for replay, it generates
+text to be replayed in its place.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ from rewarm.stages.inference.losses import VERSION as READING
 
 
 def run_start(context: UpdateContext, tokenizer: Tokenizer) -> Start:
-    """The trunk of the update before; for the base, weights drawn from the seed."""
+    """Return the starting weights: the previous trunk, or, for the base, random weights drawn from the seed."""
     head, recipe = context.lineage.head, context.recipe
     if head is not None:
         return Start(head.facts.weights.trunk, 0)
@@ -46,7 +47,7 @@ def run_start(context: UpdateContext, tokenizer: Tokenizer) -> Start:
 
 
 def trunk_job(context: UpdateContext) -> train.Job:
-    """The training of the trunk."""
+    """Describe the training of the trunk."""
     mixture, schedule = context.mixture(), context.schedule()
     names = [*context.lineage.datasets(), *context.also_measured, *context.arrival.inputs]
     head = context.lineage.head
@@ -72,7 +73,7 @@ def trunk_job(context: UpdateContext) -> train.Job:
         settings=context.recipe.train,
         seed=context.recipe.seed,
         snapshots=anneal.snapshot_steps(context.anneal_settings, schedule, mixture.steps),
-        teacher=start,  # the anneal's too, which itself starts from the trunk's end
+        teacher=start,  # also for the anneal, which starts from the end of the trunk
         labels=context.runner.labels,
         shards=shard_tables(context, mixture),
         tokenizer=context.workspace.tokenizer,
@@ -80,7 +81,7 @@ def trunk_job(context: UpdateContext) -> train.Job:
 
 
 def shard_tables(context: UpdateContext, mixture: Mixture) -> dict[str, Table]:
-    """The tables of the training shards, by the key of a source; without datasets that were recorded without one."""
+    """Return the tables of the training shards by source key, without datasets that were recorded without one."""
     tables = {
         source.dataset: recorded_files(context.lineage, context.train_tokens(source.dataset))
         for source in mixture.sources
@@ -92,10 +93,10 @@ def shard_tables(context: UpdateContext, mixture: Mixture) -> dict[str, Table]:
 def run_train(
     context: UpdateContext, start: Start, mixture: replay.ReplayOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
 ) -> train.TrainOutcome:
-    """Continue pre-training: the trunk."""
+    """Continue pre-training the trunk."""
     job, weight = trunk_job(context), context.recipe.train.kl_weight
     if weight and context.lineage.entries and not job.holds_to_teacher:
-        context.runner.progress.note(f"train.kl_weight {weight:g} is not applied: this update replays nothing")
+        context.runner.progress.note(f"train.kl_weight {weight:g} is ignored: this update does not replay any data")
     return context.runner.run(
         "train",
         lambda: train.run(job, context.runner.progress, context.watchers),
@@ -115,7 +116,7 @@ def run_train(
 def run_anneal(
     context: UpdateContext, trunk: train.TrainOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
 ) -> anneal.AnnealOutcome:
-    """A release, on a branch off the trunk."""
+    """Anneal a release on a branch of the trunk."""
     settings, minimum, job = context.anneal_settings, context.recipe.schedule.minimum, trunk_job(context)
     dtype = context.lineage.release_dtype()
     inputs: dict[str, Any] = {"trunk": trunk.digest, "training": context.runner.digests["train"]}
@@ -144,7 +145,7 @@ def run_evaluate(
     release: anneal.AnnealOutcome,
     tokens: dict[str, tokenize.TokenizeOutcome],
 ) -> evaluate.EvaluateOutcome:
-    """Losses on every dataset so far, and lm-eval on the release."""
+    """Measure losses on every dataset so far, and run lm-eval on the release."""
     settings, out = context.recipe.evaluate, context.folder / "evaluation"
     same = trunk.digest == release.digest
     models = {
@@ -169,9 +170,9 @@ def measure(
     out: Folder,
     settings: evaluate.EvaluateSettings,
 ) -> evaluate.EvaluateOutcome:
-    """Evaluate models on the validation splits of datasets, as this update's recipe says.
+    """Evaluate models on the validation splits of datasets, with this update's recipe.
 
-    Raises ``DamagedError`` if a file of a model is not what the record says.
+    Raises ``DamagedError`` if a file of a model differs from the record.
     """
     for model in models.values():
         refuse_changed_model(context.lineage, model)
@@ -196,32 +197,35 @@ def measure(
 
 
 def conditions(context: UpdateContext, settings: evaluate.EvaluateSettings) -> dict[str, Any]:
-    """The settings that decide what ``measure`` finds."""
+    """Return the settings that the results of ``measure`` depend on."""
     return {**settings.identity(), "seq_len": context.recipe.train.seq_len, "reading": READING}
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A base that was trained elsewhere, as the lineage's tokenizer and first trunk."""
+    """An imported base: the lineage's tokenizer and first trunk."""
 
     tokenizer: Tokenizer
     start: Start
 
 
 def import_base(context: UpdateContext) -> Imported:
-    """Tokenizer and weights, before any document: ``UsageError`` where they are no whole model."""
+    """Import tokenizer and weights, before any ingest; raises ``UsageError`` if the model is incomplete."""
     return Imported(run_tokenizer(context), run_import(context))
 
 
 def take_over(context: UpdateContext, data: Data, start: Start) -> UpdateRecord:
-    """Trunk and release as the model is. Datasets that come with it are D0's, or stand for them, or it writes one."""
+    """Finish an imported base: trunk and release are the unchanged model.
+
+    Its datasets are the model's original training data, a substitute for it, or text that the model generates.
+    """
     documents, tokens = data.documents, data.tokens
     trained = train.TrainOutcome(0, 0, 0.0, start.digest, "", 0, 0.0, [])
     release = anneal.AnnealOutcome(False, "the model was imported as it is", 0, 0, start.digest, 0.0, 0.0, [])
     copied = context.folder / "release"
-    copied.delete(FILES)  # of an attempt that was killed
+    copied.delete(FILES)  # from a killed attempt
     anneal.copy_model(context.folder / "trunk", copied)
-    (copied / "model").delete(CARD)  # the imported model's, which the trunk keeps: the release gets one of its own
+    (copied / "model").delete(CARD)  # the imported model's card stays in the trunk; the release gets its own
     context.runner.files[copied] = seal(copied, ALL)
     written = run_distill(context, start, documents) if context.distilled_tokens else None
     if written is not None:
@@ -234,7 +238,7 @@ def take_over(context: UpdateContext, data: Data, start: Start) -> UpdateRecord:
 
 
 def run_import(context: UpdateContext) -> Start:
-    """Someone's Hugging Face folder → the trunk."""
+    """Import a Hugging Face model folder as the trunk."""
     source, trunk = Path(str(context.recipe.model.path)), context.folder / "trunk"
     return context.runner.run(
         "import",
@@ -251,7 +255,7 @@ def run_import(context: UpdateContext) -> Start:
 def run_distill(
     context: UpdateContext, start: Start, documents: dict[str, ingest.IngestOutcome]
 ) -> distill.DistillOutcome:
-    """The imported model → document shards that it writes itself."""
+    """Generate document shards with the imported model."""
     recipe, wanted, earlier = context.recipe, context.distilled_tokens, list(context.arrival.inputs)
     folder, index = context.workspace.dataset(distill.NAME), context.workspace.dedup(distill.NAME)
     prompts, digest = find_prompts(context, documents)
@@ -296,7 +300,7 @@ def run_distill(
 def find_prompts(
     context: UpdateContext, documents: dict[str, ingest.IngestOutcome]
 ) -> tuple[Folder | None, str | None]:
-    """Document shards to take prompts from, and their digest: of a dataset that came along, or of files."""
+    """Return document shards for prompts, and their digest: from a dataset of the arrival, or from files."""
     given, settings, progress = context.recipe.distill.prompts, context.recipe.ingest, context.runner.progress
     if given is None:
         return None, None
@@ -316,12 +320,12 @@ def find_prompts(
 
 
 def distill_places(recipe: Recipe) -> tuple[bool, int]:
-    """Whether the model writes on GPUs, and on how many actors."""
+    """Return whether the model generates on GPUs, and the number of actors."""
     gpus, most = train.model_places(recipe.train)
     return gpus, min(recipe.distill.num_actors or most, most)
 
 
 def as_ingested(written: distill.DistillOutcome) -> ingest.IngestOutcome:
-    """The counts of a distilled dataset, as those of any other are kept."""
+    """Convert the counts of a distilled dataset to those of an ingested one."""
     counted = [field.name for field in fields(ingest.IngestOutcome) if hasattr(written, field.name)]
     return ingest.IngestOutcome(**{name: getattr(written, name) for name in counted})

@@ -1,4 +1,4 @@
-"""How an update came about, as its record keeps it; and the end of it, with a release or without one."""
+"""The record of an update, built from the outcomes of its steps, and the commit that finishes it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,14 +28,14 @@ from rewarm.stages import anneal, distill, evaluate, ingest, replay, select, tok
 from rewarm.stages.core.identity import now
 from rewarm.stages.core.shapes import outcome_of, stage_manifest
 
-# An update's state, by the outcome of the gate's verdict.
+# State of an update by the outcome of the gate's verdict.
 STATES: dict[str, State] = {"passed": "released", "refused": "refused", "held": "undecided"}
 
 
 def losses_before(context: UpdateContext) -> tuple[Mapping[str, float], list[str]]:
-    """The current release's losses as it was recorded, and notes; none if they were measured in another way.
+    """Return the recorded losses of the current release, and notes; empty if they were measured in another way.
 
-    Losses in windows of another length, or of documents that were read otherwise, differ without any forgetting.
+    Losses in windows of another length, or with documents read differently, differ without any forgetting.
     """
     current = context.lineage.current()
     if current is None:
@@ -45,7 +45,9 @@ def losses_before(context: UpdateContext) -> tuple[Mapping[str, float], list[str
     measured = [{name: way.get(name) for name in ("seq_len", "reading")} for way in ways]
     if measured and measured[0] != measured[-1]:
         changed = "; ".join(differences(measured[0], measured[-1]))
-        return {}, [f"forgetting is left out: {current.id} was measured otherwise ({changed}); the gate says more"]
+        return {}, [
+            f"forgetting is omitted: {current.id} was measured under other settings ({changed}); see the gate's checks"
+        ]
     return current.losses.get("release", {}), []
 
 
@@ -60,7 +62,7 @@ def account(
     scores: evaluate.EvaluateOutcome,
     written: distill.DistillOutcome | None = None,
 ) -> UpdateRecord:
-    """The update's record, as far as it is known before its verdict."""
+    """Build the update's record, except for the verdict and the figures that are known at the commit."""
     data = {
         name: DatasetPart(documents[name], tokens[name], selected.get(name), written if name == distill.NAME else None)
         for name in documents
@@ -104,14 +106,14 @@ def account(
 
 
 def laid(context: UpdateContext) -> Laid:
-    """The schedule of the trunk, with the settings that it comes from."""
+    """Return the schedule of the trunk, with the settings from which it was computed."""
     return part_of(Laid, {**vars(context.schedule()), "settings": context.recipe.schedule.identity()})
 
 
 def commit(context: UpdateContext, done: UpdateRecord, verdict: Verdict | None) -> UpdateRecord:
-    """Write the update's record, and promote its release where the gate lets it pass; a base has no verdict.
+    """Write the update's record, and promote its release if the gate passes it; a base has no verdict.
 
-    Killed in between, the update counts as unfinished, and the same command ends it.
+    If it is killed before the commit, the update counts as unfinished, and the same command finishes it.
     """
     if verdict is not None:
         done = replace(done, state=STATES[verdict.outcome], gate=verdict)
@@ -123,21 +125,21 @@ def commit(context: UpdateContext, done: UpdateRecord, verdict: Verdict | None) 
         checkpoint = outcome_of(context.folder / "trunk", train.TrainOutcome).checkpoint
         keep_optimizer(context.folder, checkpoint, context.recipe.train)
     done = replace(done, card=write_card(context, done))
-    (context.folder / "checkpoints").delete()  # they were for resuming; trunk and release are folders of their own
-    (context.folder / "trunk" / train.SNAPSHOTS).delete()  # they were for the release
+    (context.folder / "checkpoints").delete()  # only needed to resume; trunk and release are separate folders
+    (context.folder / "trunk" / train.SNAPSHOTS).delete()  # only needed for the release
     context.lineage.record(done)
     drop_optimizers(context.lineage)
     return done
 
 
 def files_made(context: UpdateContext) -> dict[str, str]:
-    """By the folder of each step, in the workspace: the digest of the table of its files."""
+    """Return folder of each step, relative to the workspace → digest of the table of its files."""
     root = context.workspace.folder
     return {folder.relative_to(root): digest for folder, digest in context.runner.files.items()}
 
 
 def window_losses(context: UpdateContext, same: bool) -> dict[str, dict[str, float]]:
-    """The final losses that training left beside trunk and release; with ``same`` weights, the trunk's for both."""
+    """Read the final losses of training for trunk and release; with ``same`` weights, the trunk's for both."""
     curves = {"trunk": context.folder / "trunk", "release": context.folder / ("trunk" if same else "release")}
     return {
         name: final

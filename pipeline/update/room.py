@@ -1,4 +1,4 @@
-"""Whether an update will find room: looked up before anything is spent, also by dry runs, plans and the doctor."""
+"""The check that a cluster has enough resources for an update, used by updates, dry runs, plans and the doctor."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from rewarm.stages.train import TrainSettings, awaited, refuse_without_models, r
 
 
 def room_for(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> str | None:
-    """What has to come before an update finds room on the cluster; ``UsageError`` if it never will."""
+    """Return what an update must wait for on the cluster; raises ``UsageError`` if it can never be scheduled."""
     if lineage.updates or recipe.model.path is None:
         return check_room(recipe.train)
     runs_models = bool(arrival.inputs) or distilled_tokens(recipe, arrival.inputs) > 0
@@ -21,22 +21,22 @@ def room_for(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> str | None:
 
 
 def refuse_here(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> None:
-    """``UsageError`` before a Ray is started on this machine if the update will never find room on it."""
+    """Raise ``UsageError``, before Ray is started on this machine, if the update can never be scheduled on it."""
     if not os.environ.get("RAY_ADDRESS"):
         room_for(lineage, arrival, recipe)
 
 
 def refuse_on_machine(settings: TrainSettings) -> None:
-    """``UsageError`` if this machine alone can never train so; on a cluster each update looks for itself."""
+    """Raise ``UsageError`` if this machine can never train with these settings; on a cluster, updates check later."""
     if not os.environ.get("RAY_ADDRESS"):
         check_room(settings)
 
 
 def check_room(settings: TrainSettings, trains: bool = True) -> str | None:
-    """What has to come before training finds room on the cluster; None if nothing. ``UsageError`` if it never will.
+    """Return what training must wait for on the cluster, or None; raises ``UsageError`` if it can never be scheduled.
 
-    Without ``trains`` it is about models that are only read. Where no Ray runs yet, this machine is looked at, or the
-    cluster that ``RAY_ADDRESS`` names.
+    With ``trains=False``, checks for inference only. If Ray is not running yet, checks this machine, or the cluster at
+    ``RAY_ADDRESS``.
     """
     import ray
 
@@ -46,7 +46,7 @@ def check_room(settings: TrainSettings, trains: bool = True) -> str | None:
         with joined():
             room = find_room()
     else:
-        return None  # what a machine's CPUs hold is known when training begins, and workers get fewer of them
+        return None  # training on CPUs reduces the CPUs per worker to what the machine has
     if trains:
         refuse_without_room(settings, room)
         return awaited(settings, room)
@@ -55,12 +55,12 @@ def check_room(settings: TrainSettings, trains: bool = True) -> str | None:
 
 
 def machine_room() -> Room:
-    """What a Ray of our own has on this machine: its CPUs, and the GPUs that torch can use."""
+    """Return the resources of a local Ray on this machine: its CPUs, and the GPUs that torch can use."""
     import torch
 
     return Room((Node(float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count())),))
 
 
 def workspace_settings(folder: Path) -> TrainSettings | None:
-    """How the workspace in ``folder`` trains; None if there is none."""
+    """Return the training settings of the workspace in ``folder``; None if there is no workspace."""
     return recipe_of(Workspace.open(str(folder))).train if (folder / RECORD).is_file() else None

@@ -1,6 +1,7 @@
-"""The metrics of an update's stages: which one runs, how far it is, what it took, what became of the documents.
+"""The runner of an update's steps, and the metrics that it reports.
 
-Run a stage once: fingerprint it, skip it when committed, refuse it when something changed, time and record it.
+Each step runs once: it is fingerprinted, skipped if it is committed, refused if its settings or inputs changed, timed
+and recorded. The metrics are the active stage, its progress and duration, and the counts of documents by outcome.
 """
 
 import time
@@ -23,19 +24,19 @@ from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.shapes import outcome_of, stage_manifest
 from rewarm.stages.core.storage import MANIFEST, Folder
 
-ACCOUNT = "account.json"  # a stage that takes documents in leaves what became of them under this name
-REASONS = 20  # of a step's reasons, the most frequent ones get a series of their own
+ACCOUNT = "account.json"  # counts of documents by outcome, in the folder of a stage that processes documents
+REASONS = 20  # most frequent reasons of a step with a series of their own
 OTHER = "other"
 INTERVAL = 1.0  # seconds between two reports of progress
 
 
 def update_labels(workspace: Workspace, update: str) -> dict[str, str]:
-    """The labels of an update's metrics."""
+    """Return the labels of an update's metrics."""
     return {"workspace": workspace.folder.name, "update": update}
 
 
 class StageReport:
-    """Reports an update's stages; nothing without labels."""
+    """Metrics of an update's stages; not reported without labels."""
 
     def __init__(self, labels: dict[str, str]) -> None:
         self.metrics = Reporter(labels)
@@ -44,7 +45,7 @@ class StageReport:
         self._reported = 0.0
 
     def began(self, name: str) -> None:
-        """A stage begins."""
+        """Report that a stage begins."""
         self._begin()
         if self._stage:
             self.metrics.set("rewarm_stage_active", 0, stage=self._stage)
@@ -53,7 +54,7 @@ class StageReport:
         self.progressed(0.0)
 
     def done(self, name: str, seconds: float, folder: Folder) -> None:
-        """A stage is finished, now or before; ``folder`` is what it left."""
+        """Report that a stage is finished, now or earlier; ``folder`` has its output."""
         self._begin()
         if self._stage == name:
             self.progressed(1.0)
@@ -63,12 +64,12 @@ class StageReport:
             self._documents(folder.name, folder.read_json(ACCOUNT))
 
     def moved(self, part: float) -> None:
-        """Work of the running stage moved on, to ``part`` of its present piece; reported at most once a second."""
+        """Report the progress of the current task, ``part`` from 0 to 1; at most once per second."""
         if time.time() - self._reported >= INTERVAL:
             self.progressed(part)
 
     def progressed(self, part: float) -> None:
-        """The same, reported now."""
+        """Report the progress of the current task at once."""
         self._reported = time.time()
         self.metrics.set("rewarm_last_progress_timestamp_seconds", self._reported, stage=self._stage)
         self.metrics.set("rewarm_stage_progress_ratio", min(part, 1.0), stage=self._stage)
@@ -103,59 +104,59 @@ class Metered:
         self._total, self._done = 0.0, 0.0
 
     def stage(self, name: str, skipped: bool) -> None:
-        """A stage begins, or is skipped."""
+        """Begin or skip a stage."""
         if not skipped:
             self.report.began(name)
         self.shown.stage(name, skipped)
 
     def begin(self, label: str, total: float, unit: str) -> None:
-        """A line of work is opened."""
+        """Begin a task."""
         self._total, self._done = total, 0.0
         self.report.moved(0.0)
         self.shown.begin(label, total, unit)
 
     def advance(self, by: float = 1, **figures: float) -> None:
-        """The open line moves on."""
+        """Advance the current task."""
         self._done += by
         self.report.moved(self._done / self._total if self._total else 0.0)
         self.shown.advance(by, **figures)
 
     def note(self, text: str) -> None:
-        """One line that stays."""
+        """Show a permanent line."""
         self.shown.note(text)
 
 
 STARTED = "started.json"
-BULK = ("train/", "documents/", "quarantine/")  # of a dataset and its tokens: large, and not read by every step
+BULK = ("train/", "documents/", "quarantine/")  # large files of a dataset that not every step reads
 Outcome = TypeVar("Outcome")
 
 
 class ChangedError(UsageError):
-    """What was begun with other settings or inputs cannot be gone on with."""
+    """A step or update was begun with other settings or inputs and cannot be resumed."""
 
 
 @dataclass(frozen=True)
 class Keeps:
-    """Which files of a step its record vouches for: all in its folder, unless the stage wrote the table itself."""
+    """The files of a step that its record covers: all in its folder, unless the stage writes the table itself."""
 
-    without: tuple[str, ...] = ()  # files and folders directly in it that are scratch, or proved in another way
-    beside: tuple[Folder, ...] = ()  # folders elsewhere that the step also makes
+    without: tuple[str, ...] = ()  # top-level files and folders that are temporary or verified in another way
+    beside: tuple[Folder, ...] = ()  # other folders that the step writes
 
 
 ALL = Keeps()
 
 
 class Runner:
-    """Runs the steps of one update and remembers what each took."""
+    """Runs the steps of one update and keeps their durations and digests."""
 
     def __init__(self, progress: Announcer, labels: dict[str, str] | None = None) -> None:
-        """``labels`` are those of the update's metrics; without them none are reported."""
+        """``labels`` are the labels of the update's metrics; without them, no metrics are reported."""
         self.labels = labels or {}
         self.report = StageReport(self.labels)
         self.progress: Announcer = Metered(progress, self.report)
         self.taken: dict[str, StepTaken] = {}
         self.digests: dict[str, str] = {}
-        self.files: dict[Folder, str] = {}  # by a step's folder: the digest of the table of its files
+        self.files: dict[Folder, str] = {}  # folder of a step → digest of the table of its files
 
     def run(
         self,
@@ -168,11 +169,11 @@ class Runner:
         version: int = 1,
         keeps: Keeps = ALL,
     ) -> Outcome:
-        """Commit ``work``'s outcome to ``folder``'s manifest, or read it there if that was done before.
+        """Run ``work`` and commit its outcome to ``folder``'s manifest, or read the outcome if it is committed.
 
-        ``settings`` and ``inputs`` (digests) decide the result, with the stage's ``version``; together they are the
-        step's identity. Raises ``ChangedError`` with what differs where the folder belongs to another identity, and
-        ``DamagedError`` if what was committed has changed since. ``keeps`` says which files the record vouches for.
+        ``settings``, ``inputs`` (digests) and the stage's ``version`` determine the result; together they are the
+        step's identity. Raises ``ChangedError`` with the differences if the folder belongs to another identity, and
+        ``DamagedError`` if committed files have changed since. ``keeps`` selects the files that the record covers.
         """
         identity = orjson.loads(
             orjson.dumps({"step": name, "version": version, "settings": settings, "inputs": inputs})
@@ -191,7 +192,7 @@ class Runner:
         if folder.exists(STARTED):
             refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
         folder.write_json(STARTED, identity)
-        folder.delete(FILES)  # of an attempt that was killed
+        folder.delete(FILES)  # from a killed attempt
         self.progress.stage(name, skipped=False)
         with attempt(folder) as so_far:
             done = work()
@@ -214,9 +215,9 @@ class Runner:
 
 
 def seal(folder: Folder, keeps: Keeps) -> str:
-    """Leave the table of a finished step's files in its folder, unless its stage did; the table's digest.
+    """Write the table of a finished step's files to its folder, unless the stage did; returns the table's digest.
 
-    Everything that is kept is read once more: after a short step it is still in memory.
+    All covered files are read once more; after a short step they are still in the page cache.
     """
     if folder.exists(FILES):
         return str(xxhash.xxh3_128_hexdigest(folder.read(FILES)))
@@ -228,9 +229,9 @@ def seal(folder: Folder, keeps: Keeps) -> str:
 
 
 def refuse_changed_files(folder: Folder, expected: str) -> None:
-    """``DamagedError`` if a finished step's files are not those that it left, as its table of digest ``expected`` says.
+    """Raise ``DamagedError`` if a finished step's files differ from its table, which has the digest ``expected``.
 
-    ``BULK`` is left out: training shards that are read are compared by the workers that read them, and all of it by
+    Files in ``BULK`` are skipped: training shards are verified by the workers that read them, and all files by
     ``rewarm verify``.
     """
     table = read_table(folder, expected)
@@ -238,11 +239,11 @@ def refuse_changed_files(folder: Folder, expected: str) -> None:
 
 
 def refuse_changes(before: dict[str, Any], after: dict[str, Any], what: str) -> None:
-    """``ChangedError`` with every setting or input that differs, if any does."""
+    """Raise ``ChangedError`` with every setting or input that differs, if any."""
     changed = differences(before, after)
     if changed:
         raise ChangedError(
             f"{what}:\n  " + "\n  ".join(changed) + "\n"
-            "Run it again with the settings and data it began with, or drop the unfinished update with "
+            "Run it again with its original settings and data, or discard the unfinished update with "
             "`rewarm discard WORKSPACE`."
         )

@@ -60,7 +60,7 @@ def refused(workspace: Path, harmful: Path) -> str:
 
 def test_a_harmful_arrival_is_refused_and_the_release_stays(refused: str, workspace: Path, harmful: Path) -> None:
     assert "gate: REFUSED, against 0000-docs" in refused
-    assert "harm: its own order of words is preferred in 0." in refused
+    assert "harm: prefers the original word order in 0." in refused
     assert "the words may be shuffled" in refused
     assert "0001-harm refused" in refused
     found = status(workspace)

@@ -67,7 +67,7 @@ def test_update_refuses_and_leaves_nothing(rewarm: Command, workspace: Path, dat
     cases = [
         (["--data", f"x={tmp_path / 'missing'}"], "missing"),
         (["--data", f"x={data}", "--set", "train.sequence=3"], "no setting"),
-        (["--data", f"x={data}", "--set", "model.config.hidden_size=64"], "fixed when the workspace was made"),
+        (["--data", f"x={data}", "--set", "model.config.hidden_size=64"], "fixed when the workspace was created"),
         ([], "--data"),
     ]
     for arguments, message in cases:

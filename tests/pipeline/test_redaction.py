@@ -138,7 +138,7 @@ def test_a_command_line_is_redacted_by_its_words() -> None:
     ],
 )
 def test_a_recipe_takes_no_secrets(setting: str) -> None:
-    with pytest.raises(UsageError, match="leave it to the environment") as refused:
+    with pytest.raises(UsageError, match="pass it in the environment") as refused:
         load_recipe("tiny", [setting])
     assert "s3cr3t" not in str(refused.value)
 

@@ -1,1 +1,1 @@
-"""Recipes that come with rewarm; ``rewarm recipes`` lists them."""
+"""Recipes that ship with rewarm; ``rewarm recipes`` lists them."""

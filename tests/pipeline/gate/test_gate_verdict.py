@@ -42,14 +42,14 @@ def verdict(*comparisons: Comparison, **settings: object) -> Verdict:
     [
         (loss("docs", 0.3, 0.02), {}, "passed", "+0.300, within the limit of 0.5"),
         (loss("docs", 0.6, 0.02), {}, "refused", "forgets 0.600, more than 0.5 (p "),
-        (loss("docs", 0.52, 0.05), {}, "passed", "more than 0.5, which may be chance"),
+        (loss("docs", 0.52, 0.05), {}, "passed", "more than 0.5, but not significantly"),
         (loss("docs", 0.1, 0.3), {}, "undecided", "the limit is 0.5: 200 of them can show 0.9"),
         (loss("docs", 0.9, 0.3), {}, "undecided", "forgets 0.900, the limit is 0.5"),
         (loss("docs", 2.9, 0.3), {}, "refused", "more than 0.5"),
         (loss("docs", -0.9, 0.3), {}, "passed", "-0.900, within"),
         (loss("docs", 0.6, None, n=1), {}, "undecided", "can show nothing"),
         (loss("docs", 0.1, 0.03), {"max_forgetting": 0}, "refused", "forgets 0.100, more than 0"),
-        (loss("docs", 0.001, 0.03), {"max_forgetting": 0}, "passed", "which may be chance"),
+        (loss("docs", 0.001, 0.03), {"max_forgetting": 0}, "passed", "but not significantly"),
         (loss("docs", 5.0, 0.01), {"max_forgetting": None}, "passed", "no limit is set"),
         (loss("docs", 0.3, 0.01), {"max_forgetting_by_dataset": {"docs": 0.1}}, "refused", "more than 0.1"),
         (loss("docs", 5.0, 0.01), {"max_forgetting_by_dataset": {"docs": None}}, "passed", "no limit is set"),
@@ -58,27 +58,27 @@ def verdict(*comparisons: Comparison, **settings: object) -> Verdict:
         (loss("docs", 0.4, 0.01, best="a"), {"max_forgetting_since_best": 1}, "passed", "limit of 0.5"),
         (loss("docs", 9.0, 0.01, best="a"), {"max_forgetting_since_best": None}, "passed", "no limit is set"),
         (loss("more", 0.1, 0.01, "new"), {}, "refused", "was not learned: +0.100"),
-        (loss("more", -0.001, 0.002, "new"), {}, "refused", "was not learned: -0.001, which may be chance"),
+        (loss("more", -0.001, 0.002, "new"), {}, "refused", "was not learned: -0.001, not significant"),
         (loss("more", -0.004, 0.002, "new"), {}, "passed", "learned: -0.004"),
-        (loss("more", -0.1, 0.1, "new"), {}, "undecided", "changed by -0.100, which may be chance: 200 of them"),
+        (loss("more", -0.1, 0.1, "new"), {}, "undecided", "changed by -0.100, not significant: 200 of them"),
         (loss("more", 0.1, 0.1, "new", n=9), {}, "undecided", "changed by +0.100"),
         (loss("more", 0.9, 0.1, "new", n=9), {}, "refused", "was not learned: +0.900"),
         (loss("more", -0.9, 0.1, "new", n=9), {}, "passed", "learned"),
         (loss("more", 0.1, 0.01, "new"), {"require_learning": False}, "passed", "no limit is set"),
         (task("piqa", 120, 20), {}, "refused", "falls by 0.100, more than 0.05"),
-        (task("piqa", 70, 12), {}, "passed", "falls by 0.058, more than 0.05, which may be chance"),
+        (task("piqa", 70, 12), {}, "passed", "falls by 0.058, more than 0.05, but not significantly"),
         (task("piqa", 60, 20), {}, "passed", "within the limit of 0.05"),
         (task("piqa", 20, 90), {}, "passed", "+0.070, within"),
         (task("copa", 8, 2, n=100), {}, "undecided", "falls by 0.060, the limit is 0.05: 100 of them can show 0."),
         (task("copa", 8, 2, n=100), {"max_task_drop_by_task": {"copa": 0.3}}, "passed", "within the limit of 0.3"),
         (task("piqa", 500, 0), {"max_task_drop": None}, "passed", "no limit is set"),
-        (order(45), {}, "passed", "preferred in 0.94 of 48 excerpts, 0.25 is chance"),
+        (order(45), {}, "passed", "word order in 0.94 of 48 excerpts, chance is 0.25"),
         (order(13), {}, "refused", "the words may be shuffled"),
-        (order(22), {}, "refused", "preferred in 0.46 of 48 excerpts, 0.25 is chance (p 0.0014), 0.5 is asked for"),
-        (order(22), {"min_order": 0.4}, "passed", "preferred in 0.46"),
-        (order(6, n=10), {}, "passed", "preferred in 0.60"),
-        (order(4, n=10), {}, "undecided", "0.5 is asked for: 10 of them can show"),
-        (order(2, n=3), {}, "undecided", "preferred in 0.67"),
+        (order(22), {}, "refused", "0.46 of 48 excerpts, chance is 0.25 (p 0.0014), required is 0.5"),
+        (order(22), {"min_order": 0.4}, "passed", "word order in 0.46"),
+        (order(6, n=10), {}, "passed", "word order in 0.60"),
+        (order(4, n=10), {}, "undecided", "required is 0.5: 10 of them can show"),
+        (order(2, n=3), {}, "undecided", "word order in 0.67"),
         (order(12), {"min_order": None}, "passed", "no limit is set"),
         (Comparison("loss", "solo", "nats/token", "new", None, "no split"), {}, "undecided", "no split"),
         (Comparison("loss", "solo", "nats/token", "old", None, "no split"), {}, "undecided", "no split"),
@@ -133,7 +133,7 @@ def test_a_generated_task_holds_nothing_up_as_the_loss_on_its_documents_sees_mor
     found = verdict(LEARNED, loss("docs", 0.1, 0.01), few)
     assert (found.outcome, found.checks[2].outcome, found.checks[2].counts) == ("passed", "undecided", False)
     assert found.because == [
-        "2 of 3 checks passed; 1 generated tasks saw too little, and the losses on their documents decide"
+        "2 of 3 checks passed; 1 generated tasks were too small to decide, so the losses on their documents decide"
     ]
     assert found.checks[2].because.endswith("; the loss on the same documents decides")
     assert verdict(LEARNED, loss("docs", 0.1, 0.4), few).undecided == ["loss docs"]

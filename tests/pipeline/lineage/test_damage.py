@@ -301,7 +301,7 @@ def test_long_names_are_refused_before_anything(rewarm: Command, lm: Path, tmp_p
     names = [f"{letter * 60}" for letter in "abc"]
     data = [part for name in names for part in ("--data", f"{name}={tmp_path / 'late.txt'}")]
     code, _, error = rewarm("update", lm, *data)
-    assert (code, "3 datasets, whose names make a name of 182 characters" in error) == (2, True), error
+    assert (code, "3 datasets: the update's name would have 182 characters" in error) == (2, True), error
     for place in (f"/tmp/{'x' * 300}", "/tmp/" + "x/" * 3000):
         for command in (["status", place], ["init", place, "--recipe", "tiny", *data[:2]], ["verify", place]):
             code, _, error = rewarm(*command)

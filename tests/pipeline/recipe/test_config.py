@@ -76,7 +76,7 @@ def test_set(assignment: str, path: tuple[str, str], value: object) -> None:
         ("train.num_workers=3", "is not divisible"),
         ("schedule.kind=step", "schedule.kind"),
         ("train.seq_len=", "train.seq_len"),
-        ("train.seq_len=[", "not YAML"),
+        ("train.seq_len=[", "YAML"),
     ],
 )
 def test_wrong_settings_are_refused(assignment: str, message: str) -> None:
@@ -89,7 +89,7 @@ def test_wrong_settings_are_refused(assignment: str, message: str) -> None:
     [
         ("replay: {shar: 0.1}", "replay.share"),
         ("- a\n- b", "mapping"),
-        ("replay: {share: [", "not YAML"),
+        ("replay: {share: [", "YAML"),
         ("replay: 3", "replay"),
     ],
 )

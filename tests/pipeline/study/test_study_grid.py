@@ -40,7 +40,7 @@ def test_values_are_yaml_so_braces_hold_commas_of_their_own() -> None:
         ("replay.shar=1", "did you mean replay.share"),
         ("ingest.text=a,b", "its data and model are the same"),
         ("replay.share=0.1,0.1", "twice"),
-        ("replay.share=[", "not YAML"),
+        ("replay.share=[", "YAML"),
     ],
 )
 def test_what_is_no_grid_is_refused(text: str, message: str) -> None:

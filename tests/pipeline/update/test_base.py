@@ -64,7 +64,7 @@ def test_what_cannot_be_written_is_refused(model: Path, datasets: list[str], dis
 
 
 def test_only_an_imported_model_writes() -> None:
-    with pytest.raises(UsageError, match=r"only a model that is imported \(--from\)"):
+    with pytest.raises(UsageError, match=r"only an imported model \(--from\)"):
         check_distill(recipe(tokens=10), ["data"])
 
 

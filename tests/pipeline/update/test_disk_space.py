@@ -87,7 +87,7 @@ def test_too_little_is_refused_with_figures_or_noted() -> None:
     with pytest.raises(FullError) as refused:
         require_room([Demand("/tmp", {}, 1), short], recipe, Silent())
     assert str(refused.value).startswith(
-        "/data: needs about 9 GB (documents 2 GB, checkpoints 7 GB), 4 GB is free. Make room there"
+        "/data: needs about 9 GB (documents 2 GB, checkpoints 7 GB), 4 GB is free. Free space there"
     )
     assert "--set disk.check=warn" in str(refused.value)
     require_room([short], load_recipe("tiny", ["disk.check=warn"]), Silent())
@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_under_way_leaves_what_the_same_command_resumes(
     words = ["init", disk.path / "lm", "--recipe", recipe, "--data", f"docs={arrival}"]
     done = command(*words, "--set", "disk.check=warn")
     assert done.returncode not in (0, 2), done.stdout + done.stderr
-    assert "too little room, and disk.check=warn" in done.stderr
+    assert "not enough disk space (disk.check=warn)" in done.stderr
     assert "Traceback" not in done.stderr
     (line,) = [one for one in done.stderr.splitlines() if one.startswith("rewarm: ")]
     assert "No space left" in line or "full" in line, line

@@ -90,7 +90,7 @@ def test_a_schedule_that_begins_in_every_update_reads_its_settings(tmp_path: Pat
             "only schedule.kind=infinite",
         ),
         (["schedule.kind=cosine", "anneal.share=0.3"], "anneal.share", "leaves nothing to anneal"),
-        (["schedule.kind=cosine", "schedule.restart=true"], "schedule.restart", "begins anew in every update"),
+        (["schedule.kind=cosine", "schedule.restart=true"], "schedule.restart", "restarts in every update"),
         (["schedule.kind=linear", "schedule.minimum_ratio=0.5"], "schedule.minimum_ratio", "schedule.final_ratio"),
         (["schedule.final_ratio=0.5"], "schedule.final_ratio", "does not decay"),
         (["schedule.level=min"], "schedule.level", "schedule.kind=infinite"),
@@ -100,14 +100,14 @@ def test_a_schedule_that_begins_in_every_update_reads_its_settings(tmp_path: Pat
         (["replay.share=0", "replay.order=reshuffled"], "replay.order", "replay.share=0"),
         (["replay.half_life=2"], "replay.half_life", "replay.by=tokens"),
         (["replay.order=reshuffled", "replay.position=restart"], "replay.position", "draws a new order"),
-        (["replay.share=0", "train.kl_weight=0.1"], "train.kl_weight", "replayed sequences only"),
+        (["replay.share=0", "train.kl_weight=0.1"], "train.kl_weight", "only applies to replayed sequences"),
         (["select.by=perplexity"], "select.by", "all of the arrival is read"),
         (["select.share=0.5", "select.features=characters"], "select.features", "select.by=random"),
-        (["select.epochs=3"], "select.epochs", "budget.update_tokens=600000 says what is trained"),
+        (["select.epochs=3"], "select.epochs", "budget.update_tokens=600000 sets the number of tokens"),
         (["gate.enabled=false", "gate.max_forgetting=0.1"], "gate.max_forgetting", "nothing is compared"),
         (["evaluate.limit=5"], "evaluate.limit", "evaluate.tasks is empty"),
         (["ingest.decontaminate.enabled=false", "ingest.decontaminate.ngram=8"], "ingest.decontaminate.ngram", "false"),
-        (["budget.base_tokens=5000"], "budget.base_tokens", "the base was made"),
+        (["budget.base_tokens=5000"], "budget.base_tokens", "the base is finished"),
     ],
 )
 def test_what_nothing_would_read_is_refused_with_its_reason(
@@ -140,7 +140,7 @@ def test_a_new_lineage_is_not_asked_for_what_its_recipe_cannot_do() -> None:
     before = load_recipe("tiny")
     for asked, because in (
         ("distill.temperature=0.5", "only an imported model"),
-        ("schedule.peak_multiplier=2", "warms up in the base alone"),
+        ("schedule.peak_multiplier=2", "only warms up in the base"),
     ):
         with pytest.raises(UsageError, match=because):
             refuse_without_effect(before, apply_settings(before, [asked]), [asked])

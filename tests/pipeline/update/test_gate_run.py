@@ -158,7 +158,7 @@ def test_an_arrival_whose_words_are_in_no_order_is_refused_though_its_loss_fell(
         write_samples(folder, task_name("news", "order"), {name: float(name < "news16") for name in ORDERS})
     refused = world.verdict()
     assert not refused.passed
-    assert refused.because[0].startswith("news: its own order of words is preferred in 0.27 of 30 excerpts")
+    assert refused.because[0].startswith("news: prefers the original word order in 0.27 of 30 excerpts")
     (world.candidate / "samples").delete(f"{task_name('news', 'order')}.jsonl")
     held = world.verdict()
     assert (held.outcome, held.undecided) == ("held", ["order news"])
@@ -183,9 +183,9 @@ def test_a_current_release_that_is_gone_or_unlike_leaves_the_check_undecided(wor
     write_losses(world.against, "news", 5.0, ids="other")
     found = world.verdict()
     assert (found.outcome, found.undecided) == ("held", ["loss news"])
-    assert found.because[0].startswith("news: both models were not measured on the same documents")
+    assert found.because[0].startswith("news: the models were measured on different documents")
     (world.workspace.update("0000-docs") / "release").delete()
-    assert "is not there to be measured" in world.verdict().because[0]
+    assert "is missing, so it could not be measured" in world.verdict().because[0]
 
 
 def test_an_arrival_without_a_validation_split_passes_no_gate_that_requires_learning(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_an_arrival_without_a_validation_split_passes_no_gate_that_requires_lear
     assert (held.outcome, held.passed, held.undecided) == ("held", False, ["loss news"])
     assert held.because == [
         "news: its validation split has too few tokens for a loss, so it was not compared "
-        "(`gate.require_learning=false` asks for none): undecided",
-        "gate.max_forgetting_by_dataset: dcos is no earlier dataset",
-        "rewarm_news_order: 0000-docs was not asked the same questions; not compared",
+        "(`gate.require_learning=false` does not require one): undecided",
+        "gate.max_forgetting_by_dataset: dcos is not an earlier dataset",
+        "rewarm_news_order: 0000-docs has no scores on the same questions; not compared",
     ]
     world.context = replace(world.context, recipe=apply_settings(world.recipe, ["gate.require_learning=false"]))
     assert world.verdict().passed
@@ -255,7 +255,7 @@ def test_tasks_are_paired_by_question(world: World) -> None:
     assert (check.role, check.metric, check.n, check.limit) == ("old", "acc", 30, 0.05)
     assert (check.current, check.passed) == (1.0, False)
     assert (check.p or 1) < 1e-4
-    assert found.because[1:] == ["piqa: 0000-docs was not asked the same questions; not compared"]
+    assert found.because[1:] == ["piqa: 0000-docs has no scores on the same questions; not compared"]
     write_samples(world.before, QUESTIONS, dict.fromkeys(list(right)[1:], 1.0))
     assert QUESTIONS not in by_name(world.verdict())
 

@@ -45,7 +45,7 @@ def test_losses_measured_in_the_same_way_are_compared(tmp_path: Path, before: di
 def test_others_are_not_and_the_record_says_so(tmp_path: Path, before: dict[str, Any], said: str) -> None:
     losses, (note,) = losses_before(making(tmp_path, before, {"seq_len": 64, "reading": 2}))
     assert losses == {}
-    assert "forgetting is left out: 0001-old was measured otherwise" in note
+    assert "forgetting is omitted: 0001-old was measured under other settings" in note
     assert said in note
 
 

@@ -142,7 +142,7 @@ def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace:
         (["--marker", "a/b"], "--marker"),
         (["--max-cost", "5"], "cost.per_worker_hour"),
         (["--set", "replay.shar=1"], "did you mean replay.share"),
-        (["--set", "model.config.hidden_size=64"], "fixed when the workspace was made"),
+        (["--set", "model.config.hidden_size=64"], "fixed when the workspace was created"),
         (["--once", "--cron", "0 3 * * *"], "excludes --cron"),
         (["--once", "--dry-run"], "give one of"),
         (["--pause", "--resume"], "give one of"),
