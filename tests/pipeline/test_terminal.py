@@ -132,7 +132,7 @@ def test_a_run_says_where_it_stands_and_keeps_a_log(tmp_path: Path) -> None:
     ("error", "state", "line"),
     [
         (StageError("the disk is full"), "failed", "failed: the disk is full"),
-        (KeyboardInterrupt(), "stopped", "stopped; the same command goes on"),
+        (KeyboardInterrupt(), "stopped", "stopped; the same command resumes it"),
     ],
 )
 def test_how_a_run_ended_is_told(tmp_path: Path, error: BaseException, state: str, line: str) -> None:
