@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 
 from rewarm.pipeline.lineage.lease.protocol import PROGRAM
 from rewarm.stages.core.cluster import SOURCE
@@ -19,3 +21,13 @@ def test_workers_import_the_package_and_pythons_own_modules() -> None:
 
 def test_the_program_is_known_by_its_file() -> None:
     assert PROGRAM.is_file()
+
+
+def test_a_wheel_has_every_file_that_a_package_reads() -> None:
+    given = tomllib.loads((SOURCE / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for marker in sorted((SOURCE / "pipeline").rglob("__init__.py")):
+        folder = marker.parent
+        name = ".".join(("rewarm", *folder.relative_to(SOURCE).parts))
+        data = [file.name for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]
+        left = [file for file in data if not any(fnmatch(file, pattern) for pattern in given.get(name, []))]
+        assert not left, f"pyproject.toml's package-data leaves files of {name} out of a wheel"
