@@ -29,8 +29,8 @@ TOKENIZER_FILES = (
     *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
     *("chat_template.jinja", "chat_template.json", "document_form.json"),
 )
-"""Data files of a tokenizer, for whoever reads it: the fast tokenizer, SentencePiece's own model (GGUF converters), and
-what a lineage puts around its documents' texts."""
+"""Data files of a tokenizer: the fast tokenizer, SentencePiece's own model (for GGUF converters), and a lineage's
+document form."""
 LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "COPYRIGHT*", "USE_POLICY*", "*_LICENSE*")
 """Terms that accompany the weights."""
 PORTABLE_CLASS = "PreTrainedTokenizerFast"

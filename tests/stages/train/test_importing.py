@@ -109,7 +109,7 @@ def test_an_index_that_leads_outside_or_to_nothing_is_refused(source: Path, tmp_
         with pytest.raises(StageError, match=message):
             load_model(source)
     (source / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(UsageError, match="a JSON object expected"):
+    with pytest.raises(UsageError, match="expected a JSON object"):
         check_importable(source)
 
 
