@@ -53,7 +53,7 @@ class Leg:
     branch: Schedule | None
 
     def pieces(self) -> list[Piece]:
-        """The phases of the trunk that lie in this update, then the branch's."""
+        """Return the phases of the trunk within this update, then those of the branch."""
         return [
             Piece(self.name, phase.name, phase.shape, low, high, phase.rate(low), phase.rate(high), branch)
             for branch in (False, True)
@@ -140,7 +140,7 @@ def budget(recipe: Recipe) -> list[int]:
 
 
 def legs(recipe: Recipe, names: Sequence[str], counts: Sequence[int], imported: bool) -> list[Leg]:
-    """One leg for each name, of whole steps, each going on from the one before."""
+    """Return one leg for each name, in whole steps, each continuing the previous one."""
     per_step = recipe.train.global_batch * recipe.train.seq_len
     if short := [count for count in counts if count < per_step]:
         raise UsageError(f"{short[0]:,} tokens are less than one step of train.global_batch × seq_len = {per_step:,}")

@@ -1,4 +1,4 @@
-"""What the commands do, one function each; ``cli/`` parses and prints around them."""
+"""Functions behind the commands on updates; ``cli/`` parses arguments and prints results."""
 
 import shutil
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def init(
     terminal: Terminal,
     wait_s: float = 0.0,
 ) -> Status | dict[str, Any]:
-    """Make a workspace and its base; what would be done, of a dry run."""
+    """Create a workspace and its base; with ``dry_run``, return what would be done."""
     recipe = load_recipe(recipe_name, sets)
     if source is not None:
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
@@ -91,7 +91,7 @@ def init(
 
 
 def check_model(recipe: Recipe, sets: Sequence[str], terminal: Terminal) -> None:
-    """Refuse a model that cannot be the base, and say what its owner should know of it."""
+    """Refuse a model that cannot be the base, and report remarks on one that can."""
     unused = [given for given in sets if given.strip().startswith(("model.type", "model.config"))]
     if recipe.model.path is not None and unused:
         raise UsageError(
@@ -102,14 +102,14 @@ def check_model(recipe: Recipe, sets: Sequence[str], terminal: Terminal) -> None
 
 
 def forget_empty(workspace: Workspace) -> None:
-    """Take back ``workspace.json`` where the base was refused before anything was made."""
+    """Delete ``workspace.json`` if the base was refused before anything was created."""
     lineage = Lineage(workspace)
     if not lineage.entries and lineage.unfinished is None:
         workspace.folder.delete(RECORD)
 
 
 def opened(uri: str, sets: Sequence[str]) -> tuple[Workspace, Recipe]:
-    """A workspace, and its recipe with ``--set`` applied; refuses what a lineage fixes when it begins."""
+    """Open a workspace with ``--set`` applied to its recipe; refuse changes of settings that a lineage fixes."""
     workspace = Workspace.open(uri)
     recipe = base.recipe_of(workspace)
     changed = apply_settings(recipe, sets)
@@ -118,7 +118,7 @@ def opened(uri: str, sets: Sequence[str]) -> tuple[Workspace, Recipe]:
 
 
 def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
-    """The datasets of ``--data``; refuses none."""
+    """Parse the datasets of ``--data``; raise ``UsageError`` if there are none."""
     paths = parse_data(data)
     if not paths:
         raise UsageError(f"{what} needs data: --data NAME=PATH")
@@ -128,7 +128,7 @@ def given(data: Sequence[str], what: str) -> dict[str, list[str]]:
 def update(
     uri: str, data: Sequence[str], sets: Sequence[str], dry_run: bool, terminal: Terminal, wait_s: float = 0.0
 ) -> Status | dict[str, Any]:
-    """Take in one arrival; what was taken in already is not taken in again."""
+    """Update the model with one arrival; an arrival that was already processed is skipped."""
     workspace, recipe = opened(uri, sets)
     paths, lineage = given(data, "an update"), Lineage(workspace, recipe.gate.trunk)
     if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
@@ -146,7 +146,7 @@ def update(
 
 
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:
-    """Run one update on the cluster and write the report; the lineage's status after it."""
+    """Run one update on the cluster and write the report; return the lineage's status."""
     refuse_here(Lineage(workspace), arrival, recipe)
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
@@ -174,9 +174,9 @@ def study(
     dry_run: bool,
     terminal: Terminal,
 ) -> tuple[studies.Study | None, dict[str, Any]]:
-    """Take in one arrival under many settings, without promoting any; what came out, and the same as JSON types.
+    """Train one arrival under many settings without promoting any; return the study, and its results as JSON types.
 
-    A dry run has no outcome, and says what would be tried.
+    A dry run returns None and the trials that would run.
     """
     home, recipe = opened(uri, [*QUIET_STUDY, *sets])
     paths = given(data, "a study")
@@ -213,7 +213,7 @@ def study(
 def write_study(
     workspace: studies.StudyWorkspace, tried: Sequence[studies.Trial], found: studies.Study, tokens: float | None
 ) -> dict[str, Any]:
-    """Leave a study's results and its page in its folder; the results as JSON types."""
+    """Write a study's results and page to its folder; return the results as JSON types."""
     forecast, why = studies.outlook(workspace, tried, found, tokens)
     lines = studies.outlook_lines(forecast, why)
     made = {**found.to_json(), "forecast": {**studies.as_json(forecast, why), "lines": lines}}
@@ -223,7 +223,7 @@ def write_study(
 
 
 def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, terminal: Terminal) -> dict[str, Any]:
-    """What an arrival is, what its update should be and what it would cost; nothing is written but to ``save``."""
+    """Measure an arrival, choose the settings of its update and predict its cost; write only ``save``."""
     workspace, recipe = opened(uri, sets)
     paths = given(data, "a plan")
     lineage = Lineage(workspace, recipe.gate.trunk)
@@ -251,7 +251,7 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
 
 
 def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe, room: Sequence[Demand]) -> dict[str, Any]:
-    """What an update would do, from what is known before anything is read in full."""
+    """Return what an update would do, as far as it is known before reading the data in full."""
     lineage = Lineage(workspace, recipe.gate.trunk)
     optimizer = start_optimizer(lineage, recipe.train)
     files = {
@@ -273,13 +273,13 @@ def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe, room: Sequen
 
 
 def status(uri: str, everything: bool = False) -> Status:
-    """The lineage: its last updates, or all."""
+    """Return the status of the lineage: its last updates, or all."""
     lineage = Lineage(Workspace.open(uri))
     return summarize(lineage, None) if everything else summarize(lineage)
 
 
 def status_with(lineage: Lineage, update: str) -> Status:
-    """The lineage, with an update of which the last ones need not be."""
+    """Return the status of the lineage, including an update that may be older than the last ones."""
     found = summarize(lineage)
     if any(one.id == update for one in found.updates):
         return found
@@ -287,7 +287,7 @@ def status_with(lineage: Lineage, update: str) -> Status:
 
 
 def report(uri: str) -> str:
-    """Write the report's pages; the index's path."""
+    """Write the report's pages; return the path of the index."""
     return write_report(Workspace.open(uri))
 
 
@@ -310,7 +310,7 @@ def write_report(workspace: Workspace) -> str:
 
 
 def installed(name: str) -> bool:
-    """Whether a distribution is installed."""
+    """Return whether a distribution is installed."""
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -319,7 +319,7 @@ def installed(name: str) -> bool:
 
 
 def export(uri: str, update_name: str | None, to: Path) -> str:
-    """Copy a release's Hugging Face folder, whose files and weights are checked first; where it is."""
+    """Copy a release's Hugging Face folder after verifying its files and weights; return the path of the copy."""
     workspace = Workspace.open(uri)
     found = Lineage(workspace).find(update_name)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -340,7 +340,7 @@ def export(uri: str, update_name: str | None, to: Path) -> str:
 def trace(
     uri: str, ids: Sequence[str], text: str | None, update_name: str | None, to: Path | None, terminal: Terminal
 ) -> dict[str, Any]:
-    """Which documents were trained when: those named, or all that were replayed."""
+    """Return when documents were trained on: those named, or all that were replayed."""
     lineage = Lineage(Workspace.open(uri))
     if not ids and text is None:
         return {"workspace": uri, "covers": COVERS, "updates": read_ledger(lineage, update_name, terminal, to)}
@@ -355,7 +355,7 @@ def trace(
 def schedule(
     recipe_name: str, arrivals: int | None, tokens: str | None, imported: bool, sets: Sequence[str], to: Path | None
 ) -> Preview:
-    """A recipe's learning rate over a base and its arrivals; ``to`` is where its page is written."""
+    """Preview a recipe's learning rate over a base and its updates; ``to`` is the path for the page."""
     if to is not None and to.suffix != ".html":
         raise UsageError(f"--to {to}: the plot is written as a page, expected a name that ends in .html")
     found = preview_schedule(recipe_name, load_recipe(recipe_name, sets), arrivals, tokens, imported)
@@ -367,7 +367,7 @@ def schedule(
 
 
 def discard(uri: str, wait_s: float = 0.0) -> str | None:
-    """Drop the unfinished update; its id."""
+    """Discard the unfinished update; return its id."""
     workspace = Workspace.open(uri)
     with workspace.lease(wait_s=wait_s):
         lineage = Lineage(workspace)
@@ -379,7 +379,7 @@ def discard(uri: str, wait_s: float = 0.0) -> str | None:
 
 
 def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> tuple[Status, str]:
-    """The base and two arrivals on the installed packages' own text: a weak shift, then a strong one."""
+    """Train a base and two updates on the installed packages' own text: a weak shift, then a strong one."""
     terminal.update("the demo's text")
     files = demo_text.write_corpora(directory / "text", terminal)
     uri = str(directory / "-".join(["workspace", *sets]).replace("/", "_"))

@@ -109,7 +109,7 @@ def validation_loss(record: WorkspaceRecord) -> Figure:
 def stability_gap(record: WorkspaceRecord, update: UpdateShown) -> Figure:
     """Each dataset's validation loss minus that at the update's start; a base has no gap.
 
-    Over the tokens since the start, logarithmic, as the looks are: the gap lies in an update's first steps.
+    Over the tokens since the start, logarithmic, like the evaluations: the gap occurs in an update's first steps.
     """
     traces: list[Trace] = []
     for index, name in enumerate(dataset_names(record)):

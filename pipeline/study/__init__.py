@@ -1,4 +1,4 @@
-"""Studies: the same arrival taken in under many settings, side by side, to see which forgets least and learns most."""
+"""Studies: training of one arrival under many settings, to find which forgets least and learns most."""
 
 from rewarm.pipeline.study.forecast import as_json, outlook, outlook_lines
 from rewarm.pipeline.study.grid import BASELINES, Trial, parse_grid, parse_row, trials
