@@ -1,1 +1,1 @@
-"""Storage, the Ray cluster, settings, errors and progress: what every stage builds on."""
+"""Core services for all stages: storage, the Ray cluster, settings, errors and progress."""

@@ -1,7 +1,7 @@
-"""What work waits for on a cluster that has no room for it yet: said every minute, and not for ever.
+"""Waiting for resources on a cluster that has no room yet: reported every minute, and limited in time.
 
-Nodes may come: an autoscaler starts them, or a person does. Whether that happens is seen only by waiting, so whoever
-waits is told what was asked for, what there is and what is on its way.
+Nodes may be added by an autoscaler or a person, which is known only by waiting. Meanwhile the user sees the requested
+resources, the available resources, and the nodes that are starting.
 """
 
 import os
@@ -12,19 +12,19 @@ from typing import Any
 from rewarm.stages.core.errors import NoRoomError
 from rewarm.stages.core.progress import Progress
 
-EVERY = 60.0  # seconds between two lines about what is awaited
-TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # Ray Train's: seconds for workers to find room, in one attempt
-DEFAULT_TIMEOUT = 900.0  # minutes are normal on clusters that scale up from nothing
-ATTEMPTS = 3  # start time-outs after which work that has never begun is ended
+EVERY = 60.0  # seconds between two reports
+TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"  # Ray Train's limit in seconds for one attempt to start workers
+DEFAULT_TIMEOUT = 900.0  # clusters that scale up from zero need minutes
+ATTEMPTS = 3  # start timeouts after which work that has not started fails
 
 
 def timeout() -> float:
-    """Seconds that one attempt waits for room on the cluster."""
+    """Return the seconds that one attempt waits for room on the cluster."""
     return float(os.environ.get(TIMEOUT, DEFAULT_TIMEOUT))
 
 
 def amount(count: int, resources: Mapping[str, float]) -> str:
-    """A number of equal places, as ``8 × (1 GPU + 12 CPUs)``."""
+    """Return a description of ``count`` equal bundles of resources, such as ``8 × (1 GPU + 12 CPUs)``."""
     parts = [
         f"{value:g} {kind}{'s' * (value != 1)}" for kind, value in sorted(resources.items(), reverse=True) if value
     ]
@@ -32,7 +32,7 @@ def amount(count: int, resources: Mapping[str, float]) -> str:
 
 
 def there_is() -> str:
-    """What the cluster has, and what its autoscaler is starting or failed to start, in words."""
+    """Return a description of the cluster's resources, and of nodes that its autoscaler is starting or could not."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -43,14 +43,14 @@ def there_is() -> str:
 
 
 def arriving() -> str:
-    """The nodes that the autoscaler is starting, and why it could not start others."""
+    """Return a description of the nodes that the autoscaler is starting, and the reasons why others failed."""
     import ray
     from ray.autoscaler.v2.sdk import get_cluster_status
 
     try:
         status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
-    except Exception as error:  # the store of a cluster that is being repaired: the wait goes on
-        return f"its autoscaler cannot be asked ({type(error).__name__})"
+    except Exception as error:  # the store of a cluster under repair: the wait continues
+        return f"no status from its autoscaler ({type(error).__name__})"
     starting = [f"{one.count} {one.ray_node_type_name}" for one in status.pending_launches]
     starting += [f"1 {one.ray_node_type_name}" for one in status.pending_nodes]
     failed = [f"{one.ray_node_type_name}: {one.details or 'no reason given'}" for one in status.failed_launches]
@@ -59,35 +59,35 @@ def arriving() -> str:
 
 
 class Waiting:
-    """A wait for room: a note every minute, and ``NoRoomError`` in the end."""
+    """A wait for room, with a note every minute and finally ``NoRoomError``."""
 
     def __init__(self, label: str, asked: str, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
         self.label, self.asked, self.progress, self.clock = label, asked, progress, clock
         self.begun = self.said = clock()
 
     def tick(self, limit: float | None = None) -> None:
-        """Say what is awaited if a minute has passed. Raises ``NoRoomError`` after ``limit`` seconds of waiting."""
+        """Report the wait if a minute has passed. Raises ``NoRoomError`` after ``limit`` seconds of waiting."""
         waited = self.clock() - self.begun
         if limit is not None and waited >= limit:
             raise no_room(self.label, self.asked, f"in {waited / 60:.0f} minutes")
         if self.clock() - self.said >= EVERY:
             self.said = self.clock()
-            self.progress.note(f"{self.label}: waits for room: asks for {self.asked}; there is: {there_is()}")
+            self.progress.note(f"{self.label}: waiting for room: requested {self.asked}; available: {there_is()}")
 
 
 def no_room(label: str, asked: str, when: str) -> NoRoomError:
-    """The error for work that found no room ``when``."""
+    """Return the error for work that found no room ``when``."""
     return NoRoomError(
-        f"{label}: found no room on the cluster {when}: it asks for {asked}; there is: {there_is()}. Add such nodes "
-        "(the autoscaler's limits and the cloud's quota decide), or set train.num_workers, train.cpus_per_worker or "
-        "train.device to what there is. What is saved stays, the same command resumes from there"
+        f"{label}: found no room on the cluster {when}: requested {asked}; available: {there_is()}. Add such nodes "
+        "(check the autoscaler's limits and the cloud's quota), or adapt train.num_workers, train.cpus_per_worker or "
+        "train.device to the cluster. Saved results are kept; the same command resumes from there"
     )
 
 
 def first_done(running: Iterable[Any], started: bool, waiting: Waiting) -> Any:
-    """The first of Ray's references to be done. While no actor has ``started``, what is awaited is said.
+    """Return the first of Ray's references to be ready; report the wait until an actor has ``started``.
 
-    Raises ``NoRoomError`` if none has its place after ``ATTEMPTS`` start time-outs.
+    Raises ``NoRoomError`` if no actor has started after ``ATTEMPTS`` start timeouts.
     """
     import ray
 

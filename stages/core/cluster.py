@@ -1,4 +1,4 @@
-"""The Ray cluster a command runs on: the one it was submitted to, or one of its own on this machine."""
+"""Connection to the Ray cluster of a command: the one that it was submitted to, or a local one."""
 
 import logging
 import os
@@ -18,8 +18,8 @@ from rewarm.stages.core.operators import environment
 from rewarm.stages.core.patience import DEADLINE
 from rewarm.stages.core.resources import find_room
 
-# Ray Train looks at its workers every 2 s by default, and a dead one waits for that look. On clusters that scale up
-# from nothing, a group of workers takes minutes to start, not one.
+# Ray Train polls its workers every 2 s by default, which delays the detection of dead workers. On clusters that scale
+# up from zero, a group of workers needs several minutes to start.
 RAY_TRAIN_DEFAULTS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
@@ -27,16 +27,16 @@ RAY_TRAIN_DEFAULTS = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
 }
 
-# What would otherwise print into the progress.
+# Loggers and libraries that would otherwise print into the progress.
 QUIET = {"TOKENIZERS_PARALLELISM": "true", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 SOURCE = Path(__file__).absolute().parents[3]  # holds the package rewarm; the folder of stages would hide select
 
 
 @contextmanager
 def connected(num_cpus: int | None = None, models: bool = True) -> Iterator[None]:
-    """A cluster to work on; ``models`` says whether models will run on it, whose workers are then forked warm.
+    """Provide a cluster to work on. ``models``: whether models will run on it; their workers are then forked warm.
 
-    Raises ``UsageError`` if the entrypoints of submitted jobs hold every CPU it has.
+    Raises ``UsageError`` if the entrypoints of submitted jobs occupy all of its CPUs.
     """
     with joined(num_cpus, models):
         refuse_full()
@@ -45,17 +45,17 @@ def connected(num_cpus: int | None = None, models: bool = True) -> Iterator[None
 
 @contextmanager
 def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
-    """Join the cluster that ``RAY_ADDRESS`` names (``ray job submit`` sets it), else start a local Ray and end it.
+    """Join the cluster at ``RAY_ADDRESS`` (set by ``ray job submit``), else start a local Ray and shut it down.
 
-    A local Ray dies with its driver, also by ``kill -9``; on a cluster, all that the driver started does. A local
-    Ray's dashboard listens on the loopback address only.
+    A local Ray ends with its driver, even after ``kill -9``; on a cluster, everything that the driver started ends. The
+    dashboard of a local Ray listens only on the loopback address.
     """
     hush()
     for name, value in {**RAY_TRAIN_DEFAULTS, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", **environment()}.items():
         os.environ.setdefault(name, value)
     import ray
 
-    with redirect_stdout(sys.stderr):  # what raylets have to say, to the last moment, is no part of a command's result
+    with redirect_stdout(sys.stderr):  # output of raylets is not part of a command's result
         if ray.is_initialized():
             yield
             return
@@ -70,14 +70,14 @@ def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
 
 
 def hush() -> None:
-    """Keep libraries from printing into the progress; they read this when they are imported."""
+    """Prevent libraries from printing into the progress; they read these variables when they are imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
 def signals_kept() -> Iterator[None]:
-    """``ray.init`` takes SIGTERM for itself; give it back to who had it."""
+    """Restore the SIGTERM handler that ``ray.init`` replaces."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if threading.current_thread() is threading.main_thread():
@@ -85,34 +85,33 @@ def signals_kept() -> Iterator[None]:
 
 
 def refuse_full() -> None:
-    """``UsageError`` where the entrypoints of jobs leave less than one CPU to work on: it would wait for ever."""
+    """Raise ``UsageError`` if the entrypoints of jobs leave less than one CPU: work would wait forever."""
     room = find_room()
     if room.held and max(room.cpus, default=0.0) < 1:
         raise UsageError(
-            f"the entrypoints of jobs hold {room.held:g} CPUs of this cluster (--entrypoint-num-cpus) and leave none "
-            "to work on: submit without, or add a node"
+            f"the entrypoints of jobs occupy {room.held:g} CPUs of this cluster (--entrypoint-num-cpus) and leave none "
+            "for work: submit without this option, or add a node"
         )
 
 
 def job_variables() -> dict[str, str]:
-    """The environment variables that this job was submitted with (``--runtime-env-json``); none outside of a job."""
+    """Return the environment variables that this job was submitted with (``--runtime-env-json``); empty without a
+    job."""
     config = orjson.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     found: dict[str, str] = (config.get("runtime_env") or {}).get("env_vars") or {}
     return found
 
 
 def start(num_cpus: int | None, models: bool) -> None:
-    """``ray.init`` on the cluster that is named, or on this machine alone."""
+    """Call ``ray.init`` for the named cluster, or for this machine alone."""
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # nobody takes a local Ray's one node back
+    alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # the node of a local Ray cannot be preempted
     workers = warm.runtime_env(joined=bool(address)) if models else {}
     runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}, **workers}
     if address:
-        given = (
-            job_variables()
-        )  # Ray refuses a variable that is given twice; a trial of a study starts Ray Train itself
+        given = job_variables()  # Ray refuses a variable that is set twice; a trial of a study starts Ray Train itself
         patience = {DEADLINE: os.environ[DEADLINE]} if DEADLINE in os.environ else {}
         own = {**QUIET, **RAY_TRAIN_DEFAULTS, **patience}
         variables = {name: value for name, value in own.items() if name not in given}

@@ -32,16 +32,17 @@ class Recorded:
 
     @classmethod
     def of(cls, tables: Iterable[tuple[Folder, Table | None]]) -> "Recorded":
-        """The tables that there are: what was recorded without one is left out."""
+        """Return the tables that there are: what was recorded without one is left out."""
         return cls({folder: table for folder, table in tables if table is not None})
 
     def model(self, folder: Folder) -> Path:
-        """The local path of a folder that is read as a whole; ``DamagedError`` if it is not what the record says."""
+        """Return the local path of a folder that is read as a whole; ``DamagedError`` if it is not what the record
+        says."""
         self._compare(folder, compare_whole)
         return folder.local()
 
     def shards(self, folder: Folder) -> Folder:
-        """A folder whose files are read one by one; ``DamagedError`` if they are not what the record says."""
+        """Return a folder whose files are read one by one; ``DamagedError`` if they are not what the record says."""
         self._compare(folder, compare_here)
         return folder
 

@@ -1,8 +1,8 @@
-"""Digests of files: what a folder held when it was made, to be compared with what it holds when it is used.
+"""Digests of files: a table of a folder's contents, written when it is complete and verified when it is used.
 
-A finished step leaves ``files.json`` in its folder: the size and the xxh3-128 of each of its files, by their path. The
-digest of ``files.json`` itself is kept in the step's manifest and in the update's record, so that one short string of
-the record vouches for every byte. What earlier versions made has no such table and cannot be checked.
+A finished step writes ``files.json`` into its folder: size and xxh3-128 of each file by path. The digest of
+``files.json`` itself is in the step's manifest and in the update's record, so that one short string in the record
+authenticates every byte. Folders from earlier versions have no such table and cannot be verified.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,40 +21,42 @@ FILES: Final = "files.json"
 ALGORITHM = "xxh3_128"
 RESTORE = "restore the file from a copy of the workspace"
 BLOCK = 1 << 20  # bytes hashed at a time: they stay in the processor's cache (5.7 GB/s; 16 MiB: 0.8 GB/s)
-SHOWN = 10  # damaged files that a message names
-THREADS = 8  # files hashed at the same time: hashing and reading leave the interpreter's lock
+SHOWN = 10  # damaged files listed in a message
+THREADS = 8  # files hashed at the same time: hashing and reading release the interpreter's lock
 
 
 @dataclass(frozen=True)
 class FileDigest:
-    """What a file held when it was written."""
+    """Size and digest of a file when it was written."""
 
     bytes: int
     digest: str  # 32 hex digits of xxh3-128
-    counts: Mapping[str, int] = field(default_factory=dict)  # what its writer counted in it: tokens, documents
+    counts: Mapping[str, int] = field(default_factory=dict)  # its writer's counts: tokens, documents
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """Return the entry as JSON types."""
         return {"bytes": self.bytes, "digest": self.digest, **({"counts": dict(self.counts)} if self.counts else {})}
 
 
-Table = dict[str, FileDigest]  # by path relative to the folder; it may lead up (``../../dedup/news/near.arrow``)
+Table = dict[
+    str, FileDigest
+]  # by path relative to the folder, possibly outside of it (``../../dedup/news/near.arrow``)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that is not as it was when it was written."""
+    """File that has changed since it was written."""
 
     file: str  # as in the table
     expected: str
     found: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.expected} expected, {self.found} found"
+        return f"{self.file}: expected {self.expected}, found {self.found}"
 
 
 def hash_stream(stream: IO[bytes]) -> FileDigest:
-    """Size and digest of what is left in a binary stream."""
+    """Return size and digest of the rest of a binary stream."""
     state, size = xxhash.xxh3_128(), 0
     while block := stream.read(BLOCK):
         state.update(block)
@@ -63,8 +65,8 @@ def hash_stream(stream: IO[bytes]) -> FileDigest:
 
 
 def digest_file(folder: Folder, name: str) -> FileDigest:
-    """Size and digest of a file, which is read once and not kept; raises ``OSError`` if it cannot be read."""
-    place = folder.at(name)  # the path may lead up
+    """Return size and digest of a file, read once and not cached; raises ``OSError`` if it cannot be read."""
+    place = folder.at(name)  # the path may contain ".."
     if place.is_local:
         with place.path.open("rb", buffering=0) as stream:
             return hash_stream(stream)
@@ -74,14 +76,14 @@ def digest_file(folder: Folder, name: str) -> FileDigest:
 
 
 def digest_files(folder: Folder, names: Iterable[str]) -> Table:
-    """The table of some files of a folder, several read at a time."""
+    """Return the table of some files of a folder, read concurrently."""
     listed = sorted(names)
     with ThreadPoolExecutor(THREADS) as pool:
         return dict(zip(listed, pool.map(lambda name: digest_file(folder, name), listed), strict=True))
 
 
 def files_in(folder: Folder, without: Collection[str] = ()) -> list[str]:
-    """Paths of all files in a folder and below, sorted; ``without`` names files and folders directly in it."""
+    """Return the sorted paths of all files in a folder and below, except the direct children named in ``without``."""
     found = [name for name in folder.files() if name not in without]
     for name in folder.folders():
         if name not in without:
@@ -90,7 +92,7 @@ def files_in(folder: Folder, without: Collection[str] = ()) -> list[str]:
 
 
 def write_table(folder: Folder, table: Mapping[str, FileDigest]) -> str:
-    """Write ``files.json``; the digest of its bytes, which vouches for all files in it."""
+    """Write ``files.json`` and return the digest of its bytes, which authenticates all files in it."""
     value = {"algorithm": ALGORITHM, "files": {name: table[name].to_json() for name in sorted(table)}}
     data = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     folder.write(FILES, data)
@@ -98,24 +100,24 @@ def write_table(folder: Folder, table: Mapping[str, FileDigest]) -> str:
 
 
 def read_table(folder: Folder, expected: str) -> Table:
-    """The table that ``expected``, a digest from the record, vouches for; ``DamagedError`` if it is not that one."""
+    """Return the table with the digest ``expected``, from the record; raises ``DamagedError`` if it is another one."""
     try:
         data = folder.read(FILES)
     except OSError as error:
-        raise DamagedError(f"{folder}/{FILES}: digest {expected} expected, found no such file; {RESTORE}") from error
+        raise DamagedError(f"{folder}/{FILES}: expected digest {expected}, found no such file; {RESTORE}") from error
     found = str(xxhash.xxh3_128_hexdigest(data))
     if found != expected:
-        raise DamagedError(f"{folder}/{FILES}: digest {expected} expected by the record, found {found}; {RESTORE}")
+        raise DamagedError(f"{folder}/{FILES}: expected digest {expected} by the record, found {found}; {RESTORE}")
     return parse_table(orjson.loads(data)["files"])
 
 
 def parse_table(value: Mapping[str, Any]) -> Table:
-    """A table from JSON types."""
+    """Restore a table from JSON types."""
     return {name: FileDigest(**entry) for name, entry in value.items()}
 
 
 def compare(folder: Folder, table: Mapping[str, FileDigest], names: Iterable[str] | None = None) -> list[Damage]:
-    """The files of a table (or those of them that are named) that are missing, cut, changed or cannot be read."""
+    """Return the files of a table (optionally only some) that are missing, truncated, changed or unreadable."""
     listed = sorted(table if names is None else names)
 
     def look(name: str) -> Damage | None:
@@ -136,9 +138,9 @@ def compare(folder: Folder, table: Mapping[str, FileDigest], names: Iterable[str
 
 
 def compare_here(folder: Folder, table: Mapping[str, FileDigest]) -> list[Damage]:
-    """``compare`` for what a reader on this machine gets: of a bucket's files, the copies that it keeps of them.
+    """Verify the files that a reader on this machine gets: for a bucket, this machine's cached copies.
 
-    A copy that is not what the table says is fetched once more.
+    A copy that does not match the table is fetched once more.
     """
     if folder.is_local:
         return compare(folder, table)
@@ -177,10 +179,10 @@ def _compare_copy(folder: Folder, name: str, entry: FileDigest) -> list[Damage]:
 
 
 def table_of(folder: Folder, expected: str | None = None) -> Table | None:
-    """The table of a finished step's files; None if it was made without one.
+    """Return the table of a finished step's files; None if the step was written without one.
 
-    ``expected`` is its digest in the record; None: the one in the step's manifest. Raises ``DamagedError`` if the
-    table is missing or another one.
+    ``expected`` is its digest in the record; None: the digest in the step's manifest. Raises ``DamagedError`` if the
+    table is missing or different.
     """
     if expected is None:
         expected = folder.manifest().get(FILES) if folder.committed() else None
@@ -188,13 +190,13 @@ def table_of(folder: Folder, expected: str | None = None) -> Table | None:
 
 
 def below(table: Mapping[str, FileDigest], folder: str) -> Table:
-    """The part of a table that lies in a folder, by paths relative to that folder."""
+    """Return the part of a table for the files in a folder, with paths relative to that folder."""
     return {name.removeprefix(f"{folder}/"): one for name, one in table.items() if name.startswith(f"{folder}/")}
 
 
 def refuse_damage(folder: Folder, damages: Iterable[Damage], remedy: str = RESTORE) -> None:
-    """``DamagedError`` that names the damaged files of a folder and says what to do, if there are any."""
-    listed = [f"{folder.at(damage.file)}: {damage.expected} expected, {damage.found} found" for damage in damages]
+    """Raise ``DamagedError`` with the damaged files of a folder and the remedy, if there are any."""
+    listed = [f"{folder.at(damage.file)}: expected {damage.expected}, found {damage.found}" for damage in damages]
     if listed:
         more = f"\n  and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
         raise DamagedError("not as the record says:\n  " + "\n  ".join(listed[:SHOWN]) + f"{more}\nTo do: {remedy}")

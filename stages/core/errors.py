@@ -1,83 +1,83 @@
-"""The errors that a command ends with: each type has a name for machines, an exit code and what to do about it.
+"""Typed errors of commands: each type has a machine-readable name, an exit code and a remedy.
 
-Whoever decides by an error (the watch, a supervisor, a test) reads its type or its ``kind``, never its words.
+Programs that react to an error (the watch, a supervisor, a test) use its type or its ``kind``, never its message.
 """
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 Remedy = Literal["again", "later", "change", "repair", "decide"]
-"""What helps: the same command, at once; the same command, later; another command or other data; a repair of the
+"""Remedies: the same command, immediately; the same command, later; another command or other data; a repair of the
 workspace (``rewarm verify``); a person's decision (``rewarm promote``)."""
 
 
 class RewarmError(Exception):
-    """Any error whose message was written for the person at the command line: what, where, and what to do next."""
+    """Base of all errors whose message is written for the user: what happened, where, and what to do next."""
 
-    kind: ClassVar[str]  # the name for machines; it stays the same from version to version
+    kind: ClassVar[str]  # machine-readable name, stable across versions
     code: ClassVar[int]  # of the process
     remedy: ClassVar[Remedy]
 
 
 class UsageError(RewarmError, ValueError):
-    """Refused before anything was spent: the message says what was given, what was expected and what to do."""
+    """Input refused before any computation: the message contains the input, the expected input and the next step."""
 
     kind, code, remedy = "usage", 2, "change"
 
 
 class UnfinishedError(UsageError):
-    """Another update of the workspace was begun and is not finished: it goes first, or is discarded."""
+    """Another update of the workspace is unfinished: it must be finished or discarded first."""
 
     kind = "unfinished"
 
 
 class StageError(RewarmError, RuntimeError):
-    """A stage could not finish. What it had committed stays; the same command resumes from there."""
+    """A stage could not finish. Committed results are kept; the same command resumes from there."""
 
     kind, code = "failed", 1
     remedy: ClassVar[Remedy] = "again"
 
 
 class DamagedError(StageError):
-    """A file of a workspace is missing, unreadable or not what its records say.
+    """A file of a workspace is missing, unreadable or differs from its records.
 
-    The message names the file, what was expected and found, and how to get it back.
+    The message names the file, what was expected and found, and how to restore it.
     """
 
     kind, code, remedy = "damaged", 7, "repair"
 
 
 class BusyError(StageError):
-    """Another command is writing to the workspace; the message says which."""
+    """Another command is writing to the workspace; the message names it."""
 
     kind, code, remedy = "busy", 5, "later"
 
 
 class UnreachableError(StageError):
-    """A store or a disk has not answered until the deadline; nothing is wrong with the command or its data."""
+    """A store or a disk has not responded before the deadline; the command and its data are fine."""
 
     kind, code, remedy = "unreachable", 6, "later"
 
     def __init__(self, message: str, address: str = "") -> None:
-        """``address`` is where there was no answer, without passwords."""
+        """``address`` is the address that did not respond, without passwords."""
         super().__init__(message)
         self.address = address
 
 
 class FullError(StageError):
-    """A disk or a quota is full, and nobody has made room until the deadline."""
+    """A disk or a quota is full, and no space was freed before the deadline."""
 
     kind, code, remedy = "full", 8, "later"
 
 
 class NoRoomError(StageError):
-    """The cluster had no room for the work, after several waits. The message says what was asked and what there is."""
+    """The cluster had no room for the work after several waits. The message names requested and available resources."""
 
     kind, code, remedy = "no-room", 9, "later"
 
 
 class RefusedError(RewarmError):
-    """The update is finished, and the gate refused its release: the release before stays current."""
+    """The update is finished, and the gate refused its release: the previous release remains current."""
 
     kind, code, remedy = "refused", 3, "change"
 
@@ -92,9 +92,9 @@ WRAPPED = ("cause", "_base_exc", "controller_failure")  # attributes of Ray's er
 
 
 def origin(error: BaseException) -> RewarmError | None:
-    """The typed error that another one carries: itself, its cause, or what a Ray worker raised; None if there is none.
+    """Return the typed error behind another error: itself, its cause, or the error of a Ray worker; None if none.
 
-    Ray wraps what a task raises in a ``RayTaskError`` (its ``cause``), Ray Train what workers raise in a
+    Ray wraps a task's error in a ``RayTaskError`` (its ``cause``), Ray Train wraps workers' errors in a
     ``WorkerGroupError`` (its ``worker_failures`` by rank, each with a ``_base_exc``), and its controller's errors in a
     ``ControllerError`` (its ``controller_failure``).
     """
@@ -102,7 +102,7 @@ def origin(error: BaseException) -> RewarmError | None:
 
 
 def carried(error: BaseException, met: set[int]) -> Iterator[BaseException]:
-    """An error and all that it was raised for, the outermost first; a wrapper of Ray's comes after its cause."""
+    """Yield an error and its causes, the outermost first; a wrapper of Ray's comes after its cause."""
     if id(error) in met:
         return
     met.add(id(error))

@@ -1,17 +1,17 @@
-"""The faults of stores and disks that may pass by themselves, by the codes that they come with.
+"""Temporary faults of stores and disks, recognised by their error codes.
 
-A disk gives an ``errno``. Arrow gives none for a store: the code that the store answered with is a part of its message
-(``AWS Error SLOW_DOWN``, ``HTTP status 503``, ``google::cloud::Status(UNAVAILABLE``), and so it is with obstore. This
-module alone reads codes out of messages, as there is no other place to have them from.
+A disk's error has an ``errno``. A store's error has none in Arrow and obstore: the store's code is part of the message
+(``AWS Error SLOW_DOWN``, ``HTTP status 503``, ``google::cloud::Status(UNAVAILABLE``). Only this module parses codes
+from messages, because they are not available otherwise.
 """
 
 import errno
 import re
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # somebody may make room
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # space may be freed
 PASSING = frozenset(
     {
-        errno.ESTALE,  # a server of a network disk was restarted: opening the path anew finds it
+        errno.ESTALE,  # the server of a network disk was restarted: reopening the path works
         errno.EIO,
         errno.EREMOTEIO,
         errno.EINTR,
@@ -31,7 +31,7 @@ PASSING = frozenset(
         errno.ENOLINK,
     }
 )
-# What a store says once and for all. Every other answer may pass.
+# Permanent errors of a store. All others may be temporary.
 FINAL = frozenset(
     {
         # Amazon's client (aws-cpp-sdk, CoreErrors and S3Errors)
@@ -58,7 +58,7 @@ FINAL = frozenset(
 )
 CODES = re.compile(r"AWS Error ([A-Z_0-9]+)|google::cloud::Status\(([A-Z_]+)")
 STATUS = re.compile(r"(?:HTTP status |status |status code: )(\d{3})\b")
-AGAIN = frozenset({408, 425, 429})  # of the answers 4xx, which are final otherwise
+AGAIN = frozenset({408, 425, 429})  # temporary among the 4xx responses
 DEFINITE = (
     FileNotFoundError,
     PermissionError,
@@ -70,7 +70,7 @@ DEFINITE = (
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether what a disk or a store has answered may be another answer later."""
+    """Return whether an error of a disk or a store may be temporary."""
     if isinstance(error, DEFINITE):
         return False
     number = getattr(error, "errno", None)
@@ -85,5 +85,5 @@ def may_pass(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk or a quota is full."""
+    """Return whether the error means that a disk or a quota is full."""
     return getattr(error, "errno", None) in FULL

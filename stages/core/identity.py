@@ -1,4 +1,4 @@
-"""The identity of a step, and the time stamps of records: what decides a result, and when it was there."""
+"""Fingerprints of a step's identity, and timestamps for records."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,10 +8,10 @@ import xxhash
 
 
 def fingerprint(identity: Any) -> str:
-    """32 hex digits over a JSON value; keys in any order."""
+    """Return 32 hex digits over a JSON value, regardless of the order of keys."""
     return str(xxhash.xxh3_128_hexdigest(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)))
 
 
 def now() -> str:
-    """The time, ISO 8601, UTC, seconds."""
+    """Return the current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,8 +1,7 @@
-"""Copies of remote files on this machine's disk, kept from command to command.
+"""File operations on local disks, cached copies of remote files, and object stores through Arrow.
 
-Deleting and flushing on a disk so that a kill or a power cut leaves nothing half done under a name.
-
-Files of an object store, through Arrow.
+Deleting and flushing are crash-safe: a kill or a power failure leaves no incomplete file under its final name. Copies
+of remote files are kept on this machine's disk across commands.
 """
 
 import os
@@ -24,12 +23,12 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.faults import may_pass
 from rewarm.stages.core.patience import patiently, shown
 
-PRIVATE, SHARED = 0o600, 0o660  # modes of files that may name what is nobody else's business
-REMOVED = ".removed"  # ends the names of folders that have been taken away and are being deleted
+PRIVATE, SHARED = 0o600, 0o660  # modes of files that may contain confidential names
+REMOVED = ".removed"  # suffix of folders that were renamed and are being deleted
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -37,7 +36,7 @@ def remove(path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Take a folder away from its name, in one step; where it lies now."""
+    """Rename a folder out of the way, atomically; return its new path."""
     return path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex}{REMOVED}"))
 
 
@@ -51,9 +50,9 @@ def sync(path: Path) -> None:
 
 
 def share(path: Path) -> None:
-    """Give a file that only its owner can open the mode that a new file has here (0666 less the umask).
+    """Give a file with mode 0600 the usual mode of a new file (0666 less the umask).
 
-    Some libraries (safetensors) make their files 0600, whatever the umask says.
+    Some libraries (safetensors) create files with mode 0600 regardless of the umask.
     """
     if not path.is_file() or path.is_symlink() or path.stat().st_mode & 0o077:
         return
@@ -68,16 +67,15 @@ def share(path: Path) -> None:
 
 
 def create_private(path: str, flags: int) -> int:
-    """An ``opener`` for ``open`` whose new files only their owner can open, from their first byte on."""
+    """Return a descriptor as an ``opener`` for ``open``; new files are private to their owner from the first byte."""
     return os.open(path, flags | os.O_CLOEXEC, PRIVATE)
 
 
 def keep_private(path: Path) -> None:
-    """Let only a file's owner open it (0600); in a folder that its group may write to, the group too (0660).
+    """Restrict a file to its owner (0600); in a group-writable folder, to the owner and the group (0660).
 
-    Whoever lets a group write to a folder works on it with that group: its members renew each other's leases and go on
-    with each other's updates. Where the file cannot be given to the folder's group, or belongs to another member, it
-    stays as it is.
+    A group-writable folder is shared by its group: its members renew each other's leases and resume each other's
+    updates. If the file cannot be assigned to the folder's group, or belongs to another member, it is not changed.
     """
     folder, file = path.parent.stat(), path.stat()
     mode = SHARED if folder.st_mode & stat.S_IWGRP else PRIVATE
@@ -91,10 +89,10 @@ def keep_private(path: Path) -> None:
 
 
 def claim(scratch: Path, target: Path) -> bool:
-    """Give a finished file its name if nothing has that name yet; whether it got it.
+    """Give a finished file its name unless the name exists; return whether it was given.
 
-    A hard link is created by the kernel or refused, whoever else tries. A disk without hard links (exFAT, some network
-    disks) has only the look before the rename: the caller's lock must keep others out.
+    Creating a hard link is atomic. A disk without hard links (exFAT, some network disks) permits only a check before
+    the rename: there, the caller's lock must exclude other writers.
     """
     try:
         os.link(scratch, target)
@@ -108,19 +106,19 @@ def claim(scratch: Path, target: Path) -> bool:
     return True
 
 
-UNUSED_DAYS = 14.0  # days after which a copy that nobody asked for is removed
+UNUSED_DAYS = 14.0  # days after which an unused copy is removed
 
 
 def cache_root() -> Path:
-    """Where copies lie: in ``REWARM_CACHE``, else ``~/.cache/rewarm``."""
+    """Return the folder of cached copies: ``REWARM_CACHE``, else ``~/.cache/rewarm``."""
     return Path(os.environ.get("REWARM_CACHE", "~/.cache/rewarm")).expanduser() / "files"
 
 
 def kept_copy(name: str, fetch: Callable[[Path], None]) -> Path:
-    """The copy called ``name``, made by ``fetch`` (into the path it is given) where it is not there.
+    """Return the copy called ``name``; if it does not exist, ``fetch`` creates it at the path that it receives.
 
-    Making one removes those that nobody has asked for in ``UNUSED_DAYS``, and what killed commands left. A file that
-    is mapped or open stays readable for who has it.
+    Creating a copy also removes copies unused for ``UNUSED_DAYS`` and remains of killed commands. A file that is mapped
+    or open remains readable.
     """
     root = cache_root()
     target = root / name
@@ -133,7 +131,7 @@ def kept_copy(name: str, fetch: Callable[[Path], None]) -> Path:
     try:
         scratch.replace(target)
     except OSError:
-        if not target.exists():  # else another process was faster
+        if not target.exists():  # otherwise another process created it first
             raise
     finally:
         remove(scratch)
@@ -141,26 +139,27 @@ def kept_copy(name: str, fetch: Callable[[Path], None]) -> Path:
 
 
 def sweep(root: Path) -> None:
-    """Remove the copies that are older than ``UNUSED_DAYS``; several processes may."""
+    """Remove the copies that are unused for ``UNUSED_DAYS``; safe to run concurrently."""
     oldest = time.time() - UNUSED_DAYS * 86400
     for path in root.iterdir() if root.exists() else ():
-        with suppress(OSError):  # another process was faster
+        with suppress(OSError):  # another process removed it first
             if path.stat().st_mtime < oldest:
                 remove(path)
 
 
 AT_ONCE = 8  # files that are put at the same time
-# Arrow's client waits 100 s for a server that says nothing; within those nothing can be told, nor ended.
+# Arrow's client waits 100 s for an unresponsive server; during this time the wait can be neither reported nor ended.
 STALLS: Mapping[str, Any] = {"connect_timeout": 5, "request_timeout": 10}
-# What calls a ``PatientStore`` may be a thread of Arrow's pool, which waits for the file to be written: were the parts
-# written by the same pool, as Arrow does by itself, eight files at a time would wait for each other for ever.
+# A ``PatientStore`` may be called from a thread of Arrow's pool that waits for the file to be written. If the same pool
+# wrote the parts, as is Arrow's default, eight concurrent files would wait for each other forever.
 FOREGROUND: Mapping[str, Any] = {**STALLS, "background_writes": False}
 SWITCHES = ("allow_bucket_creation", "allow_bucket_deletion", "check_directory_existence_before_creation")
 FLAT = ("gs://", "gcs://")  # Arrow shows no folders of a Google bucket (apache/arrow#35993), and deletes none
 
 
 def open_store(uri: str, settings: Mapping[str, Any] = FOREGROUND) -> tuple[pafs.FileSystem, str]:
-    """The Arrow filesystem of a URI, without patience, and the path in it. ``OSError`` if its store does not answer."""
+    """Return the plain Arrow filesystem of a URI and the path in it. Raises ``OSError`` if its store does not
+    respond."""
     try:
         filesystem, path = pafs.FileSystem.from_uri(uri)
     except OSError as error:
@@ -175,7 +174,7 @@ def open_store(uri: str, settings: Mapping[str, Any] = FOREGROUND) -> tuple[pafs
 
 
 def amazon(uri: str, region: str, settings: Mapping[str, Any]) -> pafs.S3FileSystem:
-    """The store of an ``s3://`` URI with ``settings``, which no URI can name."""
+    """Return the store of an ``s3://`` URI with ``settings``, which no URI can name."""
     head, _, query = uri.partition("?")
     options: dict[str, Any] = dict(parse_qsl(query))
     options |= {name: options[name].lower() in ("true", "1") for name in SWITCHES if name in options}
@@ -189,23 +188,23 @@ def amazon(uri: str, region: str, settings: Mapping[str, Any]) -> pafs.S3FileSys
 
 
 def store_of(uri: str) -> pafs.FileSystem:
-    """The same without the path."""
+    """Return the Arrow filesystem of a URI."""
     return open_store(uri)[0]
 
 
 def not_a_folder(uri: str, error: Exception) -> UsageError:
-    """The error for a URI that names no folder."""
-    return UsageError(f"{shown(uri)}: not a folder rewarm can open (a local path, s3:// or gs://): {error}")
+    """Return the error for a URI that is not a folder."""
+    return UsageError(f"{shown(uri)}: expected a folder (a local path, s3:// or gs://): {error}")
 
 
 def entries(filesystem: pafs.FileSystem, path: str) -> list[tuple[str, pafs.FileType]]:
-    """Names and kinds of what is directly in a folder, sorted."""
+    """Return the names and kinds of a folder's direct children, sorted."""
     found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
     return sorted((info.base_name, info.type) for info in found if not info.base_name.startswith("."))
 
 
 def files_below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
-    """A file, or all files below a folder, in the order of their paths; none where there is nothing."""
+    """Return a file, or all files below a folder, sorted by path; empty if the path does not exist."""
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.File:
         return [info]

@@ -1,8 +1,9 @@
-"""Objects that are written on condition: conditional puts of S3 (``If-None-Match``, ``If-Match``) and of Google's store
-(``x-goog-if-generation-match``), through obstore, because Arrow's filesystems know no conditions.
+"""Conditional writes to object stores: S3 (``If-None-Match``, ``If-Match``) and Google
+(``x-goog-if-generation-match``).
 
-Credentials are the environment's, as obstore reads them: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` or the
-machine's role; ``GOOGLE_APPLICATION_CREDENTIALS`` or the machine's account. The URI's query is Arrow's:
+They use obstore, because Arrow's filesystems do not support conditions. Credentials come from the environment:
+``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY`` or the machine's role; ``GOOGLE_APPLICATION_CREDENTIALS`` or the
+machine's account. The URI's query is that of Arrow:
 ``s3://bucket/path?endpoint_override=host:port&scheme=http&region=…``.
 """
 
@@ -35,22 +36,22 @@ if TYPE_CHECKING:
     from obstore import UpdateVersion
     from obstore.store import ClientConfig, RetryConfig
 
-REQUEST = timedelta(seconds=5)  # an answer to some kilobytes takes milliseconds; a lost one must not eat a lease
-RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(seconds=10)}  # ``patiently`` tries again
+REQUEST = timedelta(seconds=5)  # small requests take milliseconds; a lost response must not use up a lease
+RETRIES: "RetryConfig" = {"max_retries": 0, "retry_timeout": timedelta(seconds=10)}  # ``patiently`` retries
 FINAL = (PermissionDeniedError, UnauthenticatedError, NotSupportedError, InvalidPathError, UnknownConfigurationKeyError)
 T = TypeVar("T")
 NOBODY = {"client_email": "", "private_key": "", "private_key_id": "", "disable_oauth": True}
 
 
 class Objects:
-    """The objects of one folder in a bucket; for small ones. What gets no answer is asked again, with patience."""
+    """Small objects in a folder of a bucket; requests without a response are retried patiently."""
 
     def __init__(self, folder: Folder) -> None:
         self.uri = folder.uri
         self.store, self.path = connect(folder.uri)
 
     def get(self, name: str) -> "tuple[bytes | None, UpdateVersion | None]":
-        """An object and the store's mark of its state; none where there is no such object."""
+        """Return an object and the store's version of it; None and None if it does not exist."""
 
         def get() -> "tuple[bytes | None, UpdateVersion | None]":
             try:
@@ -63,9 +64,9 @@ class Objects:
         return self._ask(get, name)
 
     def put(self, name: str, data: bytes, before: "UpdateVersion | None") -> "UpdateVersion | None":
-        """Write an object if it is still in the state ``before`` (none: not there); None where it is not.
+        """Write an object if its version is still ``before`` (None: absent); return the new version, or None if not.
 
-        A put whose answer was lost is sent again, and then meets itself: that is no other state.
+        A put whose response was lost is sent again and may find its own result, which does not count as a change.
         """
 
         def put() -> "UpdateVersion | None":
@@ -86,7 +87,7 @@ class Objects:
         return mark if found == data else None
 
     def size(self, name: str) -> int:
-        """Bytes of an object; 0 where there is none."""
+        """Return the bytes of an object; 0 if it does not exist."""
 
         def size() -> int:
             try:
@@ -100,22 +101,22 @@ class Objects:
         try:
             return patiently(work, f"{self.uri}: {name}", (BaseError, OSError), passes)
         except (BaseError, OSError) as error:
-            raise StageError(f"{self.uri}: {name} cannot be read or written there: {reason(error)}") from error
+            raise StageError(f"{self.uri}: cannot read or write {name}: {reason(error)}") from error
 
     def _key(self, name: str) -> str:
         return f"{self.path}/{name}".lstrip("/")
 
 
 def passes(error: BaseException) -> bool:
-    """Whether what a store said may be something else later."""
+    """Return whether an error of a store may be temporary."""
     return not isinstance(error, FINAL) and may_pass(error)
 
 
 def create(folder: Folder, name: str, data: bytes) -> None:
-    """Write a small file that is never written again: a disk or a bucket refuses it where one of its name is there.
+    """Write a small file exactly once: the disk or bucket refuses to replace a file of the same name.
 
-    A folder's guard refuses a late writer first. Raises ``StageError`` where the name holds other bytes; the same bytes
-    are those of an attempt whose answer was lost, or that was killed just after.
+    A folder's guard refuses a late writer first. Raises ``StageError`` if the file has different contents; the same
+    contents come from an attempt whose response was lost, or that was killed immediately afterwards.
     """
     if folder.is_local:
         done = folder.create(name, data) or folder.read(name) == data
@@ -123,11 +124,11 @@ def create(folder: Folder, name: str, data: bytes) -> None:
         with folder.guard.committing() if folder.guard else nullcontext():
             done = Objects(folder).put(name, data, None) is not None
     if not done:
-        raise StageError(f"{folder}/{name}: was written by another command meanwhile; nothing of this one was recorded")
+        raise StageError(f"{folder}/{name}: another command has written this file; nothing was recorded by this one")
 
 
 def connect(uri: str) -> tuple[S3Store | GCSStore, str]:
-    """The bucket that a URI names, and the path in it. Raises ``UsageError`` for what has no conditional put."""
+    """Return the bucket of a URI and the path in it. Raises ``UsageError`` for a store without conditional puts."""
     scheme, _, rest = uri.partition("://")
     place, _, query = rest.partition("?")
     bucket, _, path = place.partition("/")
@@ -144,14 +145,14 @@ def connect(uri: str) -> tuple[S3Store | GCSStore, str]:
         return S3Store(bucket, config=config, client_options=client, retry_config=RETRIES), path
     if scheme in ("gs", "gcs"):
         config = {"base_url": endpoint} if endpoint else {}
-        if options.get("anonymous") == "true":  # a server of one's own that asks for no account
+        if options.get("anonymous") == "true":  # a private server without accounts
             config = {"service_account_key": orjson.dumps({**NOBODY, "gcs_base_url": endpoint}).decode()}
         return GCSStore(bucket, config=config, client_options=client, retry_config=RETRIES), path
     raise UsageError(f"{uri}: a lease needs a disk, s3:// or gs://")
 
 
 def version(e_tag: str | None, generation: str | None) -> "UpdateVersion":
-    """What a put may be tied to: the store's marks that there are."""
+    """Return the condition for a put, from the version marks that the store provides."""
     marks: UpdateVersion = {}
     if e_tag is not None:
         marks["e_tag"] = e_tag

@@ -1,15 +1,15 @@
-"""DeepSpeed's C++ operators: where they lie, how they are built once, how a worker loads them without compiling.
+"""DeepSpeed's C++ operators: location, one-time build, and loading in workers without a compiler.
 
-DeepSpeed compiles an operator when it is first used (about half a minute on two cores). A training run should not pay
-for that, and must not hang on it: torch guards a build by a file called ``lock`` and waits for ever on one that a
-killed build has left behind. So the operators are built once, when rewarm is installed:
+DeepSpeed compiles an operator on first use (about half a minute on two cores). A training run should not pay for that,
+and must not hang because of it: torch guards a build with a file called ``lock`` and waits forever for one that a
+killed build has left behind. Therefore the operators are built once, when rewarm is installed:
 
-    python -m rewarm.stages.core.operators              # what CPU training needs: all-reduce through shared memory
+    python -m rewarm.stages.core.operators              # for CPU training: all-reduce through shared memory
     python -m rewarm.stages.core.operators --offload    # and Adam on the CPU, for the optimizer's offload
 
-A worker calls ``load()`` before ``deepspeed.init_distributed``: the library is opened as it lies, with no compiler, no
-ninja and no lock. Everything is done under a lock of the operating system (``flock``), which ends with its holder, so
-that torch's file can be told for stale.
+A worker calls ``load()`` before ``deepspeed.init_distributed``, which opens the existing library without compiler,
+ninja or lock. Builds hold a lock of the operating system (``flock``), which ends with its holder, so that a stale lock
+file of torch can be recognised.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from types import ModuleType
 
 from rewarm.stages.core.errors import StageError, UsageError
 
-SHARED_MEMORY = "ShareMemCommBuilder"  # DeepSpeed's names of the builders; needed by every CPU run
-CPU_ADAM = "CPUAdamBuilder"  # needed where the optimizer is offloaded to the CPU
+SHARED_MEMORY = "ShareMemCommBuilder"  # DeepSpeed's name of the builder; needed by every CPU run
+CPU_ADAM = "CPUAdamBuilder"  # needed if the optimizer is offloaded to the CPU
 
-_COMPLETE = "rewarm-complete"  # written into an operator's folder when its build has ended well; holds versions()
+_COMPLETE = "rewarm-complete"  # written into an operator's folder after a successful build; contains versions()
 _COMPILE = """
 import sys
 from deepspeed.accelerator import get_accelerator
@@ -39,15 +39,15 @@ get_accelerator().create_op_builder(sys.argv[1]).load(verbose=True)
 """
 
 
-# -- where they lie ----------------------------------------------------------------------------------------------
+# -- location ----------------------------------------------------------------------------------------------------
 
 
 def extensions_dir() -> Path:
-    """The folder that holds the built operators and lasts as long as the installation.
+    """Return the folder of the built operators, which lasts as long as the installation.
 
-    ``TORCH_EXTENSIONS_DIR`` where it is set; else in the virtual environment; else, where that cannot be written,
-    in ``~/.cache/rewarm``. The last two are kept apart by the versions an operator is bound to, so that a change of
-    torch never loads a library built against another one.
+    ``TORCH_EXTENSIONS_DIR`` if it is set; else in the virtual environment; else, if that is not writable, in
+    ``~/.cache/rewarm``. The last two are separated by the versions that an operator depends on, so that after a change
+    of torch a library built against another version is never loaded.
     """
     chosen = os.environ.get("TORCH_EXTENSIONS_DIR")
     if chosen:
@@ -58,14 +58,14 @@ def extensions_dir() -> Path:
 
 
 def versions() -> str:
-    """All that a built operator is bound to: Python, torch, DeepSpeed and the accelerator, as a folder's name."""
+    """Return the versions that a built operator depends on (Python, torch, DeepSpeed, accelerator) as a folder name."""
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
     packages = [f"{name}{importlib.metadata.version(name)}" for name in ("torch", "deepspeed")]
     return "-".join([python, *packages, accelerator()])
 
 
 def accelerator() -> str:
-    """What this machine trains on, by DeepSpeed's name: ``DS_ACCELERATOR`` where set, else ``cuda`` or ``cpu``."""
+    """Return DeepSpeed's name of this machine's accelerator: ``DS_ACCELERATOR`` if set, else ``cuda`` or ``cpu``."""
     chosen = os.environ.get("DS_ACCELERATOR")
     if chosen:
         return chosen
@@ -75,12 +75,12 @@ def accelerator() -> str:
 
 
 def environment() -> dict[str, str]:
-    """The variables a training worker needs before it imports deepspeed.
+    """Return the variables that a training worker needs before it imports deepspeed.
 
-    They describe the machine they are asked on, so a worker asks for its own (``os.environ.update(environment())``)
-    rather than being sent the driver's: the head of a cluster may have no GPU where the workers do.
+    They describe the current machine, so each worker calls this itself (``os.environ.update(environment())``) instead
+    of receiving the driver's: the head of a cluster may have no GPU although the workers do.
     """
-    scripts = sysconfig.get_path("scripts")  # ninja lies beside the interpreter, also where no venv is activated
+    scripts = sysconfig.get_path("scripts")  # ninja is next to the interpreter, even if no venv is activated
     path = os.environ.get("PATH", os.defpath)
     if scripts not in path.split(os.pathsep):
         path = os.pathsep.join([scripts, path])
@@ -88,16 +88,16 @@ def environment() -> dict[str, str]:
 
 
 def needed(offload: bool = False) -> tuple[str, ...]:
-    """The builders a run on this machine uses; ``offload`` says that the optimizer is kept on the CPU.
+    """Return the builders that a run on this machine uses; ``offload``: the optimizer is kept on the CPU.
 
-    None on a GPU without offload: NCCL communicates there, and the optimizer is torch's own.
+    Empty on a GPU without offload, which uses NCCL and torch's optimizer.
     """
-    on_cpu = accelerator() == "cpu" and sys.platform == "linux"  # elsewhere DeepSpeed falls back to gloo by itself
+    on_cpu = accelerator() == "cpu" and sys.platform == "linux"  # otherwise DeepSpeed falls back to gloo by itself
     return ((SHARED_MEMORY,) if on_cpu else ()) + ((CPU_ADAM,) if offload else ())
 
 
 def built(offload: bool = False) -> bool:
-    """Whether every operator this machine needs is built and whole."""
+    """Return whether every operator that this machine needs is completely built."""
     return all(_library(_operator_name(builder)) is not None for builder in needed(offload))
 
 
@@ -105,11 +105,11 @@ def built(offload: bool = False) -> bool:
 
 
 def build(offload: bool = False, say: Callable[[str], None] = print) -> None:
-    """Build what is needed and not built yet; a second call, or one in another process meanwhile, builds nothing.
+    """Build the missing operators; a second call, or a concurrent one in another process, builds nothing.
 
     Raises:
-        UsageError: there is no compiler, no ninja or no Python headers, or the folder cannot be written.
-        StageError: the compiler failed; the message ends with what it said.
+        UsageError: compiler, ninja or Python headers are missing, or the folder is not writable.
+        StageError: the compiler failed; the message ends with its output.
     """
     missing = [builder for builder in needed(offload) if _library(_operator_name(builder)) is None]
     if not missing:
@@ -120,7 +120,7 @@ def build(offload: bool = False, say: Callable[[str], None] = print) -> None:
         for builder in missing:
             name = _operator_name(builder)
             _discard_torn(name)
-            if _library(name) is None:  # else another process built it while this one waited
+            if _library(name) is None:  # otherwise another process built it while this one waited
                 say(f"building DeepSpeed's operator {name} (once, about a minute) in {extensions_dir()}")
                 _compile(builder, lock)
                 (extensions_dir() / name / _COMPLETE).write_text(versions())
@@ -128,7 +128,7 @@ def build(offload: bool = False, say: Callable[[str], None] = print) -> None:
 
 
 def check_tools() -> None:
-    """Refuse early, in words, where an operator cannot be compiled; raises UsageError."""
+    """Raise ``UsageError`` with instructions if an operator cannot be compiled."""
     compiler = compiler_name()
     if shutil.which(compiler) is None:
         raise UsageError(
@@ -147,19 +147,19 @@ def check_tools() -> None:
 
 
 def compiler_name() -> str:
-    """The C++ compiler torch will call: ``CXX``, else ``c++``."""
+    """Return the C++ compiler that torch will call: ``CXX``, else ``c++``."""
     return os.environ.get("CXX", "c++")
 
 
 def headers() -> Path:
-    """The header of Python that every operator includes."""
+    """Return the path of the Python header that every operator includes."""
     return Path(sysconfig.get_path("include")) / "Python.h"
 
 
 def _compile(builder: str, lock: int) -> None:
-    """Compile one operator in a process of its own, so that neither its output nor its environment is ours.
+    """Compile one operator in a separate process, isolated from this one's output and environment.
 
-    The process holds the lock too: if this one is killed, the next waits until that one has stopped writing.
+    The process also holds the lock: if this one is killed, the next one waits until the compiler has stopped writing.
     """
     command = [sys.executable, "-c", _COMPILE, builder]
     variables = os.environ | environment()
@@ -167,15 +167,15 @@ def _compile(builder: str, lock: int) -> None:
     if done.returncode != 0:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-30:])
         raise StageError(
-            f"DeepSpeed's {builder} did not build in {extensions_dir()} with {compiler_name()} "
-            f"(exit {done.returncode}); it said:\n{said}"
+            f"building DeepSpeed's {builder} in {extensions_dir()} with {compiler_name()} failed "
+            f"(exit {done.returncode}); its output:\n{said}"
         )
 
 
 def _discard_torn(name: str) -> None:
-    """Remove what a killed build left, or one for other versions. Only under the lock: then torch's lock is stale.
+    """Remove the remains of a killed build, or a build for other versions; requires the lock: torch's is then stale.
 
-    The whole folder goes when the build had not ended: an orphaned ninja may still be writing into it.
+    An unfinished build is removed with its whole folder: an orphaned ninja may still be writing into it.
     """
     folder = extensions_dir() / name
     (folder / "lock").unlink(missing_ok=True)
@@ -185,15 +185,15 @@ def _discard_torn(name: str) -> None:
 
 @contextmanager
 def _alone(say: Callable[[str], None]) -> Iterator[int]:
-    """Hold the folder's lock, and give its descriptor; it ends with the processes that hold it, however they end."""
+    """Hold the folder's lock and yield its descriptor; the lock ends with the processes that hold it."""
     folder = extensions_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "rewarm.lock").open("w")
     except OSError as error:
         raise UsageError(
-            f"{folder}: DeepSpeed's operators cannot be kept here ({error.strerror}). "
-            "Set TORCH_EXTENSIONS_DIR to a folder that can be written and lasts"
+            f"{folder}: cannot store DeepSpeed's operators here ({error.strerror}). "
+            "Set TORCH_EXTENSIONS_DIR to a permanent, writable folder"
         ) from error
     with handle:
         try:
@@ -208,10 +208,10 @@ def _alone(say: Callable[[str], None]) -> Iterator[int]:
 
 
 def load(offload: bool = False, say: Callable[[str], None] = print) -> list[str]:
-    """Make this process ready for DeepSpeed: set its environment, open the operators, hand them to DeepSpeed.
+    """Prepare this process for DeepSpeed: set its environment, open the operators and pass them to DeepSpeed.
 
-    For a training worker, before ``deepspeed.init_distributed``, and before deepspeed is first imported. Builds what
-    is missing, so a node that was never prepared pays once. Returns the names of the operators it opened.
+    Call it in a training worker before deepspeed is first imported. Builds missing operators, so an unprepared node
+    pays once. Returns the names of the opened operators.
     """
     os.environ.update(environment())
     if not built(offload):
@@ -238,25 +238,25 @@ def _open(name: str) -> ModuleType:
 
 
 def _library(name: str) -> Path | None:
-    """The operator's shared library, if its build ended well and was for what is installed now."""
+    """Return the operator's shared library if its build succeeded and matches the installed versions, else None."""
     library, stamp = (extensions_dir() / name / file for file in (f"{name}.so", _COMPLETE))
     return library if library.exists() and stamp.exists() and stamp.read_text() == versions() else None
 
 
 def _operator_name(builder: str) -> str:
-    """DeepSpeed's name of the operator, which is also its folder's and its library's."""
+    """Return DeepSpeed's name of the operator, which is also the name of its folder and library."""
     return {SHARED_MEMORY: "deepspeed_shm_comm", CPU_ADAM: "cpu_adam"}[builder]
 
 
 def _writable(folder: Path) -> bool:
-    """Whether the folder, or the nearest one above it that exists, can be written."""
+    """Return whether the folder, or its nearest existing parent, is writable."""
     while not folder.exists():
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the operators from the command line; 0, 1 (the build failed) or 2 (something is missing)."""
+    """Build the operators from the command line; return 0, 1 (the build failed) or 2 (a requirement is missing)."""
     parser = argparse.ArgumentParser(
         prog="python -m rewarm.stages.core.operators", description="Build DeepSpeed's operators, once."
     )

@@ -1,7 +1,7 @@
-"""Patience with a store or a disk that does not answer for a moment: one deadline and one backoff for all of them.
+"""Patient retries for stores and disks that temporarily do not respond, with one deadline and backoff for all.
 
-Buckets throttle and drop connections, network disks lose their server for a while, disks fill up: none of it says
-anything about an update, so whoever reads or writes waits and asks again, and says on the log what it waits for.
+Buckets throttle and drop connections, network disks lose their server for a while, disks fill up: none of this is a
+fault of an update, so readers and writers wait and retry, and log what they are waiting for.
 """
 
 import logging
@@ -19,11 +19,11 @@ from rewarm.stages.core.errors import FullError, UnreachableError, UsageError
 from rewarm.stages.core.faults import is_full, may_pass
 
 DEADLINE = "REWARM_STORE_DEADLINE"  # environment variable, seconds
-DEADLINE_S = 600.0  # a store's fail-over or a server's restart takes minutes; an outage of hours needs a person
-CONTACT_S = 30.0  # for the first answer of an address, which may be mistyped
+DEADLINE_S = 600.0  # a failover or a server's restart takes minutes; an outage of hours requires a person
+CONTACT_S = 30.0  # for the first response of an address, which may be mistyped
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 SAY_AFTER_S, SAY_EVERY_S = 5.0, 60.0
-SLICE_S = 0.5  # between two looks at whether somebody wants an end
+SLICE_S = 0.5  # between two checks for a request to stop
 LOGGER = logging.getLogger("rewarm.storage")
 PASSWORD = re.compile(r"://[^/@\s]*@")
 T = TypeVar("T")
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Limit:
-    """How long this thread waits at most, and whether it is to end before that."""
+    """Maximum waiting time of this thread, and its request to stop earlier."""
 
     seconds: float
     stopping: Callable[[], bool] = lambda: False
@@ -42,7 +42,8 @@ LIMIT: ContextVar[Limit | None] = ContextVar("rewarm-patience", default=None)
 
 @contextmanager
 def limited(seconds: float | None = None, stopping: Callable[[], bool] | None = None) -> Iterator[None]:
-    """Wait for ``seconds`` at most inside the block (0: ask once), and no longer once ``stopping`` says so."""
+    """Limit waits inside the block to ``seconds`` (0: a single attempt), and end them once ``stopping`` returns
+    True."""
     before = LIMIT.get() or Limit(deadline())
     limit = Limit(before.seconds if seconds is None else min(seconds, before.seconds), stopping or before.stopping)
     token = LIMIT.set(limit)
@@ -53,7 +54,7 @@ def limited(seconds: float | None = None, stopping: Callable[[], bool] | None = 
 
 
 def deadline() -> float:
-    """``REWARM_STORE_DEADLINE`` in seconds, else ten minutes."""
+    """Return ``REWARM_STORE_DEADLINE`` in seconds, else ten minutes."""
     text = os.environ.get(DEADLINE, str(DEADLINE_S))
     try:
         value = float(text)
@@ -70,12 +71,12 @@ def patiently(
     failures: tuple[type[Exception], ...] = (OSError,),
     passes: Callable[[BaseException], bool] = may_pass,
 ) -> T:
-    """``work()``, done again while what it raises (one of ``failures``) may pass, until the deadline.
+    """Return ``work()``, retried until the deadline while its errors (of types ``failures``) may be temporary.
 
-    ``work`` must do no harm if it is done twice: what failed may have been done all the same.
+    ``work`` must be idempotent: a failed attempt may have succeeded nevertheless.
 
     Raises:
-        UnreachableError: there was no answer until the deadline.
+        UnreachableError: there was no response before the deadline.
         FullError: the disk was full until the deadline.
     """
     waiting: Waiting | None = None
@@ -94,7 +95,7 @@ def patiently(
 
 
 class Waiting:
-    """One wait for an address, from the first failure to the first answer or the deadline."""
+    """One wait for an address, from the first failure to the first response or the deadline."""
 
     def __init__(self, address: str) -> None:
         self.address = shown(address)
@@ -103,7 +104,7 @@ class Waiting:
         self.tries = 0
 
     def wait(self, error: BaseException) -> None:
-        """Pause before the next try; raise the typed error once there is none."""
+        """Pause before the next attempt; raise the typed error after the last one."""
         self.tries += 1
         now = time.monotonic()
         waited = now - self.began
@@ -113,7 +114,7 @@ class Waiting:
         if now - self.said >= (SAY_AFTER_S if first else SAY_EVERY_S):
             self.said = now
             LOGGER.warning(
-                "%s: no answer for %.0f s (%s); waiting for up to %.0f s (%s)",
+                "%s: no response for %.0f s (%s); waiting for up to %.0f s (%s)",
                 *(self.address, waited, reason(error), self.limit.seconds, DEADLINE),
             )
         pause = min(FIRST_PAUSE_S * 2.0**self.tries, LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)
@@ -122,28 +123,30 @@ class Waiting:
             time.sleep(min(left, SLICE_S))
 
     def end(self) -> None:
-        """There is an answer again."""
+        """Log that the address responds again."""
         if self.said != self.began:
-            LOGGER.warning("%s: answers again after %.0f s", self.address, time.monotonic() - self.began)
+            LOGGER.warning("%s: responds again after %.0f s", self.address, time.monotonic() - self.began)
 
     def _given_up(self, error: BaseException, waited: float) -> UnreachableError | FullError:
         if is_full(error):
-            return FullError(f"{self.address}: full ({reason(error)}) for {waited:.0f} s; make room, then run it again")
+            return FullError(
+                f"{self.address}: full ({reason(error)}) for {waited:.0f} s; free some space and run it again"
+            )
         return UnreachableError(
-            f"{self.address}: no answer in {waited:.0f} s and {self.tries} tries, the last with: {reason(error)}. "
+            f"{self.address}: no response in {waited:.0f} s and {self.tries} attempts; last error: {reason(error)}. "
             "Check the address, the network and the credentials, then run the same command again "
-            f"({DEADLINE} says how long it waits)",
+            f"({DEADLINE} sets the waiting time)",
             self.address,
         )
 
 
 def reason(error: BaseException) -> str:
-    """What a store or disk said, in one line without passwords."""
+    """Return the error of a store or disk in one line without passwords."""
     strerror = getattr(error, "strerror", None)
     said = strerror or next(iter(str(error).splitlines()), "") or type(error).__name__
     return shown(str(said))[:300]
 
 
 def shown(address: str) -> str:
-    """An address without its password."""
+    """Return an address without its password."""
     return PASSWORD.sub("://…@", address)

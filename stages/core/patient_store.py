@@ -1,7 +1,7 @@
-"""An object store's filesystem that waits for a store that does not answer, for whatever reads and writes by Arrow.
+"""Arrow filesystem for object stores that waits for an unresponsive store.
 
-Arrow's own client tries again for some seconds only. Reading goes on at the byte where it broke off; a file that is
-written is kept on this machine until it is closed and then put, as often as that takes.
+Arrow's own client retries only for some seconds. Here, interrupted reads resume at the same byte; a file that is being
+written is buffered on this machine and uploaded when it is closed, with as many attempts as necessary.
 """
 
 import errno
@@ -20,7 +20,7 @@ from rewarm.stages.core.patience import patiently
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-IN_MEMORY = 64 * 2**20  # bytes of a file that is being written, before it goes to a temporary file
+IN_MEMORY = 64 * 2**20  # bytes of a file being written that are buffered in memory before a temporary file is used
 BLOCK = 8 * 2**20
 T = TypeVar("T")
 
@@ -28,12 +28,12 @@ T = TypeVar("T")
 def patient(
     connect: Callable[[], pafs.FileSystem], address: str, inner: pafs.FileSystem | None = None
 ) -> pafs.FileSystem:
-    """The filesystem that ``connect`` (which can be pickled) gives, or gave as ``inner``, with patience."""
+    """Return a patient filesystem over that of ``connect`` (picklable), or over its earlier result ``inner``."""
     return pafs.PyFileSystem(PatientStore(connect, address, inner))
 
 
 class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has no stubs
-    """The operations of a store's filesystem, each done again while the store does not answer."""
+    """Operations of a store's filesystem, each retried while the store does not respond."""
 
     def __init__(
         self, connect: Callable[[], pafs.FileSystem], address: str, inner: pafs.FileSystem | None = None
@@ -55,7 +55,7 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
 
     @property
     def inner(self) -> pafs.FileSystem:
-        """The store's own filesystem; connecting may ask it for its region."""
+        """The store's own filesystem; connecting may request its region."""
         if self._inner is None:
             self._inner = self.connect()
         return self._inner
@@ -63,28 +63,28 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
     def _ask(self, work: Callable[[pafs.FileSystem], T]) -> T:
         return patiently(lambda: work(self.inner), self.address)
 
-    # -- looking ---------------------------------------------------------------------------------------------
+    # -- listing ---------------------------------------------------------------------------------------------
 
     def get_type_name(self) -> str:
-        """For people."""
+        """Return a name for people."""
         return "patient"
 
     def normalize_path(self, path: str) -> str:
-        """As it is: a key has no other form."""
+        """Return the path unchanged: keys have no other form."""
         return path
 
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
-        """Kinds, sizes and times."""
+        """Return kinds, sizes and times."""
         return self._ask(lambda inner: inner.get_file_info(paths))
 
     def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
-        """What is below a folder."""
+        """Return the files and folders below a folder."""
         return self._ask(lambda inner: inner.get_file_info(selector))
 
     # -- changing --------------------------------------------------------------------------------------------
 
     def create_dir(self, path: str, recursive: bool) -> None:
-        """Make a folder."""
+        """Create a folder."""
         self._ask(lambda inner: inner.create_dir(path, recursive=recursive))
 
     def delete_dir(self, path: str) -> None:
@@ -92,19 +92,19 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
         self._remove(lambda inner: inner.delete_dir(path))
 
     def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
-        """Delete what is in a folder."""
+        """Delete the contents of a folder."""
         self._ask(lambda inner: inner.delete_dir_contents(path, missing_dir_ok=missing_dir_ok))
 
     def delete_root_dir_contents(self) -> None:
-        """Never: it would be the whole store."""
-        raise NotImplementedError("a store is not emptied")
+        """Refuse to delete the whole store."""
+        raise NotImplementedError("deleting all contents of a store is not supported")
 
     def delete_file(self, path: str) -> None:
         """Delete a file."""
         self._remove(lambda inner: inner.delete_file(path))
 
     def _remove(self, work: Callable[[pafs.FileSystem], None]) -> None:
-        """Remove what may be gone by a first try whose answer was lost."""
+        """Remove a file or folder that an earlier attempt, whose response was lost, may have removed."""
         tries = 0
 
         def remove(inner: pafs.FileSystem) -> None:
@@ -119,7 +119,7 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
         self._ask(remove)
 
     def move(self, src: str, dest: str) -> None:
-        """Copy, then delete: a store renames nothing."""
+        """Copy, then delete: stores cannot rename."""
         self.copy_file(src, dest)
         self.delete_file(src)
 
@@ -130,24 +130,24 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
     # -- files -----------------------------------------------------------------------------------------------
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
-        """A file to be read in order."""
+        """Open a file for sequential reading."""
         return pa.PythonFile(PatientReader(self, path), mode="r")
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        """A file to be read at any place."""
+        """Open a file for random access."""
         return pa.PythonFile(PatientReader(self, path), mode="r")
 
     def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
-        """A file to be written; it appears when it is closed."""
+        """Open a file for writing; it appears when it is closed."""
         return pa.PythonFile(PatientWriter(self, path, metadata), mode="w")
 
     def open_append_stream(self, path: str, metadata: Any) -> pa.NativeFile:
-        """No store has that."""
-        raise NotImplementedError("files of a store are not appended to")
+        """Refuse to append, which stores do not support."""
+        raise NotImplementedError("appending to files of a store is not supported")
 
 
 class PatientReader(io.RawIOBase):
-    """A file of a store that is opened again where it broke off."""
+    """File of a store that is reopened at the same position after an interruption."""
 
     def __init__(self, store: PatientStore, path: str) -> None:
         super().__init__()
@@ -161,9 +161,7 @@ class PatientReader(io.RawIOBase):
         source = self.store.inner.open_input_file(self.path)
         size = source.size()
         if self._size is not None and size != self._size:
-            raise OSError(
-                errno.EBUSY, f"changed while it was read: it had {self._size} bytes and has {size}", self.path
-            )
+            raise OSError(errno.EBUSY, f"changed while it was read: it had {self._size} bytes, now {size}", self.path)
         self._source, self._size = source, size
 
     def _read(self, size: int) -> bytes:
@@ -177,7 +175,7 @@ class PatientReader(io.RawIOBase):
             raise
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to ``size`` bytes, all that are left without one."""
+        """Return up to ``size`` bytes, or all remaining bytes without a size."""
         left = max(0, (self._size or 0) - self._place)
         wanted = left if size is None or size < 0 else min(size, left)
         data = patiently(lambda: self._read(wanted), self.store.address) if wanted else b""
@@ -185,20 +183,20 @@ class PatientReader(io.RawIOBase):
         return data
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill a buffer as far as one read does."""
+        """Fill a buffer with a single read."""
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place."""
+        """Move to a position."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size or 0}[whence]
         self._place = start + offset
         return self._place
 
     def tell(self) -> int:
-        """The place of the next read."""
+        """Return the position of the next read."""
         return self._place
 
     def size(self) -> int:
@@ -206,16 +204,16 @@ class PatientReader(io.RawIOBase):
         return self._size or 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
 
 class PatientWriter(io.RawIOBase):
-    """A file that is put into a store when it is closed."""
+    """File that is uploaded to a store when it is closed."""
 
     def __init__(self, store: PatientStore, path: str, metadata: Any) -> None:
         super().__init__()
@@ -223,19 +221,19 @@ class PatientWriter(io.RawIOBase):
         self._kept = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed in ``close``
 
     def write(self, data: Any, /) -> int:
-        """Keep bytes."""
+        """Buffer bytes."""
         return self._kept.write(data)
 
     def tell(self) -> int:
-        """Bytes so far."""
+        """Return the number of bytes written so far."""
         return self._kept.tell()
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def close(self) -> None:
-        """Put the file; it is whole or not there."""
+        """Upload the file, completely or not at all."""
         if self.closed:
             return
         try:

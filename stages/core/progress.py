@@ -1,26 +1,23 @@
-"""How a stage tells a person where it stands. The terminal's side of it lives in ``pipeline.terminal``.
-
-What a run tells of itself while it goes on.
-"""
+"""Progress reports of stages and runs; ``pipeline.cli.terminal`` displays them."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """One line of work at a time: ``begin`` opens it, ``advance`` moves it, ``note`` says something beside it."""
+    """Progress of one task at a time: ``begin`` starts it, ``advance`` updates it, ``note`` adds a message."""
 
     def begin(self, label: str, total: float, unit: str) -> None:
-        """Open a line of work of ``total`` units (documents, tokens, shards); closes the one before."""
+        """Start a task of ``total`` units (documents, tokens, shards) and end the previous one."""
 
     def advance(self, by: float = 1, **figures: float) -> None:
-        """Move the open line on, with the figures to show beside it (loss, lr …)."""
+        """Advance the current task, with figures to display (loss, lr …)."""
 
     def note(self, text: str) -> None:
-        """Say one line that stays."""
+        """Print one permanent line."""
 
 
 class Silent:
-    """Progress nobody watches."""
+    """Progress that displays nothing."""
 
     def begin(self, label: str, total: float, unit: str) -> None:
         """Nothing."""
@@ -33,7 +30,7 @@ class Silent:
 
 
 class Announcer(Progress, Protocol):
-    """Progress that also knows of stages."""
+    """Progress that also reports stages."""
 
     def stage(self, name: str, skipped: bool) -> None:
-        """A stage begins, or is skipped because it was committed before."""
+        """Report that a stage begins, or is skipped because it is already committed."""

@@ -1,4 +1,4 @@
-"""The seam to Ray Data: one function over many shards, each shard written once, progress as they finish."""
+"""Ray Data jobs over shards: one function for many shards, each written once, with progress as they finish."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ def map_shards(
     advance: str,
     num_cpus: float = 1,
 ) -> list[dict[str, Any]]:
-    """Run ``work`` over ``shards`` as one Ray Data job; results come in the order of ``shards``.
+    """Run ``work`` over ``shards`` as one Ray Data job; return the results in the order of ``shards``.
 
-    ``work`` takes one shard's record (plain JSON types) and returns its account. It must be idempotent: it skips what
-    it finds finished, so that a job that died goes on where it stood. ``advance`` names the field of the input record
-    by which the progress line moves (bytes, documents). An exception in ``work`` ends the job and is raised here.
+    ``work`` receives one shard's record (plain JSON types) and returns its account. It must be idempotent and skip
+    finished shards, so that an interrupted job resumes. ``advance`` names the field of the input record that measures
+    progress (bytes, documents). An exception in ``work`` ends the job and is raised here.
     """
     import ray
     from ray.data import DataContext
@@ -36,7 +36,7 @@ def map_shards(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [{"position": position, "shard": orjson.dumps(shard)} for position, shard in enumerate(shards)]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(Numbered(work), num_cpus=num_cpus)
-    dataset.set_name(label.replace(" ", "_"))  # under this name the dashboard shows it
+    dataset.set_name(label.replace(" ", "_"))  # the name shown in the dashboard
     results: dict[int, dict[str, Any]] = {}
     try:
         for row in dataset.iter_rows():
@@ -48,12 +48,12 @@ def map_shards(
 
 
 class Numbered:
-    """Carries a shard's position through Ray Data, which promises no order; records travel as JSON, as they are."""
+    """Wrapper that carries a shard's position through Ray Data, which guarantees no order; records travel as JSON."""
 
     def __init__(self, work: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.work = work
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Do one row's work."""
+        """Process one row."""
         result = self.work(orjson.loads(row["shard"]))
         return {"position": row["position"], "result": orjson.dumps(result)}

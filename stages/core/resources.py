@@ -1,4 +1,4 @@
-"""The room that a cluster has for work: its nodes, those that its autoscaler may add, and what fits on them."""
+"""Resources of a cluster: its nodes, nodes that its autoscaler may add, and the workers that fit on them."""
 
 import os
 from collections import Counter
@@ -9,35 +9,35 @@ from typing import Any
 
 import yaml
 
-SUPERVISOR = "JobSupervisor"  # Ray's actor behind a submitted job; it holds what ``--entrypoint-num-cpus`` asked for
-BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where ``ray up`` leaves its cluster.yaml on the head
-MOST_NODES = 1024  # of one kind, where the configuration sets no limit
+SUPERVISOR = "JobSupervisor"  # Ray's actor of a submitted job; it occupies the CPUs of ``--entrypoint-num-cpus``
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # cluster.yaml as stored by ``ray up`` on the head
+MOST_NODES = 1024  # of one kind, if the configuration sets no limit
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one node offers."""
+    """Resources of one node."""
 
-    cpus: float  # less what entrypoints of jobs hold there
+    cpus: float  # excluding CPUs of jobs' entrypoints
     gpus: float = 0.0
 
     def workers(self, cpus: int) -> int:
-        """How many workers of one GPU and so many CPUs find room on it."""
+        """Return the number of workers with one GPU and ``cpus`` CPUs that fit on the node."""
         return min(int(self.gpus), int(self.cpus // cpus))
 
     @property
     def share(self) -> int:
-        """Whole CPUs for each of its GPUs, at least one."""
+        """Return the whole CPUs per GPU, at least one."""
         return max(1, int(self.cpus // self.gpus))
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a cluster has for work."""
+    """Resources of a cluster."""
 
-    nodes: tuple[Node, ...]  # that are up
-    held: float = 0.0  # CPUs that entrypoints hold, on all nodes together
-    coming: tuple[Node, ...] | None = ()  # that an autoscaler may add; None: nodes may come, and nobody knows which
+    nodes: tuple[Node, ...]  # nodes that are up
+    held: float = 0.0  # CPUs of entrypoints on all nodes together
+    coming: tuple[Node, ...] | None = ()  # nodes that an autoscaler may add; None: possible, but unknown
 
     @property
     def cpus(self) -> tuple[float, ...]:
@@ -51,12 +51,12 @@ class Room:
 
     @property
     def future(self) -> tuple[Node, ...]:
-        """The nodes that are up and those that are known to be possible."""
+        """The nodes that are up and those that may be added."""
         return (*self.nodes, *(self.coming or ()))
 
 
 def find_room() -> Room:
-    """The room on the cluster that this driver is connected to."""
+    """Return the resources of the cluster that this driver is connected to."""
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -69,14 +69,14 @@ def find_room() -> Room:
         for node in alive
     )
     whole = [(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)) for node in alive]
-    joined = bool(os.environ.get("RAY_ADDRESS"))  # a Ray of our own on this machine gets no other nodes
+    joined = bool(os.environ.get("RAY_ADDRESS"))  # a local Ray never has other nodes
     return Room(nodes, sum(held.values()), coming(whole) if joined else ())
 
 
 def coming(alive: Iterable[tuple[float, float]]) -> tuple[Node, ...] | None:
-    """The nodes that the cluster's autoscaler may still add, from its configuration; None if none is known.
+    """Return the nodes that the cluster's autoscaler may still add, from its configuration; None if it is unknown.
 
-    ``alive`` are the CPUs and GPUs of the nodes that are up: of each kind that the configuration names, they count.
+    ``alive`` are the CPUs and GPUs of the nodes that are up; they count towards the limit of their kind.
     """
     kinds = reported_kinds() or bootstrap_kinds(BOOTSTRAP.expanduser())
     if kinds is None:
@@ -85,12 +85,12 @@ def coming(alive: Iterable[tuple[float, float]]) -> tuple[Node, ...] | None:
     return tuple(Node(cpus, gpus) for (cpus, gpus), most in kinds.items() for _ in range(max(0, most - up[cpus, gpus])))
 
 
-Kinds = dict[tuple[float, float], int]  # CPUs and GPUs of a node, and how many there may be at once
+Kinds = dict[tuple[float, float], int]  # maximum number of nodes by their CPUs and GPUs
 
 
 def reported_kinds() -> Kinds | None:
-    """The kinds of nodes that the cluster's configuration in Ray's own store names; None without one."""
-    from ray._private import state  # as Ray Train's own check of a cluster's largest size; nothing public tells
+    """Return the kinds of nodes in the cluster's configuration in Ray's own store; None without one."""
+    from ray._private import state  # as in Ray Train's check of the maximum cluster size; there is no public API
 
     config: Any = state.state.get_cluster_config()
     if config is None or not config.node_group_configs:
@@ -103,7 +103,7 @@ def reported_kinds() -> Kinds | None:
 
 
 def bootstrap_kinds(file: Path) -> Kinds | None:
-    """The kinds of nodes that ``ray up`` was told of, from the file that it leaves on the head; None without one."""
+    """Return the kinds of nodes in the configuration that ``ray up`` stores on the head; None without one."""
     if not file.is_file():
         return None
     config = yaml.safe_load(file.read_text())
@@ -115,7 +115,7 @@ def bootstrap_kinds(file: Path) -> Kinds | None:
 
 
 def entrypoint_cpus() -> Counter[str]:
-    """CPUs that the entrypoints of all submitted jobs hold while they run, by node."""
+    """Return the CPUs that the entrypoints of running jobs occupy, by node."""
     from ray.util.state import list_actors
 
     found: Counter[str] = Counter()
@@ -125,25 +125,25 @@ def entrypoint_cpus() -> Counter[str]:
 
 
 def fits(cpus: Sequence[float], workers: int, each: int) -> bool:
-    """Whether ``workers`` of ``each`` CPUs fit; a worker is on one node."""
+    """Return whether ``workers`` with ``each`` CPUs fit, each on a single node."""
     return sum(int(node // each) for node in cpus) >= workers
 
 
 def cpus_each(cpus: Sequence[float], workers: int) -> int:
-    """The most CPUs that every one of ``workers`` can have; 0 if they do not fit with one each."""
+    """Return the maximum CPUs per worker for ``workers``; 0 if they do not fit with one each."""
     return next((each for each in range(int(sum(cpus) // workers), 0, -1) if fits(cpus, workers, each)), 0)
 
 
 def gpu_workers(nodes: Iterable[Node], cpus: int = 1) -> int:
-    """How many workers of one GPU and ``cpus`` CPUs each fit."""
+    """Return the number of workers with one GPU and ``cpus`` CPUs each that fit."""
     return sum(node.workers(cpus) for node in nodes)
 
 
 def cpus_beside_gpu(nodes: Iterable[Node], workers: int) -> int:
-    """The CPUs that each of ``workers`` with one GPU can have without leaving a GPU idle; 0 if they do not fit.
+    """Return the CPUs per worker, each with one GPU, that leave no GPU idle; 0 if the workers do not fit.
 
-    Only nodes with GPUs count, and each node's CPUs are divided among its own GPUs. Workers are alike, so among
-    different nodes the smallest share that is needed decides.
+    Only nodes with GPUs count, and each node's CPUs are divided among its own GPUs. All workers are equal, so the
+    smallest share among the required nodes decides.
     """
     found = 0
     for node in sorted((node for node in nodes if node.gpus >= 1), key=lambda node: node.share, reverse=True):

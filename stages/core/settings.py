@@ -1,12 +1,12 @@
-"""The base of every settings object: frozen, typed, documented under each field, and honest about identity."""
+"""Base class of settings: frozen, typed, documented under each field, with an identity for fingerprints."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-# Put into a field's metadata by ``Field(json_schema_extra=PLACEMENT)``: the setting says where or how fast a
-# result is made, not what it is, so it stays out of fingerprints and may change when a run is resumed.
+# Set in a field's metadata by ``Field(json_schema_extra=PLACEMENT)``: the setting affects where or how fast a result is
+# computed, but not the result, so it is excluded from fingerprints and may change when a run is resumed.
 PLACEMENT: dict[str, Any] = {"placement": True}
 
 
@@ -18,7 +18,7 @@ class Settings(BaseModel):
     )
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result, as JSON types: everything but placement, in nested settings too."""
+        """Return the settings that determine the result, as JSON types: all but placement, also in nested settings."""
         values = self.model_dump(mode="json")
         kept = [name for name, field in type(self).model_fields.items() if not is_placement(field)]
         return {
@@ -27,5 +27,5 @@ class Settings(BaseModel):
 
 
 def is_placement(field: FieldInfo) -> bool:
-    """Whether a field only places work (workers, threads, intervals of saving) and stays out of fingerprints."""
+    """Return whether a field is only placement (workers, threads, save intervals), excluded from fingerprints."""
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("placement"))

@@ -1,6 +1,6 @@
-"""Shapes of small JSON files, checked when a file is read: damage is named by file and field, not met later as a bug.
+"""Shapes of small JSON files, validated on reading: damage is reported by file and field instead of surfacing later.
 
-A shape is a pydantic ``TypeAdapter`` of a ``TypedDict``; what it does not mention is kept as it is.
+A shape is a pydantic ``TypeAdapter`` of a ``TypedDict``; fields that it does not mention are kept unchanged.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.storage import MANIFEST, Folder
 
 Value = TypeVar("Value")
-OPEN = ConfigDict(extra="allow")  # of a shape: fields that it does not mention stay in the value
-RESTORE = "restore the file from a copy of the workspace (`rewarm verify` looks at all files)"
+OPEN = ConfigDict(extra="allow")  # keeps fields that a shape does not mention
+RESTORE = "restore the file from a copy of the workspace (`rewarm verify` checks all files)"
 
 
 class Identity(TypedDict):
-    """What decides a stage's result."""
+    """Identity of a stage's result."""
 
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
@@ -41,13 +41,13 @@ Manifest = TypedDict(
         "files.json": NotRequired[str],  # digest of the table of the files
     },
 )
-"""What every stage leaves when it is finished."""
+"""Manifest of a finished stage."""
 Manifest.__pydantic_config__ = OPEN  # type: ignore[attr-defined]
 MANIFESTS = TypeAdapter(Manifest)
 
 
 def checked(value: object, shape: "TypeAdapter[Value]", file: str) -> Value:
-    """``value`` if it has the shape; ``DamagedError`` names the file, the first field that is wrong, and why."""
+    """Return ``value`` if it has the shape; raise ``DamagedError`` with the file, the first wrong field, and why."""
     try:
         return shape.validate_python(value)
     except ValidationError as error:
@@ -55,7 +55,7 @@ def checked(value: object, shape: "TypeAdapter[Value]", file: str) -> Value:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
+    """Return the first validation error in one line."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"])) or "the whole file"
     given = "" if isinstance(first["input"], dict | list) else f", found {str(first['input'])[:80]!r}"
@@ -63,28 +63,28 @@ def first_problem(error: ValidationError) -> str:
 
 
 def read_as(folder: Folder, name: str, shape: "TypeAdapter[Value]") -> Value:
-    """A JSON file's value, of a shape; ``DamagedError`` where it has another, ``OSError`` where it cannot be read."""
+    """Return a JSON file's value; raises ``DamagedError`` if it lacks the shape, ``OSError`` if it is unreadable."""
     return checked(folder.read_json(name), shape, f"{folder}/{name}")
 
 
 def stage_manifest(folder: Folder) -> Manifest:
-    """The commit marker of a stage's folder."""
+    """Return the commit marker of a stage's folder."""
     return read_as(folder, MANIFEST, MANIFESTS)
 
 
 def outcome_of(folder: Folder, kind: type[Value]) -> Value:
-    """What a finished stage left, as its class; ``DamagedError`` names the first field that is wrong."""
+    """Return a finished stage's outcome as its class; raises ``DamagedError`` with the first wrong field."""
     shape: TypeAdapter[Value] = TypeAdapter(kind)
     return checked(stage_manifest(folder)["outcome"], shape, f"{folder}/{MANIFEST}: outcome")
 
 
 @contextmanager
 def understood(file: str) -> Iterator[None]:
-    """What a reader in the block makes of bytes that are not its file's is damage of ``file``."""
+    """Convert a reader's errors in the block into damage of ``file``."""
     try:
         yield
-    except UsageError:  # a reader that knows what is wrong
+    except UsageError:  # a reader with its own message
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
         said = " ".join(str(error).split())[:200]
-        raise DamagedError(f"{file}: cannot be understood ({type(error).__name__}: {said}); {RESTORE}") from error
+        raise DamagedError(f"{file}: cannot be parsed ({type(error).__name__}: {said}); {RESTORE}") from error

@@ -1,12 +1,12 @@
-"""One ``Folder`` over local disks and object stores (``s3://``, ``gs://``), through ``pyarrow.fs``.
+"""Folders on local disks and in object stores (``s3://``, ``gs://``), through ``pyarrow.fs``.
 
-Invariant: a file appears under its name whole or not at all. On a local disk it is written beside its place and
-renamed; on an object store a put is atomic by itself. Names that begin with a dot are never listed.
+Invariant: a file appears under its name completely or not at all. On a local disk it is written to a temporary name and
+renamed; on an object store a put is atomic. Names that begin with a dot are never listed.
 
-A folder may carry a guard, which is asked before every write and again at the moment at which the write would count.
+A folder may have a guard, which is checked before every write and again at the moment of the commit.
 
-What does not answer for a moment is asked again (``stages.core.patience``): every operation of a store, and those on a
-disk that can be done twice. ``writing`` runs its caller's block once: an error of the disk inside it is the caller's.
+Operations are retried if the storage temporarily does not respond (``stages.core.patience``): all operations of a
+store, and idempotent ones on a disk. ``writing`` runs its block only once: the caller handles disk errors inside it.
 """
 
 import posixpath
@@ -43,24 +43,24 @@ from rewarm.stages.core.local_files import (
 from rewarm.stages.core.patience import patiently
 from rewarm.stages.core.patient_store import patient
 
-MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is whole
+MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is complete
 
 
 class Guard(Protocol):
-    """Says whether this process may still write; both methods raise a ``StageError`` where it may not."""
+    """Permission of this process to write; both methods raise a ``StageError`` if it has been lost."""
 
     def check(self) -> None:
-        """A quick answer, before work begins that would be in vain."""
+        """Check quickly, before starting work that would be in vain."""
 
     def committing(self) -> AbstractContextManager[None]:
-        """The answer that counts. Nobody else becomes the writer while the block lasts, where the storage has locks."""
+        """Check at the commit. If the storage has locks, no other process becomes the writer during the block."""
 
 
 class Folder:
-    """A folder by URI or local path. Cheap to make and to send to a Ray task; nothing is created until written.
+    """Folder by URI or local path. Cheap to create and to send to a Ray task; nothing is written until needed.
 
-    A guard stays in its process: a Ray worker gets the folder without it. What workers write lies in folders that are
-    not committed; it counts only by the marker that the driver writes afterwards, and that write is guarded.
+    A guard remains in its process: a Ray worker gets the folder without it. Workers write into uncommitted folders,
+    which become valid only by the marker that the driver writes afterwards, and that write is guarded.
     """
 
     def __init__(self, uri: str | Path, guard: Guard | None = None) -> None:
@@ -91,23 +91,23 @@ class Folder:
         return Folder(f"{head}/{child}{mark}{query}", self.guard)
 
     def at(self, relative: str) -> "Folder":
-        """The folder at a path relative to this one, which may lead up (``../other``)."""
+        """Return the folder at a path relative to this one; the path may contain ``..``."""
         head, mark, query = self.uri.partition("?")
         scheme, separator, path = head.rpartition("://")
         return Folder(f"{scheme}{separator}{posixpath.normpath(f'{path}/{relative}')}{mark}{query}", self.guard)
 
     def relative_to(self, start: "Folder") -> str:
-        """The path from ``start`` to this folder; ``start.at`` leads back."""
+        """Return the path from ``start`` to this folder, the inverse of ``start.at``."""
         here, there = (one.uri.partition("?")[0].rpartition("://")[2] for one in (self, start))
         return posixpath.relpath(here, there)
 
     def guarded(self, guard: Guard | None) -> "Folder":
-        """The same folder, whose writes (and its children's) ``guard`` is asked about; None: nobody is."""
+        """Return the same folder with ``guard`` for its writes and its children's; None: no guard."""
         return Folder(self.uri, guard)
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder lies on a disk of this machine (or one mounted on it)."""
+        """Whether the folder is on a local or mounted disk."""
         return "://" not in self.uri
 
     @property
@@ -122,16 +122,16 @@ class Folder:
         return Path(self.uri)
 
     def filesystem(self) -> tuple[pafs.FileSystem, str]:
-        """The Arrow filesystem, which waits for a store that does not answer, and the path in it."""
+        """Return the Arrow filesystem, which waits for an unresponsive store, and the path in it."""
         if self.is_local:
             return pafs.LocalFileSystem(), self.uri
         store, path = patiently(lambda: open_store(self.uri), self.uri)
         return patient(partial(store_of, self.uri), self.uri, store), path
 
-    # -- looking ---------------------------------------------------------------------------------------------
+    # -- listing ---------------------------------------------------------------------------------------------
 
     def exists(self, name: str = "") -> bool:
-        """Whether the folder (or a file or folder in it) is there."""
+        """Return whether the folder (or a file or folder in it) exists."""
         if self.is_local:
             return patiently((self.path / name).exists, f"{self}/{name}")
         filesystem, path = self.filesystem()
@@ -141,11 +141,12 @@ class Folder:
         return bool(filesystem.get_file_info(target).type != pafs.FileType.NotFound)
 
     def committed(self) -> bool:
-        """Whether the folder is whole: its manifest, written last, is there."""
+        """Return whether the folder is complete: its manifest, written last, exists."""
         return self.exists(MANIFEST)
 
     def size(self, name: str = "") -> int:
-        """Bytes of a file in the folder, or of all files in a folder or below; links are not followed, and count 0."""
+        """Return the bytes of a file in the folder, or of all files below a folder; links are not followed and count
+        0."""
         if self.is_local:
             target = self.path / name
             files = [target] if target.is_file() else [one for one in target.rglob("*") if one.is_file()]
@@ -154,11 +155,11 @@ class Folder:
         return sum(info.size for info in files_below(filesystem, f"{path}/{name}".rstrip("/")))
 
     def files(self, suffix: str = "") -> list[str]:
-        """Names of the files directly in the folder that end in ``suffix``, sorted; none where there is no folder."""
+        """Return the sorted names of files directly in the folder that end with ``suffix``; empty without a folder."""
         return [name for name, kind in self._children() if kind == pafs.FileType.File and name.endswith(suffix)]
 
     def folders(self) -> list[str]:
-        """Names of the folders directly in the folder, sorted."""
+        """Return the sorted names of the folders directly in the folder."""
         return [name for name, kind in self._children() if kind == pafs.FileType.Directory]
 
     def _children(self) -> list[tuple[str, pafs.FileType]]:
@@ -175,7 +176,7 @@ class Folder:
     # -- reading ---------------------------------------------------------------------------------------------
 
     def read(self, name: str) -> bytes:
-        """All bytes of a file."""
+        """Return all bytes of a file."""
         if self.is_local:
             return patiently((self.path / name).read_bytes, f"{self}/{name}")
         filesystem, path = self.filesystem()
@@ -183,26 +184,26 @@ class Folder:
             return bytes(stream.read())
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's value; ``DamagedError`` where it is no JSON, ``OSError`` where it cannot be read."""
+        """Return a JSON file's value; raises ``DamagedError`` if it is not JSON, ``OSError`` if it cannot be read."""
         data = self.read(name)
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            found = "an empty file" if not data else f"something else ({error})"
+            found = "an empty file" if not data else f"invalid JSON ({error})"
             raise DamagedError(
                 f"{self}/{name}: expected JSON, found {found}; restore the file from a copy of the workspace"
             ) from error
 
     def manifest(self) -> dict[str, Any]:
-        """The folder's commit marker."""
+        """Return the folder's commit marker."""
         value: dict[str, Any] = self.read_json(MANIFEST)
         return value
 
     def local(self, name: str = "") -> Path:
-        """A local path to a file or folder: itself on a local disk, else a copy kept in this machine's cache.
+        """Return a local path to a file or folder: itself on a local disk, else a copy in this machine's cache.
 
-        A copy is known by the sizes and times of what it was made of, so what is written anew is copied anew; one that
-        is not used goes after some days. Raises ``FileNotFoundError`` where there is nothing.
+        A copy is identified by the sizes and times of its sources, so rewritten files are copied again; unused copies
+        are removed after some days. Raises ``FileNotFoundError`` if the path does not exist.
         """
         if self.is_local:
             return self.path / name
@@ -210,14 +211,14 @@ class Folder:
         source = f"{path}/{name}".rstrip("/")
         found = files_below(filesystem, source)
         if not found:
-            raise FileNotFoundError(f"{self.uri}: {name or 'the folder'} is not there")
+            raise FileNotFoundError(f"{self.uri}: {name or 'the folder'} does not exist")
         versions = [f"{info.path}\0{info.size}\0{info.mtime_ns}" for info in found]
         name_of_copy = xxhash.xxh3_128_hexdigest("\n".join([self.uri, name, *versions]).encode())
         return kept_copy(name_of_copy, lambda to: download(filesystem, source, found, to))
 
     @contextmanager
     def fetched(self, name: str = "") -> Iterator[Path]:
-        """The same without the cache: what lies in the store now, for as long as the block lasts."""
+        """Provide a local path to the current contents for the duration of the block, without the cache."""
         if self.is_local:
             yield self.path / name
             return
@@ -232,7 +233,7 @@ class Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """A local scratch path for a file (or folder) that takes its place in one step when the block succeeds."""
+        """Provide a local scratch path for a file or folder, which gets its name atomically when the block succeeds."""
         self._check()
         if self.is_local:
             target = self.path / name
@@ -255,16 +256,18 @@ class Folder:
                 self.upload(scratch, name)
 
     def _place(self, scratch: Path, target: Path) -> Path | None:
-        """Give what was written its name; where a folder lies now that had it. Done twice, it does nothing."""
+        """Give a finished file or folder its name; return the new path of a folder that had it. Idempotent."""
         with self._committing():
             before = set_aside(target) if scratch.is_dir() and target.exists() else None
-            if scratch.exists() or not target.exists():  # else a first try did it, and its answer was lost
+            if (
+                scratch.exists() or not target.exists()
+            ):  # otherwise an earlier attempt succeeded and its response was lost
                 scratch.replace(target)
             sync(target.parent)
         return before
 
     def upload(self, source: Path, name: str) -> None:
-        """Copy a local file or folder here; a file whose copy fails is copied again, the others are not."""
+        """Copy a local file or folder to this folder; only files whose copy fails are copied again."""
         if self.is_local:
             with self._committing():
                 pafs.copy_files(str(source), f"{self.uri}/{name}", destination_filesystem=pafs.LocalFileSystem())
@@ -274,7 +277,7 @@ class Folder:
             put(store, source, f"{path}/{name}", self.uri)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically; done again from the start where a disk fails or is full."""
+        """Write a file atomically; repeated from the start if a disk fails or is full."""
 
         def write() -> None:
             with self.writing(name) as scratch:
@@ -283,14 +286,14 @@ class Folder:
         patiently(write, f"{self}/{name}")
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file atomically; keys stay in their order."""
+        """Write a JSON file atomically; the order of keys is kept."""
         self.write(
             name,
             orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE),
         )
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file of a local folder atomically if there is none of its name; whether it was written."""
+        """Write a file of a local folder atomically unless it exists; return whether it was written."""
         self._check()
         return patiently(partial(self._create, self.path / name, data), f"{self}/{name}")
 
@@ -306,7 +309,7 @@ class Folder:
             remove(scratch)
 
     def take(self, source: "Folder", name: str) -> None:
-        """Move a folder of the same storage to ``name`` in here, in the place of what is there."""
+        """Move a folder of the same storage to ``name`` in this folder, replacing an existing one."""
         self.delete(name)
         filesystem, path = self.filesystem()
         if self.is_local:
@@ -323,17 +326,17 @@ class Folder:
             source.delete()
 
     def sweep(self) -> None:
-        """Remove what killed writers left beside their places; only while nobody writes here."""
+        """Remove temporary files of killed writers; call it only while there are no writers."""
         self._check()
         if self.is_local and self.exists():
             for left in [*self.path.glob(".*.tmp"), *self.path.glob(f".*{REMOVED}")]:
                 remove(left)
 
     def delete(self, name: str = "") -> None:
-        """Remove a file, or a folder with all in it; nothing where there is none.
+        """Remove a file, or a folder with its contents, if it exists.
 
-        A guarded local folder goes in one step, so that a process that is suspended in the middle and wakes up late
-        deletes nothing of what another has made there meanwhile. ``sweep`` removes what a kill then leaves.
+        A guarded local folder is removed atomically, so that a process that is suspended midway and resumes late
+        deletes nothing that another process has since created. ``sweep`` removes the remains after a kill.
         """
         self._check()
         if self.is_local:

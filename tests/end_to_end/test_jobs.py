@@ -91,7 +91,7 @@ def test_an_entrypoint_that_takes_every_cpu_is_refused_before_anything(
     more = ["update", str(workspace), "--data", f"more={base.docs}"]
     done = machine.submit(cluster, "all", *more, options=("--entrypoint-num-cpus", "2"), check=False)
     assert done.returncode != 0
-    assert "leave none to work on" in done.stdout + done.stderr
+    assert "leave none for work" in done.stdout + done.stderr
     assert status(workspace)["updates"][-1]["id"] == "0001-code"
 
 

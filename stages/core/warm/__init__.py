@@ -1,12 +1,13 @@
 """Warm worker processes: Ray's workers forked from a process that has imported torch, transformers and DeepSpeed.
 
-A worker of Ray is a fresh interpreter. Importing what training and evaluation need costs it four to five seconds of
-CPU, and an update starts some twenty of them. With ``runtime_env()`` Ray starts ``client.py`` in place of the
-interpreter: it asks the job's fork server (``server.py``; one per job and node, started by the job's first worker) for
-a fork, and stays as the worker's stand-in until that ends. If there is no server yet, or it fails, the client becomes
-an ordinary worker. Arguments, environment, working directory and standard streams are the worker's own either way.
+A Ray worker is a fresh interpreter. Importing the libraries for training and evaluation takes four to five seconds of
+CPU, and an update starts about twenty workers. With ``runtime_env()`` Ray starts ``client.py`` instead of the
+interpreter: it requests a fork from the job's fork server (``server.py``; one per job and node, started by the job's
+first worker), and remains as the worker's stand-in until that ends. If there is no server yet, or it fails, the client
+becomes an ordinary worker. Arguments, environment, working directory and standard streams are the worker's own in both
+cases.
 
-Only on CPUs: a forked process cannot use CUDA once its parent has asked for it.
+Only on CPUs: a forked process cannot use CUDA if its parent has initialised it.
 """
 
 import os
@@ -18,14 +19,14 @@ from typing import Any
 from rewarm.stages.core.operators import accelerator
 
 SWITCH = "REWARM_WARM_WORKERS"
-"""Environment variable: ``0`` starts every worker from nothing; ``1`` also forks them on a cluster that was joined,
-whose nodes then need rewarm installed under the same path."""
+"""Environment variable: ``0`` disables forking; ``1`` also forks workers on a joined cluster, whose nodes must then
+have rewarm installed under the same path."""
 
 
 def runtime_env(joined: bool) -> dict[str, Any]:
-    """The part of Ray's ``runtime_env`` that has workers forked; empty on GPUs and if ``SWITCH`` says so.
+    """Return the part of Ray's ``runtime_env`` that makes workers fork; empty on GPUs and if ``SWITCH`` disables it.
 
-    ``joined``: whether the cluster is somebody else's, rather than a local Ray of this process.
+    ``joined``: whether this is an existing cluster rather than a local Ray of this process.
     """
     chosen = os.environ.get(SWITCH, "0" if joined else "1")
     if chosen == "0" or sys.platform != "linux" or accelerator() != "cpu":

@@ -1,7 +1,7 @@
 """Stand-in for a worker that the job's fork server has forked; without a server, the worker itself.
 
 Ray runs this file as ``python -ISE client.py default_worker.py …``. It must start in milliseconds, so it imports only
-small modules of the standard library, and nothing of rewarm.
+small modules of the standard library, and no module of rewarm.
 """
 
 import array
@@ -16,18 +16,18 @@ import time
 from pathlib import Path
 
 BOUND_TO = ("RAY_JOB_ID", "RAY_RAYLET_PID", "PYTHONPATH")
-"""Variables that a server shares with its forks: Ray's library has read the first two before it forks."""
+"""Variables that a server shares with its forks: Ray's library reads the first two before the fork."""
 
 
 def address(environment: dict[str, str]) -> Path:
-    """Where the server of a job on this node listens: a socket in a folder of this user's own."""
+    """Return the socket of a job's server on this node, in a private folder of this user."""
     key = "\0".join(environment.get(name, "") for name in BOUND_TO) + sys.executable
     name = hashlib.sha256(key.encode()).hexdigest()[:20]
     return Path(environment.get("TMPDIR") or "/tmp") / f"rewarm-warm-{os.getuid()}" / name
 
 
 def main() -> None:
-    """Have a worker forked and wait for its end, or become one."""
+    """Request a forked worker and wait for its end, or become a worker."""
     place = address(dict(os.environ))
     server = connect(place)
     if server is None:
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def connect(place: Path) -> socket.socket | None:
-    """A connection to the server, if one listens; none in a folder that another user may have made or can write to."""
+    """Connect to the server if it is listening; refuse a folder that another user may have created or can write to."""
     if not private(place.parent):
         return None
     server = socket.socket(socket.AF_UNIX)
@@ -50,7 +50,7 @@ def connect(place: Path) -> socket.socket | None:
 
 
 def private(folder: Path) -> bool:
-    """Whether a folder is this user's own, and nobody else's to use."""
+    """Return whether a folder belongs to this user and is inaccessible to others."""
     try:
         found = folder.lstat()
     except OSError:
@@ -81,7 +81,7 @@ def start_server(place: Path) -> None:
 
 
 def stand_in(server: socket.socket) -> int:
-    """Pass this process's arguments, environment and streams on, and wait; the worker's exit code."""
+    """Pass on this process's arguments, environment and streams, wait, and return the worker's exit code."""
     request = {"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": str(Path.cwd())}
     body = json.dumps(request).encode()
     streams = array.array("i", [0, 1, 2])
@@ -91,14 +91,14 @@ def stand_in(server: socket.socket) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: os.kill(worker, received))
     code = server.recv(8)
-    if not code:  # the server has died, the worker may well live
+    if not code:  # the server has died; the worker may still be alive
         while alive(worker):
             time.sleep(0.5)
     return int.from_bytes(code, "big", signed=True) & 255
 
 
 def alive(process: int) -> bool:
-    """Whether a process is there."""
+    """Return whether a process exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

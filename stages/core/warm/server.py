@@ -1,4 +1,4 @@
-"""Fork server of one job on one node: imports what workers need once, then forks a worker for each client that asks."""
+"""Fork server of one job on one node: imports the workers' libraries once, then forks a worker per client request."""
 
 import array
 import gc
@@ -35,19 +35,19 @@ MODULES = (
     "lm_eval.models.huggingface",
     "rewarm.stages.evaluate.lm_eval",
 )
-CHECK_SECONDS = 0.5  # between two looks at whether the node's raylet still runs
+CHECK_SECONDS = 0.5  # between two checks that the node's raylet is running
 
 
 @dataclass
 class Server:
-    """A socket, and the workers that were forked for its clients."""
+    """Server with its socket, and the workers that were forked for its clients."""
 
     place: Path
     selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     clients: dict[int, socket.socket] = field(default_factory=dict)  # by the worker's process
 
     def serve(self) -> None:
-        """Listen until the raylet that this job's workers belong to has ended."""
+        """Listen until the raylet of this job's workers has ended."""
         raylet = int(os.environ["RAY_RAYLET_PID"])
         listening = socket.socket(socket.AF_UNIX)
         self.place.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ class Server:
             self.reap()
 
     def fork(self, client: socket.socket, listening: socket.socket) -> None:
-        """Fork the worker that a client asks for; the fork itself never returns."""
+        """Fork the worker that a client requests; the fork itself never returns."""
         try:
             streams, request = receive(client)
         except (OSError, ValueError):
@@ -86,13 +86,13 @@ class Server:
         client.sendall(worker.to_bytes(8, "big"))
 
     def lost(self, worker: int) -> None:
-        """A client has ended, by a kill: so does its worker."""
+        """End the worker of a client that was killed."""
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
         self.selector.unregister(self.clients[worker])
 
     def reap(self) -> None:
-        """Tell the clients of ended workers their exit codes."""
+        """Send the exit codes of ended workers to their clients."""
         while self.clients:
             worker, status = os.waitpid(-1, os.WNOHANG)
             if worker == 0:
@@ -106,7 +106,7 @@ class Server:
 
 
 def receive(client: socket.socket) -> tuple[list[int], dict[str, Any]]:
-    """A client's standard streams and its request. Raises ``ValueError`` if it is cut short."""
+    """Return a client's standard streams and its request. Raises ``ValueError`` if it is incomplete."""
     streams = array.array("i")
     head, sent, _, _ = client.recvmsg(8, socket.CMSG_LEN(3 * streams.itemsize))
     for level, kind, data in sent:
@@ -150,7 +150,7 @@ def become(streams: list[int], request: dict[str, Any]) -> NoReturn:
 
 
 def runs(process: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1][1] != "Z"
     except OSError:
@@ -158,16 +158,16 @@ def runs(process: int) -> bool:
 
 
 def main() -> None:
-    """Import, then serve; the socket and the mark of a start in progress go with the server."""
+    """Import, then serve; remove the socket and the marker of a start in progress at the end."""
     place = Path(sys.argv[1])
     try:
         os.environ.update(environment())
         for name in MODULES:
             importlib.import_module(name)
         if threading.active_count() > 1:
-            raise RuntimeError(f"a module has started threads, a fork would miss them: {threading.enumerate()}")
+            raise RuntimeError(f"a module has started threads, which a fork would lose: {threading.enumerate()}")
         gc.collect()
-        gc.freeze()  # what is imported stays shared between the forks
+        gc.freeze()  # imported objects stay shared between the forks
         Server(place).serve()
     finally:
         for left in (place, place.with_suffix(".starting")):

@@ -57,7 +57,7 @@ def test_nothing_of_others_is_replaced(lm: Workspace, rewarm: Command, tmp_path:
         (["--to", "hf://nobody"], "ORG/NAME"),
         (["--to", tmp_path / "new", "--private"], "--private"),
         (["--to", tmp_path / "new", "--revision", "v2"], "--revision"),
-        (["--to", "ftp://host/x"], "not a folder rewarm can open"),
+        (["--to", "ftp://host/x"], "expected a folder"),
     ]
     for arguments, says in cases:
         code, _, error = rewarm("push", lm.folder, *arguments)

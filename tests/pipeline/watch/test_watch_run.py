@@ -139,7 +139,7 @@ def test_a_store_that_does_not_answer_never_holds_an_arrival(watch: Maker) -> No
     made = watch(retries=1, backoff=1.0)
     made.look()
     (path,) = made.book.arrivals
-    gone = Ended(6, failure_of(UnreachableError("s3://b: no answer for 600 s", "s3://b")))
+    gone = Ended(6, failure_of(UnreachableError("s3://b: no response for 600 s", "s3://b")))
     for _ in range(5):
         made._failed(path, gone, "broken")
     assert made.book.arrivals[path].state == "failed"

@@ -75,15 +75,15 @@ def test_one_flipped_bit_anywhere_is_found(folder: Folder, name: str, place: int
     ("damage", "says"),
     [
         (lambda file: file.unlink(), "no such file"),
-        (lambda file: file.write_bytes(file.read_bytes()[:100]), "100 found"),
-        (lambda file: file.write_bytes(b""), "0 found"),
+        (lambda file: file.write_bytes(file.read_bytes()[:100]), "found 100"),
+        (lambda file: file.write_bytes(b""), "found 0"),
         (lambda file: (file.unlink(), file.mkdir()), "unreadable"),
     ],
 )
 def test_every_kind_of_damage_is_named(folder: Folder, damage, says: str) -> None:
     table = digest_files(folder, CONTENTS)
     damage(folder.path / "model" / "weights.bin")
-    with pytest.raises(DamagedError, match=r"model/weights\.bin: 2,304,000 bytes expected") as raised:
+    with pytest.raises(DamagedError, match=r"model/weights\.bin: expected 2,304,000 bytes") as raised:
         refuse_damage(folder, compare(folder, table))
     assert says in str(raised.value)
     assert "restore the file" in str(raised.value)
@@ -93,5 +93,5 @@ def test_a_table_may_name_files_beside_its_folder(tmp_path: Path) -> None:
     Folder(tmp_path / "dedup" / "news").write("near.arrow", b"index")
     folder = Folder(tmp_path / "datasets" / "news")
     table = {"../../dedup/news/near.arrow": FileDigest(5, "0" * 32)}
-    with pytest.raises(DamagedError, match=f"{tmp_path}/dedup/news/near.arrow: digest 0+ expected"):
+    with pytest.raises(DamagedError, match=f"{tmp_path}/dedup/news/near.arrow: expected digest 0+"):
         refuse_damage(folder, compare(folder, table))

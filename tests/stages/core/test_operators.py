@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 on_cpu = pytest.mark.skipif(operators.accelerator() != "cpu", reason="the shared-memory operator is for CPU training")
 
 USE = """
-from stages import operators
+from rewarm.stages.core import operators
 names = operators.load()
 import deepspeed, deepspeed.comm
 deepspeed.init_distributed("gloo", verbose=False)

@@ -82,7 +82,7 @@ def test_after_the_deadline_there_is_a_typed_error_without_secrets(caplog: pytes
     assert 1.0 <= time.monotonic() - began < 3.0
     assert "HIDDEN" not in str(gone.value) + gone.value.address
     assert "Connection refused" in str(gone.value) and "REWARM_STORE_DEADLINE" in str(gone.value)
-    with limited(0.2), pytest.raises(FullError, match="make room"):
+    with limited(0.2), pytest.raises(FullError, match="free some space"):
         patiently(Failing(OSError(errno.ENOSPC, "No space left on device"), 10**6), "/shared")
     with limited(0):
         once = Failing(OSError(errno.EIO, "x"), 5)
@@ -100,7 +100,7 @@ def test_a_long_wait_is_told_of_and_ends_when_it_is_to_end(
     with caplog.at_level(logging.WARNING, "rewarm.storage"):
         assert patiently(Failing(OSError(errno.ESTALE, "Stale file handle"), 4), "/shared/lm") == 5
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 2 and "Stale file handle" in said[0] and "answers again" in said[1]
+    assert len(said) == 2 and "Stale file handle" in said[0] and "responds again" in said[1]
     began = time.monotonic()
     with limited(stopping=lambda: time.monotonic() - began > 1), pytest.raises(UnreachableError):
         patiently(Failing(OSError(errno.ESTALE, "Stale file handle"), 10**6), "/shared/lm")
@@ -217,7 +217,7 @@ def test_a_commit_is_ours_or_anothers_whatever_is_lost(lake: Store) -> None:
         for number in range(10):
             create(folder, f"{number}.json", b"mine")
         for number in range(10):
-            with pytest.raises(StageError, match="was written by another command"):
+            with pytest.raises(StageError, match="another command has written"):
                 create(folder, f"{number}.json", b"another's")
         objects = Objects(folder)
         data, mark = objects.get("0.json")

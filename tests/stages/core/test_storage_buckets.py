@@ -91,5 +91,5 @@ def test_a_way_from_one_folder_to_another(folder: Folder) -> None:
 
 def test_a_copy_of_nothing_says_so(folder: Folder, tmp_path: Path) -> None:
     if not folder.is_local:
-        with pytest.raises(FileNotFoundError, match="not there"):
+        with pytest.raises(FileNotFoundError, match="does not exist"):
             folder.local("none")

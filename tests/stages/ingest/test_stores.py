@@ -201,7 +201,7 @@ def answer_unseen(endpoint: str, questions: bytes) -> None:
 
 def test_a_store_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REWARM_STORE_DEADLINE", "1")
-    with pytest.raises(UnreachableError, match=r"s3://bucket: no answer .*Check the address, the network"):
+    with pytest.raises(UnreachableError, match=r"s3://bucket: no response .*Check the address, the network"):
         find_inputs(["s3://bucket/x.jsonl"], settings("127.0.0.1:1"))
     file = InputFile("s3://anonymous@bucket/x.parquet?endpoint_override=127.0.0.1:1&scheme=http", "x", 9, "parquet", "")
     with pytest.raises(UnreachableError):  # a failed network is no broken file

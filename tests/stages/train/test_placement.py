@@ -177,7 +177,8 @@ def test_models_wait_for_a_gpu_node_and_say_so() -> None:
     found = on_cluster({"do": "read", "nodes": [HEAD], "comes": (8, 2)})
     assert found["found"] == "done"
     assert (
-        "reading: waits for room: asks for 2 × (1 GPU + 1 CPU); there is: 1 node with 4 of 4 CPUs" in found["notes"][0]
+        "reading: waiting for room: requested 2 × (1 GPU + 1 CPU); available: 1 node with 4 of 4 CPUs"
+        in found["notes"][0]
     )
     assert "no node is being started" in found["notes"][0]
 
@@ -185,9 +186,7 @@ def test_models_wait_for_a_gpu_node_and_say_so() -> None:
 @pytest.mark.faults
 def test_models_that_find_no_room_end_with_what_was_asked() -> None:
     found = on_cluster({"do": "read", "nodes": [HEAD]}, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="1")
-    assert found["error"].startswith(
-        "NoRoomError: reading: found no room on the cluster in 0 minutes: it asks for 2 × ("
-    )
+    assert found["error"].startswith("NoRoomError: reading: found no room on the cluster in 0 minutes: requested 2 × (")
 
 
 @pytest.mark.faults
@@ -197,9 +196,7 @@ def test_training_that_finds_no_room_says_so_and_ends(tmp_path: Path) -> None:
         {"do": "train", "nodes": [HEAD], "folder": str(tmp_path), "settings": given},
         RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="4",
     )
-    waits = [note for note in found["notes"] if "waits for room: asks for 2 × (1 GPU + 1 CPU)" in note]
+    waits = [note for note in found["notes"] if "waiting for room: requested 2 × (1 GPU + 1 CPU)" in note]
     assert len(waits) >= 2
     assert any("its workers found no room on the cluster in time" in note for note in found["notes"])
-    assert found["error"].startswith(
-        "NoRoomError: train: found no room on the cluster in 2 attempts: it asks for 2 × ("
-    )
+    assert found["error"].startswith("NoRoomError: train: found no room on the cluster in 2 attempts: requested 2 × (")

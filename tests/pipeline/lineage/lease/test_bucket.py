@@ -205,7 +205,7 @@ def test_guarded_writes_reach_a_bucket_and_are_refused_after_a_take_over(amazon:
 
 
 def test_a_store_that_does_not_answer_is_named() -> None:
-    with pytest.raises(UnreachableError, match=r"s3://bucket/x.*: \.lease: no answer in "):
+    with pytest.raises(UnreachableError, match=r"s3://bucket/x.*: \.lease: no response in "):
         look(Folder("s3://bucket/x" + QUERY.format("127.0.0.1:9")))
 
 
