@@ -110,7 +110,7 @@ def test_to_a_bucket(lm: Workspace, rewarm: Command, monkeypatch: pytest.MonkeyP
         sent = client.get_object(Bucket="models", Key="lm/model.safetensors")["Body"].read()
         assert sent == (lm.update("0003-more") / "release" / "model").read("model.safetensors")
         code, _, error = rewarm("push", lm.folder, "--to", f"s3://nowhere/lm{place}")
-        assert (code, "cannot read or write" in error) == (1, True)
+        assert (code, "nowhere" in error) == (1, True)
 
 
 def test_to_a_repository_of_the_hub(lm: Workspace) -> None:
