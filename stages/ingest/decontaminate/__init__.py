@@ -1,4 +1,4 @@
-"""Training text that overlaps with what a model is judged by: found by runs of 13 words, and cut out."""
+"""Decontamination: cuts passages from training text that share runs of 13 words with held-out text."""
 
 from rewarm.stages.ingest.decontaminate.guards import GuardAccount, Guards, Hit, write_guard, write_met
 from rewarm.stages.ingest.settings import DecontaminateSettings

@@ -1,6 +1,6 @@
-"""How many training documents hold each shared run: counted shard by shard, summed into one table for the arrival.
+"""Counts of training documents per shared run, collected by shard and summed into one table for the arrival.
 
-A sum over documents, so it depends on no order and no number of workers.
+A sum over documents does not depend on the order or the number of workers.
 """
 
 import shutil
@@ -21,11 +21,11 @@ COUNT = np.dtype("<u4")
 COUNTS_SCHEMA = pa.schema(
     [pa.field("gram", pa.uint64(), nullable=False), pa.field("documents", pa.int64(), nullable=False)]
 )
-IN_MEMORY = 2**22  # numbers (64 MiB with their counts) held or merged at a time
+IN_MEMORY = 2**22  # numbers (64 MiB with their counts) in memory or merged at a time
 
 
 class Counter:
-    """Counts of a shard's runs; memory is that of the different ones."""
+    """Counter of a shard's runs; memory grows with the number of different runs."""
 
     def __init__(self, in_memory: int = IN_MEMORY) -> None:
         self._in_memory = in_memory
@@ -34,7 +34,7 @@ class Counter:
         self._held = 0
 
     def add(self, grams: np.ndarray, documents: np.ndarray) -> None:
-        """Add different numbers (uint64) and the documents that hold each of them (int64)."""
+        """Add different numbers (uint64) and the count of documents with each of them (int64)."""
         self._grams.append(grams)
         self._counts.append(documents)
         self._held += len(grams)
@@ -43,29 +43,29 @@ class Counter:
             self._grams, self._counts, self._held = [grams], [counts], len(grams) // 2
 
     def total(self) -> tuple[np.ndarray, np.ndarray]:
-        """The different numbers, ascending, and their sums."""
+        """Return the different numbers, ascending, and their sums."""
         return summed(np.concatenate(self._grams), np.concatenate(self._counts))
 
     def write(self, staging: Folder, name: str) -> None:
-        """Leave the sums as columns."""
+        """Write the sums as columns."""
         write_columns(staging, name, COUNTS_SCHEMA, self.total())
 
 
 class RunCounts:
-    """The table of an arrival: a file of sorted numbers, and one of their counts."""
+    """Table of an arrival: a file of sorted numbers, and a file of their counts."""
 
     def __init__(self, grams: np.ndarray, documents: np.ndarray) -> None:
         self.grams, self.documents = grams, documents  # uint64 ascending, and counts as ``COUNT``
 
     @classmethod
     def open(cls, staging: Folder, digest: str) -> Self:
-        """The table that ``sum_counts`` left under this digest."""
+        """Open the table that ``sum_counts`` wrote under this digest."""
         documents = staging.local(f"{digest}.documents")
         held = np.memmap(documents, COUNT, "r") if documents.stat().st_size else np.empty(0, COUNT)
         return cls(mapped(staging.local(f"{digest}.runs")), np.asarray(held))
 
     def of(self, grams: np.ndarray) -> np.ndarray:
-        """Documents of the arrival that hold each run, 0 where it was not met; int64 [len(grams)]."""
+        """Return the number of the arrival's documents with each run; int64 [len(grams)]."""
         if not len(self.grams):
             return np.zeros(len(grams), np.int64)
         places = np.minimum(np.searchsorted(self.grams, grams), len(self.grams) - 1)
@@ -73,9 +73,9 @@ class RunCounts:
 
 
 def sum_counts(staging: Folder, names: Sequence[str], in_memory: int = IN_MEMORY) -> str:
-    """Sum the files that ``Counter.write`` left; the digest under which the table is opened.
+    """Sum the files of ``Counter.write``; return the digest under which the table is opened.
 
-    Hashes spread evenly, so the sum goes range by range: what all files have of a range fits into memory.
+    Hashes are uniformly distributed, so the files are summed range by range: one range of all files fits into memory.
     """
     total = sum(len(grams) for name in names for grams, _ in blocks(staging, name))
     ranges = max(1, -(-total // in_memory))
@@ -98,7 +98,7 @@ def sum_counts(staging: Folder, names: Sequence[str], in_memory: int = IN_MEMORY
 
 
 def in_range(staging: Folder, names: Sequence[str], first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """The runs of all files whose numbers are from ``first`` to ``last``, and their counts."""
+    """Return the runs of all files with numbers from ``first`` to ``last``, and their counts."""
     bounds = np.array([first, last], np.uint64)
     parts = [(np.empty(0, np.uint64), np.empty(0, np.int64))]
     for name in names:
@@ -109,7 +109,7 @@ def in_range(staging: Folder, names: Sequence[str], first: int, last: int) -> tu
 
 
 def summed(grams: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Different numbers, ascending, and the sums of their counts."""
+    """Return the different numbers, ascending, and the sums of their counts."""
     order = np.argsort(grams, kind="stable")
     grams, counts = grams[order], counts[order]
     starts = np.flatnonzero(np.append(True, grams[1:] != grams[:-1])[: len(grams)])

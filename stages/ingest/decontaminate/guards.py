@@ -1,14 +1,13 @@
-"""Guards: what training text must not overlap with, as sorted numbers on disk; and the search for overlaps.
+"""Guards: hashed runs of held-out text as sorted numbers on disk, and the search for overlaps with them.
 
-A guard is a folder: ``DIGEST.grams`` (sorted different uint64, little-endian, mapped into memory to be searched), for a
-dataset's validation split also ``DIGEST.met`` (such numbers again, of the runs of any guard that the dataset's training
-documents hold, then one byte each: in how many of them), and a manifest with its account, written last. A file is named
-by its content, so a copy in a cache is never an old one.
+A guard is a folder: ``DIGEST.grams`` (sorted different uint64, little-endian, memory-mapped for searching), for a
+dataset's validation split also ``DIGEST.met`` (the same kind of numbers for runs of any guard that occur in the
+dataset's training documents, followed by one byte each: the number of these documents), and a manifest with its
+account, written last. A file is named by its content, so a cached copy is never stale.
 
-A first look: is a number perhaps in any of several sorted sets? One bit for each value of a number's upper bits.
-
-With 16 to 32 bits a number at most one in 16 of other numbers passes, so that few are looked up in the sets themselves,
-however many sets there are.
+Lookups are filtered by a sieve with one bit for each value of a number's upper bits. With 16 to 32 bits per number in
+the sets, at most one in 16 other numbers passes, so few are looked up in the sets themselves, regardless of the number
+of sets.
 """
 
 import shutil
@@ -41,11 +40,11 @@ from rewarm.stages.ingest.words import LETTERS_A_WORD
 
 BITS_PER_NUMBER = 16
 FEWEST_BITS = 10  # as a power of two
-MOST_BITS = 30  # 128 MiB; beyond 2**26 numbers more of them pass
+MOST_BITS = 30  # 128 MiB; with more than 2**26 numbers the filter is weaker
 
 
 class Sieve:
-    """Made of the sets (uint64, sorted), which are read once."""
+    """Filter for membership in any of several sets (uint64, sorted), which are read once."""
 
     def __init__(self, sets: Sequence[np.ndarray]) -> None:
         wanted = BITS_PER_NUMBER * sum(map(len, sets))
@@ -58,7 +57,7 @@ class Sieve:
                 np.bitwise_or.at(self._bits, place, bit)
 
     def may_hold(self, numbers: np.ndarray) -> np.ndarray:
-        """False where a number is in none of the sets; bool, of the shape of ``numbers`` (uint64)."""
+        """Return False for numbers that are in none of the sets; bool, of the shape of ``numbers`` (uint64)."""
         place, bit = self._slots(numbers)
         found: np.ndarray = (self._bits[place] & bit) != 0
         return found
@@ -68,65 +67,65 @@ class Sieve:
         return (slots >> np.uint64(3)).astype(np.int64), np.uint8(1) << (slots & np.uint64(7)).astype(np.uint8)
 
 
-LETTERS_AS_WORDS = 1  # the version of guards in which each letter of Thai, Lao, Burmese and Khmer was a word
-MOST_WORDS = 2**18  # different words whose numbers are kept while a guard is written
+LETTERS_AS_WORDS = 1  # version of guards in which each letter of Thai, Lao, Burmese and Khmer weighed one word
+MOST_WORDS = 2**18  # different words whose hashes are cached while a guard is written
 WRITE_AGAIN = f"delete its {MANIFEST} and write it again from its texts"
-MOST_HOLDERS = 255  # documents of a dataset that a run is counted in; more are as many
+MOST_HOLDERS = 255  # maximum count of documents per run and dataset; higher counts are stored as this
 
 
 @dataclass(frozen=True)
 class GuardAccount:
-    """What a guard holds."""
+    """Contents of a guard."""
 
     name: str
-    texts: int  # given
-    too_short: int  # of these, with fewer words than ``min_words``: not guarded
+    texts: int  # number of texts
+    too_short: int  # of these, shorter than ``min_words`` and not guarded
     whole: int  # of these, shorter than a run and guarded as a whole
     grams: int  # different runs
-    lengths: tuple[int, ...]  # words in a run: those that occur, ascending
+    lengths: tuple[int, ...]  # lengths of runs in words that occur, ascending
     digest: str  # of the file of runs: 32 hex digits of xxh3-128
     version: int = GRAMS_VERSION
     holders: str = ""  # digest of the file of holders, in guards of earlier releases of this software
-    met: str = ""  # digest of the file of runs met; none of a task's, nor of guards that are older than these counts
+    met: str = ""  # digest of the file of runs met; empty for tasks and for guards older than these counts
     num_met: int = 0  # runs in it
 
 
 @dataclass(frozen=True)
 class Matches:
-    """The shared runs of a batch of texts, by text and place. Arrays of one length, but for the last two."""
+    """Shared runs of a batch of texts, by text and position. Arrays of equal length, except the last two."""
 
-    text: np.ndarray  # int64: which text
+    text: np.ndarray  # int64: index of the text
     position: np.ndarray  # int64: the run's first word
-    length: np.ndarray  # int64: its words
-    which: np.ndarray  # int64: its place among ``grams``
-    grams: np.ndarray  # uint64 [different]: the numbers, ascending
+    length: np.ndarray  # int64: its length in words
+    which: np.ndarray  # int64: its index in ``grams``
+    grams: np.ndarray  # uint64 [different]: the hashes, ascending
     held: np.ndarray  # bool [guards, different]
 
 
 @dataclass(frozen=True)
 class Runs:
-    """One text's runs of one length, to be looked up."""
+    """Runs of one length in one text, to be looked up."""
 
     text: int
     length: int  # in words
-    numbers: np.ndarray  # uint64 [runs]: the run from each place on
-    widths: np.ndarray | None = None  # int64 [runs]: its words, where letters of Thai and its like weigh less than one
-    weights: np.ndarray | None = None  # int64 [words]: of runs as guards of version 1 hold them, what each word weighs
+    numbers: np.ndarray  # uint64 [runs]: hash of the run from each position
+    widths: np.ndarray | None = None  # int64 [runs]: its words, if letters of Thai and the like weigh less than one
+    weights: np.ndarray | None = None  # int64 [words]: weight of each word, for runs of version 1
 
 
 @dataclass(frozen=True)
 class Hit:
-    """Where a text overlaps."""
+    """Overlap of a text with guards."""
 
-    guards: tuple[str, ...]  # names of the guards that it overlaps with, in the order in which they were opened
-    grams: int  # different runs that it shares with any of them
-    text: str  # the first such run: its words, folded
+    guards: tuple[str, ...]  # names of the guards, in the order in which they were opened
+    grams: int  # different runs that the text shares with any of them
+    text: str  # the folded words of the first such run
 
 
 def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: DecontaminateSettings) -> GuardAccount:
-    """Write ``folder`` as a guard of ``texts``, in the place of one that is there; ``name`` is kept to be read.
+    """Write ``folder`` as a guard of ``texts``, replacing an existing one; ``name`` is stored for information.
 
-    Memory is bounded whatever the number of texts; the result depends neither on their order nor on repetitions.
+    Memory does not depend on the number of texts; the result does not depend on their order or repetitions.
     """
     given = too_short = whole = 0
     lengths: set[int] = set()
@@ -158,7 +157,7 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
 
 
 def write_met(folder: Folder, counts: RunCounts) -> GuardAccount:
-    """Add to a guard the runs, of any guard, that its dataset's training documents were found to hold."""
+    """Add to a guard the runs of any guard that were found in its dataset's training documents."""
     account = read_account(folder)
     content = (
         counts.grams.astype(NUMBER).tobytes() + np.minimum(counts.documents, MOST_HOLDERS).astype(np.uint8).tobytes()
@@ -173,7 +172,7 @@ def write_met(folder: Folder, counts: RunCounts) -> GuardAccount:
 
 
 class Guards:
-    """Guards opened to be searched. A text is held against all of them at once."""
+    """Guards opened for searching; a text is compared with all of them at once."""
 
     def __init__(
         self,
@@ -192,18 +191,18 @@ class Guards:
 
     @classmethod
     def open(cls, guards: Sequence[tuple[str, Folder]]) -> "Guards":
-        """Open guards by their folders, each under a name to report it by.
+        """Open guards by their folders, each with a name for reports.
 
         Raises:
-            StageError: one is missing, torn or of another version.
+            StageError: a guard is missing, truncated or of another version.
         """
         accounts = [read_account(folder) for _, folder in guards]
         paths = [folder.local(grams_file(account)) for (_, folder), account in zip(guards, accounts, strict=True)]
         for account, path in zip(accounts, paths, strict=True):
             if path.stat().st_size != account.grams * NUMBER.itemsize:
                 raise StageError(
-                    f"{path}: {account.grams * NUMBER.itemsize} bytes expected ({account.grams} runs of words), "
-                    f"{path.stat().st_size} found; delete it and its folder's {MANIFEST}, and write the guard again"
+                    f"{path}: expected {account.grams * NUMBER.itemsize} bytes ({account.grams} runs of words), "
+                    f"found {path.stat().st_size}; delete it and its folder's {MANIFEST}, and write the guard again"
                 )
         lengths = {length for account in accounts for length in account.lengths}
         earlier = [
@@ -214,7 +213,7 @@ class Guards:
         return cls([name for name, _ in guards], sorted(lengths), [mapped(path) for path in paths], earlier, versions)
 
     def hits(self, texts: Sequence[str]) -> list[Hit | None]:
-        """For each text its overlap with the guards, or nothing."""
+        """Return each text's overlap with the guards, or None."""
         words = [words_of(text) for text in texts]
         matches = self.match(words)
         found: list[Hit | None] = [None] * len(texts)
@@ -227,11 +226,11 @@ class Guards:
         return found
 
     def names_of(self, held: np.ndarray) -> tuple[str, ...]:
-        """The guards that hold any of some runs; ``held`` is bool [guards, runs]."""
+        """Return the names of the guards that contain any of some runs; ``held`` is bool [guards, runs]."""
         return tuple(np.array(self.names, object)[np.logical_or.reduce(held, axis=1)])
 
     def match(self, words: Sequence[list[str]]) -> Matches:
-        """The runs that texts, given by their words, share with the guards."""
+        """Return the runs that texts, given by their words, share with the guards."""
         runs = self._runs(words)
         numbers = np.concatenate([np.empty(0, np.uint64), *(one.numbers for one in runs)])
         places = np.flatnonzero(self._sieve.may_hold(numbers))
@@ -262,7 +261,7 @@ class Guards:
         return Matches(text[order], position[order], length[order], which[order], grams[used], held[:, used])
 
     def _runs(self, words: Sequence[list[str]]) -> list[Runs]:
-        """All runs to look up: text by text, of each length."""
+        """Return all runs to look up, by text and length."""
         table, runs = WordHashes(), []
         for text, of_text in enumerate(words):
             numbers, weights = word_hashes(of_text, table), weights_of(of_text)
@@ -277,12 +276,12 @@ class Guards:
         return runs
 
     def holding(self, grams: np.ndarray) -> np.ndarray:
-        """Which guards hold which runs; bool [guards, len(grams)]."""
+        """Return which guards contain which runs; bool [guards, len(grams)]."""
         held = [holds(own, grams) for own in self._grams]
         return np.array(held, bool).reshape(len(self._grams), len(grams))
 
     def earlier_holders(self, grams: np.ndarray) -> np.ndarray:
-        """How many training documents of the guards' own datasets hold each run, which need not be of their guard.
+        """Return the number of training documents of the guards' datasets with each run, even of another guard.
 
         int64 [len(grams)]
         """
@@ -294,11 +293,11 @@ class Guards:
 
 
 def in_long_stretches(positions: np.ndarray, length: int, weights: np.ndarray) -> np.ndarray:
-    """Which runs of a guard of version 1 are part of a copy; bool [len(positions)].
+    """Return which runs of a guard of version 1 are part of a copy; bool [len(positions)].
 
-    Such a guard holds runs of ``length`` letters of Thai and its like, which is no more than a few words. So only a
-    stretch of them, one from each place on, counts, if it weighs as much as ``length`` words. Runs without such letters
-    do not count here: they are found as those of other guards are. ``positions`` ascend, ``weights`` are in thirds.
+    Such a guard has runs of ``length`` letters of Thai and the like, which are only a few words. Therefore only a
+    stretch of runs at consecutive positions counts, if it weighs at least ``length`` words. Runs without such letters
+    do not count here: they are found like those of other guards. ``positions`` ascend, ``weights`` are in thirds.
     """
     before = np.concatenate(([0], np.cumsum(weights)))
     full = length * LETTERS_A_WORD
@@ -312,7 +311,7 @@ def in_long_stretches(positions: np.ndarray, length: int, weights: np.ndarray) -
 
 
 def holds(sorted_numbers: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Which of ``numbers`` are among ``sorted_numbers``; bool [len(numbers)]."""
+    """Return which of ``numbers`` are in ``sorted_numbers``; bool [len(numbers)]."""
     if not len(sorted_numbers):
         return np.zeros(len(numbers), bool)
     places = np.minimum(np.searchsorted(sorted_numbers, numbers), len(sorted_numbers) - 1)
@@ -321,31 +320,31 @@ def holds(sorted_numbers: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def read_account(folder: Folder) -> GuardAccount:
-    """The account of a guard.
+    """Return the account of a guard.
 
     Raises:
-        StageError: there is no guard, it is of another version, or its account is none.
+        StageError: there is no guard, it is of another version, or its account is invalid.
     """
     if not folder.committed():
-        raise StageError(f"{folder}: no guard here ({MANIFEST} is missing); it has to be written first")
+        raise StageError(f"{folder}: no guard found ({MANIFEST} is missing); it must be written first")
     values = folder.manifest()
     version = values.get("version")
     if version not in (LETTERS_AS_WORDS, GRAMS_VERSION):
         newer = isinstance(version, int) and version > GRAMS_VERSION
         raise StageError(
-            f"{folder}: a guard of version {LETTERS_AS_WORDS} or {GRAMS_VERSION} expected, {version} found; "
-            + ("a newer release of this software wrote it: use that one" if newer else WRITE_AGAIN)
+            f"{folder}: expected a guard of version {LETTERS_AS_WORDS} or {GRAMS_VERSION}, found {version}; "
+            + ("it is from a newer release of this software: use that release" if newer else WRITE_AGAIN)
         )
     try:
         return GuardAccount(**{**values, "lengths": tuple(values["lengths"])})
     except (KeyError, TypeError) as error:
-        raise StageError(f"{folder / MANIFEST}: the account of a guard expected ({error}); {WRITE_AGAIN}") from None
+        raise StageError(f"{folder / MANIFEST}: expected the account of a guard ({error}); {WRITE_AGAIN}") from None
 
 
 def read_met(folder: Folder, account: GuardAccount, grams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Runs that a guard's dataset holds in training documents, and in how many; of a task's guard none.
+    """Return the runs in training documents of a guard's dataset, and the number of documents; none for a task.
 
-    An older guard counted the documents that hold each of its own runs, at least one of them held out.
+    An older guard counted the documents with each of its own runs, including at least one held-out document.
     """
     if account.holders:
         counts = sized(folder, holders_file(account), account.grams)
@@ -358,25 +357,25 @@ def read_met(folder: Folder, account: GuardAccount, grams: np.ndarray) -> tuple[
 
 
 def sized(folder: Folder, name: str, num_bytes: int) -> np.ndarray:
-    """A guard's file, mapped into memory; raises ``StageError`` where it has another size; uint8 [num_bytes]."""
+    """Return a guard's memory-mapped file, uint8 [num_bytes]; raises ``StageError`` if it has another size."""
     path = folder.local(name)
     if path.stat().st_size != num_bytes:
         raise StageError(
-            f"{path}: {num_bytes} bytes expected (counts of runs of words), {path.stat().st_size} found; {WRITE_AGAIN}"
+            f"{path}: expected {num_bytes} bytes (counts of runs of words), found {path.stat().st_size}; {WRITE_AGAIN}"
         )
     return np.asarray(np.memmap(path, np.uint8, "r")) if num_bytes else np.empty(0, np.uint8)
 
 
 def holders_file(account: GuardAccount) -> str:
-    """The file of an older guard's counts."""
+    """Return the name of an older guard's file of counts."""
     return f"{account.holders}.holders"
 
 
 def met_file(account: GuardAccount) -> str:
-    """The file of the runs that a guard's dataset holds."""
+    """Return the name of the file of runs in a guard's dataset."""
     return f"{account.met}.met"
 
 
 def grams_file(account: GuardAccount) -> str:
-    """The file of a guard's numbers."""
+    """Return the name of a guard's file of hashes."""
     return f"{account.digest}.grams"

@@ -1,9 +1,10 @@
-"""Runs of words that the arrival shares with held-out text: found shard by shard, and which of them are boilerplate.
+"""Overlaps of the arrival with held-out text, found shard by shard, and the rule that separates copies from
+boilerplate.
 
-    staged texts ──find_overlaps──▶ matches, counts ──make_rule──▶ what is cut, and what is boilerplate
+    staged texts ──find_overlaps──▶ matches, counts ──make_rule──▶ rule: what is cut, and what is boilerplate
 
-Every document that stays is looked at once; settling reads the matches and cuts only what they name. All of it is a
-function of the arrival's documents and the guards: shards, workers and interruptions leave no trace.
+Every kept document is examined once; pass 3 reads the matches and cuts only these. The result depends only on the
+arrival's documents and the guards, not on shards, workers or interruptions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,13 +32,13 @@ from rewarm.stages.ingest.passes import staged_rows
 
 MATCHES = pa.schema(
     [
-        pa.field("row", pa.uint32(), nullable=False),  # of the shard
-        pa.field("words", pa.uint32(), nullable=False),  # of its text
+        pa.field("row", pa.uint32(), nullable=False),  # in the shard
+        pa.field("words", pa.uint32(), nullable=False),  # number of words of its text
         pa.field("position", pa.uint32(), nullable=False),  # the shared run's first word
-        pa.field("length", pa.uint16(), nullable=False),  # its words
+        pa.field("length", pa.uint16(), nullable=False),  # its length in words
         pa.field("gram", pa.uint64(), nullable=False),
-        pa.field("earlier", pa.uint32(), nullable=False),  # training documents of earlier datasets that hold it
-        pa.field("of_task", pa.uint8(), nullable=False),  # whether a task's text holds it
+        pa.field("earlier", pa.uint32(), nullable=False),  # training documents of earlier datasets with this run
+        pa.field("of_task", pa.uint8(), nullable=False),  # whether a task's text contains it
         pa.field("of_earlier", pa.uint8(), nullable=False),  # whether an earlier validation split does
         pa.field("of_own", pa.uint8(), nullable=False),  # whether the arrival's does
     ]
@@ -45,7 +46,7 @@ MATCHES = pa.schema(
 
 
 class Kind(StrEnum):
-    """Whose text a guard keeps out of training."""
+    """Origin of the text that a guard protects."""
 
     TASK = "task"
     EARLIER = "earlier"  # an earlier dataset's validation split
@@ -54,7 +55,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Guarded:
-    """A guard, under the name that reports give it."""
+    """Guard with its name in reports."""
 
     name: str
     folder: Folder
@@ -62,12 +63,12 @@ class Guarded:
 
 
 def opened(guarded: Sequence[Guarded]) -> Guards:
-    """The guards, to be searched."""
+    """Return the guards, opened for searching."""
     return Guards.open([(guard.name, guard.folder) for guard in guarded])
 
 
 def find_overlaps(shard: dict[str, Any], staging: Folder, guarded: Sequence[Guarded]) -> dict[str, Any]:
-    """Leave the shared runs of one shard's training documents, and how many of these documents hold each run.
+    """Write the shared runs of one shard's training documents, and the number of these documents with each run.
 
     The account (words of the training documents) marks the shard done.
     """
@@ -104,14 +105,14 @@ def find_overlaps(shard: dict[str, Any], staging: Folder, guarded: Sequence[Guar
 
 
 def documents_of(found: Matches) -> np.ndarray:
-    """How many of the texts hold each different run; int64 [different]."""
+    """Return the number of texts with each different run; int64 [different]."""
     different = len(found.grams)
     held = np.unique(found.text * different + found.which) % max(1, different)
     return np.bincount(held, minlength=different)
 
 
 def kinds_of(found: Matches, guarded: Sequence[Guarded]) -> dict[Kind, np.ndarray]:
-    """By kind of guard which of the different runs any such guard holds; bool [different]."""
+    """Return for each kind of guard a mask of the different runs in any such guard; bool [different]."""
     return {
         kind: np.logical_or.reduce(found.held[[guard.kind == kind for guard in guarded]], axis=0, initial=False)
         for kind in Kind
@@ -121,9 +122,9 @@ def kinds_of(found: Matches, guarded: Sequence[Guarded]) -> dict[Kind, np.ndarra
 def make_rule(
     staging: Folder, shards: Sequence[dict[str, Any]], words: int, settings: DecontaminateSettings, progress: Progress
 ) -> tuple[str, Rule]:
-    """Sum the counts of all shards and decide what is cut; ``words`` are those of the arrival's training documents.
+    """Sum the counts of all shards and choose the rule; ``words`` is the number of words in training documents.
 
-    The digest of the table of counts, and the rule.
+    Return the digest of the table of counts, and the rule.
     """
     counts = sum_counts(staging, [f"{shard['number']:05d}.counts" for shard in shards])
     few = sum(shard["documents"] for shard in shards) <= FEW_ROWS
@@ -142,16 +143,16 @@ def make_rule(
 def words_of_shard(
     shard: dict[str, Any], staging: Folder, counts: str, rules: Sequence[Rule], settings: DecontaminateSettings
 ) -> dict[str, Any]:
-    """How many words of a shard are cut by each rule."""
+    """Return the number of words of a shard that each rule cuts."""
     held = RunCounts.open(staging, counts)
     most = max(rules, key=lambda rule: rule.holders)
     return {"words": words_cut(read_matches(f"{shard['number']:05d}", staging, held, most.cuts), rules, settings)}
 
 
 def cut_sample(texts: Sequence[str], guarded: Sequence[Guarded], settings: DecontaminateSettings) -> list[str]:
-    """What a few texts would keep if they were an arrival's training documents; nothing ("") of those that go.
+    """Return the texts after decontamination as if they were an arrival's training documents; "" for removed ones.
 
-    Holders are counted in the texts alone, and in earlier datasets: of a sample they are fewer than in its arrival.
+    Documents per run are counted only in these texts and in earlier datasets: a sample has fewer than its arrival.
     """
     guards, words = opened(guarded), [words_of(text) for text in texts]
     found, sizes = guards.match(words), np.array([len(one) for one in words], np.int64)
@@ -176,12 +177,12 @@ def cut_sample(texts: Sequence[str], guarded: Sequence[Guarded], settings: Decon
 
 
 def cut_matches(name: str, staging: Folder, counts: str, rule: Rule) -> Shared:
-    """The matches of all rows of a shard in which the rule may cut something."""
+    """Return the matches of all rows of a shard in which the rule may cut something."""
     return read_matches(name, staging, RunCounts.open(staging, counts), rule.cuts)
 
 
 def read_matches(name: str, staging: Folder, counts: RunCounts, wanted: Callable[[Shared], np.ndarray]) -> Shared:
-    """All matches of the rows of a shard that have one of those ``wanted``; the others are not held in memory."""
+    """Return all matches of the rows of a shard with at least one ``wanted`` match, without loading the others."""
 
     def in_blocks() -> Iterator[Shared]:
         for columns in blocks(staging, f"{name}.matches"):

@@ -1,7 +1,7 @@
-"""Passages to cut: shared runs of words joined, widened by their surroundings, and cut out of a text.
+"""Passages to cut: shared runs of words, merged, extended by their surroundings, and cut from a text.
 
-Positions are those of words, so the plan is the same arithmetic in every script, done for many texts at once;
-characters come in last, when a cut is moved to the end of a line or a sentence where one lies within the surroundings.
+Positions are word positions, so the arithmetic is the same in every script, and done for many texts at once. Characters
+matter only at the end, when a cut is moved to the end of a line or sentence within the surroundings.
 """
 
 import re
@@ -15,13 +15,13 @@ from rewarm.stages.ingest.settings import DecontaminateSettings
 
 BREAK = re.compile(r"\n|[。！？｡]|[.!?…।۔](?=\s)")
 SEAM = "\n\n"  # between two pieces that are kept
-RARE = 2  # a passage is rare if so many times its rare words make a rare run
-NONE = 2**62  # words: no passage has so many
+RARE = 2  # a passage is rare if this many times its rare words are at least a rare run
+NONE = 2**62  # words: more than any passage has
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Words ``start`` to ``stop`` go; of these ``first`` to ``last`` are shared. Half-open ranges."""
+    """Cut of the words ``start`` to ``stop``, of which ``first`` to ``last`` are shared. Half-open ranges."""
 
     start: int
     first: int
@@ -31,48 +31,48 @@ class Cut:
 
 @dataclass(frozen=True)
 class Runs:
-    """Shared runs of several texts, by text and position; arrays of one length, but for the last."""
+    """Shared runs of several texts, by text and position; arrays of equal length, except the last."""
 
-    text: np.ndarray  # int64: which text, ascending from 0, none left out
+    text: np.ndarray  # int64: index of the text, ascending from 0 without gaps
     position: np.ndarray  # int64: the run's first word
-    length: np.ndarray  # int64: its words
+    length: np.ndarray  # int64: its length in words
     needed: np.ndarray  # int64: words that a passage with this run must have to be cut; 0: boilerplate
-    rare: np.ndarray  # bool: whether so few documents hold it that it is cut; others are cut with it, where they touch
-    words: np.ndarray  # int64 [texts]: those of each text
+    rare: np.ndarray  # bool: whether it is in few enough documents to be cut; others are cut with it if they touch
+    words: np.ndarray  # int64 [texts]: number of words of each text
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """The cuts of several texts, by text and position; arrays of one length, but for the last."""
+    """Cuts of several texts, by text and position; arrays of equal length, except the last."""
 
     text: np.ndarray  # int64
-    start: np.ndarray  # int64, and so on: as in ``Cut``
+    start: np.ndarray  # int64; this and the following as in ``Cut``
     first: np.ndarray
     last: np.ndarray
     stop: np.ndarray
-    whole: np.ndarray  # bool [texts]: of which nothing should be kept
+    whole: np.ndarray  # bool [texts]: whether the whole text is removed
 
     def num_words(self, words: np.ndarray) -> int:
-        """How many words go of texts that have so many."""
+        """Return the number of words cut from texts with ``words`` words each."""
         kept = ~self.whole[self.text]
         return int((self.stop - self.start)[kept].sum() + words[self.whole].sum())
 
 
 @dataclass(frozen=True)
 class Passages:
-    """Runs that overlap or touch and are no boilerplate, as one; arrays of one length. Ranges of words, half-open."""
+    """Merged runs that overlap or touch and are not boilerplate; arrays of equal length. Half-open ranges of words."""
 
     text: np.ndarray  # int64
-    first: np.ndarray  # int64: its place, counted through all texts
-    last: np.ndarray  # int64: its end, counted so
-    needed: np.ndarray  # int64: the least that any of its runs asks for
-    own: np.ndarray  # int64: its words that no boilerplate covers
+    first: np.ndarray  # int64: its start, counted over all texts
+    last: np.ndarray  # int64: its end, counted over all texts
+    needed: np.ndarray  # int64: the smallest ``needed`` of its runs
+    own: np.ndarray  # int64: its words that boilerplate does not cover
     shortest: np.ndarray  # int64: words of its shortest rare run
     rare: np.ndarray  # int64: its words that only rare runs cover
 
 
 def plan_cuts(runs: Runs, settings: DecontaminateSettings) -> list[Cut] | None:
-    """The cuts of the one text that ``runs`` are of, in order; None where nothing of it should be kept."""
+    """Return the cuts of the single text of ``runs``, in order; None if the whole text should be removed."""
     cuts = cuts_of(find_passages(runs), runs.words, settings)
     if cuts.whole[0]:
         return None
@@ -81,10 +81,10 @@ def plan_cuts(runs: Runs, settings: DecontaminateSettings) -> list[Cut] | None:
 
 
 def find_passages(runs: Runs) -> Passages:
-    """The passages of texts.
+    """Return the passages of texts.
 
-    Words that boilerplate covers do not count: where two licences happen to be followed by the same word, that makes no
-    run of its own. In the same way a passage is rare only if enough of its words are in no run that is not.
+    Words covered by boilerplate do not count: if two licences happen to be followed by the same word, this is not a run
+    of its own. Likewise, a passage is rare only if enough of its words are only in rare runs.
     """
     places = runs.position + beginnings(runs.words)[runs.text]
     common = runs.needed == 0
@@ -101,10 +101,10 @@ def find_passages(runs: Runs) -> Passages:
 
 
 def cuts_of(found: Passages, words: np.ndarray, settings: DecontaminateSettings) -> Cuts:
-    """The cuts for passages of texts that have so many words; int64 [texts].
+    """Return the cuts for passages of texts with ``words`` words each; int64 [texts].
 
-    A passage goes with its surroundings if it is rare and has the words that it needs. A text goes as a whole after
-    too many cuts, or where no piece that remains is long enough.
+    A passage is cut with its surroundings if it is rare and long enough. A text is removed as a whole after too many
+    cuts, or if no remaining piece is long enough.
     """
     begins = beginnings(words)
     ends = begins + words
@@ -128,19 +128,19 @@ def cuts_of(found: Passages, words: np.ndarray, settings: DecontaminateSettings)
 
 
 def beginnings(words: np.ndarray) -> np.ndarray:
-    """Where each text begins if words are counted through all of them, one place left free between two."""
+    """Return the start of each text if words are counted over all texts, with a gap of one between texts."""
     return np.concatenate(([0], np.cumsum(words + 1)))[:-1]
 
 
 def joined(starts: np.ndarray, stops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges that overlap or touch, as one: the places of the first and the last of each; ``starts`` ascend."""
+    """Merge ranges that overlap or touch; return the indices of the first and last of each; ``starts`` ascend."""
     ends = np.maximum.accumulate(stops)
     firsts = np.flatnonzero(np.append(True, starts[1:] > ends[:-1])[: len(starts)])
     return firsts, np.append(firsts[1:], len(starts))[: len(firsts)] - 1
 
 
 def covered(starts: np.ndarray, stops: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """How many words of the ranges ``first`` to ``last`` some ranges (``starts`` ascend) cover; int64 [len(first)]."""
+    """Count the words of the ranges ``first`` to ``last`` covered by ranges (``starts`` ascend); int64 [len(first)]."""
     if not len(starts):
         return np.zeros(len(first), np.int64)
     heads, tails = joined(starts, stops)
@@ -159,7 +159,7 @@ def covered(starts: np.ndarray, stops: np.ndarray, first: np.ndarray, last: np.n
 
 
 def cut_text(text: str, cuts: Sequence[Cut]) -> tuple[str, str]:
-    """What is kept of a text, its pieces joined by an empty line, and the first passage that was shared."""
+    """Return the kept pieces of a text, joined by an empty line, and the first shared passage."""
     starts, ends = word_spans(text)
     kept, end = [], 0
     for cut in cuts:
@@ -175,12 +175,12 @@ def cut_text(text: str, cuts: Sequence[Cut]) -> tuple[str, str]:
 
 
 def after_first_break(text: str, start: int, stop: int) -> int:
-    """Where the first line or sentence ends in a range of characters; its start where none does."""
+    """Return the end of the first line or sentence in a range of characters, or its start if there is none."""
     found = BREAK.search(text, start, stop)
     return found.end() if found else start
 
 
 def after_last_break(text: str, start: int, stop: int) -> int:
-    """Where the last line or sentence ends in a range of characters; its end where none does."""
+    """Return the end of the last line or sentence in a range of characters, or its end if there is none."""
     ends = [found.end() for found in BREAK.finditer(text, start, stop)]
     return ends[-1] if ends else stop

@@ -1,10 +1,10 @@
-"""The rule by which shared runs are cut or are boilerplate, chosen by what it would cost the arrival.
+"""Rule that separates copies from boilerplate among shared runs, chosen by its cost for the arrival.
 
-What repeats itself in training text repeats itself in the same way in a split drawn from it at random, so a run in many
-documents says nothing of a copy (Brown et al. 2020, appendix C, ignored those in more than ten). How much repeats
-itself differs: a tenth of a code corpus held out shares functions with the rest, and to take every one of them would
-cost it 3 % of its words and more. So the strictest rule is chosen that costs no more than the settings allow, and where
-none does, only what can hardly be chance is cut: long passages that a single document has.
+Text that repeats in training documents repeats equally in a split drawn from them at random, so a run in many documents
+is not evidence of a copy (Brown et al. 2020, appendix C, ignored runs in more than ten). The amount of repetition
+varies: a held-out tenth of a code corpus shares functions with the rest, and cutting all of them would cost 3 % of the
+words or more. Therefore the strictest rule within the limit of the settings is chosen, and if there is none, only
+passages that are hardly chance are cut: long ones in a single document.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,41 +18,41 @@ from rewarm.stages.ingest.decontaminate.passages import Passages, Runs, cuts_of,
 from rewarm.stages.ingest.settings import DecontaminateSettings
 
 ALL = 2**32 - 1  # documents
-HOLDERS = (ALL, 10_000, 3_000, 1_000, 300, 100, 30, 10, 5, 3, 2, 1)  # that are tried
+HOLDERS = (ALL, 10_000, 3_000, 1_000, 300, 100, 30, 10, 5, 3, 2, 1)  # candidates
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Runs that training documents share with guarded text, by row and position; arrays of one length."""
+    """Runs that training documents share with guarded text, by row and position; arrays of equal length."""
 
     row: np.ndarray  # int64
-    words: np.ndarray  # int64: of the row's text
+    words: np.ndarray  # int64: number of words of the row's text
     position: np.ndarray  # int64: the run's first word
-    length: np.ndarray  # int64: its words
+    length: np.ndarray  # int64: its length in words
     gram: np.ndarray  # uint64
-    counted: np.ndarray  # int64: training documents of the arrival that hold it
+    counted: np.ndarray  # int64: training documents of the arrival with this run
     earlier: np.ndarray  # int64: those of earlier datasets
-    of_task: np.ndarray  # bool: whether a task's text holds it
+    of_task: np.ndarray  # bool: whether a task's text contains it
     of_earlier: np.ndarray  # bool: whether an earlier validation split does
     of_own: np.ndarray  # bool: whether the arrival's does
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """One after the other."""
+        """Concatenate several parts."""
         empty = [np.empty(0, np.int64)] * 4 + [np.empty(0, np.uint64)] + [np.empty(0, np.int64)] * 2
         columns = [[*empty, *[np.empty(0, bool)] * 3], *(one.columns() for one in parts)]
         return cls(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def columns(self) -> list[np.ndarray]:
-        """The arrays in their order."""
+        """Return the arrays in order."""
         return [getattr(self, part.name) for part in fields(self)]
 
     def chosen(self, which: np.ndarray | slice) -> Self:
-        """Some of them."""
+        """Return a selection of the runs."""
         return type(self)(*(column[which] for column in self.columns()))
 
     def rows(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, Self]]:
-        """Row by row, from ``first`` up to ``last``."""
+        """Yield the runs row by row, from ``first`` up to ``last``."""
         start = int(np.searchsorted(self.row, first))
         stop = len(self.row) if last is None else int(np.searchsorted(self.row, last))
         edges = np.flatnonzero(np.append(True, np.diff(self.row[start:stop]) != 0)[: stop - start]) + start
@@ -62,21 +62,22 @@ class Shared:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is cut for validation splits. A task's runs are cut in any passage and up to ``most`` documents at least."""
+    """Rule of what is cut for validation splits; tasks' runs are cut in any passage, up to at least ``most``
+    documents."""
 
-    holders: int  # training documents, of earlier datasets too, that may hold a run; 0: nothing is cut
-    passage: int  # words that a passage must have at least, in units of ``ngram`` words to the run
+    holders: int  # maximum training documents with a run, including earlier datasets; 0: nothing is cut
+    passage: int  # minimum words of a passage, in units of ``ngram`` words per run
     surroundings: int  # words cut on each side of it
-    most: int  # the same of a run that only the arrival's own split holds, and of earlier datasets alone
+    most: int  # the maximum for a run that is only in the arrival's own split, and for earlier datasets alone
     ngram: int
 
     def cuts(self, shared: Shared) -> np.ndarray:
-        """Which runs are not boilerplate; bool."""
+        """Return which runs are not boilerplate; bool."""
         cut: np.ndarray = self._of_split(shared) | self._of_task(shared)
         return cut
 
     def runs(self, shared: Shared) -> Runs:
-        """The same runs as passages are made of; a text for each row."""
+        """Return the runs in the form for passages, with one text per row."""
         rare, of_task = self._of_split(shared), self._of_task(shared)
         longer = replace(self, holders=max(self.holders, self.most))._of_split(shared) & (self.holders > 0)
         needed = np.where(longer, -(-shared.length * self.passage // self.ngram), 0)
@@ -85,11 +86,11 @@ class Rule:
         return Runs(text, shared.position, shared.length, needed, rare | of_task, shared.words[first])
 
     def applied(self, settings: DecontaminateSettings) -> DecontaminateSettings:
-        """The settings with this rule's surroundings."""
+        """Return the settings with this rule's surroundings."""
         return settings.model_copy(update={"surroundings": self.surroundings})
 
     def to_json(self) -> dict[str, int | None]:
-        """As the account keeps it; ``copies`` is null if all runs that only earlier splits hold are cut."""
+        """Return the rule for the account; ``copies`` is null if all runs that are only in earlier splits are cut."""
         return {
             "holders": min(self.holders, self.most),
             "copies": None if self.holders == ALL else self.holders,
@@ -110,11 +111,11 @@ class Rule:
 
 
 def choose_rule(taken: Callable[[Sequence[Rule]], list[int]], words: int, settings: DecontaminateSettings) -> Rule:
-    """The strictest rule that takes no more than ``repeated_share`` of the words; ``taken`` says how many each takes.
+    """Return the strictest rule that cuts at most ``repeated_share`` of the words; ``taken`` counts words per rule.
 
-    Long passages that a single document holds are cut by every rule and not counted, so an arrival full of copies is
-    not spared for being full of them. Of the rest the number of holders is settled first, for long passages, then the
-    length of passages, then the surroundings, which may take half as much again, or those of one passage.
+    Long passages in a single document are cut by every rule and not counted, so that an arrival full of copies is not
+    spared for that reason. For the rest, the number of documents is chosen first, for long passages, then the length of
+    passages, then the surroundings, which may add half as much, or those of one passage.
     """
     long = max(settings.long_passage, settings.ngram)
     full = Rule(ALL, settings.ngram, settings.surroundings, settings.max_holders, settings.ngram)
@@ -139,7 +140,7 @@ def choose_rule(taken: Callable[[Sequence[Rule]], list[int]], words: int, settin
 
 
 def words_cut(shared: Shared, rules: Sequence[Rule], settings: DecontaminateSettings) -> list[int]:
-    """How many words go of the documents that share something, by each rule."""
+    """Return the number of words that each rule cuts from documents with shared runs."""
     costs: list[int] = []
     last: tuple[Runs, Passages] | None = None
     for rule in rules:

@@ -1,4 +1,4 @@
-"""A set of 64-bit numbers too large for memory, written as one sorted file."""
+"""Sorted set of 64-bit numbers larger than memory, written as one file."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import numpy as np
 import xxhash
 
 NUMBER = np.dtype("<u8")
-IN_MEMORY = 2**22  # numbers (32 MiB) held, sorted and merged at a time
+IN_MEMORY = 2**22  # numbers (32 MiB) in memory, sorted and merged at a time
 
 
 class SortedSet:
-    """Takes numbers in any order; ``finish`` writes those that differ, ascending.
+    """Set that accepts numbers in any order; ``finish`` writes the different ones, ascending.
 
-    Full buffers are sorted and put aside in a local folder. Hashes spread evenly, so the merge goes range by range: the
-    part of every sorted buffer that falls into a range fits into memory.
+    Full buffers are sorted and written to a local folder. Hashes are uniformly distributed, so buffers are merged range
+    by range: one range of all buffers fits into memory.
     """
 
     def __init__(self, aside: Path, in_memory: int = IN_MEMORY) -> None:
@@ -31,7 +31,7 @@ class SortedSet:
             self._put_aside()
 
     def finish(self, path: Path) -> tuple[int, str]:
-        """Write the file; how many numbers it holds, and its digest (32 hex digits of xxh3-128)."""
+        """Write the file; return the count of its numbers and its digest (32 hex digits of xxh3-128)."""
         if self._held:
             self._put_aside()
         buffers = [mapped(path) for path in self._sorted]
@@ -58,5 +58,5 @@ class SortedSet:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """A file's numbers, read as they are looked at; uint64 [count]."""
+    """Return a file's memory-mapped numbers; uint64 [count]."""
     return np.asarray(np.memmap(path, NUMBER, "r")) if path.stat().st_size else np.empty(0, NUMBER)

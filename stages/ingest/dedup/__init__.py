@@ -1,1 +1,1 @@
-"""Which documents repeat others: exactly, nearly or by address; in the arrival and in everything ingested before."""
+"""Deduplication: exact, near and by URL, within an arrival and against all earlier datasets."""

@@ -18,25 +18,25 @@ WIDE = pa.binary(16)  # as numpy: S16
 
 
 def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
-    """How a column's values lie in memory."""
+    """Return the numpy type of a column."""
     return np.dtype("S16") if kind == WIDE else np.dtype(kind.to_pandas_dtype())
 
 
 def to_arrow(values: Column, kind: pa.DataType) -> pa.Array:
-    """An array over the same memory."""
+    """Return an Arrow array over the same memory."""
     values = np.ascontiguousarray(values, numpy_type(kind))
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values.view(np.uint8))])
 
 
 def to_numpy(column: pa.Array) -> Column:
-    """The values of a column without nulls, in the memory (or the mapped file) where they lie."""
+    """Return the values of a column without nulls as a zero-copy view of memory or a mapped file."""
     kind = numpy_type(column.type)
     found: Column = np.frombuffer(column.buffers()[1], kind, len(column), column.offset * kind.itemsize)
     return found
 
 
 class ColumnSink:
-    """Writes columns of equal length as rows come; the file takes its place when the block succeeds."""
+    """Writer of columns of equal length, row by row; the file appears when the block succeeds."""
 
     def __init__(self, folder: Folder, name: str, schema: pa.Schema) -> None:
         self.folder, self.name, self.schema = folder, name, schema
@@ -57,7 +57,7 @@ class ColumnSink:
             self.flush(self.held_rows // BLOCK_ROWS * BLOCK_ROWS)
 
     def flush(self, count: int) -> None:
-        """Write the first ``count`` held rows."""
+        """Write the first ``count`` buffered rows."""
         joined = [np.concatenate(parts) for parts in zip(*self.held, strict=True)]
         for start in range(0, count, BLOCK_ROWS):
             block = [column[start : min(start + BLOCK_ROWS, count)] for column in joined]
@@ -71,7 +71,7 @@ class ColumnSink:
     ) -> bool | None:
         if kind is not None:
             return self.stack.__exit__(kind, error, trace)
-        with self.stack:  # an error in here leaves no file either
+        with self.stack:  # an error in this block also leaves no file
             if self.held_rows:
                 self.flush(self.held_rows)
         return None
@@ -84,7 +84,7 @@ def write_columns(folder: Folder, name: str, schema: pa.Schema, columns: Sequenc
 
 
 def open_columns(folder: Folder, name: str, fields: Sequence[int] | None = None) -> pa.ipc.RecordBatchFileReader:
-    """A reader of the fields at these places of the schema; of a local file nothing is read before it is touched."""
+    """Open a reader of the fields with these schema positions; a local file is memory-mapped and read lazily."""
     options = pa.ipc.IpcReadOptions(included_fields=None if fields is None else list(fields))
     if folder.is_local:
         return pa.ipc.open_file(pa.memory_map(str(folder.path / name)), options=options)
@@ -93,13 +93,13 @@ def open_columns(folder: Folder, name: str, fields: Sequence[int] | None = None)
 
 
 def blocks(folder: Folder, name: str, fields: Sequence[int] | None = None) -> Iterator[list[Column]]:
-    """The columns block by block, in the order of the schema."""
+    """Yield the columns block by block, in the order of the schema."""
     reader = open_columns(folder, name, fields)
     for number in range(reader.num_record_batches):
         yield [to_numpy(column) for column in reader.get_batch(number).columns]
 
 
 def read_columns(folder: Folder, name: str, schema: pa.Schema) -> list[Column]:
-    """The columns as a whole, in memory."""
+    """Return the whole columns in memory."""
     parts = [[np.empty(0, numpy_type(field.type)) for field in schema], *blocks(folder, name)]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]

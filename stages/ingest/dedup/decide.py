@@ -1,17 +1,15 @@
-"""Pass 2 of ingest: which rows repeat others, and which of the rest validate.
+"""Pass 2 of ingest: decides the fate of every row: dropped as a duplicate, held out for validation, or kept to train.
 
-    ids, addresses, keys ──search (tasks by band and key range)──▶ edges ──resolve, in input order──▶ fates
+    ids, URLs, keys ──search (tasks by band and key range)──▶ edges ──resolve, in input order──▶ fates
 
-Three searches one after the other, each over the rows that the ones before left: older versions of an address, exact
-duplicates, near-duplicates. Of equal texts the first row stays. A near-duplicate goes where an earlier row that itself
-stays, or any document of an earlier dataset (its validation documents among them), is similar to it: no two documents
-that stay were found similar, so none that trains is a near-duplicate of one that validates. All of it is a function
-of the rows in their order; partitions, workers and interruptions leave no trace.
+There are three consecutive searches, each over the rows that the previous ones kept: older versions of a URL, exact
+duplicates, near-duplicates. Of equal texts, the first row is kept. A near-duplicate is dropped if it is similar to an
+earlier row that is kept, or to any document of an earlier dataset (validation documents included). No two kept
+documents were found to be similar, so no training document is a near-duplicate of a validation document. The result
+depends only on the rows and their order, not on partitions, workers or interruptions.
 
-The driver's memory grows with the duplicates found (some hundred bytes each) and with the largest shard (some 40 bytes
-a document), not with the rows of all.
-
-What becomes of a row, and why one is dropped: the values of the ``.fates`` files.
+The driver's memory grows with the number of duplicates (some hundred bytes each) and with the largest shard (about 40
+bytes per document), not with the total number of rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,20 +45,21 @@ from rewarm.stages.ingest.settings import SIGNATURE_VERSION, DuplicateSettings
 
 
 class Fate(IntEnum):
-    """A row's fate. A drop is counted under one reason: the first of these that holds, in the order of ``ORDER``."""
+    """Fate of a row in a ``.fates`` file. A dropped row counts under the first applicable reason, in the order
+    ``ORDER``."""
 
-    DROP = DROP  # for another reason than repetition
+    DROP = DROP  # for a reason other than duplication
     TRAIN = TRAIN
     VALIDATE = VALIDATE
     DUPLICATE = 3  # an earlier row of the arrival has the same text
-    NEAR = 4  # a kept earlier row of the arrival has nearly the same
+    NEAR = 4  # an earlier kept row of the arrival has nearly the same text
     EARLIER_EXACT = 5  # an earlier dataset has the same text
-    EARLIER_NEAR = 6  # an earlier dataset has nearly the same
-    OLDER_URL = 7  # the arrival has a later version of the address
+    EARLIER_NEAR = 6  # an earlier dataset has nearly the same text
+    OLDER_URL = 7  # the arrival has a later version of the URL
 
 
 ORDER = (Fate.OLDER_URL, Fate.DUPLICATE, Fate.EARLIER_EXACT, Fate.EARLIER_NEAR, Fate.NEAR)
-REASONS = {  # as reports name them
+REASONS = {  # names in reports
     Fate.OLDER_URL: "older version of the address",
     Fate.DUPLICATE: "duplicate inside",
     Fate.EARLIER_EXACT: "already in an earlier dataset",
@@ -71,9 +70,9 @@ REASONS = {  # as reports name them
 
 REPEATS_SCHEMA = pa.schema(
     [
-        pa.field("row", pa.int64(), nullable=False),  # of the shard
+        pa.field("row", pa.int64(), nullable=False),  # in the shard
         pa.field("fate", pa.uint8(), nullable=False),
-        *EDGES.remove(0),  # dataset and original, a row counted through all shards where the dataset is INSIDE
+        *EDGES.remove(0),  # dataset and original; for the dataset INSIDE, the row counted over all shards
     ]
 )
 DROPS = np.dtype([("row", np.int64), ("fate", np.uint8), ("dataset", np.int32), ("original", np.int64)])
@@ -82,7 +81,7 @@ Drops = npt.NDArray[np.void]  # of dtype DROPS, rows ascending
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of the arrival an earlier dataset has; a row counts for the first of them that has it."""
+    """Rows of the arrival that an earlier dataset contains; each row counts only for the first such dataset."""
 
     exact: int
     near: int
@@ -90,18 +89,18 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Decision:
-    """Counts of rows; the fates themselves are in staging, ``NAME.fates``, one uint8 a row."""
+    """Counts of rows; the fates themselves are in staging, ``NAME.fates``, one uint8 per row."""
 
     rows: int
     train: int
     validate: int
-    drops: dict[str, int]  # by the reasons of ``fates.REASONS``; all are there, also with 0
-    overlaps: tuple[Overlap, ...]  # with each earlier dataset, in their order
+    drops: dict[str, int]  # by the reasons of ``REASONS``, including zeros
+    overlaps: tuple[Overlap, ...]  # with each earlier dataset, in order
     digest: str  # as ``stages.data.split.content_digest``
 
     @property
     def kept(self) -> int:
-        """Rows that stay."""
+        """Number of kept rows."""
         return self.train + self.validate
 
 
@@ -115,9 +114,9 @@ def decide(
 ) -> Decision:
     """Write ``NAME.fates`` and ``NAME.repeats`` for every shard (name, documents), from their signature files.
 
-    ``earlier``: the index folders of earlier datasets. Ray must be initialised for arrivals of more than
-    ``jobs.FEW_ROWS`` documents. What a search's tasks found stays in staging, so an interrupted decision goes on.
-    ``UsageError`` where an earlier index was made by other settings, ``StageError`` where one is missing or torn.
+    ``earlier``: the index folders of earlier datasets. Ray must be initialised for arrivals of more than ``FEW_ROWS``
+    documents. Results of search tasks are kept in staging, so an interrupted decision resumes. Raises ``UsageError`` if
+    an earlier index was made with other settings, ``StageError`` if one is missing or truncated.
     """
     staged = Staged(staging, tuple(name for name, _ in shards), tuple(rows for _, rows in shards))
     if settings.near:
@@ -134,19 +133,19 @@ def decide(
 
 
 def check_indices(earlier: Sequence[Folder], settings: DuplicateSettings, progress: Progress) -> None:
-    """Refuse indices of other settings before anything is searched; say which have no signatures."""
+    """Refuse indices made with other settings before the search; report indices without signatures."""
     segments = [(folder.name, NearSegment.open(folder, settings)) for folder in earlier]
     exact_only = [name for name, segment in segments if segment is None]
     if exact_only:
         progress.note(
-            f"near-duplicates of {', '.join(exact_only)} are not looked for: indexed without signatures; exact ones are"
+            f"near-duplicates of {', '.join(exact_only)} are not detected (indexed without signatures); exact ones are"
         )
     unfolded = [name for name, segment in segments if segment and segment.version < SIGNATURE_VERSION]
     if unfolded:
         progress.note(
-            f"{len(unfolded)} datasets were indexed before normal forms were folded ({', '.join(unfolded[:5])}): of "
-            "their documents in NFD, or with soft hyphens or HTML entities, near-duplicates in another form are not "
-            "found; ingest them again in a new workspace to find those too"
+            f"{len(unfolded)} datasets were indexed before texts were normalised ({', '.join(unfolded[:5])}): "
+            "near-duplicates of their documents in NFD, or with soft hyphens or HTML entities, are detected only in "
+            "the same form; ingest them again in a new workspace to detect all"
         )
 
 
@@ -158,7 +157,7 @@ def search(
     settings: DuplicateSettings,
     progress: Progress,
 ) -> Drops:
-    """The rows that one search drops."""
+    """Run one search and return the rows that it drops."""
     without = f"{kind}.without"
     write_dropped(staged.staging, without, drops["row"])
     partitions = num_partitions(staged.num_rows, settings.memory_mb)
@@ -175,7 +174,7 @@ def search(
 
 
 def read_edges(staging: Folder, names: Sequence[str]) -> Drops:
-    """All edges of a search once each, by row, earlier datasets' after the arrival's own; fates are left open."""
+    """Return the distinct edges of a search by row, the arrival's before earlier datasets'; fates are not set."""
     found = np.empty(0, DROPS)
     for name in names:
         rows, datasets, originals = read_columns(staging, name, EDGES)
@@ -192,7 +191,7 @@ def read_edges(staging: Folder, names: Sequence[str]) -> Drops:
 
 
 def resolve_urls(edges: Drops) -> Drops:
-    """Every row with a later version goes; its original is the version that stays."""
+    """Drop every row with a later version; its original is the version that is kept."""
     drops = first_of_rows(edges)
     drops["fate"] = Fate.OLDER_URL
     later = dict(zip(drops["row"].tolist(), drops["original"].tolist(), strict=True))
@@ -205,17 +204,17 @@ def resolve_urls(edges: Drops) -> Drops:
 
 
 def resolve_exact(edges: Drops) -> Drops:
-    """Every row with an edge goes; it has one."""
+    """Drop every row with an edge; each row has at most one."""
     drops = edges.copy()
     drops["fate"] = np.where(edges["dataset"] == INSIDE, Fate.DUPLICATE, Fate.EARLIER_EXACT)
     return drops
 
 
 def resolve_near(edges: Drops) -> Drops:
-    """A row goes if a document of an earlier dataset is similar to it, or a row before it that stays.
+    """Drop a row if it is similar to a document of an earlier dataset, or to an earlier row that is kept.
 
-    The first of these is its original. Edges come by row, so when a row's turn comes, the fate of every row before it
-    is known.
+    The first of these is its original. Edges are sorted by row, so the fates of all earlier rows are known when a row
+    is processed.
     """
     known = first_of_rows(edges[edges["dataset"] != INSIDE])
     known["fate"] = Fate.EARLIER_NEAR
@@ -232,12 +231,12 @@ def resolve_near(edges: Drops) -> Drops:
 
 
 def first_of_rows(edges: Drops) -> Drops:
-    """The first edge of each row."""
+    """Return the first edge of each row."""
     return edges[np.unique(edges["row"], return_index=True)[1]]
 
 
 def merged(some: Drops, others: Drops) -> Drops:
-    """Both, by row; no row is in both."""
+    """Merge two disjoint sets of drops by row."""
     both = np.concatenate([some, others])
     return both[np.argsort(both["row"], kind="stable")]
 
@@ -246,19 +245,17 @@ def merged(some: Drops, others: Drops) -> Drops:
 
 
 def held_out(decision: Decision, wanted: SplitSize, worth: float) -> str:
-    """The size of the validation split, in words, and whether it is what was wanted."""
+    """Return a sentence with the size of the validation split and whether it is sufficient."""
     share = decision.validate / max(1, decision.kept)
     text = f"{decision.validate:,} of {decision.kept:,} documents are held out for validation ({share:.1%})"
     text += f", worth {worth:.1f} of equal length"
     if worth >= wanted.worth:
         return text
-    return (
-        f"{text}; the gate wants {wanted.worth}, and takes no more than ingest.validation_cap = {wanted.cap:g} of them"
-    )
+    return f"{text}; the gate requires {wanted.worth}, but at most ingest.validation_cap = {wanted.cap:g} are held out"
 
 
 def sizes_of(staged: Staged, shard: int) -> npt.NDArray[np.int64]:
-    """Bytes of text of every staged document of a shard."""
+    """Return the bytes of text of every staged document of a shard."""
     filesystem, place = staged.staging.filesystem()
     with filesystem.open_input_file(f"{place}/{staged.names[shard]}.parquet") as source:
         found: npt.NDArray[np.int64] = pq.read_table(source, columns=["num_bytes"]).column(0).to_numpy()
@@ -266,7 +263,7 @@ def sizes_of(staged: Staged, shard: int) -> npt.NDArray[np.int64]:
 
 
 def validation_sizes(staged: Staged) -> npt.NDArray[np.int64]:
-    """Bytes of text of every document that validates."""
+    """Return the bytes of text of every validation document."""
     parts = [
         sizes_of(staged, shard)[read_fates(staged.staging, name) == VALIDATE] for shard, name in enumerate(staged.names)
     ]
@@ -274,7 +271,7 @@ def validation_sizes(staged: Staged) -> npt.NDArray[np.int64]:
 
 
 def write_fates(staged: Staged, drops: Drops, validation: SplitSize, progress: Progress) -> None:
-    """Split what stays and leave every row's fate, and what the dropped ones repeat, in staging."""
+    """Split the kept rows and write every row's fate, and the originals of dropped rows, to staging."""
     places = np.searchsorted(drops["row"], staged.offsets)
     parts = [slice(first, last) for first, last in zip(places[:-1].tolist(), places[1:].tolist(), strict=True)]
 
@@ -303,7 +300,7 @@ def write_fates(staged: Staged, drops: Drops, validation: SplitSize, progress: P
 
 
 def account(staged: Staged, drops: Drops, num_earlier: int) -> Decision:
-    """The counts of what was decided."""
+    """Return the counts of the decision."""
     counts = sum(
         (np.bincount(read_fates(staged.staging, name), minlength=8) for name in staged.names), np.zeros(8, int)
     )
@@ -325,7 +322,7 @@ def account(staged: Staged, drops: Drops, num_earlier: int) -> Decision:
 
 
 def staged_digest(staging: Folder, names: Sequence[str]) -> str:
-    """The content digest by the shards' fates as they stand: the caller may have changed some."""
+    """Return the content digest for the shards' current fates, which the caller may have changed."""
 
     def parts() -> Iterator[tuple[Hashes, npt.NDArray[np.uint8]]]:
         for number, name in enumerate(names):

@@ -1,12 +1,12 @@
-"""What a dataset leaves for the arrivals to come: the ids of its documents, and their keys and sketches.
+"""Index of a dataset for later arrivals: the ids of its documents, and their keys and sketches.
 
-    doc_ids.arrow  16 bytes a document: sorted ids (stages.data.split)
-    near.arrow     20 * 8 + 16 bytes a document: for each band a batch of sorted 64-bit entries, then the sketches.
-                   An entry's low bits, as many as number the documents, are the document's place among the sketches
-                   (its number among the kept rows, in input order); the bits above are those of its key
+    doc_ids.arrow  16 bytes per document: sorted ids (stages.data.split)
+    near.arrow     20 * 8 + 16 bytes per document: for each band a batch of sorted 64-bit entries, then the sketches.
+                   The low bits of an entry, as many as needed to number the documents, are the document's position
+                   among the sketches (its number among the kept rows, in input order); the high bits are from its key
 
-192 bytes a document with 20 bands. An entry has lost its key's low bits: of a dataset of 2^30 documents 34 remain, so
-a lookup meets another key's document now and then, and the sketch rejects it.
+192 bytes per document with 20 bands. An entry lacks the low bits of its key: for a dataset of 2^30 documents 34 bits
+remain, so a lookup occasionally returns a document with another key, which the sketch rejects.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ IDS = -1  # the band of a task that sorts the ids
 
 @dataclass(frozen=True)
 class NearSegment:
-    """One earlier dataset's near.arrow, memory-mapped."""
+    """Memory-mapped near.arrow of an earlier dataset."""
 
     reader: pa.ipc.RecordBatchFileReader
     sketches: npt.NDArray[np.uint64]  # [documents, 2]
@@ -50,9 +50,9 @@ class NearSegment:
 
     @classmethod
     def open(cls, folder: Folder, settings: DuplicateSettings) -> Self | None:
-        """The segment, or None where the dataset was indexed without near-duplicates.
+        """Open the segment; return None if the dataset was indexed without near-duplicates.
 
-        ``UsageError`` where its signatures were made by other settings; ``StageError`` where the file is torn.
+        Raises ``UsageError`` if its signatures were made with other settings, ``StageError`` if the file is truncated.
         """
         if not folder.exists(NEAR_FILE):
             return None
@@ -64,20 +64,21 @@ class NearSegment:
             sketches = to_numpy(reader.get_batch(reader.num_record_batches - 1).column(0)).reshape(-1, 2)
         except (pa.ArrowException, OSError, IndexError, KeyError, TypeError, orjson.JSONDecodeError) as error:
             raise StageError(
-                f"{folder}: {NEAR_FILE} cannot be read ({error}), so near-duplicates of this dataset cannot be found; "
-                "restore it"
+                f"{folder}: {NEAR_FILE} cannot be read ({error}), so near-duplicates of this dataset cannot be "
+                "detected; restore the file"
             ) from error
         return cls(reader, sketches, folder, made["version"])
 
     def band(self, band: int) -> npt.NDArray[np.uint64]:
-        """The sorted entries of a band."""
+        """Return the sorted entries of a band."""
         entries: npt.NDArray[np.uint64] = to_numpy(self.reader.get_batch(band).column(0))
         return entries
 
     def lookup(
         self, entries: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
     ) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
-        """First and last document of the keys that are found, and which are; sorted keys touch each page once."""
+        """Return first and last document of the keys that exist, and a mask of them; sorted keys read each page
+        once."""
         if not len(entries):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(len(keys), bool)
         mask = number_mask(len(self.sketches))
@@ -89,14 +90,14 @@ class NearSegment:
 
 
 def check_signature(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse an index that cannot be compared with."""
+    """Refuse an index whose signatures are not comparable."""
     if made["version"] in COMPARABLE_VERSIONS:
         wanted = {**wanted, "version": made["version"]}
     elif made["version"] > SIGNATURE_VERSION:
         raise UsageError(
-            f"{folder}: a later release made this dataset's near-duplicate index (version {made['version']}; this one "
-            f"reads up to {SIGNATURE_VERSION}). Use that release, or set duplicates.near to false to look for exact "
-            "duplicates only"
+            f"{folder}: this dataset's near-duplicate index is from a later release (version {made['version']}; this "
+            f"release reads up to {SIGNATURE_VERSION}). Use that release, or set duplicates.near to false to detect "
+            "only exact duplicates"
         )
     if made != wanted:
         there, here = (
@@ -104,19 +105,19 @@ def check_signature(folder: Folder, made: dict[str, Any], wanted: dict[str, Any]
             for side in (made, wanted)
         )
         raise UsageError(
-            f"{folder}: this dataset's near-duplicate index was made with {listed(there)}, the settings say "
-            f"{listed(here)}; signatures of both do not compare. Set the duplicates settings as they were, or near to "
-            "false to look for exact duplicates only"
+            f"{folder}: this dataset's near-duplicate index was made with {listed(there)}, but the settings are "
+            f"{listed(here)}; these signatures are not comparable. Restore the previous duplicates settings, or set "
+            "near to false to detect only exact duplicates"
         )
 
 
 def listed(values: dict[str, Any]) -> str:
-    """Settings in a sentence."""
+    """Return settings as text for a message."""
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "others"
 
 
 def number_mask(documents: int) -> np.uint64:
-    """The low bits that hold a document's number."""
+    """Return the mask of the low bits with a document's number."""
     return np.uint64((1 << max(documents - 1, 1).bit_length()) - 1)
 
 
@@ -131,10 +132,10 @@ def index_documents(
     progress: Progress,
     others: Hashes | None = None,
 ) -> None:
-    """Write the index of the documents that the ``.fates`` files keep (TRAIN or VALIDATE), and of ``others`` the ids.
+    """Write the index of the documents that the ``.fates`` files keep (TRAIN or VALIDATE), and the ids of ``others``.
 
-    Runs as one Ray Data job over bands and key ranges; the driver streams its parts into the files and holds no more
-    than one part. The fates must be final: sorted parts stay in staging for a run that goes on. The ids come last.
+    Runs as one Ray Data job over bands and key ranges; the driver streams its parts into the files, one at a time. The
+    fates must be final: sorted parts are kept in staging for a resumed run. The ids are written last.
     """
     staged = Staged(staging, tuple(name for name, _ in shards), tuple(rows for _, rows in shards))
     documents = sum(int(stays(read_fates(staging, name)).sum()) for name in staged.names)
@@ -157,7 +158,7 @@ def index_documents(
 
 
 def write_near(index: Folder, staged: Staged, documents: int, partitions: int, settings: DuplicateSettings) -> None:
-    """Bands from the tasks' parts, sketches from staging, each through a file on disk."""
+    """Write bands from the tasks' parts and sketches from staging, each through a file on disk."""
     schema = NEAR_SCHEMA.with_metadata({SIGNATURE: orjson.dumps(settings.signature())})
     with index.writing(NEAR_FILE) as scratch, pa.ipc.new_file(scratch, schema) as writer:
         for band in range(settings.bands):
@@ -173,9 +174,9 @@ def write_near(index: Folder, staged: Staged, documents: int, partitions: int, s
 
 
 def sort_part(task: dict[str, Any], staged: Staged, documents: int) -> dict[str, Any]:
-    """The sorted entries (or ids) of one band and key range, as plain bytes; skipped where they are there.
+    """Write the sorted entries (or ids) of one band and key range as plain bytes, unless they exist.
 
-    A key counts without the bits that its entry loses, so that the parts' order is that of the whole.
+    Keys are compared without the bits that their entries lack, so that the concatenated parts are sorted.
     """
     name = part_file(task["band"], task["partition"], task["partitions"])
     if staged.staging.exists(name):
@@ -198,12 +199,12 @@ def sort_part(task: dict[str, Any], staged: Staged, documents: int) -> dict[str,
 
 
 def part_file(band: int, partition: int, partitions: int) -> str:
-    """Where a part lies in staging."""
+    """Return the name of a part in staging."""
     return f"index-{band + 1:03d}-{partition:05d}-of-{partitions:05d}.part"
 
 
 def kept_blocks(staged: Staged, fields: Sequence[int]) -> Iterator[list[Column]]:
-    """The columns of the documents that the fates keep, block by block."""
+    """Yield the columns of the kept documents, block by block."""
     for name in staged.names:
         kept = stays(read_fates(staged.staging, name))
         row = 0
@@ -214,7 +215,7 @@ def kept_blocks(staged: Staged, fields: Sequence[int]) -> Iterator[list[Column]]
 
 
 def gather(target: npt.NDArray[Any], staging: Folder, band: int, partitions: int) -> None:
-    """Put a band's parts one after the other."""
+    """Concatenate a band's parts."""
     start = 0
     for partition in range(partitions):
         part = np.frombuffer(staging.read(part_file(band, partition, partitions)), target.dtype)
@@ -225,7 +226,7 @@ def gather(target: npt.NDArray[Any], staging: Folder, band: int, partitions: int
 
 @contextmanager
 def scratch_array(staging: Folder, length: int, kind: str) -> Iterator[npt.NDArray[Any]]:
-    """An array in a nameless file on disk, gone after the block."""
+    """Provide an array in an unnamed temporary file for the duration of the block."""
     if not length:
         yield np.empty(0, kind)
         return
@@ -234,11 +235,11 @@ def scratch_array(staging: Folder, length: int, kind: str) -> Iterator[npt.NDArr
 
 
 def read_fates(staging: Folder, name: str) -> npt.NDArray[np.uint8]:
-    """The fate of every row of a shard."""
+    """Return the fate of every row of a shard."""
     return np.frombuffer(staging.read(f"{name}.fates"), np.uint8)
 
 
 def stays(fates: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which rows the dataset keeps."""
+    """Return a mask of the rows that the dataset keeps."""
     kept: npt.NDArray[np.bool_] = (fates == TRAIN) | (fates == VALIDATE)
     return kept

@@ -1,6 +1,6 @@
-"""A document's signature: keys that similar documents are likely to share, and a sketch that tells how similar.
+"""MinHash signatures of documents: keys that similar documents probably share, and a sketch to estimate similarity.
 
-    text ─▶ folded words ─▶ shingles of 5 words ─▶ 128 MinHashes ─▶ 20 keys, one a band of 6;  128 bits, one a MinHash
+    text ─▶ folded words ─▶ shingles of 5 words ─▶ 128 MinHashes ─▶ 20 keys, one per band of 6;  128 bits, one per hash
 
 MinHash and bands: Broder 1997; Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, chapter 3. The MinHashes are
 rensa's (Dahlgaard, Knudsen, Thorup 2017, Fast Similarity Sketching). The sketch is Li and König 2010, *b-Bit Minwise
@@ -22,30 +22,30 @@ from rewarm.stages.ingest.settings import NUM_HASHES, DuplicateSettings
 
 Keys = npt.NDArray[np.uint64]
 Sketches = npt.NDArray[np.uint8]
-# Chinese and Japanese write no spaces between words: each of their characters is one.
+# Chinese and Japanese have no spaces between words: each character counts as a word.
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[^\W{IDEOGRAPHS}]+|[{IDEOGRAPHS}]")
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-ENTITY_DEPTH = 3  # ``&amp;amp;lt;`` of a text that was escaped more than once
-# Characters that nobody sees and that part no word (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors.
+ENTITY_DEPTH = 3  # for ``&amp;amp;lt;`` in a text that was escaped repeatedly
+# Invisible characters that do not separate words (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors.
 UNSEEN = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]+")
 SPACE = re.compile(r"\s")
-PIECE = 2**20  # characters that are cut into words at a time
+PIECE = 2**20  # characters that are split into words at a time
 ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == ord("_") else 32 for byte in range(128)).lower() + bytes(128)
-BASE = 0x9E3779B97F4A7C15  # of the polynomial over a shingle's words: odd, so that no word's bits are lost
+BASE = 0x9E3779B97F4A7C15  # of the polynomial over a shingle's words; odd, so that no bits are lost
 BATCH_SHINGLES = 2**21  # hashed in one call: 16 MB
 
 
 @dataclass(frozen=True)
 class Signatures:
-    """Of n documents."""
+    """Signatures of n documents."""
 
     keys: Keys  # uint64 [n, bands]
     sketches: Sketches  # uint8 [n, 16]
 
 
 def signatures(texts: Sequence[str], settings: DuplicateSettings) -> Signatures:
-    """The signatures of texts; a function of each text and of the settings' ``signature()`` alone."""
+    """Return the signatures of texts, which depend only on each text and on the settings' ``signature()``."""
     values = np.empty((len(texts), NUM_HASHES), np.uint32)
     row = 0
     for batch in in_batches(shingles(text, settings.shingle) for text in texts):
@@ -59,7 +59,7 @@ def signatures(texts: Sequence[str], settings: DuplicateSettings) -> Signatures:
 
 
 def in_batches(documents: Iterator[Keys]) -> Iterator[list[Keys]]:
-    """Documents' shingles in lists of a bounded sum (or of one document)."""
+    """Yield documents' shingles in batches of bounded size (or of one document)."""
     batch: list[Keys] = []
     size = 0
     for document in documents:
@@ -73,7 +73,7 @@ def in_batches(documents: Iterator[Keys]) -> Iterator[list[Keys]]:
 
 
 def band_keys(values: npt.NDArray[np.uint32], settings: DuplicateSettings) -> Keys:
-    """A key for each band: xxh3-64 over its MinHashes; uint32 [n, 128] -> uint64 [n, bands]."""
+    """Return a key for each band, xxh3-64 over its MinHashes; uint32 [n, 128] -> uint64 [n, bands]."""
     bands = np.ascontiguousarray(values[:, : settings.bands * settings.rows]).reshape(-1, settings.rows)
     flat, width = memoryview(bands.tobytes()), 4 * settings.rows
     digests = (xxhash.xxh3_64_intdigest(flat[at : at + width]) for at in range(0, len(flat), width))
@@ -81,7 +81,7 @@ def band_keys(values: npt.NDArray[np.uint32], settings: DuplicateSettings) -> Ke
 
 
 def shingles(text: str, size: int) -> Keys:
-    """Hashes of every ``size`` consecutive words, or of all where there are fewer; of the text where it has no word."""
+    """Return hashes of all runs of ``size`` words, of all words if there are fewer, or of the text if it has none."""
     words = word_hashes(text)
     if not len(words):
         return np.array([xxhash.xxh3_64_intdigest(text.encode())], np.uint64)
@@ -95,12 +95,12 @@ def shingles(text: str, size: int) -> Keys:
 
 
 def word_hashes(text: str) -> Keys:
-    """xxh3-64 of every word: lower-cased runs of letters, digits and underscores of the folded text."""
+    """Return xxh3-64 of every word: lower-cased runs of letters, digits and underscores of the folded text."""
     return np.concatenate([np.empty(0, np.uint64), *map(hashed, pieces(text))])
 
 
 def hashed(piece: str) -> Keys:
-    """The same of one piece. ASCII is cut by a table, several times faster than by the expression."""
+    """Return the word hashes of one piece. ASCII is split with a table, several times faster than with the regex."""
     piece = fold(piece)
     if piece.isascii():
         words = piece.encode().translate(ASCII_WORDS).split()
@@ -110,7 +110,7 @@ def hashed(piece: str) -> Keys:
 
 
 def fold(text: str) -> str:
-    """A text with HTML entities as what they mean, without unseen characters, in Unicode's NFKC."""
+    """Return a text with HTML entities decoded, without invisible characters, in Unicode NFKC."""
     if "&" in text:
         for _ in range(ENTITY_DEPTH):
             text, count = ENTITY.subn(lambda entity: html.unescape(entity[0]), text)
@@ -120,7 +120,7 @@ def fold(text: str) -> str:
 
 
 def pieces(text: str) -> Iterator[str]:
-    """The text, cut at spaces into pieces of about ``PIECE`` characters: a long one's words are never all in memory."""
+    """Yield the text in pieces of about ``PIECE`` characters, split at spaces, to bound the words in memory."""
     start = 0
     while start < len(text):
         space = SPACE.search(text, start + PIECE)
@@ -130,12 +130,12 @@ def pieces(text: str) -> Iterator[str]:
 
 
 def bits_apart(some: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """In how many of the 128 bits sketches differ; both uint64 [n, 2]."""
+    """Return the number of the 128 bits in which sketches differ; both uint64 [n, 2]."""
     counts: npt.NDArray[np.int64] = np.bitwise_count(some ^ others).sum(axis=1, dtype=np.int64)
     return counts
 
 
 def similar(some: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64], similarity: float) -> npt.NDArray[np.bool_]:
-    """Whether the estimate 2 · agreement - 1 of the Jaccard similarity reaches ``similarity``, pair by pair."""
+    """Return whether the estimate 2 · agreement - 1 of the Jaccard similarity reaches ``similarity``, pair by pair."""
     found: npt.NDArray[np.bool_] = 1 - bits_apart(some, others) / (NUM_HASHES // 2) >= similarity
     return found

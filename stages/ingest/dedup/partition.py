@@ -1,10 +1,10 @@
-"""One partition of a search: the rows whose key lies in a range, in the order of their keys, in bounded memory.
+"""Partitions of a duplicate search: the rows whose key is in a range, sorted by key, in bounded memory.
 
-Rows come in input order and are sorted whenever as many are held as memory allows. Of a key that repeats, only the
-rows that later ones are compared with stay held (its first and last), so a key that a million rows share costs no more
-than one that two share. What a row is compared with does not depend on how often was sorted.
+Rows arrive in input order and are sorted whenever the memory limit is reached. Of equal keys, only the rows that later
+ones are compared with (the first and the last) are kept, so a key shared by a million rows costs no more than one
+shared by two. The comparisons of a row do not depend on the number of sorts.
 
-Runs a search's tasks: as a Ray Data job, or one after the other where that takes less than starting one.
+The tasks of a search run as a Ray Data job, or sequentially if that is faster than starting a job.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,22 +18,22 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.ray_data import map_shards
 from rewarm.stages.ingest.dedup.columns import Column
 
-ROW_BYTES = 128  # peak memory per row held: two keys, row and order, their sorted copies, and what they come from
+ROW_BYTES = 128  # peak memory per row: two keys, row and order, their sorted copies, and their sources
 Rows = npt.NDArray[np.int64]
 
 
 def held_rows(memory_mb: int) -> int:
-    """How many rows a task may hold."""
+    """Return the number of rows that a task may have in memory."""
     return memory_mb * 2**20 // ROW_BYTES
 
 
 def num_partitions(rows: int, memory_mb: int) -> int:
-    """Into how many ranges the keys are cut: half of what may be held is to be expected, for keys vary."""
+    """Return the number of key ranges, such that a task is expected to use half of its memory, because keys vary."""
     return max(1, -(-2 * rows // held_rows(memory_mb)))
 
 
 def in_range(keys: npt.NDArray[np.uint64], partition: int, partitions: int) -> npt.NDArray[np.bool_]:
-    """Which uint64 keys lie in the range: ``partitions`` equal parts of all 64-bit numbers."""
+    """Return a mask of the uint64 keys in the range, one of ``partitions`` equal parts of all 64-bit numbers."""
     first, last = (np.uint64(min(-(-(place << 64) // partitions), 2**64 - 1)) for place in (partition, partition + 1))
     found: npt.NDArray[np.bool_] = (keys >= first) & ((keys < last) if partition + 1 < partitions else True)
     return found
@@ -41,22 +41,22 @@ def in_range(keys: npt.NDArray[np.uint64], partition: int, partitions: int) -> n
 
 @dataclass(frozen=True)
 class Sorted:
-    """Rows in the order of (keys, rows). Runs of equal keys: ``first`` holds the place where each row's run begins."""
+    """Rows sorted by (keys, rows), in runs of equal keys: ``first`` is the position at which each row's run begins."""
 
     keys: list[Column]
     rows: Rows
-    old: npt.NDArray[np.bool_]  # seen in an earlier ``Sorted``: there to compare with
+    old: npt.NDArray[np.bool_]  # already in an earlier ``Sorted``, included only for comparison
     first: Rows
 
     @property
     def ends(self) -> npt.NDArray[np.bool_]:
-        """Which rows are the last of their run."""
+        """Mask of the rows that are the last of their run."""
         places = np.arange(len(self.rows))
         return np.append(self.first[1:] == places[1:], True) if len(places) else np.empty(0, bool)
 
 
 def sort_rows(keys: list[Column], rows: Rows, old: npt.NDArray[np.bool_], by: int) -> Sorted:
-    """Order by the keys, then by row; the first ``by`` keys make a run, the others only order it."""
+    """Sort by keys, then by row; the first ``by`` keys define a run, the others only order it."""
     order = np.lexsort((rows, *reversed(keys)))
     keys, rows, old = [key[order] for key in keys], rows[order], old[order]
     begins = np.zeros(len(rows), bool)
@@ -67,7 +67,7 @@ def sort_rows(keys: list[Column], rows: Rows, old: npt.NDArray[np.bool_], by: in
 
 
 def sorted_runs(blocks: Iterable[tuple[Rows, list[Column]]], limit: int, by: int | None = None) -> Iterator[Sorted]:
-    """The rows of ``blocks``, sorted, at most about ``limit`` at a time; the first and last of a run come again."""
+    """Yield the rows of ``blocks`` sorted, about ``limit`` at a time; first and last row of a run are repeated."""
     held: list[tuple[Rows, list[Column], npt.NDArray[np.bool_]]] = []
     count = carried = 0
     for rows, keys in blocks:
@@ -84,7 +84,7 @@ def sorted_runs(blocks: Iterable[tuple[Rows, list[Column]]], limit: int, by: int
 
 
 def joined(held: list[tuple[Rows, list[Column], npt.NDArray[np.bool_]]], by: int | None) -> Sorted:
-    """What is held, sorted; ``held`` is emptied, so that it does not lie in memory twice."""
+    """Return the buffered rows sorted; ``held`` is emptied, so that they are not in memory twice."""
     rows = np.concatenate([part[0] for part in held])
     keys = [np.concatenate(columns) for columns in zip(*(part[1] for part in held), strict=True)]
     old = np.concatenate([part[2] for part in held])
@@ -92,7 +92,7 @@ def joined(held: list[tuple[Rows, list[Column], npt.NDArray[np.bool_]]], by: int
     return sort_rows(keys, rows, old, len(keys) if by is None else by)
 
 
-FEW_ROWS = 100_000  # of an arrival that is decided in the driver, in about the time that a job takes to start
+FEW_ROWS = 100_000  # maximum size of an arrival that the driver decides, in about the time that a job takes to start
 
 
 def run_tasks(
@@ -102,7 +102,7 @@ def run_tasks(
     progress: Progress,
     label: str,
 ) -> None:
-    """Do ``work`` for every task of an arrival of ``rows`` documents; each leaves its result in staging."""
+    """Run ``work`` for every task of an arrival of ``rows`` documents; each writes its result to staging."""
     if rows > FEW_ROWS:
         map_shards(work, [{**task, "tasks": 1} for task in tasks], progress, label, "tasks")
         return

@@ -1,12 +1,12 @@
-"""One task of the search for duplicates: a kind, a band, a range of keys. Plain Python over files; idempotent.
+"""Tasks of the duplicate search: a kind, a band and a range of keys. Plain Python over files; idempotent.
 
-Each finds edges: a row, and the earlier row of the arrival or the earlier dataset's document that it repeats.
+Each task finds edges: a row, and the earlier row of the arrival or the document of an earlier dataset that it repeats.
 
-    url    the address's rows but the latest, each with a later one
-    exact  every row whose text an earlier row or an earlier dataset has
-    near   every row that agrees in the band with others and whose sketch says that they are similar. In a run of equal
-           keys a row is compared with the first and with the one before it, and in an earlier dataset's run with its
-           first and last: time in proportion to the arrival, however often a key occurs
+    url    all rows of a URL except the latest, each with a later row
+    exact  every row whose text occurs in an earlier row or an earlier dataset
+    near   every row that agrees with others in the band and whose sketch is similar. In a run of equal keys, a row is
+           compared with the first and with the previous row, and in an earlier dataset's run with the first and the
+           last: linear time in the size of the arrival, regardless of how often a key occurs
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,8 +25,8 @@ from rewarm.stages.ingest.dedup.partition import Rows, Sorted, held_rows, in_ran
 from rewarm.stages.ingest.dedup.staged import BAND, ID, TIMESTAMP, URL, SketchReader, Staged
 from rewarm.stages.ingest.settings import DuplicateSettings
 
-INSIDE = -1  # for an earlier dataset's number: the original is a row of the arrival
-UNKNOWN = -1  # for an original: the document of the same text
+INSIDE = -1  # in place of a dataset's number: the original is a row of the arrival
+UNKNOWN = -1  # in place of an original: the document with the same text
 PAIRS = 2**16  # compared at a time
 EDGES = pa.schema(
     [
@@ -38,14 +38,14 @@ EDGES = pa.schema(
 
 
 def edges_file(task: dict[str, Any]) -> str:
-    """Where a task's edges lie in staging."""
+    """Return the name of a task's edges in staging."""
     return f"{task['kind']}-{task['band']:03d}-{task['partition']:05d}-of-{task['partitions']:05d}.edges"
 
 
 def find_edges(
     task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings
 ) -> dict[str, Any]:
-    """Write the edges of one task, unless they are there: it skips what it finds finished."""
+    """Write the edges of one task, unless they exist."""
     name = edges_file(task)
     if not staged.staging.exists(name):
         find = {"url": older_urls, "exact": exact_edges, "near": near_edges}[task["kind"]]
@@ -60,7 +60,7 @@ Edges = Iterator[tuple[Rows, int, Rows]]
 
 
 def older_urls(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
-    """Rows whose address comes again with a later time, or with the same in a later row."""
+    """Return rows whose URL occurs again with a later time, or with the same time in a later row."""
 
     def blocks() -> Iterator[tuple[Rows, list[Column]]]:
         for rows, urls, times in staged.blocks([URL, TIMESTAMP]):
@@ -74,7 +74,7 @@ def older_urls(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], 
 
 
 def exact_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
-    """Rows whose id an earlier row has; of the others, those whose id an earlier dataset has: the first that has it."""
+    """Return rows with the id of an earlier row; of the others, those with an id of an earlier dataset (the first)."""
 
     def blocks() -> Iterator[tuple[Rows, list[Column]]]:
         for rows, ids in staged.blocks([ID], task["without"]):
@@ -96,7 +96,7 @@ def exact_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder],
 
 
 def near_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
-    """Verified pairs of rows that agree in the task's band, and of rows with documents of earlier datasets."""
+    """Return verified pairs that agree in the task's band: of rows, and of rows with earlier datasets' documents."""
 
     def blocks() -> Iterator[tuple[Rows, list[Column]]]:
         for rows, keys in staged.blocks([BAND + task["band"]], task["without"]):
@@ -113,7 +113,7 @@ def near_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], 
 
 
 def edges_inside(run: Sorted, reader: SketchReader, similarity: float) -> Edges:
-    """Each row's similar ones among the first of its run and the one before it."""
+    """Return similar pairs of each row with the first row of its run and the previous row."""
     members = np.flatnonzero(~run.old & (run.first != np.arange(len(run.rows))))
     for start in range(0, len(members), PAIRS):
         places = members[start : start + PAIRS]
@@ -128,7 +128,7 @@ def edges_inside(run: Sorted, reader: SketchReader, similarity: float) -> Edges:
 def edges_to(
     segment: NearSegment, dataset: int, run: Sorted, band: int, reader: SketchReader, similarity: float
 ) -> Edges:
-    """Each row's similar ones among the first and last document of the same key in an earlier dataset."""
+    """Return similar pairs of each row with the first and last document of the same key in an earlier dataset."""
     entries = segment.band(band)
     fresh = np.flatnonzero(~run.old)
     for start in range(0, len(fresh), PAIRS):
@@ -141,6 +141,6 @@ def edges_to(
 
 
 def pairs(rows: Rows, first: Rows, last: Rows) -> tuple[Rows, npt.NDArray[np.int64]]:
-    """Rows beside their first and, where it is another, their last candidate."""
+    """Pair rows with their first and, if different, their last candidate."""
     others = first != last
     return np.concatenate([rows, rows[others]]), np.concatenate([first, last[others]])

@@ -1,9 +1,8 @@
-"""What pass 1 leaves of every document for the decision: its id, address, time and signature, as columns.
+"""Staged columns of every document for the decision: id, URL hash, time and signature, written by pass 1.
 
-One file a shard beside the staging Parquet, rows in the shard's order. A task of the decision reads one column of all
-of them, from memory-mapped files where staging is a local folder.
-
-When two addresses are one: normalised by syntax alone (RFC 3986, section 6.2), then hashed.
+There is one file per shard in addition to the staging Parquet, with rows in the same order. A task of the decision
+reads one column of all shards, memory-mapped if staging is a local folder. URLs are compared after syntactic
+normalisation (RFC 3986, section 6.2).
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,10 +38,10 @@ PORTS = {"http": 80, "https": 443}
 
 
 def normalised(url: str) -> str:
-    """The address without its fragment, the scheme http or https, a default port, and a trailing slash of the path.
+    """Return the URL without fragment, scheme http or https, default port and trailing slash of the path.
 
-    Scheme and host are lower-cased; the path's case and the query stay, for they may name another page. What is no
-    web address (a file's name, say) stays as it is.
+    Scheme and host are lower-cased; the path's case and the query are kept, because they may identify another page.
+    Anything other than a web address, such as a file name, is unchanged.
     """
     try:
         parts = urlsplit(url.strip())
@@ -57,26 +56,26 @@ def normalised(url: str) -> str:
 
 
 def url_hashes(urls: Sequence[str | None]) -> npt.NDArray[np.uint64]:
-    """xxh3-64 of the normalised addresses; 0 where there is none."""
+    """Return xxh3-64 of the normalised URLs; 0 if there is none."""
     hashes = (xxhash.xxh3_64_intdigest(normalised(url).encode()) or 1 if url else 0 for url in urls)
     return np.fromiter(hashes, np.uint64, len(urls))
 
 
 SUFFIX = ".signatures"
 UNTIMED = np.iinfo(np.int64).min  # older than any time
-ID, URL, TIMESTAMP, SKETCH, BAND = range(5)  # places in the schema; band b is at BAND + b
+ID, URL, TIMESTAMP, SKETCH, BAND = range(5)  # positions in the schema; band b is at BAND + b
 DROPPED_SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False)])
 
 
 def staged_schema(settings: DuplicateSettings) -> pa.Schema:
-    """The columns of a shard; without ``near`` there are no signatures."""
+    """Return the columns of a shard; without ``near`` there are no signatures."""
     exact = [("id", WIDE), ("url", pa.uint64()), ("timestamp", pa.int64())]
     near = [("sketch", WIDE), *((f"band_{band:02d}", pa.uint64()) for band in range(settings.bands))]
     return pa.schema([pa.field(*field, nullable=False) for field in (exact + near if settings.near else exact)])
 
 
 class SignatureSink:
-    """Writes a shard's file as its documents come; see ``add``."""
+    """Writer of a shard's file, document by document; see ``add``."""
 
     def __init__(self, staging: Folder, name: str, settings: DuplicateSettings) -> None:
         self.settings = settings
@@ -96,7 +95,7 @@ class SignatureSink:
         timestamps: Sequence[datetime | None],
         texts: Sequence[str],
     ) -> None:
-        """Append documents: ids of 32 hex digits, addresses, times, and the texts, which are signed here."""
+        """Append documents: ids of 32 hex digits, URLs, times, and texts, whose signatures are computed here."""
         ids = np.frombuffer(bytes.fromhex("".join(doc_ids)), "S16")
         times = [UNTIMED if time is None else int(time.timestamp() * 1_000_000) for time in timestamps]
         made = signatures(texts, self.settings) if self.settings.near else None
@@ -109,7 +108,7 @@ class SignatureSink:
         timestamps: npt.NDArray[np.int64],
         made: Signatures | None,
     ) -> None:
-        """Append rows: ids S16, addresses' hashes (0: none), times in µs (``UNTIMED``: none), signatures with near."""
+        """Append rows: ids S16, URL hashes (0: none), times in µs (``UNTIMED``: none), signatures with near."""
         columns: list[Column] = [ids, urls, timestamps]
         if made is not None:
             columns += [np.ascontiguousarray(made.sketches).view("S16").reshape(-1), *made.keys.T]
@@ -132,7 +131,7 @@ def write_signatures(
 
 @dataclass(frozen=True)
 class Staged:
-    """All shards of an arrival as one table; a row's number counts through the shards in their order."""
+    """All shards of an arrival as one table; rows are numbered over the shards in order."""
 
     staging: Folder
     names: tuple[str, ...]
@@ -140,16 +139,16 @@ class Staged:
 
     @cached_property
     def offsets(self) -> npt.NDArray[np.int64]:
-        """The first row of each shard, and the number of rows."""
+        """First row of each shard, and the number of rows."""
         return np.cumsum([0, *self.documents], dtype=np.int64)
 
     @property
     def num_rows(self) -> int:
-        """Documents of all shards."""
+        """Number of documents of all shards."""
         return int(self.offsets[-1])
 
     def blocks(self, fields: Sequence[int], without: str | None = None) -> Iterator[tuple[Column, ...]]:
-        """Rows and their values block by block, ``fields`` in ascending order; ``without`` names a file of rows."""
+        """Yield rows and their values block by block; ``fields`` ascend; ``without`` names a file of rows to omit."""
         gone = dropped_rows(self.staging, without) if without else np.empty(0, np.int64)
         for name, offset in zip(self.names, self.offsets[:-1].tolist(), strict=True):
             row = offset
@@ -165,13 +164,13 @@ class Staged:
                 yield rows[stays], *(column[stays] for column in columns)
 
     def hashes(self, shard: int) -> Hashes:
-        """The ids of one shard."""
+        """Return the ids of one shard."""
         parts = blocks(self.staging, self.names[shard] + SUFFIX, [ID])
         return np.concatenate([np.empty(0, "S16"), *(columns[0] for columns in parts)])
 
 
 class SketchReader:
-    """Sketches of any rows; of a shard in an object store only the blocks that hold them are fetched."""
+    """Reader of the sketches of any rows; from an object store, only the required blocks are fetched."""
 
     def __init__(self, staged: Staged) -> None:
         self.staged = staged
@@ -181,7 +180,7 @@ class SketchReader:
         return open_columns(self.staged.staging, self.staged.names[shard] + SUFFIX, [SKETCH])
 
     def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-        """The sketches of ``rows`` in their order, repeated rows allowed; uint64 [n, 2]."""
+        """Return the sketches of ``rows`` in order, repeated rows allowed; uint64 [n, 2]."""
         wanted, back = np.unique(rows, return_inverse=True)
         found = np.empty(len(wanted), "S16")
         shards = np.searchsorted(self.staged.offsets, wanted, "right") - 1
@@ -195,10 +194,10 @@ class SketchReader:
 
 
 def write_dropped(staging: Folder, name: str, rows: npt.NDArray[np.int64]) -> None:
-    """Keep the sorted rows that later tasks leave out."""
+    """Write the sorted rows that later tasks omit."""
     write_columns(staging, name, DROPPED_SCHEMA, [rows])
 
 
 def dropped_rows(staging: Folder, name: str) -> npt.NDArray[np.int64]:
-    """The same."""
+    """Return the sorted rows that later tasks omit."""
     return read_columns(staging, name, DROPPED_SCHEMA)[0]

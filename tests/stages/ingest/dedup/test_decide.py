@@ -224,7 +224,7 @@ def test_without_near_only_equal_texts_go_and_the_index_holds_ids_alone(home: Ho
     decision = decide(staging, shards, [near.index("a")], near.settings, SplitSize(0.1), Listening())
     assert decision.overlaps[0].exact == 1
     assert decision.kept == 2
-    assert "near-duplicates of a are not looked for" in notes[0]
+    assert "near-duplicates of a are not detected" in notes[0]
     assert notes[1:] == ["1 of 2 documents are held out for validation (50.0%), worth 1.0 of equal length"]
 
 
