@@ -56,7 +56,7 @@ def test_an_index_of_the_version_before_opens_with_a_note(home: Callable[..., Ho
     assert "1 datasets were indexed before texts were normalised (a)" in notes.said[0]
     fates, _ = place.decide("b", ["One, two. Three; four: five - six", "vier fu\u0308nf sechs", "seven eight"], ["a"])
     assert [fate == Fate.EARLIER_NEAR for fate in fates] == [True, True, False]
-    with pytest.raises(UsageError, match=r"a: .* was made with seed 1, the settings say seed 2"):
+    with pytest.raises(UsageError, match=r"a: .* was made with seed 1, but the settings are seed 2"):
         NearSegment.open(place.index("a"), place.settings.model_copy(update={"seed": 2}))
     as_version(3)
     with pytest.raises(UsageError, match=r"a: .* is from a later release \(version 3; this release reads up to 2\)"):
