@@ -97,8 +97,8 @@ def commands(lm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
         raise StageError("no cluster in this test")
         yield
 
-    for module in ("actions", "token_actions"):
-        monkeypatch.setattr(f"pipeline.{module}.connected", none)
+    for module in ("api.updates", "cli.data"):
+        monkeypatch.setattr(f"rewarm.pipeline.{module}.connected", none)
     text = tmp_path / "late.txt"
     text.write_text("a late text")
     late = ["--data", f"late={text}"]
