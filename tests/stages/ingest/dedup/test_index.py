@@ -77,7 +77,7 @@ def test_a_torn_index_is_named(home: Callable[..., Home]) -> None:
     whole = place.index("a").read(NEAR_FILE)
     for torn in (b"", whole[:-50], whole[:40], b"x" * 500):
         place.index("a").write(NEAR_FILE, torn)
-        with pytest.raises(StageError, match=r"a: near.arrow cannot be read .*restore it"):
+        with pytest.raises(StageError, match=r"a: near.arrow cannot be read .*restore the file"):
             place.decide("b", ["seven eight"], ["a"])
     place.index("a").write(NEAR_FILE, whole)
     place.index("a").delete("doc_ids.arrow")
