@@ -1,7 +1,7 @@
-"""What the machines of a stage read of a bucket, compared with the record once on each machine.
+"""Verification of cached copies of a bucket's files against the record, once on each machine of a stage.
 
-The process that starts a stage compares its own copies. Workers on other machines keep copies of their own, which can
-be damaged on the way or where they are kept; so each machine compares what its workers are about to read.
+The process that starts a stage verifies its own copies. Workers on other machines have copies of their own, which can be
+damaged in transit or on disk, so each machine verifies the files that its workers are about to read.
 """
 
 import fcntl

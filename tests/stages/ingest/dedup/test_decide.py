@@ -232,7 +232,7 @@ def test_an_index_of_other_settings_is_refused(home: Homes, planted: list[str]) 
     place = home()
     place.decide("a", planted[:20])
     other = Home(place.root, place.settings.model_copy(update={"shingle": 3, "bands": 10}))
-    with pytest.raises(UsageError, match=r"a: .*made with bands 20, shingle 5, but the settings are bands 10, shingle 3"):
+    with pytest.raises(UsageError, match=r"a: .*made with bands 20, shingle 5, but .* bands 10, shingle 3"):
         other.decide("b", planted[20:40], ["a"])
     similar = Home(place.root, place.settings.model_copy(update={"similarity": 0.9}))
     assert similar.decide("b", planted[20:40], ["a"])[1].rows == 20
