@@ -1,6 +1,6 @@
 """Verification of cached copies of a bucket's files against the record, once on each machine of a stage.
 
-The process that starts a stage verifies its own copies. Workers on other machines have copies of their own, which can be
+The process that starts a stage verifies its own copies. Workers on other machines have their own copies, which can be
 damaged in transit or on disk, so each machine verifies the files that its workers are about to read.
 """
 
