@@ -42,7 +42,7 @@ def status(
     if metrics:
         if watch or as_json:
             raise UsageError("--metrics prints once, in Prometheus' format: remove --watch and --json")
-        typer.echo(exposition(opened), nl=False)
+        echo(exposition(opened).removesuffix("\n"))
         return
     if watch:
         if as_json:
@@ -223,7 +223,7 @@ def list_settings(
 ) -> None:
     """List every setting with its default and meaning."""
     if markdown:
-        typer.echo(settings_page(), nl=False)
+        echo(settings_page().removesuffix("\n"))
         return
     if as_json:
         print_json(

@@ -39,7 +39,7 @@ def test_values_are_yaml_so_braces_hold_commas_of_their_own() -> None:
         ("replay.share=", "expected KEY=VALUE"),
         ("replay.shar=1", "did you mean replay.share"),
         ("ingest.text=a,b", "its data and model are the same"),
-        ("replay.share=0.1,0.1", "twice"),
+        ("replay.share=0.1,0.1", "duplicate value"),
         ("replay.share=[", "YAML"),
     ],
 )

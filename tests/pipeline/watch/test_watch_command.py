@@ -144,8 +144,8 @@ def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace:
         (["--set", "replay.shar=1"], "did you mean replay.share"),
         (["--set", "model.config.hidden_size=64"], "fixed when the workspace was created"),
         (["--once", "--cron", "0 3 * * *"], "excludes --cron"),
-        (["--once", "--dry-run"], "give one of"),
-        (["--pause", "--resume"], "give one of"),
+        (["--once", "--dry-run"], "give only one of"),
+        (["--pause", "--resume"], "give only one of"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything(
