@@ -199,7 +199,7 @@ def story_files() -> int:
 def unnamed_settings() -> list[str]:
     """Settings that no test, preset, benchmark or page names."""
     sys.path.insert(0, str(ROOT))
-    from rewarm.pipeline.cli.completion import setting_keys
+    from rewarm.pipeline.cli.options import setting_keys
 
     places = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*"), *(ROOT / "pipeline").rglob("*.yaml")]
     places += [page for page in (ROOT / "docs").glob("*.md") if page.name != "settings.md"] + [ROOT / "README.md"]
@@ -224,7 +224,8 @@ def ideas_found() -> int:
     return sum(any(re.search(pattern, module.path) for module in modules()) for pattern in IDEAS.values())
 
 
-ROWS: tuple[tuple[str, Callable[[], float], str, Callable[[float], bool]], ...] = (
+Row = tuple[str, Callable[[], float], str, Callable[[float], bool]]  # name, measure, goal, whether it holds
+ROWS: tuple[Row, ...] = (
     ("rooms of pipeline/ in import cycles", in_cycles, "0", lambda value: value == 0),
     ("imports between rooms that point upward", upward, "0", lambda value: value == 0),
     ("files from the command to the commit", story_files, "<= 7", lambda value: value <= 7),

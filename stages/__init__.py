@@ -1,1 +1,1 @@
-"""What each stage of an update does: plain functions over folders of files, in the order the data flows."""
+"""The stages of an update: functions over folders, in the order in which data flows through them."""

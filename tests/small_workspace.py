@@ -25,7 +25,7 @@ from rewarm.pipeline.update.inputs import create
 from rewarm.pipeline.watch.journal import Draft, Journal
 from rewarm.pipeline.watch.run import now
 from rewarm.stages import ingest, replay, tokenize
-from rewarm.stages.core.identity import fingerprint
+from rewarm.stages.core.digests import fingerprint
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import MANIFEST, Folder
 from rewarm.stages.data.tokens import TokenSet

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rewarm.pipeline.cli.app import app, print_json
-from rewarm.pipeline.cli.completion import dataset_names
 from rewarm.pipeline.cli.data_view import account_view, dataset_account, quarantine, quarantine_view
-from rewarm.pipeline.cli.options import JsonOption, WorkspaceArgument
+from rewarm.pipeline.cli.options import JsonOption, WorkspaceArgument, dataset_names
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.terminal import Terminal, result_console
 from rewarm.stages import tokenize as tokens

@@ -12,8 +12,7 @@ from rewarm.pipeline import doctor
 from rewarm.pipeline.api import updates
 from rewarm.pipeline.cli import run_view
 from rewarm.pipeline.cli.app import app, print_json, show
-from rewarm.pipeline.cli.completion import log_names, recipe_names, update_names
-from rewarm.pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
+from rewarm.pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument, log_names, recipe_names, update_names
 from rewarm.pipeline.escaping import message
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.monitoring.exposition import exposition

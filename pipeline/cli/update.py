@@ -7,8 +7,15 @@ import typer
 
 from rewarm.pipeline.api import updates
 from rewarm.pipeline.cli.app import app, print_json, show
-from rewarm.pipeline.cli.completion import recipe_names
-from rewarm.pipeline.cli.options import DataOption, DryRunOption, JsonOption, SetOption, WaitOption, WorkspaceArgument
+from rewarm.pipeline.cli.options import (
+    DataOption,
+    DryRunOption,
+    JsonOption,
+    SetOption,
+    WaitOption,
+    WorkspaceArgument,
+    recipe_names,
+)
 from rewarm.pipeline.cli.plan_view import plan_view
 from rewarm.pipeline.cli.releases import verdict_lines
 from rewarm.pipeline.lineage.status import Status

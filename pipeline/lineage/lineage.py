@@ -34,8 +34,8 @@ from rewarm.pipeline.record import (
     encode,
     number_of,
 )
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import DamagedError, UsageError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.shapes import OPEN, checked, read_as
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.model_folder import dtype_of

@@ -22,8 +22,8 @@ from rewarm.pipeline.lineage.weights import PRUNED, is_pruned, read_pruned, weig
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
 from rewarm.pipeline.record import HELD_BACK, Entry
 from rewarm.stages import distill, train
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import DamagedError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import OPEN, read_as
 from rewarm.stages.core.storage import Folder

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewarm.pipeline.gate.sizing import documents_needed
+from rewarm.pipeline.gate.sites import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.recorded import recorded_copies, refuse_changed_model
 from rewarm.pipeline.plan.amount import NORMAL_95, Amount, account, first_of_each, ratio

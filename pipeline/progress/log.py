@@ -14,8 +14,8 @@ import orjson
 from pydantic import TypeAdapter
 
 from rewarm.pipeline.escaping import entry
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import StageError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.local_files import create_private, keep_private
 from rewarm.stages.core.patience import limited
 from rewarm.stages.core.shapes import read_as

@@ -12,7 +12,7 @@ from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.stages import ingest
-from rewarm.stages.core.identity import now
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.shapes import OPEN, read_as, stage_manifest
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest.account import AccountRecord

@@ -24,8 +24,8 @@ from rewarm.pipeline.update.data_steps import run_ingest, run_tokenize, run_toke
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.runner import Runner, refuse_changes
 from rewarm.pipeline.update.update import check
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import StageError, UsageError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.resources import find_room
 from rewarm.stages.train import model_places, placed

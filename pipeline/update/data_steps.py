@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewarm.pipeline.gate.sizing import documents_needed
+from rewarm.pipeline.gate.sites import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.recorded import recorded_copies, refuse_changed_model
 from rewarm.pipeline.update.context import Tokenizer, UpdateContext, earlier_datasets

@@ -15,8 +15,8 @@ from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record import REFUSED, UNDECIDED, Entry
 from rewarm.pipeline.update.runner import refuse_changes
 from rewarm.stages import distill
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import DamagedError, UsageError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import RESTORE, first_problem
 from rewarm.stages.core.storage import Folder

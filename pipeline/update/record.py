@@ -25,7 +25,7 @@ from rewarm.pipeline.record.gap import gaps
 from rewarm.pipeline.update.card import write_card
 from rewarm.pipeline.update.context import UpdateContext
 from rewarm.stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
-from rewarm.stages.core.identity import now
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.shapes import outcome_of, stage_manifest
 
 # State of an update by the outcome of the gate's verdict.

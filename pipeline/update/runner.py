@@ -16,9 +16,18 @@ from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import differences
 from rewarm.pipeline.record.attempts import ATTEMPTS, attempt
 from rewarm.pipeline.record.update import StepTaken
-from rewarm.stages.core.digests import FILES, compare, digest_files, files_in, read_table, refuse_damage, write_table
+from rewarm.stages.core.digests import (
+    FILES,
+    compare,
+    digest_files,
+    files_in,
+    fingerprint,
+    now,
+    read_table,
+    refuse_damage,
+    write_table,
+)
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.identity import fingerprint, now
 from rewarm.stages.core.metrics import Reporter
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.shapes import outcome_of, stage_manifest

@@ -34,8 +34,8 @@ from rewarm.pipeline.update.model_steps import import_base, run_anneal, run_eval
 from rewarm.pipeline.update.record import account, commit
 from rewarm.pipeline.update.runner import STARTED, ChangedError, Runner, refuse_changes, update_labels
 from rewarm.stages import distill, evaluate, ingest, replay, tokenize
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import UnfinishedError, UsageError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.storage import MANIFEST
 from rewarm.stages.train import check_length

@@ -1,13 +1,9 @@
-"""Digests of files: a table of a folder's contents, written when it is complete and verified when it is used.
-
-A finished step writes ``files.json`` into its folder: size and xxh3-128 of each file by path. The digest of
-``files.json`` itself is in the step's manifest and in the update's record, so that one short string in the record
-authenticates every byte. Folders from earlier versions have no such table and cannot be verified.
-"""
+"""Digests: of the files of a folder, of what decides a step's result; and the time stamps of records."""
 
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import IO, Any, Final
 
 import orjson
@@ -200,3 +196,13 @@ def refuse_damage(folder: Folder, damages: Iterable[Damage], remedy: str = RESTO
     if listed:
         more = f"\n  and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
         raise DamagedError("not as the record says:\n  " + "\n  ".join(listed[:SHOWN]) + f"{more}\nTo do: {remedy}")
+
+
+def fingerprint(identity: Any) -> str:
+    """Return 32 hex digits over a JSON value, regardless of the order of keys."""
+    return str(xxhash.xxh3_128_hexdigest(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)))
+
+
+def now() -> str:
+    """Return the current time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

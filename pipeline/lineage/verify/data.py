@@ -13,7 +13,7 @@ from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import DatasetPart, UpdateRecord
 from rewarm.stages import ingest
-from rewarm.stages.core.identity import fingerprint
+from rewarm.stages.core.digests import fingerprint
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import Manifest, read_as, stage_manifest
 from rewarm.stages.core.storage import MANIFEST, Folder

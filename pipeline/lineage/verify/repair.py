@@ -26,8 +26,8 @@ from rewarm.pipeline.lineage.lineage import commit_of
 from rewarm.pipeline.lineage.verify.records import read_records
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import number_of
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import DamagedError
-from rewarm.stages.core.identity import now
 from rewarm.stages.core.object_store import create
 from rewarm.stages.core.storage import Folder
 

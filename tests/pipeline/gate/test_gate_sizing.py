@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rewarm.pipeline.gate.mean_change import compare_losses
-from rewarm.pipeline.gate.sizing import SPREAD, documents_needed
+from rewarm.pipeline.gate.sites import SPREAD, documents_needed
 from rewarm.pipeline.recipe.settings import GateSettings
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.monitoring.arrivals import STATES
-from rewarm.pipeline.monitoring.workspace import WorkspaceReport, observed
+from rewarm.pipeline.monitoring.workspace import STATES, WorkspaceReport, observed
 from rewarm.pipeline.watch.journal import Draft, Journal, only_watch
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.metrics import METRICS, REFRESH

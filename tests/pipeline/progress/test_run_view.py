@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from rewarm.pipeline.cli.app import stoppable
-from rewarm.pipeline.cli.completion import dataset_names, log_names, recipe_names, setting_keys, update_names
+from rewarm.pipeline.cli.options import dataset_names, log_names, recipe_names, setting_keys, update_names
 from rewarm.pipeline.cli.run_view import run_line
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.progress.log import Journal, Standing

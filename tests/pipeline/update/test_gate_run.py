@@ -21,7 +21,7 @@ from rewarm.pipeline.update.gate import run_gate
 from rewarm.pipeline.update.inputs import Arrival, create
 from rewarm.pipeline.update.model_steps import conditions
 from rewarm.pipeline.update.runner import Runner
-from rewarm.stages.core.identity import now
+from rewarm.stages.core.digests import now
 from rewarm.stages.core.storage import MANIFEST, Folder
 from rewarm.stages.data.documents import DOCUMENT_SCHEMA
 from rewarm.stages.evaluate.losses import LOSS_SCHEMA

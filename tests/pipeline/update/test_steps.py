@@ -7,9 +7,8 @@ import pytest
 
 from rewarm.pipeline.record.attempts import read_attempts
 from rewarm.pipeline.update.runner import ChangedError, Keeps, Runner
-from rewarm.stages.core.digests import read_table
+from rewarm.stages.core.digests import fingerprint, read_table
 from rewarm.stages.core.errors import DamagedError
-from rewarm.stages.core.identity import fingerprint
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 
