@@ -164,9 +164,9 @@ class Lineage:
         self.recipe, self.docs, self.code = root / "recipe.yaml", root / "docs.jsonl", root / "code"
         self.recipe.write_text(yaml.safe_dump(RECIPE))
         records = [json.dumps({"text": doc, "source": "stdlib"}) for doc in dict.fromkeys(docstrings())]
-        self.docs.write_text("\n".join(records[:600]) + '\nnot json\n{"text": 7}\n')
+        self.docs.write_text("\n".join(records[:1500]) + '\nnot json\n{"text": 7}\n')
         self.code.mkdir()
-        for path in stdlib()[:60]:
+        for path in stdlib()[:120]:
             (self.code / path.with_suffix(".txt").name).write_text(path.read_text(encoding="utf-8")[:8000])
 
     def init(self, workspace: Path) -> list[str]:

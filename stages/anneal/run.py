@@ -212,7 +212,7 @@ def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype
         refuse_damage(model, compare_whole(model, below(made, "model")))
     weights = dict(model_weights(load_model(model.local())))
     if (found := digest(weights.items())) != trained.digest:
-        raise DamagedError(f"{model}: weights of digest {trained.digest} expected, {found} found; {RESTORE}")
+        raise DamagedError(f"{model}: expected weights of digest {trained.digest}, found {found}; {RESTORE}")
     return write_model(model.local(), weights, out, dtype, trunk.tokenizer)
 
 

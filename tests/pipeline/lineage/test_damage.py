@@ -174,6 +174,7 @@ def elsewhere(error: str) -> bool:
     return (
         "has format 99, this rewarm reads format 3" in error
         or "releases.json: the summary of the log" in error
+        or "releases.json: expected" in error
         or ("but releases.json records commit 2" in error)
     )
 

@@ -50,7 +50,7 @@ def test_a_busy_workspace_is_waited_for(workspace: Workspace, rewarm: Command) -
         assert (code, "`rewarm update first`" in error) == (5, True)
         threading.Timer(3, holder.process.kill).start()
         code, out, error = rewarm("discard", workspace.folder, "--wait", "1m")
-        assert (code, out) == (0, "nothing is unfinished\n"), error
+        assert (code, out) == (0, "there is no unfinished update\n"), error
 
 
 def test_who_promoted_is_recorded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,8 @@ def test_documents_are_spread_over_a_stream(tmp_path: Path) -> None:
 def lineage(losses: dict[str, float]) -> Any:
     """What ``references`` reads of a lineage."""
     measured = {"trunk": losses}
-    return SimpleNamespace(head=SimpleNamespace(losses=measured, bits_per_byte=measured))
+    record = SimpleNamespace(losses=measured, bits_per_byte=measured)
+    return SimpleNamespace(head=SimpleNamespace(id="0000-base"), read=lambda _: record)
 
 
 def test_references_are_each_dataset_and_all_together() -> None:

@@ -248,7 +248,7 @@ def test_a_folder_that_was_dropped_does_not_come_back(tmp_path: Path) -> None:
 
 FIGURE = {  # the files that a new figure of training touches: its step, its part of the record, and a page
     "stages/train/run.py": (
-        "    resumed_from: list[int]  # steps at which a restarted group of workers took up the run\n",
+        "    resumed_from: list[int]  # steps from which restarted groups of workers resumed\n",
         "    resumed_from: list[int]\n    peak_memory: int = 77\n",
     ),
     "pipeline/record/update.py": ("    world_size: int = 0\n", "    world_size: int = 0\n    peak_memory: int = 0\n"),

@@ -62,7 +62,7 @@ def test_a_refused_update_leaves_the_lane_and_its_branch_stops_short(guarded: Wo
     assert refused.node > last.node == drawn.rows[0].node
     assert refused.release < last.release
     assert "refused by the gate" in refused.summary
-    assert "goes on from 0002-news-2026-01" in last.summary
+    assert "continues from 0002-news-2026-01" in last.summary
     assert any(stroke.kind == "trunk" and (stroke.top, stroke.bottom) == ("0", "100%") for stroke in refused.strokes)
 
 

@@ -155,7 +155,7 @@ def test_a_model_that_writes_rubbish_is_given_up(alone: tuple[Folder, DistillOut
         drafts += read_drafts(staging, number)
     refuse_rubbish(drafts, alone[1].shards, staging, settings, TOKENS)
     few = settings.model_copy(update={"max_tries": 1.1})
-    with pytest.raises(StageError, match=r"100 wanted \(\d+ × .*distill\.max_tries"):
+    with pytest.raises(StageError, match=r"100 wanted tokens can be kept \(\d+ × .*distill\.max_tries"):
         refuse_rubbish(drafts, alone[1].shards, staging, few, 100)
 
 

@@ -151,7 +151,7 @@ def test_several_places_at_once(s3: str, tmp_path: Path) -> None:
         ("nothing", "no such file or folder"),
         ("nothing/*.jsonl", "nothing matches this pattern"),
         ("crawl/c/_SUCCESS", "unknown suffix"),
-        ("crawl/c/_S*", "matches no file rewarm reads"),
+        ("crawl/c/_S*", "matches no file that rewarm reads"),
     ],
 )
 def test_refused_keys(store: tuple[str, IngestSettings], path: str, message: str) -> None:

@@ -136,7 +136,7 @@ def test_shards_that_were_scored_are_not_scored_again(
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert (classified() == before).all()
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    with pytest.raises(StageError, match="not those of the token shards"):
+    with pytest.raises(StageError, match="do not match the token shards"):
         classify(documents, ids.slice(1), reference, out, settings, 0, Silent())
 
 

@@ -55,7 +55,7 @@ def test_a_whole_checkpoint_comes_back(tmp_path: Path) -> None:
     ("damage", "file", "says"),
     [
         (lambda at: flip(at / OPTIMIZER, 64), OPTIMIZER, "digest"),
-        (lambda at: (at / OPTIMIZER).write_bytes((at / OPTIMIZER).read_bytes()[:9000]), OPTIMIZER, "9,000 found"),
+        (lambda at: (at / OPTIMIZER).write_bytes((at / OPTIMIZER).read_bytes()[:9000]), OPTIMIZER, "found 9,000"),
         (lambda at: (at / OPTIMIZER).unlink(), OPTIMIZER, "no such file"),
         (lambda at: (at / PROGRESS).unlink(), PROGRESS, "no such file"),
         (lambda at: (at / PROGRESS).write_text("{"), PROGRESS, "JSON"),

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,6 @@ from small_lineage import started_by, words
 from training_world import BATCH, SEQ_LEN, World
 
 from rewarm.stages.core.progress import Silent
-from rewarm.stages.train import run
 from rewarm.stages.train.run import watched
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -41,8 +41,8 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def test_progress_outlives_a_late_answer_and_a_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "ANSWER", 0.2)
-    monkeypatch.setattr(run, "INTERVAL", 0.1)
+    monkeypatch.setattr(sys.modules[watched.__module__], "ANSWER", 0.2)
+    monkeypatch.setattr(sys.modules[watched.__module__], "INTERVAL", 0.1)
     shown, per_step = Shown(), SEQ_LEN * BATCH
     with watched(world.job("watched"), shown) as tracker:
         tell(tracker, 3)

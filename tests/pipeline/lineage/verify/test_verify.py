@@ -252,7 +252,7 @@ def test_an_update_under_way_is_left_out(lm: Workspace, rewarm: Command, tmp_pat
     code, out, _ = rewarm("verify", lm.folder, "--quick", "--json")
     found = json.loads(out)
     assert code == 0
-    assert any("0004-late: not finished" in note for note in found["notes"])
+    assert any("0004-late: unfinished" in note for note in found["notes"])
     assert not [one for one in found["orphans"] if "late" in one["path"]]
 
 
