@@ -53,7 +53,7 @@ class Echo:
 
 
 def main(asked: dict[str, Any]) -> dict[str, Any]:
-    """Start ``nodes``, place what is ``asked`` on them, and say what became of it."""
+    """Start ``nodes``, place what is ``asked`` on them, and print the outcome."""
     import ray
     from ray.cluster_utils import Cluster
 

@@ -173,8 +173,7 @@ def elsewhere(error: str) -> bool:
     """Whether the workspace was refused as one of another version, or by the pointer that knows of a lost commit."""
     return (
         "has format 99, this rewarm reads format 3" in error
-        or "releases.json: the summary of the log" in error
-        or "releases.json: expected" in error
+        or "releases.json: expected the summary of the log" in error
         or ("but releases.json records commit 2" in error)
     )
 
