@@ -1,11 +1,11 @@
-# make install | demo | test | lint | test-faults | docs | bench.  PYTHON=python3.12 make install chooses the interpreter.
+# make install | demo | test | test-random | lint | test-faults | docs | bench.  PYTHON=python3.12 make install chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
 PART ?= 1/1
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint test-faults docs bench clean
+.PHONY: install demo test test-random lint test-faults docs bench clean
 
 install: $(INSTALLED)
 
@@ -26,6 +26,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -m "not faults and not gpu" -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
+
+# The property tests on examples that no run has seen
+test-random: install
+	$(BIN)/python -m pytest -m "hypothesis and not faults" --hypothesis-profile=random --hypothesis-seed=random
 
 # make test-faults PART=2/4: the second of four parts, each under an hour on two cores; without PART, all of it
 test-faults: install

@@ -1,10 +1,16 @@
-"""One Ray cluster for the whole test session; small real data for the stages."""
+"""One Ray cluster for the whole test session; the hypothesis profiles."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
+# A run of ``make test`` draws the same examples each time, so that a red run is the change's; ``make test-random``
+# draws new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile("repeatable")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -4,6 +4,7 @@ Deleting and flushing are crash-safe: a kill or a power failure leaves no incomp
 of remote files are kept on this machine's disk across commands.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -24,15 +25,34 @@ from rewarm.stages.core.faults import may_pass
 from rewarm.stages.core.patience import patiently, shown
 
 PRIVATE, SHARED = 0o600, 0o660  # modes of files that may contain confidential names
+LISTINGS = 10  # of a folder that is being removed while a writer still ends
 REMOVED = ".removed"  # suffix of folders that were renamed and are being deleted
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Remove a file or a folder if it exists.
+
+    A writer that ends late may rename or create files in the folder meanwhile: what is gone already is no error, and
+    a folder that is not empty yet is listed again, up to ``LISTINGS`` times.
+    """
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    for left in reversed(range(LISTINGS)):
+        try:
+            shutil.rmtree(path, onerror=unless_gone)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
+def unless_gone(_call: Callable[..., Any], _path: str, failure: tuple[type, BaseException, Any]) -> None:
+    """Raise the failure of ``shutil.rmtree``, unless the entry no longer exists."""
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]
 
 
 def set_aside(path: Path) -> Path:

@@ -1,13 +1,14 @@
 """What a folder asks its guard, and what is left when the guard says no."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from rewarm.stages.core.errors import StageError
-from rewarm.stages.core.local_files import REMOVED
+from rewarm.stages.core.local_files import REMOVED, remove
 from rewarm.stages.core.storage import Folder
 
 
@@ -118,3 +119,22 @@ def test_what_killed_writers_left_is_swept(folder: Folder) -> None:
     folder.write("a", b"1")
     folder.sweep()
     assert [path.name for path in folder.path.iterdir()] == ["a"]
+
+
+def test_a_folder_is_removed_while_a_writer_renames_and_adds_files(tmp_path: Path) -> None:
+    folder = tmp_path / "staging"
+
+    def write() -> None:
+        for number in range(300):
+            with suppress(OSError):  # the folder is gone
+                scratch = folder / f".{number}.tmp"
+                scratch.write_bytes(b"x")
+                scratch.rename(folder / str(number % 50))
+
+    for _ in range(20):
+        folder.mkdir()
+        writer = threading.Thread(target=write)
+        writer.start()
+        remove(folder)
+        writer.join()
+        assert not folder.exists()
