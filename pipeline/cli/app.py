@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from rewarm.pipeline.cli.concealed import conceal
-from rewarm.pipeline.cli.lineage_tables import lineage_table, lines_of, seconds_table
+from rewarm.pipeline.cli.lineage_tables import lines_of, losses_table, seconds_table, updates_table
 from rewarm.pipeline.failure import (
     STOPPED,
     STOPPED_MESSAGE,
@@ -57,14 +57,18 @@ app = typer.Typer(
 )
 
 
-def show(found: Status | dict[str, Any]) -> None:
-    """Print a lineage as tables, or the result of a dry run as JSON."""
+def show(found: Status | dict[str, Any], everything: bool = False) -> None:
+    """Print a lineage as tables (``everything``: every dataset), or the result of a dry run as JSON."""
     if not isinstance(found, Status):
         print_json(found)
         return
     console = result_console()
-    console.print(lineage_table(found))
-    console.print(seconds_table(found))
+    console.print(f"{found.name}: release {found.release or 'none'}\n", markup=False)
+    losses = losses_table(found, everything)
+    for table in (losses, updates_table(found), seconds_table(found)):
+        if table is not None and table.row_count:
+            console.print(table)
+            console.print()
     for line in lines_of(found):
         console.print(line, markup=False)
 

@@ -8,7 +8,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from rewarm.pipeline.cli.lineage_tables import lineage_table
+from rewarm.pipeline.cli.lineage_tables import updates_table
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.progress.log import DONE, RUNNING, Standing, logged_updates, read_log, read_standing
@@ -62,7 +62,7 @@ def watch(workspace: Workspace, status: Callable[[], Status], console: Console) 
             with Live(console=console, auto_refresh=False) as live:
                 while True:
                     line = run_line(read_standing(workspace.folder), time.time())
-                    live.update(Group(lineage_table(status()), Text(line)), refresh=True)
+                    live.update(Group(updates_table(status()), Text(line)), refresh=True)
                     time.sleep(REFRESH)
         for line in changes(workspace.folder):
             console.print(line, markup=False)

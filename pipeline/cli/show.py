@@ -30,7 +30,7 @@ SHOWN_STEPS = 12  # steps printed for each document and update
 def status(
     workspace: WorkspaceArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C, including the current run.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show every update instead of the last 20.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show all updates and datasets, not the last 20.")] = False,
     as_json: JsonOption = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Print Prometheus metrics from the records; needs no cluster.")
@@ -57,7 +57,7 @@ def status(
     if as_json:
         print_json({**found.to_json(), "run": run_view.run_record(standing, at)})
         return
-    show(found)
+    show(found, everything)
     if standing is not None and standing.state != DONE:
         result_console().print(run_view.run_line(standing, at), markup=False)
 

@@ -25,6 +25,11 @@ class Status:
     """Number of finished updates that are not in ``updates``."""
 
     @property
+    def name(self) -> str:
+        """The last part of the workspace's path or address."""
+        return self.workspace.partition("?")[0].rstrip("/").rpartition("/")[2] or self.workspace
+
+    @property
     def datasets(self) -> dict[str, tuple[UpdateRecord, DatasetPart]]:
         """The datasets of these updates, each with its update."""
         return {name: (update, part) for update in self.updates for name, part in update.data.items()}
