@@ -1,7 +1,8 @@
 """One Ray cluster for the whole test session; the hypothesis profiles."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,9 @@ os.environ.setdefault("REWARM_STORE_DEADLINE", "5")  # a test that asks a store 
 os.environ.setdefault("REWARM_WARM_WORKERS", "1")  # commands that join the tests' Ray fork their workers too
 
 
+FOLDERS = pytest.StashKey[dict[Path, pytest.Collector | None]]()
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A real local Ray with two CPUs, shared by every test that needs one."""
@@ -29,6 +33,15 @@ def ray_cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=forked)
     yield
     ray.shutdown()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_directory(
+    path: Path, parent: pytest.Collector
+) -> Generator[None, pytest.Collector | None, pytest.Collector | None]:
+    """Collect a folder once: after a file beside it, pytest 9.1 collects it again, without the fixtures in it."""
+    found = yield
+    return parent.stash.setdefault(FOLDERS, {}).setdefault(path, found)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

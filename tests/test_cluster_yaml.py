@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from copied_source import assert_complete, copy_source
 from ray.autoscaler._private.util import hash_runtime_conf, prepare_config, validate_config
 
 ROOT = Path(__file__).parent.parent
@@ -128,10 +129,18 @@ def test_operators_are_built_on_every_node_before_ray_runs(prepared: dict[str, A
 
 def test_mounted_code_is_there_and_small(cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = {far: near for far, near in cluster["file_mounts"].items() if near.startswith("./")}
-    assert {"./pipeline", "./stages", "./requirements.lock"} <= set(mounts.values())
+    assert {"./rewarm", "./pipeline", "./stages", "./requirements.lock"} <= set(mounts.values())
     assert not [near for near in mounts.values() if near in (".", "./")]  # Ray would hash .venv and every workspace
     assert {"__pycache__", ".venv", ".git", "workspaces"} <= set(cluster["rsync_exclude"])
     monkeypatch.chdir(ROOT)
     assert not [near for near in mounts.values() if not Path(near).exists()]
     runtime, _ = hash_runtime_conf(mounts, None, {"test": "cluster.yaml"})
     assert runtime
+
+
+def test_mounted_code_is_the_whole_package(cluster: dict[str, Any], tmp_path: Path) -> None:
+    home = "/home/ubuntu/rewarm/"
+    for far, near in cluster["file_mounts"].items():
+        if far.startswith(home):
+            copy_source(ROOT / near, tmp_path / far.removeprefix(home))
+    assert_complete(tmp_path)

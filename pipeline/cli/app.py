@@ -8,8 +8,9 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -55,6 +56,22 @@ app = typer.Typer(
     epilog=f"Exit codes: {'; '.join(f'{code}: {meaning}' for code, meaning in code_lines().items())}. "
     "REWARM_ERRORS=json prints errors as one line of JSON; REWARM_ERROR_FILE=PATH writes the last error to that file.",
 )
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version of rewarm and exit."""
+    if wanted:
+        echo(version("rewarm"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version.")] = (
+        False
+    ),
+) -> None:
+    """Options of ``rewarm`` itself; typer takes the help from the application above."""
 
 
 def show(found: Status | dict[str, Any], everything: bool = False) -> None:

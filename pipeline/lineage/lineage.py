@@ -137,10 +137,18 @@ class Lineage:
                 return place
         return None
 
-    def possible_starts(self) -> set[str]:
-        """Return the ids of the updates whose trunk the next one may start from, under any trunk policy."""
-        last = self._last_standing()
-        return {entry.id for entry in self.entries[-1:]} | (set() if last is None else {self.entries[last].id})
+    def possible_starts(self) -> list[Entry]:
+        """Return the updates whose trunk the next one may start from, newest first.
+
+        Under any trunk policy, and after any promotion or rollback by hand, these are the last update and, if it was
+        refused or is undecided, those before it up to the last released one.
+        """
+        starts = []
+        for entry in reversed(self.entries):
+            starts.append(entry)
+            if entry.state not in HELD_BACK:
+                break
+        return starts
 
     @property
     def head(self) -> Entry | None:

@@ -56,7 +56,7 @@ def keep_optimizer(update: Folder, checkpoint: str, settings: TrainSettings) -> 
 
 def drop_optimizers(lineage: Lineage) -> None:
     """Delete the optimizer states that no further update can start from; called after an update finished."""
-    kept = lineage.possible_starts()
+    kept = {entry.id for entry in lineage.possible_starts()}
     for update in lineage.entries:
         if update.id not in kept:
             (lineage.workspace.update(update.id) / "trunk" / OPTIMIZER).delete()

@@ -20,7 +20,6 @@ from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.verify.records import check_numbers, check_records, check_releases, recorded
 from rewarm.pipeline.lineage.weights import PRUNED, is_pruned, read_pruned, weight_files
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
-from rewarm.pipeline.record import HELD_BACK, Entry
 from rewarm.stages import distill, train
 from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import DamagedError
@@ -86,7 +85,7 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
         if not folder.exists(UPDATE) and not folder.exists(PLAN):
             because = "neither begun nor finished: left by a discarded update"
             yield leftover(workspace, f"updates/{name}", "update", because)
-    starts = {update.id for update in next_starts(lineage)}
+    starts = {update.id for update in lineage.possible_starts()}
     for update in lineage.entries:
         place, finished = f"updates/{update.id}", f"{update.id} is finished"
         for path, kind, because in (
@@ -101,19 +100,6 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
             if is_pruned(folder, part):
                 for name in weight_files(folder / part / "model"):
                     yield leftover(workspace, f"{place}/{part}/model/{name}", "weights", "pruning was interrupted here")
-
-
-def next_starts(lineage: Lineage) -> list[Entry]:
-    """Return the updates whose trunk the next one can start from, under any trunk policy.
-
-    These are the last update and, if it was refused or is undecided, those before it up to the last released one.
-    """
-    starts = []
-    for update in reversed(lineage.entries):
-        starts.append(update)
-        if update.state not in HELD_BACK:
-            break
-    return starts
 
 
 def of_data(lineage: Lineage) -> Iterator[Leftover]:
@@ -237,7 +223,7 @@ def needed(lineage: Lineage, keep: int) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if lineage.entries:
         reasons[f"{lineage.entries[0].id}/trunk"] = "the base: select.model=base ranks documents by it"
-    for update in next_starts(lineage):
+    for update in lineage.possible_starts():
         reasons[f"{update.id}/trunk"] = "the next update can start from it, with it as the teacher (train.kl_weight)"
         reasons.setdefault(f"{update.id}/release", "the newest releases, promoted or refused")
     if lineage.head is not None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import site
 import sys
 import threading
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def job_variables() -> dict[str, str]:
     return found
 
 
+def worker_path() -> str:
+    """Return ``PYTHONPATH`` for the workers of a local Ray: this process's own, then the folder that holds rewarm.
+
+    Site packages are left out, because workers have them anyway, and here they would hide Python's own modules.
+    """
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    installed = str(SOURCE) in map(os.path.realpath, site.getsitepackages())
+    return os.pathsep.join([*given, *([] if installed or str(SOURCE) in given else [str(SOURCE)])])
+
+
 def start(num_cpus: int | None, models: bool) -> None:
     """Call ``ray.init`` for the named cluster, or for this machine alone."""
     import ray
@@ -109,7 +120,7 @@ def start(num_cpus: int | None, models: bool) -> None:
     address = os.environ.get("RAY_ADDRESS")
     alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # the node of a local Ray cannot be preempted
     workers = warm.runtime_env(joined=bool(address)) if models else {}
-    runtime_env = {"env_vars": {"PYTHONPATH": str(SOURCE), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}, **workers}
+    runtime_env = {"env_vars": {"PYTHONPATH": worker_path(), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}, **workers}
     if address:
         given = job_variables()  # Ray refuses a variable that is set twice; a trial of a study starts Ray Train itself
         patience = {DEADLINE: os.environ[DEADLINE]} if DEADLINE in os.environ else {}

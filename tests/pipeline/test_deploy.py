@@ -16,6 +16,7 @@ import jsonschema
 import pytest
 import typer
 import yaml
+from copied_source import assert_complete, copy_source
 from fake_cluster import AWS
 from typer.main import get_command
 
@@ -233,6 +234,15 @@ def test_the_image_is_made_of_files_that_are_there_and_sent() -> None:
     ]
     assert order == sorted(order)
     assert not [step for step in steps if re.search(r"https?://", step)], "an index is the builder's choice"
+
+
+def test_the_image_has_the_whole_package(tmp_path: Path) -> None:
+    for line in (DEPLOY / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY"):
+            *names, target = (word for word in shlex.split(line)[1:] if not word.startswith("--"))
+            for name in names:
+                copy_source(ROOT / name, tmp_path / (name if target == "./" else target))
+    assert_complete(tmp_path)
 
 
 def test_the_images_python_is_one_we_run_on() -> None:

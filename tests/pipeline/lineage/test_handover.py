@@ -64,9 +64,13 @@ def test_states_stay_where_an_update_may_start_after_a_refusal(workspace: Worksp
         keep_optimizer(workspace.update(name), checkpoint(workspace, name), KEPT)
         drop_optimizers(Lineage(workspace))
     kept = {name: (workspace.update(name) / "trunk" / OPTIMIZER) for name in ("0000-base", "0001-bad", "0002-worse")}
-    assert [name for name, folder in kept.items() if folder.exists()] == ["0000-base", "0002-worse"]
+    assert all(folder.exists() for folder in kept.values())
     assert start_optimizer(Lineage(workspace, "before"), KEPT) == kept["0000-base"]
     assert start_optimizer(Lineage(workspace, "continue"), KEPT) == kept["0002-worse"]
+    (workspace.update("0001-bad") / "release" / "model").write("config.json", b"{}")
+    Lineage(workspace).promote("0001-bad", "read by a person")
+    drop_optimizers(Lineage(workspace))
+    assert start_optimizer(Lineage(workspace, "before"), KEPT) == kept["0001-bad"], "promoted by hand after all"
     finish(workspace, "0003-good")
     drop_optimizers(Lineage(workspace))
     assert not any(folder.exists() for folder in kept.values())

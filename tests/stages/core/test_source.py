@@ -5,9 +5,12 @@ import subprocess
 import sys
 import tomllib
 from fnmatch import fnmatch
+from importlib.metadata import version
+
+import pytest
 
 from rewarm.pipeline.lineage.lease.protocol import PROGRAM
-from rewarm.stages.core.cluster import SOURCE
+from rewarm.stages.core.cluster import SOURCE, worker_path
 
 
 def test_workers_import_the_package_and_pythons_own_modules() -> None:
@@ -31,3 +34,19 @@ def test_a_wheel_has_every_file_that_a_package_reads() -> None:
         data = [file.name for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]
         left = [file for file in data if not any(fnmatch(file, pattern) for pattern in given.get(name, []))]
         assert not left, f"pyproject.toml's package-data leaves files of {name} out of a wheel"
+
+
+def test_workers_keep_the_users_path_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/mine", "", "/other"]))
+    assert worker_path().split(os.pathsep) == ["/mine", "/other", str(SOURCE)]
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+    assert worker_path() == str(SOURCE)
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(SOURCE)])
+    monkeypatch.delenv("PYTHONPATH")
+    assert worker_path() == "", "installed: workers have it, and in front it would hide Python's own modules"
+
+
+def test_the_package_is_a_program_in_both_spellings() -> None:
+    for name in ("rewarm", "rewarm.pipeline"):
+        done = subprocess.run([sys.executable, "-m", name, "--version"], capture_output=True, text=True, check=False)
+        assert (done.stdout.strip(), done.stderr) == (version("rewarm"), "")
