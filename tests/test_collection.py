@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.faults
 def test_a_folder_named_twice_keeps_its_fixtures() -> None:
     order = ["tests/pipeline/update/test_effects.py", "tests/test_house.py", "tests/pipeline/test_trace.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--setup-plan", *order]

@@ -46,7 +46,6 @@ def test_workers_keep_the_users_path_before_ours(monkeypatch: pytest.MonkeyPatch
     assert worker_path() == "", "installed: workers have it, and in front it would hide Python's own modules"
 
 
-def test_the_package_is_a_program_in_both_spellings() -> None:
-    for name in ("rewarm", "rewarm.pipeline"):
-        done = subprocess.run([sys.executable, "-m", name, "--version"], capture_output=True, text=True, check=False)
-        assert (done.stdout.strip(), done.stderr) == (version("rewarm"), "")
+def test_the_package_is_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "rewarm", "--version"], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (version("rewarm"), "")
