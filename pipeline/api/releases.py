@@ -3,6 +3,7 @@
 import getpass
 import os
 import socket
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
@@ -100,24 +101,24 @@ def moved(before: str | None, now: str, because: str, by: str, dry_run: bool, wa
     return {**found, "warning": warning} if warning else found
 
 
-def convert(uri: str) -> list[str]:
+def convert(uri: str, wait_s: float = 0.0, note: Callable[[str], None] | None = None) -> list[str]:
     """Convert a workspace of an earlier format; return lines on what was done and what to know."""
     workspace = Workspace(uri)
     if not workspace.folder.exists(RECORD) or workspace.record().get("format") != CONVERTED_FORMAT:
         Workspace.open(uri)
         return [f"{uri}: already has the current format; nothing was changed"]
-    with workspace.lease():
+    with workspace.lease(wait_s=wait_s, note=note):
         return run_convert(workspace)
 
 
-def verify(uri: str, quick: bool, mend: bool, terminal: Terminal) -> dict[str, Any]:
+def verify(uri: str, quick: bool, mend: bool, terminal: Terminal, wait_s: float = 0.0) -> dict[str, Any]:
     """Verify everything in a workspace against its records, and list files that nothing refers to.
 
     With ``mend``, the log of commits and ``releases.json`` are rebuilt first.
     """
     workspace = Workspace.open(uri)
     if mend:
-        with workspace.lease():
+        with workspace.lease(wait_s=wait_s, note=terminal.note):
             for line in repair(workspace):
                 terminal.note(f"repaired: {line}")
     findings = run_verify(workspace, quick, terminal)
@@ -135,7 +136,7 @@ def prune(uri: str, keep: int, studies: bool, yes: bool, terminal: Terminal, wai
     workspace = Workspace.open(uri)
     if yes:
         with workspace.lease(wait_s=wait_s, note=terminal.note):
-            found = run_prune(workspace, keep, studies, terminal)
+            found = run_prune(workspace, keep, studies, terminal, wait_s)
     else:
         refuse_damaged_records(workspace)
         found = find_prunable(Lineage(workspace), keep, studies)

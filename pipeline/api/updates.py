@@ -1,7 +1,7 @@
 """Functions behind the commands on updates; ``cli/`` parses arguments and prints results."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +30,7 @@ from rewarm.pipeline.update.disk_space import Demand, demands, require_room
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.expected import run_of
 from rewarm.pipeline.update.inputs import Arrival, find, look, parse_data, taken_in
-from rewarm.pipeline.update.room import check_room, refuse_here, room_for
+from rewarm.pipeline.update.room import check_room, refuse_here, refuse_on_machine, room_for
 from rewarm.pipeline.update.update import discard as drop
 from rewarm.pipeline.update.update import update as run_update
 from rewarm.stages.core.cluster import connected
@@ -173,6 +173,7 @@ def study(
     apply: bool,
     dry_run: bool,
     terminal: Terminal,
+    wait_s: float = 0.0,
 ) -> tuple[studies.Study | None, dict[str, Any]]:
     """Train one arrival under many settings without promoting any; return the study, and its results as JSON types.
 
@@ -191,16 +192,17 @@ def study(
     arrival = look(paths, lineage, recipe.ingest, terminal)
     for trial in tried:
         asked = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
+        refuse_on_machine(asked.train)
         if trial.kind in ("grid", "row"):
             refuse_carried(lineage, asked)
     if dry_run:
         check_room(recipe.train)
         return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
     terminal.update(f"{workspace.study}: {len(tried)} trials")
-    with workspace.lease(note=terminal.note), connected():
+    with workspace.lease(wait_s=wait_s, note=terminal.note), connected():
         found = studies.run(workspace, arrival, recipe, tried, options, terminal)
     if apply:
-        with home.lease():
+        with home.lease(wait_s=wait_s, note=terminal.note):
             chosen = studies.apply_best(home, found)
         terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
     made = write_study(workspace, tried, found, forecast_tokens)
@@ -232,6 +234,7 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     refuse_carried(lineage, recipe)
     if save is not None and not save.absolute().parent.is_dir():
         raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}")
+    refuse_on_machine(recipe.train)
     inputs = find(paths, lineage, recipe.ingest, terminal)
     terminal.update(f"{workspace.folder}: plan of {'+'.join(inputs)}")
     with connected():
@@ -366,10 +369,10 @@ def schedule(
     return found
 
 
-def discard(uri: str, wait_s: float = 0.0) -> str | None:
+def discard(uri: str, wait_s: float = 0.0, note: Callable[[str], None] | None = None) -> str | None:
     """Discard the unfinished update; return its id."""
     workspace = Workspace.open(uri)
-    with workspace.lease(wait_s=wait_s):
+    with workspace.lease(wait_s=wait_s, note=note):
         lineage = Lineage(workspace)
         name = lineage.unfinished
         if name is not None:
@@ -378,7 +381,7 @@ def discard(uri: str, wait_s: float = 0.0) -> str | None:
         return name
 
 
-def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> tuple[Status, str]:
+def demo(directory: Path, sets: Sequence[str], terminal: Terminal, wait_s: float = 0.0) -> tuple[Status, str]:
     """Train a base and two updates on the installed packages' own text: a weak shift, then a strong one."""
     terminal.update("the demo's text")
     files = demo_text.write_corpora(directory / "text", terminal)
@@ -388,8 +391,8 @@ def demo(directory: Path, sets: Sequence[str], terminal: Terminal) -> tuple[Stat
     with connected(num_cpus=max(2, recipe.train.num_workers)):
         done = set(Lineage(Workspace(uri)).ingested())
         if "sci-docs" not in done:
-            init(uri, "tiny", [f"sci-docs={files['sci-docs']}"], None, sets, False, terminal)
+            init(uri, "tiny", [f"sci-docs={files['sci-docs']}"], None, sets, False, terminal, wait_s)
         for name, share in steps:
             if name not in done:
-                update(uri, [f"{name}={files[name]}"], [share, *sets], False, terminal)
+                update(uri, [f"{name}={files[name]}"], [share, *sets], False, terminal, wait_s)
     return status(uri), report(uri)

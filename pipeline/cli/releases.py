@@ -1,6 +1,7 @@
 """Commands on releases: promote, roll back, verify, convert, prune and push; also prints the gate's verdict."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -77,6 +78,7 @@ def verify(
     mend: Annotated[
         bool, typer.Option("--repair", help="First rebuild lost or damaged commits and releases.json from records.")
     ] = False,
+    wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Verify every document, token, weight and record against the digest taken when it was written.
@@ -86,7 +88,7 @@ def verify(
     The exit code is 1 if there is a problem. Orphans (files that nothing refers to) are listed but are not a problem.
     """
     with Terminal(quiet=as_json) as terminal:
-        found = release_actions.verify(workspace, quick, mend, terminal)
+        found = release_actions.verify(workspace, quick, mend, terminal, wait)
     if as_json:
         print_json(found)
     else:
@@ -96,9 +98,9 @@ def verify(
 
 
 @app.command(rich_help_panel=PANEL)
-def convert(workspace: WorkspaceArgument) -> None:
+def convert(workspace: WorkspaceArgument, wait: WaitOption = 0.0) -> None:
     """Convert a workspace of an earlier rewarm to the current format; only its records change."""
-    for line in release_actions.convert(workspace):
+    for line in release_actions.convert(workspace, wait, partial(echo, err=True)):
         echo(line)
 
 

@@ -1,5 +1,6 @@
 """Commands that create, plan, run and discard updates."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -166,6 +167,7 @@ def study(
     ] = False,
     as_json: JsonOption = False,
     dry_run: DryRunOption = False,
+    wait: WaitOption = 0.0,
 ) -> None:
     """Train one arrival under many settings and compare losses on old and new data, their spread, and cost.
 
@@ -190,6 +192,7 @@ def study(
             apply=apply,
             dry_run=dry_run,
             terminal=terminal,
+            wait_s=wait,
         )
     if as_json or found is None:
         print_json(made)
@@ -200,7 +203,7 @@ def study(
 @app.command(rich_help_panel=PANEL)
 def discard(workspace: WorkspaceArgument, wait: WaitOption = 0.0) -> None:
     """Discard the unfinished update of a workspace, so that another can begin."""
-    discarded = updates.discard(workspace, wait)
+    discarded = updates.discard(workspace, wait, partial(echo, err=True))
     echo(f"discarded {discarded}" if discarded else "there is no unfinished update")
 
 
@@ -210,9 +213,10 @@ def demo(
         Path, typer.Option("--dir", metavar="DIR", help="Folder for the text and the workspace.")
     ] = Path("demo"),
     sets: SetOption = None,
+    wait: WaitOption = 0.0,
 ) -> None:
     """Pre-train a small model on real text and update it twice: no download, no GPU, a few minutes on two cores."""
     with Terminal() as terminal:
-        found, page = updates.demo(directory, sets or [], terminal)
+        found, page = updates.demo(directory, sets or [], terminal, wait)
     show(found)
     echo(f"\nreport: {page}")

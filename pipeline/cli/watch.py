@@ -7,7 +7,7 @@ import typer
 
 from rewarm.pipeline import watch as watching
 from rewarm.pipeline.cli.app import app, print_json
-from rewarm.pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument
+from rewarm.pipeline.cli.options import JsonOption, SetOption, WaitOption, WorkspaceArgument
 from rewarm.pipeline.terminal import echo, result_console
 from rewarm.pipeline.watch.settings import WatchSettings
 from rewarm.pipeline.watch.view import as_json as book_json
@@ -100,6 +100,7 @@ def watch(
         bool,
         typer.Option("--dry-run", help="Show what would be processed now, and why the rest would not; write nothing."),
     ] = False,
+    wait: WaitOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Run an update for each arrival in an inbox: wait until it is complete, plan, update, send a notice.
@@ -133,7 +134,7 @@ def watch(
         if dry_run:
             print_json(watching.outlook(workspace, settings))
         else:
-            raise typer.Exit(watching.watch(workspace, settings, once))
+            raise typer.Exit(watching.watch(workspace, settings, once, wait))
 
 
 def addresses(given: list[str]) -> tuple[str, ...]:

@@ -252,8 +252,10 @@ def study_weights(workspace: Workspace) -> Iterator[Leftover]:
                 yield from (leftover(workspace, f"{place}/{part}", "study", because) for part in parts)
 
 
-def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress) -> Prunable:
+def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress, wait_s: float = 0.0) -> Prunable:
     """Delete what ``find_prunable`` returns; the caller holds the workspace's lease.
+
+    With ``studies``, waits up to ``wait_s`` seconds for each study that another command is running.
 
     ``pruned.json`` records that an update's weights are pruned before the first file is deleted. A killed command
     therefore never leaves a partial model that looks complete, and the next prune deletes the rest.
@@ -261,7 +263,8 @@ def prune(workspace: Workspace, keep: int, studies: bool, progress: Progress) ->
     with ExitStack() as held:
         if studies:
             for study in (workspace.folder / STUDIES).folders():
-                held.enter_context(Workspace((workspace.folder / STUDIES / study).uri).lease())
+                folder = Workspace((workspace.folder / STUDIES / study).uri)
+                held.enter_context(folder.lease(wait_s=wait_s, note=progress.note))
         refuse_damaged_records(workspace)
         prunable = find_prunable(Lineage(workspace), keep, studies)
         progress.begin("pruning", prunable.bytes, "bytes")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import pyarrow.fs as pafs
 from pydantic import TypeAdapter
@@ -30,6 +31,7 @@ FORMAT_VERSION = 3
 KEPT_FORMAT = 2  # commits without the facts of their updates: readable as it is, and upgraded by the next commit
 CONVERTED_FORMAT = 1  # no log of commits: needs `rewarm convert`
 BUCKETS = ("s3", "gs", "gcs")
+CREDENTIALS = ("access_key", "secret_key", "session_token")  # options of Arrow's client that are secrets
 RECORD = "workspace.json"
 CARD = "README.md"
 TRIAL = "trial.json"  # in the folder of a study's finished trial
@@ -147,11 +149,11 @@ def refuse_lineage(folder: Folder) -> None:
 def refuse_address(uri: str) -> None:
     """Raise ``UsageError`` for an address without a bucket, or with credentials in it."""
     scheme, _, rest = uri.partition("://")
-    place = rest.partition("?")[0].partition("/")[0]
-    keys, _, bucket = place.rpartition("@")
+    path, _, query = rest.partition("?")
+    keys, _, bucket = path.partition("/")[0].rpartition("@")
     if scheme not in BUCKETS or not bucket:
         raise UsageError(f"{scheme}://{bucket}: a workspace is a folder, s3://BUCKET/PATH or gs://BUCKET/PATH")
-    if keys not in ("", "anonymous"):
+    if keys not in ("", "anonymous") or any(name in CREDENTIALS for name, _ in parse_qsl(query)):
         raise UsageError(
             f"{scheme}://…@{bucket}: credentials in an address end up in logs and records; pass them in the environment"
             " (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), or through the machine's role"

@@ -55,12 +55,15 @@ def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:
     return workspace, changed
 
 
-def watch(uri: str, settings: WatchSettings, once: bool) -> int:
-    """Watch until SIGTERM or SIGINT, or for one tick; return the exit code."""
+def watch(uri: str, settings: WatchSettings, once: bool, wait_s: float = 0.0) -> int:
+    """Watch until SIGTERM or SIGINT, or for one tick; return the exit code.
+
+    Waits up to ``wait_s`` seconds for another watch of the workspace to end.
+    """
     if once and settings.cron is not None:
         raise UsageError("--once runs a single tick at once and excludes --cron: remove one of them")
     workspace, recipe = opened(uri, settings)
-    with only_watch(workspace.folder / FOLDER):
+    with only_watch(workspace.folder / FOLDER, wait_s, say):
         made = Watch(workspace, recipe, settings, say)
         with stopped_by_signals(made):
             when = f"at {settings.cron} ({settings.timezone})" if settings.cron else f"every {settings.every:g} s"

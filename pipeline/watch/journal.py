@@ -196,9 +196,12 @@ def locked(stream: BinaryIO) -> Iterator[None]:
 
 
 @contextmanager
-def only_watch(folder: Folder) -> Iterator[None]:
-    """Be the only watch of a workspace, by a lease; raise ``BusyError`` if another is running, on any machine."""
-    with hold(folder):
+def only_watch(folder: Folder, wait_s: float = 0.0, note: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Be the only watch of a workspace, by a lease; waits up to ``wait_s`` seconds for another, on any machine.
+
+    Raises ``BusyError`` if another is still running then.
+    """
+    with hold(folder, wait_s=wait_s, note=note):
         yield
 
 

@@ -104,6 +104,8 @@ def test_a_workspace_that_is_not_one(rewarm: Command, tmp_path: Path) -> None:
         ("s3://", 2, "a workspace is a folder, s3://BUCKET/PATH"),
         ("s3:///lm", 2, "a workspace is a folder, s3://BUCKET/PATH"),
         ("s3://KEY:HIDDEN@bucket/lm", 2, "pass them in the environment"),
+        ("s3://bucket/lm?region=x&access_key=KEY&secret_key=HIDDEN", 2, "pass them in the environment"),
+        ("s3://bucket/lm?session_token=HIDDEN", 2, "pass them in the environment"),
         ("s3://bucket/lm?endpoint_override=127.0.0.1:9&scheme=http&region=x", 6, "Check the address, the network"),
     ],
 )
