@@ -11,7 +11,6 @@ from rewarm.pipeline import demo_text
 from rewarm.pipeline import study as studies
 from rewarm.pipeline.lineage.lease import look as look_lease
 from rewarm.pipeline.lineage.lineage import Lineage
-from rewarm.pipeline.lineage.optimizer import start_optimizer
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.lineage.status import status as summarize
 from rewarm.pipeline.lineage.verify import refuse_damaged
@@ -26,10 +25,11 @@ from rewarm.pipeline.schedule_preview import Preview, preview_schedule
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
 from rewarm.pipeline.update import inputs as base
-from rewarm.pipeline.update.disk_space import Demand, demands, require_room
+from rewarm.pipeline.update.disk_space import demands, require_room
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.expected import run_of
 from rewarm.pipeline.update.inputs import Arrival, find, look, parse_data, taken_in
+from rewarm.pipeline.update.preview import preview
 from rewarm.pipeline.update.room import check_room, refuse_here, refuse_on_machine, room_for
 from rewarm.pipeline.update.update import discard as drop
 from rewarm.pipeline.update.update import update as run_update
@@ -79,7 +79,7 @@ def init(
         find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
     room = demands(Lineage(workspace), recipe, arrival.inputs)
     if dry_run:
-        return preview(workspace, arrival, recipe, room)
+        return preview(Lineage(workspace), arrival, recipe, room)
     require_room(room, recipe, terminal)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         base.create(workspace, recipe)
@@ -139,7 +139,7 @@ def update(
     arrival = look(paths, lineage, recipe.ingest, terminal)
     room = demands(lineage, recipe, arrival.inputs)
     if dry_run:
-        return preview(workspace, arrival, recipe, room)
+        return preview(lineage, arrival, recipe, room)
     require_room(room, recipe, terminal)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         return carry_out(workspace, arrival, recipe, terminal)
@@ -251,28 +251,6 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     if save is not None:
         Folder(save.absolute().parent).write_json(save.name, found)
     return found
-
-
-def preview(workspace: Workspace, arrival: Arrival, recipe: Recipe, room: Sequence[Demand]) -> dict[str, Any]:
-    """Return what an update would do, as far as it is known before reading the data in full."""
-    lineage = Lineage(workspace, recipe.gate.trunk)
-    optimizer = start_optimizer(lineage, recipe.train)
-    files = {
-        name: [{"file": file.name, "bytes": file.size, "format": file.format} for file in found]
-        for name, found in arrival.inputs.items()
-    }
-    return {
-        "update": f"{len(lineage.entries):04d}-{arrival.name}",
-        "goes_on_with": lineage.unfinished,
-        "starts_from": lineage.head.id if lineage.head else recipe.model.path or "random weights",
-        "optimizer": "empty" if optimizer is None else optimizer.uri,
-        "files": files,
-        "distills": 0 if lineage.entries else base.distilled_tokens(recipe, arrival.inputs),
-        "replays": list(lineage.datasets()) if recipe.replay.share else [],
-        "awaits": room_for(lineage, arrival, recipe),
-        "disk": [one.to_json() for one in room],
-        "recipe": recipe.model_dump(mode="json"),
-    }
 
 
 def status(uri: str, everything: bool = False) -> Status:

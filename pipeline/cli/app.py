@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from rewarm.pipeline.cli.concealed import conceal
 from rewarm.pipeline.cli.lineage_tables import lines_of, losses_table, seconds_table, updates_table
+from rewarm.pipeline.cli.preview_view import preview_lines
 from rewarm.pipeline.failure import (
     STOPPED,
     STOPPED_MESSAGE,
@@ -74,10 +75,14 @@ def options(
     """Options of ``rewarm`` itself; typer takes the help from the application above."""
 
 
-def show(found: Status | dict[str, Any], everything: bool = False) -> None:
-    """Print a lineage as tables (``everything``: every dataset), or the result of a dry run as JSON."""
+def show(found: Status | dict[str, Any], everything: bool = False, as_json: bool = False) -> None:
+    """Print a lineage as tables (``everything``: every dataset), or a dry run as lines; or either as JSON."""
+    if as_json:
+        print_json(found.to_json() if isinstance(found, Status) else found)
+        return
     if not isinstance(found, Status):
-        print_json(found)
+        for line in preview_lines(found):
+            echo(line)
         return
     console = result_console()
     console.print(f"{found.name}: release {found.release or 'none'}\n", markup=False)

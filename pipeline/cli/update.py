@@ -55,6 +55,7 @@ def init(
     sets: SetOption = None,
     wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Create a workspace and its base: train a tokenizer and pre-train a model, or import one.
 
@@ -62,7 +63,8 @@ def init(
     resume.
     """
     with Terminal() as terminal:
-        show(updates.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal, wait))
+        found = updates.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal, wait)
+    show(found, as_json=as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -72,6 +74,7 @@ def update(
     sets: SetOption = None,
     wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Update the model with one arrival: ingest, tokenize, replay, train, anneal, evaluate, gate, release.
 
@@ -83,12 +86,12 @@ def update(
     """
     with Terminal() as terminal:
         found = updates.update(workspace, data or [], sets or [], dry_run, terminal, wait)
-    show(found)
+    show(found, as_json=as_json)
     if not isinstance(found, Status):
         return
     name = "+".join(parse_data(data or []))
     done = next(each for each in found.updates if each.arrival == name)
-    for line in verdict_lines(done.gate, done.id):
+    for line in () if as_json else verdict_lines(done.gate, done.id):
         echo(line)
     if done.state in ENDS:
         kind, reason = ENDS[done.state]

@@ -120,8 +120,19 @@ def test_an_address_that_cannot_be_is_refused(
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(rewarm: Command, tmp_path: Path, data: Path) -> None:
-    code, out, error = rewarm("init", tmp_path / "made", "--recipe", "tiny", "--data", f"news={data}", "--dry-run")
+    words = ["init", tmp_path / "made", "--recipe", "tiny", "--data", f"news={data}", "--dry-run"]
+    code, out, error = rewarm(*words)
     assert code == 0, error
+    assert len(out.splitlines()) <= 14 and max(map(len, out.splitlines()[1:])) <= 80
+    for said in (
+        "0000-news starts from random weights",
+        "news: 1 jsonl file",
+        "292 steps of 16 x 256",
+        "in /",
+        "rewarm plan",
+    ):
+        assert said in out
+    code, out, error = rewarm(*words, "--json")
     found = json.loads(out)
     assert found["update"] == "0000-news"
     assert found["files"]["news"][0]["bytes"] == data.stat().st_size
@@ -205,7 +216,7 @@ def test_a_gpu_recipe_on_a_machine_without_gpus_is_refused_at_once(
     assert NO_GPU in error
     assert {Path(file).name for file in files(target)} <= {".lease", ".lease.lock"}
     assert time.monotonic() - began < 30
-    code, out, _ = rewarm("init", target, *arguments[:4], "--dry-run", "--set", "train.device=cpu")
+    code, out, _ = rewarm("init", target, *arguments[:4], "--dry-run", "--json", "--set", "train.device=cpu")
     assert code == 0
     assert json.loads(out)["awaits"] is None
 

@@ -63,7 +63,7 @@ def test_what_is_left_still_works(lm: Workspace, rewarm: Command, tmp_path: Path
         assert code == 0, (command, error)
     news = tmp_path / "late.jsonl"
     news.write_text("\n".join(json.dumps({"text": f"a document, number {number}"}) for number in range(50)))
-    code, out, error = rewarm("update", lm.folder, "--data", f"late={news}", "--dry-run")
+    code, out, error = rewarm("update", lm.folder, "--data", f"late={news}", "--dry-run", "--json")
     assert code == 0, error
     assert json.loads(out)["starts_from"] == "0003-more"
     for command in (["promote", "1"], ["export", "1", "--to", tmp_path / "x"], ["push", "1", "--to", tmp_path / "x"]):

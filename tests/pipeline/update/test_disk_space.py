@@ -97,7 +97,7 @@ def test_an_update_is_refused_on_a_small_disk_before_it_starts(
     rewarm: Command, disk: Disk, arrival: Path, recipe: Path
 ) -> None:
     words = ["init", disk.path / "lm", "--recipe", recipe, "--data", f"docs={arrival}"]
-    code, out, error = rewarm(*words, "--dry-run")
+    code, out, error = rewarm(*words, "--dry-run", "--json")
     assert code == 0, error
     (small, *others) = json.loads(out)["disk"]
     assert small["path"] == str(disk.path) and not small["enough"] and small["free"] <= 8 << 20
@@ -108,7 +108,7 @@ def test_an_update_is_refused_on_a_small_disk_before_it_starts(
     assert error.count("\n") <= 2 and f"rewarm: {disk.path}: needs about" in error and "is free" in error
     assert not list(disk.path.iterdir()), "nothing was begun"
     disk.grow(400)
-    code, out, _ = rewarm(*words, "--dry-run")
+    code, out, _ = rewarm(*words, "--dry-run", "--json")
     assert json.loads(out)["disk"][0]["enough"]
 
 
