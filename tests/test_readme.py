@@ -210,7 +210,7 @@ def test_the_page_of_commands_has_every_command_and_environment_variable() -> No
         text for text in page.inline if re.fullmatch(r"REWARM_[A-Z_]+", text)
     }
     without = {name for name, one in commands.items() if not any("--json" in param.opts for param in one.params)}
-    assert without == {"init", "update", "discard", "demo", "logs", "report", "monitoring", "export", "convert"}
+    assert without == {"discard", "demo", "logs", "report", "monitoring", "export", "convert"}
 
 
 def test_the_glossary_has_each_term_once_in_order() -> None:

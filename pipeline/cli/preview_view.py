@@ -86,8 +86,8 @@ def warnings(found: dict[str, Any]) -> Iterator[str]:
         yield f"less than one step of {planned['tokens_per_step']:,} tokens: lower train.global_batch or add data"
     if planned["passes"] is not None and planned["passes"] > 4:
         yield (
-            f"the budget reads the arrival about {planned['passes']:.0f} times; up to 4 passes are nearly as good as new "
-            "text, more are not (Muennighoff et al. 2023, abstract)"
+            f"the budget reads the arrival about {planned['passes']:.0f} times; up to 4 passes are nearly as good as "
+            "new text, more are not (Muennighoff et al. 2023, abstract)"
         )
 
 
