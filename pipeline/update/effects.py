@@ -6,12 +6,13 @@ Only settings of the current command are checked: a recipe may have values for k
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.recipe.recipe import Recipe, given_names, setting_of
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.ingest.filters.settings import RuleName
 from rewarm.stages.train import CARRIED_ON, DECAYING, ScheduleSettings, carried_settings
 
 
@@ -33,6 +34,15 @@ class Rule:
 def decays(schedule: ScheduleSettings) -> bool:
     """Return whether an update's schedule itself ends at a low learning rate, so that nothing is annealed."""
     return schedule.kind in DECAYING or (schedule.kind == "constant" and schedule.level == "min")
+
+
+def not_applied(rule: RuleName) -> Rule:
+    """Return the rule for the thresholds of a quality rule that is not applied."""
+    return Rule(
+        (f"ingest.rules.{rule.replace('-', '_')}.",),
+        lambda r: rule not in r.ingest.rules.apply,
+        f"ingest.rules.apply does not name {rule}",
+    )
 
 
 ALWAYS = (
@@ -76,6 +86,11 @@ ALWAYS = (
         "schedule.final_ratio={recipe.schedule.final_ratio} sets the end of the decay",
     ),
     Rule(("replay.",), lambda r: r.replay.share == 0, "replay.share=0: nothing is replayed", ("replay.share",)),
+    Rule(
+        ("replay.floor",),
+        lambda r: r.replay.share != "auto" and r.replay.floor <= r.replay.share and r.replay.by != "recency",
+        "replay.share={recipe.replay.share} is above it, and replay.by={recipe.replay.by} discounts nothing",
+    ),
     Rule(("replay.half_life",), lambda r: r.replay.by != "recency", "replay.by={recipe.replay.by}"),
     Rule(("replay.position",), lambda r: r.replay.order == "reshuffled", "replay.order=reshuffled draws a new order"),
     Rule(("train.kl_weight",), lambda r: r.replay.share == 0, "replay.share=0: it only applies to replayed sequences"),
@@ -104,12 +119,60 @@ ALWAYS = (
         "gate.enabled=false: nothing is compared",
         ("gate.enabled", "gate.trunk"),
     ),
+    Rule(("gate.min_learning",), lambda r: not r.gate.require_learning, "gate.require_learning=false"),
+    Rule(
+        ("gate.max_forgetting_since_best",),
+        lambda r: r.gate.max_forgetting is None and not any(r.gate.max_forgetting_by_dataset.values()),
+        "no dataset has a limit (gate.max_forgetting=null) that it could multiply",
+    ),
+    Rule(
+        ("gate.min_order",),
+        lambda r: r.evaluate.task_documents == 0 and r.gate.min_order is not None,
+        "evaluate.task_documents=0: word order is not tested",
+    ),
+    Rule(
+        ("gate.max_task_drop", "gate.max_task_drop_by_task", "evaluate.seed"),
+        lambda r: r.evaluate.task_documents == 0 and not r.evaluate.tasks,
+        "evaluate.task_documents=0 and evaluate.tasks is empty: there are no tasks",
+    ),
     Rule(
         ("evaluate.num_fewshot", "evaluate.limit", "evaluate.include_path"),
         lambda r: not r.evaluate.tasks,
         "evaluate.tasks is empty",
     ),
     Rule(("evaluate.document_chars",), lambda r: r.evaluate.task_documents == 0, "evaluate.task_documents=0"),
+    Rule(
+        ("ingest.oversized",), lambda r: r.ingest.max_document_bytes is None, "ingest.max_document_bytes sets no limit"
+    ),
+    Rule(
+        ("ingest.validation_cap",),
+        lambda r: not r.gate.enabled or r.ingest.validation_cap <= r.ingest.validation_share,
+        "a split grows beyond ingest.validation_share={recipe.ingest.validation_share:g} only up to a larger cap, and "
+        "only for the gate",
+    ),
+    *(not_applied(name) for name in get_args(RuleName)),
+    Rule(("ingest.clean.keep_code",), lambda r: not r.ingest.clean.languages, "ingest.clean.languages keeps all"),
+    Rule(
+        (
+            "ingest.clean.trust_language",
+            "ingest.clean.min_language_letters",
+            "ingest.clean.min_script_letters",
+            "ingest.clean.max_language_rank",
+        ),
+        lambda r: not r.ingest.clean.detect_language,
+        "ingest.clean.detect_language=false",
+    ),
+    Rule(
+        ("ingest.clean.phone_region",),
+        lambda r: "phone" not in r.ingest.clean.mask,
+        "ingest.clean.mask does not name phone",
+    ),
+    Rule(
+        ("tokenize.verify_documents",),
+        lambda r: r.tokenize.backend == "tokenizers",
+        "tokenize.backend=tokenizers is the reference",
+    ),
+    Rule(("cost.base_tokens",), lambda r: r.model.path is None, "the base was not imported, so its tokens are counted"),
     Rule(
         ("ingest.duplicates.",),
         lambda r: not r.ingest.duplicates.near,
@@ -137,6 +200,8 @@ BASE = (
         "only an imported model (--from) generates text",
         ("distill.tokens",),
     ),
+    Rule(("distill.",), lambda r: r.distill.tokens == 0, "distill.tokens=0: no text is generated", ("distill.tokens",)),
+    Rule(("distill.prompt_tokens",), lambda r: r.distill.prompts is None, "distill.prompts is null"),
     Rule(
         ("model.type", "model.config.", "tokenizer."),
         lambda r: r.model.path is not None,

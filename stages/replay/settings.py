@@ -89,7 +89,7 @@ class ReplaySettings(Settings):
     def _check_together(self) -> "ReplaySettings":
         if (self.by == "shares") != bool(self.shares):
             raise ValueError(f"by is {self.by} and shares is {self.shares}: by=shares needs shares, other modes none")
-        if self.mixture == "datasets" and (self.domain_shares or self.web):
+        if self.mixture == "datasets" and (self.domain_shares or self.web is not None):
             raise ValueError("domain_shares and web need mixture=domains, but mixture is datasets")
         for name, given in (("shares", self.shares), ("domain_shares", self.domain_shares)):
             if given and not any(given.values()):

@@ -108,6 +108,42 @@ def test_a_schedule_that_begins_in_every_update_reads_its_settings(tmp_path: Pat
         (["evaluate.limit=5"], "evaluate.limit", "evaluate.tasks is empty"),
         (["ingest.decontaminate.enabled=false", "ingest.decontaminate.ngram=8"], "ingest.decontaminate.ngram", "false"),
         (["budget.base_tokens=5000"], "budget.base_tokens", "the base is finished"),
+        (["gate.min_learning=0.1", "gate.require_learning=false"], "gate.min_learning", "gate.require_learning=false"),
+        (
+            ["gate.max_forgetting=null", "gate.max_forgetting_since_best=3"],
+            "gate.max_forgetting_since_best",
+            "gate.max_forgetting=null",
+        ),
+        (["evaluate.task_documents=0", "gate.min_order=0.3"], "gate.min_order", "word order is not tested"),
+        (["evaluate.task_documents=0", "gate.max_task_drop=0.3"], "gate.max_task_drop", "there are no tasks"),
+        (["evaluate.task_documents=0", "evaluate.seed=3"], "evaluate.seed", "there are no tasks"),
+        (["replay.floor=0.02"], "replay.floor", "replay.share=0.05 is above it"),
+        (["ingest.oversized=split"], "ingest.oversized", "ingest.max_document_bytes"),
+        (["ingest.validation_cap=0.01"], "ingest.validation_cap", "validation_share=0.03"),
+        (["gate.enabled=false", "ingest.validation_cap=0.2"], "ingest.validation_cap", "only for the gate"),
+        (["ingest.rules.c4.policy=false"], "ingest.rules.c4.policy", "does not name c4"),
+        (
+            ["ingest.rules.apply=[c4]", "ingest.rules.gopher_quality.min_words=9"],
+            "ingest.rules.gopher_quality.min_words",
+            "does not name gopher-quality",
+        ),
+        (["ingest.clean.keep_code=false"], "ingest.clean.keep_code", "ingest.clean.languages keeps all"),
+        (
+            ["ingest.clean.detect_language=false", "ingest.clean.max_language_rank=900"],
+            "ingest.clean.max_language_rank",
+            "ingest.clean.detect_language=false",
+        ),
+        (
+            ["ingest.clean.mask=[email]", "ingest.clean.phone_region=DE"],
+            "ingest.clean.phone_region",
+            "does not name phone",
+        ),
+        (
+            ["tokenize.backend=tokenizers", "tokenize.verify_documents=9"],
+            "tokenize.verify_documents",
+            "is the reference",
+        ),
+        (["cost.base_tokens=9"], "cost.base_tokens", "was not imported"),
     ],
 )
 def test_what_nothing_would_read_is_refused_with_its_reason(
@@ -129,6 +165,14 @@ def test_what_nothing_would_read_is_refused_with_its_reason(
         ["anneal.data=best", "select.by=perplexity", "select.batch_size=2"],
         ["gate.enabled=false", "gate.trunk=continue"],
         ["schedule.kind=auto", "replay.share=auto"],
+        ["evaluate.task_documents=0", "gate.min_order=null"],
+        ["gate.max_forgetting=null", "gate.max_forgetting_by_dataset={a: 0.1}", "gate.max_forgetting_since_best=3"],
+        ["replay.floor=0.2"],  # the share is raised to it
+        ["replay.share=auto", "replay.floor=0.02"],
+        ["replay.by=recency", "replay.floor=0.02"],
+        ["ingest.max_document_bytes=9000", "ingest.oversized=split"],
+        ["ingest.rules.apply=[c4]", "ingest.rules.c4.policy=false"],
+        ["ingest.clean.mask=[phone]", "ingest.clean.phone_region=DE"],
     ],
 )
 def test_what_acts_is_not_refused(lineage: Lineage, sets: list[str]) -> None:

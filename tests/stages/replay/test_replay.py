@@ -373,6 +373,7 @@ def test_another_length_of_sequences_replays_nothing_twice(small: Folder, tmp_pa
         ({"share": "automatic"}, "or auto"),
         ({"by": "shares"}, "by=shares needs shares"),
         ({"shares": {"old": 1}}, "by=shares needs shares"),
+        ({"web": ()}, "need mixture=domains"),
         ({"by": "shares", "shares": {"old": 0}}, "at least one number above 0"),
         ({"by": "shares", "shares": {"old": -1}}, "greater than or equal to 0"),
         ({"domain_shares": {"wiki": 1}}, "need mixture=domains"),
