@@ -3,8 +3,9 @@
 A *token* is a word or a run of marks. Words follow Unicode Standard Annex 29, simplified: sequences of letters, digits,
 underscores and combining marks, with single ``.``, ``'`` or ``’`` between two of them (``don't``, ``3.14``,
 ``example.com``) and ``,`` between digits. Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Burmese,
-Khmer) are split by ICU's dictionaries. Zero-width spaces, which Khmer and Burmese pages use, separate words; joiners
-and direction marks inside a word are part of it (UAX 29, rule WB4).
+Khmer) are split by ICU's dictionaries; those for which it has none (Javanese, Balinese, Tai Tham, Yi and others) into
+letters with their marks. Zero-width spaces (Khmer and Burmese pages), the Tibetan tsheg and the Ethiopic wordspace
+separate words; joiners and direction marks inside a word are part of it (UAX 29, rule WB4).
 
 A *bare word*, the unit of decontamination, does not depend on a dictionary: in these scripts it is one character.
 """
@@ -51,17 +52,34 @@ _UNSPACED_BLOCKS = (
     (0xF900, 0xFAFF),  # Han, compatibility
     (0xFF66, 0xFF9D),  # half-width kana
 )
+# Blocks of scripts without spaces between words and without a dictionary.
+_UNDIVIDED_BLOCKS = (
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A00, 0x1AAF),  # Buginese, Tai Tham
+    (0x1B00, 0x1B7F),  # Balinese
+    (0xA000, 0xA48F),  # Yi
+    (0xA980, 0xA9DF),  # Javanese
+)
 _OTHER_PLANES_WORDS = (0x10000, 0x1EFFF)  # used as a whole: historic and minority scripts, few marks
 _OTHER_PLANES_HAN = (0x20000, 0x3FFFF)
 _VARIATION_SELECTORS = (0xE0100, 0xE01EF)
 _JOINERS = ((0xAD, 0xAD), (0x200C, 0x200F), (0x2060, 0x2060), (0xFEFF, 0xFEFF))  # invisible parts of a word
-_ZERO_WIDTH_SPACE = "\\u200b"
+WORD_SEPARATORS = "\u200b\u0f0b\u0f0c\u1361"
+"""Characters that separate words like a blank: the zero-width space, the Tibetan tsheg, the Ethiopic wordspace."""
+
+_UNSEEN = "".join(map(chr, (0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF)))
+_BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 
 LETTERS_A_WORD = 3
 """Letters of Thai, Lao, Burmese or Khmer, excluding marks, that count as one word when letters are counted."""
 
-# Thai, Lao and Tibetan have no sentence-final mark (none in Sentence_Terminal).
-_WITHOUT_SENTENCE_MARK = re.compile("[\u0e01-\u0e30\u0e81-\u0eb0\u0f40-\u0f6c]")
+# Thai, Lao and Tibetan have no sentence-final mark (none in Sentence_Terminal); Tai Tham has one that is not used.
+_WITHOUT_SENTENCE_MARK = re.compile("[\u0e01-\u0e30\u0e81-\u0eb0\u0f40-\u0f6c\u1a20-\u1a54]")
+
+_TIBETAN = re.compile("[\u0f40-\u0f6c]")
+_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 
 _JOINED = "{0}+(?:['’.]{0}+|,(?<=[0-9],)[0-9]{0}*)*"
 
@@ -74,6 +92,8 @@ class Patterns(NamedTuple):
     bare_word: re.Pattern[str]
     unspaced: re.Pattern[str]
     spelled: re.Pattern[str]  # one letter of Thai, Lao, Burmese or Khmer
+    mark: re.Pattern[str]  # one combining mark
+    undivided: re.Pattern[str]  # one letter, with its marks, of a script without spaces and without a dictionary
 
 
 @cache
@@ -81,9 +101,10 @@ def patterns() -> Patterns:
     """Return the definitions, compiled on first use (60 ms)."""
     marks, spaced, ideographs = [_VARIATION_SELECTORS], [_OTHER_PLANES_WORDS], [_OTHER_PLANES_HAN]
     spelled: list[tuple[int, int]] = []
-    in_spelled_block, in_unspaced_block = (
+    undivided: list[tuple[int, int]] = []
+    in_spelled_block, in_unspaced_block, in_undivided_block = (
         {code for first, last in blocks for code in range(first, last + 1)}
-        for blocks in (_SPELLED_BLOCKS, _UNSPACED_BLOCKS)
+        for blocks in (_SPELLED_BLOCKS, _UNSPACED_BLOCKS, _UNDIVIDED_BLOCKS)
     )
     for code in range(0x10000):
         character = chr(code)
@@ -91,20 +112,27 @@ def patterns() -> Patterns:
             marks.append((code, code))
         elif character.isalnum():
             group = spelled if code in in_spelled_block else ideographs if code in in_unspaced_block else spaced
-            group.append((code, code))
-    mark, letter, first = _class(marks), _class(spelled), _class(spaced)
-    unspaced, inner = _class(ideographs + spelled), _class(spaced + marks)
+            if code in in_undivided_block:
+                undivided.append((code, code))
+            else:
+                group.append((code, code))
+    mark, letter, first = _class(marks), _class(spelled), _class(spaced + undivided)
+    bare, inner = _class(ideographs + spelled), _class(spaced + undivided + marks)
     word = f"{_class([*spaced, *marks, *_JOINERS])}_"
+    single, unspaced = _class(undivided), _class(ideographs + spelled + undivided)
     joiner = _class(list(_JOINERS))
     token = (
-        f"{_JOINED.format(f'[{word}]')}|[^{word}{unspaced}{_ZERO_WIDTH_SPACE}\\s]+|(?:[{unspaced}][{mark}{joiner}]*)+"
+        f"{_JOINED.format(f'[{word}]')}|[^{word}{unspaced}{WORD_SEPARATORS}\\s]+|(?:[{bare}][{mark}{joiner}]*)+"
+        f"|[{single}][{mark}{joiner}]*"
     )
     return Patterns(
         re.compile(token),
         re.compile(f"{_JOINED.format('[0-9A-Za-z_]')}|[^0-9A-Za-z_\\s]+"),
-        re.compile(f"[{first}][{inner}]*|[{unspaced}][{mark}]*"),
+        re.compile(f"[{first}][{inner}]*|[{bare}][{mark}]*"),
         re.compile(f"[{unspaced}]"),
         re.compile(f"[{letter}]"),
+        re.compile(f"[{mark}]"),
+        re.compile(f"[{single}]"),
     )
 
 
@@ -156,6 +184,21 @@ def num_spelled(text: str) -> int:
     return 0 if text.isascii() else len(patterns().spelled.findall(text))
 
 
+def num_undivided(text: str) -> int:
+    """Return the number of letters of scripts without spaces and without a dictionary in a text."""
+    return 0 if text.isascii() else len(patterns().undivided.findall(text))
+
+
+def num_tibetan(text: str) -> int:
+    """Return the number of Tibetan letters in a text."""
+    return 0 if text.isascii() else len(_TIBETAN.findall(text))
+
+
+def num_kana(text: str) -> int:
+    """Return the number of hiragana and katakana in a text."""
+    return 0 if text.isascii() else len(_KANA.findall(text))
+
+
 def is_unspaced(token: str) -> bool:
     """Return whether a token is in a script without spaces."""
     return patterns().unspaced.match(token) is not None
@@ -176,10 +219,21 @@ def has_unspaced(text: str) -> bool:
     return not text.isascii() and patterns().unspaced.search(text) is not None
 
 
+def strip_line(line: str) -> str:
+    """Return a line without blanks and invisible characters at its ends."""
+    line = line.strip()
+    return line if line.isascii() else line.strip(_BLANKS + _UNSEEN)
+
+
+def has_final_mark(line: str) -> bool:
+    """Return whether a line ends with a sentence-final mark; typewritten Ethiopic has two wordspaces for one."""
+    return line[-1:] in SENTENCE_TERMINAL or line.endswith("\u1361\u1361")
+
+
 def marks_sentences(text: str) -> bool:
     """Return whether at least half of a text's letters are in scripts that mark the end of a sentence.
 
-    False for Thai, Lao and Tibetan.
+    False for Thai, Lao, Tibetan and Tai Tham.
     """
     if text.isascii() or not _WITHOUT_SENTENCE_MARK.search(text):
         return True

@@ -11,7 +11,16 @@ from dataclasses import replace
 from rewarm.stages.ingest.filters.rule import figure, refusal, setting_path
 from rewarm.stages.ingest.filters.settings import C4Settings
 from rewarm.stages.ingest.records import Document, Refusal
-from rewarm.stages.ingest.words import LETTERS_A_WORD, SENTENCE_TERMINAL, marks_sentences, num_spelled, num_unspaced
+from rewarm.stages.ingest.words import (
+    LETTERS_A_WORD,
+    SENTENCE_TERMINAL,
+    WORD_SEPARATORS,
+    has_final_mark,
+    marks_sentences,
+    num_spelled,
+    num_unspaced,
+    strip_line,
+)
 
 CLOSING_QUOTES = "\"'”’»」』"
 LINE_ENDS = SENTENCE_TERMINAL.union(CLOSING_QUOTES)
@@ -25,15 +34,16 @@ _INITIALS = "0-9A-Za-z\u00aa-\u02af\u0370-\u058f"  # of alphabets in which a let
 # before them is an initial or "e.g.". Wide marks need no blank. Marks beyond the first plane are omitted for speed.
 _MARKS = "".join(map(re.escape, sorted(mark for mark in SENTENCE_TERMINAL if mark < "\U00010000")))
 SENTENCE_END = re.compile(
-    rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[{re.escape(CLOSING)}]*\s|[。！？｡]+(?=[^。！？｡{re.escape(CLOSING)}])"
+    rf"(?<!\b[{_INITIALS}])[{_MARKS}]+[{re.escape(CLOSING)}]*\s|[。！？｡]+(?=[^。！？｡{re.escape(CLOSING)}])|\u1361{{2,}}"
 )
+AS_BLANKS = dict.fromkeys(map(ord, WORD_SEPARATORS), " ")
 
 
 class C4:
     """The rule ``c4``: returns the document with its remaining lines, or refuses it."""
 
     name: str = "c4"
-    version: int = 3
+    version: int = 4
 
     def __init__(self, settings: C4Settings) -> None:
         self._settings = settings
@@ -74,9 +84,10 @@ class C4:
         """
         settings = self._settings
         line = (CITATION.sub("", raw) if settings.citations and "[" in raw else raw).strip()
-        if not line:
+        seen = strip_line(line)
+        if not seen:
             return ""
-        if marked and settings.terminal_punctuation and not ends_sentence(line):
+        if marked and settings.terminal_punctuation and not ends_sentence(seen):
             return ""
         longest = settings.max_word_length
         if longest is not None and len(line) > longest and longest_word(line) > longest:
@@ -108,12 +119,12 @@ def ends_sentence(line: str) -> bool:
     """Return whether a line ends with a sentence-final mark, also within quotes or brackets, or a closing quote."""
     if line.endswith("..."):
         return False
-    return line[-1] in LINE_ENDS or line.rstrip(CLOSING)[-1:] in SENTENCE_TERMINAL
+    return line[-1] in LINE_ENDS or has_final_mark(line.rstrip(CLOSING))
 
 
 def num_words(line: str) -> int:
     """Count words between blanks; in scripts without spaces, characters, or three letters each in Thai and the like."""
-    words = len(line.split())
+    words = len(line.split() if line.isascii() else line.translate(AS_BLANKS).split())
     if not (unspaced := num_unspaced(line)):
         return words
     spelled = num_spelled(line)
@@ -122,7 +133,7 @@ def num_words(line: str) -> int:
 
 def longest_word(line: str) -> int:
     """Return the length of the longest word in characters; each character of a script without spaces is a word."""
-    return max(map(len, line.split())) - num_unspaced(line)
+    return max(map(len, line.translate(AS_BLANKS).split())) - num_unspaced(line)
 
 
 def num_sentences(lines: list[str], enough: int) -> int:

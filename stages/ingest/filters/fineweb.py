@@ -20,4 +20,4 @@ def fineweb(settings: FinewebSettings, latest: Latest) -> ThresholdRule:
         Quantity("duplicate_line_characters", "characters in duplicate lines", Measures.duplicate_characters_of_lines),
         Quantity("line_breaks", "line breaks per word", Measures.line_breaks),
     ]
-    return ThresholdRule("fineweb", 2, quantities, settings, latest)
+    return ThresholdRule("fineweb", 3, quantities, settings, latest)

@@ -17,6 +17,7 @@ def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> Threshold
             "mean word length",
             Measures.mean_word_length,
             defined=lambda measures: measures.has_spaced_words,
+            measure_of_maximum=Measures.mean_word_letters,
         ),
         Quantity("hash_ratio", "hashes per word", Measures.hash_ratio),
         Quantity("ellipsis_ratio", "ellipses per word", Measures.ellipsis_ratio),
@@ -25,7 +26,7 @@ def gopher_quality(settings: GopherQualitySettings, latest: Latest) -> Threshold
         Quantity("alphabetic_words", "words with a letter", Measures.alphabetic_words),
         Quantity("stop_words", "stop words", StopWords(settings.stop_words)),
     ]
-    return ThresholdRule("gopher-quality", 3, quantities, settings, latest)
+    return ThresholdRule("gopher-quality", 4, quantities, settings, latest)
 
 
 def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> ThresholdRule:
@@ -39,14 +40,21 @@ def gopher_repetition(settings: GopherRepetitionSettings, latest: Latest) -> Thr
         ),
         Quantity("duplicate_lines", "duplicate lines", Measures.duplicate_lines),
         Quantity("duplicate_line_characters", "characters in duplicate lines", Measures.duplicate_line_characters),
-        *(_gram("top", Measures.top_gram, n) for n in (2, 3, 4)),
-        *(_gram("duplicate", Measures.duplicate_gram, n) for n in (5, 6, 7, 8, 9, 10)),
+        *(_gram("top", Measures.top_gram, n, settings) for n in (2, 3, 4)),
+        *(_gram("duplicate", Measures.duplicate_gram, n, settings) for n in (5, 6, 7, 8, 9, 10)),
     ]
-    return ThresholdRule("gopher-repetition", 3, quantities, settings, latest)
+    return ThresholdRule("gopher-repetition", 4, quantities, settings, latest)
 
 
-def _gram(which: str, measure: Callable[[Measures, int], float], n: int) -> Quantity:
-    return Quantity(f"{which}_{n}_gram", f"characters in {which} {n}-grams", lambda measures: measure(measures, n))
+def _gram(
+    which: str, measure: Callable[[Measures, int], float], n: int, settings: GopherRepetitionSettings
+) -> Quantity:
+    return Quantity(
+        f"{which}_{n}_gram",
+        f"characters in {which} {n}-grams",
+        lambda measures: measure(measures, n),
+        maximum_factor=lambda measures: settings.southeast_asian_factor if measures.is_spelled else 1.0,
+    )
 
 
 class StopWords:

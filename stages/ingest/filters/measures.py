@@ -16,11 +16,16 @@ import numpy as np
 
 from rewarm.stages.ingest.records import Document
 from rewarm.stages.ingest.words import (
-    SENTENCE_TERMINAL,
+    has_final_mark,
     has_unspaced,
     is_unspaced,
     marks_sentences,
+    num_kana,
     num_spelled,
+    num_tibetan,
+    num_undivided,
+    patterns,
+    strip_line,
     tokens,
 )
 
@@ -107,14 +112,21 @@ def repeated_only(places: np.ndarray, keys: np.ndarray) -> Runs:
 
 BLANK_LINES = re.compile(r"\n\s*\n")
 BULLETS = ("•", "-")
-HANGUL = re.compile(r"[\uac00-\ud7a3]")
+SYLLABLE = re.compile(r"[\uac00-\ud7a3\ua500-\ua61f]")  # Korean and Vai
 ASCII_LETTER = re.compile(r"[A-Za-z]")
 ELLIPSES = ("...", "…")
 # Kinds of tokens: no letter or digit; no letter; at least one letter; in a script without spaces.
 MARKS, OTHER_WORD, ALPHABETIC_WORD, UNSPACED_WORD = range(4)
-SPELLED_WORDS = 1.4
-"""Words of ICU's Thai dictionary per English word: 42,957 for 30,100 in the same 48 articles of XQuAD (Artetxe et al.
-2020, arXiv 1910.11856), compared with 31,450 in Chinese. Also used for Lao, Burmese and Khmer."""
+# Tokens in a run that repeats as often as a run of one English word, where words are shorter: from the repeated runs of
+# parallel texts. Chinese has 0.9 to 1.2 and needs no factor.
+SPELLED_WORDS = (
+    1.5  # Thai: 1.4 to 1.6 in 48 articles of XQuAD (Artetxe et al. 2020, 1910.11856). Also Lao, Khmer, Burmese
+)
+JAPANESE_WORDS = (
+    1.4  # 1.1 to 1.5 in 21 pages of the Django Girls tutorial, 1.2 to 1.6 in the declaration of human rights
+)
+TIBETAN_SYLLABLES = 1.5  # 1.4 to 1.6 in 65 passages of the 84000 project, 1.1 to 1.3 in the declaration
+UNDIVIDED_LETTERS = 2.5  # 2.6 to 2.8 in Javanese, 1.8 to 2.3 in Tai Tham: the declaration
 
 
 class Measures:
@@ -158,16 +170,24 @@ class Measures:
         return int(np.count_nonzero(self.token_kinds))
 
     def mean_word_length(self) -> float | None:
-        """Mean letters per word; None in scripts without spaces between words, or if there is no word.
+        """Mean characters per word; None in scripts without spaces between words, or if there is no word.
 
-        A Korean syllable counts as two letters, the minimum that it is composed of.
+        A Korean or Vai syllable counts as two letters, the minimum that it is composed of.
         """
         words = (self.token_kinds == OTHER_WORD) | (self.token_kinds == ALPHABETIC_WORD)
         count = int(np.count_nonzero(words))
-        if not count or not self.has_spaced_words:
+        if not count or not self.has_spaced_words or self.is_tibetan:
             return None
-        syllables = 0 if self.text.isascii() else len(HANGUL.findall(self.text))
+        syllables = 0 if self.text.isascii() else len(SYLLABLE.findall(self.text))
         return (int(self.token_lengths @ words) + syllables) / count
+
+    def mean_word_letters(self) -> float | None:
+        """Mean characters per word without combining marks, such as the vowel signs of Indian scripts."""
+        characters = self.mean_word_length()
+        if characters is None or self.text.isascii():
+            return characters
+        words = np.count_nonzero((self.token_kinds == OTHER_WORD) | (self.token_kinds == ALPHABETIC_WORD))
+        return characters - len(patterns().mark.findall(self.text)) / int(words)
 
     @cached_property
     def has_spaced_words(self) -> bool:
@@ -217,8 +237,8 @@ class Measures:
 
     @cached_property
     def lines(self) -> list[str]:
-        """Lines that are not blank, without outer blanks."""
-        return [line for line in map(str.strip, self.text.splitlines()) if line]
+        """Lines that are not blank, without outer blanks and invisible characters."""
+        return [line for raw in self.text.splitlines() if (line := strip_line(raw))]
 
     def bullet_lines(self) -> float:
         """Return the share of lines that begin with a bullet."""
@@ -232,7 +252,7 @@ class Measures:
         """Return the share of lines that end with a sentence-final mark; None in scripts without such a mark."""
         if not self.has_sentence_marks:
             return None
-        return share(sum(line[-1] in SENTENCE_TERMINAL for line in self.lines), len(self.lines))
+        return share(sum(map(has_final_mark, self.lines)), len(self.lines))
 
     def short_lines(self, longest: int) -> float:
         """Return the share of lines of at most ``longest`` characters."""
@@ -282,10 +302,30 @@ class Measures:
         return Repeats(self.token_ids, self.token_lengths)
 
     @cached_property
+    def is_spelled(self) -> bool:
+        """Whether at least half of the letters are Thai, Lao, Burmese or Khmer."""
+        return self._most(num_spelled(self.text))
+
+    @cached_property
+    def is_tibetan(self) -> bool:
+        """Whether at least half of the letters are Tibetan, a script that separates syllables."""
+        return self._most(num_tibetan(self.text))
+
+    def _most(self, letters: int) -> bool:
+        return bool(letters) and 2 * letters > self.num_letters
+
+    @cached_property
     def words_a_word(self) -> float:
-        """Number of the text's words that correspond to one English word."""
-        spelled = num_spelled(self.text)
-        return SPELLED_WORDS if spelled and 2 * spelled > self.num_letters else 1.0
+        """Number of the text's tokens in a run that repeats as often as one English word."""
+        if self.text.isascii():
+            return 1.0
+        if self.is_spelled:
+            return SPELLED_WORDS
+        if self.is_tibetan:
+            return TIBETAN_SYLLABLES
+        if self._most(num_undivided(self.text)):
+            return UNDIVIDED_LETTERS
+        return JAPANESE_WORDS if self._most(2 * num_kana(self.text)) else 1.0
 
     def top_gram(self, n: int) -> float:
         """Return the share of the text's characters in its most frequent run of tokens as long as ``n`` English

@@ -1,7 +1,7 @@
 """Quality rules as thresholds on measures: the first bound that is not met refuses the document."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rewarm.stages.ingest.filters.measures import Latest, Measures
@@ -30,6 +30,8 @@ class Quantity:
     label: str
     measure: Callable[[Measures], float | None]  # None: not measurable, so the document passes
     defined: Callable[[Measures], bool] | None = None  # whether it applies to the document's script; None: always
+    measure_of_maximum: Callable[[Measures], float | None] | None = None  # if the maximum is on another measure
+    maximum_factor: Callable[[Measures], float] | None = None  # of the maximum for the document's script; None: 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,10 @@ class ThresholdRule:
                 continue
             if bound.low is not None and value < bound.low:
                 return self._refusal(document, bound, value, "min")
-            if bound.high is not None and value > bound.high:
-                return self._refusal(document, bound, value, "max")
+            if bound.quantity.measure_of_maximum:
+                value = bound.quantity.measure_of_maximum(measures) or 0.0
+            if bound.high is not None and value > (high := bound.high * factor(bound.quantity, measures)):
+                return self._refusal(document, replace(bound, high=high), value, "max")
         return document
 
     def not_applied(self, document: Document) -> list[str]:
@@ -86,6 +90,11 @@ class ThresholdRule:
         setting = f"{side}_{bound.quantity.setting}"
         detail = f"expected {expected(bound)}, found {figure(value)} ({setting_path(self.name, setting)})"
         return refusal(self.name, bound.quantity.label, detail, document, value)
+
+
+def factor(quantity: Quantity, measures: Measures) -> float:
+    """Return the factor of a quantity's maximum for the document's script."""
+    return quantity.maximum_factor(measures) if quantity.maximum_factor else 1.0
 
 
 def refusal(rule: str, label: str, detail: str, document: Document, value: float | None = None) -> Refusal:

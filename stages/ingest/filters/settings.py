@@ -42,11 +42,13 @@ class GopherQualitySettings(Thresholds):
     """Maximum number of words."""
 
     min_mean_word_length: Ratio = 3
-    """Minimum mean word length, in characters; not measured if most letters are in a script without spaces (Chinese,
-    Japanese, Thai, Lao, Burmese, Khmer)."""
+    """Minimum mean word length, in characters; a Korean or Vai syllable counts as two. Not measured if most letters are
+    in a script without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer, Javanese and others) or in Tibetan, which
+    separates syllables."""
 
     max_mean_word_length: Ratio = 10
-    """Maximum mean word length, in characters."""
+    """Maximum mean word length, in characters other than combining vowel signs and accents. Prose in some languages
+    exceeds it, such as Greenlandic."""
 
     max_hash_ratio: Ratio = 0.1
     """Maximum number of ``#`` per token (word or run of marks)."""
@@ -73,8 +75,14 @@ class GopherQualitySettings(Thresholds):
 
 class GopherRepetitionSettings(Thresholds):
     """Rae et al. 2021 (arXiv 2112.11446), appendix A1.1, "Repetition Removal", table A1. Shares of characters refer
-    to the whole text. In Thai, Lao, Burmese and Khmer, whose dictionary words are shorter, runs have 1.4 times as many
-    words."""
+    to the whole text. Runs have 1.5 times as many words in Thai, Lao, Burmese and Khmer, whose dictionary words are
+    shorter, 1.4 times as many in Japanese, 1.5 times as many syllables in Tibetan, and 2.5 times as many letters in
+    scripts without spaces and without a dictionary (Javanese, Balinese, Tai Tham, Yi and others)."""
+
+    southeast_asian_factor: float = Field(default=1.3, ge=1)
+    """Factor of the thresholds of runs in Thai, Lao, Burmese and Khmer, whose formal prose repeats long titles and
+    names of offices. FineWeb2's thresholds for these languages are 1.1 to 1.25 times the English ones (Penedo et al.
+    2025, 2506.20920)."""
 
     max_duplicate_lines: Share = 0.3
     """Maximum share of lines that occurred before in the document."""
@@ -125,7 +133,7 @@ class C4Settings(Thresholds):
 
     terminal_punctuation: bool = True
     """Remove lines that do not end with a sentence-final mark or a closing quote, or that end with ``...``. Does not
-    apply to documents whose letters are mostly Thai, Lao or Tibetan: these scripts have no such mark."""
+    apply to documents whose letters are mostly Thai, Lao, Tibetan or Tai Tham: these scripts have no such mark."""
 
     min_words_in_line: Count = 3
     """Remove lines with fewer words. Words are separated by blanks; in scripts without spaces a word is one character,
@@ -150,7 +158,7 @@ class C4Settings(Thresholds):
     """Refuse a document that contains ``{``, which usually means code."""
 
     min_sentences: Count = 5
-    """Minimum number of sentences in the remaining lines; does not apply to Thai, Lao and Tibetan (see
+    """Minimum number of sentences in the remaining lines; does not apply to Thai, Lao, Tibetan and Tai Tham (see
     terminal_punctuation)."""
 
     bad_words: list[str] = Field(default=[])
@@ -162,8 +170,8 @@ class FinewebSettings(Thresholds):
     """Penedo et al. 2024 (arXiv 2406.17557), section 3.6, and its published code. Blank lines do not count."""
 
     min_punctuated_lines: Share = 0.12
-    """Minimum share of lines that end with a sentence-final mark; not measured in Thai, Lao and Tibetan, which have no
-    such mark."""
+    """Minimum share of lines that end with a sentence-final mark; not measured in Thai, Lao, Tibetan and Tai Tham,
+    which have no such mark."""
 
     max_short_lines: Share = 0.67
     """Maximum share of short lines."""
