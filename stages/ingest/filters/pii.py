@@ -9,15 +9,16 @@ benchmarks/credentials.py compares them.
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-import phonenumbers
 from kingfisher_sdk import Rules, Scanner
 from publicsuffixlist import PublicSuffixList
 
+from rewarm.stages.ingest.filters.phones import mask_phones
+from rewarm.stages.ingest.filters.unicode import as_ascii
 from rewarm.stages.ingest.records import Document, Refusal
 
 
@@ -134,12 +135,15 @@ def mask_one(text: str, credential: Credential, counts: Counter[str]) -> str:
 EMAIL = "email@example.com"  # RFC 2606
 IPV4 = "192.0.2.1"  # RFC 5737
 IPV6 = "2001:db8::1"  # RFC 3849
-PHONE = "+1-202-555-0100"  # 555-0100 to 555-0199 are reserved for fiction in the North American plan
 
-# ASCII only: Chinese and Japanese text has no blanks around addresses, and all its letters are \w.
+# Letters of scripts with spaces between words: Chinese and Japanese text has no blanks around addresses.
+LATIN = "0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+OTHER_LETTERS = "\u0370-\u03ff\u0400-\u0481\u048a-\u052f\u0531-\u0587\u05d0-\u05ea\u0620-\u064a\u0671-\u06d3"
 EMAIL_PATTERN = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]{0,63}@"
-    r"((?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[Xx][Nn]--[A-Za-z0-9-]{1,59}|[A-Za-z]{2,24}))(?![A-Za-z0-9])"
+    rf"(?:(?<![{LATIN}._%+-])[{LATIN}_][{LATIN}._%+-]{{0,63}}"
+    rf"|(?<![0-9{OTHER_LETTERS}._%+-])[{OTHER_LETTERS}][0-9{OTHER_LETTERS}._%+-]{{0,63}})@"
+    rf"((?:[{LATIN}{OTHER_LETTERS}-]{{1,63}}\.){{1,8}}"
+    rf"(?:[Xx][Nn]--[A-Za-z0-9-]{{1,59}}|[A-Za-z]{{2,24}}|[{OTHER_LETTERS}]{{2,24}}))(?![A-Za-z0-9])"
 )
 # Two sentences without a blank between them: ``jane@corp.com.Then``.
 NEXT_SENTENCE = re.compile(r"\.[A-Z][a-z]+$")
@@ -168,7 +172,8 @@ TO_VERSION = (
 # Text before four numbers that are not an IP address: "version" and the like, ``foo==``, ``^``.
 BEFORE_VERSION = re.compile(
     rf"(?:(?:version|firmware|release|revision)s?|\b(?:ver|rev)\.?|\bv\.){TO_VERSION}"
-    r"|[~^]=?\s?[\"']?$|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$",
+    r"|[~^]=?\s?[\"']?$|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$"
+    r"|(?:^|[\s,;(\"'])(?:==|>=|<=|~=|!=)\s?$|,v\s$|\bObjectIdentifier\([\"']$",
     re.IGNORECASE,
 )
 # The same before numbers of which at most one is above 99: also ``section``, ``upgrade from``, ``foo-``, ``Chrome/``.
@@ -185,6 +190,7 @@ BEFORE_SMALL = re.compile(
     r"[A-Z][\w+.-]*[a-z][\w+.-]* $"
 )
 SMALL = 100
+X500_ARCS = (4, 29)  # object identifiers of attributes (2.5.4.3) and of certificates' extensions (2.5.29.17)
 BEFORE_LENGTH = 64
 # Text after them: ``.tar.gz``, ``-beta``, or the words of a heading (``2.3.1.1 Scope``).
 AFTER_VERSION = re.compile(
@@ -192,27 +198,13 @@ AFTER_VERSION = re.compile(
     r"|[-+](?:alpha|beta|rc|dev|snapshot|pre|post|final|release|git|el[0-9]|[0-9]+(?![0-9.]))",
     re.IGNORECASE,
 )
+# Coordinates of a drawing's path: numbers of at most two points on both sides (``2.12 3.51.98.32 2.03.5``).
+BEFORE_PATH = re.compile(r"(?:^|[^0-9.])[0-9]*(?:\.[0-9]+){0,2}[ ,-]$")
+AFTER_PATH = re.compile(r"[ ,-]-?[0-9]*(?:\.[0-9]+){1,2}(?![0-9.])")
 HEADING = re.compile(r" [A-Z][a-z]")
 HEADING_PARTS = 30  # highest number of a section in a document
 # All public addresses are in 2000::/3 (RFC 4291).
 IPV6_PATTERN = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){1,6}:[0-9A-Fa-f]{1,4}(?!\w|:\w)")
-# Digits that are not a telephone number: dates (years from 1900), and numbers with a decimal point.
-DAY = r"(?:0?[1-9]|[12][0-9]|3[01])"
-MONTH = r"(?:0?[1-9]|1[0-2])"
-YEAR = r"(?:19|20)[0-9]{2}"
-NO_PHONE = re.compile(
-    rf"(?<![0-9])(?<![0-9)+][ .\-/])(?:{YEAR}([-/.]){MONTH}\1{DAY}(?![0-9])"
-    rf"|{DAY}([-/.]){DAY}\2{YEAR}(?![0-9]|[-/.][0-9]))"
-    r"|(?<![0-9.+(])(?<![0-9)][\-/])(?<!\) )(?<!\+[0-9] )(?<!\+[0-9]{2} )(?<!\+[0-9]{3} )"
-    r"(?:0|[1-9][0-9]?)\.[0-9]{6,}(?![0-9]|[.\-/][0-9])"
-)
-TIME_END = re.compile(r"(?<=[0-9]:)[0-5][0-9](?![0-9])")
-MIN_DIGITS = 6  # some countries have numbers of four digits, but so do prices and times
-BEHIND_PHONE = 8  # characters that phonenumbers' own rules need to recognise a time (``10:20``) or a word
-# Runs of digits that may be a telephone number: international, or also national numbers.
-SEPARATORS = r"0-9 ().\-/\u00a0\u2010-\u2015"
-INTERNATIONAL = re.compile(rf"(?<![0-9A-Za-z])\+ ?\(?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
-ANY_PHONE = re.compile(rf"(?<![0-9])[+(]?[0-9][{SEPARATORS}]{{5,30}}[0-9]")
 
 
 def mask_text(text: str, kinds: Sequence[str], phone_region: str | None = None) -> tuple[str, Counter[str]]:
@@ -233,7 +225,7 @@ def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts:
     """Apply every kind once, credentials first: a password before an @ is not an e-mail address."""
     if "credentials" in kinds:
         text = mask_credentials(text, counts)
-    if "email" in kinds and "@" in text:
+    if "email" in kinds and ("@" in text or "\uff20" in text):
         text = mask_emails(text, counts)
     if "ip" in kinds:
         text = mask_addresses(text, counts)
@@ -242,29 +234,39 @@ def mask_once(text: str, kinds: Sequence[str], phone_region: str | None, counts:
     return text
 
 
+def replace_matches(pattern: re.Pattern[str], text: str, replacement: Callable[[re.Match[str]], str | None]) -> str:
+    """Replace the matches in a text's ASCII form; a replacement of None keeps the match."""
+    parts, done = list[str](), 0
+    for found in pattern.finditer(as_ascii(text)):
+        if (new := replacement(found)) is not None:
+            parts += [text[done : found.start()], new]
+            done = found.end()
+    return "".join([*parts, text[done:]]) if parts else text
+
+
 def mask_emails(text: str, counts: Counter[str]) -> str:
     """Replace e-mail addresses, except those in domains reserved for documentation (RFC 2606) and ``user@`` in URLs.
 
     The domain must end with a public suffix (publicsuffix.org).
     """
 
-    def masked(found: re.Match[str]) -> str:
+    def masked(found: re.Match[str]) -> str | None:
         domain, rest = found[1], ""
         if not is_registered(domain) and (glued := NEXT_SENTENCE.search(domain)):
             domain, rest = domain[: glued.start()], glued[0]
-        before = text[max(found.start() - USERINFO_LENGTH, 0) : found.start()]
-        behind = rest or text[found.end() : found.end() + USERINFO_LENGTH]
+        before = found.string[max(found.start() - USERINFO_LENGTH, 0) : found.start()]
+        behind = rest or found.string[found.end() : found.end() + USERINFO_LENGTH]
         if (
             not is_registered(domain)
             or RESERVED.fullmatch(domain)
             or USERINFO.search(before)
             or is_code(found[0], domain, behind)
         ):
-            return found[0]
+            return None
         counts["email"] += 1
         return EMAIL + rest
 
-    return EMAIL_PATTERN.sub(masked, text)
+    return replace_matches(EMAIL_PATTERN, text, masked)
 
 
 def is_registered(domain: str) -> bool:
@@ -294,22 +296,23 @@ def mask_addresses(text: str, counts: Counter[str]) -> str:
     """Replace public IP addresses; private and documentation addresses, networks (``x.y.z.0``) and versions are
     kept."""
 
-    def masked(found: re.Match[str]) -> str:
+    def masked(found: re.Match[str]) -> str | None:
         try:
             address = ipaddress.ip_address(found[0])
         except ValueError:
-            return found[0]
-        if not address.is_global or address.is_multicast or (address.version == 4 and is_version(text, found)):
-            return found[0]
+            return None
+        if not address.is_global or address.is_multicast or (address.version == 4 and is_version(found)):
+            return None
         counts["ip"] += 1
         return IPV4 if address.version == 4 else IPV6
 
-    text = IPV4_PATTERN.sub(masked, text)
-    return IPV6_PATTERN.sub(masked, text) if ":" in text else text
+    text = replace_matches(IPV4_PATTERN, text, masked)
+    return replace_matches(IPV6_PATTERN, text, masked)
 
 
-def is_version(text: str, found: re.Match[str]) -> bool:
-    """Return whether four numbers are a version, a section or a network rather than an IP address."""
+def is_version(found: re.Match[str]) -> bool:
+    """Return whether four numbers are a version, a section, a network or an object identifier, not an IP address."""
+    text = found.string
     parts = [int(part) for part in found[0].split(".")]
     line = text.rfind("\n", 0, found.start()) + 1
     before = text[max(found.start() - BEFORE_LENGTH, line) : found.start()]
@@ -318,31 +321,12 @@ def is_version(text: str, found: re.Match[str]) -> bool:
     return bool(
         parts[-1] == 0
         or heads
+        or (parts[0] == 2 and parts[1] == 5 and parts[2] in X500_ARCS)
         or (max(parts) < SMALL and BEFORE_SMALL.search(before))
         or BEFORE_VERSION.search(before)
+        or (before[-2:-1].isdecimal() and BEFORE_PATH.search(before) and AFTER_PATH.match(text, found.end()))
         or (likely and (BEFORE_LIKELY.search(before) or AFTER_VERSION.match(text, found.end())))
     )
-
-
-def mask_phones(text: str, region: str | None, counts: Counter[str]) -> str:
-    """Replace telephone numbers that are valid in their country's plan; without a region, only international ones."""
-    if region is None and "+" not in text:
-        return text
-    pattern = ANY_PHONE if region else INTERNATIONAL
-    parts, done = [], 0
-    for run in pattern.finditer(text):
-        minutes = TIME_END.match(text, run.start())
-        # Including the character before: a number inside a word does not count.
-        begin = minutes.end() if minutes else max(run.start() - 1, 0)
-        window = NO_PHONE.sub(lambda other: "|" * len(other[0]), text[begin : run.end() + BEHIND_PHONE])
-        for match in phonenumbers.PhoneNumberMatcher(window, region):
-            digits = sum(map(str.isdigit, match.raw_string))
-            within = done <= begin + match.start < run.end()
-            if within and digits >= MIN_DIGITS and match.raw_string != PHONE:
-                parts += [text[done : begin + match.start], PHONE]
-                done = begin + match.end
-                counts["phone"] += 1
-    return "".join([*parts, text[done:]]) if parts else text
 
 
 @dataclass(frozen=True)
@@ -352,7 +336,7 @@ class MaskStep:
     kinds: tuple[str, ...]
     phone_region: str | None = None
     name: str = "mask-pii"
-    version: int = 3
+    version: int = 4
 
     def __call__(self, document: Document) -> Document | Refusal:
         """Return the document with placeholders."""

@@ -1,7 +1,9 @@
-"""Unicode repair of text that was decoded incorrectly before it reached rewarm."""
+"""Unicode forms of a text: repair of wrong decoding, and an ASCII form of wide letters and of all scripts' digits."""
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
+from functools import cache
 
 import ftfy
 
@@ -24,6 +26,27 @@ def repair(text: str) -> str:
     if text.isascii() and not CONTROLS.search(text):
         return text
     return ftfy.fix_text(text, CONFIG)
+
+
+WIDE = range(0xFF01, 0xFF5F)  # full-width forms of the printable ASCII characters, in their order
+
+
+@cache
+def ascii_forms() -> tuple[re.Pattern[str], dict[int, int]]:
+    """Return a pattern of digits other than ASCII and of wide letters, and the ASCII form of each character."""
+    digits = {code: ord("0") + unicodedata.decimal(chr(code)) for code in range(128, 0x20000) if chr(code).isdecimal()}
+    wide = {code: code - WIDE[0] + ord("!") for code in WIDE}
+    words = [code for code, plain in wide.items() if chr(plain).isalnum() or plain == ord("@")]
+    pattern = re.compile(f"[{''.join(map(chr, sorted({*digits, *words})))}]")
+    return pattern, {**digits, **wide}
+
+
+def as_ascii(text: str) -> str:
+    """Return a text of the same length with wide forms and all scripts' decimal digits in ASCII."""
+    if text.isascii():
+        return text
+    pattern, forms = ascii_forms()
+    return text.translate(forms) if pattern.search(text) else text
 
 
 @dataclass(frozen=True)
