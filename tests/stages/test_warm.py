@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -119,18 +121,42 @@ def test_a_folder_that_others_can_use_is_not_trusted(node: Node, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_rays_workers_are_forked_once_the_server_runs() -> None:
+def test_rays_workers_are_forked_once_the_server_runs_and_draw_ids_of_their_own() -> None:
     import ray
+    from ray import _raylet
 
     @ray.remote(num_cpus=0)
     class Worker:
         def parent(self) -> int:
             return os.getppid()
 
-    def parent() -> list[str]:
-        worker = Worker.remote()
+        def ids(self) -> list[str]:
+            """Ids of placement groups, as this thread and a new one draw them."""
+            found: list[str] = []
+
+            def draw() -> None:
+                found.append(_raylet.PlacementGroupID.of(_raylet.JobID.from_int(1)).hex())
+
+            thread = threading.Thread(target=draw)
+            thread.start()
+            thread.join()
+            draw()
+            return found
+
+    def parent(worker: Any) -> list[str]:
         found: int = ray.get(worker.parent.remote())
-        ray.kill(worker)
         return words(psutil.Process(found))
 
-    wait_for(lambda: "rewarm.stages.core.warm.server" in parent(), 60)
+    def forked() -> bool:
+        worker = Worker.remote()
+        found = "rewarm.stages.core.warm.server" in parent(worker)
+        ray.kill(worker)
+        return found
+
+    wait_for(forked, 60)
+    workers = [Worker.remote() for _ in range(3)]
+    assert all("rewarm.stages.core.warm.server" in parent(worker) for worker in workers)
+    drawn = [drawn for ids in ray.get([worker.ids.remote() for worker in workers]) for drawn in ids]
+    assert len(set(drawn)) == 6
+    for worker in workers:
+        ray.kill(worker)

@@ -1,6 +1,7 @@
 """Fork server of one job on one node: imports the workers' libraries once, then forks a worker per client request."""
 
 import array
+import contextlib
 import gc
 import importlib
 import json
@@ -11,9 +12,11 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from rewarm.stages.core.operators import environment
@@ -157,13 +160,50 @@ def runs(process: int) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def ids_from_the_system() -> Iterator[None]:
+    """Let Ray name actor classes with the system's random numbers, as long as modules are imported.
+
+    Ray's own generator of ids is seeded by its first use. Used before a fork, it would give all forks the same ids for
+    actors, tasks and placement groups: two drivers of training that run at the same time would then share an actor.
+    """
+    import ray.actor
+
+    module: Any = ray.actor
+    own = module.ActorClassID
+    module.ActorClassID = SimpleNamespace(from_random=lambda: own(os.urandom(own.size())))
+    try:
+        yield
+    finally:
+        module.ActorClassID = own
+
+
+def drawn_in_a_fork() -> bytes:
+    """Return an id of Ray's, drawn by a fork of this process."""
+    from ray import _raylet
+
+    ray_ids: Any = _raylet
+    reading, writing = os.pipe()
+    fork = os.fork()
+    if fork == 0:
+        os.write(writing, ray_ids.PlacementGroupID.of(ray_ids.JobID.from_int(1)).binary())
+        os._exit(0)
+    os.waitpid(fork, 0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        return stream.read()
+
+
 def main() -> None:
     """Import, then serve; remove the socket and the marker of a start in progress at the end."""
     place = Path(sys.argv[1])
     try:
         os.environ.update(environment())
-        for name in MODULES:
-            importlib.import_module(name)
+        with ids_from_the_system():
+            for name in MODULES:
+                importlib.import_module(name)
+        if drawn_in_a_fork() == drawn_in_a_fork():
+            raise RuntimeError("a module has drawn an id of Ray's, so that all forks would draw the same ones")
         if threading.active_count() > 1:
             raise RuntimeError(f"a module has started threads, which a fork would lose: {threading.enumerate()}")
         gc.collect()
