@@ -20,7 +20,7 @@ from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import RELEASED, UpdateRecord
 from rewarm.pipeline.watch.child import tie
 from rewarm.pipeline.watch.cron import CLOCK
-from rewarm.pipeline.watch.journal import FOLDER, Journal, is_watched, read_stamp
+from rewarm.pipeline.watch.journal import FOLDER, Journal, keeps_watching, last_watched, read_stamp
 from rewarm.pipeline.watch.run import now
 from rewarm.pipeline.watch.state import ARRIVING, COMPLETE, DONE, FAILED, HELD, STARTED, Arrival, Book
 from rewarm.stages.core.cluster import joined
@@ -47,12 +47,14 @@ class ArrivalReport:
         for state in STATES:
             self.metrics.set("rewarm_arrivals", sum(one.state == state for one in shown), state=state)
         self.metrics.set("rewarm_arrivals_longest_wait_seconds", max(map(waited, shown), default=0.0))
-        self.metrics.set("rewarm_watch_running", is_watched(self.folder))
+        self.metrics.set("rewarm_watch_running", keeps_watching(self.folder))
         self.metrics.set("rewarm_watch_paused", self.book.paused)
         self.metrics.set("rewarm_watch_blocked", bool(self.book.trouble))
         if self.folder.exists(CLOCK):
             tick = read_stamp(self.folder.read_json(CLOCK)["handled"])
             self.metrics.set("rewarm_watch_tick_timestamp_seconds", tick.timestamp())
+        if (seen := last_watched(self.folder)) is not None:
+            self.metrics.set("rewarm_watch_seen_timestamp_seconds", seen.timestamp())
 
 
 def waited(arrival: Arrival) -> float:

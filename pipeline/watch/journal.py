@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from rewarm.pipeline.escaping import message
-from rewarm.pipeline.lineage.lease import hold, look
+from rewarm.pipeline.lineage.lease import hold, last_seen, look
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.local_files import create_private, keep_private, sync
 from rewarm.stages.core.object_store import Objects
@@ -26,6 +26,7 @@ from rewarm.stages.core.storage import Folder
 
 FOLDER = "watch"  # in the workspace
 JOURNAL = "journal.jsonl"
+MODE = "mode.json"  # whether the last watch was to run for one tick only
 GLANCE = 5.0  # seconds between two checks of a bucket for events of other processes
 
 
@@ -209,6 +210,18 @@ def is_watched(folder: Folder) -> bool:
     """Return whether a watch is running, judged by its lease."""
     found = look(folder)
     return found is not None and found["expires_in_s"] > 0
+
+
+def keeps_watching(folder: Folder) -> bool:
+    """Return whether a watch is running that ends only when it is stopped; one with ``--once`` ends by itself."""
+    once = folder.exists(MODE) and folder.read_json(MODE)["once"]
+    return not once and is_watched(folder)
+
+
+def last_watched(folder: Folder) -> datetime | None:
+    """Return when a watch was last known to run, by its lease; None if there was none."""
+    seen = last_seen(folder)
+    return None if seen is None else read_stamp(seen)
 
 
 def drop_torn(stream: BinaryIO) -> int:

@@ -18,7 +18,7 @@ from rewarm.pipeline.watch.advance import Advance, advance
 from rewarm.pipeline.watch.child import Child, Ended, Logs
 from rewarm.pipeline.watch.cron import CLOCK, answer, last_tick, next_tick, zone_of
 from rewarm.pipeline.watch.inbox import look, place_of
-from rewarm.pipeline.watch.journal import FOLDER, Draft, Event, Journal, read_stamp, stamp
+from rewarm.pipeline.watch.journal import FOLDER, MODE, Draft, Event, Journal, read_stamp, stamp
 from rewarm.pipeline.watch.notify import NOTABLE, Command, Notifier, Target, Webhook, make_notice, told
 from rewarm.pipeline.watch.observer import Observer
 from rewarm.pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, begun_by, choose, held
@@ -113,6 +113,7 @@ class Watch:
         """Watch until ``stop``; with ``once``, run one tick until all arrivals that it calls are done or must wait."""
         try:
             with limited(stopping=lambda: self.stopping):
+                self.folder.write_json(MODE, {"once": once})
                 self._count(self.spending.left())
                 if once:
                     self._tick()

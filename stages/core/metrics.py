@@ -82,10 +82,11 @@ METRICS = {
         # State of a watch, from the holder of the workspace and from the watch.
         gauge("arrivals", ("workspace", "state"), "Arrivals that a watch has seen, by outcome."),
         gauge("arrivals_longest_wait_seconds", ("workspace",), "Waiting time of the first complete arrival."),
-        gauge("watch_running", ("workspace",), "1: `rewarm watch` is running; 0: it is not."),
+        gauge("watch_running", ("workspace",), "1: `rewarm watch` is running, without --once; 0: it is not."),
         gauge("watch_paused", ("workspace",), "1: the watch is paused and ingests nothing."),
         gauge("watch_blocked", ("workspace",), "1: the watch cannot ingest until a person intervenes."),
         gauge("watch_tick_timestamp_seconds", ("workspace",), "Time of the last completed tick, Unix time."),
+        gauge("watch_seen_timestamp_seconds", ("workspace",), "Time of the watch's last heartbeat or end, Unix time."),
         # The workspace, from its holder.
         gauge("disk_free_bytes", ("workspace",), "Free bytes on the workspace's filesystem."),
         gauge("disk_used_bytes", ("workspace",), "Used bytes on the workspace's filesystem, by anything."),

@@ -222,6 +222,13 @@ def look(folder: Folder) -> dict[str, Any] | None:
     }
 
 
+def last_seen(folder: Folder) -> str | None:
+    """Return when a holder of the lease last renewed or released it (ISO 8601, UTC), by the holder's clock, for display
+    and metrics; None if nobody has held it."""
+    record = store_of(folder).read().record
+    return None if record is None else record.renewed
+
+
 def store_of(folder: Folder) -> Store:
     """Return the store of a folder's lease record."""
     if folder.is_local:

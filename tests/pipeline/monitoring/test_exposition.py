@@ -9,7 +9,7 @@ from watch_world import update
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.monitoring.exposition import OF_A_PROCESS, escaped, exposition
-from rewarm.pipeline.watch.journal import Draft, Journal
+from rewarm.pipeline.watch.journal import Draft, Journal, only_watch
 from rewarm.pipeline.watch.run import now
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.metrics import METRICS
@@ -49,6 +49,11 @@ def test_what_the_records_say_is_read_without_a_cluster(workspace: Workspace) ->
     assert found[labelled("forgetting_nats", update="0001-news", dataset=dataset)] == -0.5
     assert found[labelled("arrivals", state="arriving")] == 1
     assert found[labelled("watch_tick_timestamp_seconds")] == 1796007600
+    assert labelled("watch_seen_timestamp_seconds") not in found, "nobody has watched"
+    with only_watch(workspace.folder / "watch"):
+        pass
+    seen = samples(exposition(workspace))[labelled("watch_seen_timestamp_seconds")]
+    assert 0 <= now().timestamp() - seen < 60
     assert found[labelled("disk_free_bytes")] > 0
     names = {name.removeprefix("ray_") for name, _ in found}
     assert names <= set(METRICS)

@@ -158,6 +158,17 @@ CASES: list[tuple[str, str, list[dict[str, str]], bool]] = [
     ("RewarmArrivalLate", "2m", [series("update_finished_timestamp_seconds", "-691000x2 stale")], False),
     ("RewarmScheduleSilent", "9m", [series("watch_tick_timestamp_seconds", "-345500x2 stale")], True),
     ("RewarmScheduleSilent", "2m", [series("watch_tick_timestamp_seconds", "-345000x2 stale")], False),
+    ("RewarmScheduleSilent", "9m", [series("watch_seen_timestamp_seconds", "-345500x2 stale")], True),
+    ("RewarmScheduleSilent", "2m", [series("watch_seen_timestamp_seconds", "-345000x2 stale")], False),
+    (
+        "RewarmScheduleSilent",
+        "9m",
+        [
+            series("watch_seen_timestamp_seconds", "540x9"),
+            series("watch_tick_timestamp_seconds", "-345500x2 stale"),
+        ],
+        True,
+    ),
     ("RewarmArrivalHeld", "5m", [series("arrivals", "1x9", 'state="held"')], True),
     ("RewarmArrivalHeld", "5m", [series("arrivals", "1x9", 'state="failed"')], False),
     ("RewarmWatchBlocked", "15m", [series("watch_blocked", "1x20")], True),

@@ -13,7 +13,7 @@ import pytest
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.monitoring.workspace import STATES, WorkspaceReport, observed
-from rewarm.pipeline.watch.journal import Draft, Journal, only_watch
+from rewarm.pipeline.watch.journal import MODE, Draft, Journal, only_watch
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.metrics import METRICS, REFRESH
 from rewarm.stages.core.storage import Folder
@@ -96,6 +96,18 @@ def test_arrivals_by_what_became_of_them(tmp_path: Path) -> None:
     assert {state: count for state, count in arrivals(of).items() if count} == {"arriving": 1, "complete": 1, "held": 1}
     assert gauges(of)["watch_running"] == gauges(of)["watch_paused"] == gauges(of)["watch_blocked"] == 1
     assert gauges(of)["arrivals_longest_wait_seconds"] == pytest.approx(7200, abs=60)
+    of.surroundings()
+    assert gauges(of)["watch_running"] == 0
+    assert time.time() - gauges(of)["watch_seen_timestamp_seconds"] < 60, "it outlives the watch"
+
+
+def test_a_watch_for_one_tick_is_not_missed_when_it_has_ended(tmp_path: Path) -> None:
+    of, folder = report(tmp_path, lambda: None), Folder(tmp_path / "watch")
+    for once, running in ((True, 0), (False, 1)):
+        folder.write_json(MODE, {"once": once})
+        with only_watch(folder):
+            of.surroundings()
+        assert gauges(of)["watch_running"] == running
 
 
 def arrivals(of: WorkspaceReport) -> dict[str, float]:
