@@ -244,7 +244,7 @@ def told(event: Event, arrival: Arrival | None) -> str:
     because, plan = details.get("because", ""), details.get("plan") or (arrival.plan if arrival else {})
     colon = f": {because}" if because else ""
     lines = {
-        "seen": f"seen, {details.get('files')} files, {details.get('bytes')} bytes",
+        "seen": f"seen, {counted(details.get('files', 0), 'file')}, {counted(details.get('bytes', 0), 'byte')}",
         "complete": f"complete ({details.get('by')})",
         "called": f"tick: {len(details.get('paths', []))} to process",
         "planned": f"planned, {prediction(plan)}",
@@ -267,6 +267,11 @@ def told(event: Event, arrival: Arrival | None) -> str:
         "undelivered": f"{details.get('target')} was NOT notified ({details.get('of')}), {after_tries(details)}",
     }
     return f"{name}: {lines.get(event.kind, event.kind)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def price_of(details: Mapping[str, Any]) -> str:

@@ -9,11 +9,14 @@ import errno
 import re
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # space may be freed
+DISK = FULL | {
+    errno.ESTALE,  # the server of a network disk was restarted: reopening the path works
+    errno.EIO,
+    errno.EREMOTEIO,
+}
 PASSING = frozenset(
     {
-        errno.ESTALE,  # the server of a network disk was restarted: reopening the path works
-        errno.EIO,
-        errno.EREMOTEIO,
+        *DISK,
         errno.EINTR,
         errno.EAGAIN,
         errno.ETIMEDOUT,
@@ -75,7 +78,7 @@ def may_pass(error: BaseException) -> bool:
         return False
     number = getattr(error, "errno", None)
     if isinstance(number, int):
-        return number in PASSING or number in FULL
+        return number in PASSING
     message = str(error)
     codes = {one or other for one, other in CODES.findall(message)}
     if codes & FINAL:

@@ -2,13 +2,19 @@
 
 A run of several days on spot nodes loses its workers often and resumes from its last checkpoint each time. Only a run
 that fails repeatedly at the same point has to end, so a new checkpoint resets the count of failures.
+
+A disk that fails in the middle of a checkpoint is no fault of the run: attempts that end with its errors are not
+counted, and are repeated until it responds or ``REWARM_STORE_DEADLINE`` has passed. Stores are waited for inside an
+attempt.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from rewarm.stages.core.awaiting import amount, no_room
-from rewarm.stages.core.errors import StageError, origin
+from rewarm.stages.core.errors import FullError, RewarmError, StageError, UnreachableError, carried, origin
+from rewarm.stages.core.faults import DISK
+from rewarm.stages.core.patience import Waiting
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.train.checkpoints import saved_step
 from rewarm.stages.train.job import Job
@@ -20,40 +26,64 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
     Ray Train would count the failures of a whole run and restart workers itself; here each failure ends its attempt. If
     the controller died, the resources of its workers are released first: Ray's own cleaner finds no cluster on a
     machine that runs several. Raises ``StageError`` after more than ``settings.max_failures`` failures without a new
-    checkpoint in between, or ``NoRoomError`` if the last of them was a lack of room; a typed error of a worker is
-    raised unchanged, and immediately if a retry would not help.
+    checkpoint in between, or ``NoRoomError`` if the last of them was a lack of room; ``UnreachableError`` or
+    ``FullError`` if a disk still fails at the deadline; a typed error of a worker is raised unchanged, and immediately
+    if a retry would not help or a store was waited for already.
     """
     import ray.train
     from ray.exceptions import ActorDiedError
 
     version2: Any = ray.train  # its stubs are version 1's
     allowed, saved, failures = job.settings.max_failures, saved_step(job.checkpoints / job.name), 0
+    waiting: Waiting | None = None  # for the disk, since the last new checkpoint
     while True:
         try:
             return work()
         except (ActorDiedError, version2.TrainingFailedError) as error:
             failed: Exception = error
         typed = origin(failed)
-        if typed is not None and typed.remedy not in ("again", "later"):
+        if typed is not None and ends_run(typed):
             raise typed from failed
         before, saved = saved, max(saved, saved_step(job.checkpoints / job.name))
+        if (fault := disk_fault(failed)) is not None:
+            if waiting is None or saved > before:
+                waiting = Waiting(f"{job.checkpoints}/{job.name}")
+            waiting.wait(fault)
+            progress.note(
+                f"{job.name}: {cause(failed)}; restarting from step {saved} (not counted: a fault of the disk)"
+            )
+            continue
         failures = 1 if saved > before else failures + 1
         because = cause(failed)
         if 0 <= allowed < failures:
-            if found_no_room(failed):
-                asked = amount(job.settings.num_workers, resources)
-                raise no_room(job.name, asked, f"in {failures} attempts") from failed
-            if typed is not None:
-                raise typed from failed
-            raise StageError(
-                f"{job.name}: {because}. Failures since the last new checkpoint (step {saved}): {failures}, and "
-                f"train.max_failures is {allowed}. Checkpoints are kept: the same command resumes from there. {failed}"
-            ) from failed
+            raise exhausted(job, failed, failures, saved, resources) from failed
         if isinstance(failed, ActorDiedError):
             for group in ray.get(tracker.groups.remote()):
                 ray.util.remove_placement_group(group)
         limit = "" if allowed < 0 else f" of at most {allowed + 1} without a new checkpoint"
         progress.note(f"{job.name}: {because}; restarting from step {saved} (failure {failures}{limit})")
+
+
+def exhausted(job: Job, failed: Exception, failures: int, saved: int, resources: dict[str, float]) -> RewarmError:
+    """Return the error of a run whose attempts since step ``saved`` all failed, the last one with ``failed``."""
+    if found_no_room(failed):
+        return no_room(job.name, amount(job.settings.num_workers, resources), f"in {failures} attempts")
+    return origin(failed) or StageError(
+        f"{job.name}: {cause(failed)}. Failures since the last new checkpoint (step {saved}): {failures}, and "
+        f"train.max_failures is {job.settings.max_failures}. Checkpoints are kept: the same command resumes from "
+        f"there. {failed}"
+    )
+
+
+def ends_run(typed: RewarmError) -> bool:
+    """Return whether another attempt would not help, or a store was waited for already."""
+    return typed.remedy not in ("again", "later") or isinstance(typed, UnreachableError | FullError)
+
+
+def disk_fault(error: Exception) -> OSError | None:
+    """Return the error of a disk that ended an attempt; None if it was anything else."""
+    faults = (one for one in carried(error, set()) if isinstance(one, OSError) and one.errno in DISK)
+    return next(faults, None)
 
 
 def found_no_room(error: Exception) -> bool:

@@ -1,21 +1,25 @@
 """Failures are counted from the last new checkpoint: real kills of training workers, with progress and without."""
 
+import errno
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psutil
 import pytest
+from ray.train.v2.api.exceptions import WorkerGroupError
 from small_lineage import started_by, words
 from training_world import World
 
 from rewarm.stages import train
-from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.errors import FullError, StageError, UnreachableError
+from rewarm.stages.core.patience import limited
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.train import Job
 from rewarm.stages.train.checkpoints import saved_step
+from rewarm.stages.train.retries import retried
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -80,3 +84,45 @@ def test_as_many_kills_without_a_checkpoint_end_the_run_with_the_reason(world: W
         train.run(job, progress)
     assert len(killed) == LIMIT + 1
     assert any("restarting from step 0 (failure 1 of at most 2" in note for note in progress.notes)
+
+
+def failing(number: int, times: int, done: list[int]) -> Callable[[], str]:
+    """Attempts that end because a worker met a disk's error, so many times."""
+
+    def work() -> str:
+        done.append(len(done))
+        if len(done) <= times:
+            raise WorkerGroupError("a worker failed", {1: OSError(number, os.strerror(number), "/lm/checkpoint")})
+        return "trained"
+
+    return work
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOSPC])
+def test_faults_of_the_disk_are_waited_for_and_not_counted(world: World, number: int) -> None:
+    job, progress, done = world.job("disk", max_failures=0), Notes(), list[int]()
+    with limited(60):
+        assert retried(job, failing(number, 3, done), {}, None, progress) == "trained"
+    assert len(done) == 4
+    assert len([note for note in progress.notes if os.strerror(number) in note and "not counted" in note]) == 3
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ESTALE, UnreachableError), (errno.ENOSPC, FullError)])
+def test_a_disk_that_fails_until_the_deadline_ends_the_run_with_its_own_error(
+    world: World, number: int, kind: type[StageError]
+) -> None:
+    job, done = world.job("gone", max_failures=3), list[int]()
+    with limited(0), pytest.raises(kind, match="gone/checkpoints/train"):
+        retried(job, failing(number, 99, done), {}, None, Notes())
+    assert len(done) == 1
+
+
+def test_a_store_that_was_waited_for_is_not_waited_for_again(world: World) -> None:
+    def work() -> None:
+        done.append(0)
+        raise WorkerGroupError("a worker failed", {0: UnreachableError("s3://lake: no response in 600 s", "s3://lake")})
+
+    done = list[int]()
+    with pytest.raises(UnreachableError, match="no response in 600 s"):
+        retried(world.job("away", max_failures=3), work, {}, None, Notes())
+    assert len(done) == 1
