@@ -27,11 +27,15 @@ INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("vocab.bpe", "tekken.json", "tiktoken.model", "qwen.tiktoken", "tokenizer.model.v3"),
     *("chat_template.jinja", "chat_template.json", "document_form.json"),
 )
-"""Data files of a tokenizer: the fast tokenizer, SentencePiece's own model (for GGUF converters), and a lineage's
-document form."""
-LICENCE_FILES = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "COPYRIGHT*", "USE_POLICY*", "*_LICENSE*")
+"""Data files of a tokenizer: the fast tokenizer, the originals that converters read (SentencePiece, Tekken, tiktoken),
+and a lineage's document form."""
+LICENCE_FILES = (
+    *("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "COPYRIGHT*", "USE_POLICY*", "*_LICENSE*"),
+    *("*TERMS*", "*AGREEMENT*", "USAGE_POLICY*", "ACCEPTABLE_USE*"),
+)
 """Terms that accompany the weights."""
 PORTABLE_CLASS = "PreTrainedTokenizerFast"
 """The class that uses ``tokenizer.json`` unchanged, by the name known to transformers 4 and 5."""
@@ -61,9 +65,15 @@ def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
 def weight_files(folder: Path) -> list[str]:
     """Return the names of the safetensors files that ``from_pretrained`` reads in a folder.
 
-    Raises ``UsageError`` if there are none, or the index names a file that is missing or outside the folder.
+    Raises ``UsageError`` if there are none, if the index names a file that is missing or outside the folder, or if
+    there are an index and a single file, of which only the latter would be read.
     """
     if (folder / WEIGHTS).is_file():
+        if (folder / INDEX).is_file() and read_index(folder) != [WEIGHTS]:
+            raise UsageError(
+                f"{folder}: contains both {WEIGHTS} and {INDEX}, which names other files: two sets of weights, one of "
+                "which may be out of date; remove one of them"
+            )
         return [WEIGHTS]
     if not (folder / INDEX).is_file():
         others = sorted(path.name for path in folder.glob("*.safetensors"))

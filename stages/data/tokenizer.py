@@ -227,11 +227,8 @@ def named_end_of_text(folder: Folder) -> str | None:
 
 
 def read_object(folder: Folder, name: str) -> dict[str, Any]:
-    """Read a file's JSON object; ``UsageError`` if it holds anything else."""
-    try:
-        value = folder.read_json(name)
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"{folder}/{name}: not JSON: {error}") from error
+    """Read a file's JSON object; ``UsageError`` if it holds anything else, ``DamagedError`` if it is not JSON."""
+    value = folder.read_json(name)
     if not isinstance(value, dict):
         raise UsageError(f"{folder}/{name}: a JSON object expected, found {type(value).__name__}")
     return value

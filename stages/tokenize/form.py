@@ -17,7 +17,8 @@ from rewarm.stages.data.tokenizer import DOCUMENT_FORM, DocumentForm, read_form
 
 TURN_ENDS = re.compile(
     r"im_end|end_of_turn|endofturn|turn_end|end_turn|eot_id|eom_id|<\|eo[tm]\|>|<\|end\|>|<turn\|>|role_end|"
-    r"<\|(return|call)\|>|assistant_end|user_end|\[/INST\]",
+    r"<\|(return|call)\|>|assistant_end|user_end|\[/INST\]|"
+    r"end_of_utterance|message_end|end_of_message|<eoa>|<\|(user|observation|separator)\|>",
     re.IGNORECASE,
 )
 """Names of tokens that end a chat turn: ChatML, Llama 3, Gemma, Phi, Command R and similar."""

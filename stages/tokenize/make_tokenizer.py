@@ -7,6 +7,7 @@ same text gives the same tokenizer.
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 import xxhash
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import read_shards
@@ -54,6 +55,7 @@ def import_tokenizer(source: Path, out: Folder, end_of_text: str | None = None) 
             f"{source}: contains no {TOKENIZER}; expected the folder of a fast Hugging Face tokenizer. Convert a "
             "SentencePiece or Python tokenizer first: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         )
+    refuse_chance(source)
     original = load_auto(source)
     found = form_of(source, original, end_of_text)
     with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
@@ -71,12 +73,16 @@ def import_tokenizer(source: Path, out: Folder, end_of_text: str | None = None) 
         write_form(copy, found.form)
         definition = load_definition(copy)
         texts = special_cases(definition)
+        note = found.note
         if not same_ids(copy.path, definition, texts):  # a class that builds its own tokenizer over the file's
             copy.write_json(CONFIG, {**config, "tokenizer_class": FAST_CLASS})
             if not same_ids(copy.path, definition, texts):
                 raise UsageError(
                     f"{source}: AutoTokenizer and {TOKENIZER} give different ids; save it with a fast class first"
                 )
+            note += (
+                f"; the ids are those of {TOKENIZER}, which differ from those of its class {type(original).__name__}"
+            )
         if affixes(load_auto(copy.path)) != affixes(original):
             raise UsageError(
                 f"{source}: its own class and {FAST_CLASS} add different tokens around a text with the same files; "
@@ -85,7 +91,20 @@ def import_tokenizer(source: Path, out: Folder, end_of_text: str | None = None) 
         definition.tokenizer  # noqa: B018  raises if text could become a special token
         for name in copy.files():
             out.write(name, copy.read(name))
-    return found
+    return replace(found, note=note)
+
+
+def refuse_chance(source: Path) -> None:
+    """Refuse a file that is not JSON, or BPE dropout, which encodes a text differently each time (``UsageError``)."""
+    try:
+        model = read_object(Folder(source), TOKENIZER).get("model")
+    except DamagedError as error:
+        raise UsageError(f"{source / TOKENIZER}: not JSON; download or copy the folder again") from error
+    if isinstance(model, dict) and model.get("dropout"):
+        raise UsageError(
+            f"{source / TOKENIZER}: model.dropout is {model['dropout']}, so the same text has different ids each time "
+            "it is encoded; set it to null"
+        )
 
 
 def source_digest(source: Path, end_of_text: str | None) -> str:
@@ -113,6 +132,8 @@ def same_ids(folder: Path, definition: Definition, texts: list[str]) -> bool:
     """Return whether ``AutoTokenizer`` gives the ids of ``tokenizer.json`` for texts, special tokens read as text."""
     backend = load_auto(folder).backend_tokenizer
     backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
     return all(
         backend.encode(text, add_special_tokens=False).ids
         == definition.as_saved.encode(text, add_special_tokens=False).ids

@@ -5,6 +5,8 @@ from the tensors themselves.
 """
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 CARD = "README.md"
 ALSO_READ = (CONFIG, "generation_config.json", INDEX, CARD)
 BLOCK = 1 << 24  # bytes
@@ -48,10 +51,27 @@ def check_importable(source: Path) -> None:
             "into the model in the same folder; merge it first (peft: merge_and_unload, save_pretrained), or remove "
             "the files"
         )
-    weight_files(source)
+    refuse_pointers(source)
     check_config(source)
     read_model_config(source)
     check_vocabulary(source)
+
+
+def refuse_pointers(source: Path) -> None:
+    """Refuse a clone in which Git LFS left pointers in place of files (``UsageError``)."""
+    names = [CONFIG, TOKENIZER, *weight_files(source)]
+    pointers = [name for name in names if begins_with(source / name, LFS_POINTER)]
+    if pointers:
+        raise UsageError(
+            f"{source}: {', '.join(pointers[:4])}: a Git LFS pointer instead of the file; run `git lfs pull` there, or "
+            "download the folder again"
+        )
+
+
+def begins_with(file: Path, start: bytes) -> bool:
+    """Return whether a file begins with some bytes."""
+    with file.open("rb") as stream:
+        return stream.read(len(start)) == start
 
 
 def check_config(source: Path) -> None:
@@ -149,6 +169,7 @@ def import_model(
     except StageError as error:
         raise UsageError(str(error)) from error
     check_finite(source, model)
+    check_tied(source, model)
     bound = longest_sequence(source)
     if document_mask and (bound is None or bound[0] >= WINDOW):  # a shorter bound was tested with longer positions
         refuse_leak(model, str(source))
@@ -189,6 +210,38 @@ def check_finite(source: Path, model: "torch.nn.Module") -> None:
             f"{source}: {len(broken)} tensors hold NaN or infinite values: {names}. Training from them would give NaN; "
             "copy the folder again, or use an earlier checkpoint"
         )
+
+
+def check_tied(source: Path, model: Any) -> None:
+    """Refuse a weight that the configuration ties to another one, if the files hold different values for both.
+
+    transformers 5 unties them with a warning and writes a configuration that still ties them; other software ties them.
+    """
+    import torch
+
+    stored = stored_tensors(source)
+    for name, other in model.get_expanded_tied_weights_keys(all_submodels=True).items():
+        if name in stored and other in stored and not torch.equal(stored[name](), stored[other]()):
+            raise UsageError(
+                f"{source}: {CONFIG} ties {name} to {other}, but the files hold different values for both; set "
+                "tie_word_embeddings to false if the model was trained with both, or save it with save_pretrained"
+            )
+
+
+def stored_tensors(source: Path) -> dict[str, Callable[[], "torch.Tensor"]]:
+    """Return a function for each tensor in a folder's weight files that reads it."""
+    from safetensors import safe_open
+
+    def read(file: Path, name: str) -> "torch.Tensor":
+        with safe_open(file, framework="pt") as stored:
+            tensor: torch.Tensor = stored.get_tensor(name)
+            return tensor
+
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    for file in weight_files(source):
+        with safe_open(source / file, framework="np") as stored:
+            found.update({name: partial(read, source / file, name) for name in stored.keys()})  # noqa: SIM118
+    return found
 
 
 def narrowed(weight: "torch.Tensor", dtype: "torch.dtype") -> "torch.Tensor":

@@ -1,5 +1,6 @@
 """Imported tokenizers: documents are what the tokenizer itself makes of their text, closed by the right token."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def test_what_is_around_a_text_is_part_of_the_digest_and_what_is_not_leaves_it_a
         ((BOS, "</s>", "<|im_end|>"), "<|im_end|>", None, "</s>", "ends a chat turn"),  # ChatML on Llama 2
         ((BOS, "<|im_end|>"), "<|im_end|>", None, "<|im_end|>", "by its name ends a chat turn"),  # there is no other
         ((BOS, "<|endoftext|>", "<|im_end|>"), "<|im_end|>", "<|im_end|>", "<|im_end|>", "(tokenizer.end_of_text)"),
+        ((BOS, "<|endoftext|>", "<|user|>"), "<|user|>", None, "<|endoftext|>", "eos_token <|user|>"),  # GLM 4
+        ((BOS, EOS, "<end_of_utterance>"), "<end_of_utterance>", None, EOS, "eos_token <end_of_utterance>"),  # SmolVLM
         ((BOS, EOS, "<|im_end|>"), EOS, None, EOS, f"documents end with {EOS}, and begin with {BOS}"),
     ],
 )
@@ -124,6 +127,52 @@ def test_the_token_that_ends_a_document_is_not_the_end_of_a_turn(
     assert said in found.note
     end = auto(lineage.path).convert_tokens_to_ids(chosen)
     assert all(ids[-1] == end for ids in documents(tokenize(lineage, Folder(tmp_path / "tokens"))))
+
+
+def edited(folder: Path, **changes: Any) -> Path:
+    """A folder with other fields in its ``tokenizer.json``; a dict changes fields within."""
+    value = json.loads((folder / "tokenizer.json").read_text())
+    for name, change in changes.items():
+        value[name] = {**value[name], **change} if isinstance(value[name], dict) else change
+    (folder / "tokenizer.json").write_text(json.dumps(value))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["RobertaProcessing", "Sequence"])
+def test_other_post_processors_are_read_by_what_they_do(tmp_path: Path, kind: str) -> None:
+    source, lineage = byte_level(tmp_path / "source"), Folder(tmp_path / "lineage")
+    own = json.loads((source / "tokenizer.json").read_text())["post_processor"]
+    byte = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    roberta = {"type": kind, "cls": [BOS, 0], "sep": [EOS, 1], "trim_offsets": True, "add_prefix_space": False}
+    made = roberta if kind == "RobertaProcessing" else {"type": kind, "processors": [byte, own]}
+    value = json.loads((source / "tokenizer.json").read_text())
+    (source / "tokenizer.json").write_text(json.dumps({**value, "post_processor": made}))
+    assert import_tokenizer(source, lineage).form == DocumentForm(EOS, (0,))
+
+
+def test_a_tokenizer_saved_with_truncation_encodes_whole_texts(tmp_path: Path) -> None:
+    cut = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    source, lineage = edited(byte_level(tmp_path / "source"), truncation=cut), Folder(tmp_path / "lineage")
+    import_tokenizer(source, lineage)
+    text = TEXTS[0] * 3
+    found = documents(tokenize(lineage, Folder(tmp_path / "tokens"), (text,)))
+    assert auto(lineage.path).decode(found[0], skip_special_tokens=True) == text
+
+
+def test_a_tokenizer_whose_ids_are_drawn_at_random_is_refused(tmp_path: Path) -> None:
+    source = edited(byte_level(tmp_path / "source"), model={"dropout": 0.1})
+    with pytest.raises(UsageError, match=r"model\.dropout is 0\.1.*set it to null"):
+        import_tokenizer(source, Folder(tmp_path / "out"))
+
+
+def test_a_class_with_ids_of_its_own_is_told(tmp_path: Path) -> None:
+    source = sentencepiece(tmp_path / "source")
+    assert "differ" not in import_tokenizer(source, Folder(tmp_path / "plain")).note
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "GemmaTokenizerFast"}))
+    assert (
+        "the ids are those of tokenizer.json, which differ" in import_tokenizer(source, Folder(tmp_path / "own")).note
+    )
 
 
 def test_a_token_that_text_becomes_ends_no_document(tmp_path: Path) -> None:

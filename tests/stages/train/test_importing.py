@@ -113,6 +113,38 @@ def test_an_index_that_leads_outside_or_to_nothing_is_refused(source: Path, tmp_
         check_importable(source)
 
 
+def test_two_sets_of_weights_in_a_folder_are_refused(source: Path) -> None:
+    names = load_names(source / "model.safetensors")
+    index = source / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}))
+    shutil.copyfile(source / "model.safetensors", source / "model-00001-of-00001.safetensors")
+    with pytest.raises(UsageError, match=r"both model\.safetensors and model\.safetensors\.index\.json.*remove one"):
+        check_importable(source)
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "model.safetensors")}))
+    check_importable(source)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_what_git_lfs_left_out_is_named_with_the_way_to_get_it(source: Path, name: str) -> None:
+    (source / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(UsageError, match=rf"{name}: a Git LFS pointer.*git lfs pull"):
+        check_importable(source)
+
+
+def test_a_tied_weight_that_the_files_hold_twice_must_be_the_same(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "source", tie_word_embeddings=True)
+
+    def second(change: float) -> Change:
+        return lambda given: {**given, "lm_head.weight": given["model.embed_tokens.weight"] + change}
+
+    edit_weights(source, second(0.0))
+    assert import_model(source, Folder(tmp_path / "same"))["parameters"] > 0
+    edit_weights(source, second(0.5))
+    with pytest.raises(UsageError, match=r"ties lm_head\.weight to model\.embed_tokens\.weight.*tie_word_embeddings"):
+        import_model(source, Folder(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
 def load_names(file: Path) -> list[str]:
     from safetensors.torch import load_file
 
@@ -228,7 +260,7 @@ def test_tensors_that_are_wider_than_the_rest_keep_their_width(tmp_path: Path) -
 def test_what_goes_with_the_weights_comes_along_byte_for_byte(source: Path, tmp_path: Path) -> None:
     write_tokenizer(source, add_bos_token=True, add_eos_token=False, model_max_length=77)
     kept = ["tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"]
-    kept += ["chat_template.jinja", "LICENSE", "LICENSE.txt", "NOTICE", "README.md"]
+    kept += ["chat_template.jinja", "LICENSE", "LICENSE.txt", "NOTICE", "README.md", "tekken.json", "TERMS_OF_USE.md"]
     for name in kept[2:]:
         (source / name).write_text(json.dumps({"eos_token": "<|endoftext|>"}) if name.endswith("json") else name)
     (source / "modeling_own.py").write_text("raise SystemExit")
