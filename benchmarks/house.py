@@ -214,6 +214,21 @@ def unnamed_settings() -> list[str]:
     return [key for key in keys if not named(key.rpartition(".")[2])]
 
 
+def format_files() -> int:
+    """Files that name an input format, by its name, a suffix or its record; of formats whose name has no other use."""
+    formats = ("csv", "tsv", "warc", "wet", "megatron", "datatrove")
+
+    def names(module: Module, words: set[str]) -> bool:
+        return any(
+            (isinstance(node, ast.Constant) and node.value in words)
+            or (isinstance(node, ast.Name) and node.id in words)
+            or (isinstance(node, ast.alias) and node.name in words)
+            for node in ast.walk(module.tree)
+        )
+
+    return max(sum(names(module, {name, f".{name}", name.upper()}) for module in modules()) for name in formats)
+
+
 def readme_lines() -> int:
     """Lines of the README."""
     return (ROOT / "README.md").read_text(encoding="utf-8").count("\n")
@@ -234,6 +249,7 @@ ROWS: tuple[Row, ...] = (
     ("idioms per 1,000 docstrings", idioms, "<= 6", lambda value: value <= 6),
     ("modules that open with a question word", question_openings, "0", lambda value: value == 0),
     ("settings that nothing names", lambda: len(unnamed_settings()), "0", lambda value: value == 0),
+    ("files that name an input format", format_files, "<= 2", lambda value: value <= 2),
     ("README lines", readme_lines, "<= 230", lambda value: value <= 230),
     (f"ideas found by a word of a path, of {len(IDEAS)}", ideas_found, ">= 22", lambda value: value >= 22),
 )

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from rewarm.stages.ingest.locations import InputFile, recognise
-from rewarm.stages.ingest.readers import read_piece
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.readers import read_piece, recognise
 from rewarm.stages.ingest.settings import IngestSettings
 from rewarm.stages.ingest.shards import Piece
 

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from rewarm.stages.core.errors import UsageError
@@ -23,20 +21,15 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.data.documents import document_id
 from rewarm.stages.ingest import IngestSettings, InputFile
 from rewarm.stages.ingest.account import READ, Account, StepAccount
-from rewarm.stages.ingest.look import beginning
-from rewarm.stages.ingest.opening import open_random, open_raw
+from rewarm.stages.ingest.format import Piece, Sampling
 from rewarm.stages.ingest.passes import steps_of
-from rewarm.stages.ingest.readers import read_piece
-from rewarm.stages.ingest.readers.columns import batch_sizes
-from rewarm.stages.ingest.readers.tables import record_near
+from rewarm.stages.ingest.readers import FORMATS, read_piece
 from rewarm.stages.ingest.records import Refusal
 from rewarm.stages.ingest.removals import as_sample
-from rewarm.stages.ingest.shards import Piece, is_plain
 
 PIECE = 4 * 2**20  # bytes of a file that are read at one place
 PARTS = 64  # no document makes up more of the sample than one part of so many
 SEED = 7  # of the hash that chooses; the validation split is chosen by the plain one
-BATCH_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -158,41 +151,17 @@ class Chosen:
 
 
 def cut(files: Sequence[InputFile], read_bytes: int, settings: IngestSettings, scratch: Path) -> Iterator[Excerpt]:
-    """The files whole where they are small enough together; else pieces of them, some as files in ``scratch``."""
+    """The files whole where they are small enough together; else parts of them, some as files in ``scratch``."""
     if sum(file.size for file in files) <= read_bytes:
         yield from (Excerpt(Piece(file), file.size) for file in files)
         return
     for file, offsets in spread(files, max(1, read_bytes // PIECE)):
-        if file.size <= PIECE or file.format in ("text", "html"):
+        if file.size <= PIECE:
             yield Excerpt(Piece(file), file.size)
-        elif file.format == "parquet":
-            yield row_groups(file, offsets, settings, scratch)
-        elif file.format == "arrow":
-            yield from batches(file, offsets, settings)
-        elif file.format == "jsonl" and is_plain(file):
-            ends = [min(offset + PIECE, file.size) for offset in offsets]
-            yield from (Excerpt(Piece(file, *part), part[1] - part[0]) for part in zip(offsets, ends, strict=True))
-        elif file.format in ("csv", "tsv") and is_plain(file) and (parts := table_parts(file, offsets, settings)):
-            yield from (Excerpt(Piece(file, *part), part[1] - part[0]) for part in parts)
         else:
-            head = beginning(file, len(offsets) * PIECE, scratch / excerpt_name(file))
-            yield Excerpt(Piece(head), head.size)
-
-
-def table_parts(file: InputFile, offsets: list[int], settings: IngestSettings) -> list[tuple[int, int]]:
-    """Pieces of a plain table from a record to a record, near ``offsets``; none if records cannot be told there."""
-
-    def near(offset: int) -> int | None:
-        with open_raw(file) as head, open_raw(file, offset) as raw:
-            return record_near(head, raw, file.format, offset, settings)
-
-    parts = []
-    for offset in offsets:
-        start, stop = near(offset), near(offset + PIECE) if offset + PIECE < file.size else file.size
-        if start is None:
-            return []
-        parts.append((start, max(start, stop or file.size)))
-    return parts
+            wanted = Sampling(offsets, PIECE, scratch / excerpt_name(file))
+            for piece, num_bytes in FORMATS[file.format].sample(file, wanted, settings):
+                yield Excerpt(piece, num_bytes)
 
 
 def spread(files: Sequence[InputFile], count: int) -> Iterator[tuple[InputFile, list[int]]]:
@@ -209,46 +178,3 @@ def spread(files: Sequence[InputFile], count: int) -> Iterator[tuple[InputFile, 
 def excerpt_name(file: InputFile) -> str:
     """A name for a part of a file."""
     return xxhash.xxh3_64_hexdigest(file.path.encode())
-
-
-def batches(file: InputFile, offsets: list[int], settings: IngestSettings) -> Iterator[Excerpt]:
-    """The record batches at ``offsets``; a stream of them, and a broken file, as it is."""
-    try:
-        with open_random(file) as stream:
-            ends = list(accumulate(batch_sizes(stream, settings)))
-    except (pa.ArrowException, OSError):
-        ends = []
-    if not ends:
-        yield Excerpt(Piece(file), file.size)
-    for number in sorted({bisect_right(ends, offset) for offset in offsets} if ends else ()):
-        yield Excerpt(Piece(file, number, number + 1), ends[number] - (ends[number - 1] if number else 0))
-
-
-def row_groups(file: InputFile, offsets: list[int], settings: IngestSettings, scratch: Path) -> Excerpt:
-    """The row groups at ``offsets``, of each no more rows than hold a few pieces of text; a broken file as it is."""
-    path = scratch / excerpt_name(file)
-    read = 0.0
-    try:
-        with open_random(file) as stream, pq.ParquetFile(stream) as source:
-            if settings.text not in source.schema_arrow.names:
-                return Excerpt(Piece(file), file.size)
-            groups = [source.metadata.row_group(number) for number in range(source.metadata.num_row_groups)]
-            sizes = [
-                sum(one.column(column).total_compressed_size for column in range(one.num_columns)) for one in groups
-            ]
-            ends = list(accumulate(sizes))
-            wanted = sorted({min(bisect_right(ends, offset), len(ends) - 1) for offset in offsets})
-            schema = pa.schema([source.schema_arrow.field(settings.text)])
-            with pq.ParquetWriter(path, schema) as sink:
-                for number in wanted:
-                    rows, held = 0, 0
-                    for batch in source.iter_batches(BATCH_ROWS, [number], [settings.text]):
-                        sink.write_batch(batch)
-                        rows, held = rows + batch.num_rows, held + batch.nbytes
-                        if held >= 4 * PIECE:
-                            break
-                    read += sizes[number] * rows / max(1, groups[number].num_rows)
-    except (pa.ArrowException, OSError):
-        return Excerpt(Piece(file), file.size)
-    taken = InputFile(str(path), file.name, path.stat().st_size, file.format, "")
-    return Excerpt(Piece(taken), read)

@@ -24,11 +24,10 @@ from rewarm.stages.core.local_files import cache_root
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import InputFile
+from rewarm.stages.ingest.readers import FORMATS
 from rewarm.stages.train import count_parameters, planned_parameters
 
-# Bytes of text per byte of a file, by format, and the ratio of compression; upper estimates.
-TEXT = {"parquet": 3.0, "html": 0.3, "warc": 0.2, "wet": 1.0}
-PACKED = 4.0
+PACKED = 4.0  # ratio of compression; an upper estimate
 # Bytes on disk per byte of text, before the workspace has a dataset to measure: zstd shards, and the index of
 # near-duplicates; a token of 2 bytes is 3.5 bytes of text.
 DOCUMENTS, TOKENS = 0.7, 0.6
@@ -122,7 +121,7 @@ def of_text(
 
 def text_bytes(file: InputFile) -> float:
     """Return an upper estimate of the bytes of text in a file."""
-    return file.size * TEXT.get(file.format, 1.0) * (PACKED if file.compression else 1.0)
+    return file.size * FORMATS[file.format].text_ratio * (PACKED if file.compression else 1.0)
 
 
 def text_of(part: DatasetPart) -> int:

@@ -18,7 +18,8 @@ from rewarm.pipeline.lineage.workspace import NAME_PATTERN
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.ingest import IngestSettings
 from rewarm.stages.ingest.listing import children, is_odd, leads_out, walk
-from rewarm.stages.ingest.locations import COMPRESSIONS, FORMATS, Location, locate, recognise
+from rewarm.stages.ingest.locations import COMPRESSIONS, Location, locate
+from rewarm.stages.ingest.readers import SUFFIXES, recognise
 
 NAME_CHARS, HASH_CHARS = 64, 8
 HIDDEN = (".", "_")
@@ -55,7 +56,7 @@ def dataset_name(entry: str, is_file: bool) -> str:
     stem = PurePosixPath(entry)
     if is_file and stem.suffix.lower() in COMPRESSIONS:
         stem = stem.with_suffix("")
-    if is_file and stem.suffix.lower() in FORMATS:
+    if is_file and stem.suffix.lower() in SUFFIXES:
         stem = stem.with_suffix("")
     plain = unicodedata.normalize("NFKD", stem.name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")

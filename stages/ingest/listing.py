@@ -23,8 +23,9 @@ from rewarm.stages.core.errors import UnreachableError, UsageError
 from rewarm.stages.core.faults import may_pass
 from rewarm.stages.core.patience import CONTACT_S, limited
 from rewarm.stages.ingest.beside import ADVICE, POINTER, beside_data, is_pointer
-from rewarm.stages.ingest.locations import SUPPORTED, Location, recognise
+from rewarm.stages.ingest.locations import Location
 from rewarm.stages.ingest.opening import state_of
+from rewarm.stages.ingest.readers import recognise, supported
 
 
 def leads_out(path: str | Path, root: str | Path) -> bool:
@@ -94,7 +95,7 @@ def expand(place: Location, kind: str, within: Location | None = None) -> Found:
 def alone(entry: Entry, kind: str) -> Found:
     """Return the listing of a file that the user named; its suffix must be known."""
     if recognise(entry.path, kind) is None:
-        raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {SUPPORTED}; to override, set ingest.format")
+        raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {supported()}; to override, set ingest.format")
     if entry.place.is_local and is_pointer(entry.place.path):
         raise UsageError(f"{entry.place}: a {POINTER}: {ADVICE}")
     return Found(str(PurePosixPath(entry.path).parent), [entry], [])
@@ -105,7 +106,7 @@ def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
     ordered = sorted(entries, key=lambda entry: PurePosixPath(entry.path).relative_to(base).parts)
     known = [entry for entry in ordered if recognise(entry.path, kind) is not None]
     if not known:
-        raise UsageError(f"{nothing}: {SUPPORTED}")
+        raise UsageError(f"{nothing}: {supported()}")
     beside = dict.fromkeys((entry for entry in known if entry.place.is_local and is_pointer(entry.place.path)), POINTER)
     rest = [entry for entry in known if entry not in beside]
     if not rest:

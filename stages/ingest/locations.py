@@ -1,8 +1,7 @@
 """Locations of input files: local paths and URIs of object stores and web servers, with their Arrow filesystems.
 
 Object keys are used verbatim, spaces, ``#`` and ``%`` included. A ``?`` starts a query only if all its parameters are
-options listed below, so that ``part-?.jsonl`` remains a pattern. The format and compression of an input file follow
-from its name.
+options listed below, so that ``part-?.jsonl`` remains a pattern.
 """
 
 import os
@@ -10,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -139,32 +138,7 @@ def connect_once(scheme: str, bucket: str, options: tuple[tuple[str, str], ...])
     return pafs.S3FileSystem(anonymous=anonymous, **given, **FOREGROUND)
 
 
-FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-    ".txt": "text",
-    ".md": "text",
-    ".warc": "warc",
-    ".wet": "wet",
-    ".html": "html",
-    ".htm": "html",
-    ".bin": "megatron",
-    ".ds": "datatrove",
-}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2"}
-PACKED_INSIDE = ("parquet", "arrow", "megatron", "datatrove", "tokens")
-SUPPORTED = (
-    "JSON lines (.jsonl, .ndjson, .json), tables (.csv, .tsv), text (.txt, .md), pages (.html, .htm) and web archives "
-    "(.warc, .wet), each also as .gz, .zst or .bz2, .parquet and Arrow (.arrow, .feather, .ipc), and tokens of "
-    "Megatron (.bin beside .idx) and datatrove (.ds)"
-)
 
 
 @dataclass(frozen=True)
@@ -174,21 +148,6 @@ class InputFile:
     path: str  # absolute, or a URI with everything needed to open the file except credentials
     name: str  # relative to the path that the user gave, independent of where the data is stored
     size: int  # bytes
-    format: str  # a value of ``FORMATS``, or "tokens"
+    format: str  # name of a ``Format``
     compression: str  # "", "gzip", "zstd" or "bzip2"
     version: str = ""  # of the contents: modification time in ns, or a web server's equivalent
-
-
-def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
-    """Return format (from the suffix, or ``kind`` if set) and compression of a file; None if unknown.
-
-    A ``.bin`` file can contain anything: it is in Megatron's format if there is an ``.idx`` file of the same name.
-    """
-    path = PurePosixPath(name.lower())
-    compression = COMPRESSIONS.get(path.suffix, "")
-    found = FORMATS.get(PurePosixPath(path.stem).suffix if compression else path.suffix) if kind == "auto" else kind
-    if found is None or (compression and found in PACKED_INSIDE):
-        return None
-    if found == "megatron" and not Path(name).with_suffix(".idx").is_file():
-        return None
-    return found, compression

@@ -3,23 +3,21 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.ingest.format import Piece, beginning
 from rewarm.stages.ingest.listing import refuse_unreadable
 from rewarm.stages.ingest.locations import InputFile, locate
-from rewarm.stages.ingest.opening import open_raw
-from rewarm.stages.ingest.readers import read_piece
+from rewarm.stages.ingest.readers import FORMATS, read_piece
 from rewarm.stages.ingest.records import Document, Refusal
 from rewarm.stages.ingest.settings import IngestSettings
-from rewarm.stages.ingest.shards import Piece
 
 # Only this much of a remote file is checked; if it contains no document, the rest gets the benefit of the doubt.
 REMOTE_FILES = 8
 REMOTE_BYTES = 16 * 2**20  # per file, as stored
-REMOTE_RECORDS = 10_000  # per file, for columnar formats
+REMOTE_RECORDS = 10_000  # per file whose beginning cannot be read by itself
 
 
 def require_document(inputs: list[InputFile], settings: IngestSettings) -> None:
@@ -58,19 +56,11 @@ def glance(file: InputFile, settings: IngestSettings) -> Iterator[Document | Ref
     """Yield the records of a file; for a large remote file, only those at its beginning."""
     if locate(file.path).is_local or file.size <= REMOTE_BYTES:
         yield from read_piece(Piece(file), settings)
-    elif file.format in ("parquet", "arrow"):
+    elif not FORMATS[file.format].sequential:
         yield from islice(read_piece(Piece(file), settings), REMOTE_RECORDS)
     else:
         with tempfile.TemporaryDirectory(prefix="rewarm-") as folder:
             yield from read_piece(Piece(beginning(file, REMOTE_BYTES, Path(folder) / "head")), settings)
-
-
-def beginning(file: InputFile, size: int, path: Path) -> InputFile:
-    """Copy the first ``size`` stored bytes of a file to ``path``; a reader sees a truncated file."""
-    with open_raw(file) as stream:
-        data = stream.read(size)
-    path.write_bytes(data)
-    return replace(file, path=str(path), size=len(data), version="")
 
 
 def describe(file: InputFile, refusal: Refusal) -> str:

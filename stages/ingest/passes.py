@@ -23,10 +23,11 @@ from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, doc
 from rewarm.stages.ingest.account import READ, Account
 from rewarm.stages.ingest.dedup.staged import SignatureSink
 from rewarm.stages.ingest.filters.steps import after_rules, before_rules, rule_steps
+from rewarm.stages.ingest.format import Piece
 from rewarm.stages.ingest.readers import read_piece
 from rewarm.stages.ingest.records import Document, Refusal
 from rewarm.stages.ingest.settings import IngestSettings
-from rewarm.stages.ingest.shards import Piece, Shard
+from rewarm.stages.ingest.shards import Shard
 
 GROUP_ROWS = 8192
 GROUP_BYTES = 32 * 2**20

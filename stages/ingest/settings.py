@@ -278,23 +278,10 @@ class InputSettings(Settings):
     source: str = Field(default="source", min_length=1)
     """Field with the name of the collection that the document comes from."""
 
-    format: Literal[
-        "auto",
-        "jsonl",
-        "csv",
-        "tsv",
-        "parquet",
-        "arrow",
-        "text",
-        "warc",
-        "wet",
-        "html",
-        "megatron",
-        "datatrove",
-        "tokens",
-    ] = "auto"
-    """Format of all files, regardless of suffix; by default it is determined by the suffix. The compression is always
-    determined by the suffix. ``tokens`` are Arrow or Parquet files with a column of token ids instead of text."""
+    format: str = "auto"
+    """Format of all files, regardless of suffix: a name from docs/data.md. ``auto``: determined by the suffix. The
+    compression is always determined by the suffix. ``tokens`` are Arrow or Parquet files with a column of token ids
+    instead of text."""
 
     max_record_bytes: int = Field(default=64 * 2**20, ge=1)
     """Longest line, text file or page, in bytes (64 MiB); longer records are quarantined without being loaded into
@@ -329,6 +316,15 @@ class InputSettings(Settings):
 
     storage: StorageSettings = Field(default=StorageSettings(), json_schema_extra=PLACEMENT)
     """Access to object stores."""
+
+    @field_validator("format")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        from rewarm.stages.ingest.readers import FORMATS  # whose modules read with these settings
+
+        if name not in ("auto", *FORMATS):
+            raise ValueError(f"expected auto or one of {', '.join(FORMATS)}")
+        return name
 
     @model_validator(mode="after")
     def check_document_limit(self) -> Self:

@@ -14,9 +14,10 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress, Silent
 from rewarm.stages.ingest.beside import describe
 from rewarm.stages.ingest.listing import Entry, Found, expand, leads_out, look, refuse_unreadable
-from rewarm.stages.ingest.locations import COMPRESSIONS, InputFile, Location, locate, recognise
+from rewarm.stages.ingest.locations import COMPRESSIONS, InputFile, Location, locate
 from rewarm.stages.ingest.look import require_document
 from rewarm.stages.ingest.opening import open_raw
+from rewarm.stages.ingest.readers import recognise
 from rewarm.stages.ingest.readers.streams import BrokenStreamError, read_blocks
 from rewarm.stages.ingest.readers.tokens import companion, recognise_tokens
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings

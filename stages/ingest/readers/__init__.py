@@ -1,4 +1,4 @@
-"""Readers of all input formats: stream the records of one piece of a file.
+"""The list of input formats, and the records of one piece of a file in any of them.
 
 A document above ``max_document_bytes`` is refused, or split into several documents.
 """
@@ -6,20 +6,54 @@ A document above ``max_document_bytes`` is refused, or split into several docume
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
 
-from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.storage import Folder
-from rewarm.stages.ingest.html.extract import extract_page
-from rewarm.stages.ingest.locations import locate
-from rewarm.stages.ingest.opening import open_random, open_raw, require_unchanged
-from rewarm.stages.ingest.readers.columns import read_arrow, read_parquet
-from rewarm.stages.ingest.readers.jsonl import read_jsonl, read_jsonl_part
-from rewarm.stages.ingest.readers.tables import read_table, read_table_part
-from rewarm.stages.ingest.readers.text import read_text, read_whole
+from rewarm.stages.ingest.format import Format, Piece
+from rewarm.stages.ingest.locations import COMPRESSIONS, locate
+from rewarm.stages.ingest.opening import require_unchanged
+from rewarm.stages.ingest.readers.columns import ARROW, PARQUET
+from rewarm.stages.ingest.readers.jsonl import JSONL
+from rewarm.stages.ingest.readers.tables import CSV, TSV
+from rewarm.stages.ingest.readers.text import HTML, TEXT
+from rewarm.stages.ingest.readers.tokens import DATATROVE, MEGATRON, TOKENS
+from rewarm.stages.ingest.readers.warc import WARC, WET
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings
-from rewarm.stages.ingest.shards import Piece
+
+FORMATS: dict[str, Format] = {
+    known.name: known for known in (JSONL, CSV, TSV, TEXT, HTML, WARC, WET, PARQUET, ARROW, MEGATRON, DATATROVE, TOKENS)
+}
+SUFFIXES = {suffix: known for known in FORMATS.values() for suffix in known.suffixes}
+
+
+def recognise(name: str, kind: str = "auto") -> tuple[str, str] | None:
+    """Return format (from the suffix, or ``kind`` if set) and compression of a file; None if unknown.
+
+    A ``.bin`` file can contain anything: it is in Megatron's format if there is an ``.idx`` file of the same name.
+    """
+    path = PurePosixPath(name.lower())
+    compression = COMPRESSIONS.get(path.suffix, "")
+    suffix = PurePosixPath(path.stem).suffix if compression else path.suffix
+    known = SUFFIXES.get(suffix) if kind == "auto" else FORMATS[kind]
+    if known is None or (compression and not known.compressible):
+        return None
+    if known is MEGATRON and not Path(name).with_suffix(known.companion).is_file():
+        return None
+    return known.name, compression
+
+
+def supported() -> str:
+    """Return the list of formats, with their suffixes, for messages."""
+
+    def listed(compressible: bool) -> str:
+        return ", ".join(
+            f"{known.title} ({', '.join(known.suffixes)})"
+            for known in FORMATS.values()
+            if known.suffixes and known.compressible == compressible
+        )
+
+    return f"{listed(True)}, each also as {', '.join(COMPRESSIONS)}; {listed(False)}"
+
 
 # Positions at which a text is split, best first. A level is used only if it occurs in the second half of what fits, so
 # that no part is tiny because its only paragraph ends early.
@@ -85,73 +119,5 @@ def read_piece(
         piece.file.path
     ).is_local:  # remote files are checked only once, afterwards, because every request takes time
         require_unchanged(piece.file)
-    yield from fit(records_of(piece, settings, passed), settings)
+    yield from fit(FORMATS[piece.file.format].read(piece, settings, passed), settings)
     require_unchanged(piece.file)
-
-
-def records_of(piece: Piece, settings: IngestSettings, passed: Counter[str] | None) -> Iterator[Document | Refusal]:
-    """Return the records of a piece according to its format."""
-    file, start = piece.file, piece.start or 0
-    if file.format in ("megatron", "datatrove", "tokens"):
-        yield from tokens_of(piece, settings)
-        return
-    if file.format == "parquet":
-        with open_random(file) as stream:
-            yield from read_parquet(stream, settings, start, piece.stop)
-    elif file.format == "arrow":
-        with open_random(file) as stream:
-            yield from read_arrow(stream, settings, start, piece.stop)
-    elif file.format == "jsonl" and start:
-        with open_raw(file, start - 1) as stream:
-            yield from read_jsonl_part(stream, start, file.size if piece.stop is None else piece.stop, settings)
-    elif file.format in ("csv", "tsv") and start:
-        stop = file.size if piece.stop is None else piece.stop
-        with open_raw(file) as head, open_raw(file, start) as stream:
-            yield from read_table_part(head, stream, file.format, start, stop, settings)
-    else:
-        with open_raw(file) as stream:
-            yield from read_stream(stream, piece, settings, passed)
-
-
-def tokens_of(piece: Piece, settings: IngestSettings) -> Iterator[Document | Refusal]:
-    """Yield the documents of a token file, decoded by the tokenizer that produced it."""
-    from rewarm.stages.ingest.readers.tokens import TOKENS, read_tokens
-
-    path, choices, kind = piece.file.path, settings.tokens, TOKENS[piece.file.format]
-    if not locate(path).is_local:
-        raise UsageError(f"{path}: token files can only be read from a disk; copy the file first")
-    if choices.tokenizer is None:
-        raise UsageError(
-            f"{path}: tokens can only be read with the tokenizer that produced them; a base needs text to train a "
-            "tokenizer, or tokenizer.path and ingest.tokens.tokenizer"
-        )
-    tokenizer = Folder(choices.tokenizer)
-    yield from read_tokens(path, kind, tokenizer, settings, choices)
-
-
-def read_stream(
-    stream: BinaryIO, piece: Piece, settings: IngestSettings, passed: Counter[str] | None
-) -> Iterator[Document | Refusal]:
-    """Yield the records of a file that is read from its beginning; ``stream`` returns its stored bytes."""
-    file = piece.file
-    if file.format == "jsonl":
-        yield from read_jsonl(stream, file.compression, settings, piece.stop)
-    elif file.format in ("csv", "tsv"):
-        yield from read_table(stream, file.format, file.compression, settings, piece.stop)
-    elif file.format == "text":
-        yield read_text(stream, file.name, file.compression, settings)
-    elif file.format == "html":
-        data = read_whole(stream, file.compression, settings)
-        yield data if isinstance(data, Refusal) else read_html(data, file.name, settings)
-    else:
-        from rewarm.stages.ingest.readers.warc import read_warc
-
-        yield from read_warc(stream, file.compression, settings, passed)
-
-
-def read_html(data: bytes, name: str, settings: IngestSettings) -> Document | Refusal:
-    """Return the main text of one HTML file, with its name as URL. More than ``max_record_bytes`` is refused."""
-    if len(data) > settings.max_record_bytes:
-        detail = f"expected at most {settings.max_record_bytes} bytes (max_record_bytes), found {len(data)}"
-        return Refusal("file", Reason.TOO_LONG, detail, data[:EXCERPT])
-    return replace(extract_page(data, None, name, None, settings), location="file")

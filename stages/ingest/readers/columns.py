@@ -5,15 +5,21 @@ Only the columns named in the settings are read.
 """
 
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rewarm.stages.ingest.format import Format, Piece, Records, Sampling
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.opening import open_random
 from rewarm.stages.ingest.readers.streams import BOMB_BYTES
 from rewarm.stages.ingest.records import Document, Reason, Refusal, from_microseconds, make_document
-from rewarm.stages.ingest.settings import InputSettings
+from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 BATCH_ROWS = 256
 
@@ -245,3 +251,122 @@ def row_group_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
             return []
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         return [sum(one.column(column).total_compressed_size for column in range(one.num_columns)) for one in groups]
+
+
+# -- the formats -------------------------------------------------------------------------------------------------
+
+Sizes = Callable[[BinaryIO, InputSettings], list[int]]
+
+
+def part_sizes(file: InputFile, settings: InputSettings, ask: Sizes) -> list[int]:
+    """Return the bytes of each part of a file; empty if it cannot be read, which its reader reports later."""
+    try:
+        with open_random(file) as stream:
+            return ask(stream, settings)
+    except pa.ArrowException:
+        return []
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return []
+
+
+def cut_parts(file: InputFile, settings: InputSettings, ask: Sizes) -> list[tuple[Piece, int]]:
+    """Group consecutive parts of a file into pieces of about ``shard_bytes``."""
+    sizes = part_sizes(file, settings, ask)
+    if len(sizes) < 2:
+        return [(Piece(file), file.size)]
+    pieces = []
+    start, held = 0, 0
+    for number, size in enumerate(sizes):
+        if number > start and held + size > settings.shard_bytes:
+            pieces.append((Piece(file, start, number), held))
+            start, held = number, 0
+        held += size
+    return [*pieces, (Piece(file, start, len(sizes)), held)]
+
+
+def read_arrow_file(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the rows of a file's batches."""
+    with open_random(piece.file) as stream:
+        yield from read_arrow(stream, settings, piece.start or 0, piece.stop)
+
+
+def read_parquet_file(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the rows of a file's row groups."""
+    with open_random(piece.file) as stream:
+        yield from read_parquet(stream, settings, piece.start or 0, piece.stop)
+
+
+def cut_arrow(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
+    """Split a file between batches."""
+    return cut_parts(file, settings, batch_sizes)
+
+
+def cut_parquet(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
+    """Split a file between row groups."""
+    return cut_parts(file, settings, row_group_sizes)
+
+
+def sample_arrow(file: InputFile, wanted: Sampling, settings: IngestSettings) -> list[tuple[Piece, float]]:
+    """Return the batches at some offsets; a stream, and a broken file, as it is."""
+    ends = list(accumulate(part_sizes(file, settings, batch_sizes)))
+    if not ends:
+        return [(Piece(file), file.size)]
+    numbers = sorted({min(bisect_right(ends, offset), len(ends) - 1) for offset in wanted.offsets})
+    starts = [0, *ends]
+    return [(Piece(file, number, number + 1), ends[number] - starts[number]) for number in numbers]
+
+
+def sample_parquet(file: InputFile, wanted: Sampling, settings: IngestSettings) -> list[tuple[Piece, float]]:
+    """Return a copy of the row groups at some offsets, of each only rows of about four parts of text; a broken file
+    as it is."""
+    covered = 0.0
+    try:
+        with open_random(file) as stream, pq.ParquetFile(stream) as source:
+            if settings.text not in source.schema_arrow.names:
+                return [(Piece(file), file.size)]
+            groups = [source.metadata.row_group(number) for number in range(source.metadata.num_row_groups)]
+            sizes = [
+                sum(group.column(column).total_compressed_size for column in range(group.num_columns))
+                for group in groups
+            ]
+            ends = list(accumulate(sizes))
+            numbers = sorted({min(bisect_right(ends, offset), len(ends) - 1) for offset in wanted.offsets})
+            schema = pa.schema([source.schema_arrow.field(settings.text)])
+            with pq.ParquetWriter(wanted.copy, schema) as sink:
+                for number in numbers:
+                    rows, held = 0, 0
+                    for batch in source.iter_batches(BATCH_ROWS, [number], [settings.text]):
+                        sink.write_batch(batch)
+                        rows, held = rows + batch.num_rows, held + batch.nbytes
+                        if held >= 4 * wanted.size:
+                            break
+                    covered += sizes[number] * rows / max(1, groups[number].num_rows)
+    except (pa.ArrowException, OSError):
+        return [(Piece(file), file.size)]
+    copy = InputFile(str(wanted.copy), file.name, wanted.copy.stat().st_size, file.format, "")
+    return [(Piece(copy), covered)]
+
+
+PARQUET = Format(
+    "parquet",
+    "Parquet",
+    (".parquet",),
+    read_parquet_file,
+    cut_parquet,
+    sample_parquet,
+    compressible=False,
+    sequential=False,
+    text_ratio=3.0,
+)
+ARROW = Format(
+    "arrow",
+    "Arrow",
+    (".arrow", ".feather", ".ipc"),
+    read_arrow_file,
+    cut_arrow,
+    sample_arrow,
+    compressible=False,
+    sequential=False,
+)

@@ -1,15 +1,28 @@
 """Reader of JSON lines."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import orjson
 
-from rewarm.stages.ingest.readers.streams import Line, binary_of, in_utf8, next_line, read_blocks, split_lines
+from rewarm.stages.ingest.format import Format, Piece, Records, Sampling, keep_whole, sample_beginning
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.opening import open_raw
+from rewarm.stages.ingest.readers.streams import (
+    Line,
+    binary_of,
+    in_utf8,
+    is_plain,
+    next_line,
+    read_blocks,
+    split_lines,
+)
 from rewarm.stages.ingest.readers.text import BYTE_ORDER_MARK, broken, other_format, too_long
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document, storable
-from rewarm.stages.ingest.settings import InputSettings
+from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 
 def read_jsonl(
@@ -74,3 +87,35 @@ def parse_json(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return json.loads(data.decode())
+
+
+def read(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the records of a file, or of those of its lines that begin in the piece."""
+    file = piece.file
+    if piece.start:
+        with open_raw(file, piece.start - 1) as stream:
+            stop = file.size if piece.stop is None else piece.stop
+            yield from read_jsonl_part(stream, piece.start, stop, settings)
+    else:
+        with open_raw(file) as stream:
+            yield from read_jsonl(stream, file.compression, settings, piece.stop)
+
+
+def cut(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
+    """Split a plain file into ranges of equal size."""
+    if not is_plain(file):
+        return keep_whole(file, settings)
+    count = -(-file.size // settings.shard_bytes)
+    edges = [file.size * number // count for number in range(count + 1)]
+    return [(Piece(file, start, stop), stop - start) for start, stop in pairwise(edges)]
+
+
+def sample(file: InputFile, wanted: Sampling, settings: IngestSettings) -> list[tuple[Piece, float]]:
+    """Return ranges of a plain file."""
+    if not is_plain(file):
+        return sample_beginning(file, wanted, settings)
+    ranges = [(offset, min(offset + wanted.size, file.size)) for offset in wanted.offsets]
+    return [(Piece(file, start, stop), stop - start) for start, stop in ranges]
+
+
+JSONL = Format("jsonl", "JSON lines", (".jsonl", ".ndjson", ".json"), read, cut, sample)

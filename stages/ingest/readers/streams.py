@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
+from rewarm.stages.ingest.locations import InputFile, locate
+from rewarm.stages.ingest.opening import open_raw
 from rewarm.stages.ingest.records import EXCERPT, Reason
 from rewarm.stages.ingest.settings import InputSettings
 
@@ -45,6 +47,15 @@ def encoding_of(head: bytes) -> str | None:
 def binary_of(head: bytes) -> str | None:
     """Return a description of the binary format of a file that should be text, or None."""
     return next((name for mark, name in BINARIES.items() if head.startswith(mark)), None)
+
+
+def is_plain(file: InputFile) -> bool:
+    """Return whether a file of lines can be read from any position."""
+    if file.compression or locate(file.path).is_web:
+        return False
+    with open_raw(file) as stream:
+        head = stream.read(HEAD)
+    return encoding_of(head) is None and binary_of(head) is None
 
 
 # Bytes read at a time. A compressed block is small because its whole output is in memory: a block of gzip can grow to

@@ -5,14 +5,26 @@ changing the result.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import BinaryIO, NamedTuple
 
-from rewarm.stages.ingest.readers.streams import BrokenStreamError, Line, binary_of, in_utf8, read_blocks, split_lines
+from rewarm.stages.ingest.format import Format, Piece, Records, Sampling, keep_whole, sample_beginning
+from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.opening import open_raw
+from rewarm.stages.ingest.readers.streams import (
+    BrokenStreamError,
+    Line,
+    binary_of,
+    in_utf8,
+    is_plain,
+    read_blocks,
+    split_lines,
+)
 from rewarm.stages.ingest.readers.text import BYTE_ORDER_MARK, broken, other_format, too_long
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document, storable
-from rewarm.stages.ingest.settings import InputSettings
+from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 DELIMITERS = {"csv": (b",", b";", b"\t", b"|"), "tsv": (b"\t",)}  # by format; the one that occurs in the header is used
 EDGE_LINES = 1000  # lines searched for the beginning of a record
@@ -191,3 +203,45 @@ def document_of(record: Record, place: str, header: Header, settings: InputSetti
         return Refusal(place, Reason.INVALID_CSV, f"{expected}, found {len(record.fields)}", record.raw[:EXCERPT])
     fields = dict(zip(header.names, record.fields, strict=True))
     return make_document(place, fields[settings.text], fields, settings, record.raw)
+
+
+def read(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the records of a file, or of those that begin in the piece."""
+    file = piece.file
+    if piece.start:
+        stop = file.size if piece.stop is None else piece.stop
+        with open_raw(file) as head, open_raw(file, piece.start) as stream:
+            yield from read_table_part(head, stream, file.format, piece.start, stop, settings)
+    else:
+        with open_raw(file) as stream:
+            yield from read_table(stream, file.format, file.compression, settings, piece.stop)
+
+
+def cut(file: InputFile, settings: InputSettings) -> list[tuple[Piece, int]]:
+    """Split a plain file between records."""
+    if not is_plain(file):
+        return keep_whole(file, settings)
+    with open_raw(file) as stream:
+        edges = record_edges(stream, file.format, file.size, settings)
+    return [(Piece(file, start, stop), stop - start) for start, stop in pairwise(edges)]
+
+
+def sample(file: InputFile, wanted: Sampling, settings: IngestSettings) -> list[tuple[Piece, float]]:
+    """Return ranges of a plain file from a record to a record; its beginning if records cannot be found there."""
+
+    def near(offset: int) -> int | None:
+        with open_raw(file) as head, open_raw(file, offset) as raw:
+            return record_near(head, raw, file.format, offset, settings)
+
+    parts: list[tuple[Piece, float]] = []
+    for offset in wanted.offsets if is_plain(file) else []:
+        start, end = near(offset), offset + wanted.size
+        if start is None:
+            return sample_beginning(file, wanted, settings)
+        stop = max(start, (near(end) if end < file.size else None) or file.size)
+        parts.append((Piece(file, start, stop), stop - start))
+    return parts or sample_beginning(file, wanted, settings)
+
+
+CSV = Format("csv", "CSV", (".csv",), read, cut, sample)
+TSV = Format("tsv", "TSV", (".tsv",), read, cut, sample)

@@ -1,10 +1,15 @@
 """Reader of text files and pages as single documents, and the refusals common to all streams."""
 
+from collections import Counter
+from dataclasses import replace
 from typing import BinaryIO
 
+from rewarm.stages.ingest.format import Format, Piece, Records, sample_whole
+from rewarm.stages.ingest.html.extract import extract_page
+from rewarm.stages.ingest.opening import open_raw
 from rewarm.stages.ingest.readers.streams import BrokenStreamError, binary_of, in_utf8, read_blocks
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document
-from rewarm.stages.ingest.settings import InputSettings
+from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -48,3 +53,27 @@ def too_long(place: str, data: bytes, found: str, settings: InputSettings) -> Re
     """Return the refusal for a record above the limit."""
     detail = f"expected at most {settings.max_record_bytes} bytes (max_record_bytes), found {found}"
     return Refusal(place, Reason.TOO_LONG, detail, data[:EXCERPT])
+
+
+def read_html(data: bytes, name: str, settings: IngestSettings) -> Document | Refusal:
+    """Return the main text of one HTML file, with its name as URL. More than ``max_record_bytes`` is refused."""
+    if len(data) > settings.max_record_bytes:
+        return too_long("file", data, str(len(data)), settings)
+    return replace(extract_page(data, None, name, None, settings), location="file")
+
+
+def read_text_file(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the document of a text file."""
+    with open_raw(piece.file) as stream:
+        yield read_text(stream, piece.file.name, piece.file.compression, settings)
+
+
+def read_page_file(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the document of an HTML file."""
+    with open_raw(piece.file) as stream:
+        data = read_whole(stream, piece.file.compression, settings)
+    yield data if isinstance(data, Refusal) else read_html(data, piece.file.name, settings)
+
+
+TEXT = Format("text", "text", (".txt", ".md"), read_text_file, sample=sample_whole)
+HTML = Format("html", "pages", (".html", ".htm"), read_page_file, sample=sample_whole, text_ratio=0.3)

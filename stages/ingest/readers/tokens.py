@@ -8,6 +8,7 @@ tokenizer) are refused. End-of-text and tokens that the tokenizer adds around a 
 Token files are recognised when an arrival is listed, and refused immediately if another tokenizer produced them.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.token_files import TokenDocuments, TokenFileError, open_datatrove, open_megatron
 from rewarm.stages.data.tokenizer import Definition, load_definition
+from rewarm.stages.ingest.format import Format, Piece, Records, Sampling
 from rewarm.stages.ingest.locations import InputFile, locate
 from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, make_document, storable
 from rewarm.stages.ingest.settings import IngestSettings, TokenInputSettings
@@ -261,8 +263,59 @@ def _open(path: str, kind: str) -> TokenDocuments:
     return open_datatrove(Path(path)) if kind == "datatrove" else open_megatron(Path(path).with_suffix(""))
 
 
-TOKENS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # readers by format
-COMPANIONS = {"megatron": ".idx", "datatrove": ".ds.index"}  # suffixes of accompanying files
+KINDS = {"megatron": "megatron", "datatrove": "datatrove", "tokens": "columns"}  # by format
+
+
+def read(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the documents of a token file, decoded by the tokenizer that produced it."""
+    path, choices = piece.file.path, settings.tokens
+    tokenizer = required_tokenizer(path, choices)
+    yield from read_tokens(path, KINDS[piece.file.format], tokenizer, settings, choices, piece.start or 0, piece.stop)
+
+
+def sample(file: InputFile, wanted: Sampling, settings: IngestSettings) -> list[tuple[Piece, float]]:
+    """Return the documents at some bytes of a file, as if all were of one size."""
+    tokenizer = required_tokenizer(file.path, settings.tokens)
+    count = check_tokens(file.path, KINDS[file.format], tokenizer, settings.tokens)
+    starts = sorted({offset * count // file.size for offset in wanted.offsets})
+    step = max(1, wanted.size * count // file.size)
+    return [(Piece(file, start, start + step), step * file.size / max(1, count)) for start in starts]
+
+
+def required_tokenizer(path: str, choices: TokenInputSettings) -> Folder:
+    """Return the tokenizer of a token file. Raises ``UsageError`` if there is none, or if the file is remote."""
+    if not locate(path).is_local:
+        raise UsageError(f"{path}: token files can only be read from a disk; copy the file first")
+    if choices.tokenizer is None:
+        raise UsageError(
+            f"{path}: tokens can only be read with the tokenizer that produced them; a base needs text to train a "
+            "tokenizer, or tokenizer.path and ingest.tokens.tokenizer"
+        )
+    return Folder(choices.tokenizer)
+
+
+MEGATRON = Format(
+    "megatron",
+    "Megatron's tokens",
+    (".bin",),
+    read,
+    sample=sample,
+    compressible=False,
+    sequential=False,
+    companion=".idx",
+)
+DATATROVE = Format(
+    "datatrove",
+    "datatrove's tokens",
+    (".ds",),
+    read,
+    sample=sample,
+    compressible=False,
+    sequential=False,
+    companion=".ds.index",
+)
+TOKENS = Format("tokens", "tokens in columns", (), read, sample=sample, compressible=False, sequential=False)
+COMPANIONS = {known.name: known.companion for known in (MEGATRON, DATATROVE)}
 
 
 def recognise_tokens(file: InputFile, settings: IngestSettings) -> InputFile:
@@ -275,8 +328,8 @@ def recognise_tokens(file: InputFile, settings: IngestSettings) -> InputFile:
     if settings.format == "auto" and file.format in ("parquet", "arrow"):
         tokens = token_kind(file.path, settings, settings.tokens) == "columns"
         file = replace(file, format="tokens") if tokens else file
-    if file.format in TOKENS and settings.tokens.tokenizer is not None:
-        check_tokens(file.path, TOKENS[file.format], Folder(settings.tokens.tokenizer), settings.tokens)
+    if file.format in KINDS and settings.tokens.tokenizer is not None:
+        check_tokens(file.path, KINDS[file.format], Folder(settings.tokens.tokenizer), settings.tokens)
     return file
 
 

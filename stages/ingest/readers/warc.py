@@ -20,6 +20,8 @@ from typing import BinaryIO
 from fastwarc.warc import HeaderMap
 
 from rewarm.stages.ingest.filters.urls import host_of
+from rewarm.stages.ingest.format import Format, Piece, Records
+from rewarm.stages.ingest.opening import open_raw
 from rewarm.stages.ingest.readers.http import read_response
 from rewarm.stages.ingest.readers.payload import PLAIN, media_type, parse_label, read_payload
 from rewarm.stages.ingest.readers.streams import BrokenStreamError, read_blocks
@@ -267,3 +269,13 @@ class Stream:
             # The last bytes may be the start of a record.
             passed += len(self.take(max(len(window) - 16, 1)))
         return passed
+
+
+def read(piece: Piece, settings: IngestSettings, passed: Counter[str] | None = None) -> Records:
+    """Yield the records of an archive."""
+    with open_raw(piece.file) as stream:
+        yield from read_warc(stream, piece.file.compression, settings, passed)
+
+
+WARC = Format("warc", "web archives", (".warc",), read, text_ratio=0.2)
+WET = Format("wet", "texts of web archives", (".wet",), read)

@@ -11,7 +11,7 @@ import zstandard
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.ingest import IngestSettings, digest_inputs, find_inputs
-from rewarm.stages.ingest.locations import recognise
+from rewarm.stages.ingest.readers import recognise
 
 SETTINGS = IngestSettings()
 LINE = b'{"text": "some words"}\n'

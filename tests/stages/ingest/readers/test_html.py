@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rewarm.stages.ingest.readers import read_html
+from rewarm.stages.ingest.readers.text import read_html
 from rewarm.stages.ingest.records import Document, Refusal
 from rewarm.stages.ingest.settings import IngestSettings
 
