@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipeline", "stages")
 SHORT, LONG = 60, 400  # lines of a module
+WIDE = 8  # parameters of a function
 IDIOMS = (  # per thousand docstrings; position verbs and separable verbs in the place of plain ones
     r"\bst(?:and|ands|ood|anding) (?:in|on|at|there|beside|below|under|with|for)\b",
     r"\bl(?:ie|ies|ay|ying) (?:in|on|at|there|beside|below|under)\b",
@@ -214,6 +215,23 @@ def unnamed_settings() -> list[str]:
     return [key for key in keys if not named(key.rpartition(".")[2])]
 
 
+def wide_functions() -> int:
+    """Functions of more than ``WIDE`` parameters; those of a command are its options."""
+    functions = (
+        node
+        for module in modules()
+        if not module.path.startswith("pipeline/cli/")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+    def width(arguments: ast.arguments) -> int:
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        return sum(argument.arg not in ("self", "cls") for argument in named)
+
+    return sum(width(function.args) > WIDE for function in functions)
+
+
 def format_files() -> int:
     """Files that name an input format, by its name, a suffix or its record; of formats whose name has no other use."""
     formats = ("csv", "tsv", "warc", "wet", "megatron", "datatrove")
@@ -249,6 +267,7 @@ ROWS: tuple[Row, ...] = (
     ("idioms per 1,000 docstrings", idioms, "<= 6", lambda value: value <= 6),
     ("modules that open with a question word", question_openings, "0", lambda value: value == 0),
     ("settings that nothing names", lambda: len(unnamed_settings()), "0", lambda value: value == 0),
+    (f"functions of more than {WIDE} parameters", wide_functions, "0", lambda value: value == 0),
     ("files that name an input format", format_files, "<= 2", lambda value: value <= 2),
     ("README lines", readme_lines, "<= 230", lambda value: value <= 230),
     (f"ideas found by a word of a path, of {len(IDEAS)}", ideas_found, ">= 22", lambda value: value >= 22),

@@ -22,7 +22,7 @@ from rewarm.pipeline.recipe.recipe import Recipe, load_recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.card import write_card
-from rewarm.pipeline.update.context import Start, UpdateContext
+from rewarm.pipeline.update.context import Data, Start, UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_replay, run_tokenize, run_tokenizer
 from rewarm.pipeline.update.inputs import create, look
 from rewarm.pipeline.update.model_steps import run_start
@@ -119,7 +119,7 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
         {},
         {"trunk": trunk.digest, "release": release.digest},
     )
-    done = account(context, documents, tokens, {}, mixture, trunk, release, scores)
+    done = account(context, Data(documents, tokenizer, tokens), mixture, trunk, release, scores)
     done = replace(done, **changed)
     done = replace(done, card=write_card(context, done))
     context.lineage.record(done)

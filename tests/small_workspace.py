@@ -72,16 +72,13 @@ def add(workspace: Workspace, update: str) -> None:
     manifest(dataset, "ingest", asdict(counts), earlier=[])
     manifest(dataset / "tokens", "tokenize", asdict(tokens), documents="1d")
     outcome = replay.run(
-        {name: TokenSet(workspace.train_tokens(name))},
+        replay.Arrival({name: TokenSet(workspace.train_tokens(name))}),
         earlier_datasets(workspace, lineage),
         lineage.replayed(),
+        replay.Budget(8, 4),
+        replay.Draw(3, update),
         folder / "mixture",
         replay.ReplaySettings(share=0.25 if lineage.updates else 0),
-        8,
-        4,
-        None,
-        3,
-        update,
         Silent(),
     )
     manifest(folder / "mixture", "replay", asdict(outcome))

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -158,54 +158,56 @@ def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: 
     return summarize(Lineage(workspace))
 
 
+@dataclass(frozen=True)
+class StudyRequest:
+    """A study as a user asks for it, in the words of the command line."""
+
+    data: Sequence[str]
+    grid: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    baselines: Sequence[str] = ()
+    seeds: int = 1
+    name: str | None = None
+    options: studies.Options = field(default_factory=studies.Options)
+    forecast_tokens: float | None = None
+    sets: Sequence[str] = ()
+    apply: bool = False  # write the best row's settings to the workspace's recipe
+
+
 def study(
-    uri: str,
-    data: Sequence[str],
-    *,
-    grid: Sequence[str],
-    rows: Sequence[str],
-    baselines: Sequence[str],
-    seeds: int,
-    name: str | None,
-    options: studies.Options,
-    forecast_tokens: float | None,
-    sets: Sequence[str],
-    apply: bool,
-    dry_run: bool,
-    terminal: Terminal,
-    wait_s: float = 0.0,
+    uri: str, asked: StudyRequest, dry_run: bool, terminal: Terminal, wait_s: float = 0.0
 ) -> tuple[studies.Study | None, dict[str, Any]]:
     """Train one arrival under many settings without promoting any; return the study, and its results as JSON types.
 
     A dry run returns None and the trials that would run.
     """
-    home, recipe = opened(uri, [*QUIET_STUDY, *sets])
-    paths = given(data, "a study")
+    home, recipe = opened(uri, [*QUIET_STUDY, *asked.sets])
+    paths = given(asked.data, "a study")
     tried = studies.trials(
-        studies.parse_grid(grid),
-        dict(studies.parse_row(row) for row in rows),
-        baselines,
-        range(recipe.seed, recipe.seed + seeds),
+        studies.parse_grid(asked.grid),
+        dict(studies.parse_row(row) for row in asked.rows),
+        asked.baselines,
+        range(recipe.seed, recipe.seed + asked.seeds),
     )
-    workspace = studies.StudyWorkspace(uri, name or "+".join(paths), list(paths))
+    workspace = studies.StudyWorkspace(uri, asked.name or "+".join(paths), list(paths))
     lineage = Lineage(workspace, recipe.gate.trunk)
     arrival = look(paths, lineage, recipe.ingest, terminal)
     for trial in tried:
-        asked = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
-        refuse_on_machine(asked.train)
+        wanted = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
+        refuse_on_machine(wanted.train)
         if trial.kind in ("grid", "row"):
-            refuse_carried(lineage, asked)
+            refuse_carried(lineage, wanted)
     if dry_run:
         check_room(recipe.train)
         return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
     terminal.update(f"{workspace.study}: {len(tried)} trials")
     with workspace.lease(wait_s=wait_s, note=terminal.note), connected():
-        found = studies.run(workspace, arrival, recipe, tried, options, terminal)
-    if apply:
+        found = studies.run(workspace, arrival, recipe, tried, asked.options, terminal)
+    if asked.apply:
         with home.lease(wait_s=wait_s, note=terminal.note):
             chosen = studies.apply_best(home, found)
         terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
-    made = write_study(workspace, tried, found, forecast_tokens)
+    made = write_study(workspace, tried, found, asked.forecast_tokens)
     for line in made["forecast"]["lines"]:
         terminal.note(line)
     terminal.note(f"page: {(workspace.study / studies.PAGE).uri}")

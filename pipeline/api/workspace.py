@@ -151,25 +151,11 @@ def study(
 
     ``grid`` maps dotted keys of settings to values, as ``{"replay.share": [0.01, 0.05, 0.25]}``.
     """
-    from rewarm.pipeline.study import Options
 
     axes = [f"{key}={','.join(map(str, values))}" for key, values in grid.items()]
     with Terminal(quiet) as terminal:
-        _, results = commands.study(
-            address(path),
-            assigned(data),
-            grid=axes,
-            rows=[],
-            baselines=[],
-            seeds=seeds,
-            name=name,
-            options=Options(),
-            forecast_tokens=None,
-            sets=overrides(settings),
-            apply=False,
-            dry_run=False,
-            terminal=terminal,
-        )
+        asked = commands.StudyRequest(assigned(data), axes, seeds=seeds, name=name, sets=overrides(settings))
+        _, results = commands.study(address(path), asked, False, terminal)
     return results
 
 

@@ -183,19 +183,12 @@ def study(
     with Terminal() as terminal:
         found, made = updates.study(
             workspace,
-            data or [],
-            grid=grid or [],
-            rows=row or [],
-            baselines=names,
-            seeds=seeds,
-            name=name,
-            options=options,
-            forecast_tokens=forecast_tokens,
-            sets=sets or [],
-            apply=apply,
-            dry_run=dry_run,
-            terminal=terminal,
-            wait_s=wait,
+            updates.StudyRequest(
+                data or [], grid or [], row or [], names, seeds, name, options, forecast_tokens, sets or [], apply
+            ),
+            dry_run,
+            terminal,
+            wait,
         )
     if as_json or found is None:
         print_json(made)

@@ -281,20 +281,16 @@ def run_replay(
     return context.runner.run(
         "replay",
         lambda: replay.run(
-            {name: context.new_tokens(name, selected) for name in tokens},
+            replay.Arrival(
+                {name: context.new_tokens(name, selected) for name in tokens}, context.weights, select.SELECTED
+            ),
             earlier,
             carried,
+            replay.Budget(recipe.train.seq_len, recipe.train.global_batch, budget, passes),
+            replay.Draw(recipe.seed, context.id),
             context.folder / "mixture",
             settings,
-            recipe.train.seq_len,
-            recipe.train.global_batch,
-            budget,
-            recipe.seed,
-            context.id,
             context.runner.progress,
-            view=select.SELECTED,
-            weights=context.weights,
-            passes=passes,
         ),
         replay.ReplayOutcome,
         context.folder / "mixture",

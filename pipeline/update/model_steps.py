@@ -12,7 +12,7 @@ from typing import Any
 from rewarm.pipeline.lineage.optimizer import TRUNK_RUN, start_optimizer
 from rewarm.pipeline.lineage.recorded import recorded_copies, recorded_files, refuse_changed_model
 from rewarm.pipeline.lineage.workspace import CARD
-from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
+from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.update.context import Data, Start, Tokenizer, UpdateContext
 from rewarm.pipeline.update.data_steps import PROVED, run_choose, run_tokenize, run_tokenizer
@@ -24,6 +24,7 @@ from rewarm.stages.core.shapes import outcome_of
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.inference.actors import Reading
 from rewarm.stages.inference.losses import VERSION as READING
 
 
@@ -176,23 +177,21 @@ def measure(
     """
     for model in models.values():
         refuse_changed_model(context.lineage, model)
-    train_settings = context.recipe.train
-    gpus, actors = evaluation_places(context.recipe)
+    gpus, actors = context.places()
     sets = [
         evaluate.EvaluationSet(name, context.validation_tokens(name), context.workspace.dataset(name) / "validation")
         for name in names
         if context.validation_tokens(name).files(".arrow")
     ]
+    recorded = recorded_copies(context.lineage, [*models.values(), *(dataset.tokens for dataset in sets)])
     return evaluate.run(
         models,
         sets,
         out,
         settings,
-        seq_len=train_settings.seq_len,
+        reading=Reading(context.recipe.train.seq_len, settings.batch_size, gpus, recorded),
         num_actors=actors,
-        gpus=gpus,
         progress=context.runner.progress,
-        recorded=recorded_copies(context.lineage, [*models.values(), *(one.tokens for one in sets)]),
     )
 
 
@@ -233,7 +232,7 @@ def take_over(context: UpdateContext, data: Data, start: Start) -> UpdateRecord:
         tokens = {**tokens, distill.NAME: run_tokenize(context, distill.NAME, documents[distill.NAME], data.tokenizer)}
     scores = run_evaluate(context, trained, release, tokens) if tokens else evaluate.EvaluateOutcome()
     nothing = replay.ReplayOutcome(0, 0, 0, 0.0, 0.0, "none", 0.0, {})
-    made = account(context, documents, tokens, {}, nothing, trained, release, scores, written)
+    made = account(context, Data(documents, data.tokenizer, tokens), nothing, trained, release, scores, written)
     return replace(made, notes=[*made.notes, f"tokenizer: {data.tokenizer.form}"])
 
 
@@ -259,26 +258,18 @@ def run_distill(
     recipe, wanted, earlier = context.recipe, context.distilled_tokens, list(context.arrival.inputs)
     folder, index = context.workspace.dataset(distill.NAME), context.workspace.dedup(distill.NAME)
     prompts, digest = find_prompts(context, documents)
-    gpus, actors = distill_places(recipe)
+    model = context.folder / "trunk" / "model"
     done = context.runner.run(
         "distill",
         lambda: distill.run(
-            context.folder / "trunk" / "model",
-            start.digest,
-            context.workspace.tokenizer,
+            distill.Author(model, start.digest, context.workspace.tokenizer, recorded_copies(context.lineage, [model])),
             prompts,
+            distill.Duplicates([context.workspace.dedup(name) for name in earlier], index),
             folder,
             recipe.distill,
-            [context.workspace.dedup(name) for name in earlier],
-            index,
-            tokens=wanted,
-            seq_len=recipe.train.seq_len,
-            validation_share=recipe.ingest.validation_share,
-            seed=recipe.seed,
-            num_actors=actors,
-            gpus=gpus,
-            progress=context.runner.progress,
-            recorded=recorded_copies(context.lineage, [context.folder / "trunk" / "model"]),
+            distill.Wanted(wanted, recipe.train.seq_len, recipe.ingest.validation_share, recipe.seed),
+            distill_actors(recipe),
+            context.runner.progress,
         ),
         distill.DistillOutcome,
         folder,
@@ -319,10 +310,10 @@ def find_prompts(
     return folder / "documents", taken.digest
 
 
-def distill_places(recipe: Recipe) -> tuple[bool, int]:
-    """Return whether the model generates on GPUs, and the number of actors."""
+def distill_actors(recipe: Recipe) -> distill.Actors:
+    """Return the actors on which the model generates."""
     gpus, most = train.model_places(recipe.train)
-    return gpus, min(recipe.distill.num_actors or most, most)
+    return distill.Actors(min(recipe.distill.num_actors or most, most), gpus)
 
 
 def as_ingested(written: distill.DistillOutcome) -> ingest.IngestOutcome:

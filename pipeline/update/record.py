@@ -23,8 +23,8 @@ from rewarm.pipeline.record import (
 from rewarm.pipeline.record.attempts import counted
 from rewarm.pipeline.record.gap import gaps
 from rewarm.pipeline.update.card import write_card
-from rewarm.pipeline.update.context import UpdateContext
-from rewarm.stages import anneal, distill, evaluate, ingest, replay, select, tokenize, train
+from rewarm.pipeline.update.context import Data, UpdateContext
+from rewarm.stages import anneal, distill, evaluate, replay, train
 from rewarm.stages.core.digests import now
 from rewarm.stages.core.shapes import outcome_of, stage_manifest
 
@@ -53,9 +53,7 @@ def losses_before(context: UpdateContext) -> tuple[Mapping[str, float], list[str
 
 def account(
     context: UpdateContext,
-    documents: dict[str, ingest.IngestOutcome],
-    tokens: dict[str, tokenize.TokenizeOutcome],
-    selected: dict[str, select.SelectOutcome],
+    data: Data,
     mixture: replay.ReplayOutcome,
     trunk: train.TrainOutcome,
     release: anneal.AnnealOutcome,
@@ -63,9 +61,9 @@ def account(
     written: distill.DistillOutcome | None = None,
 ) -> UpdateRecord:
     """Build the update's record, except for the verdict and the figures that are known at the commit."""
-    data = {
-        name: DatasetPart(documents[name], tokens[name], selected.get(name), written if name == distill.NAME else None)
-        for name in documents
+    parts = {
+        name: DatasetPart(found, data.tokens[name], data.selected.get(name), written if name == distill.NAME else None)
+        for name, found in data.documents.items()
     }
     before, remarks = losses_before(context)
     after = scores.losses.get("release", {})
@@ -73,7 +71,7 @@ def account(
     return UpdateRecord(
         id=context.id,
         arrival=context.arrival.name,
-        datasets=list(documents),
+        datasets=list(parts),
         state=RELEASED,
         started=context.started,
         finished=now(),
@@ -93,7 +91,7 @@ def account(
         follows=context.lineage.head.id if context.lineage.head else None,
         parameters=train.count_parameters(context.folder / "release" / "model"),
         gap={} if context.imports else gaps((context.folder / "trunk").read_json(train.CURVE)["validation"]),
-        data=data,
+        data=parts,
         steps=context.runner.taken,
         files=files_made(context),
         notes=[

@@ -86,7 +86,7 @@ def learn(context: UpdateContext, data: Data) -> UpdateRecord:
     trunk = run_train(context, start, data.mixture, data.tokens)
     release = run_anneal(context, trunk, data.tokens)
     scores = run_evaluate(context, trunk, release, data.tokens)
-    return account(context, data.documents, data.tokens, data.selected, data.mixture, trunk, release, scores)
+    return account(context, data, data.mixture, trunk, release, scores)
 
 
 def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateContext:

@@ -10,7 +10,7 @@ interrupted run resumes with the next one.
 import math
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,45 @@ class DistillOutcome:
     perplexity_limit: float  # drafts above it were too unlikely
 
 
+@dataclass(frozen=True)
+class Author:
+    """The model that writes: its Hugging Face folder and digest, and the lineage's tokenizer.
+
+    Documents begin and end as tokenized ones do. ``recorded`` verifies the machines' copies of a model in a bucket.
+    """
+
+    model: Folder
+    weights: str
+    tokenizer: Folder
+    recorded: Recorded = field(default_factory=Recorded)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The text to write: at least ``tokens`` generated tokens are kept, in whole documents."""
+
+    tokens: int
+    seq_len: int
+    validation_share: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Index folders: of the ``earlier`` datasets, whose documents are dropped here, and the one to write."""
+
+    earlier: list[Folder]
+    index: Folder
+
+
+@dataclass(frozen=True)
+class Actors:
+    """The actors that write; each uses one CPU, and one GPU with ``gpus``."""
+
+    count: int
+    gpus: bool
+
+
 def check_model(model: Path, settings: DistillSettings, seq_len: int) -> None:
     """Refuse lengths that the settings or the model do not allow, before any work."""
     length = settings.length(seq_len)
@@ -90,55 +129,43 @@ def check_model(model: Path, settings: DistillSettings, seq_len: int) -> None:
 
 
 def run(
-    model: Folder,
-    weights: str,
-    tokenizer: Folder,
+    author: Author,
     prompts: Folder | None,
+    duplicates: Duplicates,
     out: Folder,
     settings: DistillSettings,
-    earlier: list[Folder],
-    index: Folder,
-    *,
-    tokens: int,
-    seq_len: int,
-    validation_share: float,
-    seed: int,
-    num_actors: int,
-    gpus: bool,
+    wanted: Wanted,
+    actors: Actors,
     progress: Progress,
-    recorded: Recorded | None = None,
 ) -> DistillOutcome:
-    """Generate documents with ``model`` into ``out/{documents,validation,quarantine}/NNNNN.parquet``.
+    """Generate documents into ``out/{documents,validation,quarantine}/NNNNN.parquet``.
 
-    Ray must be initialised. ``model`` is a Hugging Face folder, ``weights`` its digest, ``tokenizer`` the lineage's:
-    documents begin and end as tokenized ones do. ``prompts`` are document shards whose documents are continued. At
-    least ``tokens`` generated tokens are kept, in whole documents. ``index`` receives the content hashes; ``earlier``
-    are the index folders of earlier datasets, whose documents are dropped here. Each of ``num_actors`` actors uses one
-    CPU, and one GPU with ``gpus``. The caller writes the manifest, then calls ``discard_drafts``: until the manifest
-    exists, the drafts are the only record of hours of generation.
+    Ray must be initialised. ``prompts`` are document shards whose documents are continued. The caller writes the
+    manifest, then calls ``discard_drafts``: until the manifest exists, the drafts are the only record of hours of
+    generation.
 
     Raises ``UsageError`` if the model or the prompts cannot be used, ``StageError`` if too little of the generated text
     can be kept, or the actors failed.
     """
-    staging = prepare(out, settings, weights, prompts, seq_len, seed)
-    chosen = None if prompts is None else Prompts.of(prompts)
+    staging = prepare(out, settings, author.weights, prompts, wanted.seq_len, wanted.seed)
+    length, chosen = settings.length(wanted.seq_len), None if prompts is None else Prompts.of(prompts)
     work = Writing(
-        model, tokenizer, chosen, staging, settings, settings.length(seq_len), seed, gpus, recorded or Recorded()
+        author.model, author.tokenizer, chosen, staging, settings, length, wanted.seed, actors.gpus, author.recorded
     )
-    known = [read_index(folder) for folder in earlier]
+    known = [read_index(folder) for folder in duplicates.earlier]
     drafts, decision, shards = Drafts.none(), None, 0
-    progress.begin("distilling", tokens, "tokens")
-    with closing(written_in_order(work, num_actors, progress)) as numbers:
+    progress.begin("distilling", wanted.tokens, "tokens")
+    with closing(written_in_order(work, actors.count, progress)) as numbers:
         for number in numbers:
             written = read_drafts(staging, number)
             drafts, shards = drafts + written, number + 1
             progress.advance(int(written.tokens[~written.refused].sum()), kept=float((~drafts.refused).mean()))
-            decision = decide(drafts, known, settings.drop_unlikely, tokens)
+            decision = decide(drafts, known, settings.drop_unlikely, wanted.tokens)
             if decision is not None:
                 break
-            refuse_rubbish(drafts, shards, staging, settings, tokens)
+            refuse_rubbish(drafts, shards, staging, settings, wanted.tokens)
     assert decision is not None, "shards are written until enough is kept, or too many were tried"
-    return settle(drafts, decision, shards, staging, out, index, settings, validation_share)
+    return settle(drafts, decision, shards, staging, out, duplicates.index, settings, wanted.validation_share)
 
 
 def prepare(

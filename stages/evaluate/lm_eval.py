@@ -24,24 +24,32 @@ if TYPE_CHECKING:
 BOOTSTRAPS = 1000
 
 
+@dataclass(frozen=True)
+class Task:
+    """One lm-eval task: generated from a dataset, or named by the recipe.
+
+    With ``prefix``, for a tokenizer whose documents have no BOS, nothing is added before a text and the first token is
+    predicted from that id. ``shots`` examples precede each question; None uses the task's definition.
+    """
+
+    name: str
+    generated: bool = False
+    prefix: int | None = None
+    shots: int | None = None
+
+
 def run_task(
     model: "PreTrainedModel",
     tokenizer: Path,
-    name: str,
+    task: Task,
     manager: "TaskManager",
     settings: EvaluateSettings,
-    *,
     seq_len: int,
-    generated: bool = False,
-    prefix: int | None = None,
-    shots: int | None = None,
 ) -> dict[str, Any]:
     """Run one task with ``HFLM`` in windows of ``seq_len`` tokens, and return lm-eval's results.
 
-    Text is read as by lm-eval's command line: with BOS if the tokenizer itself adds it. With ``prefix``, for a
-    tokenizer whose documents have no BOS, nothing is added before a text and the first token is predicted from that id.
-    The limit of ``settings`` applies to tasks that are not ``generated``. ``shots`` examples precede each question;
-    None uses the task's definition. The result has ``notes`` on deviations from the task's definition.
+    Text is read as by lm-eval's command line: with BOS if the tokenizer itself adds it. The limit of ``settings``
+    applies to tasks that are not generated. The result has ``notes`` on deviations from the task's definition.
 
     ``simple_evaluate`` is not used because it also describes the machine in each result, which takes seconds
     (``pip list`` and similar).
@@ -60,21 +68,21 @@ def run_task(
         max_length=seq_len,
         batch_size=settings.batch_size,
         softmax_dtype="float32",
-        prefix_token_id=prefix,
-        add_bos_token=None if prefix is None else False,
+        prefix_token_id=task.prefix,
+        add_bos_token=None if task.prefix is None else False,
     )
-    loaded = manager.load([name])
+    loaded = manager.load([task.name])
     notes = []
-    for task_name, task in loaded["tasks"].items():
-        task.set_config(key="num_fewshot", value=fewshot(task.get_config("num_fewshot"), shots))
-        task.set_fewshot_seed(seed=settings.seed)
-        if note := shorten_answers(task, seq_len, wrapped.max_gen_toks):
-            notes.append(f"{task_name}: {note}")
+    for name, part in loaded["tasks"].items():
+        part.set_config(key="num_fewshot", value=fewshot(part.get_config("num_fewshot"), task.shots))
+        part.set_fewshot_seed(seed=settings.seed)
+        if note := shorten_answers(part, seq_len, wrapped.max_gen_toks):
+            notes.append(f"{name}: {note}")
     seed_everything(settings.seed)
     results: dict[str, Any] = evaluate(
         lm=wrapped,
         task_dict=loaded,
-        limit=None if generated else settings.limit,
+        limit=None if task.generated else settings.limit,
         log_samples=True,
         bootstrap_iters=BOOTSTRAPS,
     )
@@ -169,20 +177,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskPiece:
-    """One lm-eval task on the release: generated from a dataset, or named by the recipe.
-
-    ``prefix`` and ``shots`` are as for ``run_task``.
-    """
+    """One lm-eval task on the release, with the folder for its results."""
 
     model: Folder
-    task: str
+    task: Task
     out: Folder
-    generated: bool
-    prefix: int | None = None
-    shots: int | None = None
 
     def __str__(self) -> str:
-        return f"lm-eval's {self.task} on {self.model}"
+        return f"lm-eval's {self.task.name} on {self.model}"
 
 
 @dataclass(frozen=True)
@@ -211,25 +213,15 @@ class Evaluator(LossWorker):
     def _task(self, piece: TaskPiece) -> None:
         model, tokenizer, settings = self.model(piece.model), self.reading.recorded.model(piece.model), self.settings
         with tempfile.TemporaryDirectory(prefix="rewarm-task-") as scratch:
-            if piece.generated:
-                manager = generated_task(piece.out / "tasks", piece.task, Path(scratch))
+            if piece.task.generated:
+                manager = generated_task(piece.out / "tasks", piece.task.name, Path(scratch))
             else:
                 self._named = manager = self._named or named_tasks(settings)
-            results = run_task(
-                model,
-                tokenizer,
-                piece.task,
-                manager,
-                settings,
-                seq_len=self.reading.seq_len,
-                generated=piece.generated,
-                prefix=piece.prefix,
-                shots=piece.shots,
-            )
+            results = run_task(model, tokenizer, piece.task, manager, settings, self.reading.seq_len)
         write_samples(piece.out / "samples", results)
         if results["notes"]:
-            (piece.out / "notes").write_json(f"{piece.task}.json", results["notes"])
-        (piece.out / "scores").write_json(f"{piece.task}.json", plain_metrics(results))
+            (piece.out / "notes").write_json(f"{piece.task.name}.json", results["notes"])
+        (piece.out / "scores").write_json(f"{piece.task.name}.json", plain_metrics(results))
 
 
 def generated_task(tasks: Folder, name: str, scratch: Path) -> "TaskManager":

@@ -4,14 +4,13 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 
-from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.ray_data import map_shards
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokenizer import load_definition
 from rewarm.stages.data.tokens import TokenStream
-from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, TaskPiece, worker_environment
+from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece, worker_environment
 from rewarm.stages.evaluate.losses import Totals, read_totals, write_losses
 from rewarm.stages.evaluate.own_tasks import make_tasks
 from rewarm.stages.evaluate.settings import EvaluateSettings
@@ -55,24 +54,22 @@ def run(
     out: Folder,
     settings: EvaluateSettings,
     *,
-    seq_len: int,
+    reading: Reading,
     num_actors: int,
-    gpus: bool,
     progress: Progress,
-    recorded: Recorded | None = None,
 ) -> EvaluateOutcome:
     """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on a pool of Ray actors.
 
     ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. Each actor uses
-    one CPU, and one GPU with ``gpus``, and verifies its machine's copies from a bucket against ``recorded``. Work that
-    an earlier call finished in ``out`` is not repeated. Files in ``out``:
+    one CPU, and one GPU with ``reading.gpus``, and verifies its machine's copies from a bucket against
+    ``reading.recorded``. Work that an earlier call finished in ``out`` is not repeated. Files in ``out``:
 
     - ``losses/<model>-<dataset>.parquet``: ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes`` per document;
     - ``tasks/``: the generated tasks and a command to run them; ``samples/<task>.jsonl``: results per sample;
       ``scores/<task>.json``: lm-eval's metrics; ``notes/<task>.json``, if a run deviates from a task's definition.
 
     Raises:
-        DamagedError: a copy of a model or of token shards does not match ``recorded``.
+        DamagedError: a copy of a model or of token shards does not match ``reading.recorded``.
         StageError: a piece of work failed, or a loss is not a number.
     """
     streams = {one.name: TokenStream(one.tokens) for one in sets}
@@ -82,7 +79,7 @@ def run(
         if not stream.num_documents
     ]
     measured = [one for one in sets if streams[one.name].num_documents]
-    generated = _generate(measured, out / "tasks", models[RELEASE], settings, seq_len, progress)
+    generated = _generate(measured, out / "tasks", models[RELEASE], settings, reading.seq_len, progress)
     owners = _owners(models)
     pieces: list[LossPiece | TaskPiece] = []
     for owner in sorted(
@@ -92,28 +89,28 @@ def run(
             pieces += _loss_pieces(owner, models[owner], one, streams[one.name], out / "losses")
     named = expand(settings.tasks, settings.num_fewshot)
     prefixes = _prefixes(generated, streams)
-    tasks = [TaskPiece(models[RELEASE], task, out, True, prefix) for task, prefix in prefixes.items()]
-    tasks += [TaskPiece(models[RELEASE], task, out, False, shots=shots) for task, shots in named.items()]
+    tasks = [TaskPiece(models[RELEASE], Task(name, True, prefix), out) for name, prefix in prefixes.items()]
+    tasks += [TaskPiece(models[RELEASE], Task(name, shots=shots), out) for name, shots in named.items()]
     if prefixes and not (out / "tasks").exists(READ_ME):
-        (out / "tasks").write(READ_ME, command_line(prefixes, seq_len, gpus).encode())
+        (out / "tasks").write(READ_ME, command_line(prefixes, reading.seq_len, reading.gpus).encode())
     finished = set((out / "scores").files(".json"))
-    pieces += [piece for piece in tasks if f"{piece.task}.json" not in finished]
+    pieces += [piece for piece in tasks if f"{piece.task.name}.json" not in finished]
     if pieces:
         work_through(
             Evaluator,
-            Conditions(settings, Reading(seq_len, settings.batch_size, gpus, recorded or Recorded())),
+            Conditions(settings, reading),
             pieces,
             label="evaluate",
             num_actors=num_actors,
-            gpus=gpus,
+            gpus=reading.gpus,
             progress=progress,
             environment=worker_environment(settings),
         )
     totals = _totals(owners, measured, streams, out / "losses")
     notes += [note for _, more in generated.values() for note in more]
     notes += [note for name in (out / "notes").files(".json") for note in (out / "notes").read_json(name)]
-    wanted = [piece.task for piece in tasks if piece.task not in named] + list(settings.tasks)
-    scores = chosen(wanted, {piece.task: (out / "scores").read_json(f"{piece.task}.json") for piece in tasks})
+    wanted = [piece.task.name for piece in tasks if piece.task.generated] + list(settings.tasks)
+    scores = chosen(wanted, {piece.task.name: (out / "scores").read_json(f"{piece.task.name}.json") for piece in tasks})
     means, remarks = averages(settings.tasks, scores)
     return _outcome(totals, measured, scores | means, notes + remarks)
 

@@ -5,14 +5,17 @@ The reads module derives from a mixture which documents it trains, when and how 
 
 from rewarm.stages.replay.lineage import Carried, locate, sequences_of, tokens_of
 from rewarm.stages.replay.reads import Found, Reads, Wanted, document_reads, find_reads, source_reads
-from rewarm.stages.replay.run import MIXTURE, ReplayOutcome, check, run, token_sets
+from rewarm.stages.replay.run import MIXTURE, Arrival, Budget, Draw, ReplayOutcome, check, run, token_sets
 from rewarm.stages.replay.settings import ReplaySettings
 from rewarm.stages.replay.shares import Domains, Earlier, read_domains
 
 __all__ = [
     "MIXTURE",
+    "Arrival",
+    "Budget",
     "Carried",
     "Domains",
+    "Draw",
     "Earlier",
     "Found",
     "Reads",

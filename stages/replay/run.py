@@ -63,6 +63,46 @@ class Share:
         }
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """The new data of an update: one or more datasets that arrive together.
+
+    ``tokens`` are the training shards by name. Several datasets share the new part by ``weights``, or by their number
+    of sequences. ``view`` names the selection of those that are selections.
+    """
+
+    tokens: Mapping[str, TokenSet]
+    weights: Mapping[str, int] = field(default_factory=dict)
+    view: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The amount of training of an update.
+
+    ``tokens`` are rounded down to whole global batches; None: ``passes`` times all tokens of the arrival, the last
+    batch being completed from the next pass.
+    """
+
+    seq_len: int
+    global_batch: int  # sequences per step
+    tokens: int | None = None
+    passes: int = 1
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Source of an update's random orders: the recipe's seed, and the id of the update."""
+
+    seed: int
+    update: str
+
+    @property
+    def number(self) -> int:
+        """Seed of a reshuffled order, another one for each update."""
+        return xxhash.xxh3_64_intdigest(f"{self.seed}/{self.update}".encode())
+
+
 def check(settings: ReplaySettings, earlier: Sequence[Earlier], arrivals: Sequence[str], seq_len: int) -> None:
     """Refuse settings that name data that does not exist: ``UsageError`` lists the names that do."""
     check_names(settings, [dataset.name for dataset in earlier], arrivals)
@@ -71,41 +111,33 @@ def check(settings: ReplaySettings, earlier: Sequence[Earlier], arrivals: Sequen
 
 
 def run(
-    arrivals: Mapping[str, TokenSet],
+    arrival: Arrival,
     earlier: Sequence[Earlier],
     carried: Carried,
+    budget: Budget,
+    draw: Draw,
     out: Folder,
     settings: ReplaySettings,
-    seq_len: int,
-    global_batch: int,
-    budget: int | None,
-    seed: int,
-    update: str,
     progress: Progress,
-    view: str = "",
-    weights: Mapping[str, int] | None = None,
-    passes: int = 1,
 ) -> ReplayOutcome:
-    """Write ``out/mixture.json`` for the arrivals (name → training shards; usually one).
+    """Write ``out/mixture.json`` for an arrival.
 
-    ``budget`` is the number of tokens to train, rounded down to whole global batches; None: ``passes`` times all tokens
-    of the arrivals, the last batch being completed from the next pass. ``carried`` is the replay state of earlier
-    updates; ``update`` (its id) and the seed decide a reshuffled order. ``view`` names the selection of arrivals that
-    are selections; several arrivals share the new part by ``weights``, or by their number of sequences. If domains are
-    replayed, ``out`` also holds their selections. Raises ``UsageError`` if the arrivals do not fill one global batch,
-    or if the settings name data that does not exist.
+    ``carried`` is the replay state of earlier updates. If domains are replayed, ``out`` also holds their selections.
+    Raises ``UsageError`` if the arrival does not fill one global batch, or if the settings name data that does not
+    exist.
     """
+    seq_len, global_batch = budget.seq_len, budget.global_batch
     assert settings.share != "auto", "the plan resolves auto before replay"
-    check_names(settings, [dataset.name for dataset in earlier], list(arrivals))
-    held = {name: tokens.open().num_tokens for name, tokens in arrivals.items()}
-    new = new_sources(arrivals, held, seq_len, seed, view, weights or {})
+    check_names(settings, [dataset.name for dataset in earlier], list(arrival.tokens))
+    held = {name: tokens.open().num_tokens for name, tokens in arrival.tokens.items()}
+    new = new_sources(arrival, held, seq_len, draw.seed)
     available = sum(source.num_sequences for source in new)
-    allowed = None if budget is None else budget // seq_len
-    steps = steps_for(available, allowed, global_batch, passes)
+    allowed = None if budget.tokens is None else budget.tokens // seq_len
+    steps = steps_for(available, allowed, global_batch, budget.passes)
     if not steps:
         most = available if allowed is None else allowed
         raise UsageError(
-            f"{', '.join(arrivals)}: the training split holds {available} sequences of {seq_len} tokens, and the "
+            f"{', '.join(arrival.tokens)}: the training split holds {available} sequences of {seq_len} tokens, and the "
             f"budget allows {most}; one step needs {global_batch}. Add data, or lower train.global_batch."
         )
     progress.begin("dividing the replay", len(earlier), "datasets")
@@ -118,32 +150,24 @@ def run(
             "replay.domain_shares"
         )
     shares, units = share_out(division.parts, carried, share, steps * global_batch, seq_len)
-    draw = xxhash.xxh3_64_intdigest(f"{seed}/{update}".encode())
-    replayed = tuple(replayed_source(one, carried, settings, draw, seq_len) for one in shares if one.count)
+    replayed = tuple(replayed_source(one, carried, settings, draw.number, seq_len) for one in shares if one.count)
     mixture = Mixture(new, replayed, str(share if replayed else 0), seq_len, global_batch, steps, units)
-    write_selections(out, arrivals, new, [one.part for one in shares if one.count])
+    write_selections(out, arrival.tokens, new, [one.part for one in shares if one.count])
     out.write_json(MIXTURE, mixture.to_json())
     outcome = account(mixture, float(requested), settings, shares, carried, held)
-    outcome = replace(outcome, notes=remarks(outcome, mixture, settings, division, budget, carried))
+    outcome = replace(outcome, notes=remarks(outcome, mixture, settings, division, budget.tokens, carried))
     for text in outcome.notes:
         progress.note(f"replay: {text}")
     return outcome
 
 
-def new_sources(
-    arrivals: Mapping[str, TokenSet],
-    held: Mapping[str, int],
-    seq_len: int,
-    seed: int,
-    view: str,
-    weights: Mapping[str, int],
-) -> tuple[Source, ...]:
-    """Return the arrivals that hold a sequence, weighted as given, or by their sequences so that all end together."""
+def new_sources(arrival: Arrival, held: Mapping[str, int], seq_len: int, seed: int) -> tuple[Source, ...]:
+    """Return the datasets that hold a sequence, weighted as given, or by their sequences so that all end together."""
     sources = []
-    for name, tokens in arrivals.items():
+    for name, tokens in arrival.tokens.items():
         if count := max(0, (held[name] - 1) // seq_len):
-            seen = view if tokens.selection is not None else ""
-            sources.append(Source(name, count, seed, weight=weights.get(name, count), view=seen, num_tokens=held[name]))
+            view, weight = arrival.view if tokens.selection is not None else "", arrival.weights.get(name, count)
+            sources.append(Source(name, count, seed, weight=weight, view=view, num_tokens=held[name]))
     return tuple(sources)
 
 

@@ -57,16 +57,13 @@ class Made:
         self.ids[name] = write_dataset(self.workspace.dataset(name), documents)
         update = f"{len(lineage.updates):04d}-{name}"
         outcome = replay.run(
-            {name: TokenSet(self.workspace.train_tokens(name))},
+            replay.Arrival({name: TokenSet(self.workspace.train_tokens(name))}),
             earlier_datasets(self.workspace, lineage),
             lineage.replayed(),
+            replay.Budget(SEQ_LEN, BATCH),
+            replay.Draw(3, update),
             self.workspace.update(update) / "mixture",
             replay.ReplaySettings.model_validate(settings),
-            SEQ_LEN,
-            BATCH,
-            None,
-            3,
-            update,
             Silent(),
         )
         account = {part: getattr(outcome, part) for part in REPLAY}

@@ -30,21 +30,14 @@ def write(model: Folder, out: Folder, actors: int = 1, prompts: Folder | None = 
     progress = more.pop("progress", Silent())
     earlier, tokens = more.pop("earlier", []), more.pop("tokens", TOKENS)
     return distill.run(
-        model,
-        "weights",
-        model,
+        distill.Author(model, "weights", model),
         prompts,
+        distill.Duplicates(earlier, out / "index"),
         out,
         DistillSettings.model_validate({**SETTINGS, **more}),
-        earlier,
-        out / "index",
-        tokens=tokens,
-        seq_len=48,
-        validation_share=0.1,
-        seed=5,
-        num_actors=actors,
-        gpus=False,
-        progress=progress,
+        distill.Wanted(tokens, 48, 0.1, 5),
+        distill.Actors(actors, gpus=False),
+        progress,
     )
 
 

@@ -16,7 +16,7 @@ from rewarm.stages.data.documents import DOCUMENT_SCHEMA, document_id, shard_wri
 from rewarm.stages.data.tokenizer import load_definition
 from rewarm.stages.data.tokens import TokenStream, write_shard
 from rewarm.stages.evaluate import EvaluateSettings, EvaluationSet
-from rewarm.stages.evaluate.lm_eval import generated_task, plain_metrics, run_task
+from rewarm.stages.evaluate.lm_eval import Task, generated_task, plain_metrics, run_task
 from rewarm.stages.evaluate.own_tasks import make_tasks
 from rewarm.stages.evaluate.run import command_line
 from rewarm.stages.inference.actors import load_model
@@ -124,7 +124,7 @@ def recorded(release: Folder, tasks: Folder, names: list[str], scratch: Path) ->
         place = scratch / name
         place.mkdir()
         manager = generated_task(tasks, name, place)
-        results = run_task(model, release.local(), name, manager, SETTINGS, seq_len=SEQ_LEN, generated=True)
+        results = run_task(model, release.local(), Task(name, generated=True), manager, SETTINGS, SEQ_LEN)
         found |= plain_metrics(results)
     return found
 

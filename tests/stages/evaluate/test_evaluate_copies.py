@@ -18,7 +18,7 @@ from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
 from rewarm.stages.evaluate import EvaluateSettings
-from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, TaskPiece
+from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece
 from rewarm.stages.inference.actors import LossPiece, LossWorker, Reading, load_model, work_through
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -109,7 +109,7 @@ def test_a_task_does_not_run_on_a_damaged_model(world: Any, store: Store, tmp_pa
     store.flip(f"release/{WEIGHTS}")
     conditions = Conditions(EvaluateSettings(), reading(model=(model, world.release)))
     with pytest.raises(DamagedError, match=WEIGHTS):
-        Evaluator(conditions).work(TaskPiece(model, "rewarm_code_rolling", Folder(tmp_path), True))
+        Evaluator(conditions).work(TaskPiece(model, Task("rewarm_code_rolling", generated=True), Folder(tmp_path)))
 
 
 def test_each_run_compares_once(world: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import document_id
 from rewarm.stages.data.tokens import TokenStream, write_shard
 from rewarm.stages.evaluate import EvaluateSettings
-from rewarm.stages.evaluate.lm_eval import generated_task, plain_metrics, run_task, write_samples
+from rewarm.stages.evaluate.lm_eval import Task, generated_task, plain_metrics, run_task, write_samples
 from rewarm.stages.evaluate.own_tasks import make_tasks
 from rewarm.stages.inference.actors import load_model
 from rewarm.stages.inference.losses import document_losses
@@ -27,7 +27,7 @@ def test_rolling_likelihood_equals_our_own_losses(world: Any, tmp_path: Path) ->
     name, model = f"rewarm_{one.name}_rolling", load_model(world.trunk, gpu=False)
     manager = generated_task(tasks, name, tmp_path)
     tokenizer = world.trunk.local()
-    results = run_task(model, tokenizer, name, manager, settings, seq_len=64, generated=True, prefix=world.end_of_text)
+    results = run_task(model, tokenizer, Task(name, True, world.end_of_text), manager, settings, 64)
     write_samples(Folder(tmp_path / "samples"), results)
     samples = {line["doc_id"]: line for line in read_lines(tmp_path / "samples" / f"{name}.jsonl")}
 
@@ -73,7 +73,7 @@ def test_a_named_task_follows_the_settings(world: Any, tmp_path: Path) -> None:
     settings = EvaluateSettings(limit=3)
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     model = load_model(world.release, gpu=False)
-    results = run_task(model, world.release.local(), "sums", manager, settings, seq_len=64, shots=1)
+    results = run_task(model, world.release.local(), Task("sums", shots=1), manager, settings, 64)
     write_samples(Folder(tmp_path / "samples"), results)
     samples = read_lines(tmp_path / "samples" / "sums.jsonl")
     assert [sample["doc_id"] for sample in samples] == [0, 1, 2]

@@ -18,9 +18,9 @@ from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
 from rewarm.stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
-from rewarm.stages.evaluate.lm_eval import run_task
+from rewarm.stages.evaluate.lm_eval import Task, run_task
 from rewarm.stages.evaluate.task_sets import expand
-from rewarm.stages.inference.actors import load_model
+from rewarm.stages.inference.actors import Reading, load_model
 from rewarm.stages.inference.losses import document_losses
 
 SETTINGS = EvaluateSettings(task_documents=12, document_chars=300)
@@ -32,7 +32,7 @@ def evaluate(
     settings = SETTINGS.model_copy(update=changes)
     return run(
         models, sets, Folder(out), settings,
-        seq_len=64, num_actors=num_actors, gpus=False, progress=Silent(),
+        reading=Reading(64, settings.batch_size, gpus=False), num_actors=num_actors, progress=Silent(),
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_a_set_runs_each_task_at_its_shots_and_has_a_mean_without_mmlu(world: An
     model, manager = load_model(world.release, gpu=False), TaskManager(include_path=str(folder), include_defaults=False)
     found: dict[tuple[str, int], list[list[float]]] = {}
     for task, shots in (("arc_de", 0), ("m_mmlu_de", 0), ("m_mmlu_de", 5)):
-        results = run_task(model, world.release.local(), task, manager, SETTINGS, seq_len=64, shots=shots)
+        results = run_task(model, world.release.local(), Task(task, shots=shots), manager, SETTINGS, 64)
         assert results["n-shot"][task] == shots
         found[task, shots] = [[answer[0][0] for answer in sample["resps"]] for sample in results["samples"][task]]
     for task, shots, same in (("arc_de", 0, True), ("m_mmlu_de", 5, True), ("m_mmlu_de", 0, False)):
@@ -151,7 +151,7 @@ def test_killed_actors_come_back_and_change_nothing(world: Any, tmp_path: Path) 
     settings = SETTINGS.model_copy()
     disturbed = run(
         models, world.sets, Folder(tmp_path / "disturbed"), settings,
-        seq_len=64, num_actors=2, gpus=False, progress=killer,
+        reading=Reading(64, settings.batch_size, gpus=False), num_actors=2, progress=killer,
     )  # fmt: skip
     assert len(killer.killed) == 2
     assert disturbed == undisturbed

@@ -18,7 +18,10 @@ from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, TokenStream
 from rewarm.stages.replay import (
     MIXTURE,
+    Arrival,
+    Budget,
     Carried,
+    Draw,
     Earlier,
     ReplayOutcome,
     ReplaySettings,
@@ -50,7 +53,8 @@ def mix(
     ]
     arrivals = {"new": TokenSet(root / "new" / "tokens" / "train")}
     replay = ReplaySettings.model_validate({"mixture": "domains", **chosen})
-    outcome = run(arrivals, earlier, before or Carried(), out, replay, SEQ_LEN, BATCH, budget, 7, "0002-new", Silent())
+    size, draw = Budget(SEQ_LEN, BATCH, budget), Draw(7, "0002-new")
+    outcome = run(Arrival(arrivals), earlier, before or Carried(), size, draw, out, replay, Silent())
     return outcome, Mixture.from_json(out.read_json(MIXTURE))
 
 

@@ -17,7 +17,19 @@ from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, write_selection
-from rewarm.stages.replay import MIXTURE, Carried, Earlier, ReplayOutcome, ReplaySettings, check, run, token_sets
+from rewarm.stages.replay import (
+    MIXTURE,
+    Arrival,
+    Budget,
+    Carried,
+    Draw,
+    Earlier,
+    ReplayOutcome,
+    ReplaySettings,
+    check,
+    run,
+    token_sets,
+)
 from rewarm.stages.replay.shares import weigh
 
 SEQ_LEN, BATCH = 16, 4
@@ -60,7 +72,8 @@ def mix(root: Folder, tmp_path: Path) -> Mix:
         arrivals = arrivals or {"new": TokenSet(root / "new" / "tokens" / "train")}
         chosen = ReplaySettings(share=share, **other)
         before = Carried(read={name: ((SEQ_LEN, count),) for name, count in (positions or {}).items()})
-        outcome = run(arrivals, datasets, before, out, chosen, SEQ_LEN, BATCH, budget, 7, update, notes, view)
+        size, draw = Budget(SEQ_LEN, BATCH, budget), Draw(7, update)
+        outcome = run(Arrival(arrivals, view=view), datasets, before, size, draw, out, chosen, notes)
         return outcome, Mixture.from_json(out.read_json(MIXTURE)), notes.said
 
     return made
@@ -173,7 +186,8 @@ def test_shares_are_achieved_to_within_a_sequence(
     out = Folder(tmp_path_factory.mktemp("out"))
     datasets = [datum(root, name, 1) for name in ("old", "older")]
     arrivals = {"new": TokenSet(root / "new" / "tokens" / "train")}
-    outcome = run(arrivals, datasets, Carried(), out, chosen, SEQ_LEN, BATCH, 1600 * SEQ_LEN, 7, "0001-new", Silent())
+    size, draw = Budget(SEQ_LEN, BATCH, 1600 * SEQ_LEN), Draw(7, "0001-new")
+    outcome = run(Arrival(arrivals), datasets, Carried(), size, draw, out, chosen, Silent())
     count = outcome.replayed // SEQ_LEN
     assert abs(count - 1600 * share) < 1.01
     for name, part in zip(("old", "older"), shares, strict=True):
@@ -258,7 +272,8 @@ def mixed(
     budget, chosen = other.pop("budget", None), ReplaySettings(share=share, **other)
     sets = {f"t{tokens}": TokenSet(small / f"t{tokens}" / "tokens" / "train") for tokens in arrivals}
     earlier = [datum(small, "t10000", 1)]
-    made = run(sets, earlier, carried_on, Folder(out), chosen, seq_len, batch, budget, 7, "0001-t", Silent())
+    size, draw = Budget(seq_len, batch, budget), Draw(7, "0001-t")
+    made = run(Arrival(sets), earlier, carried_on, size, draw, Folder(out), chosen, Silent())
     return made, Mixture.from_json(Folder(out).read_json(MIXTURE))
 
 
