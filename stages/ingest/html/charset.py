@@ -87,7 +87,13 @@ def common() -> frozenset[str]:
     )
 
 
-MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like the next one; not in the standard
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 META = re.compile(rb"""<meta[^>]{0,256}?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 META_BYTES = 4096  # bytes of a page that are searched for its declaration; the standard requires 1,024
 # Under these names browsers decode supersets of the standards (WHATWG): Python's names of the supersets. KOI8-U has
@@ -143,7 +149,7 @@ def decode_page(data: bytes, declared: str | None) -> str | None:
     if text is None and (text := nearly_utf8(data)):
         return text
     if wide(data) or any(encoding.startswith("utf-16") for encoding in named):
-        for encoding in dict.fromkeys([*named, *wide(data)]):
+        for encoding in dict.fromkeys([*wide(data), *named]):
             text = strict(data, encoding)
             if text is not None and sound(text):
                 return text

@@ -25,6 +25,7 @@ BLOCK = 2**12  # compressed bytes decoded at a time by decoders without an outpu
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW = 2**23  # of a zstd body (RFC 9659)
+TRANSFERRED = {"gzip", "x-gzip", "deflate"}  # transfer encodings that are also content encodings
 INTERIM = range(100, 200)  # responses before the final one: 100 Continue, 103 Early Hints
 
 
@@ -92,12 +93,21 @@ def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) 
     Crawlers often store a decoded body with the server's original head: a body that does not begin like its encoding is
     used unchanged. For a body that the crawler ``cut``, the decodable part is returned. Raises ``BodyError``.
     """
-    if "chunked" in (headers.get("Transfer-Encoding") or "").lower() and CHUNK_SIZE.match(body):
+    transfer = listed(headers, "transfer-encoding")
+    if "chunked" in transfer and CHUNK_SIZE.match(body):
         body = dechunk(body, cut)
-    encodings = [name.strip().lower() for name in (headers.get("Content-Encoding") or "").split(",")]
-    for name in reversed([name for name in encodings if name not in ("", "identity", "none")]):
+    encodings = listed(headers, "content-encoding") + [name for name in transfer if name in TRANSFERRED]
+    if not encodings and body.startswith(GZIP):  # a page that its server stores compressed, without saying so
+        encodings = ["gzip"]
+    for name in reversed(encodings):
         body = decode_content(body, name, limit, cut)
     return body
+
+
+def listed(headers: HeaderMap, field: str) -> list[str]:
+    """Return the encodings of a field, which may be repeated, in the order in which they were applied."""
+    values = ",".join(value for name, value in headers.items() if name.lower() == field)
+    return [name for part in values.split(",") if (name := part.strip().lower()) not in ("", "identity", "none")]
 
 
 def dechunk(body: bytes, cut: bool) -> bytes:
@@ -172,12 +182,20 @@ def unpack(body: bytes, name: str, most: int, cut: bool) -> bytes:
 
 
 def inflate(body: bytes, window: int, most: int, cut: bool) -> bytes:
-    """Return at most ``most`` bytes of a zlib stream, complete unless ``cut``. Raises ``zlib.error``, ``EOFError``."""
-    decoder = zlib.decompressobj(wbits=window)
-    data = decoder.decompress(body, most)
-    if not (cut or decoder.eof) and len(data) < most:
-        raise EOFError("it ends early")
-    return data
+    """Return at most ``most`` bytes of a zlib stream, complete unless ``cut``, or of consecutive gzip members.
+
+    Raises ``zlib.error``, ``EOFError``.
+    """
+    parts: list[bytes] = []
+    size = 0
+    while not parts or (size < most and body.startswith(GZIP)):
+        decoder = zlib.decompressobj(wbits=window)
+        parts.append(decoder.decompress(body, most - size))
+        size += len(parts[-1])
+        if not (cut or decoder.eof) and size < most:
+            raise EOFError("it ends early")
+        body = decoder.unused_data
+    return b"".join(parts)
 
 
 def unbrotli(body: bytes, most: int, cut: bool) -> bytes:
@@ -193,14 +211,22 @@ def unbrotli(body: bytes, most: int, cut: bool) -> bytes:
 
 
 def unzstd(body: bytes, most: int, cut: bool) -> bytes:
-    """Return about ``most`` bytes (at most a block more) of a zstd frame, complete unless ``cut``.
+    """Return about ``most`` bytes (at most a block more) of consecutive zstd frames, complete unless ``cut``.
 
     Raises ``ZstdError`` and ``EOFError``.
     """
-    decoder, data = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(), bytearray()
+    frames, data = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW), bytearray()
+    decoder = frames.decompressobj()
     for start in range(0, len(body), BLOCK):
-        data += decoder.decompress(body[start : start + BLOCK])
-        if decoder.eof or len(data) >= most:
+        block = body[start : start + BLOCK]
+        while block and len(data) < most:
+            data += decoder.decompress(block)
+            block = decoder.unused_data if decoder.eof else b""
+            if decoder.eof and not (block or body[start + BLOCK :]).startswith(ZSTD):
+                return bytes(data)
+            if decoder.eof:
+                decoder = frames.decompressobj()
+        if len(data) >= most:
             return bytes(data)
     if not cut:
         raise EOFError("it ends early")

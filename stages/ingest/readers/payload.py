@@ -40,6 +40,7 @@ MARKUP = re.compile(
 )
 PAGE_START = re.compile(BEFORE + rb"<(?:!doctype\s+html|html|head|body)[\s/>]", re.IGNORECASE | re.DOTALL)
 OTHER_MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|!--|[a-z][\w:.-]*[\s/>])", re.IGNORECASE)
+ENTITY = re.compile(rb"&(?:[A-Za-z]{2,8}|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});")
 # Bytes that do not occur in text (MIME sniffing standard, "binary data byte"); ISO-2022 needs the escape.
 BINARY_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -88,7 +89,7 @@ def read_payload(
 def media_type(body: bytes, declared: str | None) -> str:
     """Return the media type of a payload: the declared one unless it is missing or contradicts the bytes."""
     if declared in PAGES:
-        return declared
+        return declared if b"<" in body else without_markup(body, declared)
     if declared is None:
         return sniff(body)
     if declared in DOWNLOADS:
@@ -97,6 +98,14 @@ def media_type(body: bytes, declared: str | None) -> str:
     if declared in PLAIN_TYPES and PAGE_START.match(sample(body)):
         return "text/html"
     return declared
+
+
+def without_markup(body: bytes, declared: str) -> str:
+    """Return the media type of a payload without elements that is declared as a page: plain text, or another file."""
+    found = sniff(body)
+    if found == PLAIN:
+        return declared if not body.strip() or ENTITY.search(body) else PLAIN
+    return declared if found in (*PAGES, BINARY, XML) else found
 
 
 def sniff(body: bytes) -> str:

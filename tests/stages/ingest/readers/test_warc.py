@@ -266,6 +266,14 @@ BODIES = [
     ("Transfer-Encoding: chunked", chunked(BODY)),
     ("Transfer-Encoding: chunked\r\nContent-Encoding: gzip", chunked(gzip.compress(BODY))),
     ("Content-Encoding: deflate, gzip", gzip.compress(zlib.compress(BODY))),
+    ("Content-Encoding: deflate\r\ncontent-encoding: gzip", gzip.compress(zlib.compress(BODY))),
+    ("Transfer-Encoding: gzip, chunked", chunked(gzip.compress(BODY))),
+    ("Transfer-Encoding: gzip", gzip.compress(BODY)),
+    ("X-Label: none", gzip.compress(BODY)),
+    ("Content-Encoding: gzip", gzip.compress(BODY[:40]) + gzip.compress(BODY[40:])),
+    ("Content-Encoding: gzip", gzip.compress(BODY) + b"\0\0garbage"),
+    ("Content-Encoding: zstd", zstandard.compress(BODY[:40]) + zstandard.compress(BODY[40:])),
+    ("Content-Encoding: zstd", zstandard.compress(BODY) + b"\0\0garbage"),
     # Stored decoded under the server's head.
     ("Content-Encoding: gzip", BODY),
     ("Content-Encoding: gzip, gzip", gzip.compress(BODY)),
@@ -295,6 +303,13 @@ NO_PAGES = [
     ({"status": "301 Moved"}, b"", "HTTP status", 301.0),
     ({"head": "Content-Type: application/pdf"}, b"%PDF-1.7", "content type", None),
     ({"head": "Content-Type: image/png"}, b"\x89PNG", "content type", None),
+    ({"head": HTML + "X-File: pdf"}, b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj", "content type", None),
+    (
+        {"head": HTML + "Content-Encoding: gzip"},
+        gzip.compress(BODY) + gzip.compress(BODY)[:-20],
+        "content encoding",
+        None,
+    ),
     ({"head": HTML + "Content-Encoding: gzip"}, gzip.compress(BODY)[:-20], "content encoding", None),
     ({"head": HTML + "Content-Encoding: br"}, brotli.compress(BODY * 9)[:-5], "content encoding", None),
     ({"head": HTML + "Content-Encoding: compress"}, b"\x1f\x9d\x90\0" + bytes(range(99)), "content encoding", None),
@@ -425,6 +440,19 @@ def test_pages_with_a_missing_or_odd_type_are_pages(label: str | None, start: st
 def test_what_has_no_type_is_told_by_its_first_bytes(body: str | bytes, expected: str) -> None:
     (found,) = read(response(body, head="Server: x"))
     assert (found.text.strip() if isinstance(found, Document) else found.reason) == expected.strip()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("One line.\n\n  Another,   indented.\n", "One line.\n\n  Another,   indented.\n"),
+        ("Fish &amp; chips\nand peas", "Fish & chips and peas"),
+        ("1 &lt; 2", "1 < 2"),
+    ],
+)
+def test_plain_text_that_is_served_as_a_page_keeps_its_lines(body: str, expected: str) -> None:
+    (found,) = read(response(body))
+    assert isinstance(found, Document) and found.text.strip() == expected.strip()
 
 
 def test_a_page_without_a_head_is_a_page() -> None:
