@@ -93,12 +93,13 @@ class Home:
         share: float = 0.1,
         worth: int = 0,
         cap: float = 0.0,
+        progress: Silent | None = None,
         **given: object,
     ) -> tuple[list[Fate], Decision]:
         """Stage, decide, index; the fates in input order."""
         staging, shards = self.stage(name, texts, **given)  # type: ignore[arg-type]
         known = [self.index(other) for other in earlier]
-        decision = decide(staging, shards, known, self.settings, SplitSize(share, worth, cap), Silent())
+        decision = decide(staging, shards, known, self.settings, SplitSize(share, worth, cap), progress or Silent())
         index_documents(self.index(name), staging, shards, self.settings, Silent())
         fates = np.concatenate([np.empty(0, np.uint8), *(read_fates(staging, shard) for shard, _ in shards)])
         return [Fate(fate) for fate in fates.tolist()], decision

@@ -151,18 +151,36 @@ def digest_parts(parts: Callable[[], Iterator[tuple[Hashes, npt.NDArray[np.uint8
     return str(state.hexdigest())
 
 
-def write_index(index: Folder, hashes: Hashes) -> None:
-    """Write the sorted hashes of a dataset's documents for later arrivals: 16 bytes each, Arrow IPC."""
+FOLDED = b"rewarm.folded"
+
+
+def write_index(index: Folder, hashes: Hashes, folded: bool = False) -> None:
+    """Write the sorted hashes of a dataset's documents for later arrivals: 16 bytes each, Arrow IPC.
+
+    ``folded``: they include the hashes of the folded texts, if those differ from the texts.
+    """
+    schema = INDEX_SCHEMA.with_metadata({FOLDED: b"1"}) if folded else INDEX_SCHEMA
     column = pa.Array.from_buffers(pa.binary(16), len(hashes), [None, pa.py_buffer(np.ascontiguousarray(hashes))])
-    with index.writing(INDEX_FILE) as scratch, pa.ipc.new_file(scratch, INDEX_SCHEMA) as writer:
-        writer.write_batch(pa.record_batch([column], schema=INDEX_SCHEMA))
+    with index.writing(INDEX_FILE) as scratch, pa.ipc.new_file(scratch, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
 
 
 def read_index(index: Folder) -> Hashes:
     """Read the sorted hashes of an earlier dataset; memory-mapped from a local disk."""
-    if not index.exists(INDEX_FILE):
-        raise StageError(f"{index}: {INDEX_FILE} is missing, so duplicates of this dataset cannot be found; restore it")
-    source = pa.memory_map(str(index.path / INDEX_FILE)) if index.is_local else pa.BufferReader(index.read(INDEX_FILE))
-    chunks = pa.ipc.open_file(source).read_all()["doc_id"].chunks
+    chunks = open_index(index).read_all()["doc_id"].chunks
     parts = [np.frombuffer(chunk.buffers()[1], "S16") for chunk in chunks]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, "S16"), *parts])
+
+
+def has_folded(index: Folder) -> bool:
+    """Return whether the index of an earlier dataset also has the hashes of its folded texts."""
+    return FOLDED in (open_index(index).schema.metadata or {})
+
+
+def open_index(index: Folder) -> pa.ipc.RecordBatchFileReader:
+    """Open a reader of the hashes of an earlier dataset. Raises ``StageError`` if they are missing."""
+    if not index.exists(INDEX_FILE):
+        raise StageError(f"{index}: {INDEX_FILE} is missing, so duplicates of this dataset cannot be found; restore it")
+    return pa.ipc.open_file(
+        pa.memory_map(str(index.path / INDEX_FILE)) if index.is_local else pa.BufferReader(index.read(INDEX_FILE))
+    )

@@ -37,12 +37,12 @@ COMPARABLE_VERSIONS = (1, SIGNATURE_VERSION)
 
 
 class DuplicateSettings(Settings):
-    """Settings for duplicates. Exact duplicates (the same text) are always dropped."""
+    """Settings for duplicates. Exact duplicates are always dropped: the same text but for the Unicode normal form,
+    invisible characters such as soft hyphens, and HTML entities."""
 
     near: bool = True
     """Whether to drop near-duplicates, too. If false, the index stores no signatures, so near-duplicates in later
-    arrivals cannot be detected either, and a text in another Unicode normal form (such as NFD, which macOS uses for
-    file names) counts as a different text unless ``clean.repair_unicode`` normalises everything to NFC."""
+    arrivals cannot be detected either."""
 
     similarity: float = Field(default=0.625, gt=0, le=1)
     """Estimated Jaccard similarity of two documents' shingles at or above which the later document is dropped. The

@@ -3,7 +3,8 @@
     ids, URLs, keys ──search (tasks by band and key range)──▶ edges ──resolve, in input order──▶ fates
 
 There are three consecutive searches, each over the rows that the previous ones kept: older versions of a URL, exact
-duplicates, near-duplicates. Of equal texts, the first row is kept. A near-duplicate is dropped if it is similar to an
+duplicates (texts equal but for the Unicode normal form, invisible characters and HTML entities), near-duplicates. Of
+equal texts, the first row is kept. A near-duplicate is dropped if it is similar to an
 earlier row that is kept, or to any document of an earlier dataset (validation documents included). No two kept
 documents were found to be similar, so no training document is a near-duplicate of a validation document. The result
 depends only on the rows and their order, not on partitions, workers or interruptions.
@@ -33,6 +34,7 @@ from rewarm.stages.data.split import (
     SplitSize,
     digest_parts,
     grown_bound,
+    has_folded,
     training_bound,
     worth_of,
 )
@@ -121,6 +123,12 @@ def decide(
     staged = Staged(staging, tuple(name for name, _ in shards), tuple(rows for _, rows in shards))
     if settings.near:
         check_indices(earlier, settings, progress)
+    if unfolded := [folder.name for folder in earlier if not has_folded(folder)]:
+        progress.note(
+            f"{len(unfolded)} datasets were indexed before texts were normalised ({', '.join(unfolded[:5])}): exact "
+            "duplicates of their documents in NFD, or with soft hyphens or HTML entities, are detected only in the "
+            "same form; ingest them again in a new workspace to detect all"
+        )
     drops = np.empty(0, DROPS)
     for kind in ("url", "exact", "near"):
         if (kind == "url" and not settings.latest_url) or (kind == "near" and not settings.near):
@@ -204,9 +212,9 @@ def resolve_urls(edges: Drops) -> Drops:
 
 
 def resolve_exact(edges: Drops) -> Drops:
-    """Drop every row with an edge; each row has at most one."""
-    drops = edges.copy()
-    drops["fate"] = np.where(edges["dataset"] == INSIDE, Fate.DUPLICATE, Fate.EARLIER_EXACT)
+    """Drop every row with an edge: a duplicate of the arrival's first such row, otherwise of the first dataset."""
+    drops = first_of_rows(edges)
+    drops["fate"] = np.where(drops["dataset"] == INSIDE, Fate.DUPLICATE, Fate.EARLIER_EXACT)
     return drops
 
 

@@ -1,6 +1,6 @@
 """Index of a dataset for later arrivals: the ids of its documents, and their keys and sketches.
 
-    doc_ids.arrow  16 bytes per document: sorted ids (stages.data.split)
+    doc_ids.arrow  16 bytes per document: sorted ids (stages.data.split), and those of folded texts that differ
     near.arrow     20 * 8 + 16 bytes per document: for each band a batch of sorted 64-bit entries, then the sketches.
                    The low bits of an entry, as many as needed to number the documents, are the document's position
                    among the sketches (its number among the kept rows, in input order); the high bits are from its key
@@ -27,7 +27,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.split import TRAIN, VALIDATE, Hashes, write_index
 from rewarm.stages.ingest.dedup.columns import Column, blocks, open_columns, to_arrow, to_numpy
 from rewarm.stages.ingest.dedup.partition import Rows, in_range, num_partitions, run_tasks
-from rewarm.stages.ingest.dedup.staged import BAND, ID, SKETCH, SUFFIX, Staged
+from rewarm.stages.ingest.dedup.staged import BAND, FOLDED, ID, SKETCH, SUFFIX, Staged
 from rewarm.stages.ingest.settings import COMPARABLE_VERSIONS, SIGNATURE_VERSION, DuplicateSettings
 
 NEAR_FILE = "near.arrow"
@@ -149,12 +149,13 @@ def index_documents(
     if settings.near:
         write_near(index, staged, documents, partitions, settings)
     others = np.empty(0, "S16") if others is None else others
-    with scratch_array(staging, documents + len(others), "S16") as ids:
+    differing = sum(int((ids != folded).sum()) for ids, folded in kept_blocks(staged, [ID, FOLDED]))
+    with scratch_array(staging, documents + differing + len(others), "S16") as ids:
         gather(ids[len(others) :], staging, IDS, partitions)
         if len(others):
             ids[: len(others)] = others
             ids.sort()
-        write_index(index, ids)
+        write_index(index, ids, folded=True)
 
 
 def write_near(index: Folder, staged: Staged, documents: int, partitions: int, settings: DuplicateSettings) -> None:
@@ -183,10 +184,10 @@ def sort_part(task: dict[str, Any], staged: Staged, documents: int) -> dict[str,
         return {}
     parts: list[npt.NDArray[Any]] = []
     mask, number = number_mask(documents), 0
-    for (keys,) in kept_blocks(staged, [ID if task["band"] == IDS else BAND + task["band"]]):
+    for keys, *folded in kept_blocks(staged, [ID, FOLDED] if task["band"] == IDS else [BAND + task["band"]]):
         if task["band"] == IDS:
-            chosen = in_range(keys.view(">u8")[::2], task["partition"], task["partitions"])
-            parts.append(keys[chosen])
+            ids = np.concatenate([keys, folded[0][folded[0] != keys]])
+            parts.append(ids[in_range(ids.view(">u8")[::2], task["partition"], task["partitions"])])
             continue
         high = keys & ~mask
         chosen = in_range(high, task["partition"], task["partitions"])

@@ -111,12 +111,25 @@ def hashed(piece: str) -> Keys:
 
 def fold(text: str) -> str:
     """Return a text with HTML entities decoded, without invisible characters, in Unicode NFKC."""
+    text = decode_entities(text)
+    return text if text.isascii() else unicodedata.normalize("NFKC", UNSEEN.sub("", text))
+
+
+def fold_exact(text: str) -> str:
+    """Return the form in which equal texts are exact duplicates: as ``fold``, but in NFC, in which ``x²`` is not
+    ``x2``."""
+    text = decode_entities(text)
+    return text if text.isascii() else unicodedata.normalize("NFC", UNSEEN.sub("", text))
+
+
+def decode_entities(text: str) -> str:
+    """Return a text with HTML entities decoded."""
     if "&" in text:
         for _ in range(ENTITY_DEPTH):
             text, count = ENTITY.subn(lambda entity: html.unescape(entity[0]), text)
             if not count:
                 break
-    return text if text.isascii() else unicodedata.normalize("NFKC", UNSEEN.sub("", text))
+    return text
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Each task finds edges: a row, and the earlier row of the arrival or the document of an earlier dataset that it repeats.
 
     url    all rows of a URL except the latest, each with a later row
-    exact  every row whose text occurs in an earlier row or an earlier dataset
+    exact  every row whose text, folded to one normal form, occurs in an earlier row or an earlier dataset
     near   every row that agrees with others in the band and whose sketch is similar. In a run of equal keys, a row is
            compared with the first and with the previous row, and in an earlier dataset's run with the first and the
            last: linear time in the size of the arrival, regardless of how often a key occurs
@@ -22,7 +22,7 @@ from rewarm.stages.ingest.dedup.columns import Column, ColumnSink
 from rewarm.stages.ingest.dedup.index import NearSegment
 from rewarm.stages.ingest.dedup.minhash import similar
 from rewarm.stages.ingest.dedup.partition import Rows, Sorted, held_rows, in_range, sorted_runs
-from rewarm.stages.ingest.dedup.staged import BAND, ID, TIMESTAMP, URL, SketchReader, Staged
+from rewarm.stages.ingest.dedup.staged import BAND, FOLDED, ID, TIMESTAMP, URL, SketchReader, Staged
 from rewarm.stages.ingest.settings import DuplicateSettings
 
 INSIDE = -1  # in place of a dataset's number: the original is a row of the arrival
@@ -74,15 +74,25 @@ def older_urls(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], 
 
 
 def exact_edges(task: dict[str, Any], staged: Staged, earlier: Sequence[Folder], settings: DuplicateSettings) -> Edges:
-    """Return rows with the id of an earlier row; of the others, those with an id of an earlier dataset (the first)."""
+    """Return rows with the folded id of an earlier row, or with an id of an earlier dataset (the first).
+
+    Rows whose folded text differs are also looked up by their own id: earlier releases indexed no folded ids.
+    """
 
     def blocks() -> Iterator[tuple[Rows, list[Column]]]:
-        for rows, ids in staged.blocks([ID], task["without"]):
+        for rows, ids in staged.blocks([FOLDED], task["without"]):
             halves = ids.view(">u8").reshape(-1, 2)
             chosen = in_range(halves[:, 0], task["partition"], task["partitions"])
             yield rows[chosen], [half.astype(np.uint64) for half in halves[chosen].T]
 
     known = [read_index(folder) for folder in earlier]
+    if known and not task["partition"]:
+        for rows, ids, folded in staged.blocks([ID, FOLDED], task["without"]):
+            places = np.flatnonzero(ids != folded)
+            for dataset, index in enumerate(known):
+                there = contains(index, ids[places])
+                yield rows[places[there]], dataset, np.full(int(there.sum()), UNKNOWN)
+                places = places[~there]
     for run in sorted_runs(blocks(), held_rows(settings.memory_mb)):
         begins = run.first == np.arange(len(run.rows))
         places = np.flatnonzero(~run.old & ~begins)

@@ -1,4 +1,4 @@
-"""Staged columns of every document for the decision: id, URL hash, time and signature, written by pass 1.
+"""Staged columns of every document for the decision: ids, URL hash, time and signature, written by pass 1.
 
 There is one file per shard in addition to the staging Parquet, with rows in the same order. A task of the decision
 reads one column of all shards, memory-mapped if staging is a local folder. URLs are compared after syntactic
@@ -19,6 +19,7 @@ import pyarrow as pa
 import xxhash
 
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.documents import document_id
 from rewarm.stages.data.split import Hashes
 from rewarm.stages.ingest.dedup.columns import (
     BLOCK_ROWS,
@@ -31,7 +32,7 @@ from rewarm.stages.ingest.dedup.columns import (
     to_numpy,
     write_columns,
 )
-from rewarm.stages.ingest.dedup.minhash import Signatures, signatures
+from rewarm.stages.ingest.dedup.minhash import Signatures, fold_exact, signatures
 from rewarm.stages.ingest.settings import DuplicateSettings
 
 PORTS = {"http": 80, "https": 443}
@@ -61,15 +62,25 @@ def url_hashes(urls: Sequence[str | None]) -> npt.NDArray[np.uint64]:
     return np.fromiter(hashes, np.uint64, len(urls))
 
 
+def folded_ids(ids: Hashes, texts: Sequence[str]) -> Hashes:
+    """Return the ids of the texts after ``fold_exact``: equal for texts in different normal forms."""
+    found = ids.copy()
+    for place, text in enumerate(texts):
+        folded = fold_exact(text)
+        if folded != text:
+            found[place] = bytes.fromhex(document_id(folded))
+    return found
+
+
 SUFFIX = ".signatures"
 UNTIMED = np.iinfo(np.int64).min  # older than any time
-ID, URL, TIMESTAMP, SKETCH, BAND = range(5)  # positions in the schema; band b is at BAND + b
+ID, FOLDED, URL, TIMESTAMP, SKETCH, BAND = range(6)  # positions in the schema; band b is at BAND + b
 DROPPED_SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False)])
 
 
 def staged_schema(settings: DuplicateSettings) -> pa.Schema:
     """Return the columns of a shard; without ``near`` there are no signatures."""
-    exact = [("id", WIDE), ("url", pa.uint64()), ("timestamp", pa.int64())]
+    exact = [("id", WIDE), ("folded", WIDE), ("url", pa.uint64()), ("timestamp", pa.int64())]
     near = [("sketch", WIDE), *((f"band_{band:02d}", pa.uint64()) for band in range(settings.bands))]
     return pa.schema([pa.field(*field, nullable=False) for field in (exact + near if settings.near else exact)])
 
@@ -99,7 +110,7 @@ class SignatureSink:
         ids = np.frombuffer(bytes.fromhex("".join(doc_ids)), "S16")
         times = [UNTIMED if time is None else int(time.timestamp() * 1_000_000) for time in timestamps]
         made = signatures(texts, self.settings) if self.settings.near else None
-        self.add_arrays(ids, url_hashes(urls), np.array(times, np.int64), made)
+        self.add_arrays(ids, url_hashes(urls), np.array(times, np.int64), made, folded_ids(ids, texts))
 
     def add_arrays(
         self,
@@ -107,9 +118,13 @@ class SignatureSink:
         urls: npt.NDArray[np.uint64],
         timestamps: npt.NDArray[np.int64],
         made: Signatures | None,
+        folded: Hashes | None = None,
     ) -> None:
-        """Append rows: ids S16, URL hashes (0: none), times in µs (``UNTIMED``: none), signatures with near."""
-        columns: list[Column] = [ids, urls, timestamps]
+        """Append rows: ids S16, URL hashes (0: none), times in µs (``UNTIMED``: none), signatures with near.
+
+        ``folded``: ids of the folded texts, by default ``ids``.
+        """
+        columns: list[Column] = [ids, ids if folded is None else folded, urls, timestamps]
         if made is not None:
             columns += [np.ascontiguousarray(made.sketches).view("S16").reshape(-1), *made.keys.T]
         self.sink.add(columns)

@@ -1,6 +1,7 @@
 """Decisions over planted duplicates: against brute force, and the same however the work is cut."""
 
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import document_id
-from rewarm.stages.data.split import TRAIN, VALIDATE, SplitSize, content_digest, read_index, worth_of
+from rewarm.stages.data.split import TRAIN, VALIDATE, SplitSize, content_digest, read_index, worth_of, write_index
 from rewarm.stages.ingest.dedup import partition, search
 from rewarm.stages.ingest.dedup import partition as jobs
 from rewarm.stages.ingest.dedup.columns import read_columns
@@ -304,3 +305,51 @@ def test_as_a_ray_data_job(
 
 def test_the_values_that_settle_reads_are_those_of_the_split() -> None:
     assert (Fate.TRAIN, Fate.VALIDATE) == (TRAIN, VALIDATE)
+
+
+VIETNAMESE = "Hội đồng thành phố họp vào tối thứ Ba để bàn về tòa nhà thư viện mới."
+FORMS = [
+    (VIETNAMESE, unicodedata.normalize("NFD", VIETNAMESE)),
+    ("시의회는 화요일 저녁에", unicodedata.normalize("NFD", "시의회는 화요일 저녁에")),
+    ("Donaudampfschifffahrt & Co", "Donau\u00addampf\u00adschifffahrt &amp; Co"),
+    ("می\u200cخواهم بروم", "میخواهم بروم"),
+]
+
+
+@pytest.mark.parametrize("near", [False, True])
+@pytest.mark.parametrize(("text", "other"), [*FORMS, *((other, text) for text, other in FORMS)])
+def test_texts_in_another_form_are_exact_duplicates(home: Homes, text: str, other: str, near: bool) -> None:
+    place = home(near=near)
+    fates, decision = place.decide("a", [text, "another text", other, other])
+    assert [Fate(fate) in KEPT for fate in fates] == [True, True, False, False]
+    assert decision.drops["duplicate inside"] == 2
+    assert {original for _, _, original in repeats(Folder(place.root / "a"), "00000").values()} == {0}
+    place.decide("b", [text, other], earlier=["a"])
+    assert read_fates(Folder(place.root / "b"), "00000").tolist() == [Fate.EARLIER_EXACT, Fate.DUPLICATE]
+    fates, _ = place.decide("c", [other], earlier=["a"])
+    assert fates == [Fate.EARLIER_EXACT]
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_superscripts_and_wide_letters_are_other_texts(home: Homes) -> None:
+    fates, _ = home(near=False).decide("a", ["x² of them", "x2 of them", "ＡＢＣ of them", "ABC of them"])
+    assert all(Fate(fate) in KEPT for fate in fates)
+
+
+def test_an_index_of_bytes_alone_finds_the_same_bytes_and_says_what_it_misses(home: Homes) -> None:
+    place = home(near=False)
+    composed, parted = FORMS[0]
+    place.decide("a", [parted])
+    write_index(place.index("a"), np.frombuffer(bytes.fromhex(document_id(parted)), "S16"))
+    assert place.decide("b", [parted], earlier=["a"])[0] == [Fate.EARLIER_EXACT]
+    notes = Notes()
+    fates, _ = place.decide("c", [composed, "another text"], earlier=["a"], progress=notes)
+    assert Fate(fates[0]) in KEPT
+    assert any("1 datasets were indexed before texts were normalised (a)" in note for note in notes.told)
