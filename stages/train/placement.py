@@ -75,6 +75,8 @@ def too_few_gpus(settings: TrainSettings, room: Room) -> str:
     if each and gpu_workers(room.future) >= settings.num_workers:
         return f"train.cpus_per_worker {each} needs {asked}; {has}, on nodes of {kinds(room.future)}: lower it"
     most = gpu_workers(room.future, each or 1)
+    if not each and room.gpus + more >= settings.num_workers:
+        has += f", on nodes of {kinds(room.future)}, which hold {most} workers of one GPU and one CPU"
     fitting = max((count for count in range(1, most + 1) if settings.global_batch % count == 0), default=None)
     fewer = f"--set train.num_workers={fitting} or " if fitting else ""
     cpu = "--set train.device=cpu" + (

@@ -99,6 +99,12 @@ def test_nodes_that_may_come_count_only_if_those_that_are_up_do_not_suffice() ->
             "has 0 and its autoscaler may add 4: --set",
         ),
         ({"workers": 4, "cpus_per_worker": 13}, room((48, 4)), "on nodes of 4 GPUs and 48 CPUs: lower it"),
+        (
+            {"workers": 4},
+            room((4, 0), (2, 4)),
+            "needs 4 GPUs, but this machine has 4, on nodes of 4 GPUs and 2 CPUs, which hold 2 workers of one GPU and "
+            "one CPU: --set train.num_workers=2 or --set train.device=cpu",
+        ),
     ],
 )
 def test_what_can_never_be_placed_is_refused_with_what_there_is(given: dict[str, Any], there: Room, says: str) -> None:
