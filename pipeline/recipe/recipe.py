@@ -80,6 +80,12 @@ class Recipe(Settings):
         return self
 
 
+NO_SECRETS = (
+    "contains a password, key or token, but settings are stored in the workspace and its reports; pass it in the "
+    "environment"
+)
+
+
 def presets() -> list[str]:
     """Return the names of the recipes that ship with rewarm."""
     return sorted(
@@ -107,6 +113,9 @@ def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
         raise UsageError(f"{origin}: invalid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{origin}: expected a mapping of settings, found {type(values).__name__}")
+    for key, value in leaves(values):
+        if isinstance(value, str) and redact(value, {}) != value:
+            raise UsageError(f"{origin}: {key}: {redact(value, {})}: {NO_SECRETS}")
     return apply_settings(build_recipe(values, origin), assignments)
 
 
@@ -131,10 +140,7 @@ def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         if not separator or not key.strip():
             raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
         if redact(text, {}) != text:
-            raise UsageError(
-                f"--set {redact(assignment, {})}: contains a password, key or token, but settings are stored in the "
-                "workspace and its reports; pass it in the environment"
-            )
+            raise UsageError(f"--set {redact(assignment, {})}: {NO_SECRETS}")
         chosen[key.strip()] = read_value(text, f"--set {assignment}")
     return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
 
@@ -195,8 +201,9 @@ def as_number(value: Any) -> Any:
 
 def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Validate a nested mapping into a recipe."""
-    for key, number in infinite(values):
-        raise UsageError(f"{origin}: {key}: expected a finite number, found {number}")
+    for key, value in leaves(values):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{origin}: {key}: expected a finite number, found {value}")
     try:
         return Recipe.model_validate(_numbers(values))
     except ValidationError as error:
@@ -211,13 +218,13 @@ def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
         raise UsageError(f"{origin}: {'; '.join(problems)}") from error
 
 
-def infinite(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the non-finite numbers (``.inf``, ``.nan``) in a nested mapping, by dotted key."""
-    if isinstance(value, float) and not math.isfinite(value):
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a nested mapping that are neither mappings nor lists, by dotted key."""
+    if not isinstance(value, dict | list):
         yield key, value
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in parts:
-        yield from infinite(part, f"{key}.{name}".lstrip("."))
+        return
+    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from leaves(part, f"{key}.{name}".lstrip("."))
 
 
 def _numbers(value: Any) -> Any:

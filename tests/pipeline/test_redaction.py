@@ -1,6 +1,7 @@
 """Secrets in addresses, command lines and messages: what is masked, and what is left as it is."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -140,6 +141,14 @@ def test_a_command_line_is_redacted_by_its_words() -> None:
 def test_a_recipe_takes_no_secrets(setting: str) -> None:
     with pytest.raises(UsageError, match="pass it in the environment") as refused:
         load_recipe("tiny", [setting])
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_nor_does_the_file_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("ingest: {clean: {blocked_urls: [plain.txt, 'https://me:s3cr3t@h/list?X-Amz-Signature=s3cr3t9']}}")
+    with pytest.raises(UsageError, match=r"recipe.yaml: ingest\.clean\.blocked_urls\.1: .* the environment") as refused:
+        load_recipe(str(file))
     assert "s3cr3t" not in str(refused.value)
 
 
