@@ -156,8 +156,8 @@ def addresses(given: list[str]) -> tuple[str, ...]:
 
 def show_status(workspace: str, as_json: bool) -> None:
     """Print the arrivals of a watch with their states."""
-    book, watched = watching.status(workspace)
+    book, watched, seen = watching.status(workspace)
     if as_json:
-        print_json(book_json(book, watched))
+        print_json(book_json(book, watched, seen))
     else:
-        result_console().print(table(workspace, book, watched))
+        result_console().print(table(workspace, book, watched, seen))

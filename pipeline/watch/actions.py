@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -18,7 +19,7 @@ from rewarm.pipeline.update import inputs
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.room import refuse_on_machine
 from rewarm.pipeline.watch.inbox import look, place_of
-from rewarm.pipeline.watch.journal import FOLDER, Draft, Journal, is_watched, only_watch
+from rewarm.pipeline.watch.journal import FOLDER, Draft, Journal, is_watched, last_watched, only_watch
 from rewarm.pipeline.watch.observe import envisage
 from rewarm.pipeline.watch.run import Watch, now
 from rewarm.pipeline.watch.settings import WatchSettings
@@ -124,10 +125,11 @@ def retry(uri: str, name: str) -> str:
     return f"{name}: will be retried"
 
 
-def status(uri: str) -> tuple[Book, bool]:
-    """Return the state of the watch, and whether it is running."""
+def status(uri: str) -> tuple[Book, bool, datetime | None]:
+    """Return the state of the watch, whether it is running, and when one was last alive (None: never)."""
     workspace, _, book = read(uri)
-    return book, is_watched(workspace.folder / FOLDER)
+    folder = workspace.folder / FOLDER
+    return book, is_watched(folder), last_watched(folder)
 
 
 def outlook(uri: str, settings: WatchSettings) -> dict[str, Any]:

@@ -1,18 +1,21 @@
 """Arrivals of a watch as a table or as JSON, for ``rewarm watch --status``."""
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from rich.table import Table
 
+from rewarm.pipeline.watch.journal import stamp
 from rewarm.pipeline.watch.notify import prediction
 from rewarm.pipeline.watch.state import HELD, Arrival, Book
 
 
-def as_json(book: Book, watched: bool) -> dict[str, Any]:
-    """Return the state of a watch as JSON types."""
+def as_json(book: Book, watched: bool, seen: datetime | None) -> dict[str, Any]:
+    """Return the state of a watch as JSON types; ``seen`` is when one was last alive."""
     return {
         "watched": watched,
+        "seen": None if seen is None else stamp(seen),
         "paused": book.paused,
         "trouble": book.trouble,
         "arrivals": [asdict(one) for one in ordered(book)],
@@ -24,9 +27,10 @@ def ordered(book: Book) -> list[Arrival]:
     return sorted(book.shown(), key=lambda one: (one.spent or one.completed or "9", one.name))
 
 
-def table(workspace: str, book: Book, watched: bool) -> Table:
-    """Return a table with one arrival per row."""
-    words = ["watched" if watched else "not being watched", *(["paused"] if book.paused else [])]
+def table(workspace: str, book: Book, watched: bool, seen: datetime | None) -> Table:
+    """Return a table with one arrival per row; ``seen`` is when a watch was last alive."""
+    since = "never watched" if seen is None else f"not being watched since {seen:%Y-%m-%d %H:%M:%S} UTC"
+    words = ["watched" if watched else since, *(["paused"] if book.paused else [])]
     title = f"{workspace}: {', '.join(words)}" + (f"\n{book.trouble}" if book.trouble else "")
     made = Table(title=title, title_justify="left")
     for name in ("arrival", "state", "unchanged since", "complete", "attempts", "planned", "update", "because"):

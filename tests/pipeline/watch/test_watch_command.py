@@ -72,7 +72,9 @@ def test_a_broken_arrival_is_held_until_it_changes(rewarm: Command, workspace: P
         ("later", "arriving", ""),
     ]
     assert not shown["watched"]
-    assert "held (broken)" in rewarm("watch", workspace, "--status")[1]
+    table = rewarm("watch", workspace, "--status")[1]
+    assert "held (broken)" in table
+    assert f"not being watched since {shown['seen'][:10]}" in " ".join(table.split())
     drop(inbox, "bad", "{still not json}\n")
     os.utime(inbox / "bad" / "_SUCCESS", ns=(1, 1))
     code, out, _ = rewarm("watch", workspace, "--inbox", inbox, "--once")
