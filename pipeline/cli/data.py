@@ -57,7 +57,7 @@ def tokenize(
     workspace: WorkspaceArgument,
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="Name of the dataset; all by default.", autocompletion=dataset_names),
+        typer.Argument(metavar="NAME", help="Name of the dataset; all by default.", autocompletion=dataset_names),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Encode texts again with Hugging Face's tokenizer and compare all ids.")

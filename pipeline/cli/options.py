@@ -87,7 +87,8 @@ WaitOption = Annotated[
         "--wait",
         metavar="DURATION",
         parser=duration,
-        help="How long to wait if another command is using the workspace (90, 90s, 30m, 2h); 0 fails at once.",
+        show_default=False,
+        help="How long to wait if another command is using the workspace (90, 90s, 30m, 2h); default 0: fail at once.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

@@ -36,7 +36,8 @@ def promote(
 ) -> None:
     """Make the release of an update current, atomically, after verifying its weights.
 
-    Releases that the gate refused or held can also be promoted. The starting point of the next update does not change.
+    Releases that the gate refused or held can also be promoted. With gate.trunk=before, such an update is then also
+    the start of the next one, unless a later update was released; otherwise the start does not change.
     """
     with Terminal(quiet=as_json) as terminal:
         show_move(release_actions.promote(workspace, update, because, dry_run, terminal, by, wait), as_json)
@@ -180,7 +181,7 @@ def push(
     ],
     update: Annotated[
         str | None,
-        typer.Argument(metavar="[UPDATE]", help="Id or number of the update; by default the current release."),
+        typer.Argument(metavar="UPDATE", help="Id or number of the update; by default the current release."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="If the repository is created now, make it private.")

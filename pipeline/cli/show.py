@@ -68,7 +68,7 @@ def logs(
     update: Annotated[
         str | None,
         typer.Argument(
-            metavar="[UPDATE]", help="Id or number of the update; by default the last run.", autocompletion=log_names
+            metavar="UPDATE", help="Id or number of the update; by default the last run.", autocompletion=log_names
         ),
     ] = None,
     follow: Annotated[
@@ -97,7 +97,7 @@ def export(
     update: Annotated[
         str | None,
         typer.Argument(
-            metavar="[UPDATE]",
+            metavar="UPDATE",
             help="Id or number of the update; by default the current release.",
             autocompletion=update_names,
         ),
@@ -155,7 +155,7 @@ def schedule(
 def trace(
     workspace: WorkspaceArgument,
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Ids of documents, or prefixes of ids.")
+        list[str] | None, typer.Argument(metavar="DOC_ID", help="Ids of documents, or prefixes of ids.")
     ] = None,
     update: Annotated[
         str | None,
@@ -203,7 +203,7 @@ def show_documents(documents: list[dict[str, Any]]) -> None:
 def examine(
     workspace: Annotated[
         Path | None,
-        typer.Argument(metavar="[WORKSPACE]", help="Also check its disk and the resources for its training."),
+        typer.Argument(metavar="WORKSPACE", help="Also check its disk and the resources for its training."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -136,24 +136,34 @@ def study(
         str, typer.Option("--baselines", metavar="NAME,…", help=f"Rows to compare with: {', '.join(BASELINES)}.")
     ] = "",
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Number of runs per row, each with its own data order and replay.")
+        int,
+        typer.Option(
+            "--seeds", metavar="N", min=1, help="Number of runs per row, each with its own data order and replay."
+        ),
     ] = 1,
     from_base: Annotated[
         bool, typer.Option("--from-base", help="Also train a new base for each further seed, to include its spread.")
     ] = False,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Name of the study; by default the arrival's. Reusing a name extends it."),
+        typer.Option(
+            "--name", metavar="NAME", help="Name of the study; by default the arrival's. Reusing a name extends it."
+        ),
     ] = None,
     concurrent: Annotated[
         int | None,
-        typer.Option("--concurrent", min=1, help="Number of trials run at the same time; by default as many as fit."),
+        typer.Option(
+            "--concurrent", metavar="N", min=1, help="Number of trials run at the same time; by default as many as fit."
+        ),
     ] = None,
     early_stop: Annotated[
         str, typer.Option("--early-stop", metavar="|".join(EARLY_STOP), help="Stop trials whose score falls behind.")
     ] = "none",
     old_weight: Annotated[
-        float, typer.Option("--old-weight", min=0, max=1, help="Weight of the earlier datasets' loss in the score.")
+        float,
+        typer.Option(
+            "--old-weight", metavar="W", min=0, max=1, help="Weight of the earlier datasets' loss in the score."
+        ),
     ] = 0.5,
     forecast_tokens: Annotated[
         float | None,
