@@ -1,18 +1,20 @@
 """Decontamination on ordinary text: what it takes where nothing was copied, and what it finds where something was.
 
     python benchmarks/decontamination.py
-    python benchmarks/decontamination.py --corpora technical --steps 300
+    python benchmarks/decontamination.py --corpora technical
 
 Corpora of installed text: docstrings, HTML documentation (pages of pydoc), code under licence headers, a newsletter
 (real paragraphs under one greeting, advertisement and footer), technical documents (.rst, .md and .txt files), and
 translated messages in Japanese and Russian where the system has them. Each is ingested three times: without
 decontamination, with it, and with it after passages of 30 to 60 words of held-out documents were planted in others.
 Printed for each: what the former rule (a document with any shared run of 13 words goes) would take, what is cut and
-removed now, and how many of the planted passages are gone. With ``--steps`` two models of the same size are trained on
-bytes, on the text with and without the step, and compared on the same held-out documents.
+removed now, and how many of the planted passages are gone. What the step does to the validation loss is in
+``decontamination_loss.py``. The rule was chosen on the corpora above; ``--corpora unseen`` takes others: C headers,
+JSON, YAML, manual pages, changelogs, Python's own tests, and messages in other languages.
 """
 
 import argparse
+import gzip
 import importlib
 import json
 import math
@@ -21,6 +23,7 @@ import re
 import shutil
 import struct
 import sys
+import sysconfig
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,7 +48,6 @@ RUN = 13
 TAKEN_GOAL, RECALL_GOAL = 0.02, 0.99
 PACKAGES = Path(pq.__file__).parents[2]  # where this interpreter has its packages from
 DOCS = Path("/usr/share/doc")
-CONTEXT, BATCH = 256, 16  # bytes of a sequence, sequences of a step
 GREETING = (
     "Welcome to issue {number} of The Weekly Merge, which collects what is worth reading for people who build "
     "software. You receive this message because you signed up on our site; if it was forwarded to you, subscribe."
@@ -63,21 +65,19 @@ FOOTER = (
 def main() -> None:
     """Make the corpora, ingest each three times, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=list(CORPORA))
+    parser.add_argument("--corpora", nargs="+", choices=[*CORPORA, "unseen"], default=list(CORPORA))
     parser.add_argument("--megabytes", type=float, default=6, help="of each corpus, at most")
-    parser.add_argument("--steps", type=int, default=0, help="train two models on the first corpus for so many steps")
     parser.add_argument("--out", type=Path, default=Path("bench-results/decontamination"))
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
     start_ray()
     print("| corpus | documents (held out) | MB | former rule: documents, bytes | cut | removed | bytes | recall | s |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for name in given.corpora:
+    names = [name for one in given.corpora for name in (UNSEEN if one == "unseen" else [one])]
+    for name in names:
         texts = collect(name, int(given.megabytes * 1e6))
         if texts:
             print(measure(name, texts, given.out / name), flush=True)
-    if given.steps:
-        print(compare_losses(given.out / given.corpora[0], given.steps))
 
 
 def start_ray() -> None:
@@ -95,7 +95,7 @@ def collect(name: str, num_bytes: int) -> list[str]:
 
     Not in the order of their hashes: those with the smallest validate.
     """
-    texts = sorted({text for text in CORPORA[name]() if text.strip()}, key=document_id)
+    texts = sorted({text for text in {**CORPORA, **UNSEEN}[name]() if text.strip()}, key=document_id)
     random.Random(0).shuffle(texts)
     chosen, size = [], 0
     for text in texts:
@@ -181,6 +181,19 @@ def translations(language: str) -> Iterator[str]:
         yield from ("\n".join(long[start : start + 25]) for start in range(0, len(long), 25))
 
 
+def files(root: Path, pattern: str, largest: int = 60_000) -> Iterator[str]:
+    """Files below a folder, from 500 to ``largest`` bytes as they are stored, opened if they are packed."""
+    for path in sorted(root.rglob(pattern)):
+        if path.is_file() and 500 < path.stat().st_size < largest:
+            yield gzip.decompress(path.read_bytes()).decode(errors="ignore") if path.suffix == ".gz" else readable(path)
+
+
+def manuals() -> Iterator[str]:
+    """Manual pages as text, without their markup."""
+    for text in files(Path("/usr/share/man"), "*.gz"):
+        yield re.sub(r'(?m)^\.\\".*\n|^\.\w+ ?|\\f.|\\', "", text)
+
+
 def readable(path: Path) -> str:
     """A file's text."""
     return path.read_text(encoding="utf-8", errors="ignore")
@@ -194,6 +207,17 @@ CORPORA = {
     "technical": technical,
     "japanese": lambda: translations("ja"),
     "russian": lambda: translations("ru"),
+}
+UNSEEN = {
+    "headers": lambda: files(PACKAGES, "*.h"),
+    "json": lambda: files(PACKAGES, "*.json"),
+    "yaml": lambda: files(PACKAGES, "*.yaml"),
+    "manuals": manuals,
+    "changelogs": lambda: files(DOCS, "changelog*"),
+    "tests": lambda: files(Path(sysconfig.get_path("stdlib")) / "test", "*.py", 200_000),
+    "german": lambda: translations("de"),
+    "greek": lambda: translations("el"),
+    "korean": lambda: translations("ko"),
 }
 
 
@@ -281,52 +305,6 @@ def passages(texts: Sequence[str], rng: random.Random) -> list[str]:
             first = last
     rng.shuffle(found)
     return found
-
-
-# -- the loss ----------------------------------------------------------------------------------------------------
-
-
-def compare_losses(out: Path, steps: int) -> str:
-    """Two models trained on bytes, with and without the step; bits per byte of the same held-out documents."""
-    held_out = texts_of(out / "with" / "validation")
-    losses = {name: train(texts_of(out / name / "documents"), held_out, steps) for name in ("without", "with")}
-    return (
-        f"\n{out.name}, {steps} steps of {BATCH} × {CONTEXT} bytes: bits per byte of {len(held_out)} held-out "
-        f"documents {losses['without']:.4f} without the step, {losses['with']:.4f} with it"
-    )
-
-
-def train(texts: Sequence[str], held_out: Sequence[str], steps: int) -> float:
-    """Bits per byte of the held-out texts after training a GPT-NeoX of 3 × 128 on the bytes of others."""
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.GPTNeoXConfig(
-        vocab_size=257,
-        hidden_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=512,
-        max_position_embeddings=CONTEXT,
-    )
-    model = transformers.GPTNeoXForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    stream = torch.tensor([byte for text in texts for byte in [*text.encode(), 256]])
-    rng = random.Random(0)
-    for step in range(steps):
-        places = [rng.randrange(len(stream) - CONTEXT) for _ in range(BATCH)]
-        batch = torch.stack([stream[place : place + CONTEXT] for place in places])
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
-        optimizer.zero_grad()
-        model(input_ids=batch, labels=batch).loss.backward()
-        optimizer.step()
-    validation = torch.tensor([byte for text in held_out for byte in [*text.encode(), 256]])
-    windows = validation[: len(validation) // CONTEXT * CONTEXT].view(-1, CONTEXT)[:1000]
-    with torch.no_grad():
-        losses = [model(input_ids=part, labels=part).loss.item() for part in windows.split(BATCH) if len(part) == BATCH]
-    return sum(losses) / len(losses) / 0.6931471805599453
 
 
 if __name__ == "__main__":
