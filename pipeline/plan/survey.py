@@ -58,6 +58,7 @@ from rewarm.stages.ingest.settle import CONTAMINATED
 
 EMPTY = ("url", "timestamp", "language", "source", "quality")  # columns that nothing here reads
 OVERLAPS = "overlaps with held-out text"
+LEAST_EARLIER = 300_000  # tokens of all earlier datasets: enough documents to see what a few diverge by, by chance
 MEASURED = "arrival"  # the sample's name as an evaluation set
 UNKNOWN_SPREAD = 0.2  # of the loss: between documents, if no losses by document are there to tell
 DOCUMENT_TOKENS = 1 << 15  # of one earlier document that are looked at
@@ -221,7 +222,7 @@ def compare(
     seen: list[npt.NDArray[np.uint64]] = []
     for name in lineage.datasets():
         held = TokenStream(lineage.workspace.dataset(name) / "tokens" / "train")
-        earlier = list(spread_documents(held, int(arrival_counts.sum())))
+        earlier = list(spread_documents(held, max(int(arrival_counts.sum()), LEAST_EARLIER // len(lineage.datasets()))))
         held_documents[name] = earlier
         counts[name], weights[name] = frequencies(earlier, len(words)), held.num_tokens
         texts += [str(words.decode(tokens[:-1][:1024])) for tokens in earlier]

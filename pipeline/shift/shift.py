@@ -112,7 +112,8 @@ def divergence_beyond_chance(
 
     ``weights`` are the probabilities of the earlier documents, ``size`` the vocabulary's. Few documents diverge from
     any corpus, their own too, as words of a topic come in bursts: what ``DRAWS`` draws of earlier documents diverge by
-    from the rest is taken off. The standard error is made of theirs and of the arrival's own documents, resampled.
+    from the rest is taken off. The standard error is made of theirs and of the arrival's own documents, resampled; with
+    fewer than two earlier documents, of which nothing can be drawn, it is the measure's whole range.
     """
     rng = np.random.default_rng(SEED)
     compared = [arrival[place] for place in rng.permutation(len(arrival))[:MOST_DRAWN]]
@@ -124,7 +125,9 @@ def divergence_beyond_chance(
     )
     theirs *= (weights[kept] / np.maximum(theirs.sum(axis=1), 1.0))[:, None]  # each by its own weight
     whole = theirs.sum(axis=0)
-    number, most = len(ours), max(1, len(theirs) // 2)
+    if len(theirs) < 2:
+        return divergence(*merged(whole, ours.sum(axis=0))), math.log(2)
+    number, most = len(ours), len(theirs) // 2
     chance, again = [], []
     for _ in range(DRAWS):
         part = theirs[rng.choice(len(theirs), min(number, most), replace=False)].sum(axis=0)

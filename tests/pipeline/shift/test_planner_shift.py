@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rewarm.pipeline.shift.judgement import interval, measure
 from rewarm.pipeline.shift.shift import (
     UNKNOWN,
     contained,
@@ -147,6 +148,12 @@ def test_few_documents_of_the_same_kind_diverge_by_no_more_than_chance(number: i
     plain = frequencies([zipf(rng, 200) for _ in range(number)], 300).astype(float)
     raw = divergence(*merged(plain, frequencies(earlier, 300).astype(float)))
     assert raw > 0.05 or number == 50, "the plain measure calls a few of them far"
+
+
+def test_one_earlier_document_tells_nothing_of_chance() -> None:
+    rng = np.random.default_rng(0)
+    value, error = divergence_beyond_chance([zipf(rng, 200)], [zipf(rng, 200)], np.ones(1), 300)
+    assert measure("divergence", value, *interval(value, error), 0.09).says == "open"
 
 
 def test_another_kind_is_found_beyond_chance_and_more_documents_say_it_more_surely() -> None:
