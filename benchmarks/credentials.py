@@ -18,7 +18,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from rewarm.stages.ingest.filters.pii import CREDENTIALS, mask_credentials, mask_listed, mask_one
+from rewarm.stages.core.credentials import CREDENTIALS, mask_one
+from rewarm.stages.ingest.filters.pii import mask_credentials, mask_listed
 
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
-from rewarm.stages.ingest.filters.pii import CREDENTIALS, mask_one
+from rewarm.stages.core.credentials import CREDENTIALS, mask_one
 
 MASK = "***"
 SHORTEST = 8  # characters of an environment variable's value that is searched for; shorter ones are words

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -15,9 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rewarm.pipeline.escaping import message, visible
-from rewarm.pipeline.progress.log import Standing
 from rewarm.pipeline.progress.pace import Work, duration
-from rewarm.pipeline.update.expected import Run
+
+if TYPE_CHECKING:
+    from rewarm.pipeline.progress.log import Standing
+    from rewarm.pipeline.update.expected import Run
 
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
 STANDING_INTERVAL = 2.0  # seconds between two records of a run's progress
@@ -110,7 +112,7 @@ class Terminal:
             self._bars.remove_task(self._task)
         self._work = self._task = None
 
-    def update(self, name: str, run: Run | None = None) -> None:
+    def update(self, name: str, run: "Run | None" = None) -> None:
         """Begin an update: print its name; ``run`` records what is shown of it."""
         with self._lock:
             self._close(None)
@@ -168,7 +170,7 @@ class Terminal:
                     self._said = at
                     self._say(self._work, at)
 
-    def _draw(self, standing: Standing | None, at: float) -> None:
+    def _draw(self, standing: "Standing | None", at: float) -> None:
         work = self._work
         if self._task is not None and work is not None:
             left = work.left(at)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rewarm.pipeline.lineage.lineage import Lineage
@@ -180,6 +179,8 @@ def find_documents(lineage: Lineage, prefixes: Sequence[str], text: str | None, 
 
 def matching_ids(folder: Folder, split: str, prefixes: Sequence[str]) -> list[int]:
     """Rows of a split whose ids begin with one of the prefixes."""
+    import pyarrow.compute as pc
+
     rows: list[int] = []
     first = 0
     for ids in TokenStream(folder / "tokens" / split).id_batches():
@@ -193,6 +194,8 @@ def matching_ids(folder: Folder, split: str, prefixes: Sequence[str]) -> list[in
 
 def matching_text(documents: Folder, text: str) -> list[int]:
     """Rows of document shards whose text holds ``text``; more than ``MOST`` are not looked for."""
+    import pyarrow.compute as pc
+
     rows: list[int] = []
     first = 0
     for batch in read_shards(documents, ["text"]):

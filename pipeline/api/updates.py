@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline import demo_text
-from rewarm.pipeline import study as studies
 from rewarm.pipeline.lineage.lease import look as look_lease
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.status import Status
@@ -22,6 +21,16 @@ from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
 from rewarm.pipeline.report import INDEX, is_page, pages
 from rewarm.pipeline.report.from_lineage import report_record
 from rewarm.pipeline.schedule_preview import Preview, preview_schedule
+from rewarm.pipeline.study.forecast import as_json as forecast_json
+from rewarm.pipeline.study.forecast import outlook, outlook_lines
+from rewarm.pipeline.study.grid import Trial, parse_grid, parse_row, trials
+from rewarm.pipeline.study.results import RESULTS, Study
+from rewarm.pipeline.study.run import apply_best
+from rewarm.pipeline.study.run import run as run_study
+from rewarm.pipeline.study.settings import Options
+from rewarm.pipeline.study.table import PAGE
+from rewarm.pipeline.study.table import page as study_page
+from rewarm.pipeline.study.trial import StudyWorkspace
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
 from rewarm.pipeline.update import inputs as base
@@ -168,7 +177,7 @@ class StudyRequest:
     baselines: Sequence[str] = ()
     seeds: int = 1
     name: str | None = None
-    options: studies.Options = field(default_factory=studies.Options)
+    options: Options = field(default_factory=Options)
     forecast_tokens: float | None = None
     sets: Sequence[str] = ()
     apply: bool = False  # write the best row's settings to the workspace's recipe
@@ -176,20 +185,20 @@ class StudyRequest:
 
 def study(
     uri: str, asked: StudyRequest, dry_run: bool, terminal: Terminal, wait_s: float = 0.0
-) -> tuple[studies.Study | None, dict[str, Any]]:
+) -> tuple[Study | None, dict[str, Any]]:
     """Train one arrival under many settings without promoting any; return the study, and its results as JSON types.
 
     A dry run returns None and the trials that would run.
     """
     home, recipe = opened(uri, [*QUIET_STUDY, *asked.sets])
     paths = given(asked.data, "a study")
-    tried = studies.trials(
-        studies.parse_grid(asked.grid),
-        dict(studies.parse_row(row) for row in asked.rows),
+    tried = trials(
+        parse_grid(asked.grid),
+        dict(parse_row(row) for row in asked.rows),
         asked.baselines,
         range(recipe.seed, recipe.seed + asked.seeds),
     )
-    workspace = studies.StudyWorkspace(uri, asked.name or "+".join(paths), list(paths))
+    workspace = StudyWorkspace(uri, asked.name or "+".join(paths), list(paths))
     lineage = Lineage(workspace, recipe.gate.trunk)
     arrival = look(paths, lineage, recipe.ingest, terminal)
     for trial in tried:
@@ -202,27 +211,27 @@ def study(
         return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
     terminal.update(f"{workspace.study}: {len(tried)} trials")
     with workspace.lease(wait_s=wait_s, note=terminal.note), connected():
-        found = studies.run(workspace, arrival, recipe, tried, asked.options, terminal)
+        found = run_study(workspace, arrival, recipe, tried, asked.options, terminal)
     if asked.apply:
         with home.lease(wait_s=wait_s, note=terminal.note):
-            chosen = studies.apply_best(home, found)
+            chosen = apply_best(home, found)
         terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
     made = write_study(workspace, tried, found, asked.forecast_tokens)
     for line in made["forecast"]["lines"]:
         terminal.note(line)
-    terminal.note(f"page: {(workspace.study / studies.PAGE).uri}")
+    terminal.note(f"page: {(workspace.study / PAGE).uri}")
     return found, made
 
 
 def write_study(
-    workspace: studies.StudyWorkspace, tried: Sequence[studies.Trial], found: studies.Study, tokens: float | None
+    workspace: StudyWorkspace, tried: Sequence[Trial], found: Study, tokens: float | None
 ) -> dict[str, Any]:
     """Write a study's results and page to its folder; return the results as JSON types."""
-    forecast, why = studies.outlook(workspace, tried, found, tokens)
-    lines = studies.outlook_lines(forecast, why)
-    made = {**found.to_json(), "forecast": {**studies.as_json(forecast, why), "lines": lines}}
-    workspace.study.write_json(studies.RESULTS, made)
-    workspace.study.write(studies.PAGE, studies.page(found, lines).encode())
+    forecast, why = outlook(workspace, tried, found, tokens)
+    lines = outlook_lines(forecast, why)
+    made = {**found.to_json(), "forecast": {**forecast_json(forecast, why), "lines": lines}}
+    workspace.study.write_json(RESULTS, made)
+    workspace.study.write(PAGE, study_page(found, lines).encode())
     return made
 
 

@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from rewarm.pipeline.cli.concealed import conceal
-from rewarm.pipeline.cli.lineage_tables import lines_of, losses_table, seconds_table, updates_table
-from rewarm.pipeline.cli.preview_view import preview_lines
 from rewarm.pipeline.failure import (
     STOPPED,
     STOPPED_MESSAGE,
@@ -29,10 +27,12 @@ from rewarm.pipeline.failure import (
     failure_of,
     keep,
 )
-from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.terminal import echo, result_console
 from rewarm.stages.core.cluster import hush
 from rewarm.stages.core.errors import StageError
+
+if TYPE_CHECKING:
+    from rewarm.pipeline.lineage.status import Status
 
 INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
 
@@ -75,8 +75,12 @@ def options(
     """Options of ``rewarm`` itself; typer takes the help from the application above."""
 
 
-def show(found: Status | dict[str, Any], everything: bool = False, as_json: bool = False) -> None:
+def show(found: "Status | dict[str, Any]", everything: bool = False, as_json: bool = False) -> None:
     """Print a lineage as tables (``everything``: every dataset), or a dry run as lines; or either as JSON."""
+    from rewarm.pipeline.cli.lineage_tables import lines_of, losses_table, seconds_table, updates_table
+    from rewarm.pipeline.cli.preview_view import preview_lines
+    from rewarm.pipeline.lineage.status import Status
+
     if as_json:
         print_json(found.to_json() if isinstance(found, Status) else found)
         return

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rewarm.pipeline.cli.app import app, print_json
-from rewarm.pipeline.cli.data_view import account_view, dataset_account, quarantine, quarantine_view
 from rewarm.pipeline.cli.options import JsonOption, WorkspaceArgument, dataset_names
-from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.terminal import Terminal, result_console
-from rewarm.stages import tokenize as tokens
 from rewarm.stages.core.cluster import connected
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.progress import Progress
+
+if TYPE_CHECKING:
+    from rewarm.pipeline.lineage.workspace import Workspace
+    from rewarm.stages.core.progress import Progress
 
 PANEL = "Data"
 
@@ -25,6 +25,9 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the d
 @app.command(rich_help_panel=PANEL)
 def data(workspace: WorkspaceArgument, name: NameArgument, as_json: JsonOption = False) -> None:
     """Show how many documents and bytes each ingest step kept, and the languages, hosts and lengths of the text."""
+    from rewarm.pipeline.cli.data_view import account_view, dataset_account
+    from rewarm.pipeline.lineage.workspace import Workspace
+
     found = dataset_account(Workspace.open(workspace), name)
     if as_json:
         print_json(found)
@@ -45,6 +48,9 @@ def show_quarantine(
     as_json: JsonOption = False,
 ) -> None:
     """Show the refused records of a dataset: counts by reason, measurements and samples."""
+    from rewarm.pipeline.cli.data_view import quarantine, quarantine_view
+    from rewarm.pipeline.lineage.workspace import Workspace
+
     found = quarantine(Workspace.open(workspace), name, reason, samples)
     if as_json:
         print_json(found)
@@ -94,11 +100,14 @@ def tokenize(
         raise typer.Exit(1)
 
 
-def verify_tokens(uri: str, name: str | None, documents: int | None, progress: Progress) -> dict[str, Any]:
+def verify_tokens(uri: str, name: str | None, documents: int | None, progress: "Progress") -> dict[str, Any]:
     """Compare the tokens of a dataset (``None``: every dataset) with Hugging Face's, for ``documents`` texts or all.
 
     Returns JSON types; ``equal`` is true if all ids agree.
     """
+    from rewarm.pipeline.lineage.workspace import Workspace
+    from rewarm.stages import tokenize as tokens
+
     workspace = Workspace.open(uri)
     found = {}
     with connected(models=False):
@@ -109,14 +118,17 @@ def verify_tokens(uri: str, name: str | None, documents: int | None, progress: P
     return {"workspace": uri, "equal": not any(each["mismatches"] for each in found.values()), "datasets": found}
 
 
-def export_tokens(uri: str, name: str, to: Path, end_of_text: bool, progress: Progress) -> dict[str, Any]:
+def export_tokens(uri: str, name: str, to: Path, end_of_text: bool, progress: "Progress") -> dict[str, Any]:
     """Write a dataset's tokens as Megatron ``.bin`` and ``.idx`` files, one pair per split, with the prefix ``to``."""
+    from rewarm.pipeline.lineage.workspace import Workspace
+    from rewarm.stages import tokenize as tokens
+
     workspace = Workspace.open(uri)
     (dataset,) = datasets_of(workspace, name)
     return asdict(tokens.export_megatron(workspace.dataset(dataset) / "tokens", to, progress, end_of_text))
 
 
-def datasets_of(workspace: Workspace, name: str | None) -> Sequence[str]:
+def datasets_of(workspace: "Workspace", name: str | None) -> Sequence[str]:
     """Return the named dataset, or all with tokens; raise ``UsageError`` if there are no tokens under that name."""
     folders = (workspace.folder / "datasets").folders()
     tokenized = [each for each in folders if (workspace.dataset(each) / "tokens").committed()]

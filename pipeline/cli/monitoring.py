@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from rewarm.pipeline.cli.app import app
-from rewarm.pipeline.monitoring.files import write_files
 from rewarm.pipeline.terminal import echo
 
 PANEL = "Inspect"
@@ -19,5 +18,7 @@ def monitoring(
     ],
 ) -> None:
     """Write a Grafana dashboard, Prometheus alert rules and scrape settings for rewarm's metrics; print their paths."""
+    from rewarm.pipeline.monitoring.files import write_files
+
     for path in write_files(to):
         echo(str(path))

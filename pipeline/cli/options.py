@@ -2,39 +2,48 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rewarm.pipeline.lineage.lineage import Lineage
-from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.progress.log import logged_updates
-from rewarm.pipeline.recipe.recipe import presets, settings
 from rewarm.stages.core.errors import StageError, UsageError
+
+if TYPE_CHECKING:
+    from rewarm.pipeline.lineage.workspace import Workspace
 
 
 def update_names(context: typer.Context, incomplete: str) -> list[str]:
     """Ids of finished updates."""
+    from rewarm.pipeline.lineage.lineage import Lineage
+
     return _of_workspace(context, incomplete, lambda found: [update.id for update in Lineage(found).entries])
 
 
 def dataset_names(context: typer.Context, incomplete: str) -> list[str]:
     """Datasets of the lineage."""
+    from rewarm.pipeline.lineage.lineage import Lineage
+
     return _of_workspace(context, incomplete, lambda found: Lineage(found).datasets())
 
 
 def log_names(context: typer.Context, incomplete: str) -> list[str]:
     """Updates that have a log."""
+    from rewarm.pipeline.progress.log import logged_updates
+
     return _of_workspace(context, incomplete, lambda found: logged_updates(found.folder))
 
 
 def recipe_names(incomplete: str) -> list[str]:
     """Recipes that come with rewarm."""
+    from rewarm.pipeline.recipe.recipe import presets
+
     return [name for name in presets() if name.startswith(incomplete)]
 
 
 def setting_keys(incomplete: str) -> list[tuple[str, str]]:
     """Keys of settings, with what they mean."""
+    from rewarm.pipeline.recipe.recipe import settings
+
     return [
         (f"{name}=", " ".join((field.description or "").split()))
         for name, field, _ in settings()
@@ -42,7 +51,9 @@ def setting_keys(incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
-def _of_workspace(context: typer.Context, incomplete: str, names: Callable[[Workspace], Iterable[str]]) -> list[str]:
+def _of_workspace(context: typer.Context, incomplete: str, names: "Callable[[Workspace], Iterable[str]]") -> list[str]:
+    from rewarm.pipeline.lineage.workspace import Workspace
+
     try:
         workspace = Workspace.open(str(context.params.get("workspace") or ""))
     except (UsageError, StageError, OSError):

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from rewarm.pipeline.api import releases as release_actions
 from rewarm.pipeline.cli.app import app, print_json
 from rewarm.pipeline.cli.options import DryRunOption, JsonOption, WaitOption, WorkspaceArgument
-from rewarm.pipeline.gate.verdict import Check, Verdict
-from rewarm.pipeline.lineage.prune import KEEP
 from rewarm.pipeline.terminal import Terminal, echo, result_console, short
 
+if TYPE_CHECKING:
+    from rewarm.pipeline.gate.verdict import Check, Verdict
+
 PANEL = "Releases"
+KEEP = 3  # releases that `prune` keeps: the current one, the one to roll back to, and one more
 
 UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="Id or number of the update.")]
 ByOption = Annotated[
@@ -39,6 +40,8 @@ def promote(
     Releases that the gate refused or held can also be promoted. With gate.trunk=before, such an update is then also
     the start of the next one, unless a later update was released; otherwise the start does not change.
     """
+    from rewarm.pipeline.api import releases as release_actions
+
     with Terminal(quiet=as_json) as terminal:
         show_move(release_actions.promote(workspace, update, because, dry_run, terminal, by, wait), as_json)
 
@@ -53,6 +56,8 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Roll back to the previously current release, atomically, after verifying its weights."""
+    from rewarm.pipeline.api import releases as release_actions
+
     with Terminal(quiet=as_json) as terminal:
         show_move(release_actions.rollback(workspace, because, dry_run, terminal, by, wait), as_json)
 
@@ -88,6 +93,8 @@ def verify(
 
     The exit code is 1 if there is a problem. Orphans (files that nothing refers to) are listed but are not a problem.
     """
+    from rewarm.pipeline.api import releases as release_actions
+
     with Terminal(quiet=as_json) as terminal:
         found = release_actions.verify(workspace, quick, mend, terminal, wait)
     if as_json:
@@ -101,6 +108,8 @@ def verify(
 @app.command(rich_help_panel=PANEL)
 def convert(workspace: WorkspaceArgument, wait: WaitOption = 0.0) -> None:
     """Convert a workspace of an earlier rewarm to the current format; only its records change."""
+    from rewarm.pipeline.api import releases as release_actions
+
     for line in release_actions.convert(workspace, wait, partial(echo, err=True)):
         echo(line)
 
@@ -140,6 +149,8 @@ def prune(
 
     Records, data, the current release and the starting point of the next update are always kept.
     """
+    from rewarm.pipeline.api import releases as release_actions
+
     with Terminal(quiet=as_json) as terminal:
         found = release_actions.prune(workspace, keep, studies, yes, terminal, wait)
     if as_json:
@@ -197,6 +208,8 @@ def push(
 
     The token of the Hub is read from HF_TOKEN, its address from HF_ENDPOINT. Files pushed before are replaced.
     """
+    from rewarm.pipeline.api import releases as release_actions
+
     with Terminal(quiet=as_json) as terminal:
         found = release_actions.push(
             workspace,
@@ -217,7 +230,7 @@ def push(
 OUTCOMES = {"passed": "passed", "refused": "REFUSED", "held": "HELD, undecided"}
 
 
-def verdict_lines(gate: Verdict | None, update: str = "") -> Iterator[str]:
+def verdict_lines(gate: "Verdict | None", update: str = "") -> Iterator[str]:
     """Yield the lines of a verdict: the outcome with its reasons, then the compared losses."""
     if gate is None:
         return
@@ -231,7 +244,7 @@ def verdict_lines(gate: Verdict | None, update: str = "") -> Iterator[str]:
         yield f"  promote it with `rewarm promote WORKSPACE {update or 'UPDATE'}`, or do nothing to keep it held"
 
 
-def seen(check: Check) -> str:
+def seen(check: "Check") -> str:
     """Return the number of documents behind a check, and the smallest change that it detects."""
     documents = f"{check.n} documents"
     if check.units != check.n:

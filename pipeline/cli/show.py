@@ -8,17 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from rewarm.pipeline import doctor
-from rewarm.pipeline.api import updates
-from rewarm.pipeline.cli import run_view
 from rewarm.pipeline.cli.app import app, print_json, show
 from rewarm.pipeline.cli.options import JsonOption, SetOption, WorkspaceArgument, log_names, recipe_names, update_names
 from rewarm.pipeline.escaping import message
-from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.monitoring.exposition import exposition
-from rewarm.pipeline.progress.log import DONE, read_standing
-from rewarm.pipeline.recipe.recipe import load_recipe, presets, settings, settings_page
-from rewarm.pipeline.schedule_preview import phases_table, terminal_chart
 from rewarm.pipeline.terminal import Terminal, echo, ledger_table, result_console
 from rewarm.stages.core.errors import DamagedError, UsageError
 
@@ -37,18 +29,27 @@ def status(
     ] = False,
 ) -> None:
     """Show the lineage (losses, forgetting, tokens, releases) and the progress of the current run."""
-    opened = Workspace.open(workspace)
+    from rewarm.pipeline.cli import run_view
+    from rewarm.pipeline.lineage.lineage import Lineage
+    from rewarm.pipeline.lineage.status import SHOWN
+    from rewarm.pipeline.lineage.status import status as summarise
+    from rewarm.pipeline.lineage.workspace import Workspace
+    from rewarm.pipeline.progress.log import DONE, read_standing
+
+    opened, shown = Workspace.open(workspace), None if everything else SHOWN
     if metrics:
         if watch or as_json:
             raise UsageError("--metrics prints once, in Prometheus' format: remove --watch and --json")
+        from rewarm.pipeline.monitoring.exposition import exposition
+
         echo(exposition(opened).removesuffix("\n"))
         return
     if watch:
         if as_json:
             raise UsageError("--watch and --json exclude each other: give only one of them")
-        run_view.watch(opened, lambda: updates.status(workspace, everything), result_console())
+        run_view.watch(opened, lambda: summarise(Lineage(opened), shown), result_console())
         return
-    found, at = updates.status(workspace, everything), time.time()
+    found, at = summarise(Lineage(opened), shown), time.time()
     try:
         standing = read_standing(opened.folder)
     except DamagedError as error:  # only the run's record is damaged; still show the lineage
@@ -76,6 +77,9 @@ def logs(
     ] = False,
 ) -> None:
     """Show the log of an update's runs, with times in UTC: stages, notes, one progress line a minute, errors."""
+    from rewarm.pipeline.cli import run_view
+    from rewarm.pipeline.lineage.workspace import Workspace
+
     home = Workspace.open(workspace).folder
     try:
         for text in run_view.follow(home, run_view.chosen_log(home, update), follow):
@@ -87,6 +91,8 @@ def logs(
 @app.command(rich_help_panel=PANEL)
 def report(workspace: WorkspaceArgument) -> None:
     """Rewrite the HTML report and print its path."""
+    from rewarm.pipeline.api import updates
+
     echo(updates.report(workspace))
 
 
@@ -104,6 +110,8 @@ def export(
     ] = None,
 ) -> None:
     """Export a release as a Hugging Face model folder, for AutoModelForCausalLM.from_pretrained."""
+    from rewarm.pipeline.api import updates
+
     echo(updates.export(workspace, update, to))
 
 
@@ -139,6 +147,9 @@ def schedule(
     as_json: JsonOption = False,
 ) -> None:
     """Show a recipe's learning rate over a base and several updates, including anneals; train nothing."""
+    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.schedule_preview import phases_table, terminal_chart
+
     found = updates.schedule(recipe, arrivals, tokens, imported, sets or [], to)
     if as_json:
         print_json(found.to_json())
@@ -174,6 +185,8 @@ def trace(
 
     Covers the trunks only: documents read again on annealed branches are not counted.
     """
+    from rewarm.pipeline.api import updates
+
     with Terminal(quiet=as_json) as terminal:
         found = updates.trace(workspace, documents or [], text, update, to, terminal)
     if as_json:
@@ -208,6 +221,8 @@ def examine(
     as_json: JsonOption = False,
 ) -> None:
     """Check compiler, operators, Ray, GPUs, disk and versions; report what is missing and how to install it."""
+    from rewarm.pipeline import doctor
+
     checks = doctor.examine(workspace)
     if as_json:
         echo(doctor.as_json(checks))
@@ -221,6 +236,8 @@ def list_settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
 ) -> None:
     """List every setting with its default and meaning."""
+    from rewarm.pipeline.recipe.recipe import settings, settings_page
+
     if markdown:
         echo(settings_page().removesuffix("\n"))
         return
@@ -243,6 +260,8 @@ def plain(text: str | None) -> str:
 @app.command("recipes", rich_help_panel=PANEL)
 def list_recipes(as_json: JsonOption = False) -> None:
     """List the recipes that come with rewarm."""
+    from rewarm.pipeline.recipe.recipe import load_recipe, presets
+
     if as_json:
         print_json({name: load_recipe(name).model_dump(mode="json") for name in presets()})
         return

@@ -2,11 +2,10 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rewarm.pipeline.api import updates
 from rewarm.pipeline.cli.app import app, print_json, show
 from rewarm.pipeline.cli.options import (
     DataOption,
@@ -17,21 +16,18 @@ from rewarm.pipeline.cli.options import (
     WorkspaceArgument,
     recipe_names,
 )
-from rewarm.pipeline.cli.plan_view import plan_view
-from rewarm.pipeline.cli.releases import verdict_lines
-from rewarm.pipeline.lineage.status import Status
-from rewarm.pipeline.record import REFUSED, UNDECIDED
-from rewarm.pipeline.study import BASELINES, EARLY_STOP, Options
-from rewarm.pipeline.study import table as study_table
+from rewarm.pipeline.study.settings import BASELINES, EARLY_STOP, Options
 from rewarm.pipeline.terminal import Terminal, echo, result_console
-from rewarm.pipeline.update.inputs import parse_data
 from rewarm.stages.core.errors import RefusedError, RewarmError, UndecidedError, UsageError
 
+if TYPE_CHECKING:
+    from rewarm.pipeline.record import State
+
 PANEL = "Updates"
-# Error of a command whose update finished without promoting its release.
-ENDS: dict[str, tuple[type[RewarmError], str]] = {
-    REFUSED: (RefusedError, "refused by the gate; the previous release stays current"),
-    UNDECIDED: (UndecidedError, "held because the gate could not decide; `rewarm promote` makes it current"),
+# State of a finished update whose release was not promoted → error of its command.
+ENDS: "dict[State, tuple[type[RewarmError], str]]" = {
+    "refused": (RefusedError, "refused by the gate; the previous release stays current"),
+    "undecided": (UndecidedError, "held because the gate could not decide; `rewarm promote` makes it current"),
 }
 
 
@@ -62,6 +58,8 @@ def init(
     The recipe is stored in the workspace, and later updates follow it. If interrupted, run the same command again to
     resume.
     """
+    from rewarm.pipeline.api import updates
+
     with Terminal() as terminal:
         found = updates.init(workspace, recipe, data or [], source, sets or [], dry_run, terminal, wait)
     show(found, as_json=as_json)
@@ -84,6 +82,11 @@ def update(
     Exits with 3 if the gate refuses the release, and with 4 if the release is held because the gate could not decide;
     `rewarm promote` then makes it current.
     """
+    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.cli.releases import verdict_lines
+    from rewarm.pipeline.lineage.status import Status
+    from rewarm.pipeline.update.inputs import parse_data
+
     with Terminal() as terminal:
         found = updates.update(workspace, data or [], sets or [], dry_run, terminal, wait)
     show(found, as_json=as_json)
@@ -110,6 +113,9 @@ def plan(
 
     Settings that are `auto` take these choices when the update begins.
     """
+    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.cli.plan_view import plan_view
+
     with Terminal() as terminal:
         found = updates.plan(workspace, data or [], sets or [], save, terminal)
     if as_json:
@@ -186,6 +192,9 @@ def study(
 
     Nothing is promoted. If interrupted, run the same command again to resume; a larger grid adds trials to the study.
     """
+    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.study.table import table as study_table
+
     if early_stop not in EARLY_STOP:
         raise UsageError(f"--early-stop {early_stop}: expected one of {', '.join(EARLY_STOP)}")
     options = Options(concurrent, early_stop, old_weight, from_base)
@@ -209,6 +218,8 @@ def study(
 @app.command(rich_help_panel=PANEL)
 def discard(workspace: WorkspaceArgument, wait: WaitOption = 0.0) -> None:
     """Discard the unfinished update of a workspace, so that another can begin."""
+    from rewarm.pipeline.api import updates
+
     discarded = updates.discard(workspace, wait, partial(echo, err=True))
     echo(f"discarded {discarded}" if discarded else "there is no unfinished update")
 
@@ -222,6 +233,8 @@ def demo(
     wait: WaitOption = 0.0,
 ) -> None:
     """Pre-train a small model on real text and update it twice: no download, no GPU, a few minutes on two cores."""
+    from rewarm.pipeline.api import updates
+
     with Terminal() as terminal:
         found, page = updates.demo(directory, sets or [], terminal, wait)
     show(found)

@@ -5,13 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rewarm.pipeline import watch as watching
 from rewarm.pipeline.cli.app import app, print_json
 from rewarm.pipeline.cli.options import JsonOption, SetOption, WaitOption, WorkspaceArgument
 from rewarm.pipeline.terminal import echo, result_console
 from rewarm.pipeline.watch.settings import WatchSettings
-from rewarm.pipeline.watch.view import as_json as book_json
-from rewarm.pipeline.watch.view import table
 from rewarm.stages.core.errors import UsageError
 
 DEFAULTS = {name: field.default for name, field in WatchSettings.model_fields.items()}
@@ -110,6 +107,8 @@ def watch(
 
     SIGTERM stops the watch; run the same command again to resume.
     """
+    from rewarm.pipeline.watch import actions as watching
+
     asked = [
         name for name, on in (("--pause", pause), ("--resume", resume), ("--retry", retry), ("--status", status)) if on
     ]
@@ -156,6 +155,10 @@ def addresses(given: list[str]) -> tuple[str, ...]:
 
 def show_status(workspace: str, as_json: bool) -> None:
     """Print the arrivals of a watch with their states."""
+    from rewarm.pipeline.watch import actions as watching
+    from rewarm.pipeline.watch.view import as_json as book_json
+    from rewarm.pipeline.watch.view import table
+
     book, watched, seen = watching.status(workspace)
     if as_json:
         print_json(book_json(book, watched, seen))

@@ -140,7 +140,6 @@ def scratch(workspace: Workspace) -> Iterator[Leftover]:
             yield leftover(workspace, inside.as_posix(), "scratch", "a writer was killed")
 
 
-KEEP = 3  # releases: the current one, the one to roll back to, and one more
 STUDIES = "studies"
 
 

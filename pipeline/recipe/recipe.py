@@ -4,19 +4,20 @@ import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from rewarm.pipeline.recipe.settings import CardSettings, CostSettings, DiskSettings, GateSettings, PlanSettings
 from rewarm.pipeline.redaction import redact
 from rewarm.stages.anneal import AnnealSettings
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.settings import Settings, is_placement
+from rewarm.stages.core.settings import Settings, documentation, is_placement
 from rewarm.stages.distill import DistillSettings
 from rewarm.stages.evaluate import EvaluateSettings
 from rewarm.stages.ingest import IngestSettings
@@ -242,12 +243,15 @@ def unknown_key(key: str, origin: str) -> UsageError:
 
 
 def settings() -> Iterator[tuple[str, FieldInfo, Any]]:
-    """Yield dotted name, field and default of every setting."""
+    """Yield dotted name, field (with its description) and default of every setting."""
     yield from _fields(Recipe, "")
 
 
-def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo, Any]]:
-    for name, field in model.model_fields.items():
+def _fields(model: type[Settings], prefix: str) -> Iterator[tuple[str, FieldInfo, Any]]:
+    descriptions = documentation(model)
+    for name, bare in model.model_fields.items():
+        field = copy(bare)
+        field.description = descriptions.get(name)
         default = field.get_default(call_default_factory=True, validated_data={})
         if isinstance(default, Settings):
             yield from _fields(type(default), f"{prefix}{name}.")

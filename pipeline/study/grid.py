@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 
 from rewarm.pipeline.recipe.recipe import Recipe, apply_values, as_number, read_value, settings, unknown_key
+from rewarm.pipeline.study.settings import BASELINES
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.train import CARRIED_ON, Schedule
 
@@ -18,39 +19,6 @@ TRIED = ("replay", "schedule", "train", "anneal", "budget", "select")
 LABEL_CHARS = 80
 BASE = "base"  # a trial that trains a base for the trials of its seed to start from
 DRAWS = {"replay.order": "reshuffled"}  # by the seed, in place of the lineage's own order
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A baseline of the papers."""
-
-    name: str
-    because: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    scratch: bool = False  # random weights instead of the trunk
-
-
-CONSTANT = {"schedule.kind": "constant", "anneal.share": 0.0}
-BASELINES = {
-    one.name: one
-    for one in (
-        Baseline("joint", "from scratch on all data so far and the arrival: the cost that an update saves", {}, True),
-        Baseline("arrival-only", "from scratch on the arrival alone", {}, True),
-        Baseline("d0-only", "from scratch on the earlier data alone: what the model has before the update", {}, True),
-        Baseline(
-            "constant-min", "no re-warming: constant at η_min (section 6.1.2)", {**CONSTANT, "schedule.level": "min"}
-        ),
-        Baseline(
-            "constant-max", "re-warmed, then constant at η_max (section 6.1.2)", {**CONSTANT, "schedule.level": "max"}
-        ),
-        Baseline(
-            "no-rewarm",
-            "decays on from the rate at which the trunk ended",
-            {"schedule.kind": "cosine", "schedule.rewarm": False},
-        ),
-        Baseline("no-replay", "the recipe without replay", {"replay.share": 0.0}),
-    )
-}
 
 
 def meaning(kind: str, recipe: Recipe, followed: Schedule | None, position: int) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from rewarm.pipeline.gate.pairs import SCORES
 from rewarm.pipeline.lineage.workspace import TRIAL
 from rewarm.pipeline.record import UpdateRecord
-from rewarm.pipeline.study.grid import BASELINES, Trial
+from rewarm.pipeline.study.grid import Trial
+from rewarm.pipeline.study.settings import BASELINES
 from rewarm.pipeline.study.trial import Result, StudyWorkspace, read_result
 
 PLAN = "study.json"

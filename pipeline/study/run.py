@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rewarm.pipeline.lineage.lineage import Lineage
@@ -18,6 +18,7 @@ from rewarm.pipeline.plan.plan import settle
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.study.grid import BASE, Trial, meaning
 from rewarm.pipeline.study.results import PLAN, Study, collect, score
+from rewarm.pipeline.study.settings import Options
 from rewarm.pipeline.study.trial import StudyWorkspace, Task, run_trial
 from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_tokenize, run_tokenizer
@@ -30,19 +31,8 @@ from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.resources import find_room
 from rewarm.stages.train import model_places, placed
 
-EARLY_STOP = ("none", "asha", "median")
 LOOK_INTERVAL = 2.0  # seconds between two looks for finished trials
 GRACE = 25  # per cent of a trial's steps, before it may be stopped early
-
-
-@dataclass(frozen=True)
-class Options:
-    """Execution options of a study; they do not affect the results of trials."""
-
-    concurrent: int | None = None  # trials side by side; None: as many as the cluster's CPUs or GPUs hold
-    early_stop: str = "none"  # "asha", "median": trials whose score lags behind are ended
-    old_weight: float = 0.5  # of the earlier datasets' mean loss in the score; the arrival's has the rest
-    from_base: bool = False  # whether each further seed also trains a base of its own
 
 
 def run(

@@ -4,8 +4,3 @@ Start reading at ``run.Watch.step``. The lineage records which arrivals were ing
 records which were seen, planned, tried and held. ``state.py`` computes the state of every arrival from the journal;
 ``observe.py`` and ``policy.py`` decide, as pure functions.
 """
-
-from rewarm.pipeline.watch.actions import outlook, retry, settings_of, status, switch, watch
-from rewarm.pipeline.watch.settings import WatchSettings
-
-__all__ = ["WatchSettings", "outlook", "retry", "settings_of", "status", "switch", "watch"]

@@ -3,8 +3,6 @@
 import re
 from functools import cache
 
-from resiliparse.parse.lang import supported_langs
-
 UNDETERMINED = "und"  # ISO 639-2
 CODE = "code"  # source code, under the name that model cards on the hub give it
 DEVANAGARI = "Devanagari"
@@ -97,6 +95,8 @@ CODES = {name: code for code, names in NAMES.items() for name in names.split()}
 @cache
 def known_languages() -> frozenset[str]:
     """Return the ISO 639-1 codes that detection can return."""
+    from resiliparse.parse.lang import supported_langs
+
     return frozenset(supported_langs()) | (SCRIPTS.keys() - {DEVANAGARI})
 
 

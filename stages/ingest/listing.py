@@ -17,7 +17,6 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 import pyarrow.fs as pafs
-from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
 from rewarm.stages.core.errors import UnreachableError, UsageError
 from rewarm.stages.core.faults import may_pass
@@ -281,6 +280,8 @@ def matching(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list
 
 def matching_all(filesystem: pafs.FileSystem, folder: str, parts: list[str]) -> list[pafs.FileInfo]:
     """Return the result of ``matching`` from a listing of everything below the folder."""
+    from fsspec.utils import glob_translate  # type: ignore[import-untyped]
+
     pattern = "/".join(one if one == "**" else re.sub(r"\*+", "*", one) for one in parts)
     matches = re.compile(glob_translate(pattern)).match
     return [

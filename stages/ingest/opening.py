@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-import aiohttp
-import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -130,14 +128,24 @@ def failures(path: str) -> Iterator[None]:
     """Raise network failures as ``OSError`` with an ``errno`` and the file's path."""
     try:
         yield
-    except (OSError, aiohttp.ClientError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except Exception as error:
+        known = error.errno is not None if isinstance(error, OSError) else not is_from_client(error)
+        if known:
             raise
         raise as_os_error(error, path) from error
 
 
+def is_from_client(error: BaseException) -> bool:
+    """Return whether an error is one of the HTTP client's."""
+    import aiohttp
+
+    return isinstance(error, aiohttp.ClientError)
+
+
 def as_os_error(error: BaseException, path: str) -> OSError:
     """Return the failure with an ``errno``; fsspec reports every failed first request as a missing file."""
+    import aiohttp
+
     if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
         return as_os_error(error.__cause__, path)
     if isinstance(error, aiohttp.ClientResponseError):
@@ -151,6 +159,9 @@ def as_os_error(error: BaseException, path: str) -> OSError:
 @cache
 def web() -> Any:
     """Return the process's connection to web servers; it returns bytes as stored and has no total timeout."""
+    import aiohttp
+    import fsspec  # type: ignore[import-untyped]
+
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
     client = {"auto_decompress": False, "trust_env": True, "timeout": timeout}
     return fsspec.filesystem("http", headers={"Accept-Encoding": "identity"}, client_kwargs=client)

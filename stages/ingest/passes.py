@@ -22,7 +22,6 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id, shard_writer
 from rewarm.stages.ingest.account import READ, Account
 from rewarm.stages.ingest.dedup.staged import SignatureSink
-from rewarm.stages.ingest.filters.steps import after_rules, before_rules, rule_steps
 from rewarm.stages.ingest.format import Piece
 from rewarm.stages.ingest.readers import read_piece
 from rewarm.stages.ingest.records import Document, Refusal
@@ -97,6 +96,8 @@ FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # no other shard would fare b
 
 def steps_of(settings: IngestSettings) -> list[Any]:
     """Return the cleaning and quality steps in the order in which they are applied; each has a ``name``."""
+    from rewarm.stages.ingest.filters.steps import after_rules, before_rules, rule_steps
+
     return [*before_rules(settings.clean), *rule_steps(settings.rules), *after_rules(settings.clean)]
 
 

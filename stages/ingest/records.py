@@ -75,6 +75,16 @@ class Reason(StrEnum):
     UNREADABLE_ARROW = "unreadable Arrow"
 
 
+class WebReason(StrEnum):
+    """Reason why a response or a stored file is not a document: fixed names for counting."""
+
+    STATUS = "HTTP status"
+    CONTENT_TYPE = "content type"
+    CONTENT_ENCODING = "content encoding"
+    BOMB = "decompression bomb"
+    BROKEN_RESPONSE = "broken response"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One usable document."""

@@ -16,8 +16,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest.account import READ, StepAccount
 from rewarm.stages.ingest.dedup.decide import REASONS
 from rewarm.stages.ingest.dedup.index import read_fates
-from rewarm.stages.ingest.readers.payload import WebReason
-from rewarm.stages.ingest.records import EXCERPT
+from rewarm.stages.ingest.records import EXCERPT, WebReason
 
 NAMED = 0.1  # share of a step's documents or bytes above which the step is reported
 SHOWN = 100  # characters of a sample in a sentence

@@ -6,7 +6,6 @@ By default no text is changed, and languages are detected.
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import phonenumbers
 import xxhash
 from pydantic import Field, field_validator, model_validator
 
@@ -226,7 +225,11 @@ class CleanSettings(Settings):
     @classmethod
     def check_region(cls, region: str | None) -> str | None:
         """Refuse a country that is not in the numbering plan."""
-        if region is not None and region not in phonenumbers.SUPPORTED_REGIONS:
+        if region is None:
+            return None
+        import phonenumbers
+
+        if region not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f"unknown country {region!r}; expected an ISO 3166 code such as DE or US")
         return region
 

@@ -15,8 +15,6 @@ import unicodedata
 from functools import cache
 from typing import NamedTuple
 
-from icu4py.breakers import WordBreaker
-
 # Characters with the Unicode property Sentence_Terminal (PropList.txt, Unicode 16).
 SENTENCE_TERMINAL = frozenset(
     "!.?\u0589\u061d\u061e\u061f\u06d4\u0700\u0701\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u104a"
@@ -166,6 +164,8 @@ def tokens(text: str) -> list[str]:
 
 def split_run(run: str) -> list[str]:
     """Split a run of letters without spaces into words with ICU's dictionaries, which do not depend on the locale."""
+    from icu4py.breakers import WordBreaker
+
     return list(WordBreaker(run, "en"))
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -75,6 +74,8 @@ BEST_FIRST = {"perplexity": "ascending", "classifier": "descending", "random": "
 
 def ranked(table: pa.Table, by: str) -> np.ndarray:
     """Return the rows (int64) of a table of ``SCORE_SCHEMA``, best first; ties go to the lower ``doc_id``."""
+    import pyarrow.compute as pc
+
     order = pc.sort_indices(table, sort_keys=[("score", BEST_FIRST[by]), ("doc_id", "ascending")])
     return np.asarray(order.to_numpy(), dtype=np.int64)
 
@@ -226,6 +227,8 @@ def run(scores: Folder, out: Folder, settings: SelectSettings, share: float, pro
 
 def token_counts(tokens: Folder) -> pa.Table:
     """Return ``doc_id`` (memory-mapped) and ``num_tokens`` of every document of a split, in shard order."""
+    import pyarrow.compute as pc
+
     tables = []
     for name in tokens.files(".arrow"):
         shard = pa.ipc.open_file(pa.memory_map(str(tokens.local(name)))).read_all()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow.compute as pc
 import xxhash
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -191,6 +190,8 @@ def in_sample(doc_id: str, share: float) -> bool:
 
 
 def _total_bytes(documents: Folder) -> int:
+    import pyarrow.compute as pc
+
     return sum(
         pc.sum(batch.column("num_bytes")).as_py() or 0 for batch in read_shards(documents, columns=["num_bytes"])
     )

@@ -11,8 +11,8 @@ import zstandard
 from fastwarc.stream_io import BrotliReader
 from fastwarc.warc import HeaderMap
 
-from rewarm.stages.ingest.readers.payload import PAGES, WebReason, looks_plain, parse_label, read_payload, sniff
-from rewarm.stages.ingest.records import EXCERPT, Document, Refusal
+from rewarm.stages.ingest.readers.payload import PAGES, looks_plain, parse_label, read_payload, sniff
+from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, WebReason
 from rewarm.stages.ingest.settings import IngestSettings
 
 HEAD_END = re.compile(rb"\r?\n\r?\n")

@@ -6,14 +6,9 @@ and if a page is labelled as plain text, the bytes decide, so that no document b
 
 import re
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
-from resiliparse.parse.encoding import detect_mime
-
-from rewarm.stages.ingest.html.charset import decode_page
-from rewarm.stages.ingest.html.extract import INVALID_CHARSET, extract_page
-from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, make_document
+from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, WebReason, make_document
 from rewarm.stages.ingest.settings import IngestSettings
 
 PAGES = {"text/html", "application/xhtml+xml"}
@@ -46,16 +41,6 @@ BINARY_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-class WebReason(StrEnum):
-    """Reason why a response or a stored file is not a document: fixed names for counting."""
-
-    STATUS = "HTTP status"
-    CONTENT_TYPE = "content type"
-    CONTENT_ENCODING = "content encoding"
-    BOMB = "decompression bomb"
-    BROKEN_RESPONSE = "broken response"
-
-
 class Label(NamedTuple):
     """Parsed ``Content-Type`` field."""
 
@@ -78,6 +63,8 @@ def read_payload(
     body: bytes, label: Label, url: str | None, timestamp: datetime | None, settings: IngestSettings
 ) -> Document | Refusal:
     """Return the document of a payload. A refusal has an empty location, which the caller fills in."""
+    from rewarm.stages.ingest.html.extract import extract_page
+
     mime = media_type(body, label.mime)
     if mime in PAGES:
         return extract_page(body, label.charset, url, timestamp, settings)
@@ -110,6 +97,8 @@ def without_markup(body: bytes, declared: str) -> str:
 
 def sniff(body: bytes) -> str:
     """Detect the media type from the first bytes, as browsers do."""
+    from resiliparse.parse.encoding import detect_mime
+
     start = sample(body)
     if MARKUP.match(start):
         return "text/html"
@@ -138,6 +127,9 @@ def plain_document(
     body: bytes, charset: str | None, url: str | None, timestamp: datetime | None, settings: IngestSettings
 ) -> Document | Refusal:
     """Return the document of plain text in any encoding, or a refusal."""
+    from rewarm.stages.ingest.html.charset import decode_page
+    from rewarm.stages.ingest.html.extract import INVALID_CHARSET
+
     text = decode_page(body, charset)
     if text is None:
         detail = f"expected text in a known encoding (declared: {charset or 'none'}); no encoding matches"

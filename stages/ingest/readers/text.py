@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from rewarm.stages.ingest.format import Format, Piece, Records, sample_whole
-from rewarm.stages.ingest.html.extract import extract_page
 from rewarm.stages.ingest.opening import open_raw
 from rewarm.stages.ingest.readers.streams import BrokenStreamError, binary_of, in_utf8, read_blocks
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document
@@ -57,6 +56,8 @@ def too_long(place: str, data: bytes, found: str, settings: InputSettings) -> Re
 
 def read_html(data: bytes, name: str, settings: IngestSettings) -> Document | Refusal:
     """Return the main text of one HTML file, with its name as URL. More than ``max_record_bytes`` is refused."""
+    from rewarm.stages.ingest.html.extract import extract_page
+
     if len(data) > settings.max_record_bytes:
         return too_long("file", data, str(len(data)), settings)
     return replace(extract_page(data, None, name, None, settings), location="file")

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewarm.pipeline.recipe.recipe import load_recipe
-from rewarm.pipeline.study import BASELINES, Trial, parse_grid, parse_row, trials
-from rewarm.pipeline.study.grid import meaning
+from rewarm.pipeline.study.grid import Trial, meaning, parse_grid, parse_row, trials
+from rewarm.pipeline.study.settings import BASELINES
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.train import ScheduleSettings, schedule_for
 

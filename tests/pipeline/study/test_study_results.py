@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from rewarm.pipeline.lineage.workspace import TRIAL
-from rewarm.pipeline.study import StudyWorkspace, Trial, page
 from rewarm.pipeline.study.forecast import observations
+from rewarm.pipeline.study.grid import Trial
 from rewarm.pipeline.study.results import collect, score
-from rewarm.pipeline.study.table import body, head, notes, numbers, table
+from rewarm.pipeline.study.table import body, head, notes, numbers, page, table
+from rewarm.pipeline.study.trial import StudyWorkspace
 
 
 def result(trial: Trial, losses: dict[str, float], **more: Any) -> dict[str, Any]:

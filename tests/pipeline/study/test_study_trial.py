@@ -9,7 +9,7 @@ from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.record import Weights, to_json
-from rewarm.pipeline.study import Trial
+from rewarm.pipeline.study.grid import Trial
 from rewarm.pipeline.study.run import base_trials, starts_anew
 from rewarm.pipeline.study.trial import TrialWorkspace, rebased
 from rewarm.pipeline.update.inputs import create

@@ -1,0 +1,155 @@
+"""Seconds of a small update: by step, outside the optimizer, before the first step, and CPU by kind of process.
+
+    python benchmarks/update_seconds.py --dir bench-results/update --rounds 2
+
+A base of 400 files of Python's own library, then updates of 100 other files each, 50 steps of 4,096 tokens, all stages
+of the recipe `tiny`. CPU seconds are read from the process table every 0.2 s, for the command and all its descendants;
+what a process used after its last reading is missed. With `--workspace demo/workspace` the updates of an existing
+workspace (such as the demo's) are listed instead, without CPU.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+INTERVAL = 0.2  # seconds between two readings of the process table
+LONGEST = 8000  # characters of a document
+BASE, EACH = 400, 100  # documents
+SETS = ("budget.base_tokens=400000", "budget.update_tokens=204800")
+KINDS = {  # kind of process → a part of its command line, the first that fits
+    "training workers": ("ray::RayTrainWorker", "ray::_RayTrainWorker", "ray::train_worker"),
+    "evaluation actors": ("ray::Evaluator",),
+    "Ray Data's workers": ("ray::MapWorker", "ray::Map", "ray::MapBatches", "ray::_map", "ray::ReadRange"),
+    "Ray Train's small actors": ("ray::TrainController", "ray::Tracker", "ray::Checkpoint", "ray::State", "ray::"),
+    "fork servers": ("warm/server.py",),
+    "workers that start": ("default_worker.py", "warm/client.py", "setup_worker.py"),
+    "Ray's system": ("raylet", "gcs_server", "dashboard", "log_monitor", "/ray/"),
+}
+
+
+def main() -> None:
+    """Make the base if it is missing, run the updates and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, default=Path("bench-results/update"))
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--workspace", type=Path, help="list the updates of this workspace instead")
+    given = parser.parse_args()
+    if given.workspace:
+        show_updates(given.workspace)
+        return
+    files = [path for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*/*.py")) if path.stat().st_size > 6000]
+    workspace = given.dir / "workspace"
+    if not (workspace / "workspace.json").exists():
+        data = write(given.dir / "base.jsonl", files[:BASE])
+        measured(
+            "init", workspace, "--recipe", "tiny", "--data", f"base={data}", *(x for s in SETS for x in ("--set", s))
+        )
+    before = len(updates_of(workspace)) - 1
+    for number in range(before, before + given.rounds):
+        data = write(given.dir / f"arrival-{number}.jsonl", files[BASE + number * EACH :][:EACH])
+        wall, cpu = measured("update", workspace, "--data", f"arrival-{number}={data}")
+        print(f"update {number}: {wall:.1f} s, {sum(cpu.values()):.1f} CPU s")
+        for kind, seconds in sorted(cpu.items(), key=lambda pair: -pair[1]):
+            print(f"  {kind}: {seconds:.1f} CPU s")
+    show_updates(workspace)
+
+
+def write(path: Path, files: list[Path]) -> Path:
+    """Write the beginnings of files as documents of one JSONL file."""
+    if len(files) < EACH:
+        raise SystemExit("not enough files in Python's library for another round: give a new --dir")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = (file.read_text(encoding="utf-8", errors="replace")[:LONGEST] for file in files)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def measured(*arguments: object) -> tuple[float, dict[str, float]]:
+    """Run one command; return its wall seconds and its CPU seconds by kind of process."""
+    command = [sys.executable, "-m", "rewarm.pipeline", *map(str, arguments)]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    readings: dict[int, tuple[str, float]] = {}
+    ended = threading.Event()
+    reader = threading.Thread(target=read_processes, args=(process.pid, readings, ended))
+    reader.start()
+    code = process.wait()
+    ended.set()
+    reader.join()
+    if code not in (0, 3, 4):  # the gate's verdict is no matter here
+        raise SystemExit(f"{' '.join(command)}: exit code {code}")
+    by_kind: dict[str, float] = defaultdict(float)
+    for kind, seconds in readings.values():
+        by_kind[kind] += seconds
+    return time.perf_counter() - start, dict(by_kind)
+
+
+def read_processes(root: int, readings: dict[int, tuple[str, float]], ended: threading.Event) -> None:
+    """Read the CPU seconds of a process and its descendants until the event; a process's last kind is kept."""
+    import psutil
+
+    known = {root}
+    while not ended.wait(INTERVAL):
+        for process in psutil.process_iter(["pid", "ppid", "cpu_times", "cmdline"]):
+            pid, times = process.info["pid"], process.info["cpu_times"]
+            if times is None or (pid not in known and process.info["ppid"] not in known):
+                continue
+            known.add(pid)
+            line = " ".join(process.info["cmdline"] or [])
+            readings[pid] = ("the command" if pid == root else kind_of(line), times.user + times.system)
+
+
+def kind_of(line: str) -> str:
+    """Return the kind of a process by its command line."""
+    return next((kind for kind, marks in KINDS.items() if any(mark in line for mark in marks)), "others")
+
+
+def updates_of(workspace: Path) -> list[dict[str, Any]]:
+    """Return the records of a workspace's updates."""
+    command = [sys.executable, "-m", "rewarm.pipeline", "status", str(workspace), "--all", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    updates: list[dict[str, Any]] = json.loads(done.stdout)["updates"]
+    return updates
+
+
+def show_updates(workspace: Path) -> None:
+    """Print the seconds of every update: all, of optimizer steps, outside them, and from tokens to the first step."""
+    print("| update | all steps, s | optimizer steps, s | outside, s | tokens ready to first step, s | by step, s |")
+    print("|---|--:|--:|--:|--:|---|")
+    for update in updates_of(workspace):
+        folder = workspace / "updates" / update["id"]
+        steps = {name: step["seconds"] for name, step in update["steps"].items()}
+        optimizer = sum(stepping(folder / part) for part in ("trunk", "release"))
+        total = sum(steps.values())
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items())
+        print(
+            f"| {update['id']} | {total:.1f} | {optimizer:.1f} | {total - optimizer:.1f} | {waited(folder):.1f} "
+            f"| {parts} |"
+        )
+
+
+def stepping(folder: Path) -> float:
+    """Return the seconds of a training's optimizer steps: its tokens at its rate without start, looks and saving."""
+    if not (folder / "manifest.json").exists():
+        return 0.0
+    outcome = json.loads((folder / "manifest.json").read_text())["outcome"]
+    return float(outcome["tokens"] / outcome["tokens_per_second"]) if outcome.get("tokens_per_second") else 0.0
+
+
+def waited(folder: Path) -> float:
+    """Return the seconds between the end of replay, which puts the tokens in order, and the trunk's first step."""
+    ready = datetime.fromisoformat(json.loads((folder / "mixture" / "manifest.json").read_text())["finished"])
+    attempts = sorted((folder / "checkpoints" / "train-attempts").glob("*.json"))
+    return int(attempts[0].stem) / 1e9 - ready.timestamp() if attempts else float("nan")
+
+
+if __name__ == "__main__":
+    main()
