@@ -58,8 +58,9 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=32)
     given = parser.parse_args()
     columns = ("updates", "open, s", "next update's start, s", "status, CPU s", "status --json, MB")
-    print("| " + " | ".join([*columns, "records, bytes an update", "last"]) + " |")
-    print("|--:|--:|--:|--:|--:|--:|--:|")
+    columns += ("report, CPU s; again", "MB", "records, bytes an update", "last")
+    print("| " + " | ".join(columns) + " |")
+    print(9 * "|--:" + "|")
     for updates in given.updates:
         with tempfile.TemporaryDirectory() as scratch:
             workspace = Workspace(str(Path(scratch) / "lm"))
@@ -174,13 +175,16 @@ def row(workspace: Workspace, updates: int) -> str:
     opened = min(timed(lambda: Lineage(workspace)) for _ in range(3))
     begun = min(timed(lambda: start_of_next(workspace)) for _ in range(3))
     shown, _ = command("status", str(workspace.folder))
+    pages, _ = command("report", str(workspace.folder))
+    again, _ = command("report", str(workspace.folder))
+    report = sum(path.stat().st_size for path in (workspace.folder.path / "report").iterdir())
     _, size = command("status", str(workspace.folder), "--json")
     records = [path.stat().st_size for path in workspace.folder.path.glob("updates/*/update.json")]
     commits = [path.stat().st_size for path in workspace.folder.path.glob("commits/*.json")]
     each = (sum(records) + sum(commits)) / updates
     return (
-        f"| {updates:,} | {opened:.3f} | {begun:.3f} | {shown:.2f} | {size / 1e6:.2f} | {each:,.0f} "
-        f"| {max(records) + commits[-1]:,} |"
+        f"| {updates:,} | {opened:.3f} | {begun:.3f} | {shown:.2f} | {size / 1e6:.2f} | {pages:.2f}; {again:.2f} "
+        f"| {report / 1e6:.1f} | {each:,.0f} | {max(records) + commits[-1]:,} |"
     )
 
 

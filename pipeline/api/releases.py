@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from rewarm.pipeline.api.updates import write_report
+from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.lineage.convert import convert as run_convert
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.prune import find_leftovers, find_prunable, refuse_damaged_records

@@ -3,11 +3,11 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline import demo_text
+from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.lineage.lease import look as look_lease
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.status import Status
@@ -18,8 +18,6 @@ from rewarm.pipeline.lineage.workspace import RECORD, Workspace, refuse_lineage
 from rewarm.pipeline.monitoring.workspace import observed
 from rewarm.pipeline.plan.plan import make_plan, require_base
 from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
-from rewarm.pipeline.report import INDEX, is_page, pages
-from rewarm.pipeline.report.from_lineage import report_record
 from rewarm.pipeline.schedule_preview import Preview, preview_schedule
 from rewarm.pipeline.study.forecast import as_json as forecast_json
 from rewarm.pipeline.study.forecast import outlook, outlook_lines
@@ -48,7 +46,6 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import find_inputs
 
 QUIET_STUDY = ("evaluate.tasks=[]", "evaluate.task_documents=0")  # a study measures losses unless --set says more
-REPORTED = ("rewarm", "ray", "torch", "transformers", "deepspeed", "pyarrow", "lm_eval", "tokenizers", "fastokens")
 
 
 def init(
@@ -278,38 +275,6 @@ def status_with(lineage: Lineage, update: str) -> Status:
     return replace(found, updates=[lineage.read(update), *found.updates], earlier=found.earlier - 1)
 
 
-def report(uri: str) -> str:
-    """Write the report's pages; return the path of the index."""
-    return write_report(Workspace.open(uri))
-
-
-def write_report(workspace: Workspace) -> str:
-    """Write a page for each finished update, then the workspace's, whose path is returned.
-
-    Pages that say what they said before are left as they are; those of updates that are gone are removed.
-    """
-    versions = {name: metadata.version(name) for name in REPORTED if installed(name)}
-    made = pages(report_record(Lineage(workspace), versions))
-    folder = workspace.folder / "report"
-    there = set(folder.files())
-    for name, page in made.items():
-        if name not in there or folder.read(name) != page.encode():
-            folder.write(name, page.encode())
-    for name in there - set(made):
-        if is_page(name):
-            folder.delete(name)
-    return (folder / INDEX).uri
-
-
-def installed(name: str) -> bool:
-    """Return whether a distribution is installed."""
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def export(uri: str, update_name: str | None, to: Path) -> str:
     """Copy a release's Hugging Face folder after verifying its files and weights; return the path of the copy."""
     workspace = Workspace.open(uri)
@@ -384,4 +349,4 @@ def demo(directory: Path, sets: Sequence[str], terminal: Terminal, wait_s: float
         for name, share in steps:
             if name not in done:
                 update(uri, [f"{name}={files[name]}"], [share, *sets], False, terminal, wait_s)
-    return status(uri), report(uri)
+    return status(uri), write_report(Workspace.open(uri))

@@ -89,11 +89,25 @@ def logs(
 
 
 @app.command(rich_help_panel=PANEL)
-def report(workspace: WorkspaceArgument) -> None:
-    """Rewrite the HTML report and print its path."""
-    from rewarm.pipeline.api import updates
+def report(
+    workspace: WorkspaceArgument,
+    update: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[UPDATE]",
+            help="With --to: id or number of the update; by default the workspace's page.",
+            autocompletion=update_names,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE.html", help="Write one page as one file, to mail or archive.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also make the pages of all older updates again.")] = False,
+) -> None:
+    """Rewrite the HTML report where it changed, and print its path."""
+    from rewarm.pipeline.api import reports
 
-    echo(updates.report(workspace))
+    echo(reports.report(workspace, update, to, everything))
 
 
 @app.command(rich_help_panel=PANEL)

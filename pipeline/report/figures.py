@@ -9,6 +9,8 @@ from rewarm.pipeline.report import formats
 from rewarm.pipeline.report.curves import Line, branches, downsample, join, smooth, trunks
 from rewarm.pipeline.report.record import CurvePoint, UpdateShown, ValidationPoint, WorkspaceRecord
 
+OTHERS = "Replayed: other datasets"
+SHOWN, LAST = 24, 16  # datasets that have a line of their own, and how many of them are the last that arrived
 Style = Literal["solid", "dashed", "faint", "hatched"]
 
 
@@ -70,15 +72,21 @@ def workspace_figures(record: WorkspaceRecord) -> list[Figure]:
 
 def update_figures(record: WorkspaceRecord, update: UpdateShown) -> list[Figure]:
     """The plots of one update; its datasets have the colours that they have over the lineage."""
-    alone = replace(record, updates=[update])
+    alone = of_update(record, update)
     return [
         training_loss(alone),
         validation_loss(alone),
-        stability_gap(record, update),
+        stability_gap(alone, update),
         learning_rate(alone),
         gradient_norm(alone),
         token_account(alone),
     ]
+
+
+def of_update(record: WorkspaceRecord, update: UpdateShown) -> WorkspaceRecord:
+    """Return the part of a record that one update's page shows; later arrivals change nothing of it."""
+    own = [dataset for dataset in record.datasets if dataset.name in update.arrivals]
+    return replace(record, updates=[update], datasets=own, order=record.order or record.names)
 
 
 def training_loss(record: WorkspaceRecord) -> Figure:
@@ -93,8 +101,8 @@ def validation_loss(record: WorkspaceRecord) -> Figure:
     """The validation loss of every dataset, on the trunk and on each branch."""
     traces: list[Trace] = []
     summary = "Validation loss over lineage tokens."
-    for index, name in enumerate(dataset_names(record)):
-        read = _loss_on(name)
+    for name in most_telling(record):
+        index, read = record.number(name), _loss_on(name)
         lines = _validation_lines(record.updates, read, anneal=False)
         beside = _from_trunks_end(lines, _validation_lines(record.updates, read, anneal=True))
         tone = f"series-{index}"
@@ -106,13 +114,30 @@ def validation_loss(record: WorkspaceRecord) -> Figure:
     return _over_tokens(record, "validation-loss", summary, "Validation loss (nats per token)", traces)
 
 
+def most_telling(record: WorkspaceRecord) -> list[str]:
+    """Up to ``SHOWN`` datasets, in order of arrival: the last ones, and the furthest above their best loss.
+
+    How far that is, the checks of the current release say (else of the last one that the gate compared).
+    """
+    if len(record.names) <= SHOWN:
+        return record.names
+    last, older = set(record.names[-LAST:]), record.names[:-LAST]
+    judged = [update for update in record.updates if update.gate]
+    current = next((update for update in judged if update.id == record.release), judged[-1] if judged else None)
+    checks = current.gate.checks if current and current.gate else []
+    above = {check.name: check.change for check in checks if check.kind == "best" and check.change is not None}
+    worst = set(sorted(older, key=lambda name: -above.get(name, -math.inf))[: SHOWN - LAST])
+    return [name for name in record.names if name in last or name in worst]
+
+
 def stability_gap(record: WorkspaceRecord, update: UpdateShown) -> Figure:
     """Each dataset's validation loss minus that at the update's start; a base has no gap.
 
     Over the tokens since the start, logarithmic, like the evaluations: the gap occurs in an update's first steps.
     """
     traces: list[Trace] = []
-    for index, name in enumerate(dataset_names(record)):
+    for name in record.names:
+        index = record.number(name)
         (line,) = _validation_lines([update], _loss_on(name), anneal=False)
         risen = [(tokens - line[0][0], loss - line[0][1]) for tokens, loss in line]
         if name in update.gap and update.start is not None:
@@ -155,8 +180,8 @@ def gradient_norm(record: WorkspaceRecord) -> Figure:
 def token_account(record: WorkspaceRecord) -> Figure:
     """Tokens read by each update: new, replayed of each earlier dataset, annealed."""
     counted = [update for update in record.updates if update.tokens.planned]
-    bars: dict[str, list[float]] = {"New": [], "Annealed": [], "Replayed, not itemised": []}
-    names = dataset_names(record)
+    bars: dict[str, list[float]] = {"New": [], "Annealed": [], OTHERS: [], "Replayed, not itemised": []}
+    names = most_telling(record)
     replayed: dict[str, list[float]] = {name: [] for name in names}
     for update in counted:
         tokens, parts = update.tokens, update.replay.parts
@@ -165,6 +190,7 @@ def token_account(record: WorkspaceRecord) -> Figure:
             replayed[name].append(parts[name].tokens if name in parts else 0)
         bars["New"].append(tokens.new)
         bars["Annealed"].append(tokens.annealed)
+        bars[OTHERS].append(sum(part.tokens for name, part in parts.items() if name not in replayed))
         rest = tokens.replayed - sum(part.tokens for part in parts.values())
         bars["Replayed, not itemised"].append(rest if rest > tokens.replayed / 100 else 0)
     ids = [update.id for update in counted]
@@ -172,11 +198,17 @@ def token_account(record: WorkspaceRecord) -> Figure:
         *_bar("New", ids, bars["New"], "accent", formats.count),
         *(
             trace
-            for index, name in enumerate(names)
+            for name in names
             for trace in _bar(
-                f"Replayed: {name}", ids, replayed[name], f"series-{index}", formats.count, style="hatched"
+                f"Replayed: {name}",
+                ids,
+                replayed[name],
+                f"series-{record.number(name)}",
+                formats.count,
+                style="hatched",
             )
         ),
+        *_bar(OTHERS, ids, bars[OTHERS], "muted", formats.count, style="hatched"),
         *_bar("Replayed, not itemised", ids, bars["Replayed, not itemised"], "muted", formats.count, style="hatched"),
         *_bar("Annealed (branch)", ids, bars["Annealed"], "muted", formats.count),
     ]
@@ -204,18 +236,6 @@ def stage_times(record: WorkspaceRecord) -> Figure:
     ]
     summary = "Wall time of each update by stage. The table below holds the same figures."
     return Figure("stage-times", "bars", summary, f"Wall time ({unit})", "", traces)
-
-
-def dataset_names(record: WorkspaceRecord) -> list[str]:
-    """Every dataset that is listed or was measured, in order of arrival."""
-    names = dict.fromkeys(dataset.name for dataset in record.datasets)
-    for update in record.updates:
-        for losses in update.losses.values():
-            names |= dict.fromkeys(losses)
-        for point in update.validation:
-            names |= dict.fromkeys(point.losses)
-        names |= dict.fromkeys(update.replay.parts)
-    return list(names)
 
 
 def stages(record: WorkspaceRecord) -> list[str]:

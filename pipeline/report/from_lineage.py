@@ -10,9 +10,9 @@ from rewarm.pipeline import report
 from rewarm.pipeline.lineage import status
 from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.record import UNFINISHED, UpdateRecord
 from rewarm.stages import ingest
-from rewarm.stages.core.digests import now
+from rewarm.stages.core.digests import fingerprint, now
 from rewarm.stages.core.shapes import OPEN, read_as, stage_manifest
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest.account import AccountRecord
@@ -51,25 +51,67 @@ class Curve(TypedDict):
 ACCOUNTS, CURVES = TypeAdapter(AccountRecord), TypeAdapter(Curve)
 
 
-def report_record(lineage: Lineage, versions: dict[str, str]) -> report.WorkspaceRecord:
-    """Return the report's data: all finished updates, including refused ones, and the unfinished one."""
+SHOWN = 40  # updates that the workspace's page draws, and whose pages are kept up to date
+
+
+def report_record(lineage: Lineage, versions: dict[str, str], last: int | None = SHOWN) -> report.WorkspaceRecord:
+    """Return the report's data: the last finished updates (None: all), with the current and the unfinished one."""
     workspace = lineage.workspace
-    begun = status.unfinished(lineage)
-    updates = list(lineage.updates)
+    found = status.status(lineage, last)
+    finished = [update for update in found.updates if update.state != UNFINISHED]
+    ids = {update.id for update in finished}
+    updates = [shown(lineage, update) for update in finished]
+    compared = dict.fromkeys(before for update in updates if (before := report.compared_with(update)))
     return report.WorkspaceRecord(
-        workspace=str(workspace.folder),
-        release=lineage.release,
+        workspace=found.workspace,
+        release=found.release,
         generated=now(),
         datasets=[
             report.DatasetShown(name, part, text_of(workspace.dataset(name)))
-            for update in updates
+            for update in finished
             for name, part in update.data.items()
         ],
-        updates=[shown(lineage, update) for update in updates]
-        + ([report.UpdateShown(**vars(begun), start=begun.follows)] if begun is not None else []),
+        updates=updates
+        + [
+            report.UpdateShown(**vars(begun), start=begun.follows)
+            for begun in found.updates
+            if begun.state == UNFINISHED
+        ],
         versions=versions,
         history=[report.PromotionRecord(one["update"], one["at"], one["because"]) for one in lineage.history],
+        earlier=[report.EarlierUpdate(one.id, one.state) for one in lineage.entries if one.id not in ids],
+        beside=[
+            report.UpdateShown(**vars(lineage.read(before)))
+            for before in compared
+            if before not in ids and before in {one.id for one in lineage.entries}
+        ],
+        order=[name for entry in lineage.entries for name in entry.facts.datasets],
     )
+
+
+def page_keys(lineage: Lineage, record: report.WorkspaceRecord) -> dict[str, str]:
+    """Return the digest of what each update's page is made from, by the page's name.
+
+    A finished update's record and files do not change; the rest is in ``record``.
+    """
+    stored = {entry.id: entry.record for entry in lineage.entries}
+    return {
+        report.file_name(update.id): fingerprint(
+            {
+                "edition": report.edition(),
+                "versions": dict(record.versions),
+                "workspace": record.name,
+                "record": stored[update.id],
+                "compared": stored.get(report.compared_with(update) or ""),
+                "neighbours": report.neighbours(record, update),
+                "current": update.id == record.release,
+                "promotions": [[one.at, one.because] for one in record.history if one.update == update.id],
+                "colours": [record.number(name) for name in update.losses.get("release", {})],
+            }
+        )
+        for update in record.updates
+        if update.state != UNFINISHED
+    }
 
 
 def text_of(dataset: Folder) -> report.TextRecord | None:

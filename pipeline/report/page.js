@@ -136,8 +136,13 @@
 
   const config = { displayModeBar: false, showSendToCloud: false, plotlyServerURL: "" };
 
-  // The library comes compressed; it is unpacked once, and runs because the page's policy knows its hash.
+  // The library of a page that stands alone comes compressed; it is unpacked once, and runs because the page's policy
+  // knows its hash. Other pages have loaded it from the file beside them.
   const unpack = async () => {
+    if (!document.getElementById("library")) {
+      if (!window.Plotly) throw new Error("the file plotly-*.js of the report's folder is not beside this page");
+      return;
+    }
     const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (byte) => byte.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     const script = document.createElement("script");

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from rewarm.pipeline.record import DatasetPart, UpdateRecord
+from rewarm.pipeline.record import DatasetPart, UpdateRecord, number_of
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,16 @@ class UpdateShown(UpdateRecord):
 
 
 @dataclass(frozen=True)
+class EarlierUpdate:
+    """A finished update that the report lists and does not draw."""
+
+    id: str
+    state: str
+
+
+@dataclass(frozen=True)
 class WorkspaceRecord:
-    """All data that the report shows."""
+    """All data that the report shows: of a long lineage, its last updates and the one that is released."""
 
     workspace: str
     """Path or URI of the workspace."""
@@ -124,10 +133,51 @@ class WorkspaceRecord:
     generated: str
     """ISO 8601 time at which the record was made."""
     datasets: Sequence[DatasetShown]
-    """In order of arrival."""
+    """Those of ``updates``, in order of arrival."""
     updates: Sequence[UpdateShown]
-    """In order of time, the base first."""
+    """In order of time, the first one first."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the engines: ``{"torch": "2.13.0", …}``."""
     history: Sequence[PromotionRecord] = ()
     """Every promotion, the first one first; the last one is of `release`."""
+    earlier: Sequence[EarlierUpdate] = ()
+    """The finished updates that are not in ``updates``, in order of time."""
+    beside: Sequence[UpdateShown] = ()
+    """Updates that are not in ``updates`` but that one of them is compared with."""
+    order: Sequence[str] = ()
+    """All datasets of the lineage in order of arrival; empty: those of ``updates``."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the workspace's path or address."""
+        return self.workspace.partition("?")[0].rstrip("/").rpartition("/")[2] or self.workspace
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Every dataset that is listed or was measured, in order of arrival."""
+        names = dict.fromkeys(dataset.name for dataset in self.datasets)
+        for update in self.updates:
+            for losses in update.losses.values():
+                names |= dict.fromkeys(losses)
+            for point in update.validation:
+                names |= dict.fromkeys(point.losses)
+            names |= dict.fromkeys(update.replay.parts)
+        return sorted(names, key=lambda name: self._places.get(name, len(self._places)))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.order)}
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return self._places or {name: place for place, name in enumerate(self.names)}
+
+    def number(self, name: str) -> int:
+        """The place of a dataset in the order of arrival, which decides its colour on every page."""
+        return self._numbers.get(name, len(self._numbers))
+
+    @cached_property
+    def finished(self) -> list[str]:
+        """The ids of all finished updates, in order of time."""
+        shown = [update.id for update in self.updates if update.state != "unfinished"]
+        return sorted([*(one.id for one in self.earlier), *shown], key=number_of)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.report import formats
-from rewarm.pipeline.report.figures import dataset_names
 from rewarm.pipeline.report.record import TextRecord, UpdateShown, WorkspaceRecord
 
 NORMAL_95 = 1.96
@@ -196,7 +195,7 @@ def _cells(record: WorkspaceRecord, update: UpdateRecord) -> dict[str, Cell]:
     losses, bits = update.losses.get("release", {}), update.bits_per_byte.get("release", {})
     return {
         name: Cell(losses.get(name), bits.get(name), update.forgetting.get(name), _heat(update.forgetting.get(name)))
-        for name in dataset_names(record)
+        for name in record.names
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 from report_page import PHONE, Page, parsed, phone, probed
 
 from rewarm.pipeline.record import Laid
-from rewarm.pipeline.report import INDEX, UpdateShown, WorkspaceRecord, file_name, is_page, pages
+from rewarm.pipeline.report import INDEX, UpdateShown, WorkspaceRecord, assets, file_name, is_page, pages
 from rewarm.pipeline.shift.choices import Choice
 
 INDEX_PLOTS = {"training-loss", "validation-loss", "learning-rate", "token-account", "stage-times"}
@@ -38,6 +38,11 @@ FLAGS = [
     "--virtual-time-budget=20000",
     "--window-size=1200,900",
 ]
+
+
+def single(record: WorkspaceRecord) -> dict[str, str]:
+    """Every page as one file."""
+    return pages(record, alone=True)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +84,27 @@ def assert_probed(page: Page, plots: set[str]) -> None:
     assert (page.probe["overflow"], page.probe["beyond"]) == (0, [])
 
 
+def test_pages_of_one_folder_share_its_files(
+    browse: Callable[..., Page], guarded: WorkspaceRecord, tmp_path: Path
+) -> None:
+    for name, text in assets().items():
+        (tmp_path / name).write_text(text, "utf-8")
+    for name, plots in ((INDEX, INDEX_PLOTS), ("0003-shuffled.html", UPDATE_PLOTS)):
+        html = pages(guarded)[name]
+        assert len(html) < 200_000
+        page = browse(html)
+        assert page.console == []
+        assert set(page.drawn) == plots
+        assert {address for address in page.resources if address in assets()} == set(assets())
+    (plotly,) = [name for name in assets() if name.startswith("plotly-")]
+    (tmp_path / plotly).unlink()
+    assert "is not beside this page" in str(browse(pages(guarded)[INDEX]).attributes.get("data-errors"))
+
+
 def test_the_workspaces_page_is_drawn_and_nothing_is_fetched(
     browse: Callable[..., Page], guarded: WorkspaceRecord
 ) -> None:
-    page = browse(probed(pages(guarded)[INDEX]))
+    page = browse(probed(single(guarded)[INDEX]))
     assert_whole(page, INDEX_PLOTS)
     assert_probed(page, INDEX_PLOTS)
     assert page.texts >= {"0004-news-2026-02", "answers about fees were wrong"}
@@ -92,7 +114,7 @@ def test_the_workspaces_page_is_drawn_and_nothing_is_fetched(
 
 
 def test_an_updates_page_is_drawn_and_nothing_is_fetched(browse: Callable[..., Page], guarded: WorkspaceRecord) -> None:
-    page = browse(probed(pages(guarded)["0003-shuffled.html"]))
+    page = browse(probed(single(guarded)["0003-shuffled.html"]))
     assert_whole(page, UPDATE_PLOTS)
     assert_probed(page, UPDATE_PLOTS)
     assert page.texts >= {"Refused by the gate", "failed", "not in this update", "planned", "actual", "24.98\u202f%"}
@@ -103,14 +125,14 @@ def test_an_updates_page_is_drawn_and_nothing_is_fetched(browse: Callable[..., P
 def test_a_phone_shows_every_page_without_scrolling_sideways(
     browse: Callable[..., Page], guarded: WorkspaceRecord, name: str
 ) -> None:
-    page = browse(phone(probed(pages(guarded)[name])))
+    page = browse(phone(probed(single(guarded)[name])))
     assert page.console == []
     assert page.probe["width"] == PHONE
     assert_probed(page, INDEX_PLOTS if name == INDEX else UPDATE_PLOTS)
 
 
 def test_the_links_of_the_pages_lead_to_one_another(guarded: WorkspaceRecord) -> None:
-    made = {name: parsed(html) for name, html in pages(guarded).items()}
+    made = {name: parsed(html) for name, html in single(guarded).items()}
     assert set(made) == {INDEX, *(file_name(update.id) for update in guarded.updates)}
     followed = set()
     for name, page in made.items():
@@ -125,7 +147,7 @@ def test_the_links_of_the_pages_lead_to_one_another(guarded: WorkspaceRecord) ->
 
 
 def test_pages_can_be_read_by_their_headings_and_captions(guarded: WorkspaceRecord) -> None:
-    for html in pages(guarded).values():
+    for html in single(guarded).values():
         page = parsed(html)
         assert page.headings.count(1) == 1
         assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
@@ -135,7 +157,7 @@ def test_pages_can_be_read_by_their_headings_and_captions(guarded: WorkspaceReco
 
 
 def test_dark_mode_reaches_the_plots(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
-    page = browse(pages(demo)[INDEX], "--blink-settings=preferredColorScheme=0")
+    page = browse(single(demo)[INDEX], "--blink-settings=preferredColorScheme=0")
     assert_whole(page, INDEX_PLOTS)
     assert "rgb(116, 169, 255)" in page.strokes
     assert "rgb(31, 95, 191)" not in page.strokes
@@ -168,9 +190,9 @@ def hostile(record: WorkspaceRecord) -> WorkspaceRecord:
 def test_any_text_is_safe_and_stays_what_it_is(
     browse: Callable[..., Page], demo: WorkspaceRecord, make_lineage: Callable[..., WorkspaceRecord]
 ) -> None:
-    harmless = {name: parsed(html) for name, html in pages(demo).items()}
+    harmless = {name: parsed(html) for name, html in single(demo).items()}
     record = hostile(make_lineage(HOSTILE))
-    made = pages(record)
+    made = single(record)
     for html in made.values():
         page = parsed(html)
         assert page.scripts == harmless[INDEX].scripts
@@ -187,14 +209,14 @@ def test_twelve_updates_of_twelve_datasets(
     browse: Callable[..., Page], make_lineage: Callable[..., WorkspaceRecord]
 ) -> None:
     record = make_lineage([f"2024-{month:02d}" for month in range(1, 13)], steps=1000)
-    page = browse(probed(pages(record)[INDEX]))
+    page = browse(probed(single(record)[INDEX]))
     assert_whole(page, INDEX_PLOTS)
     assert_probed(page, INDEX_PLOTS)
     assert page.texts >= {f"{index:04d}-2024-{index + 1:02d}" for index in range(12)}
 
 
 def test_an_unfinished_update_is_shown_but_has_no_page(unfinished: WorkspaceRecord) -> None:
-    made = pages(unfinished)
+    made = single(unfinished)
     page = parsed(made[INDEX])
     assert page.texts >= {"refused", "unfinished", "Update 0003-news is not finished."}
     assert "0003-news.html" not in made
@@ -205,7 +227,7 @@ def test_only_a_base_that_diverged(browse: Callable[..., Page], demo: WorkspaceR
     base = demo.updates[0]
     curve = [replace(point, loss=math.nan) if i > 100 else point for i, point in enumerate(base.curve)]
     base = replace(base, curve=curve, lm_eval={}, losses={"release": {"sci-docs": math.nan}})
-    made = pages(replace(demo, updates=[base], release=base.id, history=demo.history[:1]))
+    made = single(replace(demo, updates=[base], release=base.id, history=demo.history[:1]))
     page = browse(made[file_name(base.id)])
     assert_whole(page, BASE_PLOTS)
     assert page.texts >= {
@@ -218,7 +240,7 @@ def test_only_a_base_that_diverged(browse: Callable[..., Page], demo: WorkspaceR
 
 
 def test_an_imported_base_without_training(browse: Callable[..., Page], imported: WorkspaceRecord) -> None:
-    made = pages(imported)
+    made = single(imported)
     assert_whole(browse(made[INDEX]), {"stage-times"})
     page = browse(made["0000-base.html"])
     assert_whole(page, set())
@@ -227,13 +249,13 @@ def test_an_imported_base_without_training(browse: Callable[..., Page], imported
 
 
 def test_a_workspace_without_any_update(imported: WorkspaceRecord) -> None:
-    made = pages(replace(imported, updates=[], release=None))
+    made = single(replace(imported, updates=[], release=None))
     assert list(made) == [INDEX]
     assert parsed(made[INDEX]).texts >= {"There is no release yet.", "There is no update yet."}
 
 
 def test_these_checks_would_notice(browse: Callable[..., Page], demo: WorkspaceRecord) -> None:
-    html = pages(demo)[INDEX]
+    html = single(demo)[INDEX]
     torn = "setTimeout(() => { throw new Error('torn') })"
     assert "torn" in (browse(probed(html, torn)).attributes["data-errors"] or "")
     harm = f"<script>{torn}</script><img src='https://example.invalid/x.png'></body>"
@@ -246,10 +268,10 @@ def test_these_checks_would_notice(browse: Callable[..., Page], demo: WorkspaceR
 
 
 def test_pages_are_pure_and_small_enough_to_mail(demo: WorkspaceRecord) -> None:
-    made = pages(demo)
-    assert made == pages(demo)
+    made = single(demo)
+    assert made == single(demo)
     assert all(len(html) < 2_300_000 for html in made.values())
-    later = pages(replace(demo, generated="2027-01-01T00:00:00Z"))
+    later = single(replace(demo, generated="2027-01-01T00:00:00Z"))
     assert {name for name in made if made[name] != later[name]} == {INDEX}, "an update's page stays what it was"
 
 
@@ -260,7 +282,7 @@ def test_names_of_pages(demo: WorkspaceRecord) -> None:
 
 def test_the_final_losses_of_training_stand_beside_those_of_the_full_split(demo: WorkspaceRecord) -> None:
     losses = demo.updates[0].window_losses["release"]["sci-docs"]
-    assert f'<td class="plain">{losses:.3f}</td>' in pages(demo)["0000-sci-docs.html"]
+    assert f'<td class="plain">{losses:.3f}</td>' in single(demo)["0000-sci-docs.html"]
 
 
 def test_a_held_release_says_what_could_not_be_decided(demo: WorkspaceRecord) -> None:
@@ -272,7 +294,7 @@ def test_a_held_release_says_what_could_not_be_decided(demo: WorkspaceRecord) ->
     held = replace(update, state="undecided", gate=gate)
     history = [entry for entry in demo.history if entry.update != update.id]
     record = replace(demo, updates=[demo.updates[0], held], release=demo.updates[0].id, history=history)
-    made = pages(record)
+    made = single(record)
     page, index = made[file_name(held.id)], made[INDEX]
     assert "Held, undecided" in page
     assert "Refused by the gate" not in page
@@ -285,13 +307,13 @@ def test_a_held_release_says_what_could_not_be_decided(demo: WorkspaceRecord) ->
 def test_an_update_without_a_verdict_says_so(demo: WorkspaceRecord) -> None:
     before: UpdateShown = replace(demo.updates[1], gate=None)
     record = replace(demo, updates=[demo.updates[0], before, demo.updates[2]])
-    page = pages(record)[file_name(before.id)]
+    page = single(record)[file_name(before.id)]
     assert "No gate was asked" in page
     assert "Passed the gate" not in page
 
 
 def test_rules_that_are_not_defined_for_a_script_are_named_with_their_documents(demo: WorkspaceRecord) -> None:
     told = "gopher-quality: mean word length: not defined for the script (210 documents)"
-    page = pages(demo)[file_name(demo.updates[-1].id)]
+    page = single(demo)[file_name(demo.updates[-1].id)]
     assert told in page
     assert "4,321 × record of type request" in page or "4 321 × record of type request" in page

@@ -8,15 +8,17 @@ import pytest
 from edited_records import edit_record
 from records import record_of_format_1, verdict
 
-from rewarm.pipeline.api.updates import write_report
+from rewarm.pipeline.api.reports import report, write_report
 from rewarm.pipeline.gate.verdict import Verdict
 from rewarm.pipeline.lineage.lineage import PLAN, Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.report import INDEX, assets, pages
 from rewarm.pipeline.report.formats import result
 from rewarm.pipeline.report.from_lineage import report_record
 from rewarm.pipeline.update.inputs import create
+from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import MANIFEST
 from rewarm.stages.tokenize import TokenizeOutcome
 
@@ -152,6 +154,8 @@ def test_every_update_has_its_page_and_pages_of_updates_that_are_gone_are_remove
     assert write_report(workspace) == str(folder / "index.html")
     assert {path.name for path in folder.iterdir()} == {
         "index.html",
+        "pages.json",
+        *assets(),
         "notes.html",
         *(f"{name}.html" for name in TRUNKS),
     }
@@ -166,3 +170,41 @@ def test_a_page_that_says_what_it_said_is_not_written_again(workspace: Workspace
     write_report(workspace)
     after = {name: (folder / f"{name}.html").stat().st_ino for name in TRUNKS}
     assert {name for name in TRUNKS if before[name] != after[name]} == {"0001-news", "0003-code"}
+
+
+def test_a_long_lineage_draws_its_last_updates_and_lists_the_others(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = report_record(Lineage(workspace), {})
+    record = report_record(Lineage(workspace), {}, last=1)
+    assert [one.id for one in record.earlier] + [one.id for one in record.updates if one.id in TRUNKS] == list(TRUNKS)
+    assert len(record.updates) < len(whole.updates)
+    assert record.order == whole.order
+    assert [record.number(name) for name in record.names] == [whole.number(name) for name in record.names]
+    made = pages(record)
+    assert all(f'href="{one.id}.html"' in made[INDEX] for one in record.earlier)
+    last = record.finished[-1]
+    assert f'rel="prev">← {record.finished[-2]}' in made[f"{last}.html"]
+    assert made[f"{last}.html"] == pages(whole)[f"{last}.html"], "a page is the same whatever else is drawn"
+
+
+def test_pages_are_made_again_when_what_was_written_is_not_known(workspace: Workspace) -> None:
+    folder = Path(write_report(workspace)).parent
+    expected = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INDEX}
+    for damage in (lambda file: file.write_text("{"), lambda file: file.write_text("[]"), Path.unlink):
+        damage(folder / "pages.json")
+        (folder / "0001-news.html").write_text("old")
+        write_report(workspace)
+        assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != INDEX} == expected
+    (folder / "0001-news.html").unlink()
+    write_report(workspace)
+    assert (folder / "0001-news.html").read_bytes() == expected["0001-news.html"]
+
+
+def test_one_page_can_be_sent_as_one_file(workspace: Workspace, tmp_path: Path) -> None:
+    file = tmp_path / "sent.html"
+    assert report(workspace.folder.uri, "0000-base", file) == str(file)
+    assert "0000-base" in file.read_text() and 'src="' not in file.read_text()
+    for update, to, message in (("0000-base", None, "--to FILE"), (None, tmp_path / "sent.pdf", "ends in .html")):
+        with pytest.raises(UsageError, match=message):
+            report(workspace.folder.uri, update, to)
