@@ -3,19 +3,22 @@
     python benchmarks/update_seconds.py --dir bench-results/update --rounds 2
 
 A base of 400 files of Python's own library, then updates of 100 other files each, 50 steps of 4,096 tokens, all stages
-of the recipe `tiny`. CPU seconds are read from the process table every 0.2 s, for the command and all its descendants;
-what a process used after its last reading is missed. With `--workspace demo/workspace` the updates of an existing
-workspace (such as the demo's) are listed instead, without CPU.
+of the recipe `tiny`. CPU seconds are read from the process table every 0.2 s, for the command and all processes that
+have inherited a variable of its environment; what a process used after its last reading is missed. With `--workspace
+demo/workspace` the updates of an existing workspace (such as the demo's) are listed instead, without CPU.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
+import uuid
 from collections import defaultdict
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ INTERVAL = 0.2  # seconds between two readings of the process table
 LONGEST = 8000  # characters of a document
 BASE, EACH = 400, 100  # documents
 SETS = ("budget.base_tokens=400000", "budget.update_tokens=204800")
+MARK = "REWARM_MEASURED"  # environment variable of the measured command and what it starts
 KINDS = {  # kind of process → a part of its command line, the first that fits
     "training workers": ("ray::RayTrainWorker", "ray::_RayTrainWorker", "ray::train_worker"),
     "evaluation actors": ("ray::Evaluator",),
@@ -45,7 +49,8 @@ def main() -> None:
     if given.workspace:
         show_updates(given.workspace)
         return
-    files = [path for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*/*.py")) if path.stat().st_size > 6000]
+    files = sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py"))
+    files = [path for path in files if "site-packages" not in path.parts and path.stat().st_size > 6000]
     workspace = given.dir / "workspace"
     if not (workspace / "workspace.json").exists():
         data = write(given.dir / "base.jsonl", files[:BASE])
@@ -76,10 +81,11 @@ def measured(*arguments: object) -> tuple[float, dict[str, float]]:
     """Run one command; return its wall seconds and its CPU seconds by kind of process."""
     command = [sys.executable, "-m", "rewarm.pipeline", *map(str, arguments)]
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    mark = {MARK: uuid.uuid4().hex}  # forked workers are no descendants of the command: a server of theirs forks them
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **mark})
     readings: dict[int, tuple[str, float]] = {}
     ended = threading.Event()
-    reader = threading.Thread(target=read_processes, args=(process.pid, readings, ended))
+    reader = threading.Thread(target=read_processes, args=(process.pid, mark[MARK], readings, ended))
     reader.start()
     code = process.wait()
     ended.set()
@@ -92,17 +98,19 @@ def measured(*arguments: object) -> tuple[float, dict[str, float]]:
     return time.perf_counter() - start, dict(by_kind)
 
 
-def read_processes(root: int, readings: dict[int, tuple[str, float]], ended: threading.Event) -> None:
-    """Read the CPU seconds of a process and its descendants until the event; a process's last kind is kept."""
+def read_processes(root: int, mark: str, readings: dict[int, tuple[str, float]], ended: threading.Event) -> None:
+    """Read the CPU seconds of all processes with the mark until the event; a process's last kind is kept."""
     import psutil
 
-    known = {root}
+    known: dict[int, bool] = {}
     while not ended.wait(INTERVAL):
-        for process in psutil.process_iter(["pid", "ppid", "cpu_times", "cmdline"]):
+        for process in psutil.process_iter(["pid", "cpu_times", "cmdline"]):
             pid, times = process.info["pid"], process.info["cpu_times"]
-            if times is None or (pid not in known and process.info["ppid"] not in known):
+            if pid not in known:
+                with suppress(psutil.Error, OSError):
+                    known[pid] = process.environ().get(MARK) == mark
+            if times is None or not known.get(pid):
                 continue
-            known.add(pid)
             line = " ".join(process.info["cmdline"] or [])
             readings[pid] = ("the command" if pid == root else kind_of(line), times.user + times.system)
 
