@@ -5,6 +5,9 @@ PART ?= 1/1
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Each test that starts a command would compile the package again if the environment forbade to keep what is compiled
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: install demo test test-random lint test-faults docs bench clean
 
 install: $(INSTALLED)
@@ -33,7 +36,7 @@ test-random: install
 
 # make test-faults PART=2/4: the second of four parts, each under an hour on two cores; without PART, all of it
 test-faults: install
-	$(BIN)/python -m pytest -m "faults" --splits $(lastword $(subst /, ,$(PART))) --group $(firstword $(subst /, ,$(PART)))
+	$(BIN)/python -m pytest -m "faults" --durations-path tests/fault_durations.json --splits $(lastword $(subst /, ,$(PART))) --group $(firstword $(subst /, ,$(PART)))
 
 lint: install
 	$(BIN)/ruff check .

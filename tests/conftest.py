@@ -20,6 +20,11 @@ os.environ.setdefault("REWARM_WARM_WORKERS", "1")  # commands that join the test
 
 
 FOLDERS = pytest.StashKey[dict[Path, pytest.Collector | None]]()
+LONG_FILES = (
+    "test_watch_store.py", "test_holding.py", "test_engine.py", "test_teacher.py", "test_forecast.py", "test_doctor.py",
+    "test_patience.py",
+)  # fmt: skip
+"""Files without Ray of 20 s and more. They begin first: none is left alone with one of them at the end."""
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +53,13 @@ def pytest_collect_directory(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for parallel runs: one process has the Ray cluster, begins first and shares it; others take files."""
     for item in items:
-        shares_ray = "ray_cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else item.location[0]))
-    items.sort(key=lambda item: "ray_cluster" not in getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray(item) else item.location[0]))
+    items.sort(key=lambda item: 0 if shares_ray(item) else 1 if item.path.name in LONG_FILES else 2)
+
+
+def shares_ray(item: pytest.Item) -> bool:
+    """Whether a test uses the session's cluster."""
+    return "ray_cluster" in getattr(item, "fixturenames", ())
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -5,10 +5,19 @@ import socket
 import sys
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import multiprocessing
 
 from rewarm.stages.core.operators import environment
+
+PRELOADED = [
+    "deepspeed",
+    "rewarm.stages.train.engine",
+    "rewarm.stages.train.data",
+    "transformers.models.gpt_neox.modeling_gpt_neox",
+]
+"""What the process has imported from which the groups' processes are forked: five seconds of CPU for each of them."""
 
 
 def in_group(work: Callable[..., None], size: int, *arguments: object) -> None:
@@ -16,7 +25,11 @@ def in_group(work: Callable[..., None], size: int, *arguments: object) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(started, (work, size, port, *arguments), nprocs=size)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        multiprocessing.start_processes(started, (work, size, port, *arguments), size, start_method="forkserver")
 
 
 def started(rank: int, work: Callable[..., None], size: int, port: int, *arguments: object) -> None:

@@ -15,11 +15,23 @@ from rewarm.pipeline.terminal import SafeConsole
 HERE = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
-def test_a_local_ray_starts_and_is_described(tmp_path: Path) -> None:
-    found = doctor.ray_cluster(HERE | {"HOME": str(tmp_path)})  # a fresh home: Ray makes its token there
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Check]]:
+    """A fresh home, and all that the doctor finds from there."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in set(os.environ) - set(HERE):
+            patch.delenv(name)
+        patch.setenv("HOME", str(home))
+        return home, doctor.examine(home)
+
+
+def test_a_local_ray_starts_and_is_described(examined: tuple[Path, list[Check]]) -> None:
+    home, checks = examined
+    (found,) = [check for check in checks if check.name == "Ray"]
     assert found.ok is True, found
     assert "starts on this machine" in found.found and "1 node" in found.found and "CPU" in found.found
-    assert (tmp_path / ".ray" / "auth_token").exists()
+    assert (home / ".ray" / "auth_token").exists(), "Ray makes its token in a fresh home"
 
 
 def test_a_home_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
@@ -147,9 +159,8 @@ def test_json_is_one_object() -> None:
     assert json.loads(doctor.as_json(CHECKS[:2]))["ready"] is True
 
 
-def test_examine_names_everything_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    checks = doctor.examine(tmp_path)
+def test_examine_names_everything_once(examined: tuple[Path, list[Check]]) -> None:
+    checks = examined[1]
     names = [check.name for check in checks]
     assert len(names) == len(set(names))
     assert {"Python", "C++ compiler", "ninja", "DeepSpeed operators", "torch", "GPUs", "free disk", "Ray"} <= set(names)

@@ -4,13 +4,13 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hub_server import TOKEN, hub
 from ingest_stores import amazon, boto
-from small_lineage import command
 
 from rewarm.pipeline.lineage.push import pack, parse_target
 from rewarm.pipeline.lineage.workspace import Workspace
@@ -18,6 +18,19 @@ from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
 
 Command = Callable[..., tuple[int, str, str]]
+COMMANDS = """
+import contextlib, io, json, os, sys
+from rewarm.pipeline.cli import main
+for line in sys.stdin:
+    os.environ["HF_TOKEN"], *sys.argv = json.loads(line)
+    out, error, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([code, out.getvalue(), error.getvalue()]), flush=True)
+"""
 FILES = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -121,34 +134,44 @@ def test_to_a_bucket(lm: Workspace, rewarm: Command, monkeypatch: pytest.MonkeyP
 def test_to_a_repository_of_the_hub(lm: Workspace) -> None:
     release = lm.update("0003-more") / "release" / "model"
     with hub() as server:
-        environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        variables = {"HF_ENDPOINT": server.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        pushing = subprocess.Popen(  # one process: the hub's library reads the address when it is imported
+            [sys.executable, "-c", COMMANDS],
+            env={**os.environ, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert pushing.stdin is not None and pushing.stdout is not None
 
-        def push(*arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
-            called = command("push", lm.folder, "--to", "hf://lab/lm", "--json", *arguments)
-            return subprocess.run(
-                called, env={**environment, "HF_TOKEN": token}, capture_output=True, text=True, check=False, timeout=300
-            )
+        def push(*arguments: str, token: str = TOKEN) -> tuple[int, str, str]:
+            words = ["rewarm", "push", str(lm.folder), "--to", "hf://lab/lm", "--json", *arguments]
+            print(json.dumps([token, *words]), file=pushing.stdin, flush=True)
+            code, out, error = json.loads(pushing.stdout.readline())
+            return code, out, error
 
-        done = push("--private", "--message", "the first")
-        assert done.returncode == 0, done.stderr
-        files = server.repositories["lab/lm"]["main"]
-        assert set(files) >= {*FILES, "README.md"}
-        assert files["model.safetensors"] == release.read("model.safetensors")
-        assert files["README.md"] == release.read("README.md")
-        assert server.private["lab/lm"]
-        assert server.messages == ["the first"]
-        assert json.loads(done.stdout)["commit"] in json.loads(done.stdout)["url"]
-        server.repositories["lab/lm"]["main"]["model-00001-of-00002.safetensors"] = b"of an earlier push"
-        done = push("1", "--revision", "older")
-        assert done.returncode == 0, done.stderr
-        older = server.repositories["lab/lm"]["older"]
-        assert older["model.safetensors"] != files["model.safetensors"]
-        assert "model-00001-of-00002.safetensors" not in older
-        assert server.messages[-1].startswith("0001-news, finished")
-        done = push(token="hf_wrong")
-        assert done.returncode == 1
-        assert "HF_TOKEN" in done.stderr
-        assert "Traceback" not in done.stderr
+        try:
+            code, out, error = push("--private", "--message", "the first")
+            assert code == 0, error
+            files = server.repositories["lab/lm"]["main"]
+            assert set(files) >= {*FILES, "README.md"}
+            assert files["model.safetensors"] == release.read("model.safetensors")
+            assert files["README.md"] == release.read("README.md")
+            assert server.private["lab/lm"]
+            assert server.messages == ["the first"]
+            assert json.loads(out)["commit"] in json.loads(out)["url"]
+            server.repositories["lab/lm"]["main"]["model-00001-of-00002.safetensors"] = b"of an earlier push"
+            code, _, error = push("1", "--revision", "older")
+            assert code == 0, error
+            older = server.repositories["lab/lm"]["older"]
+            assert older["model.safetensors"] != files["model.safetensors"]
+            assert "model-00001-of-00002.safetensors" not in older
+            assert server.messages[-1].startswith("0001-news, finished")
+            code, _, error = push(token="hf_wrong")
+            assert (code, "HF_TOKEN" in error, "Traceback" in error) == (1, True, False), error
+        finally:
+            pushing.stdin.close()
+            assert pushing.wait(60) == 0
 
 
 def test_what_a_target_is(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
+from rewarm.pipeline.study import forecast as forecasts
 from rewarm.pipeline.study.forecast import expected_error, forecast, steps_beyond
-from rewarm.pipeline.study.mixture_law import Law, Observation
+from rewarm.pipeline.study.mixture_law import Form, Law, Observation, fit
 from rewarm.stages.core.errors import UsageError
 
 # Ibrahim et al. 2024, 405M, final validation losses by replay share: on D0 (the Pile), and on D1.
@@ -17,6 +19,23 @@ SLIM = {0.0: (2.44, 2.50), 0.005: (2.27, 2.50), 0.01: (2.26, 2.50), 0.05: (2.23,
         0.5: (2.16, 2.54)}  # fmt: skip
 OLD = Law(False, 1e6, 2.0, -0.3, 1.2, 0.3, 0.2, 0.3, 0.01)
 NEW = Law(True, 1e6, 1.0, 0.3, 1.0, 0.4, 1.0, 0.6, 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_fit_once() -> Iterator[None]:
+    """Forecasts of the same runs for other weights and lengths need the same fits: each is made once in this file."""
+    made: dict[tuple[object, ...], Law] = {}
+
+    def known(observations: Sequence[Observation], dataset: str, arrives: bool, form: Form) -> Law:
+        points = tuple((one.run, one.share, one.tokens, one.losses.get(dataset)) for one in observations)
+        key = (points, arrives, form)
+        if key not in made:
+            made[key] = fit(observations, dataset, arrives, form)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecasts, "fit", known)
+        yield
 
 
 def table(rows: dict[float, tuple[float, float]]) -> list[Observation]:
