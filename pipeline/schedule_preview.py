@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rewarm.pipeline.recipe.recipe import Recipe
-from rewarm.pipeline.terminal import short
+from rewarm.pipeline.terminal import compact, figures, names, short
 from rewarm.stages.anneal import anneal_from
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.train import Phase, Schedule, schedule_for
@@ -191,11 +191,9 @@ def phases_table(found: Preview) -> Table:
         caption += " An anneal is a branch: the next update starts where the trunk ended."
     if found.assumed:
         caption += f" The recipe has no budget: {found.legs[0].steps:,} steps of training are assumed each (--tokens)."
-    table = Table(title=heading(found), caption=caption, title_justify="left", caption_justify="left")
-    for name in ("update", "phase", "shape"):
-        table.add_column(name, no_wrap=True)
-    for name in ("from", "to", "steps", "learning rate", "→"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = compact(heading(found), caption)
+    names(table, "update", "phase", "shape")
+    figures(table, "from", "to", "steps", "learning rate", "→")
     for leg in found.legs:
         for number, piece in enumerate(leg.pieces()):
             steps = (piece.end - piece.start) * leg.steps / (leg.end - leg.start)
@@ -280,7 +278,8 @@ def chart(curves: Sequence[Curve], width: int, height: int, marks: Sequence[tupl
     """All curves over one another, y from 0 to the highest point, with the y axis to the left and ``marks`` below.
 
     ``width`` and ``height`` count characters of the plot without its axes. ``marks`` are places on the x axis, each
-    with what begins there; its label is cut where the next one begins. Later curves are drawn over earlier ones.
+    with what begins there; its label is shortened or left out where the next one begins. Later curves are drawn over
+    earlier ones.
     """
     xs = [x for curve in curves for x, _ in curve.points] + [x for x, _ in marks]
     low, span = min(xs), (max(xs) - min(xs)) or 1.0
@@ -318,9 +317,13 @@ def dots(points: Sequence[tuple[float, float]]) -> set[tuple[int, int]]:
 
 
 def below(columns: Sequence[int], labels: Sequence[str], width: int) -> str:
-    """The labels under their columns, each cut before the next."""
+    """The labels under their columns; one without room before the next ends at its last comma, or is left out.
+
+    A number that is cut reads as another number.
+    """
     line = ""
     for number, (column, label) in enumerate(zip(columns, labels, strict=True)):
         room = (columns[number + 1] if number + 1 < len(columns) else width) - column - 1
-        line = line.ljust(column) + label[: max(room, 0)]
+        fitting = next((text for text in (label, label.rpartition(",")[0]) if len(text) <= room), "")
+        line = line.ljust(column) + fitting
     return line.rstrip()

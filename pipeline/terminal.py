@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
@@ -214,17 +215,40 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
+def compact(title: str, caption: str = "") -> Table:
+    """Return a table without vertical lines, to save room; ``names`` and ``figures`` add its columns."""
+    return Table(
+        title=title,
+        caption=caption or None,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+    )
+
+
+def figures(table: Table, *titles: str) -> None:
+    """Add columns of figures, which are never cut."""
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+
+
+def names(table: Table, *titles: str) -> None:
+    """Add columns of names, which are folded where the terminal is too narrow."""
+    for title in titles:
+        table.add_column(title, overflow="fold")
+
+
 def ledger_table(ledger: dict[str, Any]) -> Table:
     """Return the documents and tokens that every update replayed, by dataset and source."""
     caption = (
         "Documents of which a part was replayed, of those there are; tokens of these documents, every read counted. "
         f"Covers {ledger['covers']}."
     )
-    table = Table(title="Replayed documents", caption=caption, title_justify="left", caption_justify="left")
-    for title in ("update", "dataset", "source"):
-        table.add_column(title, no_wrap=True)
-    for title in ("documents", "of", "tokens", "reads a document"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = compact("Replayed documents", caption)
+    names(table, "update", "dataset", "source")
+    figures(table, "documents", "of", "tokens", "reads a document")
     for update in ledger["updates"]:
         for row in update["replayed"]:
             reads = f"{row['times'] / row['documents']:.2f}" if row["documents"] else ""

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich import box
 from rich.table import Table
 
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.progress.pace import duration
 from rewarm.pipeline.record import UNFINISHED, UpdateRecord
-from rewarm.pipeline.terminal import short
+from rewarm.pipeline.terminal import compact, figures, short
 
 LAST, WORST = 12, 8  # datasets shown of a long lineage: those that arrived last, and those furthest above their best
 TIMED = 12  # updates whose stages are shown
@@ -55,25 +54,6 @@ def chosen(losses: list[DatasetLoss], everything: bool) -> list[DatasetLoss]:
         return losses
     worst = sorted(losses[:-LAST], key=lambda one: -one.above)[:WORST]
     return [one for one in losses[:-LAST] if one in worst] + losses[-LAST:]
-
-
-def compact(title: str, caption: str = "") -> Table:
-    """Return a table without vertical lines; its first column is folded where the terminal is too narrow."""
-    return Table(
-        title=title,
-        caption=caption or None,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        title_justify="left",
-        caption_justify="left",
-    )
-
-
-def figures(table: Table, *titles: str) -> None:
-    """Add columns of figures, which are never cut."""
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
 
 
 def losses_table(status: Status, everything: bool = False) -> Table | None:

@@ -212,7 +212,8 @@ def study(
     if as_json or found is None:
         print_json(made)
     else:
-        result_console().print(study_table(found))
+        console = result_console()
+        console.print(study_table(found, console.width))
 
 
 @app.command(rich_help_panel=PANEL)

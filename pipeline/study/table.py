@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 from rewarm.pipeline.study.results import Row, Spread, Study
-from rewarm.pipeline.terminal import short
+from rewarm.pipeline.terminal import compact, figures, names, short
 
 PAGE = "index.html"
+LESS_TELLING = ("seconds", "FLOPs", "tokens", "seeds")  # columns that go first where a terminal is narrow
+WIDE = 10_000  # columns of a console on which every table has its natural width
 
 
 def head(study: Study) -> list[str]:
@@ -79,17 +82,30 @@ def shown(value: Spread | None) -> str:
     return f"{value.mean:.3f}" + ("" if value.spread is None else f" ± {value.spread:.3f}")
 
 
-def table(study: Study) -> Table:
-    """The table for a terminal."""
-    caption = "Loss of the release, nats per token of the full validation split; mean ± standard deviation over seeds"
-    caption = "\n".join(
-        [caption, *(f"† {note}" if note.split(":")[0] in marked(study) else note for note in notes(study))]
-    )
-    made = Table(title=f"Study {study.name}", caption=caption, title_justify="left", caption_justify="left")
-    for number, title in enumerate(head(study)):
-        made.add_column(title, justify="left" if number == 0 else "right", no_wrap=number > 0)
+def table(study: Study, width: int = 200) -> Table:
+    """Return the table for a terminal of ``width`` columns; what has no room is left out, and named below."""
+    left_out: list[str] = []
+    made = laid_out(study, left_out)
+    for title in LESS_TELLING:
+        if Console(width=WIDE).measure(made).maximum > width:
+            left_out.append(title)
+            made = laid_out(study, left_out)
+    return made
+
+
+def laid_out(study: Study, left_out: list[str]) -> Table:
+    """Return the table without some of its columns."""
+    caption = [
+        "Loss of the release, nats per token of the full validation split; mean ± standard deviation over seeds",
+        *(f"† {note}" if note.split(":")[0] in marked(study) else note for note in notes(study)),
+        *([f"not shown for lack of room: {', '.join(left_out)} (--json has them)"] if left_out else []),
+    ]
+    made = compact(f"Study {study.name}", "\n".join(caption))
+    kept = [number for number, title in enumerate(head(study)) if title not in left_out]
+    names(made, head(study)[0])
+    figures(made, *(head(study)[number] for number in kept[1:]))
     for line in body(study):
-        made.add_row(*line)
+        made.add_row(*(line[number] for number in kept))
     return made
 
 

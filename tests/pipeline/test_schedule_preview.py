@@ -15,6 +15,7 @@ from rewarm.pipeline.schedule_preview import (
     BLANK,
     Curve,
     Preview,
+    below,
     chart,
     dots,
     page,
@@ -156,3 +157,10 @@ def test_a_line_has_no_gaps(points: list[tuple[float, float]]) -> None:
 def test_a_flat_line_at_zero_is_drawn_at_the_bottom() -> None:
     rows = chart([Curve([(0, 0), (10, 0)], "red")], 10, 4, [(0.0, "start")], ".1f").plain.splitlines()
     assert [any(ord(character) > BLANK for character in row) for row in rows[:4]] == [False, False, False, True]
+
+
+def test_a_label_without_room_is_never_cut_within_a_number() -> None:
+    labels = ["base, 1.25 M", "update 1, 598 k", "update 2, 598 k"]
+    assert below([0, 13, 29], labels, 50) == "base, 1.25 M update 1, 598 k update 2, 598 k"
+    assert below([0, 8, 17], labels, 26) == "base    update 1 update 2"
+    assert below([0, 3, 6], labels, 30) == "      update 2, 598 k"

@@ -65,6 +65,7 @@ def wait_for(home: Path, stage: str, done: float) -> Standing:
 def test_lines_without_a_terminal_come_in_intervals_also_while_nothing_moves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    began = time.monotonic()
     with Terminal() as shown:
         assert not shown.live
         shown.update("lm: news", run(tmp_path))
@@ -78,9 +79,10 @@ def test_lines_without_a_terminal_come_in_intervals_also_while_nothing_moves(
         shown.note("step 60: [docs] 3.2")
     said = capsys.readouterr().err.splitlines()
     assert said[:3] == ["lm: news", "  ingest: done before", "  train"]
-    assert said[-1] == "    step 60: [docs] 3.2"
-    lines = said[3:-1]
-    assert 2 <= len(lines) <= 6, "as many as intervals, whatever the number of steps"
+    assert said.count("    step 60: [docs] 3.2") == 1
+    lines = [line for line in said[3:] if line != "    step 60: [docs] 3.2"]  # one may come while the display closes
+    intervals = (time.monotonic() - began) / terminal_module.PLAIN_INTERVAL
+    assert 2 <= len(lines) <= intervals + 1, "as many as intervals, whatever the number of steps"
     assert re.fullmatch(r"    train: 60%  60/100 tokens, [\d.]+/s  loss 3.25  \d+ s left", lines[-1]), lines[-1]
 
 

@@ -1,10 +1,12 @@
 """A study's table: means and spreads over seeds, the papers' mean of old and new, the best row."""
 
+import io
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rewarm.pipeline.lineage.workspace import TRIAL
 from rewarm.pipeline.study.forecast import observations
@@ -163,3 +165,13 @@ def test_a_baseline_that_is_not_the_papers_says_so(workspace: StudyWorkspace) ->
     assert body(study)[3][0].endswith(" †")
     assert "† constant-min: not the papers': it drops" in str(table(study).caption)
     assert "not the papers&#39;: it drops" in page(study, [])
+
+
+def test_a_narrow_terminal_cuts_no_figure_and_names_what_it_leaves_out(workspace: StudyWorkspace) -> None:
+    study = collect(workspace, TRIALS, 0.5)
+    for width in (60, 80, 200):
+        file = io.StringIO()
+        Console(width=width, file=file).print(table(study, width))
+        said = " ".join(file.getvalue().split())
+        assert "…" not in said and "L(old)" in said and "L(new)" in said
+        assert ("not shown for lack of room: seconds" in said) == (width < 200)
