@@ -26,7 +26,7 @@ from rewarm.pipeline.watch.state import ARRIVING, COMPLETE, DONE, FAILED, HELD, 
 from rewarm.stages.core.cluster import joined
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.metrics import Reporter
-from rewarm.stages.core.patience import limited
+from rewarm.stages.core.patience import CONTACT_S, limited
 
 WAITING = (COMPLETE, STARTED, FAILED, HELD)
 STATES = (ARRIVING, *WAITING, *DONE)
@@ -139,7 +139,7 @@ class WorkspaceReport:
 
     def lineage(self) -> None:
         """The last updates' records, as far as they can be read."""
-        with suppress(*SILENT):
+        with suppress(*SILENT), limited(CONTACT_S):  # a command that ends because of the store does not wait again
             self.record()
 
     def record(self) -> None:

@@ -1,5 +1,6 @@
 """What a workspace reports of itself: the lease as time goes on, the disk, and gauges that stay as long as they are."""
 
+import errno
 import gc
 import threading
 import time
@@ -16,6 +17,7 @@ from rewarm.pipeline.monitoring.workspace import STATES, WorkspaceReport, observ
 from rewarm.pipeline.watch.journal import MODE, Draft, Journal, only_watch
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.metrics import METRICS, REFRESH
+from rewarm.stages.core.patience import DEADLINE, patiently
 from rewarm.stages.core.storage import Folder
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -76,6 +78,23 @@ def test_a_store_that_does_not_answer_ends_nothing(tmp_path: Path) -> None:
         Lineage(Workspace(str(tmp_path)))
     with observed(Workspace(str(tmp_path)), silent):
         pass
+
+
+def test_a_command_that_ends_because_of_its_store_does_not_wait_for_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = list[float]()
+
+    def stale() -> None:
+        tries.append(time.monotonic())
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setenv(DEADLINE, "600")
+    monkeypatch.setattr("rewarm.pipeline.monitoring.workspace.CONTACT_S", 0.5)
+    of = report(tmp_path, lambda: None)
+    monkeypatch.setattr(of, "record", lambda: patiently(stale, "here"))
+    of.lineage()
+    assert len(tries) > 1 and tries[-1] - tries[0] < 60
 
 
 def test_arrivals_by_what_became_of_them(tmp_path: Path) -> None:
