@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pipeline", "stages")
 SHORT, LONG = 60, 400  # lines of a module
 WIDE = 8  # parameters of a function
+VAGUE = {"found", "made", "one", "part", "given", "place"}  # names that say that a value is there, not what it is
 IDIOMS = (  # per thousand docstrings; position verbs and separable verbs in the place of plain ones
     r"\bst(?:and|ands|ood|anding) (?:in|on|at|there|beside|below|under|with|for)\b",
     r"\bl(?:ie|ies|ay|ying) (?:in|on|at|there|beside|below|under)\b",
@@ -215,6 +216,16 @@ def unnamed_settings() -> list[str]:
     return [key for key in keys if not named(key.rpartition(".")[2])]
 
 
+def vague_names() -> float:
+    """Assignments to vague names, loops included, per thousand lines."""
+    assigned = sum(
+        isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in VAGUE
+        for module in modules()
+        for node in ast.walk(module.tree)
+    )
+    return 1000 * assigned / sum(module.lines for module in modules())
+
+
 def wide_functions() -> int:
     """Functions of more than ``WIDE`` parameters; those of a command are its options."""
     functions = (
@@ -267,6 +278,7 @@ ROWS: tuple[Row, ...] = (
     ("idioms per 1,000 docstrings", idioms, "<= 6", lambda value: value <= 6),
     ("modules that open with a question word", question_openings, "0", lambda value: value == 0),
     ("settings that nothing names", lambda: len(unnamed_settings()), "0", lambda value: value == 0),
+    ("vague names assigned per 1,000 lines", vague_names, "<= 17", lambda value: value <= 17),
     (f"functions of more than {WIDE} parameters", wide_functions, "0", lambda value: value == 0),
     ("files that name an input format", format_files, "<= 2", lambda value: value <= 2),
     ("README lines", readme_lines, "<= 230", lambda value: value <= 230),

@@ -122,7 +122,7 @@ def read(path: Path) -> Failure | None:
         value: Any = orjson.loads(path.read_bytes())
     except (FileNotFoundError, orjson.JSONDecodeError):
         return None
-    known = {one.name for one in fields(Failure)}
+    known = {field.name for field in fields(Failure)}
     return Failure(**{name: part for name, part in value.items() if name in known}) if isinstance(value, dict) else None
 
 

@@ -165,18 +165,18 @@ def branch(recipe: Recipe, trunk: Schedule, position: int, steps: int) -> Schedu
 
 def parse_tokens(text: str) -> list[int]:
     """``1.2M,600k`` → [1200000, 600000]; plain numbers, 1e9 and 1_000_000 are read, too."""
-    found = []
+    tokens = []
     for part in text.split(","):
         match = re.fullmatch(r"([\d._]+(?:e[+]?\d+)?)\s*([kMGBT]?)", part.strip())
         try:
-            found.append(round(float(match[1]) * UNITS[match[2]]) if match else 0)
+            tokens.append(round(float(match[1]) * UNITS[match[2]]) if match else 0)
         except ValueError:
-            found.append(0)
-        if found[-1] < 1:
+            tokens.append(0)
+        if tokens[-1] < 1:
             raise UsageError(
                 f"--tokens {text}: {part.strip()!r} is not a number of tokens; expected for example 1.2M,600k"
             )
-    return found
+    return tokens
 
 
 TRUNK, BRANCH = "cyan", "yellow"
@@ -184,17 +184,19 @@ MAX_WIDTH, HEIGHT = 110, 14  # characters of the chart
 MARGIN = 12  # for the axis to its left
 
 
-def phases_table(found: Preview) -> Table:
+def phases_table(preview: Preview) -> Table:
     """One row for each phase of each update: tokens from and to, learning rate from and to."""
     caption = "From and to count tokens of the lineage."
-    if any(leg.branch for leg in found.legs):
+    if any(leg.branch for leg in preview.legs):
         caption += " An anneal is a branch: the next update starts where the trunk ended."
-    if found.assumed:
-        caption += f" The recipe has no budget: {found.legs[0].steps:,} steps of training are assumed each (--tokens)."
-    table = compact(heading(found), caption)
+    if preview.assumed:
+        caption += (
+            f" The recipe has no budget: {preview.legs[0].steps:,} steps of training are assumed each (--tokens)."
+        )
+    table = compact(heading(preview), caption)
     names(table, "update", "phase", "shape")
     figures(table, "from", "to", "steps", "learning rate", "→")
-    for leg in found.legs:
+    for leg in preview.legs:
         for number, piece in enumerate(leg.pieces()):
             steps = (piece.end - piece.start) * leg.steps / (leg.end - leg.start)
             cells = [piece.phase, piece.shape, short(piece.start), short(piece.end), f"{steps:,.4g}"]
@@ -205,20 +207,20 @@ def phases_table(found: Preview) -> Table:
     return table
 
 
-def heading(found: Preview) -> str:
+def heading(preview: Preview) -> str:
     """What is shown, in a line."""
-    updates = len(found.legs) - (0 if found.imported else 1)
+    updates = len(preview.legs) - (0 if preview.imported else 1)
     counted = f"{updates} update{'' if updates == 1 else 's'}"
-    return f"{found.recipe}: {found.kind} schedule, " + (
-        f"{counted} of an imported model" if found.imported else f"a base and {counted}"
+    return f"{preview.recipe}: {preview.kind} schedule, " + (
+        f"{counted} of an imported model" if preview.imported else f"a base and {counted}"
     )
 
 
-def terminal_chart(found: Preview, width: int) -> Text:
+def terminal_chart(preview: Preview, width: int) -> Text:
     """The learning rate over the lineage's tokens, for a terminal of ``width`` characters."""
-    curves = [Curve(trunk_points(found.legs), TRUNK)]
-    curves += [Curve(leg.points(branch=True), BRANCH) for leg in found.legs if leg.branch]
-    marks = [(float(leg.start), f"{leg.name}, {short(leg.end - leg.start)}") for leg in found.legs]
+    curves = [Curve(trunk_points(preview.legs), TRUNK)]
+    curves += [Curve(leg.points(branch=True), BRANCH) for leg in preview.legs if leg.branch]
+    marks = [(float(leg.start), f"{leg.name}, {short(leg.end - leg.start)}") for leg in preview.legs]
     drawn = chart(curves, max(20, min(MAX_WIDTH, width - MARGIN)), HEIGHT, marks, ".3g")
     drawn.append("\n\ntrunk", style=TRUNK)
     if len(curves) > 1:
@@ -231,18 +233,18 @@ def trunk_points(legs: tuple[Leg, ...]) -> list[tuple[float, float]]:
     return [point for leg in legs for point in leg.points(branch=False)]
 
 
-def page(found: Preview) -> str:
+def page(preview: Preview) -> str:
     """One HTML file with the plot, which needs no network (about 5 MB, nearly all of it the plotting library)."""
     import plotly.graph_objects as go
 
     hover = "%{x:,.0f} tokens: %{y:.4g}<extra>%{fullData.name}</extra>"
     figure = go.Figure()
-    for leg in found.legs:
+    for leg in preview.legs:
         figure.add_vline(leg.start, line={"width": 1, "color": "#bbb"}, annotation_text=leg.name)
-    trunk = trunk_points(found.legs)
+    trunk = trunk_points(preview.legs)
     lines = [("trunk", trunk, {"color": "#1f6f8b", "width": 2})]
     dashed = {"color": "#c77d0a", "width": 2, "dash": "dash"}
-    lines += [("anneal", leg.points(branch=True), dashed) for leg in found.legs if leg.branch]
+    lines += [("anneal", leg.points(branch=True), dashed) for leg in preview.legs if leg.branch]
     for number, (name, points, style) in enumerate(lines):
         figure.add_scatter(
             x=[x for x, _ in points],
@@ -254,7 +256,7 @@ def page(found: Preview) -> str:
             hovertemplate=hover,
         )
     figure.update_layout(
-        title=heading(found),
+        title=heading(preview),
         template="plotly_white",
         xaxis_title="tokens of the lineage",
         yaxis={"title": "learning rate", "rangemode": "tozero", "exponentformat": "e"},

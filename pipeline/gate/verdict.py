@@ -101,7 +101,7 @@ def decide(comparisons: Sequence[Comparison], settings: GateSettings, against: s
     requires that there is no significant rise, which any number of documents decides. A task that is generated from a
     dataset never holds the candidate: the loss on the same documents has more power and decides for both.
     """
-    limits = [limit_of(one, settings) for one in comparisons]
+    limits = [limit_of(comparison, settings) for comparison in comparisons]
     guards = [number for number, one in enumerate(comparisons) if limits[number] is not None and is_guard(one)]
     values = {number: p for number in guards if (p := harm_p(comparisons[number], limits[number])) is not None}
     corrected = holm(list(values.values())) if settings.correction == "holm" else values.values()
@@ -160,120 +160,124 @@ def within(one: Check) -> bool:
     return (one.change if one.kind != "task" else -one.change) <= one.limit
 
 
-def is_guard(one: Comparison) -> bool:
+def is_guard(comparison: Comparison) -> bool:
     """Return whether a comparison guards against harm; the others are requirements."""
-    return one.kind in ("task", "best") or (one.kind == "loss" and one.role == "old")
+    return comparison.kind in ("task", "best") or (comparison.kind == "loss" and comparison.role == "old")
 
 
-def limit_of(one: Comparison, settings: GateSettings) -> float | None:
+def limit_of(comparison: Comparison, settings: GateSettings) -> float | None:
     """Return how much worse the candidate may be, or the least it must reach on word order; None: no limit."""
-    if one.kind == "task":
-        return settings.task_limit(one.name)
-    if one.kind == "order":
+    if comparison.kind == "task":
+        return settings.task_limit(comparison.name)
+    if comparison.kind == "order":
         return settings.min_order
-    if one.role == "new":
+    if comparison.role == "new":
         return 0.0 if settings.require_learning else None
-    limit = settings.forgetting_limit(one.name)
-    if one.kind == "best":
+    limit = settings.forgetting_limit(comparison.name)
+    if comparison.kind == "best":
         times = settings.max_forgetting_since_best
         return None if limit is None or times is None else limit * times
     return limit
 
 
-def harm_p(one: Comparison, limit: float | None) -> float | None:
+def harm_p(comparison: Comparison, limit: float | None) -> float | None:
     """Return p of harm within the limit; None if it was not measured or has no limit."""
-    if one.estimate is None or limit is None:
+    if comparison.estimate is None or limit is None:
         return None
-    estimate, task = one.estimate, one.kind == "task"
+    estimate, task = comparison.estimate, comparison.kind == "task"
     return estimate.p_below(-limit, cautious=True) if task else estimate.p_above(limit, cautious=True)
 
 
-def check(one: Comparison, limit: float | None, adjusted: float | None, level: float, settings: GateSettings) -> Check:
+def check(
+    comparison: Comparison, limit: float | None, adjusted: float | None, level: float, settings: GateSettings
+) -> Check:
     """Judge one comparison; ``level`` is the level of its test after the correction."""
-    found = one.estimate
+    estimate = comparison.estimate
     test = Test(None, None, None)
     outcome: Outcome = "passed"
     if limit is None:
-        because = f"{found.change:+.3f}; no limit is set" if found else f"{one.missing}; no limit is set"
-    elif found is None:
-        outcome, because = "undecided", one.missing
-    elif is_guard(one):
-        bound = -limit if one.kind == "task" else limit
-        test = Test(harm_p(one, limit), adjusted, found.detectable(level, settings.power, bound, cautious=True))
-        outcome, because = guard(one, limit, test, settings)
-        if outcome == "undecided" and one.generated:
+        because = f"{estimate.change:+.3f}; no limit is set" if estimate else f"{comparison.missing}; no limit is set"
+    elif estimate is None:
+        outcome, because = "undecided", comparison.missing
+    elif is_guard(comparison):
+        bound = -limit if comparison.kind == "task" else limit
+        test = Test(
+            harm_p(comparison, limit), adjusted, estimate.detectable(level, settings.power, bound, cautious=True)
+        )
+        outcome, because = guard(comparison, limit, test, settings)
+        if outcome == "undecided" and comparison.generated:
             because += "; the loss on the same documents decides"
-    elif one.kind == "order":
-        test = Test(found.p_above(0.0), None, found.detectable(level, settings.power))
-        outcome, because = ordered(found, limit, test, settings)
+    elif comparison.kind == "order":
+        test = Test(estimate.p_above(0.0), None, estimate.detectable(level, settings.power))
+        outcome, because = ordered(estimate, limit, test, settings)
     else:
-        test = Test(found.p_below(0.0), None, found.detectable(level, settings.power))
-        outcome, because = learned(found, test, settings)
+        test = Test(estimate.p_below(0.0), None, estimate.detectable(level, settings.power))
+        outcome, because = learned(estimate, test, settings)
     return Check(
-        kind=one.kind,
-        name=one.name,
-        metric=one.metric,
-        role=one.role,
-        candidate=found.candidate if found else None,
-        current=found.current if found else None,
-        change=found.change if found else None,
+        kind=comparison.kind,
+        name=comparison.name,
+        metric=comparison.metric,
+        role=comparison.role,
+        candidate=estimate.candidate if estimate else None,
+        current=estimate.current if estimate else None,
+        change=estimate.change if estimate else None,
         limit=limit,
         p=test.p,
         p_adjusted=test.adjusted,
-        n=found.n if found else 0,
-        units=found.units if found else 0,
-        worth=round(found.worth, 2) if found else None,
+        n=estimate.n if estimate else 0,
+        units=estimate.units if estimate else 0,
+        worth=round(estimate.worth, 2) if estimate else None,
         detectable=test.detectable,
         outcome=outcome,
         passed=outcome == "passed",
         because=because,
-        counts=not one.generated,
+        counts=not comparison.generated,
     )
 
 
-def guard(one: Comparison, limit: float, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
+def guard(comparison: Comparison, limit: float, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
     """Decide whether harm is within its limit; returns the outcome and the reason."""
-    found = one.estimate
-    assert found is not None
-    task = one.kind == "task"
-    worse = -found.change if task else found.change
+    estimate = comparison.estimate
+    assert estimate is not None
+    task = comparison.kind == "task"
+    worse = -estimate.change if task else estimate.change
     what = "falls by" if task else "forgets"
-    since = f" since {one.best}, the best release so far" if one.kind == "best" else ""
+    since = f" since {comparison.best}, the best release so far" if comparison.kind == "best" else ""
     chance = "" if test.adjusted is None else f" (p {test.adjusted:.2g})"
-    clear = found.p_above(-limit) if task else found.p_below(limit)
+    clear = estimate.p_above(-limit) if task else estimate.p_below(limit)
     if test.adjusted is not None and test.adjusted <= settings.alpha:
         return "refused", f"{what} {worse:.3f}{since}, more than {limit:g}{chance}"
     if clear is not None and (clear <= settings.alpha or limit == 0 or sees(test, limit)):
         if worse > limit:
             return "passed", f"{what} {worse:.3f}{since}, more than {limit:g}, but not significantly{chance}"
-        return "passed", f"{found.change:+.3f}{since}, within the limit of {limit:g}"
-    moved = f"{what} {worse:.3f}" if worse > 0 else f"{found.change:+.3f}"
-    return "undecided", f"{moved}{since}, the limit is {limit:g}: {blind(found, test)}"
+        return "passed", f"{estimate.change:+.3f}{since}, within the limit of {limit:g}"
+    moved = f"{what} {worse:.3f}" if worse > 0 else f"{estimate.change:+.3f}"
+    return "undecided", f"{moved}{since}, the limit is {limit:g}: {blind(estimate, test)}"
 
 
-def learned(found: Estimate, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
+def learned(estimate: Estimate, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
     """Decide whether an arrival was learned; returns the outcome and the reason."""
     if test.p is not None and test.p <= settings.alpha:
-        return "passed", f"learned: {found.change:+.3f} (p {test.p:.2g})"
-    nothing = found.p_above(-settings.min_learning, cautious=True)
+        return "passed", f"learned: {estimate.change:+.3f} (p {test.p:.2g})"
+    nothing = estimate.p_above(-settings.min_learning, cautious=True)
     if nothing is not None and (nothing <= settings.alpha or sees(test, settings.min_learning)):
-        chance = ", not significant" if found.change < 0 else ""
-        return "refused", f"was not learned: {found.change:+.3f}{chance} (p {test.p:.2g})"
-    return "undecided", f"changed by {found.change:+.3f}, not significant: {blind(found, test)}"
+        chance = ", not significant" if estimate.change < 0 else ""
+        return "refused", f"was not learned: {estimate.change:+.3f}{chance} (p {test.p:.2g})"
+    return "undecided", f"changed by {estimate.change:+.3f}, not significant: {blind(estimate, test)}"
 
 
-def ordered(found: Estimate, limit: float, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
+def ordered(estimate: Estimate, limit: float, test: Test, settings: GateSettings) -> tuple[Outcome, str]:
     """Decide whether the word order of an arrival was learned; returns the outcome and the reason."""
     preferred = (
-        f"prefers the original word order in {found.candidate:.2f} of {found.n} excerpts, chance is "
-        f"{found.current:g} (p {test.p:.2g})"
+        f"prefers the original word order in {estimate.candidate:.2f} of {estimate.n} excerpts, chance is "
+        f"{estimate.current:g} (p {test.p:.2g})"
     )
-    if found.candidate >= limit and test.p is not None and test.p <= settings.alpha:
+    if estimate.candidate >= limit and test.p is not None and test.p <= settings.alpha:
         return "passed", preferred
-    short = found.p_below(limit - found.current)
-    if (short is not None and short <= settings.alpha) or sees(test, limit - found.current):
+    short = estimate.p_below(limit - estimate.current)
+    if (short is not None and short <= settings.alpha) or sees(test, limit - estimate.current):
         return "refused", f"{preferred}, required is {limit:g}: the words may be shuffled"
-    return "undecided", f"{preferred}, required is {limit:g}: {blind(found, test)}"
+    return "undecided", f"{preferred}, required is {limit:g}: {blind(estimate, test)}"
 
 
 def sees(test: Test, effect: float) -> bool:
@@ -281,9 +285,13 @@ def sees(test: Test, effect: float) -> bool:
     return test.detectable is not None and test.detectable <= effect
 
 
-def blind(found: Estimate, test: Test) -> str:
+def blind(estimate: Estimate, test: Test) -> str:
     """Describe the smallest effect that a test can detect, and its sample."""
-    worth = f", worth {found.worth:.1f} of equal size" if found.worth < 0.9 * found.units else ""
-    units = f"{found.units} independent units among {found.n}" if found.units != found.n else f"{found.n} of them"
+    worth = f", worth {estimate.worth:.1f} of equal size" if estimate.worth < 0.9 * estimate.units else ""
+    units = (
+        f"{estimate.units} independent units among {estimate.n}"
+        if estimate.units != estimate.n
+        else f"{estimate.n} of them"
+    )
     effect = "nothing" if test.detectable is None else f"{test.detectable:.2g} or more"
     return f"{units}{worth} can show {effect}"

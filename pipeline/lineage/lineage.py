@@ -89,8 +89,8 @@ class Lineage:
 
     def stand_on(self, updates: Sequence[UpdateRecord]) -> None:
         """Use these updates as the lineage, whatever the workspace holds."""
-        self.entries = [Entry(one.id, finished(one), "", one.facts(0)) for one in updates]
-        self._records = Records(self.workspace, self.entries, {one.id: one for one in updates})
+        self.entries = [Entry(update.id, finished(update), "", update.facts(0)) for update in updates]
+        self._records = Records(self.workspace, self.entries, {update.id: update for update in updates})
 
     @property
     def updates(self) -> Records:

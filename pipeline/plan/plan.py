@@ -49,7 +49,7 @@ class Plan:
             "storage": self.storage,
             "retrain": self.retrain,
             "arrival": asdict(self.survey.amount),
-            "removals": [one.to_json() for one in self.survey.removals],
+            "removals": [removal.to_json() for removal in self.survey.removals],
         }
 
 
@@ -69,9 +69,9 @@ def make_plan(
     check_length(lineage.trunk().local(), recipe.train.seq_len)
     with scratch_of(lineage) as scratch:
         found = survey(lineage, inputs, recipe, scratch, progress)
-    for one in found.removals:
-        over = one.counts_against > recipe.ingest.max_removed
-        progress.note(f"of what was read, {describe(one)}" + (": an update would be refused" if over else ""))
+    for removal in found.removals:
+        over = removal.counts_against > recipe.ingest.max_removed
+        progress.note(f"of what was read, {describe(removal)}" + (": an update would be refused" if over else ""))
     choices = choose(found.shift, situation(lineage, recipe))
     for name in choices if given is None else choices.keys() & set(given):
         choices[name] = kept(setting(recipe, name), choices[name])

@@ -153,8 +153,8 @@ def duplicates(sample: Sample, known: npt.NDArray[np.bool_]) -> StepAccount:
 
 def removals_of(sample: Sample, later: Mapping[str, StepAccount]) -> list[Removal]:
     """Return the steps that remove much of the sample, each with its first removed record."""
-    found = find_removals({**sample.steps, **later}, {})
-    return [replace(one, sample=sample.shown.get((one.step, one.reason), {})) for one in found]
+    removals = find_removals({**sample.steps, **later}, {})
+    return [replace(removal, sample=sample.shown.get((removal.step, removal.reason), {})) for removal in removals]
 
 
 def write_sample(sample: Sample, loss_bytes: int, out: Folder) -> float:

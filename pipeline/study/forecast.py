@@ -102,7 +102,11 @@ def forecast(
         UsageError: weights of datasets that were not observed, or observations too few for a law (``form_for``).
     """
     scaled = _scaled(weights, observations)
-    used = [one for one in observations if all(isfinite(one.losses.get(name, np.nan)) for name in scaled)]
+    used = [
+        observation
+        for observation in observations
+        if all(isfinite(observation.losses.get(name, np.nan)) for name in scaled)
+    ]
     form = form_for((one.run, one.share, one.tokens) for one in used)
     if shares is not None and (not shares or not all(0 <= share < 1 for share in shares)):
         raise UsageError(f"forecast: candidate shares {list(shares)}; expected one or more in [0, 1)")
@@ -150,7 +154,7 @@ def expected_error(errors: Errors, distance: float) -> float | None:
 
 
 def _scaled(weights: Mapping[str, float], observations: Sequence[Observation]) -> dict[str, float]:
-    known = sorted({name for one in observations for name in one.losses})
+    known = sorted({name for observation in observations for name in observation.losses})
     unknown = [name for name in weights if name not in known]
     if unknown:
         raise UsageError(f"forecast: weights for {', '.join(unknown)}, but losses of {', '.join(known) or 'nothing'}")
@@ -196,19 +200,23 @@ def _errors(
     def left_out(key: Callable[[Observation], object], groups: Collection[object]) -> HeldOut | None:
         missed: dict[str, list[float]] = {name: [] for name in names}
         for group in groups:
-            rest = [one for one in observations if key(one) != group]
+            rest = [observation for observation in observations if key(observation) != group]
             if not _holds(rest, form):
                 return None
-            _miss(missed, _fit_all(rest, names, arrivals, form), [one for one in observations if key(one) == group])
+            _miss(
+                missed,
+                _fit_all(rest, names, arrivals, form),
+                [observation for observation in observations if key(observation) == group],
+            )
         return _held_out(missed)
 
     fitted: dict[str, list[float]] = {name: [] for name in names}
     _miss(fitted, laws, observations)
-    longest = max(one.tokens for one in observations)
+    longest = max(observation.tokens for observation in observations)
     return Errors(
         fitted=_held_out(fitted),
-        runs=left_out(lambda one: one.run, dict.fromkeys(one.run for one in observations)),
-        shares=left_out(lambda one: one.share, dict.fromkeys(one.share for one in observations)),
+        runs=left_out(lambda one: one.run, dict.fromkeys(observation.run for observation in observations)),
+        shares=left_out(lambda one: one.share, dict.fromkeys(observation.share for observation in observations)),
         longest=None if form.lengths == "one" else left_out(lambda one: one.tokens == longest, [True]),
     )
 
@@ -222,7 +230,7 @@ def _holds(rest: Sequence[Observation], form: Form) -> bool:
 
 def _miss(missed: dict[str, list[float]], laws: Mapping[str, Law], points: Sequence[Observation]) -> None:
     for name, law in laws.items():
-        missed[name] += [abs(law.predict(one.share, one.tokens) - one.losses[name]) for one in points]
+        missed[name] += [abs(law.predict(point.share, point.tokens) - point.losses[name]) for point in points]
 
 
 def _held_out(missed: Mapping[str, list[float]]) -> HeldOut:

@@ -165,7 +165,7 @@ def fit(observations: Sequence[Observation], dataset: str, arrives: bool, form: 
     The papers fit by Huber's loss, too. The law is held to this: at every observed length more of the dataset's kind
     does not make its loss worse. Points where the loss is not finite (a run that diverged) are left out.
     """
-    used = [one for one in observations if isfinite(one.losses.get(dataset, np.nan))]
+    used = [observation for observation in observations if isfinite(observation.losses.get(dataset, np.nan))]
     lengths = np.array([one.tokens for one in used])
     scale = float(np.exp(np.log(lengths).mean()))
     r = _own_part(np.array([one.share for one in used]), arrives)

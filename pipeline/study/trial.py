@@ -234,7 +234,8 @@ def trained_tokens(workspace: Workspace, lineage: Lineage) -> dict[str, int]:
 def arrival_tokens(workspace: StudyWorkspace, name: str, recipe: Recipe) -> int:
     """Tokens of an arrival's dataset that an update trains: its budget, divided by size, or all of it."""
     streams = {
-        one: TokenSet(workspace.dataset(one) / "tokens" / "train").open().num_tokens for one in workspace.arrivals
+        arrival: TokenSet(workspace.dataset(arrival) / "tokens" / "train").open().num_tokens
+        for arrival in workspace.arrivals
     }
     whole, budget = streams[name], recipe.budget.update_tokens
     return whole if budget is None else budget * whole // sum(streams.values())

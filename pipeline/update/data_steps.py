@@ -106,22 +106,22 @@ def run_score(
 def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
     """Return the documents from which the classifier's positive examples are drawn, and their digest."""
     reading, lineage = context.recipe.ingest, context.lineage
-    found = find_reference(lineage, context.recipe.select, reading)
-    if found is None:
+    reference = find_reference(lineage, context.recipe.select, reading)
+    if reference is None:
         return None
-    if found.dataset is not None:
-        update = lineage.datasets()[found.dataset]
-        return context.workspace.dataset(found.dataset) / "documents", lineage.read(update.id).data[
-            found.dataset
+    if reference.dataset is not None:
+        update = lineage.datasets()[reference.dataset]
+        return context.workspace.dataset(reference.dataset) / "documents", lineage.read(update.id).data[
+            reference.dataset
         ].ingest.digest
     folder = context.folder / "reference"
     read = context.runner.run(
         "reference",
-        lambda: ingest.run(found.files, folder, reading, [], folder / "dedup", context.runner.progress),
+        lambda: ingest.run(reference.files, folder, reading, [], folder / "dedup", context.runner.progress),
         ingest.IngestOutcome,
         folder,
         reading.identity(),
-        {"data": ingest.digest_inputs(found.files, context.runner.progress)},
+        {"data": ingest.digest_inputs(reference.files, context.runner.progress)},
         version=ingest.VERSION,
     )
     return folder / "documents", read.digest

@@ -271,7 +271,7 @@ def began(lineage: Lineage) -> UpdateRecord | None:
         return None
     laid = lineage.read(trained[-1].id).schedule
     records = (lineage.read(entry.id) for entry in trained)
-    return next(one for one in records if one.schedule and laid and one.schedule.phases == laid.phases)
+    return next(record for record in records if record.schedule and laid and record.schedule.phases == laid.phases)
 
 
 def shown(value: Any) -> str:

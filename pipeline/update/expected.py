@@ -44,7 +44,7 @@ class Run:
         """Return the progress of the run, with the current task."""
         at, planned = time.monotonic(), self._itinerary
         left = work.left(at) if work else None
-        found = Standing(
+        standing = Standing(
             self.journal.update,
             state,
             time.time(),
@@ -56,9 +56,9 @@ class Run:
             run_left=planned.left(at - self._entered, left) if planned and state == RUNNING else None,
         )
         if work is None:
-            return found
+            return standing
         return replace(
-            found,
+            standing,
             label=work.label,
             unit=work.unit,
             done=work.done,

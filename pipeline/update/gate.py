@@ -175,7 +175,9 @@ class Gate:
         """Return the release with the least loss on a dataset of all that were ever current; None: the current one."""
         lineage = self.context.lineage
         ever = {entry["update"] for entry in lineage.history}
-        losses = {one.id: one.losses.get(RELEASE, {}).get(dataset) for one in lineage.updates if one.id in ever}
+        losses = {
+            update.id: update.losses.get(RELEASE, {}).get(dataset) for update in lineage.updates if update.id in ever
+        }
         known = {name: loss for name, loss in losses.items() if loss is not None}
         least = min(known, key=lambda name: known[name], default=self.current.id)
         return None if least == self.current.id else lineage.find(least)

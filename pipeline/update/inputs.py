@@ -91,11 +91,11 @@ def check_distill(recipe: Recipe, datasets: Collection[str]) -> None:
 
 def with_prompts(recipe: Recipe, datasets: Collection[str]) -> Recipe:
     """Return the recipe with the absolute path of ``distill.prompts``, so that it works from any directory."""
-    given = recipe.distill.prompts
-    if given is None or given in datasets:
+    prompts = recipe.distill.prompts
+    if prompts is None or prompts in datasets:
         return recipe
     return recipe.model_copy(
-        update={"distill": recipe.distill.model_copy(update={"prompts": str(Path(given).absolute())})}
+        update={"distill": recipe.distill.model_copy(update={"prompts": str(Path(prompts).absolute())})}
     )
 
 

@@ -115,11 +115,15 @@ def switch(uri: str, paused: bool) -> str:
 def retry(uri: str, name: str) -> str:
     """Retry a held or failed arrival at once, whatever it costs."""
     _, journal, book = read(uri)
-    found = [one for one in book.arrivals.values() if one.name == name and not one.done and one.why != "name"]
+    found = [
+        arrival
+        for arrival in book.arrivals.values()
+        if arrival.name == name and not arrival.done and arrival.why != "name"
+    ]
     waiting = [one for one in found if one.state == HELD or one.retry_at]
     if not waiting:
         state = f"it is {found[-1].state}" if found else "no pending arrival has this name"
-        held = ", ".join(one.name for one in book.arrivals.values() if one.state == HELD) or "none"
+        held = ", ".join(arrival.name for arrival in book.arrivals.values() if arrival.state == HELD) or "none"
         raise UsageError(f"{name}: not held ({state}); held arrivals: {held}")
     journal.append(Draft("retry", waiting[-1].path), now())
     return f"{name}: will be retried"

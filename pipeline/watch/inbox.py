@@ -79,10 +79,10 @@ def place_of(inbox: str, settings: IngestSettings) -> Location:
     return place
 
 
-def look(place: Location, kind: str, marker: str) -> Listing:
+def look(location: Location, kind: str, marker: str) -> Listing:
     """List an inbox; ``kind`` is ``ingest.format``. Raises ``OSError`` if it cannot be listed."""
     outside: list[str] = []
-    items = list(on_disk(place, outside) if place.is_local else in_store(place, outside))
+    items = list(on_disk(location, outside) if location.is_local else in_store(location, outside))
     unfit = {name for path, _, _ in items if not is_text(name := path.partition("/")[0])}
     single = {path: (size, version) for path, size, version in items if "/" not in path}
     folders: dict[str, list[Item]] = {}
@@ -90,16 +90,16 @@ def look(place: Location, kind: str, marker: str) -> Listing:
         head, separator, rest = path.partition("/")
         if separator and head not in unfit and not head.startswith(HIDDEN):
             folders.setdefault(head, []).append((rest, size, version))
-    arrivals = [of_folder(place, name, below, marker) for name, below in folders.items()]
+    arrivals = [of_folder(location, name, below, marker) for name, below in folders.items()]
     passed_over = [ascii(name) for name in unfit]
     for name, (size, version) in single.items():
         if name in unfit or name.startswith(HIDDEN) or name.endswith(f".{marker}"):
             continue
-        if recognise(f"{place.path}/{name}", kind) is None:
+        if recognise(f"{location.path}/{name}", kind) is None:
             passed_over.append(name)
         else:
             mark = single.get(f"{name}.{marker}", (0, ""))[1]
-            arrivals.append(described(place, name, True, [(name, size, version)], mark))
+            arrivals.append(described(location, name, True, [(name, size, version)], mark))
     return Listing(sorted(arrivals, key=lambda one: one.path), sorted(passed_over), sorted(outside))
 
 
@@ -112,22 +112,24 @@ def is_text(name: str) -> bool:
     return True
 
 
-def of_folder(place: Location, name: str, below: list[Item], marker: str) -> Found:
+def of_folder(location: Location, name: str, below: list[Item], marker: str) -> Found:
     """Return the arrival of a folder, with all files below it."""
     mark = next((version for path, _, version in below if path == marker), "")
-    return described(place, name, False, [item for item in below if item[0] != marker], mark)
+    return described(location, name, False, [item for item in below if item[0] != marker], mark)
 
 
-def described(place: Location, name: str, is_file: bool, items: list[Item], mark: str) -> Found:
+def described(location: Location, name: str, is_file: bool, items: list[Item], mark: str) -> Found:
     """Return an arrival from the list of its files."""
     whole = xxhash.xxh3_128()
     for path, size, version in sorted(items):
         whole.update(f"{path}\0{size}\0{version}\n".encode(errors="surrogatepass"))
-    path = f"{place.path}/{name}"
-    if not place.is_local and glob.has_magic(path):  # a bucket's path with these characters would be read as a pattern
+    path = f"{location.path}/{name}"
+    if not location.is_local and glob.has_magic(
+        path
+    ):  # a bucket's path with these characters would be read as a pattern
         path = glob.escape(path)
     return Found(
-        str(place.at(path)),
+        str(location.at(path)),
         dataset_name(name, is_file),
         str(whole.hexdigest()),
         len(items),
@@ -136,13 +138,13 @@ def described(place: Location, name: str, is_file: bool, items: list[Item], mark
     )
 
 
-def on_disk(place: Location, outside: list[str]) -> Iterable[Item]:
+def on_disk(location: Location, outside: list[str]) -> Iterable[Item]:
     """Yield all files of a local folder; links that lead out of it are added to ``outside`` and not followed.
 
     A file that disappears during the listing counts as changed, and so does a folder that cannot be read: the update
     will report the problem, and other arrivals are not delayed.
     """
-    root = Path(place.path)
+    root = Path(location.path)
     for entry in sorted(root.iterdir()):
         if entry.name.startswith("."):
             continue
@@ -163,12 +165,12 @@ def on_disk(place: Location, outside: list[str]) -> Iterable[Item]:
                 yield path.relative_to(root).as_posix(), found.st_size, str(found.st_mtime_ns)
 
 
-def in_store(place: Location, outside: list[str]) -> Iterable[Item]:
+def in_store(location: Location, outside: list[str]) -> Iterable[Item]:
     """Yield all objects below a prefix, in one listing because Google buckets list no folders (apache/arrow#35993)."""
-    for info in children(place.filesystem(), place.path, recursive=True):
-        if info.type == pafs.FileType.File and is_odd(info.path.removeprefix(place.path)):
+    for info in children(location.filesystem(), location.path, recursive=True):
+        if info.type == pafs.FileType.File and is_odd(info.path.removeprefix(location.path)):
             outside.append(info.path)
             continue
-        path = PurePosixPath(info.path).relative_to(place.path)
+        path = PurePosixPath(info.path).relative_to(location.path)
         if info.type == pafs.FileType.File and not any(part.startswith(".") for part in path.parts):
             yield str(path), info.size, str(info.mtime_ns)

@@ -199,7 +199,7 @@ class Notifier:
         return Draft(kind, notice["path"], details)
 
     def _keep(self) -> None:
-        self.folder.write_json(STATE, {one.target.key: one.told for one in self.turns})
+        self.folder.write_json(STATE, {turn.target.key: turn.told for turn in self.turns})
         if self.folder.is_local:
             keep_private(self.folder.path / STATE)
 

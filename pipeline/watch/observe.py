@@ -17,7 +17,7 @@ from rewarm.pipeline.watch.state import CHANGED, COST, HELD, NAME, VANISHED, Arr
 
 def observe(book: Book, listing: Listing) -> Iterator[Draft]:
     """Yield arrivals that are new, changed or gone; each new listing of an arrival starts its quiet period."""
-    here = {one.path: one for one in listing.arrivals}
+    here = {arrival.path: arrival for arrival in listing.arrivals}
     names: dict[str, str] = {}  # names that are new in this listing
     for path, one in here.items():
         known = book.arrivals.get(path)
@@ -44,14 +44,16 @@ def clash(name: str, other: str) -> str:
 
 def complete(book: Book, listing: Listing, settings: WatchSettings, now: datetime) -> Iterator[Draft]:
     """Yield arrivals that became complete, by a new marker or by their quiet period."""
-    for one in listing.arrivals:
-        known = book.arrivals.get(one.path)
-        if known is None or known.done or known.completed or known.fingerprint != one.fingerprint:
+    for arrival in listing.arrivals:
+        known = book.arrivals.get(arrival.path)
+        if known is None or known.done or known.completed or known.fingerprint != arrival.fingerprint:
             continue
-        if one.marker and one.marker != known.marker:
-            yield Draft("complete", one.path, {"by": settings.marker, "marker": one.marker})
-        elif still(known, one, settings, now):
-            yield Draft("complete", one.path, {"by": f"{settings.quiet:g} s without a change", "marker": known.marker})
+        if arrival.marker and arrival.marker != known.marker:
+            yield Draft("complete", arrival.path, {"by": settings.marker, "marker": arrival.marker})
+        elif still(known, arrival, settings, now):
+            yield Draft(
+                "complete", arrival.path, {"by": f"{settings.quiet:g} s without a change", "marker": known.marker}
+            )
 
 
 def still(known: Arrival, one: Found, settings: WatchSettings, now: datetime) -> bool:
@@ -67,13 +69,13 @@ def settle(book: Book, updates: Sequence[UpdateRecord], promoted: Collection[str
     An undecided release counts as released once a person ``promoted`` it.
     """
     finished = {name: update for update in updates for name in update.datasets}
-    for one in list(book.arrivals.values()):
-        update = finished.get(one.name)
-        if update is None or one.why == NAME:
+    for arrival in list(book.arrivals.values()):
+        update = finished.get(arrival.name)
+        if update is None or arrival.why == NAME:
             continue
         decided = update.state == UNDECIDED and update.id in promoted
-        if not one.done or (decided and one.state == UNDECIDED):
-            yield Draft(RELEASED if decided else update.state, one.path, account(update, one, decided))
+        if not arrival.done or (decided and arrival.state == UNDECIDED):
+            yield Draft(RELEASED if decided else update.state, arrival.path, account(update, arrival, decided))
 
 
 def account(update: UpdateRecord, arrival: Arrival, decided: bool = False) -> dict[str, Any]:
@@ -99,18 +101,18 @@ def account(update: UpdateRecord, arrival: Arrival, decided: bool = False) -> di
 
 def lift(book: Book, unfinished: str | None, settings: WatchSettings, now: datetime) -> Iterator[Draft]:
     """Yield held arrivals whose reason is gone, and arrivals whose update was discarded; runs between updates."""
-    for one in list(book.arrivals.values()):
-        begun = unfinished is not None and begun_by(unfinished) == one.name
-        if one.begun and not begun and not one.done:
-            yield Draft("dropped", one.path, {"begun": "", "sets": []})
-        if one.state != HELD or not one.present:
+    for arrival in list(book.arrivals.values()):
+        begun = unfinished is not None and begun_by(unfinished) == arrival.name
+        if arrival.begun and not begun and not arrival.done:
+            yield Draft("dropped", arrival.path, {"begun": "", "sets": []})
+        if arrival.state != HELD or not arrival.present:
             continue
         if (
-            (one.why in (CHANGED, VANISHED) and (not begun or one.fingerprint == one.begun))
-            or (one.why == COST and over(book, one, settings, now) is None)
-            or (one.why == NAME and book.named(one.name) is None)
+            (arrival.why in (CHANGED, VANISHED) and (not begun or arrival.fingerprint == arrival.begun))
+            or (arrival.why == COST and over(book, arrival, settings, now) is None)
+            or (arrival.why == NAME and book.named(arrival.name) is None)
         ):
-            yield Draft("lifted", one.path, {"was": one.because})
+            yield Draft("lifted", arrival.path, {"was": arrival.because})
 
 
 def over(book: Book, arrival: Arrival, settings: WatchSettings, now: datetime) -> str | None:
@@ -156,11 +158,11 @@ def envisage(
     turn(book, complete(book, listing, settings, moment), moment)
     turn(book, settle(book, updates), moment)
     turn(book, lift(book, unfinished, settings, moment), moment)
-    ready = [one.path for one in book.arrivals.values() if one.completed]
+    ready = [arrival.path for arrival in book.arrivals.values() if arrival.completed]
     turn(book, [Draft("called", details={"paths": ready})], moment)
     choice = choose(book, unfinished, moment)
     first = choice.take.path if choice.take else None
-    open_ones = [one for one in book.arrivals.values() if one.present and not one.done]
+    open_ones = [arrival for arrival in book.arrivals.values() if arrival.present and not arrival.done]
     reasons = {one.path: "" if one.path == first else why_not(one, settings, moment) for one in open_ones}
     queue = sorted(
         (one for one in open_ones if not reasons[one.path]),
@@ -175,7 +177,7 @@ def envisage(
         "waits": [
             {"name": one.name, "path": one.path, "because": reasons[one.path]} for one in open_ones if reasons[one.path]
         ],
-        "taken_in": {one.name: one.update for one in book.arrivals.values() if one.done},
+        "taken_in": {arrival.name: arrival.update for arrival in book.arrivals.values() if arrival.done},
         "passed_over": listing.passed_over,
         "outside": listing.outside,
     }
@@ -183,7 +185,7 @@ def envisage(
 
 def turn(book: Book, drafts: Iterable[Draft], moment: datetime) -> None:
     """Apply drafts to a book without writing them to the journal."""
-    book.turn([Event(0, stamp(moment), one.kind, one.path, one.details) for one in list(drafts)])
+    book.turn([Event(0, stamp(moment), draft.kind, draft.path, draft.details) for draft in list(drafts)])
 
 
 def why_not(arrival: Arrival, settings: WatchSettings, moment: datetime) -> str:

@@ -58,7 +58,9 @@ def choose(book: Book, unfinished: str | None, now: datetime) -> Choice:
     """
     if unfinished is not None:
         return go_on(book, unfinished, now)
-    waiting = [one for one in book.arrivals.values() if one.state in READY and one.called and one.completed]
+    waiting = [
+        arrival for arrival in book.arrivals.values() if arrival.state in READY and arrival.called and arrival.completed
+    ]
     due = [one for one in waiting if not one.retry_at or read_stamp(one.retry_at) <= now]
     if due:
         return Choice(take=min(due, key=lambda one: (one.completed, one.name)))

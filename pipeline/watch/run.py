@@ -213,7 +213,11 @@ class Watch:
 
     def _call(self) -> None:
         """Call all complete arrivals, so that they can be processed."""
-        ready = [one for one in self.book.arrivals.values() if one.state in READY and one.completed and not one.called]
+        ready = [
+            arrival
+            for arrival in self.book.arrivals.values()
+            if arrival.state in READY and arrival.completed and not arrival.called
+        ]
         if ready:
             self.records.write([Draft("called", details={"paths": [one.path for one in ready]})])
 
@@ -379,7 +383,7 @@ class Watch:
             time.sleep(SLICE)
 
     def _say_waiting(self) -> None:
-        states = [one.state for one in self.book.arrivals.values() if one.present]
+        states = [arrival.state for arrival in self.book.arrivals.values() if arrival.present]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no arrivals"
         self._say_now_and_then(f"{'paused' if self.book.paused else 'waiting'}: {counts}")
 

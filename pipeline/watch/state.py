@@ -95,12 +95,12 @@ class Book:
 
     def shown(self) -> list[Arrival]:
         """Return the arrivals that are in the inbox, or whose update began or finished."""
-        return [one for one in self.arrivals.values() if one.present or one.done or one.begun]
+        return [arrival for arrival in self.arrivals.values() if arrival.present or arrival.done or arrival.begun]
 
     def named(self, name: str) -> Arrival | None:
         """Return the owner of a dataset name: the first arrival of that name that is present or was begun."""
-        owners = [one for one in self.arrivals.values() if one.name == name and one.why != NAME]
-        return next((one for one in owners if one.present or one.begun or one.done), None)
+        owners = [arrival for arrival in self.arrivals.values() if arrival.name == name and arrival.why != NAME]
+        return next((owner for owner in owners if owner.present or owner.begun or owner.done), None)
 
 
 def changes(arrival: Arrival, event: Event) -> dict[str, Any]:

@@ -208,8 +208,8 @@ def as_release(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype
     from rewarm.stages.train.weights import digest, load_model, model_weights, write_model
 
     model = trunk.out / "model"
-    if (made := table_of(trunk.out)) is not None:
-        refuse_damage(model, compare_whole(model, below(made, "model")))
+    if (table := table_of(trunk.out)) is not None:
+        refuse_damage(model, compare_whole(model, below(table, "model")))
     weights = dict(model_weights(load_model(model.local())))
     if (found := digest(weights.items())) != trained.digest:
         raise DamagedError(f"{model}: expected weights of digest {trained.digest}, found {found}; {RESTORE}")
@@ -226,5 +226,5 @@ def copy_model(trunk: Folder, out: Folder) -> None:
         pafs.copy_files(
             f"{source}/model", str(folder), source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem()
         )
-        if (made := table_of(trunk)) is not None:
-            refuse_damage(trunk / "model", compare(Folder(folder), below(made, "model")))
+        if (table := table_of(trunk)) is not None:
+            refuse_damage(trunk / "model", compare(Folder(folder), below(table, "model")))

@@ -51,9 +51,11 @@ def arriving() -> str:
         status: Any = get_cluster_status(ray.get_runtime_context().gcs_address)
     except Exception as error:  # the store of a cluster under repair: the wait continues
         return f"no status from its autoscaler ({type(error).__name__})"
-    starting = [f"{one.count} {one.ray_node_type_name}" for one in status.pending_launches]
-    starting += [f"1 {one.ray_node_type_name}" for one in status.pending_nodes]
-    failed = [f"{one.ray_node_type_name}: {one.details or 'no reason given'}" for one in status.failed_launches]
+    starting = [f"{launch.count} {launch.ray_node_type_name}" for launch in status.pending_launches]
+    starting += [f"1 {node.ray_node_type_name}" for node in status.pending_nodes]
+    failed = [
+        f"{launch.ray_node_type_name}: {launch.details or 'no reason given'}" for launch in status.failed_launches
+    ]
     said = f"starting: {', '.join(starting)}" if starting else "no node is being started"
     return said + (f"; could not be started: {'; '.join(failed[-3:])}" if failed else "")
 

@@ -144,7 +144,7 @@ def compare_here(folder: Folder, table: Mapping[str, FileDigest]) -> list[Damage
     for name in sorted(table):
         place = folder.at(name).at("..")
         damages = _compare_copy(place, name.rpartition("/")[2], table[name])
-        found += [Damage(name, one.expected, one.found) for one in damages]
+        found += [Damage(name, damage.expected, damage.found) for damage in damages]
     return found
 
 

@@ -219,8 +219,8 @@ def not_a_folder(uri: str, error: Exception) -> UsageError:
 
 def entries(filesystem: pafs.FileSystem, path: str) -> list[tuple[str, pafs.FileType]]:
     """Return the names and kinds of a folder's direct children, sorted."""
-    found = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return sorted((info.base_name, info.type) for info in found if not info.base_name.startswith("."))
+    file_info = filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted((info.base_name, info.type) for info in file_info if not info.base_name.startswith("."))
 
 
 def files_below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
@@ -228,8 +228,8 @@ def files_below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
     info = filesystem.get_file_info(path)
     if info.type == pafs.FileType.File:
         return [info]
-    found = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-    return sorted((one for one in found if one.type == pafs.FileType.File), key=lambda one: str(one.path))
+    file_info = filesystem.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+    return sorted((one for one in file_info if one.type == pafs.FileType.File), key=lambda one: str(one.path))
 
 
 def download(filesystem: pafs.FileSystem, source: str, files: list[pafs.FileInfo], to: Path) -> None:

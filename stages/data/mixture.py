@@ -250,7 +250,7 @@ class Cycle:
         """Return the sources with turns in a round, and the order of their turns."""
         counts = [after - before for before, after in zip(self.had(number), self.had(number + 1), strict=True)]
         members = [place for place, count in enumerate(counts) if count]
-        return np.array(members, dtype=np.int64), turns(tuple(counts[place] for place in members))
+        return np.array(members, dtype=np.int64), turns(tuple(counts[member] for member in members))
 
 
 @lru_cache(maxsize=16)

@@ -227,8 +227,8 @@ def _default_bound(config: dict[str, Any]) -> tuple[int, str] | None:
         known = CONFIG_MAPPING[config["model_type"]](**config)
     except (KeyError, TypeError, ValueError, StrictDataclassError):
         return None  # transformers cannot load it, which is refused elsewhere
-    found = bound_of(known.to_dict())
-    return found and (found[0], f"{found[1]} ({known.model_type}'s default)")
+    bound = bound_of(known.to_dict())
+    return bound and (bound[0], f"{bound[1]} ({known.model_type}'s default)")
 
 
 # -- writing -------------------------------------------------------------------------------------------------

@@ -230,13 +230,13 @@ class TokenStream:
     def ids_of(self, documents: Sequence[int]) -> list[str]:
         """Return the ids of some documents, by their numbers in the stream."""
         counts = np.cumsum([len(rows) for _, rows in self._batches], dtype=np.int64)
-        found = []
+        ids = []
         for document in documents:
             place = int(np.searchsorted(counts, document, side="right"))
             batch, rows = self._batches[place]
             row = rows[document - (int(counts[place - 1]) if place else 0)]
-            found.append(str(batch.column("doc_id")[int(row)].as_py()))
-        return found
+            ids.append(str(batch.column("doc_id")[int(row)].as_py()))
+        return ids
 
     def document_ids(self) -> list[str]:
         """Return the ids of all documents in stream order."""

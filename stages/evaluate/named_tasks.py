@@ -76,8 +76,8 @@ def task_data(manager: "TaskManager", names: Sequence[str]) -> list[TaskData]:
                 continue
             options = dict(settings.get("dataset_kwargs") or {})
             options.pop("trust_remote_code", None)  # lm-eval drops it too
-            one = TaskData(asked, str(path), settings.get("dataset_name"), options)
-            found.setdefault((one.path, one.name, str(options)), one)
+            data = TaskData(asked, str(path), settings.get("dataset_name"), options)
+            found.setdefault((data.path, data.name, str(options)), data)
     return list(found.values())
 
 

@@ -141,8 +141,8 @@ def run(
     if not account.steps[CONTAMINATED].documents_out:
         refuse_empty(inputs, out, account)
     removed = [
-        replace(one, sample=find_sample(one, out / "quarantine", staging, [name for name, _ in names]))
-        for one in find_removals(account.steps, {CONTAMINATED: taken.reasons})
+        replace(removal, sample=find_sample(removal, out / "quarantine", staging, [name for name, _ in names]))
+        for removal in find_removals(account.steps, {CONTAMINATED: taken.reasons})
     ]
     for one in removed:
         progress.note(describe(one))

@@ -74,10 +74,10 @@ def seal_of(value: dict[str, Any]) -> str:
 
 def read_progress(folder: Folder) -> Saved:
     """Read what ``write_progress`` wrote. Raises ``DamagedError`` if it is missing or has changed."""
-    found = progress_of(folder)
-    if isinstance(found, str):
-        raise DamagedError(f"{folder}/{PROGRESS}: {found}")
-    return found
+    progress = progress_of(folder)
+    if isinstance(progress, str):
+        raise DamagedError(f"{folder}/{PROGRESS}: {progress}")
+    return progress
 
 
 def progress_of(folder: Folder) -> Saved | str:

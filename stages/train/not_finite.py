@@ -61,7 +61,7 @@ def stop_at(job: Job, place: "Place", found: NotFinite) -> dict[str, Any]:
 def documents_of(job: Job, step: int) -> dict[str, list[str]]:
     """Return the ids of the documents that a step of the job reads from, by dataset; ``step`` counts from 0."""
     numbers, starts = job.mixture.batch(job.first + step)
-    found: dict[str, list[str]] = {}
+    documents: dict[str, list[str]] = {}
     for number in np.unique(numbers):
         source = job.mixture.sources[number]
         stream, length = job.tokens[source.key].open(), job.mixture.seq_len
@@ -70,8 +70,8 @@ def documents_of(job: Job, step: int) -> dict[str, list[str]]:
         for start in starts[numbers == number].tolist():
             low, high = np.searchsorted(ends, [start, start + length], side="right")
             rows.update(range(int(low), int(high) + 1))
-        found.setdefault(source.dataset, []).extend(stream.ids_of(sorted(rows)))
-    return found
+        documents.setdefault(source.dataset, []).extend(stream.ids_of(sorted(rows)))
+    return documents
 
 
 def last_good(job: Job) -> int:

@@ -97,9 +97,9 @@ class Lease:
             except HICCUPS:
                 return  # the command's results are complete; the next command waits until the lease expires
 
-    def _confirm(self, found: Record | None) -> None:
-        if not self.tenure.kept(found):
-            self.lost = LeaseLostError(lost_message(self.name, self.tenure.record, found))
+    def _confirm(self, record: Record | None) -> None:
+        if not self.tenure.kept(record):
+            self.lost = LeaseLostError(lost_message(self.name, self.tenure.record, record))
             raise self.lost
 
     def _beat(self) -> None:
@@ -260,17 +260,17 @@ def held_message(folder: Folder, record: Record) -> str:
     )
 
 
-def lost_message(name: str, mine: Record, found: Record | None) -> str:
+def lost_message(name: str, mine: Record, record: Record | None) -> str:
     """Return the error message for a command that has lost the lease."""
     start = f"{name}: this command no longer holds the workspace"
-    if found is None:
+    if record is None:
         return f"{start}: the lease record is missing; the folder was deleted or recreated while the command ran"
-    if found.holder == mine.holder:
+    if record.holder == mine.holder:
         return f"{start}: it released the lease"
     return (
-        f"{start}: `{found.purpose}` ({found.holder}) took over on {found.acquired} with epoch {found.epoch}, after "
-        f"{mine.ttl_s:g} s without a heartbeat from this command (epoch {mine.epoch}). Nothing that the other command "
-        "wrote was overwritten; run this command again when the other has ended"
+        f"{start}: `{record.purpose}` ({record.holder}) took over on {record.acquired} with epoch {record.epoch}, "
+        f"after {mine.ttl_s:g} s without a heartbeat from this command (epoch {mine.epoch}). Nothing that the other "
+        "command wrote was overwritten; run this command again when the other has ended"
     )
 
 

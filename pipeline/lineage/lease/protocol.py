@@ -126,9 +126,9 @@ class Tenure:
         """Return whether no other process can have taken over yet."""
         return clock - self.record.clock_s < self.record.ttl_s
 
-    def kept(self, found: Record | None) -> bool:
+    def kept(self, record: Record | None) -> bool:
         """Return whether the record in the store still belongs to this hold, however late."""
-        return found is not None and found.epoch == self.record.epoch and found.held_by(self.record.holder)
+        return record is not None and record.epoch == self.record.epoch and record.held_by(self.record.holder)
 
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")

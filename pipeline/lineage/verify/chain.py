@@ -170,8 +170,8 @@ class ChainCheck:
             return
         order = Order(source.num_tokens, source.order_seed, source.key)
         last = ((mixture.seq_len, source.start),) if source.start else ()
-        place = Position(source.passes, (*source.read, *last))
-        self.findings.compare(file, f"{source.key} replayed from", replay.locate(order, runs), place, RESTORE)
+        position = Position(source.passes, (*source.read, *last))
+        self.findings.compare(file, f"{source.key} replayed from", replay.locate(order, runs), position, RESTORE)
 
     def check_selections(self, update: UpdateRecord) -> None:
         """Check that the selected documents have the recorded digest."""

@@ -83,8 +83,8 @@ class DatasetCheck:
     def check_documents(self, record: DatasetPart | None, progress: Progress) -> str | None:
         """Check document shards against their manifest, and the manifest against the record; returns its digest."""
         manifest = checked_manifest(self.folder, self.findings)
-        for part in self.splits:
-            self.read_documents(part, progress)
+        for split in self.splits:
+            self.read_documents(split, progress)
         if manifest is None:
             return None
         outcome, file = manifest["outcome"], self.findings.name(self.folder, MANIFEST)
@@ -103,9 +103,9 @@ class DatasetCheck:
                 for name, count in counts.items()
             ]
             if all(agree):
-                found = digest_of(training.ids, validation.ids)
+                digest = digest_of(training.ids, validation.ids)
                 what = "documents of digest"
-                self.findings.compare(self.findings.name(self.folder), what, outcome["digest"], found, RESTORE)
+                self.findings.compare(self.findings.name(self.folder), what, outcome["digest"], digest, RESTORE)
         return str(outcome["digest"])
 
     def read_documents(self, part: str, progress: Progress) -> None:
@@ -215,13 +215,13 @@ def digest_of(training: Hashes, validation: Hashes) -> str:
 
 def check_apart(checks: dict[str, DatasetCheck], findings: Findings) -> None:
     """Check that no validation document of a dataset is trained in it, or in a dataset deduplicated against it."""
-    for one in checks.values():
-        held, trained = one.splits["validation"].ids, one.splits["documents"].ids
+    for check in checks.values():
+        held, trained = check.splits["validation"].ids, check.splits["documents"].ids
         findings.checked["validation documents"] += len(held)
-        pairs = [(one.name, held, one.name, trained)]
-        for other in (checks[name] for name in one.earlier if name in checks):
-            pairs.append((other.name, other.splits["validation"].ids, one.name, trained))
-            pairs.append((one.name, held, other.name, other.splits["documents"].ids))
+        pairs = [(check.name, held, check.name, trained)]
+        for other in (checks[name] for name in check.earlier if name in checks):
+            pairs.append((other.name, other.splits["validation"].ids, check.name, trained))
+            pairs.append((check.name, held, other.name, other.splits["documents"].ids))
         for validating, ids, training, others in pairs:
             if shared := int(contains(np.sort(ids), others).sum()):
                 findings.add(

@@ -196,8 +196,8 @@ def read_pointer(folder: Folder) -> dict[str, Any]:
 
     From a damaged file, only values of the right types are used.
     """
-    found = read_raw(folder)
-    value = found if isinstance(found, dict) else {}
+    raw = read_raw(folder)
+    value = raw if isinstance(raw, dict) else {}
     count, last, history = value.get("commits"), value.get("last"), value.get("history")
     entries = [entry for entry in history if well_formed(entry)] if isinstance(history, list) else []
     return {"commits": count if isinstance(count, int) else 0, "last": str(last), "history": entries}

@@ -36,13 +36,13 @@ def main() -> None:
     sys.exit(stand_in(server))
 
 
-def connect(place: Path) -> socket.socket | None:
+def connect(path: Path) -> socket.socket | None:
     """Connect to the server if it is listening; refuse a folder that another user may have created or can write to."""
-    if not private(place.parent):
+    if not private(path.parent):
         return None
     server = socket.socket(socket.AF_UNIX)
     try:
-        server.connect(str(place))
+        server.connect(str(path))
     except OSError:
         server.close()
         return None
@@ -58,13 +58,13 @@ def private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
 
 
-def start_server(place: Path) -> None:
+def start_server(path: Path) -> None:
     """Start the job's server in the background, unless another worker has just done so."""
     try:
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        if not private(place.parent):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not private(path.parent):
             return
-        os.close(os.open(place.with_suffix(".starting"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(os.open(path.with_suffix(".starting"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError:
         return
     if os.fork():
@@ -72,12 +72,12 @@ def start_server(place: Path) -> None:
     os.setsid()
     if os.fork():
         os._exit(0)
-    log = os.open(place.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    log = os.open(path.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for given, standard in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(given, standard)
     os.closerange(3, 1024)
-    os.execv(sys.executable, [sys.executable, "-m", "rewarm.stages.core.warm.server", str(place)])
+    os.execv(sys.executable, [sys.executable, "-m", "rewarm.stages.core.warm.server", str(path)])
 
 
 def stand_in(server: socket.socket) -> int:

@@ -196,7 +196,7 @@ def drawn_in_a_fork() -> bytes:
 
 def main() -> None:
     """Import, then serve; remove the socket and the marker of a start in progress at the end."""
-    place = Path(sys.argv[1])
+    path = Path(sys.argv[1])
     try:
         os.environ.update(environment())
         with ids_from_the_system():
@@ -208,11 +208,11 @@ def main() -> None:
             raise RuntimeError(f"a module has started threads, which a fork would lose: {threading.enumerate()}")
         gc.collect()
         gc.freeze()  # imported objects stay shared between the forks
-        Server(place).serve()
+        Server(path).serve()
     finally:
-        for left in (place, place.with_suffix(".starting")):
+        for left in (path, path.with_suffix(".starting")):
             left.unlink(missing_ok=True)
-    place.with_suffix(".log").unlink(missing_ok=True)
+    path.with_suffix(".log").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

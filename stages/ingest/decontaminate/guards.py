@@ -232,16 +232,16 @@ class Guards:
     def match(self, words: Sequence[list[str]]) -> Matches:
         """Return the runs that texts, given by their words, share with the guards."""
         runs = self._runs(words)
-        numbers = np.concatenate([np.empty(0, np.uint64), *(one.numbers for one in runs)])
+        numbers = np.concatenate([np.empty(0, np.uint64), *(run.numbers for run in runs)])
         places = np.flatnonzero(self._sieve.may_hold(numbers))
         grams, which = np.unique(numbers[places], return_inverse=True)
         held = self.holding(grams)
         caught = np.logical_or.reduce(held, axis=0) if len(self._grams) else np.zeros(len(grams), bool)
         places, which = places[caught[which]], which[caught[which]]
-        starts = np.cumsum([0, *(len(one.numbers) for one in runs)])
+        starts = np.cumsum([0, *(len(run.numbers) for run in runs)])
         parts = np.searchsorted(starts, places, side="right") - 1
         position = places - starts[parts]
-        length = np.array([0, *(one.length for one in runs)])[parts + 1]
+        length = np.array([0, *(run.length for run in runs)])[parts + 1]
         kept = np.ones(len(places), bool)
         for part, one in enumerate(runs):
             if one.widths is None and one.weights is None:
@@ -252,7 +252,7 @@ class Guards:
             elif one.weights is not None:
                 kept[mine] = in_long_stretches(position[mine], one.length, one.weights)
         text, position, length = (
-            np.array([0, *(one.text for one in runs)])[parts + 1][kept],
+            np.array([0, *(run.text for run in runs)])[parts + 1][kept],
             position[kept],
             length[kept],
         )

@@ -99,22 +99,22 @@ def find_overlaps(shard: dict[str, Any], staging: Folder, guarded: Sequence[Guar
             )
             first += len(fates)
     counter.write(staging, f"{name}.counts")
-    made = {"words": num_words}
-    staging.write_json(f"{name}.matched.json", made)
-    return made
+    overlaps = {"words": num_words}
+    staging.write_json(f"{name}.matched.json", overlaps)
+    return overlaps
 
 
-def documents_of(found: Matches) -> np.ndarray:
+def documents_of(matches: Matches) -> np.ndarray:
     """Return the number of texts with each different run; int64 [different]."""
-    different = len(found.grams)
-    held = np.unique(found.text * different + found.which) % max(1, different)
+    different = len(matches.grams)
+    held = np.unique(matches.text * different + matches.which) % max(1, different)
     return np.bincount(held, minlength=different)
 
 
-def kinds_of(found: Matches, guarded: Sequence[Guarded]) -> dict[Kind, np.ndarray]:
+def kinds_of(matches: Matches, guarded: Sequence[Guarded]) -> dict[Kind, np.ndarray]:
     """Return for each kind of guard a mask of the different runs in any such guard; bool [different]."""
     return {
-        kind: np.logical_or.reduce(found.held[[guard.kind == kind for guard in guarded]], axis=0, initial=False)
+        kind: np.logical_or.reduce(matches.held[[guard.kind == kind for guard in guarded]], axis=0, initial=False)
         for kind in Kind
     }
 
@@ -155,7 +155,7 @@ def cut_sample(texts: Sequence[str], guarded: Sequence[Guarded], settings: Decon
     Documents per run are counted only in these texts and in earlier datasets: a sample has fewer than its arrival.
     """
     guards, words = opened(guarded), [words_of(text) for text in texts]
-    found, sizes = guards.match(words), np.array([len(one) for one in words], np.int64)
+    found, sizes = guards.match(words), np.array([len(word) for word in words], np.int64)
     of_kind = kinds_of(found, guarded)
     matches = Shared(
         found.text,
@@ -191,6 +191,6 @@ def read_matches(name: str, staging: Folder, counts: RunCounts, wanted: Callable
             of_kinds = (column > 0 for column in columns[6:])
             yield Shared(row, words, position, length, gram, counts.of(gram), earlier, *of_kinds)
 
-    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(one.row[wanted(one)] for one in in_blocks())]))
-    parts = [one.chosen(np.isin(one.row, rows)) for one in in_blocks()]
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(block.row[wanted(block)] for block in in_blocks())]))
+    parts = [block.chosen(np.isin(block.row, rows)) for block in in_blocks()]
     return Shared.joined(parts)

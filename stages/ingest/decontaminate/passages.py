@@ -100,7 +100,7 @@ def find_passages(runs: Runs) -> Passages:
     return Passages(runs.text[~common][starts], first, last, needed, own, shortest, rare)
 
 
-def cuts_of(found: Passages, words: np.ndarray, settings: DecontaminateSettings) -> Cuts:
+def cuts_of(passages: Passages, words: np.ndarray, settings: DecontaminateSettings) -> Cuts:
     """Return the cuts for passages of texts with ``words`` words each; int64 [texts].
 
     A passage is cut with its surroundings if it is rare and long enough. A text is removed as a whole after too many
@@ -108,8 +108,8 @@ def cuts_of(found: Passages, words: np.ndarray, settings: DecontaminateSettings)
     """
     begins = beginnings(words)
     ends = begins + words
-    kept = (found.own >= found.needed) & (RARE * found.rare >= found.shortest)
-    text, first, last = found.text[kept], found.first[kept], found.last[kept]
+    kept = (passages.own >= passages.needed) & (RARE * passages.rare >= passages.shortest)
+    text, first, last = passages.text[kept], passages.first[kept], passages.last[kept]
     around = np.minimum(last - first, settings.surroundings)
     start, stop = np.maximum(begins[text], first - around), np.minimum(ends[text], last + around)
     heads, tails = joined(start, stop)

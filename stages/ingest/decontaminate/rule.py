@@ -45,7 +45,7 @@ class Shared:
 
     def columns(self) -> list[np.ndarray]:
         """Return the arrays in order."""
-        return [getattr(self, part.name) for part in fields(self)]
+        return [getattr(self, field.name) for field in fields(self)]
 
     def chosen(self, which: np.ndarray | slice) -> Self:
         """Return a selection of the runs."""

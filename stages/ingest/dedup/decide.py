@@ -183,16 +183,16 @@ def search(
 
 def read_edges(staging: Folder, names: Sequence[str]) -> Drops:
     """Return the distinct edges of a search by row, the arrival's before earlier datasets'; fates are not set."""
-    found = np.empty(0, DROPS)
+    edges = np.empty(0, DROPS)
     for name in names:
         rows, datasets, originals = read_columns(staging, name, EDGES)
         part = np.zeros(len(rows), DROPS)
         part["row"], part["dataset"], part["original"] = rows, datasets, originals
-        found = np.concatenate([found, part])
-        order = np.lexsort((found["original"], found["dataset"], found["row"]))
-        found = found[order]
-        found = found[np.append(True, found[1:] != found[:-1])[: len(found)]]
-    return found
+        edges = np.concatenate([edges, part])
+        order = np.lexsort((edges["original"], edges["dataset"], edges["row"]))
+        edges = edges[order]
+        edges = edges[np.append(True, edges[1:] != edges[:-1])[: len(edges)]]
+    return edges
 
 
 # -- resolve -----------------------------------------------------------------------------------------------------
@@ -266,8 +266,8 @@ def sizes_of(staged: Staged, shard: int) -> npt.NDArray[np.int64]:
     """Return the bytes of text of every staged document of a shard."""
     filesystem, place = staged.staging.filesystem()
     with filesystem.open_input_file(f"{place}/{staged.names[shard]}.parquet") as source:
-        found: npt.NDArray[np.int64] = pq.read_table(source, columns=["num_bytes"]).column(0).to_numpy()
-    return found
+        sizes: npt.NDArray[np.int64] = pq.read_table(source, columns=["num_bytes"]).column(0).to_numpy()
+    return sizes
 
 
 def validation_sizes(staged: Staged) -> npt.NDArray[np.int64]:

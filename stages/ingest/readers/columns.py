@@ -250,7 +250,9 @@ def row_group_sizes(stream: BinaryIO, settings: InputSettings) -> list[int]:
         if check_text_column(file.schema_arrow, settings):
             return []
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-        return [sum(one.column(column).total_compressed_size for column in range(one.num_columns)) for one in groups]
+        return [
+            sum(group.column(column).total_compressed_size for column in range(group.num_columns)) for group in groups
+        ]
 
 
 # -- the formats -------------------------------------------------------------------------------------------------

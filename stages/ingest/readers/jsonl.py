@@ -34,8 +34,8 @@ def read_jsonl(
     """
     blocks = in_utf8(read_blocks(raw, compression, settings))
     for line in split_lines(blocks, settings.max_record_bytes, stop=stop):
-        if line.number == 1 and (found := binary_of(line.data)):
-            yield other_format("JSON lines", found, line.data)
+        if line.number == 1 and (binary := binary_of(line.data)):
+            yield other_format("JSON lines", binary, line.data)
             return
         if line.broken or line.data.strip():
             yield parse_line(line, f"line {line.number}, byte {line.offset}", settings)

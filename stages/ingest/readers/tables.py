@@ -122,8 +122,8 @@ def read_header(lines: Iterator[Line], kind: str, settings: InputSettings) -> He
     line = next((line for line in lines if line.broken or line.data.strip()), None)
     if line is None:
         return None
-    if line.number == 1 and (found := binary_of(line.data)):
-        return other_format("CSV" if kind == "csv" else "TSV", found, line.data)
+    if line.number == 1 and (binary := binary_of(line.data)):
+        return other_format("CSV" if kind == "csv" else "TSV", binary, line.data)
     data = line.data.removeprefix(BYTE_ORDER_MARK) if line.offset == 0 else line.data
     if line.broken:
         return broken("file", line.broken, data)
