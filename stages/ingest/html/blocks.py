@@ -20,6 +20,9 @@ class Block:
     linked: int  # bytes in links
     main: int  # 2 in a <main> or <article>, 1 in an element that only has such a name
     heading: int = 0  # 1 to 6
+    away: int = 0  # bytes in links to other pages
+    card: int = 0  # number of the card that it belongs to, from 1; 0: none
+    container: int = 0  # number of the innermost container, in document order
 
     @property
     def prose(self) -> int:
@@ -111,4 +114,6 @@ class Frame:
     cells: int = 0  # in a row so far
     layout: bool = False
     controls: bool = False  # a form with fields
+    away: bool = False  # a link to another page
+    container: int = 0  # its number, if it is a container
     closing: str = ""

@@ -17,6 +17,7 @@ from selectolax.lexbor import LexborHTMLParser
 from rewarm.stages.ingest.html import chrome
 from rewarm.stages.ingest.html.asides import LINKS
 from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Block, asides, brought, prose_of, weight_of
+from rewarm.stages.ingest.html.core import core_of, from_title, without_cards
 from rewarm.stages.ingest.html.page_reader import Reader, walk
 
 LINE_END = re.compile(r"[^\S\n]+\n")
@@ -71,7 +72,7 @@ def choose(reader: Reader) -> list[Block]:
     if not blocks:  # everything was set aside: restore prose, or the links of a link page
         back |= {id(group) for group in groups if prose_of(group.items) or group.kind == LINKS}
         blocks = list(brought(reader.items, back))
-    return without_ends(blocks)
+    return without_ends(from_title(core_of(without_cards(blocks), reader.containers)))
 
 
 def without_ends(blocks: list[Block]) -> list[Block]:

@@ -24,6 +24,7 @@ from rewarm.stages.ingest.html.blocks import (
     Block,
     Frame,
 )
+from rewarm.stages.ingest.html.core import CARDS, MOST_LINES, SCOPES, Containers, mark_card
 from rewarm.stages.ingest.html.formulas import ALT_CLASSES, clean, delimited, formula_of
 
 BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
@@ -40,8 +41,12 @@ class Reader:
     frames: list[Frame] = field(default_factory=list)
     pieces: list[str] = field(default_factory=list)
     linked: int = 0
+    away: int = 0
     control: int = 0
     in_link: int = 0
+    in_away: int = 0
+    cards: int = 0
+    containers: Containers = field(default_factory=Containers)
     in_control: int = 0
     in_main: int = 0
     in_article: int = 0
@@ -66,6 +71,8 @@ class Reader:
             size = len(text.strip().encode("utf-8", "surrogatepass"))
             if self.in_link:
                 self.linked += size
+            if self.in_away:
+                self.away += size
             if self.in_control:
                 self.control += size
 
@@ -77,7 +84,7 @@ class Reader:
             text = text.replace("\xa0", " ").strip("\n").rstrip() if self.in_pre else BLANKS.sub(" ", text).strip(" ")
             if text.strip():
                 self.add(text)
-            self.linked = self.control = 0
+            self.linked = self.away = self.control = 0
         self.gap = max(self.gap, gap)
 
     def add(self, text: str) -> None:
@@ -99,6 +106,8 @@ class Reader:
             min(self.linked, weight),
             2 if self.in_article else min(self.in_main, 1),
             self.heading,
+            min(self.away, weight),
+            container=self.containers.current,
         )
         self.items.append(block)
         self.gap, self.prefix = 1, ""
@@ -145,13 +154,17 @@ class Reader:
             self.begin(frame, tag, attributes, names)
         elif tag == "a":
             self.in_link += 1
+            frame.away = bool(attributes) and leads_away(attributes.get("href"))
+            self.in_away += frame.away
         elif tag in CONTROLS:
             self.in_control += 1
         frame.start = len(self.items)
         self.frames.append(frame)
         return True
 
-    def begin(self, frame: Frame, tag: str, attributes: dict[str, str | None], names: tuple[str, ...]) -> None:
+    def begin(  # noqa: C901 - one case per kind of element
+        self, frame: Frame, tag: str, attributes: dict[str, str | None], names: tuple[str, ...]
+    ) -> None:
         """Begin a block element."""
         role = (attributes.get("role") or "").lower() if attributes else ""
         frame.article = tag in ("main", "article") or role in ("main", "article")
@@ -165,6 +178,8 @@ class Reader:
                 frame.kind, frame.named = named, True
         if names and not chrome.DISCUSSION.isdisjoint(names):
             self.discussion = True
+        if tag in SCOPES:
+            frame.container = self.containers.enter(f"{tag} {' '.join(names)}" if names else "")
         if frame.main:
             self.in_main += 1
         if frame.article:
@@ -202,7 +217,7 @@ class Reader:
             self.frames[-1].cells += 1
             self.frames[-1].closing += "x" if self.frames[-1].cells > 1 else ""
 
-    def leave(self) -> None:
+    def leave(self) -> None:  # noqa: C901 - one case per kind of element
         """End the innermost element."""
         frame = self.frames[-1]
         tag = frame.tag
@@ -210,6 +225,7 @@ class Reader:
             self.frames.pop()
             if tag == "a":
                 self.in_link -= 1
+                self.in_away -= frame.away
             elif tag in CONTROLS:
                 self.in_control -= 1
             if frame.closing:
@@ -218,6 +234,8 @@ class Reader:
         self.flush()
         self.frames.pop()
         self.gap = max(self.gap, frame.gap)
+        if frame.container:
+            self.containers.leave(frame.container)
         self.in_main -= frame.main
         self.in_article -= frame.article
         self.in_pre -= frame.pre
@@ -229,8 +247,14 @@ class Reader:
             self.heading = 0
         elif tag == "li":
             self.prefix = ""
+        if tag in CARDS and len(self.items) - frame.start <= MOST_LINES and not self.numbered():
+            self.cards += mark_card(self.items[frame.start :], self.cards + 1)
         if frame.kind or (tag in CONTAINERS and not (self.in_main or frame.main)):
             set_aside(self.items, frame, self.frames, bool(self.in_main), self.prose_seen or bool(self.mains))
+
+    def numbered(self) -> bool:
+        """Return whether the innermost list is an ordered one, such as references."""
+        return next((frame.number is not None for frame in reversed(self.frames) if frame.tag in LISTS), False)
 
     def br(self) -> None:
         """End a line; two consecutive calls end a paragraph."""
@@ -266,6 +290,11 @@ class Reader:
             for math in node.css("math"):
                 self.write_formula(formula_of(math))
         return True
+
+
+def leads_away(href: str | None) -> bool:
+    """Return whether a link leads to another page."""
+    return bool(href and not href.startswith(("#", "javascript:", "mailto:", "tel:")))
 
 
 def names_of(attributes: dict[str, str | None]) -> tuple[str, ...]:

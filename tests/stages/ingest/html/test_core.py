@@ -1,0 +1,78 @@
+"""The core of a page: without cards of other pages and boxes beside it, with the posts and answers that belong."""
+
+import pytest
+
+from rewarm.stages.ingest.html.extract import read_page
+
+SENTENCE = "The harbour was rebuilt after the storm, and the fishing boats returned in spring with the good weather. "
+ARTICLE = f"<h1>The harbour</h1><div class=text><p>{SENTENCE}</p><p>{SENTENCE * 3}</p><p>{SENTENCE * 2}</p></div>"
+LEAD = "A council far away has voted to close a road for the summer, which the shops do not like at all."
+
+
+def card(number: int, tag: str = "li") -> str:
+    return (
+        f"<{tag}><div class=c><h3><a href=/story/{number}>Another story of that day, number {number}</a></h3>"
+        f"<span>By a writer</span><p>{LEAD}</p></div></{tag}>"
+    )
+
+
+def text_of(body: str) -> str:
+    return read_page(f"<html><head><title>T</title></head><body>{body}</body></html>").text
+
+
+CARDS = "".join(map(card, range(6)))
+LINKED = "".join(f"<div><a href=/v/{n}><h4>A video of number {n} of them</h4><p>{LEAD}</p></a></div>" for n in range(5))
+STAFF = f"<div class=x1><div>Our staff</div><div>Editor of the paper</div><div>A. Writer</div><p>{SENTENCE}</p></div>"
+
+
+@pytest.mark.parametrize(
+    ("page", "missing"),
+    [
+        (f"<div id=a>{ARTICLE}</div><div id=b><h2>More of it</h2><ul>{CARDS}</ul></div>", "number 3"),
+        (f"<article>{ARTICLE}<div id=b><ul>{CARDS}</ul></div></article>", "number 3"),
+        (f"<main><div id=a>{ARTICLE}</div>{LINKED}</main>", "A video"),
+        (f"<div id=a>{ARTICLE * 3}</div><div id=z>{STAFF}</div>", "Editor"),
+        (f"<main><div>Sign in here</div><div>Today, 14:53</div>{ARTICLE}</main>", "14:53"),
+        (f"<div id=a>{ARTICLE}</div><div><p>We use cookies here. {SENTENCE} Accept all.</p></div>", "cookies"),
+    ],
+)
+def test_what_surrounds_an_article_is_left_out(page: str, missing: str) -> None:
+    text = text_of(page)
+    assert text.startswith("The harbour\n") and SENTENCE.strip() in text
+    assert missing not in text
+
+
+POST = "<div class=post><p>{}</p></div>"
+LONG = SENTENCE * 12
+TOOLS = "".join(f"<li><a href=/{n}>Tool {n} of them all</a> and what it does for us here.</li>" for n in range(9))
+SHORT = "No, they returned in the autumn already, as the harbour master wrote at the time."
+
+
+@pytest.mark.parametrize(
+    ("page", "kept"),
+    [
+        (f"<div class=thread>{POST.format(LONG)}{POST.format(SHORT)}</div>", [SHORT]),
+        (f"<div class=question><p>{LONG}</p></div><div class=answer><p>{SHORT}</p></div>", [SHORT]),
+        (f"<div><h1>Title</h1><p class=lead>{SHORT}</p></div><div class=t><p>{LONG}</p></div>", ["Title", SHORT]),
+        (f"<div class=news><ul>{CARDS}</ul></div>", ["number 0", "number 5", LEAD]),
+        (f"<p>{SENTENCE}</p><ul>{CARDS}</ul>", ["number 0", "number 5"]),
+        (f"<div id=a>{ARTICLE}{card(1, 'div')}{card(2, 'div')}</div><p>{SENTENCE * 2}</p>", ["number 1", "number 2"]),
+        (
+            f"<div id=a>{ARTICLE}<h2>References</h2><ol>{CARDS}</ol></div>",
+            ["number 0", "number 5"],
+        ),
+        (
+            f"<div id=a>{ARTICLE}<ul>{TOOLS}</ul></div>",
+            ["Tool 0", "Tool 8"],
+        ),
+        (
+            "<h1>Functions</h1><table>"
+            + "".join(f"<tr><td><a href=/f{n}>function_{n}_of_it</a></td><td>{SHORT}</td></tr>" for n in range(9))
+            + f"</table><p>{LONG}</p>",
+            ["function_0_of_it", "function_8_of_it"],
+        ),
+    ],
+)
+def test_what_belongs_to_the_text_stays(page: str, kept: list[str]) -> None:
+    text = text_of(page)
+    assert [part for part in kept if part not in text] == []
