@@ -23,6 +23,7 @@ class Block:
     away: int = 0  # bytes in links to other pages
     card: int = 0  # number of the card that it belongs to, from 1; 0: none
     container: int = 0  # number of the innermost container, in document order
+    pre: bool = False  # whether it is preformatted
 
     @property
     def prose(self) -> int:

@@ -18,7 +18,7 @@ COOKIES = re.compile(
     r"\bcookies?\b.{0,200}\b(?:accept|agree|consent|policy|settings|browser)", re.IGNORECASE | re.DOTALL
 )
 LINE = 30  # minimum bytes of a line of own text
-MOST_BEFORE = 0.1  # share of the own text that may precede the title
+MOST_BEFORE = 0.03  # share of the own text that may precede the title
 MOST_LINES = 7  # of a card
 MOST_TEASED = 1200  # bytes of a card
 TITLE = 15  # minimum bytes of a card's title
@@ -72,9 +72,9 @@ def mark_card(items: Sequence[Block | Aside], number: int) -> bool:
 
 def own_weight(block: Block) -> int:
     """Return the bytes of a block if it is the page's own text: long enough, not a card, few links."""
-    if block.card or block.weight < LINE or block.linked * 2 >= block.weight or COOKIES.search(block.text):
+    if block.card or block.weight < LINE or block.linked * 2 >= block.weight:
         return 0
-    return block.weight
+    return 0 if "ookie" in block.text and COOKIES.search(block.text) else block.weight
 
 
 def without_cards(blocks: list[Block]) -> list[Block]:
@@ -87,7 +87,10 @@ def without_cards(blocks: list[Block]) -> list[Block]:
 
 
 def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
-    """Return the blocks of the core, of containers of the same kind (posts of a thread), and title and lead before."""
+    """Return the blocks of the core, of containers of the same kind (posts of a thread) or with code, and around it.
+
+    That is the text directly in the core's outer containers, the title, and the lead between the two.
+    """
     parents, ends, kinds = containers.parents, containers.ends, containers.kinds
     sums = [0] * len(parents)
     for block in blocks:
@@ -103,16 +106,19 @@ def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
             around |= {kinds[number]} - {""}
     if not core:
         return blocks
+    coded = {block.container for block in blocks if block.pre}
     alike = [False] * len(parents)
     for number in range(1, len(parents)):
         above = number <= core <= ends[number]
-        same = kinds[number] in around or not REPLIES.isdisjoint(kinds[number].split())
+        same = number in coded or kinds[number] in around or not REPLIES.isdisjoint(kinds[number].split())
         alike[number] = not above and (alike[parents[number]] or same)
     title, kept = False, []
     for block in blocks:
         inside = core <= block.container <= ends[core]
+        above = block.container <= core <= ends[block.container] or not block.container
         title = block.heading == 1 or (title and not inside and block.container < core)
-        if inside or alike[block.container] or block.heading == 1 or (title and own_weight(block)):
+        beside = (above and (block.heading or own_weight(block))) or (title and own_weight(block))
+        if inside or alike[block.container] or block.heading == 1 or beside:
             kept.append(block)
     return kept
 

@@ -108,6 +108,7 @@ class Reader:
             self.heading,
             min(self.away, weight),
             container=self.containers.current,
+            pre=bool(self.in_pre),
         )
         self.items.append(block)
         self.gap, self.prefix = 1, ""
