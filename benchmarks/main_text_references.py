@@ -4,7 +4,7 @@
 
 The folders are copies of github.com/scrapinghub/article-extraction-benchmark (181 pages, the article's body) and of
 github.com/mozilla/readability (130 pages, what Readability should give). Titles, datelines and captions are no part of
-the former's texts, so that the precision of an extractor that keeps them stays below 1. Printed are the means over pages.
+the former's texts, so that the precision of an extractor that keeps them stays below 1. Means over pages are printed.
 """
 
 import argparse
