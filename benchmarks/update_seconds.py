@@ -5,7 +5,8 @@
 A base of 400 files of Python's own library, then updates of 100 other files each, 50 steps of 4,096 tokens, all stages
 of the recipe `tiny`. CPU seconds are read from the process table every 0.2 s, for the command and all processes that
 have inherited a variable of its environment; what a process used after its last reading is missed. With `--workspace
-demo/workspace` the updates of an existing workspace (such as the demo's) are listed instead, without CPU.
+demo/workspace` the updates of an existing workspace (such as the demo's) are listed instead, without CPU. Times are
+those of the update's log, to the second.
 """
 
 import argparse
@@ -129,18 +130,19 @@ def updates_of(workspace: Path) -> list[dict[str, Any]]:
 
 
 def show_updates(workspace: Path) -> None:
-    """Print the seconds of every update: all, of optimizer steps, outside them, and from tokens to the first step."""
-    print("| update | all steps, s | optimizer steps, s | outside, s | tokens ready to first step, s | by step, s |")
-    print("|---|--:|--:|--:|--:|---|")
+    """Print the seconds of every update: all, those of optimizer steps, and those from the tokens to the first step."""
+    print(
+        "| update | command, s | its steps, s | optimizer steps, s | outside, s | to the first step, s | by step, s |"
+    )
+    print("|---|--:|--:|--:|--:|--:|---|")
     for update in updates_of(workspace):
-        folder = workspace / "updates" / update["id"]
+        folder, at = workspace / "updates" / update["id"], times_of(workspace, update["id"])
         steps = {name: step["seconds"] for name, step in update["steps"].items()}
         optimizer = sum(stepping(folder / part) for part in ("trunk", "release"))
-        total = sum(steps.values())
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items())
+        whole, parts = at["done"] - at["begins"], ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items())
         print(
-            f"| {update['id']} | {total:.1f} | {optimizer:.1f} | {total - optimizer:.1f} | {waited(folder):.1f} "
-            f"| {parts} |"
+            f"| {update['id']} | {whole:.0f} | {sum(steps.values()):.1f} | {optimizer:.1f} | {whole - optimizer:.0f} "
+            f"| {at['first step'] - at['train']:.0f} | {parts} |"
         )
 
 
@@ -152,11 +154,15 @@ def stepping(folder: Path) -> float:
     return float(outcome["tokens"] / outcome["tokens_per_second"]) if outcome.get("tokens_per_second") else 0.0
 
 
-def waited(folder: Path) -> float:
-    """Return the seconds between the end of replay, which puts the tokens in order, and the trunk's first step."""
-    ready = datetime.fromisoformat(json.loads((folder / "mixture" / "manifest.json").read_text())["finished"])
-    attempts = sorted((folder / "checkpoints" / "train-attempts").glob("*.json"))
-    return int(attempts[0].stem) / 1e9 - ready.timestamp() if attempts else float("nan")
+def times_of(workspace: Path, update: str) -> dict[str, float]:
+    """Return when the lines of an update's log that say these words were written, seconds since the epoch."""
+    words = {"begins": "  begins (", "train": ": train", "first step": "train: step 0 of", "done": "  done"}
+    found: dict[str, float] = {}
+    for line in (workspace / "logs" / f"{update}.txt").read_text(encoding="utf-8").splitlines():
+        for name, part in words.items():
+            if part in line and name not in found:
+                found[name] = datetime.fromisoformat(line.split()[0]).timestamp()
+    return found
 
 
 if __name__ == "__main__":
