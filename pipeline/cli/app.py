@@ -37,11 +37,16 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
 
 
+PANELS = ("Updates", "Inspect", "Releases", "Data")  # of the help, in this order
+
+
 class Commands(TyperGroup):
-    """The commands, each paragraph of their help joined into one line: Typer keeps the docstring's line breaks."""
+    """The commands by panel; each paragraph of their help is one line, as Typer keeps line breaks."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        panels = {name: getattr(command, "rich_help_panel", "") for name, command in self.commands.items()}
+        self.commands = dict(sorted(self.commands.items(), key=lambda pair: PANELS.index(panels[pair[0]])))
         for command in self.commands.values():
             paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
             command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PANEL = "Releases"
 KEEP = 3  # releases that `prune` keeps: the current one, the one to roll back to, and one more
 
-UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="Id or number of the update.")]
+UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="Id, number or arrival of the update.")]
 ByOption = Annotated[
     str, typer.Option("--by", metavar="NAME", help="Who decides; by default REWARM_USER, else USER@HOST.")
 ]
@@ -192,7 +192,7 @@ def push(
     ],
     update: Annotated[
         str | None,
-        typer.Argument(metavar="UPDATE", help="Id or number of the update; by default the current release."),
+        typer.Argument(metavar="UPDATE", help="Id, number or arrival of the update; by default the current release."),
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="If the repository is created now, make it private.")

@@ -118,7 +118,7 @@ def export(
         str | None,
         typer.Argument(
             metavar="UPDATE",
-            help="Id or number of the update; by default the current release.",
+            help="Id, number or arrival of the update; by default the current release.",
             autocompletion=update_names,
         ),
     ] = None,
@@ -246,22 +246,29 @@ def examine(
 
 @app.command("settings", rich_help_panel=PANEL)
 def list_settings(
+    group: Annotated[
+        str, typer.Argument(metavar="[GROUP]", help="Only these settings, e.g. replay or train.zero_stage.")
+    ] = "",
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
 ) -> None:
-    """List every setting with its default and meaning."""
+    """List settings with their defaults and meanings: all, or those of a group."""
     from rewarm.pipeline.recipe.recipe import settings, settings_page
 
     if markdown:
+        if group:
+            raise UsageError("--markdown prints all settings: leave out the group")
         echo(settings_page().removesuffix("\n"))
         return
+    chosen = [one for one in settings() if not group or one[0] == group or one[0].startswith(f"{group}.")]
+    if not chosen:
+        groups = dict.fromkeys(name.partition(".")[0] for name, _, _ in settings())
+        raise UsageError(f"no setting {group!r}; the groups are {', '.join(groups)}")
     if as_json:
-        print_json(
-            {name: {"default": default, "meaning": plain(field.description)} for name, field, default in settings()}
-        )
+        print_json({name: {"default": default, "meaning": plain(field.description)} for name, field, default in chosen})
         return
     console = result_console()
-    for name, field, default in settings():
+    for name, field, default in chosen:
         shown = json.dumps(default, default=str)
         console.print(Text.assemble((name, "bold"), f" = {shown}\n    {plain(field.description)}"), soft_wrap=True)
 
@@ -272,12 +279,27 @@ def plain(text: str | None) -> str:
 
 
 @app.command("recipes", rich_help_panel=PANEL)
-def list_recipes(as_json: JsonOption = False) -> None:
-    """List the recipes that come with rewarm."""
-    from rewarm.pipeline.recipe.recipe import load_recipe, presets
+def list_recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Print this recipe as YAML, to start one of your own.", autocompletion=recipe_names
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the recipes that come with rewarm, or print one: `rewarm recipes tiny > mine.yaml`.
 
+    A recipe that begins with `extends: tiny` needs only the settings that differ.
+    """
+    from rewarm.pipeline.recipe.recipe import load_recipe, preset_text, presets
+
+    if name is not None and name not in presets():
+        raise UsageError(f"no recipe {name!r}; the recipes are {', '.join(presets())}")
     if as_json:
-        print_json({name: load_recipe(name).model_dump(mode="json") for name in presets()})
-        return
-    for name in presets():
-        echo(f"{name:<20} {load_recipe(name).description}")
+        print_json({one: load_recipe(one).model_dump(mode="json") for one in presets() if name in (None, one)})
+    elif name is not None:
+        echo(preset_text(name).removesuffix("\n"))
+    else:
+        for one in presets():
+            echo(f"{one:<20} {load_recipe(one).description}")

@@ -209,13 +209,19 @@ class Lineage:
         return {name: entry for entry in self.entries for name in entry.facts.datasets}
 
     def find(self, name: str | None) -> UpdateRecord:
-        """Return an update by id or number, by default the current release; ``UsageError`` lists the updates."""
+        """Return an update by id, number or arrival, by default the current release.
+
+        Raises ``UsageError`` with the updates that exist.
+        """
         if name is None:
             if (current := self.current()) is None:
                 raise UsageError(f"{self.workspace.folder}: there is no release yet")
             return current
         for entry in self.entries:
             if name == entry.id or (name.isdigit() and int(name) == entry.number):
+                return self.read(entry.id)
+        for entry in self.entries:
+            if name == entry.facts.arrival or name in entry.facts.datasets:
                 return self.read(entry.id)
         ids = ", ".join(entry.id for entry in self.entries)
         raise UsageError(f"no update {name!r}; available updates: {ids or 'none'}")

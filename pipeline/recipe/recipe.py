@@ -81,6 +81,7 @@ class Recipe(Settings):
         return self
 
 
+EXTENDS = "extends"  # key of a recipe file: the recipe that it changes
 NO_SECRETS = (
     "contains a password, key or token, but settings are stored in the workspace and its reports; pass it in the "
     "environment"
@@ -99,15 +100,22 @@ def presets() -> list[str]:
 def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
     """Load a preset by name or a recipe from a YAML file, with ``--set`` assignments applied.
 
-    Raises ``UsageError`` with the file or key, the expected value, and the closest name for a misspelt one.
+    A file that begins with ``extends: NAME|FILE`` gives only what differs from that recipe; a file's path is relative
+    to the file that names it. Raises ``UsageError`` with the file or key, the expected value, and the closest name for
+    a misspelt one.
     """
-    if name_or_file in presets():
-        origin, text = (
-            name_or_file,
-            resources.files("rewarm.pipeline.recipe.presets").joinpath(f"{name_or_file}.yaml").read_text(),
-        )
-    else:
-        origin, text = name_or_file, read_recipe(name_or_file)
+    return apply_settings(build_recipe(read_values(name_or_file), name_or_file), assignments)
+
+
+def preset_text(name: str) -> str:
+    """Return the YAML of a preset."""
+    return resources.files("rewarm.pipeline.recipe.presets").joinpath(f"{name}.yaml").read_text("utf-8")
+
+
+def read_values(name_or_file: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the settings of a recipe with those that it extends; ``extending``: the recipes that led to it."""
+    origin = name_or_file
+    text = preset_text(name_or_file) if name_or_file in presets() else read_recipe(name_or_file)
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -117,7 +125,25 @@ def load_recipe(name_or_file: str, assignments: Sequence[str] = ()) -> Recipe:
     for key, value in leaves(values):
         if isinstance(value, str) and redact(value, {}) != value:
             raise UsageError(f"{origin}: {key}: {redact(value, {})}: {NO_SECRETS}")
-    return apply_settings(build_recipe(values, origin), assignments)
+    if EXTENDS not in values:
+        return values
+    parent = values.pop(EXTENDS)
+    if not isinstance(parent, str):
+        raise UsageError(f"{origin}: extends: expected the name of a preset or a YAML file, found {parent!r}")
+    if parent not in presets():
+        parent = str(Path(origin).parent / parent)
+    if parent in (*extending, origin):
+        raise UsageError(f"{origin}: extends {parent}, which extends it")
+    return merged(read_values(parent, (*extending, origin)), values)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes``: mappings are merged key by key, all else is replaced."""
+    found = dict(base)
+    for key, value in changes.items():
+        before = found.get(key)
+        found[key] = merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+    return found
 
 
 def read_recipe(file: str) -> str:

@@ -32,3 +32,9 @@ def test_paragraphs_of_the_help_are_not_broken_within(name: str) -> None:
         assert " ".join(lines).split() == words
         for line, after in itertools.pairwise(lines):
             assert len(f"{line} {after.split()[0]}") > 78, (name, line)
+
+
+def test_the_help_begins_with_the_commands_that_come_first() -> None:
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
+    assert re.findall(r"╭─ (\w+) ─", text) == ["Options", "Updates", "Inspect", "Releases", "Data"]
+    assert text.index("│ init ") < text.index("│ update ") < text.index("│ status ") < text.index("│ data ")

@@ -9,6 +9,7 @@ from release_world import files_of
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.stages.core.errors import UsageError
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -111,3 +112,10 @@ def test_one_command_at_a_time(lm: Workspace, rewarm: Command) -> None:
             assert code != 0, command
             assert "another rewarm command" in error
     assert releases(lm) == before
+
+
+def test_an_update_is_found_by_its_arrival(lm: Workspace) -> None:
+    lineage = Lineage(lm)
+    assert [lineage.find(name).id for name in ("news", "1", "0001-news")] == ["0001-news"] * 3
+    with pytest.raises(UsageError, match="available updates: 0000-docs"):
+        lineage.find("nowhere")
