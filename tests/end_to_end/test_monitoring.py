@@ -24,7 +24,10 @@ pytestmark = [
         reason="prometheus (Debian and Ubuntu: apt-get install prometheus) is missing",
     ),
 ]
-SMALL = ("evaluate.task_documents=0", "train.num_workers=1", "budget.base_tokens=16000", "budget.update_tokens=8000")
+SMALL = (
+    *("evaluate.task_documents=0", "train.num_workers=1", "budget.base_tokens=16000", "budget.update_tokens=8000"),
+    "ingest.shard_bytes=100000",  # more shards than are run without Ray Data
+)
 
 
 @dataclass(frozen=True)
