@@ -34,7 +34,7 @@ SCRIPTS = {
 }
 # By language, another language of the same script and letters that only the other has: Tigrinya, Assamese, Yiddish.
 SIBLINGS = {
-    "am": ("ti", "[\u1250-\u125d\u12a3]"),
+    "am": ("ti", "[\u1250-\u125d\u12a3\u12b8-\u12be\u12c0-\u12c5]"),
     "bn": ("as", "[\u09f0\u09f1]"),
     "he": ("yi", "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]"),
 }

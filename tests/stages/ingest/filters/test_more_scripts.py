@@ -33,6 +33,12 @@ def test_prose_in_many_scripts_stays_as_it_is(language: str, form: Literal["NFC"
     ("text", "expected"),
     [
         ("ናይ ከተማ ቤት ምኽሪ ሰሉስ ምሸት ተኣኪቡ ብዛዕባ ሓድሽ ህንጻ ቤተ መጻሕፍቲ ዘትዩ።", "ti"),
+        ("Mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền.", "vi"),  # shorter than 200 letters
+        (unicodedata.normalize("NFD", "Mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm."), "vi"),
+        (
+            "ብመንጽር ክብርን መሰልን ኩሎም ሰባት እንትውለዱ ነፃን ማዕርን እዮም። ምስትውዓልን ሕልናን ዝተዓደሎም ብምዃኖም ንሕድሕዶም ብሕውነታዊ መንፈስ ክተሓላለዩ ኦለዎም።",
+            "ti",
+        ),
         ("ᏣᎳᎩ ᎦᏬᏂᎯᏍᏗ ᎠᎴ ᎠᏂᏴᏫᏯ " * 30, "und"),  # no profile of this script: no language is guessed
         ("ⵜⴰⵎⴰⵣⵉⵖⵜ ⵏ ⵓⵎⵔⵔⵓⴽ " * 30, "und"),
         (
