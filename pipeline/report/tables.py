@@ -11,6 +11,9 @@ from rewarm.pipeline.report.record import TextRecord, UpdateShown, WorkspaceReco
 NORMAL_95 = 1.96
 """Standard errors either side that hold 95 % of a normal distribution."""
 
+SAME_FIGURE, BITS = ("word_perplexity", "byte_perplexity"), "bits_per_byte"
+"""lm-eval's other units of ``bits_per_byte``, of which the table has one: a perplexity by word has nine digits."""
+
 LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "loss", "brier")
 
 
@@ -218,7 +221,8 @@ def scores(updates: Sequence[UpdateRecord]) -> list[ScoreRow]:
         for update in updates
         for task, metrics in update.lm_eval.items()
         for key in metrics
-        if not key.partition(",")[0].endswith("_stderr")
+        if not (metric := key.partition(",")[0]).endswith("_stderr")
+        and not (metric in SAME_FIGURE and f"{BITS},{key.partition(',')[2]}".rstrip(",") in metrics)
     )
     return [_score_row(updates, task, key) for task, key in keys]
 

@@ -166,3 +166,9 @@ def test_a_trunk_that_was_left_behind_has_no_stretch_of_its_own(guarded: Workspa
     record = replace(guarded, updates=[*before, refused, replace(last, curve=behind)])
     again = next(figure for figure in workspace_figures(record) if figure.id == "training-loss")
     assert [region.label for region in again.regions] == ["sci-docs", "ml-docs", "news-2026-01", "news-2026-02"]
+
+
+def test_one_figure_in_three_units_has_one_row() -> None:
+    bits = {"word_perplexity,none": 230_891_358.0, "byte_perplexity,none": 4.1, "bits_per_byte,none": 2.04}
+    assert [row.metric for row in scores(evaluated({**bits, "bits_per_byte_stderr,none": 0.01}))] == ["bits_per_byte"]
+    assert [row.metric for row in scores(evaluated({"word_perplexity,none": 12.0}))] == ["word_perplexity"]
