@@ -144,6 +144,44 @@ def test_a_folder_with_a_recipe_is_all_that_a_base_needs(
     assert not (tmp_path / "made").exists()
 
 
+PROJECT = """
+import json, sys
+import pipeline, stages
+import ray, rewarm
+
+ray.init(log_to_driver=False)
+
+@ray.remote
+def places():
+    import pipeline, stages
+    import rewarm.stages.core.storage as ours
+    return [pipeline.WHOSE, stages.WHOSE, ours.__file__]
+
+found = ray.get(places.remote())
+lm = rewarm.update(sys.argv[1], {"mine": sys.argv[2]})
+print(json.dumps([pipeline.WHOSE, stages.WHOSE, *found, lm.updates[-1].state]))
+"""
+
+
+def test_a_project_with_packages_of_our_folders_names_runs_an_update(
+    base: Lineage, machine: Machine, cluster: Cluster, tmp_path: Path
+) -> None:
+    workspace, folder = tmp_path / "lm", tmp_path / "project"
+    shutil.copytree(base.workspace, workspace)
+    for name in ("pipeline", "stages"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("WHOSE = 'mine'\n")
+    (folder / "main.py").write_text(PROJECT)
+    words = ("job", "submit", "--working-dir", ".", "--submission-id", "project", "--", "python", "main.py")
+    done = machine.ray(cluster, *words, workspace, base.code, folder=folder)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith('["mine"')]
+    *whose, place, state = json.loads(line)
+    assert whose == ["mine"] * 4
+    assert Path(place).parts[-4:] == ("rewarm", "stages", "core", "storage.py")
+    assert state == "released"
+    assert status(workspace)["release"] == "0001-mine"
+
+
 def test_nobody_submits_without_the_token(machine: Machine, cluster: Cluster, tmp_path: Path) -> None:
     stranger = Machine(tmp_path)
     known, cluster.token = cluster.token, "0" * 64
