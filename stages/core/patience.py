@@ -94,6 +94,30 @@ def patiently(
             return done
 
 
+class Lines(logging.Handler):
+    """Handler that passes each line to a function."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self.show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one line on."""
+        self.show(record.getMessage())
+
+
+@contextmanager
+def reported(show: Callable[[str], None]) -> Iterator[None]:
+    """Pass the lines about waits in this process to ``show`` as well, during the block: a worker's log is not read by
+    who waits for the command."""
+    handler = Lines(show)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+
+
 class Waiting:
     """One wait for an address, from the first failure to the first response or the deadline."""
 

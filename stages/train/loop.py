@@ -19,6 +19,7 @@ import xxhash
 from rewarm.stages.core import operators
 from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.patience import reported
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import Saved, damages, digest_own, merged, names_of, read_progress, write_progress
 from rewarm.stages.train.data import Batches, ValidationSet
@@ -46,20 +47,20 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     operators.load(say=lambda line: None)
 
     place = take_place(job.settings)
-    with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch:
+    show = shown_by(config.get("tracker"), place)
+    with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch, reported(show):
         try:
-            return train(job, place, Path(scratch), config.get("tracker"))
+            return train(job, place, Path(scratch), config.get("tracker"), show)
         except DamagedError as error:
             return {"damaged": str(error)}
         except NotFiniteError as error:
             return {"stopped": stop_at(job, place, error.found)}
 
 
-def train(job: Job, place: "Place", scratch: Path, tracker: Any) -> dict[str, Any]:
+def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[[str], None]) -> dict[str, Any]:
     """Run the steps of a job. Raises ``DamagedError`` and ``NotFiniteError`` on all ranks."""
     from rewarm.stages.train.engine import Engine
 
-    show = shown_by(tracker, place)
     start = time.perf_counter()
     size, notes = check_inputs(job, place)
     seconds = time.perf_counter() - start

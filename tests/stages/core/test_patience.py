@@ -17,7 +17,7 @@ from rewarm.pipeline.watch.journal import Draft, Journal
 from rewarm.stages.core.errors import FullError, StageError, UnreachableError, UsageError
 from rewarm.stages.core.faults import may_pass
 from rewarm.stages.core.object_store import Objects, create
-from rewarm.stages.core.patience import deadline, limited, patiently
+from rewarm.stages.core.patience import deadline, limited, patiently, reported
 from rewarm.stages.core.storage import Folder
 
 
@@ -97,9 +97,11 @@ def test_a_long_wait_is_told_of_and_ends_when_it_is_to_end(
 ) -> None:
     monkeypatch.setenv("REWARM_STORE_DEADLINE", "60")
     monkeypatch.setattr("rewarm.stages.core.patience.SAY_AFTER_S", 0.5)
-    with caplog.at_level(logging.WARNING, "rewarm.storage"):
+    shown = list[str]()
+    with caplog.at_level(logging.WARNING, "rewarm.storage"), reported(shown.append):
         assert patiently(Failing(OSError(errno.ESTALE, "Stale file handle"), 4), "/shared/lm") == 5
     said = [record.getMessage() for record in caplog.records]
+    assert shown == said, "a worker's lines are passed on to who waits for it"
     assert len(said) == 2 and "Stale file handle" in said[0] and "responds again" in said[1]
     began = time.monotonic()
     with limited(stopping=lambda: time.monotonic() - began > 1), pytest.raises(UnreachableError):
