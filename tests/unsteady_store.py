@@ -1,4 +1,6 @@
-"""An S3 server in a process of its own that can be suspended, and a proxy before it that fails at random."""
+"""An S3 server in a process of its own that can be suspended, and proxies before it: a door that can be shut, so that
+connections are refused, and one that fails at random.
+"""
 
 import asyncio
 import os
@@ -77,6 +79,60 @@ def address(port: int, path: str) -> str:
     return f"s3://lake/{path}?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
 
 
+class Door:
+    """A proxy that passes everything on; while it is shut, open connections are reset and new ones refused."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        self._links: set[asyncio.StreamWriter] = set()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.port = 0
+        self.open()
+
+    def open(self) -> None:
+        """Let connections through, from now on."""
+        asyncio.run_coroutine_threadsafe(self._open(), self.loop).result(30)
+
+    def shut(self) -> None:
+        """Reset all connections, and refuse new ones."""
+        asyncio.run_coroutine_threadsafe(self._shut(), self.loop).result(30)
+
+    def shut_for(self, seconds: float) -> None:
+        """Shut it for a while; returns when it is open again."""
+        self.shut()
+        time.sleep(seconds)
+        self.open()
+
+    async def _open(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _shut(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._links):
+            reset(writer)
+            writer.transport.abort()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.target)
+        self._links |= {writer, back}
+        await asyncio.gather(self._copy(reader, back), self._copy(there, writer))
+        self._links -= {writer, back}
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(2**18):
+                writer.write(data)
+                await writer.drain()
+        with suppress(OSError):
+            writer.close()
+
+
 class Unsteady:
     """A proxy: of the connections, a part is reset, answered with 503, or cut after the store has done what was asked.
 
@@ -126,10 +182,8 @@ class Unsteady:
                     break
                 writer.write(answer)
                 await writer.drain()
-        link = writer.get_extra_info("socket")
-        if link is not None and self.dice.random() < 0.5:
-            with suppress(OSError):  # a reset and no orderly end
-                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        if self.dice.random() < 0.5:
+            reset(writer)
         writer.close()
 
     async def _message(self, reader: asyncio.StreamReader) -> bytes:
@@ -168,6 +222,14 @@ class Unsteady:
         """End it."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Have a connection end with a reset and not in order, when it is closed."""
+    link = writer.get_extra_info("socket")
+    if link is not None:
+        with suppress(OSError):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
 
 
 @contextmanager
