@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rewarm.pipeline.study.results import Row, Spread, Study
-from rewarm.pipeline.terminal import compact, figures, names, short
+from rewarm.pipeline.terminal import SafeConsole, compact, figures, names, short
 
 PAGE = "index.html"
 LESS_TELLING = ("seconds", "FLOPs", "tokens", "seeds")  # columns that go first where a terminal is narrow
@@ -87,7 +86,7 @@ def table(study: Study, width: int = 200) -> Table:
     left_out: list[str] = []
     made = laid_out(study, left_out)
     for title in LESS_TELLING:
-        if Console(width=WIDE).measure(made).maximum > width:
+        if SafeConsole(width=WIDE).measure(made).maximum > width:
             left_out.append(title)
             made = laid_out(study, left_out)
     return made

@@ -1,6 +1,7 @@
 """A whole lineage by the command line: base, update, status, report, export; and what a kill -9 leaves of it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -138,12 +139,15 @@ def test_tokens_are_proved_and_a_changed_one_is_found(updated: Path, tmp_path: P
     assert rewarm("tokenize", updated).returncode == 2
 
 
-def test_the_report_is_one_file_that_needs_no_network(updated: Path) -> None:
+def test_the_report_needs_no_network(updated: Path) -> None:
     done = rewarm("report", updated)
     assert done.returncode == 0, done.stderr
-    page = Path(done.stdout.strip()).read_text(encoding="utf-8")
+    index = Path(done.stdout.strip())
+    page = index.read_text(encoding="utf-8")
     assert "0001-code" in page
-    assert "<script src" not in page
+    sources = re.findall(r'(?:<script src|<link rel="stylesheet" href)="([^"]+)"', page)
+    assert len(sources) == 3
+    assert all((index.parent / source).is_file() for source in sources)
 
 
 def test_an_exported_release_loads_and_generates(updated: Path, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(rewarm: Command, t
     words = ["init", tmp_path / "made", "--recipe", "tiny", "--data", f"news={data}", "--dry-run"]
     code, out, error = rewarm(*words)
     assert code == 0, error
-    assert len(out.splitlines()) <= 16 and max(map(len, out.splitlines()[1:])) <= 80
+    assert len(out.splitlines()) <= 16
+    assert max(len(line) for line in out.splitlines() if str(tmp_path) not in line) <= 80  # a path is never broken
     for said in (
         "0000-news starts from random weights",
         "news: 1 jsonl file",

@@ -325,7 +325,7 @@ def test_an_error_that_nothing_foresaw_is_one_line(rewarm: Command, lm: Path, mo
     def fail(*_: object) -> None:
         raise RuntimeError("a bug\nof ours")
 
-    monkeypatch.setattr("rewarm.pipeline.api.updates.status", fail)
+    monkeypatch.setattr("rewarm.pipeline.lineage.status.status", fail)
     code, _, error = rewarm("status", lm)
     assert code == 1
     assert error.startswith("rewarm: RuntimeError at test_damage.py:") and error.count("\n") == 1
