@@ -26,6 +26,7 @@ OBJECT_STORES = ("s3", "gs")
 WEB = ("http", "https")
 OPTION = r"(?:endpoint_override|scheme|region|anonymous)=[^&?/]*"
 QUERY = re.compile(rf"\?({OPTION}(?:&{OPTION})*)$")
+SECRET = re.compile(r"[?&](?:access_key|secret_key|session_token)=")
 PATIENCE = timedelta(seconds=60)  # of retries by Google's client before a read fails; the default is 15 minutes
 
 
@@ -93,12 +94,12 @@ def locate(text: str, storage: StorageSettings | None = None) -> Location:
         options |= dict(parse_qsl(query[1]))
         rest = rest[: query.start()]
     user, at, bucket = rest.partition("/")[0].rpartition("@")
+    if (at and user != "anonymous") or SECRET.search(rest):
+        raise UsageError(
+            f"{scheme}://…@{bucket}: passwords in paths end up in logs and records; "
+            "set them in the environment instead (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
     if at:
-        if user != "anonymous":
-            raise UsageError(
-                f"{scheme}://…@{bucket}: passwords in paths end up in logs and records; "
-                "set them in the environment instead (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
-            )
         options["anonymous"] = "true"
         rest = rest.removeprefix("anonymous@")
     if not rest.partition("/")[0]:

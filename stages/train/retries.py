@@ -14,10 +14,13 @@ from typing import Any
 from rewarm.stages.core.awaiting import amount, no_room
 from rewarm.stages.core.errors import FullError, RewarmError, StageError, UnreachableError, carried, origin
 from rewarm.stages.core.faults import DISK
-from rewarm.stages.core.patience import Waiting
+from rewarm.stages.core.patience import Waiting, limited
 from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import saved_step
 from rewarm.stages.train.job import Job
+
+TRIED = ".tried"  # a file that is written and deleted to see whether the disk responds
 
 
 def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], tracker: Any, progress: Progress) -> Any:
@@ -45,7 +48,10 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
         if typed is not None and ends_run(typed):
             raise typed from failed
         before, saved = saved, max(saved, saved_step(job.checkpoints / job.name))
-        if (fault := disk_fault(failed)) is not None:
+        fault = disk_fault(failed)
+        if fault is None and isinstance(failed, ActorDiedError):  # Ray keeps the cause as text alone
+            fault = tried_disk(job.checkpoints)
+        if fault is not None:
             if waiting is None or saved > before:
                 waiting = Waiting(f"{job.checkpoints}/{job.name}")
             waiting.wait(fault)
@@ -84,6 +90,17 @@ def disk_fault(error: Exception) -> OSError | None:
     """Return the error of a disk that ended an attempt; None if it was anything else."""
     faults = (one for one in carried(error, set()) if isinstance(one, OSError) and one.errno in DISK)
     return next(faults, None)
+
+
+def tried_disk(folder: Folder) -> OSError | None:
+    """Return the error that a disk answers a small write with now; None if it succeeds."""
+    try:
+        with limited(0):
+            folder.write(TRIED, b"")
+            folder.delete(TRIED)
+    except (UnreachableError, FullError) as error:
+        return error.__cause__ if isinstance(error.__cause__, OSError) else None
+    return None
 
 
 def found_no_room(error: Exception) -> bool:

@@ -51,6 +51,8 @@ def test_settings_fill_what_the_query_leaves_open() -> None:
         ("ftp://host/x", "unsupported scheme ftp://"),
         ("s3:///x", "expected a bucket"),
         ("s3://key:secret@bucket/x", "set them in the environment"),
+        ("s3://bucket/x?access_key=key&secret_key=secret", "set them in the environment"),
+        ("s3://bucket/x?region=us-east-1&session_token=secret", "set them in the environment"),
     ],
 )
 def test_refused_places(text: str, message: str) -> None:

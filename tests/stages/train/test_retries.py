@@ -6,9 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
+from ray.exceptions import ActorDiedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 from small_lineage import started_by, words
 from training_world import World
@@ -17,9 +19,10 @@ from rewarm.stages import train
 from rewarm.stages.core.errors import FullError, StageError, UnreachableError
 from rewarm.stages.core.patience import limited
 from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.storage import Folder
 from rewarm.stages.train import Job
 from rewarm.stages.train.checkpoints import saved_step
-from rewarm.stages.train.retries import retried
+from rewarm.stages.train.retries import retried, tried_disk
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -126,3 +129,31 @@ def test_a_store_that_was_waited_for_is_not_waited_for_again(world: World) -> No
     with pytest.raises(UnreachableError, match="no response in 600 s"):
         retried(world.job("away", max_failures=3), work, {}, None, Notes())
     assert len(done) == 1
+
+
+def test_a_controller_that_died_of_the_disk_is_not_counted_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[OSError | None] = [OSError(errno.ESTALE, "Stale file handle") for _ in range(3)]
+    monkeypatch.setattr("rewarm.stages.train.retries.tried_disk", lambda folder: answers.pop())
+
+    def work() -> str:
+        if answers:
+            raise ActorDiedError
+        return "trained"
+
+    with limited(60):
+        assert retried(world.job("controller", max_failures=0), work, {}, None, Notes()) == "trained"
+
+
+def test_a_disk_is_tried_by_a_small_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(tmp_path)
+    assert tried_disk(folder) is None
+    assert not list(tmp_path.iterdir())
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write(path: Path, data: bytes) -> int:
+        raise full
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    assert tried_disk(folder) is full
