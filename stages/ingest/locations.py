@@ -96,7 +96,7 @@ def locate(text: str, storage: StorageSettings | None = None) -> Location:
     user, at, bucket = rest.partition("/")[0].rpartition("@")
     if (at and user != "anonymous") or SECRET.search(rest):
         raise UsageError(
-            f"{scheme}://…@{bucket}: passwords in paths end up in logs and records; "
+            f"{scheme}://{bucket.partition('?')[0]}/…: passwords in paths end up in logs and records; "
             "set them in the environment instead (for S3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
         )
     if at:
