@@ -1,9 +1,11 @@
 """Forked workers: arguments, environment and exit codes pass through; kills on either side end both."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,10 +46,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def node() -> Iterator[Node]:
     raylet = subprocess.Popen(["sleep", "600"])
+    short = tempfile.mkdtemp(prefix="rww")  # sockets' paths must be short
     environment = {
-        **os.environ, "TMPDIR": str(tmp_path), "RAY_JOB_ID": "01000000", "RAY_RAYLET_PID": str(raylet.pid),
+        **os.environ, "TMPDIR": short, "RAY_JOB_ID": "01000000", "RAY_RAYLET_PID": str(raylet.pid),
     }  # fmt: skip
     place = address(environment)
     place.parent.mkdir(mode=0o700)
@@ -57,6 +60,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     for process in (raylet, server):
         process.kill()
         process.wait()
+    shutil.rmtree(short)
 
 
 def test_a_fork_has_its_clients_arguments_environment_and_streams(node: Node, tmp_path: Path) -> None:
