@@ -1,5 +1,6 @@
 """Functions behind ``rewarm report``: the pages of a workspace, made where they changed, or one page to send."""
 
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def write_report(workspace: Workspace, everything: bool = False) -> str:
     record = report_record(lineage, engines(), None if everything else SHOWN)
     folder = workspace.folder / "report"
     there, keys, known = set(folder.files()), page_keys(lineage, record), read_keys(folder)
+    earlier = [replace(one, has_page=file_name(one.id) in there) for one in record.earlier]
+    record = replace(record, earlier=earlier)
     stale = {name for name, key in keys.items() if name not in there or known.get(name) != key}
     for name, text in {**assets(), **pages(record, {*stale, INDEX})}.items():
         if name not in there or not is_asset(name):

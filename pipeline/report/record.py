@@ -120,6 +120,8 @@ class EarlierUpdate:
 
     id: str
     state: str
+    has_page: bool = True
+    """Whether its page, which was made when it was recent, is still in the report."""
 
 
 @dataclass(frozen=True)

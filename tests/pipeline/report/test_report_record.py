@@ -208,3 +208,17 @@ def test_one_page_can_be_sent_as_one_file(workspace: Workspace, tmp_path: Path) 
     for update, to, message in (("0000-base", None, "--to FILE"), (None, tmp_path / "sent.pdf", "ends in .html")):
         with pytest.raises(UsageError, match=message):
             report(workspace.folder.uri, update, to)
+
+
+def test_an_earlier_update_whose_page_is_gone_is_counted_and_not_linked(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(write_report(workspace)).parent
+    monkeypatch.setattr("rewarm.pipeline.api.reports.SHOWN", 1)
+    (folder / "0000-base.html").unlink()
+    write_report(workspace)
+    index = (folder / INDEX).read_text()
+    assert 'href="0000-base.html"' not in index
+    assert "1 without a page" in index
+    write_report(workspace, everything=True)
+    assert 'href="0000-base.html"' in (folder / INDEX).read_text()
