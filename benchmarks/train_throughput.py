@@ -238,7 +238,7 @@ def bare_rank(rank: int, job: "Job", folder: Path) -> None:
     from torch.nn import functional
 
     from rewarm.stages.train.data import Batches
-    from rewarm.stages.train.loop import FLUSH_STEPS
+    from rewarm.stages.train.recorder import FLUSH_STEPS
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
