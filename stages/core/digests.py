@@ -1,16 +1,21 @@
 """Digests: of the files of a folder, of what decides a step's result; and the time stamps of records."""
 
-from collections.abc import Collection, Iterable, Mapping
+import errno
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import IO, Any, Final
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
 
 import orjson
 import xxhash
 
-from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.errors import DamagedError, UnreachableError
 from rewarm.stages.core.local_files import remove, set_aside
+from rewarm.stages.core.patience import patiently
 from rewarm.stages.core.storage import Folder
 
 FILES: Final = "files.json"
@@ -19,6 +24,7 @@ RESTORE = "restore the file from a copy of the workspace"
 BLOCK = 1 << 20  # bytes hashed at a time: they stay in the processor's cache (5.7 GB/s; 16 MiB: 0.8 GB/s)
 SHOWN = 10  # damaged files listed in a message
 THREADS = 8  # files hashed at the same time: hashing and reading release the interpreter's lock
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,21 +67,34 @@ def hash_stream(stream: IO[bytes]) -> FileDigest:
 
 
 def digest_file(folder: Folder, name: str) -> FileDigest:
-    """Return size and digest of a file, read once and not cached; raises ``OSError`` if it cannot be read."""
+    """Return size and digest of a file, read once and not cached.
+
+    Raises ``OSError`` if it cannot be read, ``UnreachableError`` if its disk or store did not respond.
+    """
     place = folder.at(name)  # the path may contain ".."
     if place.is_local:
-        with place.path.open("rb", buffering=0) as stream:
-            return hash_stream(stream)
+        return patiently(partial(hash_file, place.path), str(place))
     filesystem, path = place.filesystem()
     with filesystem.open_input_stream(path) as remote:
         return hash_stream(remote)
 
 
+def hash_file(path: Path) -> FileDigest:
+    """Return size and digest of a local file."""
+    with path.open("rb", buffering=0) as stream:
+        return hash_stream(stream)
+
+
 def digest_files(folder: Folder, names: Iterable[str]) -> Table:
     """Return the table of some files of a folder, read concurrently."""
     listed = sorted(names)
+    return dict(zip(listed, concurrently(lambda name: digest_file(folder, name), listed), strict=True))
+
+
+def concurrently(work: Callable[[str], T], names: Iterable[str]) -> list[T]:
+    """Return ``work(name)`` of every name, in order; this thread's limit on waits applies to all."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(listed, pool.map(lambda name: digest_file(folder, name), listed), strict=True))
+        return [done.result() for done in [pool.submit(copy_context().run, work, name) for name in names]]
 
 
 def files_in(folder: Folder, without: Collection[str] = ()) -> list[str]:
@@ -113,7 +132,11 @@ def parse_table(value: Mapping[str, Any]) -> Table:
 
 
 def compare(folder: Folder, table: Mapping[str, FileDigest], names: Iterable[str] | None = None) -> list[Damage]:
-    """Return the files of a table (optionally only some) that are missing, truncated, changed or unreadable."""
+    """Return the files of a table (optionally only some) that are missing, truncated, changed or unreadable.
+
+    A file that is still unreadable at the deadline (``EIO``, as of a bad sector) is damaged. Raises
+    ``UnreachableError`` if the disk or store itself did not respond.
+    """
     listed = sorted(table if names is None else names)
 
     def look(name: str) -> Damage | None:
@@ -123,14 +146,17 @@ def compare(folder: Folder, table: Mapping[str, FileDigest], names: Iterable[str
         except OSError as error:
             missing = isinstance(error, FileNotFoundError) or not folder.at(name).exists()
             return Damage(name, f"{expected.bytes:,} bytes", "no such file" if missing else f"unreadable: {error}")
+        except UnreachableError as error:
+            if getattr(error.__cause__, "errno", None) != errno.EIO:
+                raise
+            return Damage(name, f"{expected.bytes:,} bytes", f"unreadable: {error.__cause__}")
         if found.bytes != expected.bytes:
             return Damage(name, f"{expected.bytes:,} bytes", f"{found.bytes:,}")
         if found.digest != expected.digest:
             return Damage(name, f"digest {expected.digest}", found.digest)
         return None
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return [damage for damage in pool.map(look, listed) if damage is not None]
+    return [damage for damage in concurrently(look, listed) if damage is not None]
 
 
 def compare_here(folder: Folder, table: Mapping[str, FileDigest]) -> list[Damage]:

@@ -21,6 +21,7 @@ from rewarm.stages.train.checkpoints import saved_step
 from rewarm.stages.train.job import Job
 
 TRIED = ".tried"  # a file that is written and deleted to see whether the disk responds
+TRIED_BYTES = 1 << 20  # a full disk often has room for an empty file
 
 
 def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], tracker: Any, progress: Progress) -> Any:
@@ -49,7 +50,8 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
             raise typed from failed
         before, saved = saved, max(saved, saved_step(job.checkpoints / job.name))
         fault = disk_fault(failed)
-        if fault is None and isinstance(failed, ActorDiedError):  # Ray keeps the cause as text alone
+        # Ray keeps the cause of a controller's death as text alone, and errors of native writers have no number.
+        if fault is None and (job.checkpoints.is_local or isinstance(failed, ActorDiedError)):
             fault = tried_disk(job.checkpoints)
         if fault is not None:
             if waiting is None or saved > before:
@@ -96,7 +98,7 @@ def tried_disk(folder: Folder) -> OSError | None:
     """Return the error that a disk answers a small write with now; None if it succeeds."""
     try:
         with limited(0):
-            folder.write(TRIED, b"")
+            folder.write(TRIED, bytes(TRIED_BYTES))
             folder.delete(TRIED)
     except (UnreachableError, FullError) as error:
         return error.__cause__ if isinstance(error.__cause__, OSError) else None

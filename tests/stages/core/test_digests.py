@@ -1,8 +1,14 @@
 """Tables of files' digests: any change to any file is found, and named."""
 
+import errno
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from faulty_disk import Disk, compiled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -95,3 +101,50 @@ def test_a_table_may_name_files_beside_its_folder(tmp_path: Path) -> None:
     table = {"../../dedup/news/near.arrow": FileDigest(5, "0" * 32)}
     with pytest.raises(DamagedError, match=f"{tmp_path}/dedup/news/near.arrow: expected digest 0+"):
         refuse_damage(folder, compare(folder, table))
+
+
+COMPARE = """
+import sys
+from rewarm.stages.core.digests import compare, digest_files, files_in
+from rewarm.stages.core.errors import RewarmError
+from rewarm.stages.core.storage import Folder
+folder = Folder(sys.argv[1])
+table = digest_files(folder, files_in(folder))
+print("known", flush=True)
+sys.stdin.readline()
+try:
+    print([str(one) for one in compare(folder, table)])
+except RewarmError as error:
+    print(error.kind)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds", "deadline_s", "found"),
+    [
+        (errno.ESTALE, 1.0, 60, "[]"),
+        (errno.EIO, 1.0, 60, "[]"),
+        (errno.ESTALE, 60.0, 0.5, "unreachable"),
+        (errno.EIO, 60.0, 0.5, "unreadable: [Errno 5] Input/output error"),
+    ],
+)
+def test_a_disk_that_fails_for_a_moment_is_no_damage(
+    folder: Folder, tmp_path: Path, number: int, seconds: float, deadline_s: float, found: str
+) -> None:
+    disk = Disk(folder.path, compiled(tmp_path), tmp_path / "errno")
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPARE, folder.uri],
+        env={**disk.environment, "REWARM_STORE_DEADLINE": str(deadline_s)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "known\n"
+    disk.fail(number)
+    began, mended = time.monotonic(), threading.Timer(seconds, disk.fail, (0,))
+    mended.start()
+    out, _ = process.communicate("go\n", timeout=60)
+    mended.cancel()
+    assert found in out
+    assert time.monotonic() - began > min(seconds, deadline_s)

@@ -131,15 +131,22 @@ def test_a_store_that_was_waited_for_is_not_waited_for_again(world: World) -> No
     assert len(done) == 1
 
 
-def test_a_controller_that_died_of_the_disk_is_not_counted_either(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "failed",
+    [
+        ActorDiedError(),
+        WorkerGroupError("a worker failed", {0: RuntimeError("open file failed with strerror: Stale file handle")}),
+    ],
+)
+def test_failures_without_a_number_are_not_counted_while_the_disk_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch, failed: Exception
 ) -> None:
     answers: list[OSError | None] = [OSError(errno.ESTALE, "Stale file handle") for _ in range(3)]
     monkeypatch.setattr("rewarm.stages.train.retries.tried_disk", lambda folder: answers.pop())
 
     def work() -> str:
         if answers:
-            raise ActorDiedError
+            raise failed
         return "trained"
 
     with limited(60):
