@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline import demo_text
+from rewarm.pipeline.api.releases import person
 from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.lineage.lease import look as look_lease
 from rewarm.pipeline.lineage.lineage import Lineage
@@ -74,6 +75,7 @@ def init(
     workspace = Workspace(uri)
     if workspace.folder.exists(RECORD):
         workspace.check_format()
+        base.refuse_second_base(Lineage(workspace))
     elif workspace.folder.exists():
         refuse_lineage(workspace.folder)
         if workspace.folder.files():
@@ -211,7 +213,7 @@ def study(
         found = run_study(workspace, arrival, recipe, tried, asked.options, terminal)
     if asked.apply:
         with home.lease(wait_s=wait_s, note=terminal.note):
-            chosen = apply_best(home, found)
+            chosen = apply_best(home, found, person())
         terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
     made = write_study(workspace, tried, found, asked.forecast_tokens)
     for line in made["forecast"]["lines"]:

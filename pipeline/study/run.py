@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from rewarm.pipeline.lineage.lineage import Lineage
-from rewarm.pipeline.lineage.workspace import RECORD, TRIAL, Workspace
+from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
 from rewarm.pipeline.plan.plan import settle
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.study.grid import BASE, Trial, meaning
@@ -22,7 +22,8 @@ from rewarm.pipeline.study.settings import Options
 from rewarm.pipeline.study.trial import StudyWorkspace, Task, run_trial
 from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_tokenize, run_tokenizer
-from rewarm.pipeline.update.inputs import Arrival
+from rewarm.pipeline.update.inputs import Arrival, recipe_of
+from rewarm.pipeline.update.recipe_change import write_recipe
 from rewarm.pipeline.update.runner import Runner, refuse_changes
 from rewarm.pipeline.update.update import check
 from rewarm.stages.core.digests import now
@@ -271,13 +272,12 @@ def shown(workspace: StudyWorkspace, names: list[str], progress: Announcer) -> I
         look()
 
 
-def apply_best(workspace: Workspace, study: Study) -> dict[str, Any]:
-    """Write the settings of the study's best row into the workspace's recipe; returns them."""
+def apply_best(workspace: Workspace, study: Study, by: str) -> dict[str, Any]:
+    """Write the settings of the study's best row into the workspace's recipe, on behalf of ``by``; returns them."""
     if study.best is None:
         raise UsageError("--apply: the study has no finished row that an update could follow")
     chosen: dict[str, Any] = study.best.settings
-    record = workspace.record()
-    recipe = Trial(study.best.name, "row", chosen, 0).recipe(Recipe.model_validate(record["recipe"]))
-    seed = record["recipe"]["seed"]
-    workspace.folder.write_json(RECORD, {**record, "recipe": {**recipe.model_dump(mode="json"), "seed": seed}})
+    before = recipe_of(workspace)
+    recipe = Trial(study.best.name, "row", chosen, before.seed).recipe(before)
+    write_recipe(workspace, recipe, by, f"the best row of a study: {study.best.name}")
     return chosen

@@ -30,17 +30,24 @@ DISTILLED_SHARE = 0.25  # share of an update's budget: replay for a strong shift
 def create(workspace: Workspace, recipe: Recipe) -> None:
     """Write ``workspace.json``. If it exists, it must have the same recipe and an unfinished base."""
     if workspace.folder.exists(RECORD):
-        lineage = Lineage(workspace)
-        if lineage.entries:
-            raise UsageError(
-                f"{workspace.folder}: already has a base ({lineage.entries[0].id}); add data with `rewarm update`"
-            )
+        refuse_second_base(Lineage(workspace))
         before = recipe_of(workspace).identity()
         refuse_changes(before, recipe.identity(), f"{workspace.folder}: was begun with another recipe")
         return
     workspace.folder.write_json(
         RECORD, {"format": FORMAT_VERSION, "created": now(), "recipe": recipe.model_dump(mode="json")}
     )
+
+
+def refuse_second_base(lineage: Lineage) -> None:
+    """Refuse to create a base where there is one, with the command for each thing that may be wanted."""
+    if lineage.entries:
+        uri = lineage.workspace.folder
+        raise UsageError(
+            f"{uri}: already has a base ({lineage.entries[0].id}). To add data `rewarm update {uri} --data NAME=PATH`, "
+            f"to change its settings for later updates `rewarm recipe {uri} --set KEY=VALUE`, for another base name "
+            "another folder"
+        )
 
 
 def check_model(recipe: Recipe) -> list[str]:

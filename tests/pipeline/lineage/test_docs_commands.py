@@ -13,7 +13,9 @@ from rewarm.pipeline.progress.log import Journal
 
 Command = Callable[..., tuple[int, str, str]]
 RUN = {  # by command: options that keep an example from being run here
-    **dict.fromkeys(("schedule", "settings", "monitoring", "report", "data", "quarantine", "trace", "discard"), ()),
+    **dict.fromkeys(
+        ("schedule", "settings", "monitoring", "report", "data", "quarantine", "trace", "discard", "recipe"), ()
+    ),
     **dict.fromkeys(("tokenize", "promote", "rollback", "verify", "prune", "export", "convert"), ()),
     "status": ("--watch",),
     "logs": ("--follow",),
