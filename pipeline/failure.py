@@ -27,7 +27,9 @@ from rewarm.stages.core.errors import (
     UnfinishedError,
     UnreachableError,
     UsageError,
+    carried,
     origin,
+    plain,
 )
 from rewarm.stages.core.faults import is_full, may_pass
 
@@ -97,9 +99,10 @@ def unforeseen(error: BaseException) -> str:
     """Describe an unforeseen error in one line: a bug in rewarm, or a file damaged in a way that no check covers."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    text = " ".join(str(error).split())[:300]
+    inner = next(carried(error, set()))  # without Ray's wrappers, whose text is a traceback
+    text = " ".join(plain(inner).split())[:300]
     return (
-        f"{type(error).__name__}{place}: {text}. `rewarm verify WORKSPACE` names damaged files; if it finds none, this "
+        f"{type(inner).__name__}{place}: {text}. `rewarm verify WORKSPACE` names damaged files; if it finds none, this "
         f"is a bug in rewarm ({TRACEBACK}=1 prints the traceback)"
     )
 

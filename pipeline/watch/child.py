@@ -6,7 +6,6 @@ cannot be appended to.
 
 import ctypes
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from pathlib import Path
 from rewarm.pipeline import failure
 from rewarm.pipeline.escaping import message, visible
 from rewarm.pipeline.failure import Failure
+from rewarm.stages.core.errors import COLOURS
 from rewarm.stages.core.local_files import create_private, keep_private
 from rewarm.stages.core.storage import Folder
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # colour sequences in the output of libraries
 LAUNCHER = "rewarm.pipeline.watch_child"
 LAST_LINES, LONGEST = 5, 2000  # lines and characters of the log to show if a command ended without a message
 

@@ -3,6 +3,7 @@
 Programs that react to an error (the watch, a supervisor, a test) use its type or its ``kind``, never its message.
 """
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -114,3 +115,11 @@ def carried(error: BaseException, met: set[int]) -> Iterator[BaseException]:
     yield error
     if error.__cause__ is not None:
         yield from carried(error.__cause__, met)
+
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Ray colours the names of tasks in the texts of its errors
+
+
+def plain(error: BaseException) -> str:
+    """Return an error's text without colour sequences."""
+    return COLOURS.sub("", str(error))

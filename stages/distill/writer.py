@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
 from rewarm.stages.core.copies import Recorded
-from rewarm.stages.core.errors import StageError, origin
+from rewarm.stages.core.errors import StageError, origin, plain
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import document_id, shard_writer
@@ -203,4 +203,4 @@ def _collect(done: Any, number: int | None) -> None:
     except ray.exceptions.RayTaskError as error:
         raise origin(error) or StageError(f"distill: {doing} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
-        raise StageError(f"distill: {doing}: the process died repeatedly ({error})") from error
+        raise StageError(f"distill: {doing}: the process died repeatedly ({plain(error)})") from error

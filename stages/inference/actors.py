@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
 from rewarm.stages.core.copies import Recorded
-from rewarm.stages.core.errors import StageError, origin
+from rewarm.stages.core.errors import StageError, origin, plain
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
@@ -161,4 +161,4 @@ def _collect(done: Any, what: str) -> None:
     except ray.exceptions.RayTaskError as error:
         raise origin(error) or StageError(f"{what} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
-        raise StageError(f"{what}: its process died repeatedly ({error})") from error
+        raise StageError(f"{what}: its process died repeatedly ({plain(error)})") from error

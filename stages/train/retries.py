@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rewarm.stages.core.awaiting import amount, no_room
-from rewarm.stages.core.errors import FullError, RewarmError, StageError, UnreachableError, carried, origin
+from rewarm.stages.core.errors import FullError, RewarmError, StageError, UnreachableError, carried, origin, plain
 from rewarm.stages.core.faults import DISK
 from rewarm.stages.core.patience import Waiting, limited
 from rewarm.stages.core.progress import Progress
@@ -79,7 +79,7 @@ def exhausted(job: Job, failed: Exception, failures: int, saved: int, resources:
     return origin(failed) or StageError(
         f"{job.name}: {cause(failed)}. Failures since the last new checkpoint (step {saved}): {failures}, and "
         f"train.max_failures is {job.settings.max_failures}. Checkpoints are kept: the same command resumes from "
-        f"there. {failed}"
+        f"there. {plain(failed)}"
     )
 
 
@@ -119,10 +119,10 @@ def cause(error: Exception) -> str:
     workers: dict[int, Exception] = getattr(error, "worker_failures", {})
     if workers:
         rank, first = min(workers.items())
-        lines = [line.strip() for line in str(first).splitlines() if line.strip()] or [type(first).__name__]
+        lines = [line.strip() for line in plain(first).splitlines() if line.strip()] or [type(first).__name__]
         said = lines[-1] if hasattr(first, "cause") else f"{type(first).__name__}: {lines[0]}"
         return f"worker {rank} failed ({said[:200]})"
     inner = getattr(error, "controller_failure", None)
     if inner is not None:
-        return f"its workers could not be started ({type(inner).__name__}: {str(inner).strip()[:200]})"
+        return f"its workers could not be started ({type(inner).__name__}: {plain(inner).strip()[:200]})"
     return "the controller process of the workers died"

@@ -102,6 +102,29 @@ def test_an_error_of_a_ray_task_arrives_as_its_type(ray_cluster: None) -> None:
     assert failure_of(damaged.value).message == "x: damaged"
 
 
+def test_an_unforeseen_error_of_a_ray_task_is_told_without_its_traceback_and_colours(ray_cluster: None) -> None:
+    @ray.remote
+    def fail() -> None:
+        raise KeyError("wanted")
+
+    @ray.remote
+    class Actor:
+        def __init__(self) -> None:
+            raise KeyError("wanted")
+
+        def work(self) -> None: ...
+
+    with pytest.raises(KeyError) as failed:
+        ray.get(fail.remote())
+    assert "\x1b[" in str(failed.value), "Ray colours its texts"
+    said = failure_of(failed.value).message
+    assert re.match(r"KeyError at \S+: 'wanted'\. ", said), said
+    with pytest.raises(ray.exceptions.ActorDiedError, match=r"\x1b\[") as died:
+        ray.get(Actor.remote().work.remote())  # type: ignore[attr-defined]
+    said = failure_of(died.value).message
+    assert "The actor died" in said and "[36m" not in said, said
+
+
 def test_an_error_of_a_worker_group_arrives_as_its_type() -> None:
     from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
     from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from ray.exceptions import ActorDiedError
-from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 from small_lineage import started_by, words
 from training_world import World
 
@@ -23,6 +24,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.train import Job
 from rewarm.stages.train.checkpoints import saved_step
 from rewarm.stages.train.retries import retried, tried_disk
+from rewarm.stages.train.run import Tracker
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -118,6 +120,39 @@ def test_a_disk_that_fails_until_the_deadline_ends_the_run_with_its_own_error(
     with limited(0), pytest.raises(kind, match="gone/checkpoints/train"):
         retried(job, failing(number, 99, done), {}, None, Notes())
     assert len(done) == 1
+
+
+@ray.remote
+class Failing:
+    """An actor that dies where it begins: Ray colours the text of its error."""
+
+    def __init__(self) -> None:
+        raise KeyError("wanted")
+
+    def work(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda error: error,
+        ControllerError,
+        lambda error: WorkerGroupError(f"a worker failed: {error}", {1: error}),
+    ],
+)
+def test_what_a_run_ends_with_has_no_colours(world: World, wrapped: Callable[[Exception], Exception]) -> None:
+    with pytest.raises(ActorDiedError, match=r"\x1b\[36m") as died:
+        ray.get(Failing.remote().work.remote())  # type: ignore[attr-defined]
+
+    def work() -> None:
+        raise wrapped(died.value)
+
+    progress, tracker = Notes(), ray.remote(Tracker).remote()  # type: ignore[attr-defined]
+    with pytest.raises(StageError) as ended:
+        retried(world.job("coloured", max_failures=1), work, {}, tracker, progress)
+    assert progress.notes
+    for text in (str(ended.value), *progress.notes):
+        assert "\x1b" not in text, text
 
 
 def test_a_store_that_was_waited_for_is_not_waited_for_again(world: World) -> None:
