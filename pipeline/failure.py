@@ -78,12 +78,24 @@ def failure_of(error: BaseException) -> Failure:
     if found is not None:
         address = message(str(getattr(found, "address", "")))
         return Failure(found.kind, found.code, message(str(found)), found.remedy, at, address)
-    if isinstance(error, OSError):  # a disk error during an operation that cannot be repeated
-        passing = error.errno is not None and may_pass(error)
-        kind = FullError if is_full(error) else UnreachableError if passing else StageError
-        address = message(os.fsdecode(error.filename or ""))
-        return Failure(kind.kind, kind.code, message(describe(error)), kind.remedy, at, address)
+    fault = disk_error(error)
+    if fault is not None:  # during an operation that cannot be repeated
+        kind = FullError if is_full(fault) else UnreachableError if passes(fault) else StageError
+        address = message(os.fsdecode(fault.filename or ""))
+        return Failure(kind.kind, kind.code, message(describe(fault)), kind.remedy, at, address)
     return Failure(UNFORESEEN, StageError.code, message(unforeseen(error)), StageError.remedy, at)
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """Return the ``OSError`` that an error is without Ray's wrappers, or a temporary one among its causes."""
+    chain = list(carried(error, set()))
+    found = (one for one in chain if isinstance(one, OSError) and (one is chain[0] or passes(one)))
+    return next(found, None)
+
+
+def passes(error: OSError) -> bool:
+    """Return whether a disk's or a connection's error may be temporary."""
+    return error.errno is not None and may_pass(error)
 
 
 def describe(error: OSError) -> str:

@@ -1,6 +1,8 @@
 """Errors as records for machines: every kind has its code, causes come through Ray, and the command leaves one."""
 
+import errno
 import json
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -123,6 +125,26 @@ def test_an_unforeseen_error_of_a_ray_task_is_told_without_its_traceback_and_col
         ray.get(Actor.remote().work.remote())  # type: ignore[attr-defined]
     said = failure_of(died.value).message
     assert "The actor died" in said and "[36m" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ESTALE, "unreachable"), (errno.EIO, "unreachable"), (errno.ENOSPC, "full")]
+)
+def test_a_disk_s_error_in_a_ray_task_is_later_s_business(ray_cluster: None, number: int, kind: str) -> None:
+    @ray.remote
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "/shared/lm/tokens.arrow")
+
+    with pytest.raises(OSError, match="tokens") as failed:
+        ray.get(fail.remote())
+    found = failure_of(failed.value)
+    assert (found.error, found.remedy, found.address) == (kind, "later", "/shared/lm/tokens.arrow")
+    assert found.message == f"/shared/lm/tokens.arrow: {os.strerror(number)}"
+    outer = RuntimeError("reading failed")
+    outer.__cause__ = failed.value
+    assert failure_of(outer).error == kind
+    outer.__cause__ = FileNotFoundError(2, "No such file or directory", "/x")
+    assert failure_of(outer).error == "unforeseen"
 
 
 def test_an_error_of_a_worker_group_arrives_as_its_type() -> None:
