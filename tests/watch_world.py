@@ -1,13 +1,14 @@
 """Times, arrivals and finished updates for the tests of a watch."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from records import record
 
-from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.lineage import Lineage, finished
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.record import Entry, UpdateRecord
 from rewarm.pipeline.watch.inbox import Found, Listing
 from rewarm.pipeline.watch.journal import Draft
 from rewarm.pipeline.watch.observe import turn
@@ -51,6 +52,13 @@ def began(name: str, fingerprint: str = "a", attempts: int = 1) -> Draft:
 def update(number: int, name: str, state: str = "released", **values: Any) -> UpdateRecord:
     """A finished update, empty but for what decides whether an arrival was taken in."""
     return record(f"{number:04d}-{name}", **{"state": state, "finished": "", **values})
+
+
+def ended(*updates: UpdateRecord) -> tuple[dict[str, Entry], Callable[[str], UpdateRecord]]:
+    """Finished updates as ``observe.settle`` is given them: the update of each dataset, and how a record is read."""
+    records = {one.id: one for one in updates}
+    entries = [Entry(one.id, finished(one), "", one.facts(0)) for one in updates]
+    return {name: entry for entry in entries for name in entry.facts.datasets}, records.__getitem__
 
 
 def with_base(workspace: Workspace) -> None:

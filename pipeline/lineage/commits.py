@@ -120,11 +120,15 @@ class Log:
         self.last = digest(data)
 
 
-def read_log(folder: Folder) -> Log:
-    """Read the log of a workspace; raises ``DamagedError`` if a file is missing, altered or unreadable."""
-    commits: list[Commit] = []
-    last = ""
-    for number, (name, data) in enumerate(read_files(folder / COMMITS)):
+def read_log(folder: Folder, earlier: Log | None = None) -> Log:
+    """Read the log of a workspace; raises ``DamagedError`` if a file is missing, altered or unreadable.
+
+    ``earlier`` is the log as this process read it earlier: of its commits, which never change, only the names are
+    looked at again.
+    """
+    commits = list(earlier.commits) if earlier else []
+    last = earlier.last if earlier else ""
+    for number, (name, data) in enumerate(read_files(folder / COMMITS, len(commits)), len(commits)):
         if name != file_of(number):
             raise damaged(folder, number, f"missing, although {name} exists")
         try:
@@ -143,9 +147,18 @@ def read_log(folder: Folder) -> Log:
     return Log(folder, commits, last)
 
 
-def read_files(folder: Folder) -> Iterator[tuple[str, bytes]]:
-    """Yield the names and bytes of the commits' files, in order."""
+def read_files(folder: Folder, known: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and bytes of the commits' files after the first ``known``, in order.
+
+    Raises ``DamagedError`` if one of the first ``known`` is missing.
+    """
     names = folder.files(".json")
+    for number, name in enumerate(names[:known]):
+        if name != file_of(number):
+            raise damaged(folder.at(".."), number, f"missing, although {name} exists")
+    if len(names) < known:
+        raise damaged(folder.at(".."), len(names), "missing, although it was there before")
+    names = names[known:]
     if folder.is_local:
         if folders := folder.folders():
             raise DamagedError(f"{folder}/{folders[0]}: expected a commit file, found a folder; move it elsewhere")

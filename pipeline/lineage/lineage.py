@@ -59,8 +59,10 @@ class Lineage:
     that was stopped just before its commit; the same command finishes it.
     """
 
-    def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None) -> None:
+    def __init__(self, workspace: Workspace, trunk: TrunkPolicy | None = None, before: "Lineage | None" = None) -> None:
         """``trunk`` is the trunk policy of the current update; None: the policy of the workspace's recipe.
+
+        ``before`` is the lineage as this process opened it earlier; only what is new since then is read.
 
         Raises ``DamagedError`` if the log is damaged, or if a record is missing or has the wrong size. Records of
         updates that were committed without their facts are read, so an altered one raises too.
@@ -70,27 +72,41 @@ class Lineage:
         self.log: Log
         self.entries: list[Entry]
         self.unfinished: str | None
-        self._read()
+        self._read(before)
 
-    def _read(self) -> None:
-        known = known_commits(self.workspace.folder)  # read first: another command may commit in between
-        self.log = read_log(self.workspace.folder)
+    def reopened(self) -> "Lineage":
+        """Return the lineage as the workspace has it now, under the same trunk policy.
+
+        Only commits that were added since are read, and only their records' sizes compared, so that looking again costs
+        two listings however long the lineage is. What was altered in the meantime is found by whoever opens it anew.
+        """
+        return Lineage(self.workspace, self.policy, self)
+
+    def _read(self, before: "Lineage | None") -> None:
+        # Read first: another command may commit in between
+        known = known_commits(self.workspace.folder) if before is None else len(before.log.commits)
+        self.log = read_log(self.workspace.folder, before.log if before else None)
         refuse_shorter(self.log, known)
-        sizes = {name: commit.facts.num_bytes for name, commit in self.log.finished.items() if commit.facts}
-        refuse_other_sizes(self.workspace, sizes)
-        self._take({})
+        seen = before.log.finished if before else {}
+        new = {name: commit for name, commit in self.log.finished.items() if name not in seen}
+        refuse_other_sizes(self.workspace, {name: one.facts.num_bytes for name, one in new.items() if one.facts})
+        self._take(before.updates.known if before else {})
 
     def _take(self, records: dict[str, UpdateRecord]) -> None:
         """Read the entries of all updates from the log; ``records`` has the records that were read before."""
         finished = self.log.finished
-        self.entries = list(read_entries(self.workspace, finished, records))
-        self._records = Records(self.workspace, self.entries, records)
+        self._use(list(read_entries(self.workspace, finished, records)), records)
         self.unfinished = next(iter(find_begun(self.workspace, finished)), None)
+
+    def _use(self, entries: list[Entry], records: dict[str, UpdateRecord]) -> None:
+        self.entries = entries
+        self._places = {entry.id: place for place, entry in enumerate(entries)}
+        self._records = Records(self.workspace, entries, records)
 
     def stand_on(self, updates: Sequence[UpdateRecord]) -> None:
         """Use these updates as the lineage, whatever the workspace holds."""
-        self.entries = [Entry(update.id, finished(update), "", update.facts(0)) for update in updates]
-        self._records = Records(self.workspace, self.entries, {update.id: update for update in updates})
+        entries = [Entry(update.id, finished(update), "", update.facts(0)) for update in updates]
+        self._use(entries, {update.id: update for update in updates})
 
     @property
     def updates(self) -> Records:
@@ -100,10 +116,6 @@ class Lineage:
     def read(self, update: str) -> UpdateRecord:
         """Return the record of a finished update, by its id."""
         return self.updates[self._places[update]]
-
-    @property
-    def _places(self) -> dict[str, int]:
-        return {entry.id: place for place, entry in enumerate(self.entries)}
 
     # -- the chain that the next update builds on ----------------------------------------------------------------
 

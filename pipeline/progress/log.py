@@ -116,8 +116,9 @@ def read_standing(home: Folder) -> Standing | None:
 
 
 def logged_updates(home: Folder) -> list[str]:
-    """Return the ids of the updates that have a log."""
-    return [name.removesuffix(SUFFIX) for name in (home / LOGS).files(SUFFIX)]
+    """Return the ids of the updates that have a log, in the order of their numbers."""
+    ids = [name.removesuffix(SUFFIX) for name in (home / LOGS).files(SUFFIX)]
+    return sorted(ids, key=lambda update: (len(update.partition("-")[0]), update))  # 9999 before 10000
 
 
 def read_log(home: Folder, update: str) -> str:

@@ -116,14 +116,14 @@ class UpdateContext:
 
 def earlier_datasets(workspace: Workspace, lineage: Lineage) -> list[replay.Earlier]:
     """Return the datasets that the next update can replay."""
-    learned = [update.id for update in lineage.learned]
+    ages = {update.id: age for age, update in enumerate(reversed(lineage.learned), 1)}
     return [
         replay.Earlier(
             name,
             workspace.train_tokens(name),
             workspace.dataset(name) / "documents",
             update.facts.order_seed,
-            age=len(learned) - learned.index(update.id),
+            age=ages[update.id],
         )
         for name, update in lineage.datasets().items()
     ]

@@ -146,4 +146,4 @@ def outlook(uri: str, settings: WatchSettings) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{settings.inbox}: cannot be listed: {error}") from error
     lineage = Lineage(workspace)
-    return envisage(book, listing, lineage.updates, lineage.unfinished, settings, now())
+    return envisage(book, listing, lineage, settings, now())

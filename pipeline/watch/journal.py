@@ -27,6 +27,7 @@ from rewarm.stages.core.storage import Folder
 FOLDER = "watch"  # in the workspace
 JOURNAL = "journal.jsonl"
 MODE = "mode.json"  # whether the last watch was to run for one tick only
+BLOCK = 1 << 16  # bytes at the end of a journal in which its last line is looked for
 GLANCE = 5.0  # seconds between two checks of a bucket for events of other processes
 
 
@@ -56,7 +57,7 @@ class Lines(Protocol):
     place: str
 
     def append(self, line: Callable[[int], bytes]) -> None:
-        """Append the line that ``line`` makes from the number of lines; a partial line is removed first."""
+        """Append the line that ``line`` makes from the number of the last one; a partial line is removed first."""
 
     def read(self, offset: int) -> bytes:
         """Return the data after the first ``offset`` bytes."""
@@ -127,7 +128,7 @@ class LocalLines:
                 if written and take_back(stream, written):  # written by a first try, but perhaps not synced
                     stream.write(written)
                 elif not (written and holds(stream, written)):
-                    written = line(count_lines(stream))
+                    written = line(last_number(stream))
                     stream.write(written)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -171,13 +172,15 @@ class StoredLines:
             before = found or b""
             if mine and before.startswith(mine):
                 return
-            mine = before + line(before.count(b"\n"))
+            mine = before + line(number_at_end(before))
             if self.objects.put(JOURNAL, mine, mark) is not None:
                 return
 
     def read(self, offset: int) -> bytes:
-        """Return the data after ``offset`` bytes."""
-        return (self.objects.get(JOURNAL)[0] or b"")[offset:]
+        """Return the data after ``offset`` bytes; nothing is fetched if there is none."""
+        if offset and self.objects.size(JOURNAL) <= offset:
+            return b""
+        return self.objects.get_from(JOURNAL, offset) if offset else self.objects.get(JOURNAL)[0] or b""
 
     def size(self) -> int:
         """Return the size in bytes, up to ``GLANCE`` seconds old: requests cost money, and this is called often."""
@@ -225,13 +228,18 @@ def last_watched(folder: Folder) -> datetime | None:
 
 
 def drop_torn(stream: BinaryIO) -> int:
-    """Truncate a file after its last complete line; return the remaining size."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    whole = stream.read().rfind(b"\n") + 1
-    if whole < size:
-        stream.truncate(whole)
-    return whole
+    """Truncate a file after its last complete line; return the remaining size. Reads only the end of the file."""
+    size = at = stream.seek(0, os.SEEK_END)
+    while at:
+        start = max(0, at - BLOCK)
+        stream.seek(start)
+        if (found := stream.read(at - start).rfind(b"\n")) >= 0:
+            at = start + found + 1
+            break
+        at = start
+    if at < size:
+        stream.truncate(at)
+    return at
 
 
 def take_back(stream: BinaryIO, line: bytes) -> bool:
@@ -250,10 +258,32 @@ def holds(stream: BinaryIO, line: bytes) -> bool:
     return line in stream.readlines()
 
 
-def count_lines(stream: BinaryIO) -> int:
-    """Count the lines of a file."""
-    stream.seek(0)
-    return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
+def last_number(stream: BinaryIO) -> int:
+    """Return the number of the last event of a file; reads the whole file only if its last line is not an event."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - BLOCK))
+    number = number_in(stream.read())
+    if number is None:
+        stream.seek(0)
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
+    return number
+
+
+def number_at_end(data: bytes) -> int:
+    """Return the number of the last event of a journal's contents, or of its lines if the last is not an event."""
+    number = number_in(data[-BLOCK:])
+    return data.count(b"\n") if number is None else number
+
+
+def number_in(end: bytes) -> int | None:
+    """Return the number of the event on the last line of a journal's end; None if it is not an event's whole line."""
+    line = end.rstrip(b"\n").rpartition(b"\n")[2]
+    try:
+        found = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    number = found.get("seq") if isinstance(found, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def stamp(time: datetime) -> str:

@@ -166,6 +166,10 @@ class Notifier:
         made._keep()  # fix the start of new targets before further events happen
         return made
 
+    def wants(self, seq: int) -> bool:
+        """Return whether a target has not been told of the event ``seq``."""
+        return any(turn.told < seq for turn in self.turns)
+
     def add(self, notice: Mapping[str, Any]) -> None:
         """Queue a notice for every target."""
         self.queue.append(notice)

@@ -3,11 +3,12 @@
 ``envisage`` answers ``--dry-run`` by the same decisions as the loop, without writing any event.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from rewarm.pipeline.record import HELD_BACK, RELEASED, UNDECIDED, UpdateRecord
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.record import HELD_BACK, RELEASED, UNDECIDED, Entry, UpdateRecord
 from rewarm.pipeline.watch.inbox import Found, Listing
 from rewarm.pipeline.watch.journal import Draft, Event, read_stamp, stamp
 from rewarm.pipeline.watch.policy import begun_by, choose
@@ -63,19 +64,22 @@ def still(known: Arrival, one: Found, settings: WatchSettings, now: datetime) ->
     return now - read_stamp(known.since) >= timedelta(seconds=settings.quiet)
 
 
-def settle(book: Book, updates: Sequence[UpdateRecord], promoted: Collection[str] = ()) -> Iterator[Draft]:
+def settle(
+    book: Book, finished: Mapping[str, Entry], read: Callable[[str], UpdateRecord], promoted: Collection[str] = ()
+) -> Iterator[Draft]:
     """Yield arrivals whose update is finished according to the lineage, whatever happened to the watch that began it.
 
-    An undecided release counts as released once a person ``promoted`` it.
+    ``finished`` has the update of each dataset. Only the records of updates that the book did not know to be finished
+    are read. An undecided release counts as released once a person ``promoted`` it.
     """
-    finished = {name: update for update in updates for name in update.datasets}
     for arrival in list(book.arrivals.values()):
         update = finished.get(arrival.name)
         if update is None or arrival.why == NAME:
             continue
         decided = update.state == UNDECIDED and update.id in promoted
         if not arrival.done or (decided and arrival.state == UNDECIDED):
-            yield Draft(RELEASED if decided else update.state, arrival.path, account(update, arrival, decided))
+            state = RELEASED if decided else update.state
+            yield Draft(state, arrival.path, account(read(update.id), arrival, decided))
 
 
 def account(update: UpdateRecord, arrival: Arrival, decided: bool = False) -> dict[str, Any]:
@@ -148,15 +152,15 @@ def over(book: Book, arrival: Arrival, settings: WatchSettings, now: datetime) -
 def envisage(
     book: Book,
     listing: Listing,
-    updates: Sequence[UpdateRecord],
-    unfinished: str | None,
+    lineage: Lineage,
     settings: WatchSettings,
     moment: datetime,
 ) -> dict[str, Any]:
     """Return what would be processed, in order, and why the rest would not, as JSON types; changes ``book``."""
     turn(book, observe(book, listing), moment)
     turn(book, complete(book, listing, settings, moment), moment)
-    turn(book, settle(book, updates), moment)
+    unfinished = lineage.unfinished
+    turn(book, settle(book, lineage.ingested(), lineage.read), moment)
     turn(book, lift(book, unfinished, settings, moment), moment)
     ready = [arrival.path for arrival in book.arrivals.values() if arrival.completed]
     turn(book, [Draft("called", details={"paths": ready})], moment)

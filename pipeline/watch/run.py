@@ -25,7 +25,7 @@ from rewarm.pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failu
 from rewarm.pipeline.watch.settings import WatchSettings
 from rewarm.pipeline.watch.spending import Spending
 from rewarm.pipeline.watch.state import BROKEN, CHANGED, COST, HELD, Arrival, Book
-from rewarm.stages.core.errors import FullError, UnreachableError
+from rewarm.stages.core.errors import DamagedError, FullError, UnreachableError
 from rewarm.stages.core.patience import CONTACT_S, limited
 from rewarm.stages.core.storage import Folder
 
@@ -46,9 +46,10 @@ class Records:
 
     def write(self, drafts: Iterable[Draft]) -> None:
         """Write events to the journal, then apply them."""
-        for draft in list(drafts):
-            self.journal.append(draft, now())
-        self.refresh()
+        if found := list(drafts):
+            for draft in found:
+                self.journal.append(draft, now())
+            self.refresh()
 
     def refresh(self) -> None:
         """Apply the journal's new events, including those of other processes."""
@@ -58,7 +59,7 @@ class Records:
     def _take_in(self, events: list[Event]) -> list[Event]:
         for event in events:
             self.book.turn([event])
-            if event.kind in NOTABLE:
+            if event.kind in NOTABLE and self.notifier.wants(event.seq):
                 arrival = self.book.arrivals.get(event.path)
                 self.notifier.add(make_notice(event, arrival, self._workspace, self._inbox))
         return events
@@ -104,6 +105,8 @@ class Watch:
         self.failed = False  # an update failed in this process
         self._interrupted = False  # a step was interrupted by a workspace that did not answer
         self._said_at = 0.0
+        self._lineage: Lineage | None = None  # as it was last opened
+        self._unfinished: str | None = None
         self.logs = Logs(self.folder / "logs")
         self.observer = Observer(workspace.folder.uri, self.logs.file("observer.log"))
 
@@ -163,6 +166,17 @@ class Watch:
         self._deliver()
         self._wait()
 
+    def lineage(self) -> Lineage:
+        """Return the lineage as it is now; of its log, only commits that are new since the last call are read."""
+        try:
+            self._lineage = self._lineage.reopened() if self._lineage else Lineage(self.workspace)
+        except DamagedError:
+            if self._lineage is None:
+                raise
+            self._lineage = Lineage(self.workspace)  # repaired, or restored from a copy
+        self._unfinished = self._lineage.unfinished
+        return self._lineage
+
     def look(self) -> None:
         """List the inbox and record arrivals that are new, changed, gone or complete."""
         self.observer.keep()
@@ -182,9 +196,9 @@ class Watch:
 
     def _reconcile(self) -> None:
         """Record the updates that finished according to the lineage, and lift holds whose reason is gone."""
-        lineage = Lineage(self.workspace)
+        lineage = self.lineage()
         promoted = {entry["update"] for entry in lineage.history}
-        self.records.write(observe.settle(self.book, lineage.updates, promoted))
+        self.records.write(observe.settle(self.book, lineage.ingested(), lineage.read, promoted))
         self.records.write(observe.lift(self.book, lineage.unfinished, self.settings, now()))
 
     def _answer_schedule(self) -> None:
@@ -225,7 +239,7 @@ class Watch:
 
     def _take_next(self) -> bool:
         """Perform the next action; return False if all remaining arrivals must wait."""
-        unfinished = Lineage(self.workspace).unfinished
+        unfinished = self.lineage().unfinished
         choice = choose(self.book, unfinished, now())
         self.records.trouble(self._unlisted or choice.blocked)
         if self.stopping or self.book.paused or (self.busy_until is not None and now() < self.busy_until):
@@ -256,7 +270,7 @@ class Watch:
         self._reconcile()
         if self.book.arrivals[arrival.path].done:
             return True
-        unfinished = Lineage(self.workspace).unfinished
+        unfinished = self.lineage().unfinished
         own = unfinished is not None and begun_by(unfinished) == arrival.name
         if ended.failure is not None and ended.failure.error in NOT_BEGUN:
             return self._busy(arrival)
@@ -271,7 +285,7 @@ class Watch:
 
     def _advance(self, arrival: Arrival) -> Advance:
         """Return the saved progress of an arrival's unfinished update."""
-        unfinished = Lineage(self.workspace).unfinished
+        unfinished = self.lineage().unfinished
         if unfinished is None or begun_by(unfinished) != arrival.name:
             return Advance()
         return advance(self.workspace, unfinished, arrival.name)
@@ -345,7 +359,7 @@ class Watch:
     def _hold(self, draft: Draft) -> None:
         """Hold an arrival; if the settings ask for it, discard its unfinished update to unblock the others."""
         self.records.write([draft])
-        if self.settings.after_failure == "discard" and Lineage(self.workspace).unfinished is not None:
+        if self.settings.after_failure == "discard" and self.lineage().unfinished is not None:
             arguments = ["discard", self.workspace.folder.uri]
             Child(arguments, self.logs.file("discard.log")).wait(self._meanwhile, lambda: False)
             self._keep_log("discard.log")
@@ -374,7 +388,7 @@ class Watch:
         """Wait for the next check, tick, retry or notice, a signal, or an event of another process."""
         moments = [self.looked + timedelta(seconds=self.settings.every), self.records.notifier.due, self.busy_until]
         if not self.book.paused:
-            moments.append(choose(self.book, Lineage(self.workspace).unfinished, now()).until)
+            moments.append(choose(self.book, self._unfinished, now()).until)
             if self.settings.cron is not None:
                 moments.append(next_tick(self.settings.cron, zone_of(self.settings.timezone), now()))
         until = min(moment for moment in moments if moment is not None and (moment > now() or moment == moments[0]))

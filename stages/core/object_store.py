@@ -63,6 +63,18 @@ class Objects:
 
         return self._ask(get, name)
 
+    def get_from(self, name: str, offset: int) -> bytes:
+        """Return an object's bytes from ``offset`` on; empty if it does not exist. The offset must be inside it."""
+
+        def get() -> bytes:
+            try:
+                found = obstore.get(self.store, self._key(name), options={"range": {"offset": offset}})
+                return bytes(found.bytes())
+            except FileNotFoundError:
+                return b""
+
+        return self._ask(get, name)
+
     def put(self, name: str, data: bytes, before: "UpdateVersion | None") -> "UpdateVersion | None":
         """Write an object if its version is still ``before`` (None: absent); return the new version, or None if not.
 

@@ -27,6 +27,7 @@ class ChainCheck:
 
     def __init__(self, workspace: Workspace, updates: Sequence[UpdateRecord], findings: Findings) -> None:
         self.workspace, self.updates, self.findings = workspace, updates, findings
+        self.places = {update.id: place for place, update in enumerate(updates)}
         self.positions: dict[str, int] = {}  # tokens of the trunk, by update
         self.replayed: dict[str, replay.Carried] = {}  # all replay up to the end of an update, by update
 
@@ -34,7 +35,7 @@ class ChainCheck:
         """Check an update against the earlier ones."""
         folder = self.workspace.update(update.id)
         trunk = checked_manifest(folder / "trunk", self.findings)
-        earlier = self.updates[: self.updates.index(update)]
+        earlier = self.updates[: self.places[update.id]]
         origin, trained = None, 0
         if trunk is not None:
             name, outcome = self.findings.name(folder / "trunk", "manifest.json"), trunk["outcome"]

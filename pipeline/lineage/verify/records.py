@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rewarm.pipeline.lineage.commits import RELEASES, Log, digest, pointer, read_log
+from rewarm.pipeline.lineage.commits import RELEASES, Commit, Log, digest, pointer, read_log
 from rewarm.pipeline.lineage.lineage import ID, PLAN, UPDATE, read_plan
 from rewarm.pipeline.lineage.verify.data import RESTORE
 from rewarm.pipeline.lineage.verify.findings import Findings
@@ -19,21 +19,22 @@ def check_records(workspace: Workspace, findings: Findings) -> Log | None:
     with findings.reading("commits", "the log of commits, whole and in order", REPAIR):
         log = read_log(workspace.folder)
         findings.checked["commits"] += len(log.commits)
+    finished = log.finished if log else {}
     for name in (workspace.folder / "updates").folders():
         folder = workspace.update(name)
         if folder.exists(UPDATE):
-            check_record(workspace, name, log, findings)
+            check_record(workspace, name, finished.get(name), findings)
         if folder.exists(PLAN) or folder.exists(UPDATE):
             with findings.reading(findings.name(folder, PLAN), "the plan of the update", RESTORE):
                 read_plan(workspace, name)
-    for name in log.finished if log else ():
+    for name in finished:
         if not workspace.update(name).exists(UPDATE):
             findings.add(f"updates/{name}/{UPDATE}", "the record of a finished update", "no such file", RESTORE)
     return log if len(findings.problems) == before else None
 
 
-def check_record(workspace: Workspace, name: str, log: Log | None, findings: Findings) -> None:
-    """Check that an update's record can be read, is in the folder of its name, and is the committed one."""
+def check_record(workspace: Workspace, name: str, commit: Commit | None, findings: Findings) -> None:
+    """Check that an update's record can be read, is in the folder of its name, and is the one of its ``commit``."""
     folder = workspace.update(name)
     file = findings.name(folder, UPDATE)
     with findings.reading(file, "an update's record", RESTORE):
@@ -42,7 +43,7 @@ def check_record(workspace: Workspace, name: str, log: Log | None, findings: Fin
         findings.compare(file, "the record of", name, update.id, RESTORE)
         findings.compare(file, "an id that ends in", update.arrival, update.id.partition("-")[2], RESTORE)
         findings.checked["updates"] += 1
-        if log is not None and (commit := log.finished.get(name)) is not None:
+        if commit is not None:
             findings.compare(file, "the committed record with digest", commit.record, digest(data), RESTORE)
             facts = commit.facts and update.facts(len(data))
             findings.compare("commits", f"facts of {name} as in its record", facts, commit.facts, REPAIR)
@@ -81,7 +82,8 @@ def check_numbers(workspace: Workspace, updates: Sequence[UpdateRecord], finding
 
 def check_releases(workspace: Workspace, updates: Sequence[UpdateRecord], log: Log, findings: Findings) -> None:
     """Check that every record has its commit, and that ``releases.json`` agrees with the log."""
-    missed = [update.id for update in updates if update.id not in log.finished]
+    finished = log.finished
+    missed = [update.id for update in updates if update.id not in finished]
     for name in missed:
         if missed == [updates[-1].id]:
             findings.notes.append(f"{name}: stopped just before its commit; run the same command again to commit it")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from records import verdict
-from watch_world import after, began, found, happen, listing, ready, update
+from watch_world import after, began, ended, found, happen, listing, ready, update
 
 from rewarm.pipeline.watch import observe
 from rewarm.pipeline.watch.inbox import Found
@@ -104,7 +104,9 @@ def test_a_name_that_was_taken_in_stays_with_its_file(book: Book, look: Look) ->
     look(0, found("news", path="/in/news.jsonl", marker="1"))
     happen(book, after(1), Draft("released", "/in/news.jsonl", {"update": "0001-news"}))
     assert look(2, found("news", path="/in/news.txt")) == ["seen news.txt", "held news.txt"]
-    assert list(observe.settle(book, [update(1, "news")])) == [], "it was not taken in, and does not count as such"
+    assert list(observe.settle(book, *ended(update(1, "news")))) == [], (
+        "it was not taken in, and does not count as such"
+    )
 
 
 def test_changes_after_it_was_taken_in_are_told_once(book: Book, look: Look) -> None:
@@ -124,7 +126,7 @@ def test_the_lineage_says_what_is_done(book: Book) -> None:
     refused = update(2, "b", "refused")
     if hasattr(refused, "gate"):
         refused = update(2, "b", "refused", gate=gate)
-    drafts = list(observe.settle(book, [update(0, "c"), update(1, "a"), refused]))
+    drafts = list(observe.settle(book, *ended(update(0, "c"), update(1, "a"), refused)))
     assert [(draft.kind, draft.details["update"]) for draft in drafts] == [
         ("released", "0001-a"),
         ("refused", "0002-b"),
@@ -133,13 +135,13 @@ def test_the_lineage_says_what_is_done(book: Book) -> None:
     assert drafts[0].details["because"] == ""
     assert "nothing was done" in drafts[2].details["because"]
     happen(book, after(2), *drafts)
-    assert list(observe.settle(book, [update(1, "a")])) == []
+    assert list(observe.settle(book, *ended(update(1, "a")))) == []
 
 
 def test_what_changed_while_it_was_taken_in_is_said(book: Book) -> None:
     happen(book, after(0), *ready("a", after(0), "x"), began("a", "x"))
     happen(book, after(1), Draft("seen", "/in/a", {"name": "a", "fingerprint": "y", "files": 1, "bytes": 1}))
-    (draft,) = observe.settle(book, [update(1, "a")])
+    (draft,) = observe.settle(book, *ended(update(1, "a")))
     assert "late changes are not included" in draft.details["because"]
 
 
@@ -193,12 +195,12 @@ def test_an_undecided_release_is_told_and_is_released_when_a_person_promotes_it(
     happen(book, after(0), *ready("a", after(0)), began("a"))
     because = "docs: 3 documents can show nothing: undecided"
     held = update(1, "a", "undecided", gate=verdict(False, because, outcome="held"))
-    (draft,) = observe.settle(book, [held])
+    (draft,) = observe.settle(book, *ended(held))
     assert (draft.kind, draft.details["because"]) == ("undecided", because)
     happen(book, after(1), draft)
     assert (state(book, "a"), book.arrivals["/in/a"].done) == (("undecided", ""), True)
-    assert list(observe.settle(book, [held])) == []
-    (draft,) = observe.settle(book, [held], {"0001-a"})
+    assert list(observe.settle(book, *ended(held))) == []
+    (draft,) = observe.settle(book, *ended(held), {"0001-a"})
     assert (draft.kind, draft.details["because"]) == ("released", "promoted manually; the gate could not decide")
     happen(book, after(2), draft)
-    assert list(observe.settle(book, [held], {"0001-a"})) == []
+    assert list(observe.settle(book, *ended(held), {"0001-a"})) == []
