@@ -80,7 +80,10 @@ class Lineage:
         Only commits that were added since are read, and only their records' sizes compared, so that looking again costs
         two listings however long the lineage is. What was altered in the meantime is found by whoever opens it anew.
         """
-        return Lineage(self.workspace, self.policy, self)
+        try:
+            return Lineage(self.workspace, self.policy, self)
+        except DamagedError:
+            return Lineage(self.workspace, self.policy)  # repaired, or restored from a copy
 
     def _read(self, before: "Lineage | None") -> None:
         # Read first: another command may commit in between

@@ -25,7 +25,7 @@ from rewarm.pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failu
 from rewarm.pipeline.watch.settings import WatchSettings
 from rewarm.pipeline.watch.spending import Spending
 from rewarm.pipeline.watch.state import BROKEN, CHANGED, COST, HELD, Arrival, Book
-from rewarm.stages.core.errors import DamagedError, FullError, UnreachableError
+from rewarm.stages.core.errors import FullError, UnreachableError
 from rewarm.stages.core.patience import CONTACT_S, limited
 from rewarm.stages.core.storage import Folder
 
@@ -106,7 +106,6 @@ class Watch:
         self._interrupted = False  # a step was interrupted by a workspace that did not answer
         self._said_at = 0.0
         self._lineage: Lineage | None = None  # as it was last opened
-        self._unfinished: str | None = None
         self.logs = Logs(self.folder / "logs")
         self.observer = Observer(workspace.folder.uri, self.logs.file("observer.log"))
 
@@ -168,13 +167,7 @@ class Watch:
 
     def lineage(self) -> Lineage:
         """Return the lineage as it is now; of its log, only commits that are new since the last call are read."""
-        try:
-            self._lineage = self._lineage.reopened() if self._lineage else Lineage(self.workspace)
-        except DamagedError:
-            if self._lineage is None:
-                raise
-            self._lineage = Lineage(self.workspace)  # repaired, or restored from a copy
-        self._unfinished = self._lineage.unfinished
+        self._lineage = self._lineage.reopened() if self._lineage else Lineage(self.workspace)
         return self._lineage
 
     def look(self) -> None:
@@ -388,7 +381,7 @@ class Watch:
         """Wait for the next check, tick, retry or notice, a signal, or an event of another process."""
         moments = [self.looked + timedelta(seconds=self.settings.every), self.records.notifier.due, self.busy_until]
         if not self.book.paused:
-            moments.append(choose(self.book, self._unfinished, now()).until)
+            moments.append(choose(self.book, self._lineage and self._lineage.unfinished, now()).until)
             if self.settings.cron is not None:
                 moments.append(next_tick(self.settings.cron, zone_of(self.settings.timezone), now()))
         until = min(moment for moment in moments if moment is not None and (moment > now() or moment == moments[0]))
