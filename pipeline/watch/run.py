@@ -105,7 +105,7 @@ class Watch:
         self.failed = False  # an update failed in this process
         self._interrupted = False  # a step was interrupted by a workspace that did not answer
         self._said_at = 0.0
-        self._lineage: Lineage | None = None  # as it was last opened
+        self._lineage = Lineage(workspace)
         self.logs = Logs(self.folder / "logs")
         self.observer = Observer(workspace.folder.uri, self.logs.file("observer.log"))
 
@@ -167,7 +167,7 @@ class Watch:
 
     def lineage(self) -> Lineage:
         """Return the lineage as it is now; of its log, only commits that are new since the last call are read."""
-        self._lineage = self._lineage.reopened() if self._lineage else Lineage(self.workspace)
+        self._lineage = self._lineage.reopened()
         return self._lineage
 
     def look(self) -> None:
@@ -381,7 +381,7 @@ class Watch:
         """Wait for the next check, tick, retry or notice, a signal, or an event of another process."""
         moments = [self.looked + timedelta(seconds=self.settings.every), self.records.notifier.due, self.busy_until]
         if not self.book.paused:
-            moments.append(choose(self.book, self._lineage and self._lineage.unfinished, now()).until)
+            moments.append(choose(self.book, self._lineage.unfinished, now()).until)
             if self.settings.cron is not None:
                 moments.append(next_tick(self.settings.cron, zone_of(self.settings.timezone), now()))
         until = min(moment for moment in moments if moment is not None and (moment > now() or moment == moments[0]))
