@@ -53,7 +53,7 @@ class Child:
     def __init__(self, arguments: Sequence[str], log: Path, output: Path | None = None) -> None:
         """``output`` receives the command's stdout if that is a result rather than log output."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", LAUNCHER, str(os.getpid()), *arguments]
+        command = [sys.executable, "-P", "-m", LAUNCHER, str(os.getpid()), *arguments]
         self._scratch = tempfile.TemporaryDirectory(prefix="rewarm-watch-")
         self._failure = Path(self._scratch.name) / "failure.json"
         environment = {**os.environ, failure.FILE: str(self._failure)}

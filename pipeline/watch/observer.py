@@ -34,7 +34,7 @@ class Observer:
         with open(self.log, "wb", opener=create_private) as stream:
             keep_private(self.log)
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rewarm.pipeline.monitoring.workspace", str(os.getpid()), self.workspace],
+                [sys.executable, "-P", "-m", "rewarm.pipeline.monitoring.workspace", str(os.getpid()), self.workspace],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,

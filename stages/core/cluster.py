@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -19,6 +20,9 @@ from rewarm.stages.core.operators import environment
 from rewarm.stages.core.patience import DEADLINE
 from rewarm.stages.core.resources import find_room
 
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
+
 # Ray Train polls its workers every 2 s by default, which delays the detection of dead workers. On clusters that scale
 # up from zero, a group of workers needs several minutes to start.
 RAY_TRAIN_DEFAULTS = {
@@ -27,6 +31,10 @@ RAY_TRAIN_DEFAULTS = {
     TIMEOUT: f"{DEFAULT_TIMEOUT:g}",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
 }
+
+# Processes that Ray starts with "python -c" do not find modules in the directory of the command: a user's numpy.py or
+# datasets.py there would hide the library.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 
 # Loggers and libraries that would otherwise print into the progress.
 QUIET = {"TOKENIZERS_PARALLELISM": "true", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -113,6 +121,18 @@ def worker_path() -> str:
     return os.pathsep.join([*given, *([] if installed or str(SOURCE) in given else [str(SOURCE)])])
 
 
+def own_modules() -> "JobConfig":
+    """Return a job configuration whose workers do not search the directory of the command for modules.
+
+    Ray would insert it before all installed packages, unless the job is one of Ray Client.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._client_job = True
+    return config
+
+
 def start(num_cpus: int | None, models: bool) -> None:
     """Call ``ray.init`` for the named cluster, or for this machine alone."""
     import ray
@@ -129,9 +149,10 @@ def start(num_cpus: int | None, models: bool) -> None:
         runtime_env = {"env_vars": variables, **workers}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
         return
-    os.environ.update(alone)
+    os.environ.update({**alone, **SAFE_PATH})
     ray.init(
         address="local",
+        job_config=own_modules(),
         num_cpus=num_cpus,
         include_dashboard=True,
         dashboard_host="127.0.0.1",

@@ -77,7 +77,7 @@ def start_server(path: Path) -> None:
     for given, standard in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(given, standard)
     os.closerange(3, 1024)
-    os.execv(sys.executable, [sys.executable, "-m", "rewarm.stages.core.warm.server", str(path)])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "rewarm.stages.core.warm.server", str(path)])
 
 
 def stand_in(server: socket.socket) -> int:

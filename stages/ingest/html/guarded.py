@@ -98,7 +98,7 @@ def extract_guarded(source: str) -> list[str | None] | None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "rewarm.stages.ingest.html.guarded"],
+            [sys.executable, "-P", "-m", "rewarm.stages.ingest.html.guarded"],
             input=source.encode("utf-8", "replace"),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
