@@ -1,7 +1,7 @@
-"""A server that speaks as much of the Hugging Face hub's API as a push needs: repositories, LFS uploads, commits.
+"""A server that speaks as much of the Hugging Face hub's API as pushes and downloads need.
 
 What it is sent it keeps: commits change the files of a branch all at once, and a file that was never uploaded is
-refused, as the hub does.
+refused, as the hub does. A branch's commit is the digest of its files, and a file is read at a branch or a commit.
 """
 
 import base64
@@ -19,6 +19,11 @@ TOKEN = "hf_test"
 LFS = ".safetensors"
 
 
+def sha_of(files: dict[str, bytes]) -> str:
+    """The commit of a branch with these files: 40 hex digits."""
+    return hashlib.sha1(b"".join(path.encode() + data for path, data in sorted(files.items()))).hexdigest()
+
+
 class Hub(http.server.ThreadingHTTPServer):
     """The state: files by repository and branch, uploaded objects by their sha256, and what was asked."""
 
@@ -28,6 +33,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.private: dict[str, bool] = {}
         self.objects: dict[str, bytes] = {}
         self.messages: list[str] = []
+        self.read: list[str] = []  # files that were downloaded
 
     @property
     def url(self) -> str:
@@ -71,16 +77,55 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer({})
 
     def do_GET(self) -> None:
-        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(?:revision|tree)/([^/?]+)(\?.*)?", self.path)
-        name, branch = (found[1], unquote(found[2])) if found else ("", "")
-        if branch not in self.server.repositories.get(name, {}):
-            self.answer({"error": "Revision not found"}, 404, X_Error_Code="RevisionNotFound")
-            return
-        files = self.server.repositories[name][branch]
-        if "/tree/" in self.path:
-            self.answer([{"type": "file", "path": path, "size": len(data), "oid": "0"} for path, data in files.items()])
+        path = unquote(self.path.partition("?")[0])
+        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/(?:revision|tree)/([^/]+)(?:/.*)?", path):
+            name = found[2] if found[1] == "models" else f"datasets/{found[2]}"
+            self.describe(name, found[3], "/tree/" in path)
+        elif found := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self.send_file(found[1], found[2], found[3])
         else:
-            self.answer({"id": name, "sha": "0" * 40, "siblings": [{"rfilename": path} for path in files]})
+            self.answer({"error": "Repository not found"}, 404, X_Error_Code="RepoNotFound")
+
+    do_HEAD = do_GET  # noqa: N815 - the name that the base class calls
+
+    def files_at(self, name: str, revision: str) -> tuple[dict[str, bytes], str]:
+        """The files of a repository at a branch or a commit, and the commit."""
+        branches = self.server.repositories.get(name, {})
+        for branch, files in branches.items():
+            if revision in (branch, sha := sha_of(files)):
+                return files, sha
+        code = "RevisionNotFound" if branches else "RepoNotFound"
+        self.answer({"error": f"{code}: {name}@{revision}"}, 404, X_Error_Code=code)
+        return {}, ""
+
+    def describe(self, name: str, revision: str, tree: bool) -> None:
+        files, sha = self.files_at(name, revision)
+        if not sha:
+            return
+        if tree:
+            oids = {path: hashlib.sha1(data).hexdigest() for path, data in files.items()}
+            self.answer(
+                [{"type": "file", "path": path, "size": len(data), "oid": oids[path]} for path, data in files.items()]
+            )
+        else:
+            self.answer({"id": name, "sha": sha, "siblings": [{"rfilename": path} for path in files]})
+
+    def send_file(self, name: str, revision: str, path: str) -> None:
+        files, sha = self.files_at(name, revision)
+        if not sha:
+            return
+        if path not in files:
+            self.answer({"error": "Entry not found"}, 404, X_Error_Code="EntryNotFound")
+            return
+        data = files[path]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", sha)
+        self.end_headers()
+        if self.command == "GET":
+            self.server.read.append(path)
+            self.wfile.write(data)
 
     def do_POST(self) -> None:
         body = self.body()

@@ -36,6 +36,7 @@ from rewarm.pipeline.update import inputs as base
 from rewarm.pipeline.update.disk_space import demands, require_room
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.expected import run_of
+from rewarm.pipeline.update.hub import HUB, fetch, fetch_data, parse_model, pinned
 from rewarm.pipeline.update.inputs import Arrival, find, look, parse_data, taken_in
 from rewarm.pipeline.update.preview import preview
 from rewarm.pipeline.update.room import check_room, refuse_here, refuse_on_machine, room_for
@@ -53,16 +54,16 @@ def init(
     uri: str,
     recipe_name: str,
     data: Sequence[str],
-    source: Path | None,
+    source: str | Path | None,
     sets: Sequence[str],
     dry_run: bool,
     terminal: Terminal,
     wait_s: float = 0.0,
 ) -> Status | dict[str, Any]:
     """Create a workspace and its base; with ``dry_run``, return what would be done."""
-    recipe = load_recipe(recipe_name, sets)
+    recipe, workspace = load_recipe(recipe_name, sets), Workspace(uri)
     if source is not None:
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": str(source.absolute())})})
+        recipe = with_model(recipe, str(source), workspace, terminal)
     refuse_without_effect(load_recipe(recipe_name), recipe, sets)
     paths = parse_data(data)
     recipe = base.with_prompts(recipe, paths)
@@ -70,9 +71,8 @@ def init(
         recipe = base.with_tokenizer(recipe, Folder(given_tokenizer))
     if not paths and recipe.model.path is None:
         raise UsageError(
-            "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR)"
+            "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR or ORG/NAME)"
         )
-    workspace = Workspace(uri)
     if workspace.folder.exists(RECORD):
         workspace.check_format()
         base.refuse_second_base(Lineage(workspace))
@@ -82,7 +82,8 @@ def init(
             raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
     check_model(recipe, sets, terminal)
     base.check_distill(recipe, paths)
-    arrival = look(paths, Lineage(workspace), recipe.ingest, terminal)
+    paths, sources = fetch_data(paths, base.begun_sources(Lineage(workspace)), terminal)
+    arrival = replace(look(paths, Lineage(workspace), recipe.ingest, terminal), sources=sources)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
         find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
     room = demands(Lineage(workspace), recipe, arrival.inputs)
@@ -96,6 +97,25 @@ def init(
         except UsageError:
             forget_empty(workspace)
             raise
+
+
+def with_model(recipe: Recipe, source: str, workspace: Workspace, terminal: Terminal) -> Recipe:
+    """Return the recipe with the model that ``--from`` names: a folder, or a model on the Hub, at a pinned commit."""
+    wanted = parse_model(source)
+    if wanted is None:
+        path = str(Path(source).absolute())
+        return recipe.model_copy(update={"model": recipe.model.model_copy(update={"path": path})})
+    begun = base.recipe_of(workspace).card if workspace.folder.exists(RECORD) else recipe.card
+    if begun.base_model and begun.base_model_revision:
+        wanted = pinned(wanted, [f"{HUB}{begun.base_model}@{begun.base_model_revision}"])
+    found = fetch(wanted, terminal)
+    card = {"base_model": wanted.name, "base_model_revision": found.repository.revision}
+    return recipe.model_copy(
+        update={
+            "model": recipe.model.model_copy(update={"path": str(found.folder)}),
+            "card": recipe.card.model_copy(update=card),
+        }
+    )
 
 
 def check_model(recipe: Recipe, sets: Sequence[str], terminal: Terminal) -> None:
@@ -138,13 +158,14 @@ def update(
 ) -> Status | dict[str, Any]:
     """Update the model with one arrival; an arrival that was already processed is skipped."""
     workspace, recipe = opened(uri, sets)
-    paths, lineage = given(data, "an update"), Lineage(workspace, recipe.gate.trunk)
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    paths, sources = fetch_data(given(data, "an update"), base.begun_sources(lineage), terminal)
     if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
         terminal.note(f"{before.id}: took in these files already; nothing is left to do")
         return status_with(lineage, before.id)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
-    arrival = look(paths, lineage, recipe.ingest, terminal)
+    arrival = replace(look(paths, lineage, recipe.ingest, terminal), sources=sources)
     room = demands(lineage, recipe, arrival.inputs)
     if dry_run:
         return preview(lineage, arrival, recipe, room)
@@ -190,7 +211,7 @@ def study(
     A dry run returns None and the trials that would run.
     """
     home, recipe = opened(uri, [*QUIET_STUDY, *asked.sets])
-    paths = given(asked.data, "a study")
+    paths, _ = fetch_data(given(asked.data, "a study"), {}, terminal)
     tried = trials(
         parse_grid(asked.grid),
         dict(parse_row(row) for row in asked.rows),
@@ -237,7 +258,7 @@ def write_study(
 def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, terminal: Terminal) -> dict[str, Any]:
     """Measure an arrival, choose the settings of its update and predict its cost; write only ``save``."""
     workspace, recipe = opened(uri, sets)
-    paths = given(data, "a plan")
+    paths, _ = fetch_data(given(data, "a plan"), {}, terminal)
     lineage = Lineage(workspace, recipe.gate.trunk)
     require_base(lineage)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)

@@ -105,14 +105,15 @@ def init(
     settings: Settings | None = None,
     quiet: bool = False,
 ) -> Workspace:
-    """Create a workspace and its base: pre-trained on ``data``, or imported from the Hugging Face folder ``model``.
+    """Create a workspace and its base: pre-trained on ``data``, or imported from ``model``.
+
+    ``model`` is a Hugging Face folder, or the name of a model on the Hub (ORG/NAME).
 
     ``recipe`` is the name of a preset or the path of a YAML file. ``settings`` override it by dotted key, as
     ``{"replay.share": 0.1}``. Raises ``UsageError`` if the base is refused before anything is spent.
     """
-    source = None if model is None else Path(model)
     with Terminal(quiet) as terminal:
-        commands.init(str(path), recipe, assigned(data or {}), source, overrides(settings), False, terminal)
+        commands.init(str(path), recipe, assigned(data or {}), model, overrides(settings), False, terminal)
     return Workspace(path)
 
 

@@ -79,8 +79,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="NAME=PATH",
-        help="A dataset: a file, folder or glob (path, s3://, gs://, https://) of JSON lines, CSV, text, HTML, "
-        "Parquet, WARC, … Repeatable.",
+        help="A dataset: a file, folder or glob (path, s3://, gs://, https://, hf://datasets/ORG/NAME) of JSON lines, "
+        "CSV, text, HTML, Parquet, WARC, … Repeatable.",
     ),
 ]
 SetOption = Annotated[

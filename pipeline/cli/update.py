@@ -45,8 +45,12 @@ def init(
     ],
     data: DataOption = None,
     source: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="HF_DIR", help="Import this model and tokenizer instead of pre-training."),
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="HF_DIR|ORG/NAME",
+            help="Import this model and tokenizer, from a folder or the Hub (@REVISION), instead of pre-training.",
+        ),
     ] = None,
     sets: SetOption = None,
     wait: WaitOption = 0.0,

@@ -172,6 +172,8 @@ class CardSettings(Settings):
     base_model: str | None = Field(default=None, json_schema_extra=PLACEMENT)
     """Hub id (``ORG/NAME``) of the model that was imported with ``--from``; null: the id in its card or in its path in
     the Hub's cache, if any."""
+    base_model_revision: str | None = Field(default=None, json_schema_extra=PLACEMENT)
+    """Commit of that model on the Hub; ``--from ORG/NAME`` records it."""
     language: tuple[str, ...] = Field(default=(), json_schema_extra=PLACEMENT)
     """Languages by their ISO 639 codes; empty: the languages detected in at least 5 % of the documents."""
     tags: tuple[str, ...] = Field(default=(), json_schema_extra=PLACEMENT)

@@ -4,7 +4,7 @@ Everything is checked before compute is spent: the model, the recipe, the names 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -131,6 +131,7 @@ def refuse_fixed(before: Recipe, after: Recipe) -> None:
             )
 
 
+SOURCES = "sources"  # key of plan.json
 LONGEST = 160  # characters of an arrival's name: names of files add further parts, and may have 255 bytes in all
 
 
@@ -140,6 +141,8 @@ class Arrival:
 
     inputs: dict[str, list[InputFile]]
     digests: dict[str, str]
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    """Addresses on the Hub, with their commits, of the datasets that came from there."""
 
     @property
     def name(self) -> str:
@@ -156,6 +159,13 @@ def parse_data(values: Sequence[str]) -> dict[str, list[str]]:
             raise UsageError(f"--data {value}: expected NAME=PATH, for example --data news=/data/news/*.jsonl.zst")
         paths.setdefault(check_name(name), []).append(path)
     return paths
+
+
+def begun_sources(lineage: Lineage) -> dict[str, list[str]]:
+    """Return the addresses on the Hub that the unfinished update was begun with, by dataset; empty: there is none."""
+    if lineage.unfinished is None:
+        return {}
+    return dict(read_plan(lineage.workspace, lineage.unfinished).get(SOURCES, {}))
 
 
 def taken_in(

@@ -29,7 +29,7 @@ from rewarm.pipeline.update.data_steps import (
 )
 from rewarm.pipeline.update.effects import refuse_carried
 from rewarm.pipeline.update.gate import run_gate
-from rewarm.pipeline.update.inputs import Arrival, check_masked
+from rewarm.pipeline.update.inputs import SOURCES, Arrival, check_masked
 from rewarm.pipeline.update.model_steps import import_base, run_anneal, run_evaluate, run_start, run_train, take_over
 from rewarm.pipeline.update.record import account, commit
 from rewarm.pipeline.update.runner import STARTED, ChangedError, Runner, refuse_changes, update_labels
@@ -101,7 +101,7 @@ def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress
             f"`rewarm discard {workspace.folder}`"
         )
     before = read_plan(workspace, wanted) if lineage.unfinished else {}
-    started, stored = before.pop("started", None), before.pop("plan", None)
+    started, stored, _ = before.pop("started", None), before.pop("plan", None), before.pop(SOURCES, None)
     recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress)
     refuse_carried(lineage, recipe)
     begun: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
@@ -110,7 +110,8 @@ def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress
         progress.note(f"update {wanted}: resuming what was begun {started}")
     else:
         started = now()
-        workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": started})
+        sources = {SOURCES: arrival.sources} if arrival.sources else {}
+        workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": started, **sources})
     runner = Runner(progress, update_labels(workspace, wanted))
     return UpdateContext(workspace, lineage, arrival, recipe, wanted, runner, plan, started=started or "")
 
