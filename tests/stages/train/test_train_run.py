@@ -96,7 +96,10 @@ def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed
 
 @pytest.mark.parametrize(
     ("kind", "notice"),
-    [("RayTrainWorker", "restarted"), pytest.param("TrainController", "leads", marks=pytest.mark.faults)],
+    [
+        ("RayTrainWorker", "restarted"),
+        pytest.param("TrainController", "controller process of the workers died", marks=pytest.mark.faults),
+    ],
 )
 def test_a_killed_process_changes_nothing(
     world: World, undisturbed: tuple[Job, TrainOutcome], kind: str, notice: str
