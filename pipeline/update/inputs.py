@@ -3,11 +3,11 @@
 Everything is checked before compute is spent: the model, the recipe, the names and files of the data.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rewarm.pipeline.lineage.lineage import Lineage, read_plan
 from rewarm.pipeline.lineage.workspace import FORMAT_VERSION, RECORD, Workspace, check_name
@@ -18,9 +18,9 @@ from rewarm.stages import distill
 from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.progress import Progress
-from rewarm.stages.core.shapes import RESTORE, first_problem
+from rewarm.stages.core.shapes import RESTORE, first_problem, read_as
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.ingest import IngestSettings, InputFile, digest_inputs, find_inputs
+from rewarm.stages.ingest import IngestSettings, InputFile, Known, Read, find_inputs, identify
 from rewarm.stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on
 
 DISTILLED_TOKENS = 10_000_000  # default if the budget of an update is unknown
@@ -137,12 +137,13 @@ LONGEST = 160  # characters of an arrival's name: names of files add further par
 
 @dataclass(frozen=True)
 class Arrival:
-    """The files of each new dataset, and the digest of their contents."""
+    """The files of each new dataset, the digest of their contents, and what was read of the local ones for it."""
 
     inputs: dict[str, list[InputFile]]
     digests: dict[str, str]
     sources: dict[str, list[str]] = field(default_factory=dict)
     """Addresses on the Hub, with their commits, of the datasets that came from there."""
+    read: dict[str, dict[str, Read]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -176,15 +177,50 @@ def taken_in(
         if update.facts.datasets == list(paths):
             begun = read_plan(lineage.workspace, update.id)["data"]
             files = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
-            if {name: digest_inputs(found, progress) for name, found in files.items()} == begun:
+            known = read_before(lineage.workspace, update.id, progress)
+            if arrival_of(files, known, progress).digests == begun:
                 return update
     return None
 
 
 def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress) -> Arrival:
-    """Find and digest an arrival's files; refuses names that the lineage already has, and missing data."""
+    """Find and digest an arrival's files; refuses names that the lineage already has, and missing data.
+
+    Files that the unfinished update identified before, and that are in the same state, are not read again.
+    """
     inputs = find(paths, lineage, settings, progress)
-    return Arrival(inputs, {name: digest_inputs(files, progress) for name, files in inputs.items()})
+    known = read_before(lineage.workspace, lineage.unfinished, progress) if lineage.unfinished else {}
+    return arrival_of(inputs, known, progress)
+
+
+def arrival_of(inputs: dict[str, list[InputFile]], known: Mapping[str, Known], progress: Progress) -> Arrival:
+    """Identify the files of each dataset; ``known`` are those of each dataset that were identified before."""
+    found = {name: identify(files, known.get(name, {}), progress) for name, files in inputs.items()}
+    read = {name: one[1] for name, one in found.items()}
+    return Arrival(inputs, {name: one[0] for name, one in found.items()}, read=read)
+
+
+READ = "arrival.json"  # in an update's folder: states and digests of the files, so that they are read once
+READS = TypeAdapter(dict[str, dict[str, Read]])
+
+
+def keep_read(workspace: Workspace, update: str, arrival: Arrival) -> None:
+    """Write what was read of an arrival's local files, for a command that resumes the update or repeats it."""
+    if any(arrival.read.values()):
+        value = {name: {file: asdict(one) for file, one in read.items()} for name, read in arrival.read.items()}
+        workspace.update(update).write_json(READ, value)
+
+
+def read_before(workspace: Workspace, update: str, progress: Progress) -> dict[str, dict[str, Read]]:
+    """Return what an earlier command read of an update's local files; nothing, with a note, if the file is damaged."""
+    folder = workspace.update(update)
+    if not folder.exists(READ):
+        return {}
+    try:
+        return read_as(folder, READ, READS)
+    except DamagedError as error:
+        progress.note(f"all files are read again: {error}")
+        return {}
 
 
 def find(

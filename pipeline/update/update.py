@@ -29,7 +29,7 @@ from rewarm.pipeline.update.data_steps import (
 )
 from rewarm.pipeline.update.effects import refuse_carried
 from rewarm.pipeline.update.gate import run_gate
-from rewarm.pipeline.update.inputs import SOURCES, Arrival, check_masked
+from rewarm.pipeline.update.inputs import SOURCES, Arrival, check_masked, keep_read
 from rewarm.pipeline.update.model_steps import import_base, run_anneal, run_evaluate, run_start, run_train, take_over
 from rewarm.pipeline.update.record import account, commit
 from rewarm.pipeline.update.runner import STARTED, ChangedError, Runner, refuse_changes, update_labels
@@ -112,6 +112,7 @@ def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress
         started = now()
         sources = {SOURCES: arrival.sources} if arrival.sources else {}
         workspace.update(wanted).write_json(PLAN, {**begun, "plan": plan, "started": started, **sources})
+    keep_read(workspace, wanted, arrival)
     runner = Runner(progress, update_labels(workspace, wanted))
     return UpdateContext(workspace, lineage, arrival, recipe, wanted, runner, plan, started=started or "")
 

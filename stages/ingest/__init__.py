@@ -1,10 +1,11 @@
 """Ingest: files of any format become document shards: filtered, without duplicates, with a validation split."""
 
 from rewarm.stages.ingest.decontaminate import Guards, write_guard
+from rewarm.stages.ingest.identity import Known, Read, digest_inputs, identify
 from rewarm.stages.ingest.locations import InputFile
 from rewarm.stages.ingest.run import ACCOUNT, GUARD, VERSION, IngestOutcome, run
 from rewarm.stages.ingest.settings import IngestSettings
-from rewarm.stages.ingest.sources import digest_inputs, find_inputs
+from rewarm.stages.ingest.sources import find_inputs
 
 __all__ = [
     "ACCOUNT",
@@ -14,8 +15,11 @@ __all__ = [
     "IngestOutcome",
     "IngestSettings",
     "InputFile",
+    "Known",
+    "Read",
     "digest_inputs",
     "find_inputs",
+    "identify",
     "run",
     "write_guard",
 ]

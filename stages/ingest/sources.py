@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-import xxhash
-
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress, Silent
 from rewarm.stages.ingest.beside import describe
@@ -22,7 +20,6 @@ from rewarm.stages.ingest.readers.streams import BrokenStreamError, read_blocks
 from rewarm.stages.ingest.readers.tokens import companion, recognise_tokens
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
-BLOCK = 2**20
 SHOWN = 5  # paths listed in a note
 AT_ONCE = 32  # concurrent requests to a server: each waits for a response
 Root = tuple[str, str]
@@ -69,36 +66,6 @@ def find_inputs(paths: list[str], settings: IngestSettings, progress: Progress |
             raise UsageError(f"{beside_it}: a link that leads out of {within}, so it is not read (ingest.within)")
     require_document(inputs, settings)
     return inputs
-
-
-def digest_inputs(files: list[InputFile], progress: Progress | None = None) -> str:
-    """Return 32 hex digits of xxh3-128 over the files' relative names and contents, in order, regardless of location.
-
-    The contents of remote files are not read: their size and version are used instead.
-    """
-    progress = progress or Silent()
-    local = {file for file in files if locate(file.path).is_local}
-    progress.begin("identifying the data", sum(file.size for file in local), "bytes")
-    whole = xxhash.xxh3_128()
-    for file in files:
-        content = content_digest(file, progress) if file in local else f"{file.size} {file.version}"
-        whole.update(f"{file.name}\0{content}\n".encode())
-    return str(whole.hexdigest())
-
-
-def content_digest(file: InputFile, progress: Progress) -> str:
-    """Return 32 hex digits of xxh3-128 over a local file's bytes."""
-    content = xxhash.xxh3_128()
-    try:
-        with open_raw(file) as stream:
-            while block := stream.read(BLOCK):
-                content.update(block)
-                progress.advance(len(block))
-        if (beside := companion(file)) is not None:
-            content.update(beside.read_bytes())
-    except OSError as error:
-        refuse_unreadable(locate(file.path), error)
-    return str(content.hexdigest())
 
 
 def answers(ask: Callable[[Item], Answer], items: list[Item]) -> list[Answer]:
