@@ -8,6 +8,7 @@ from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
 from rewarm.pipeline.record.attempts import SoFar
 from rewarm.pipeline.update.inputs import Arrival, distilled_tokens
+from rewarm.pipeline.update.measured import measured_datasets
 from rewarm.pipeline.update.runner import Runner
 from rewarm.stages import anneal, ingest, replay, select, tokenize, train
 from rewarm.stages.core.storage import Folder
@@ -72,6 +73,10 @@ class UpdateContext:
     def new_tokens(self, name: str, selected: dict[str, select.SelectOutcome]) -> TokenSet:
         """Return the tokens of an arrival to train on."""
         return TokenSet(self.train_tokens(name), self.folder / "selection" / name if name in selected else None)
+
+    def measured(self) -> list[str]:
+        """Return the earlier datasets that this update measures."""
+        return measured_datasets(list(self.lineage.datasets()), self.recipe.evaluate, self.id)
 
     def places(self) -> tuple[bool, int]:
         """Return whether models run on GPUs outside training, and the number of actors."""

@@ -13,6 +13,7 @@ from rewarm.pipeline.lineage.recorded import refuse_changed
 from rewarm.pipeline.recipe.recipe import differences
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.update.context import UpdateContext
+from rewarm.pipeline.update.measured import measured_note
 from rewarm.pipeline.update.model_steps import conditions, measure
 from rewarm.stages import evaluate
 from rewarm.stages.core.shapes import stage_manifest
@@ -52,17 +53,19 @@ class Gate:
         self.candidate = context.folder / "evaluation"
         self.before = context.workspace.update(current.id) / "evaluation"
         self.changed = self._changed(self.before)
-        earlier, settings = context.lineage.datasets(), context.recipe.gate
+        earlier, settings = list(context.lineage.datasets()), context.recipe.gate
+        self.measured = context.measured()
         old: Role = "old"
         new: Role = "new"
-        self.roles = dict.fromkeys(earlier, old) | dict.fromkeys(context.arrival.inputs, new)
+        self.roles = dict.fromkeys(self.measured, old) | dict.fromkeys(context.arrival.inputs, new)
         strange = [name for name in settings.max_forgetting_by_dataset if name not in earlier]
         self.notes += [f"gate.max_forgetting_by_dataset: {name} is not an earlier dataset" for name in strange]
         self.notes += [
             f"{name}: learned by {current.id} but not by this lineage; not compared"
             for name in current.losses.get(RELEASE, {})
-            if name not in self.roles
+            if name not in earlier and name not in self.roles
         ]
+        self.notes += [note] if (note := measured_note(earlier, context.recipe.evaluate, context.id)) else []
         self.missing: dict[str, str] = {}  # why a dataset cannot be compared
         self.sources = self._sources()
         self.sites: dict[str, dict[str, str]] = {}
@@ -155,7 +158,7 @@ class Gate:
         """Compare with the best release so far on every earlier dataset, unless that is the current release."""
         settings = self.context.recipe.gate
         again: dict[str, list[str]] = {}
-        for name in self.context.lineage.datasets():
+        for name in self.measured:
             limit = settings.forgetting_limit(name)
             best = self._best(name)
             mine = read_losses(self.candidate, name)

@@ -16,6 +16,7 @@ from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.update.context import Data, Start, Tokenizer, UpdateContext
 from rewarm.pipeline.update.data_steps import PROVED, run_choose, run_tokenize, run_tokenizer
+from rewarm.pipeline.update.measured import measured_note
 from rewarm.pipeline.update.record import account
 from rewarm.pipeline.update.runner import ALL, Keeps, seal
 from rewarm.stages import anneal, distill, evaluate, ingest, replay, tokenize, train
@@ -50,7 +51,7 @@ def run_start(context: UpdateContext, tokenizer: Tokenizer) -> Start:
 def trunk_job(context: UpdateContext) -> train.Job:
     """Describe the training of the trunk."""
     mixture, schedule = context.mixture(), context.schedule()
-    names = [*context.lineage.datasets(), *context.also_measured, *context.arrival.inputs]
+    names = [*context.measured(), *context.also_measured, *context.arrival.inputs]
     head = context.lineage.head
     start = context.lineage.trunk() if head else context.folder / "initial" / "model"
     optimizer = start_optimizer(context.lineage, context.recipe.train)
@@ -98,6 +99,8 @@ def run_train(
     job, weight = trunk_job(context), context.recipe.train.kl_weight
     if weight and context.lineage.entries and not job.holds_to_teacher:
         context.runner.progress.note(f"train.kl_weight {weight:g} is ignored: this update does not replay any data")
+    if (note := measured_note(list(context.lineage.datasets()), context.recipe.evaluate, context.id)) is not None:
+        context.runner.progress.note(note)
     return context.runner.run(
         "train",
         lambda: train.run(job, context.runner.progress, context.watchers),
@@ -153,7 +156,7 @@ def run_evaluate(
         "trunk": context.folder / ("release" if same else "trunk") / "model",
         "release": context.folder / "release" / "model",
     }
-    names = [*context.lineage.datasets(), *context.also_measured, *tokens]
+    names = [*context.measured(), *context.also_measured, *tokens]
     return context.runner.run(
         "evaluate",
         lambda: measure(context, models, names, out, settings),

@@ -19,6 +19,15 @@ class EvaluateSettings(Settings):
         """Accept ``piqa,arc_easy`` as in lm-eval's command line."""
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
+    earlier_datasets: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
+    """Earlier datasets that an update measures (validations during training, evaluation, gate), drawn by its id; null:
+    all, which makes an update of a few steps take longer with every dataset of the lineage. A record says which were
+    measured."""
+
+    all_datasets_every: int = Field(default=10, ge=1, json_schema_extra=PLACEMENT)
+    """Updates whose number is a multiple of this measure all earlier datasets; no effect if ``earlier_datasets`` is
+    null."""
+
     task_documents: int = Field(default=64, ge=0)
     """Validation documents per dataset in each of its three generated tasks (at least 48 in the word-order task, if
     available); 0: no generated tasks."""

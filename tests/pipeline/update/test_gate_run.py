@@ -17,7 +17,7 @@ from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.context import UpdateContext
-from rewarm.pipeline.update.gate import run_gate
+from rewarm.pipeline.update.gate import Gate, run_gate
 from rewarm.pipeline.update.inputs import Arrival, create
 from rewarm.pipeline.update.model_steps import conditions
 from rewarm.pipeline.update.runner import Runner
@@ -266,3 +266,14 @@ def test_switched_off_or_for_a_base_nothing_is_compared(tmp_path: Path) -> None:
     assert (found.passed, found.checks, found.because) == (True, [], ["gate.enabled is false: nothing was compared"])
     world.context.lineage.stand_on([])
     assert run_gate(world.context) is None
+
+
+def test_a_budget_leaves_datasets_out_and_says_so(tmp_path: Path) -> None:
+    world = World(tmp_path, "evaluate.earlier_datasets=1")
+    world.context.lineage.stand_on([world.base(), record("0001-code", weights={"release": "code"})])
+    world.context = replace(world.context, id="0007-news")
+    world.commit(world.context.folder / "evaluation", "evaluate", conditions(world.context, world.recipe.evaluate), {})
+    (measured,) = world.context.measured()
+    gate = Gate(world.context, world.base())
+    assert set(gate.roles) == {measured, "news"} < {"docs", "code", "news"}
+    assert any("measured on 1 of 2 earlier datasets" in note for note in gate.notes)
