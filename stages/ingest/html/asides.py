@@ -6,6 +6,7 @@ from rewarm.stages.ingest.html import chrome
 from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Aside, Block, Frame
 
 SHORT = 2000  # bytes up to which an element named like an extra is one, regardless of its contents
+MOST_PROMOTED = 2  # paragraphs of a box that asks for something
 LINKS = "links"  # a group of links without a telling name
 
 
@@ -18,6 +19,9 @@ def set_aside(items: list[Block | Aside], frame: Frame, outer: Sequence[Frame], 
     held = items[frame.start :]
     blocks = [item for item in held if isinstance(item, Block)]
     if not blocks or not is_chrome(frame, blocks, {frame.tag for frame in outer}, in_main, seen):
+        if frame.kind in (chrome.ASIDE, chrome.SIDE) and not any(block.main > 1 for block in blocks if not in_main):
+            for block in blocks:
+                block.aside = True
         return
     within = chrome.NAVIGATION if any(other.kind == chrome.NAVIGATION for other in outer) else LINKS
     kind = frame.kind or within
@@ -25,7 +29,7 @@ def set_aside(items: list[Block | Aside], frame: Frame, outer: Sequence[Frame], 
     items[frame.start :] = [Aside(kind, held, sure)]
 
 
-def is_chrome(  # noqa: PLR0911 - one case per kind
+def is_chrome(  # noqa: C901, PLR0911 - one case per kind
     frame: Frame, blocks: list[Block], outer: set[str], in_main: bool, seen: bool
 ) -> bool:
     """Return whether an element's contents confirm the suggested kind; ``outer`` are the enclosing tags."""
@@ -44,12 +48,14 @@ def is_chrome(  # noqa: PLR0911 - one case per kind
         return not in_main and not any(block.heading == 1 for block in blocks)
     if kind in (chrome.ASIDE, chrome.SIDE):
         return not (in_main and prose and links < 0.3)
-    if kind == chrome.META:
-        return weight < ENOUGH or not prose
+    if kind in (chrome.COMMENTS, chrome.BANNER):
+        return True
     if kind == chrome.FORM:
         return (not prose and (frame.controls or links >= 0.3 or weight < PROSE)) or (
             frame.controls and weight < ENOUGH
         )
-    if kind == chrome.EXTRA:
-        return not prose or links >= 0.2 or (weight < SHORT and not in_main)
-    return kind == chrome.COMMENTS or weight < SHORT
+    if kind == chrome.PROMO:
+        return tag != "figure" and weight < SHORT and sum(block.prose > 0 for block in blocks) <= MOST_PROMOTED
+    if kind == chrome.META:
+        return weight < ENOUGH or not prose
+    return not prose or links >= 0.2 or (weight < SHORT and not in_main)

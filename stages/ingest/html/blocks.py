@@ -24,6 +24,11 @@ class Block:
     card: int = 0  # number of the card that it belongs to, from 1; 0: none
     container: int = 0  # number of the innermost container, in document order
     pre: bool = False  # whether it is preformatted
+    meta: int = 0  # bytes in elements named as an author, a date, a credit or a button for sharing
+    item: bool = False  # whether it is in an item of a list
+    cell: bool = False  # of a table
+    aside: bool = False  # in an <aside> or a sidebar that was kept
+    caption: bool = False  # of a picture or a table
 
     @property
     def prose(self) -> int:
@@ -95,6 +100,8 @@ BLOCKS = {tag: gap for gap, tags in BEGIN_A_LINE.items() for tag in tags.split()
 HEADINGS = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
 CONTROLS = frozenset({"button", "label"})
 CELLS = frozenset({"td", "th"})
+CAPTIONS = frozenset({"figcaption", "caption"})
+ITEMS = frozenset({"li", "dt", "dd"})
 LISTS = frozenset({"ul", "ol", "menu"})
 CONTAINERS = frozenset({"ul", "ol", "dl", "div", "table", "tr", "td", "section", "p", "center", "menu"})
 
@@ -116,5 +123,7 @@ class Frame:
     layout: bool = False
     controls: bool = False  # a form with fields
     away: bool = False  # a link to another page
+    meta: bool = False  # named as an author, a date, a credit or a button for sharing
+    caption: bool = False
     container: int = 0  # its number, if it is a container
     closing: str = ""

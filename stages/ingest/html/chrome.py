@@ -5,10 +5,11 @@ for an article. A name is only a suggestion; the element's contents decide (see 
 """
 
 import re
-from collections.abc import Iterable
+from functools import lru_cache
 
 NAVIGATION, FOOT, HEAD, SIDE, ASIDE = "navigation", "foot", "head", "side", "aside"
 COMMENTS, META, EXTRA, BANNER, FORM = "comments", "meta", "extra", "banner", "form"
+PROMO = "promo"
 
 TAGS = {"nav": NAVIGATION, "footer": FOOT, "header": HEAD, "aside": ASIDE, "form": FORM, "dialog": BANNER}
 ROLES = {
@@ -49,7 +50,7 @@ WORDS = {
     """,
     META: """
         byline dateline post-meta entry-meta article-meta postmeta meta-info post-info posted-on post-date
-        entry-date published timestamp author-box author-bio post-author tags taglist tag-list post-tags entry-tags
+        entry-date published timestamp post-author tags taglist tag-list post-tags entry-tags
         tags-links cat-links post-footer entry-footer article-footer entry-utility reading-time postdetails
         post-details
     """,
@@ -58,18 +59,45 @@ WORDS = {
         social-icons follow follow-us addthis addtoany related related-posts related-articles related-links
         related-stories recommended recommendations read-more-links read-next popular popular-posts trending
         related-topics related-content related-news relatednews relatedarticles related-items related-products
-        more-topics suggested-topics more-news ranking rank hot hot-news hotnews sns snslist sns-list comment-respond
-        respond comment-form more-stories you-may-like yarpp jp-relatedposts newsletter newsletter-signup subscribe
-        subscription signup
-        sign-up login signin ad ads advert advertisement advertising adsbygoogle sponsored sponsor promo promoted
-        promotion outbrain taboola search searchbox search-box search-form language-switcher lang-switch languages
-        toolbar post-navigation post-nav feedback donate rating ratings edit-page edit-this-page was-this-helpful
+        print-header print-footer print-only more-topics suggested-topics more-news ranking rank hot hot-news
+        hotnews sns snslist sns-list comment-respond respond comment-form more-stories you-may-like yarpp
+        jp-relatedposts login signin outbrain taboola search searchbox search-box search-form language-switcher
+        lang-switch languages toolbar post-navigation post-nav feedback rating ratings edit-page edit-this-page
+        was-this-helpful
+    """,
+    PROMO: """
+        newsletter newsletter-signup subscribe subscription signup sign-up ad ads advert advertisement
+        advertising adsbygoogle sponsored sponsor promo promoted promotion donate author-box author-bio
     """,
     BANNER: """
         cookie cookies cookie-banner cookie-notice cookie-consent cookiebar consent gdpr cc-window modal popup
         overlay lightbox toast alert-banner announcement-bar notification-bar onetrust-consent-sdk
     """,
 }
+# Last words of a name such as ``article__newsletter-promo``: boxes that ask for something, and about the author.
+NOUNS = {
+    PROMO: """
+        newsletter newsletters signup subscribe subscription subscriptions paywall promo promos promotion promobox
+        crosspromo printonly advert adverts advertisement advertisements ad ads sponsor sponsors donate donation
+        donations bio authorbio authorinfo aboutauthor gallery slideshow carousel slider lightbox
+    """,
+    EXTRA: """
+        related recirc recirculation recommended recommendations share sharing sharebar socials trending
+        popular mostpopular mostread morenews morestories readmore relatedposts relatedarticles ticker
+    """,
+    META: "byline bylines dateline pubdate credits postmetadata",
+}
+ANYWHERE = frozenset(["newsletter", "newsletters", "newsletterbox", "taboola", "outbrain", "disclosure"])  # in a name
+NOUN_KINDS = {word: kind for kind, words in NOUNS.items() for word in words.split()}
+# Last words of a name such as ``story-header__pub-date``: a part of a line that tells about the text.
+ABOUT = """
+    author authors authorname byline bylines dateline date dates datetime time timestamp pubdate published updated
+    modified credit credits copyright share shares sharing sharebar socials views readtime kicker category categories
+    tags tag eyebrow
+"""
+META_NOUNS = frozenset(ABOUT.split())
+META_PROPERTIES = frozenset(["author", "datePublished", "dateModified", "dateCreated", "copyrightHolder"])
+PARTS = re.compile(r"[-_]+")
 KINDS = {word: kind for kind, words in WORDS.items() for word in words.split()}
 # Affixes that such a word may have.
 BEFORE = re.compile(
@@ -160,7 +188,8 @@ MAIN = frozenset(
 DISCUSSION = frozenset({"hnmain", "comment-tree", "commentarea", "nestedlisting", "threadlist"})
 
 
-def kind_of(names: Iterable[str]) -> str | None:
+@lru_cache(maxsize=4096)  # pages repeat the names of their theme
+def kind_of(names: tuple[str, ...]) -> str | None:
     """Return the kind of chrome that an element's classes and id suggest, or None."""
     for name in names:
         if name in KINDS:
@@ -173,4 +202,27 @@ def kind_of(names: Iterable[str]) -> str | None:
             if shorter == stem:
                 break
             stem = shorter
+        if not ANYWHERE.isdisjoint(PARTS.split(name)):
+            return PROMO
+        noun = last_word(name)
+        if noun in NOUN_KINDS:
+            return NOUN_KINDS[noun]
     return None
+
+
+def last_word(name: str) -> str:
+    """Return the last word of a name, without a modifier (``--large``), a hash (``___x3f9``) or a number."""
+    words = PARTS.split(name.split("--", maxsplit=1)[0].split("___", maxsplit=1)[0].strip("-_"))
+    return words[-2] if len(words) > 1 and words[-1].isdigit() else words[-1]
+
+
+@lru_cache(maxsize=4096)  # pages repeat the names of their theme
+def is_meta(names: tuple[str, ...]) -> bool:
+    """Return whether a name's last word says that the element tells about the text: its author, date, credit."""
+    return any(last_word(name) in META_NOUNS for name in names)
+
+
+@lru_cache(maxsize=4096)
+def is_caption(names: tuple[str, ...]) -> bool:
+    """Return whether a name's last word says that the element is a caption."""
+    return any(last_word(name) == "caption" for name in names)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from selectolax.lexbor import LexborHTMLParser
 
 from rewarm.stages.ingest.html import chrome
+from rewarm.stages.ingest.html.article import article_only
 from rewarm.stages.ingest.html.asides import LINKS
 from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Block, asides, brought, prose_of, weight_of
 from rewarm.stages.ingest.html.core import core_of, from_title, without_cards
@@ -72,7 +73,8 @@ def choose(reader: Reader) -> list[Block]:
     if not blocks:  # everything was set aside: restore prose, or the links of a link page
         back |= {id(group) for group in groups if prose_of(group.items) or group.kind == LINKS}
         blocks = list(brought(reader.items, back))
-    return without_ends(from_title(core_of(without_cards(blocks), reader.containers)))
+    blocks = without_ends(from_title(core_of(without_cards(blocks), reader.containers)))
+    return blocks if reader.discussion else article_only(blocks)
 
 
 def without_ends(blocks: list[Block]) -> list[Block]:

@@ -14,10 +14,12 @@ from rewarm.stages.ingest.html import chrome
 from rewarm.stages.ingest.html.asides import set_aside
 from rewarm.stages.ingest.html.blocks import (
     BLOCKS,
+    CAPTIONS,
     CELLS,
     CONTAINERS,
     CONTROLS,
     HEADINGS,
+    ITEMS,
     LISTS,
     SKIPPED_TAGS,
     Aside,
@@ -43,7 +45,11 @@ class Reader:
     linked: int = 0
     away: int = 0
     control: int = 0
+    meta: int = 0
     in_link: int = 0
+    in_meta: int = 0
+    in_caption: int = 0
+    in_item: int = 0
     in_away: int = 0
     cards: int = 0
     containers: Containers = field(default_factory=Containers)
@@ -67,7 +73,7 @@ class Reader:
     def text(self, text: str) -> None:
         """Add a text node."""
         self.pieces.append(text)
-        if self.in_link or self.in_control:
+        if self.in_link or self.in_control or self.in_meta:
             size = len(text.strip().encode("utf-8", "surrogatepass"))
             if self.in_link:
                 self.linked += size
@@ -75,6 +81,8 @@ class Reader:
                 self.away += size
             if self.in_control:
                 self.control += size
+            if self.in_meta:
+                self.meta += size
 
     def flush(self, gap: int = 0) -> None:
         """End a line; ``gap`` is the number of line ends before the next one."""
@@ -84,7 +92,7 @@ class Reader:
             text = text.replace("\xa0", " ").strip("\n").rstrip() if self.in_pre else BLANKS.sub(" ", text).strip(" ")
             if text.strip():
                 self.add(text)
-            self.linked = self.away = self.control = 0
+            self.linked = self.away = self.control = self.meta = 0
         self.gap = max(self.gap, gap)
 
     def add(self, text: str) -> None:
@@ -109,6 +117,10 @@ class Reader:
             min(self.away, weight),
             container=self.containers.current,
             pre=bool(self.in_pre),
+            meta=min(self.meta, weight),
+            item=bool(self.in_item),
+            caption=bool(self.in_caption),
+            cell=row is not None and row.tag in ("tr", "td", "th") and not row.layout,
         )
         self.items.append(block)
         self.gap, self.prefix = 1, ""
@@ -150,6 +162,8 @@ class Reader:
             frame.pre, frame.gap = True, 1
         elif tag == "pre" or (attributes and PREFORMATTED.search(attributes.get("style") or "")):
             frame.pre, frame.gap = True, frame.gap or 1
+        if tag == "time" or (attributes and is_meta(attributes, names)):
+            frame.meta = True
         if frame.gap:
             self.flush(frame.gap)
             self.begin(frame, tag, attributes, names)
@@ -159,6 +173,7 @@ class Reader:
             self.in_away += frame.away
         elif tag in CONTROLS:
             self.in_control += 1
+        self.in_meta += frame.meta
         frame.start = len(self.items)
         self.frames.append(frame)
         return True
@@ -188,6 +203,10 @@ class Reader:
             self.mains += 1
         if frame.pre:
             self.in_pre += 1
+        if tag in CAPTIONS or (names and chrome.is_caption(names)):
+            frame.caption = True
+            self.in_caption += 1
+        self.in_item += tag in ITEMS
         if tag == "form":
             self.in_form += 1
         if tag in HEADINGS:
@@ -224,6 +243,7 @@ class Reader:
         tag = frame.tag
         if not frame.gap:
             self.frames.pop()
+            self.in_meta -= frame.meta
             if tag == "a":
                 self.in_link -= 1
                 self.in_away -= frame.away
@@ -234,12 +254,15 @@ class Reader:
             return
         self.flush()
         self.frames.pop()
+        self.in_meta -= frame.meta
         self.gap = max(self.gap, frame.gap)
         if frame.container:
             self.containers.leave(frame.container)
         self.in_main -= frame.main
         self.in_article -= frame.article
         self.in_pre -= frame.pre
+        self.in_caption -= frame.caption
+        self.in_item -= tag in ITEMS
         self.in_form -= tag == "form"
         if tag in LISTS:
             self.lists -= 1
@@ -291,6 +314,13 @@ class Reader:
             for math in node.css("math"):
                 self.write_formula(formula_of(math))
         return True
+
+
+def is_meta(attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
+    """Return whether an element is marked or named as an author, a date, a credit or a button for sharing."""
+    if not chrome.META_PROPERTIES.isdisjoint((attributes.get("itemprop") or "").split()):
+        return True
+    return (attributes.get("rel") or "") == "author" or (bool(names) and chrome.is_meta(names))
 
 
 def leads_away(href: str | None) -> bool:
