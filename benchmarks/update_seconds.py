@@ -31,7 +31,7 @@ SETS = ("budget.base_tokens=400000", "budget.update_tokens=204800")
 MARK = "REWARM_MEASURED"  # environment variable of the measured command and what it starts
 KINDS = {  # kind of process → a part of its command line, the first that fits
     "training workers": ("ray::RayTrainWorker", "ray::_RayTrainWorker", "ray::train_worker"),
-    "evaluation actors": ("ray::Evaluator",),
+    "evaluation actors": ("ray::ModelHost", "ray::Evaluator"),
     "Ray Data's workers": ("ray::MapWorker", "ray::Map", "ray::MapBatches", "ray::_map", "ray::ReadRange"),
     "Ray Train's small actors": ("ray::TrainController", "ray::Tracker", "ray::Checkpoint", "ray::State", "ray::"),
     "fork servers": ("warm/server.py",),

@@ -45,9 +45,6 @@ class Echo:
     def __init__(self, conditions: object) -> None:
         pass
 
-    def ready(self) -> None:
-        pass
-
     def work(self, piece: str) -> None:
         pass
 
@@ -130,15 +127,14 @@ def place(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
 
 def read(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     """Work through pieces on GPUs; after some seconds a node that has one comes, if ``comes`` names it."""
-    from rewarm.stages.inference.actors import work_through
+    from rewarm.stages.inference.actors import Pool
 
     left: list[BaseException] = []
 
     def work() -> None:
         try:
-            work_through(
-                Echo, None, ["a", "b"], label="reading", num_actors=2, gpus=True, progress=progress, environment={}
-            )
+            with Pool(2, True, {}) as pool:
+                pool.work_through(Echo, None, ["a", "b"], "reading", progress)
         except BaseException as error:
             left.append(error)
 

@@ -48,7 +48,7 @@ from rewarm.stages.data.documents import DOCUMENT_SCHEMA, shard_writer
 from rewarm.stages.data.split import SplitSize, contains, read_index, threshold
 from rewarm.stages.data.tokens import TokenStream
 from rewarm.stages.evaluate.run import RELEASE, losses_file
-from rewarm.stages.inference.actors import Reading
+from rewarm.stages.inference.actors import Pool, Reading
 from rewarm.stages.ingest import InputFile
 from rewarm.stages.ingest.account import StepAccount
 from rewarm.stages.ingest.decontaminate.overlaps import Guarded, Kind, cut_sample
@@ -186,15 +186,17 @@ def run_trunk(lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder,
     gpus, actors = evaluation_places(recipe)
     recorded = recorded_copies(lineage, [lineage.trunk()])
     out = scratch / "evaluation"
-    found = evaluate.run(
-        {RELEASE: lineage.trunk()},
-        [evaluate.EvaluationSet(MEASURED, shard, scratch / "dataset" / "documents")],
-        out,
-        recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0}),
-        reading=Reading(recipe.train.seq_len, recipe.evaluate.batch_size, gpus, recorded),
-        num_actors=actors,
-        progress=progress,
-    )
+    settings = recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0})
+    with Pool(actors, gpus, evaluate.worker_environment(settings)) as pool:
+        found = evaluate.run(
+            {RELEASE: lineage.trunk()},
+            [evaluate.EvaluationSet(MEASURED, shard, scratch / "dataset" / "documents")],
+            out,
+            settings,
+            reading=Reading(recipe.train.seq_len, recipe.evaluate.batch_size, gpus, recorded),
+            pool=pool,
+            progress=progress,
+        )
     table = pq.read_table(out.local("losses") / losses_file(RELEASE, MEASURED))
     return Measured.of(table, found.bits_per_byte[RELEASE][MEASURED])
 

@@ -4,7 +4,7 @@ A study is stored in ``studies/<name>/`` of the workspace, with the arrival's da
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -201,7 +201,8 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
         watchers=watchers,
         also_measured=unseen,
     )
-    update = learn(context, data_of(context))
+    with closing(context):
+        update = learn(context, data_of(context))
     (folder / "checkpoints").delete()
     folder.write_json(TRIAL, {"state": DONE, "trial": task.trial.to_json(), "update": to_json(update)})
 

@@ -10,10 +10,11 @@ from rewarm.pipeline.record.attempts import SoFar
 from rewarm.pipeline.update.inputs import Arrival, distilled_tokens
 from rewarm.pipeline.update.measured import measured_datasets
 from rewarm.pipeline.update.runner import Runner
-from rewarm.stages import anneal, ingest, replay, select, tokenize, train
+from rewarm.stages import anneal, evaluate, ingest, replay, select, tokenize, train
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet
+from rewarm.stages.inference.actors import Pool
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class UpdateContext:
     also_measured: tuple[str, ...] = ()  # datasets that are neither in the lineage nor new
     started: str = ""  # start of the update, ISO 8601, UTC
     attempts: SoFar = list  # attempts of the update, of which the last is the current one
+    actors: Pool | None = None  # see ``pool``
 
     @property
     def folder(self) -> Folder:
@@ -81,6 +83,19 @@ class UpdateContext:
     def places(self) -> tuple[bool, int]:
         """Return whether models run on GPUs outside training, and the number of actors."""
         return evaluation_places(self.recipe)
+
+    def pool(self) -> Pool:
+        """Return the actors that evaluation and gate share; ``close`` ends them."""
+        if self.actors is None:
+            gpus, num_actors = self.places()
+            self.actors = Pool(num_actors, gpus, evaluate.worker_environment(self.recipe.evaluate))
+        return self.actors
+
+    def close(self) -> None:
+        """Release what the update's steps share."""
+        if self.actors is not None:
+            self.actors.close()
+            self.actors = None
 
     def mixture(self) -> Mixture:
         """Read the mixture that replay wrote."""

@@ -180,7 +180,7 @@ def measure(
     """
     for model in models.values():
         refuse_changed_model(context.lineage, model)
-    gpus, actors = context.places()
+    pool = context.pool()
     sets = [
         evaluate.EvaluationSet(name, context.validation_tokens(name), context.workspace.dataset(name) / "validation")
         for name in names
@@ -192,8 +192,8 @@ def measure(
         sets,
         out,
         settings,
-        reading=Reading(context.recipe.train.seq_len, settings.batch_size, gpus, recorded),
-        num_actors=actors,
+        reading=Reading(context.recipe.train.seq_len, settings.batch_size, pool.gpus, recorded),
+        pool=pool,
         progress=context.runner.progress,
     )
 

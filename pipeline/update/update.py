@@ -6,7 +6,7 @@ manifest. The base is the update of an empty lineage: it also trains the tokeniz
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from rewarm.stages.train import check_length
 def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateRecord:
     """Ingest ``arrival`` and update the model: from its files to a release that is promoted if it passes the gate."""
     context = open_update(workspace, arrival, recipe, progress)
-    with attempt(context.folder) as context.attempts:
+    with closing(context), attempt(context.folder) as context.attempts:
         with discarded_if_refused(context):
             base = import_base(context) if context.imports else None
             data = prepare(context, base.tokenizer if base else None)

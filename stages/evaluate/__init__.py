@@ -1,7 +1,16 @@
 """Evaluate: the loss on every dataset so far, and lm-eval scores of the release."""
 
+from rewarm.stages.evaluate.lm_eval import worker_environment
 from rewarm.stages.evaluate.named_tasks import check_tasks, task_texts
 from rewarm.stages.evaluate.run import EvaluateOutcome, EvaluationSet, run
 from rewarm.stages.evaluate.settings import EvaluateSettings
 
-__all__ = ["EvaluateOutcome", "EvaluateSettings", "EvaluationSet", "check_tasks", "run", "task_texts"]
+__all__ = [
+    "EvaluateOutcome",
+    "EvaluateSettings",
+    "EvaluationSet",
+    "check_tasks",
+    "run",
+    "task_texts",
+    "worker_environment",
+]

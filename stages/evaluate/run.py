@@ -10,12 +10,12 @@ from rewarm.stages.core.ray_data import map_shards
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokenizer import load_definition
 from rewarm.stages.data.tokens import TokenStream
-from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece, worker_environment
+from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece
 from rewarm.stages.evaluate.losses import Totals, read_totals, write_losses
 from rewarm.stages.evaluate.own_tasks import make_tasks
 from rewarm.stages.evaluate.settings import EvaluateSettings
 from rewarm.stages.evaluate.task_sets import averages, chosen, expand
-from rewarm.stages.inference.actors import LossPiece, Reading, work_through
+from rewarm.stages.inference.actors import LossPiece, Pool, Reading
 from rewarm.stages.inference.losses import plan_pieces
 
 RELEASE = "release"  # name of the model that lm-eval runs on
@@ -55,14 +55,15 @@ def run(
     settings: EvaluateSettings,
     *,
     reading: Reading,
-    num_actors: int,
+    pool: Pool,
     progress: Progress,
 ) -> EvaluateOutcome:
-    """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on a pool of Ray actors.
+    """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on the actors of ``pool``.
 
-    ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. Each actor uses
-    one CPU, and one GPU with ``reading.gpus``, and verifies its machine's copies from a bucket against
-    ``reading.recorded``. Work that an earlier call finished in ``out`` is not repeated. Files in ``out``:
+    ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. The pool's
+    environment must be ``worker_environment(settings)``, or that of settings with more tasks. Each actor verifies its
+    machine's copies from a bucket against ``reading.recorded``. Work that an earlier call finished in ``out`` is not
+    repeated. Files in ``out``:
 
     - ``losses/<model>-<dataset>.parquet``: ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes`` per document;
     - ``tasks/``: the generated tasks and a command to run them; ``samples/<task>.jsonl``: results per sample;
@@ -96,16 +97,7 @@ def run(
     finished = set((out / "scores").files(".json"))
     pieces += [piece for piece in tasks if f"{piece.task.name}.json" not in finished]
     if pieces:
-        work_through(
-            Evaluator,
-            Conditions(settings, reading),
-            pieces,
-            label="evaluate",
-            num_actors=num_actors,
-            gpus=reading.gpus,
-            progress=progress,
-            environment=worker_environment(settings),
-        )
+        pool.work_through(Evaluator, Conditions(settings, reading), pieces, "evaluate", progress)
     totals = _totals(owners, measured, streams, out / "losses")
     notes += [note for _, more in generated.values() for note in more]
     notes += [note for name in (out / "notes").files(".json") for note in (out / "notes").read_json(name)]

@@ -1,16 +1,18 @@
 """A pool of Ray actors that run models without training them.
 
 Each actor processes one piece of work at a time and holds one model at a time. Every piece writes its result to a file,
-so that nothing is lost when a process dies.
+so that nothing is lost when a process dies. Steps that follow each other share a pool: what an actor has imported is
+imported once, and the next step only loads its model.
 """
 
 import gc
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
 from rewarm.stages.core.copies import Recorded
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 RESTARTS = 3  # of one actor, before its machine is abandoned
 QUIET = {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-
-Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,6 @@ class LossWorker:
     def __init__(self, reading: Reading) -> None:
         self.reading = reading
         self._held: tuple[Folder, PreTrainedModel] | None = None
-
-    def ready(self) -> None:
-        """Do nothing: an answer shows that the actor has been placed on the cluster."""
 
     def work(self, piece: LossPiece) -> None:
         """Process one piece and write its result."""
@@ -100,42 +97,85 @@ def load_model(folder: Folder, gpu: bool, recorded: Recorded | None = None) -> "
     return model
 
 
-def work_through(
-    worker: type,
-    conditions: object,
-    pieces: Sequence[Piece],
-    *,
-    label: str,
-    num_actors: int,
-    gpus: bool,
-    progress: Progress,
-    environment: dict[str, str],
-) -> None:
-    """Process all pieces in order on up to ``num_actors`` actors; an actor receives work once it has been placed.
+class ModelHost:
+    """Actor that processes pieces for one step after another, by the kind of worker that each step names."""
 
-    ``worker(conditions)`` creates an actor on one CPU (and one GPU with ``gpus``), with ``ready()`` and ``work(piece)``
-    as in ``LossWorker``.
+    def __init__(self) -> None:
+        self._worker: Any = None
+        self._step = -1
 
-    Raises:
-        StageError: a piece failed, or its actor died more than ``RESTARTS`` times.
-        NoRoomError: no actor found room.
+    def ready(self) -> None:
+        """Do nothing: an answer shows that the actor has been placed on the cluster."""
+
+    def work(self, step: int, make: Callable[[], Any], piece: object) -> None:
+        """Process a piece with the worker of ``step``; the previous step's worker is released with its model.
+
+        Every call says how the worker is made, because a restarted actor has lost it.
+        """
+        if self._step != step:
+            self._worker = None
+            gc.collect()
+            self._worker, self._step = make(), step
+        self._worker.work(piece)
+
+
+class Pool:
+    """Up to ``num_actors`` actors, started when pieces need them and ended by ``close``.
+
+    An actor occupies one CPU, and one GPU with ``gpus``; ``environment`` is added to its environment variables.
     """
-    import ray
 
-    progress.begin(label, len(pieces), "pieces")
-    actor_class: Any = ray.remote(worker).options(
-        num_cpus=1,
-        num_gpus=1 if gpus else 0,
-        max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
-        scheduling_strategy="DEFAULT",  # also from inside a trial, whose placement group holds nothing for it
-        runtime_env={"env_vars": environment},
-    )
-    actors = [actor_class.remote(conditions) for _ in range(min(num_actors, len(pieces)))]
-    waiting, started = Waiting(label, amount(len(actors), {"CPU": 1, "GPU": int(gpus)}), progress), False
-    queue, left = deque(pieces), len(pieces)
-    running: dict[Any, tuple[Any, Piece | None]] = {actor.ready.remote(): (actor, None) for actor in actors}
-    try:
+    def __init__(self, num_actors: int, gpus: bool, environment: dict[str, str]) -> None:
+        self.num_actors = num_actors
+        self.gpus = gpus
+        self.environment = environment
+        self._actors: list[Any] = []
+        self._steps = 0
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the actors and release what they occupy."""
+        import ray
+
+        for actor in self._actors:
+            with suppress(Exception):  # the actor may be gone already
+                ray.kill(actor)
+        self._actors = []
+
+    def work_through(
+        self, worker: Callable[[Any], Any], conditions: object, pieces: Sequence[object], label: str, progress: Progress
+    ) -> None:
+        """Process all pieces in order; an actor receives work once it has been placed.
+
+        ``worker(conditions)`` creates what processes pieces on an actor, with ``work(piece)`` as in ``LossWorker``. If
+        a piece fails, the pool is closed.
+
+        Raises:
+            StageError: a piece failed, or its actor died more than ``RESTARTS`` times.
+            NoRoomError: no actor found room.
+        """
+        try:
+            self._work_through(partial(worker, conditions), pieces, label, progress)
+        except BaseException:
+            self.close()
+            raise
+
+    def _work_through(self, make: Callable[[], Any], pieces: Sequence[object], label: str, progress: Progress) -> None:
+        import ray
+
+        progress.begin(label, len(pieces), "pieces")
+        self._start(min(self.num_actors, len(pieces)))
+        self._steps += 1
+        asked = amount(len(self._actors), {"CPU": 1, "GPU": int(self.gpus)})
+        waiting, started = Waiting(label, asked, progress), False
+        making = ray.put(make)  # once, not with every piece: it has the digests of all files
+        queue, left = deque(pieces), len(pieces)
+        running: dict[Any, tuple[Any, object]] = {actor.ready.remote(): (actor, None) for actor in self._actors}
         while left:
             done = first_done(running, started, waiting)
             actor, piece = running.pop(done)
@@ -146,11 +186,21 @@ def work_through(
                 progress.advance(1)
             if queue:
                 following = queue.popleft()
-                running[actor.work.remote(following)] = actor, following
-    finally:
-        for actor in actors:
-            with suppress(Exception):  # the actor may be gone already
-                ray.kill(actor)
+                running[actor.work.remote(self._steps, making, following)] = actor, following
+
+    def _start(self, wanted: int) -> None:
+        """Start actors until there are ``wanted``."""
+        import ray
+
+        host: Any = ray.remote(ModelHost).options(
+            num_cpus=1,
+            num_gpus=1 if self.gpus else 0,
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+            scheduling_strategy="DEFAULT",  # also from inside a trial, whose placement group holds nothing for it
+            runtime_env={"env_vars": self.environment},
+        )
+        self._actors += [host.remote() for _ in range(wanted - len(self._actors))]
 
 
 def _collect(done: Any, what: str) -> None:

@@ -15,7 +15,7 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream, write_selection
-from rewarm.stages.inference.actors import OFFLINE, QUIET, LossPiece, LossWorker, Reading, work_through
+from rewarm.stages.inference.actors import OFFLINE, QUIET, LossPiece, LossWorker, Pool, Reading
 from rewarm.stages.inference.losses import PIECE_TOKENS, join_pieces, plan_pieces
 from rewarm.stages.select.classifier import classify
 from rewarm.stages.select.settings import SelectSettings
@@ -45,16 +45,8 @@ def perplexities(
         if name not in finished
     ]
     if left:
-        work_through(
-            LossWorker,
-            reading,
-            left,
-            label="perplexity",
-            num_actors=num_actors,
-            gpus=reading.gpus,
-            progress=progress,
-            environment=QUIET | OFFLINE,
-        )
+        with Pool(num_actors, reading.gpus, QUIET | OFFLINE) as pool:  # ended before training, which needs its room
+            pool.work_through(LossWorker, reading, left, "perplexity", progress)
     nats, counts = join_pieces(pieces, names, stream.num_documents)
     means: np.ndarray = nats / counts
     return means

@@ -19,7 +19,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
 from rewarm.stages.evaluate import EvaluateSettings
 from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece
-from rewarm.stages.inference.actors import LossPiece, LossWorker, Reading, load_model, work_through
+from rewarm.stages.inference.actors import LossPiece, LossWorker, Pool, Reading, load_model
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
 WEIGHTS = "model.safetensors"
@@ -148,10 +148,8 @@ def test_actors_say_so(world: Any, store: Store, tmp_path: Path) -> None:
     def work(name: str) -> None:
         pieces = [loss_piece(model, here, tmp_path, f"{name}{number}") for number in range(2)]
         conditions = reading(model=(model, world.trunk))
-        work_through(
-            LossWorker, conditions, pieces,
-            label="losses", num_actors=2, gpus=False, progress=Silent(), environment=environment,
-        )  # fmt: skip
+        with Pool(2, False, environment) as pool:
+            pool.work_through(LossWorker, conditions, pieces, "losses", Silent())
 
     work("a")
     assert load_model(model, gpu=False).config.hidden_size == 32

@@ -17,10 +17,10 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
-from rewarm.stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run
+from rewarm.stages.evaluate import EvaluateOutcome, EvaluateSettings, EvaluationSet, run, worker_environment
 from rewarm.stages.evaluate.lm_eval import Task, run_task
 from rewarm.stages.evaluate.task_sets import expand
-from rewarm.stages.inference.actors import Reading, load_model
+from rewarm.stages.inference.actors import Pool, Reading, load_model
 from rewarm.stages.inference.losses import document_losses
 
 SETTINGS = EvaluateSettings(task_documents=12, document_chars=300)
@@ -30,10 +30,11 @@ def evaluate(
     models: dict[str, Folder], sets: list[EvaluationSet], out: Path, num_actors: int, **changes: Any
 ) -> EvaluateOutcome:
     settings = SETTINGS.model_copy(update=changes)
-    return run(
-        models, sets, Folder(out), settings,
-        reading=Reading(64, settings.batch_size, gpus=False), num_actors=num_actors, progress=Silent(),
-    )  # fmt: skip
+    with Pool(num_actors, False, worker_environment(settings)) as pool:
+        return run(
+            models, sets, Folder(out), settings,
+            reading=Reading(64, settings.batch_size, gpus=False), pool=pool, progress=Silent(),
+        )  # fmt: skip
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -149,10 +150,11 @@ def test_killed_actors_come_back_and_change_nothing(world: Any, tmp_path: Path) 
     undisturbed = evaluate(models, world.sets, tmp_path / "undisturbed", num_actors=2)
     killer = KillsEachActorOnce()
     settings = SETTINGS.model_copy()
-    disturbed = run(
-        models, world.sets, Folder(tmp_path / "disturbed"), settings,
-        reading=Reading(64, settings.batch_size, gpus=False), num_actors=2, progress=killer,
-    )  # fmt: skip
+    with Pool(2, False, worker_environment(settings)) as pool:
+        disturbed = run(
+            models, world.sets, Folder(tmp_path / "disturbed"), settings,
+            reading=Reading(64, settings.batch_size, gpus=False), pool=pool, progress=killer,
+        )  # fmt: skip
     assert len(killer.killed) == 2
     assert disturbed == undisturbed
 
@@ -173,6 +175,6 @@ class KillsEachActorOnce(Silent):
         if self.label != "evaluate" or self.killed:
             return
         own = started_by(psutil.Process())  # a local Ray's workers are this process's descendants
-        self.killed = [one.pid for one in own if "ray::Evaluator" in " ".join(words(one))]
+        self.killed = [one.pid for one in own if "ray::ModelHost" in " ".join(words(one))]
         for pid in self.killed:
             os.kill(pid, signal.SIGKILL)
