@@ -148,15 +148,17 @@ def start(num_cpus: int | None, models: bool) -> None:
         variables = {name: value for name, value in own.items() if name not in given}
         runtime_env = {"env_vars": variables, **workers}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
-        return
-    os.environ.update({**alone, **SAFE_PATH})
-    ray.init(
-        address="local",
-        job_config=own_modules(),
-        num_cpus=num_cpus,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env=runtime_env,
-    )
+    else:
+        os.environ.update({**alone, **SAFE_PATH})
+        ray.init(
+            address="local",
+            job_config=own_modules(),
+            num_cpus=num_cpus,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime_env,
+        )
+    if workers:
+        warm.begin_servers()
