@@ -9,6 +9,7 @@ Every choice is made by hashing: the same documents and seed give the same task,
 
 import heapq
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def make_tasks(
 
     ``special`` is as for ``choose_documents``. Returns the names of the tasks, and notes on what was left out.
     """
-    dataset, done = record["dataset"], f"{task_name(record['dataset'], 'tasks')}.json"
+    dataset, done = record["dataset"], account_file(record["dataset"])
     if out.exists(done):
         return dict(out.read_json(done))
     count = settings.task_documents
@@ -157,6 +158,22 @@ def make_tasks(
             notes.append(f"{name} is left out: it needs {NEEDS[kind]}, {lacking}")
     out.write_json(done, {"tasks": names, "notes": notes})
     return {"tasks": names, "notes": notes}
+
+
+class TaskMaker:
+    """Worker that makes the tasks of one dataset after another, with ``make_tasks`` of an evaluation."""
+
+    def __init__(self, make: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.make = make
+
+    def work(self, record: dict[str, Any]) -> None:
+        """Make the tasks of one dataset; its account is in the file next to them."""
+        self.make(record)
+
+
+def account_file(dataset: str) -> str:
+    """Return the name of the file with the names of a dataset's tasks, and what was left out."""
+    return f"{task_name(dataset, 'tasks')}.json"
 
 
 def write_task(out: Folder, name: str, rows: list[dict[str, Any]], body: dict[str, Any]) -> None:

@@ -6,13 +6,12 @@ from functools import partial
 
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Progress
-from rewarm.stages.core.ray_data import map_shards
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokenizer import load_definition
 from rewarm.stages.data.tokens import TokenStream
 from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece
 from rewarm.stages.evaluate.losses import Totals, read_totals, write_losses
-from rewarm.stages.evaluate.own_tasks import make_tasks
+from rewarm.stages.evaluate.own_tasks import TaskMaker, account_file, make_tasks
 from rewarm.stages.evaluate.settings import EvaluateSettings
 from rewarm.stages.evaluate.task_sets import averages, chosen, expand
 from rewarm.stages.inference.actors import LossPiece, Pool, Reading
@@ -80,7 +79,7 @@ def run(
         if not stream.num_documents
     ]
     measured = [one for one in sets if streams[one.name].num_documents]
-    generated = _generate(measured, out / "tasks", models[RELEASE], settings, reading.seq_len, progress)
+    generated = _generate(measured, out / "tasks", models[RELEASE], settings, reading.seq_len, pool, progress)
     owners = _owners(models)
     pieces: list[LossPiece | TaskPiece] = []
     for owner in sorted(
@@ -113,21 +112,19 @@ def _generate(
     release: Folder,
     settings: EvaluateSettings,
     seq_len: int,
+    pool: Pool,
     progress: Progress,
 ) -> dict[str, tuple[list[str], list[str]]]:
-    """Generate the offline tasks; return their names and notes by dataset."""
+    """Generate the offline tasks on the pool, which may have all there is; return their names and notes by dataset."""
     if not settings.task_documents or not sets:
         return {}
     special = tuple(load_definition(release).special_tokens())
-    records = [{"dataset": one.name, "documents": str(one.documents), "datasets": 1} for one in sets]
-    made = map_shards(
-        partial(make_tasks, out=out, settings=settings, seq_len=seq_len, special=special),
-        records,
-        progress,
-        "making tasks",
-        "datasets",
-    )
-    return {one.name: (account["tasks"], account["notes"]) for one, account in zip(sets, made, strict=True)}
+    records = [{"dataset": one.name, "documents": str(one.documents)} for one in sets]
+    if missing := [record for record in records if not out.exists(account_file(record["dataset"]))]:
+        make = partial(make_tasks, out=out, settings=settings, seq_len=seq_len, special=special)
+        pool.work_through(TaskMaker, make, missing, "making tasks", progress)
+    accounts = {one.name: out.read_json(account_file(one.name)) for one in sets}
+    return {name: (account["tasks"], account["notes"]) for name, account in accounts.items()}
 
 
 def _prefixes(

@@ -143,6 +143,21 @@ def test_a_model_that_does_not_load_ends_the_stage(world: Any, tmp_path: Path) -
         evaluate({"release": broken}, world.sets[1:], tmp_path / "out", 1, task_documents=0)
 
 
+@pytest.mark.usefixtures("ray_cluster")
+def test_one_pool_that_has_every_cpu_measures_one_model_after_the_other(world: Any, tmp_path: Path) -> None:
+    with Pool(2, False, worker_environment(SETTINGS)) as pool:
+        found = [
+            run(
+                {"release": model}, world.sets, Folder(tmp_path / name), SETTINGS,
+                reading=Reading(64, SETTINGS.batch_size, gpus=False), pool=pool, progress=Silent(),
+            )
+            for name, model in (("new", world.release), ("old", world.trunk))
+        ]  # fmt: skip
+    assert found[0].losses != found[1].losses
+    apart = evaluate({"release": world.trunk}, world.sets, tmp_path / "apart", num_actors=1)
+    assert found[1] == apart
+
+
 @pytest.mark.faults
 @pytest.mark.usefixtures("ray_cluster")
 def test_killed_actors_come_back_and_change_nothing(world: Any, tmp_path: Path) -> None:
