@@ -138,7 +138,9 @@ class Workspace:
 
 
 def refuse_lineage(folder: Folder) -> None:
-    """Raise ``DamagedError`` for a folder that holds updates but no ``workspace.json``."""
+    """Raise ``DamagedError`` for a folder that holds updates but no ``workspace.json``, ``UsageError`` for a file."""
+    if folder.is_local and folder.path.is_file():
+        raise UsageError(f"{folder}: is a file; a workspace is a folder, an empty or a new one for `rewarm init`")
     if folder.exists("commits") or (folder / "updates").folders():
         raise DamagedError(
             f"{folder}/{RECORD}: missing, although the folder holds the updates of a lineage; restore the file from a "

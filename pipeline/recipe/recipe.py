@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from rewarm.pipeline.recipe.settings import CardSettings, CostSettings, DiskSettings, GateSettings, PlanSettings
+from rewarm.pipeline.recipe.strict_yaml import parse
 from rewarm.pipeline.redaction import redact
 from rewarm.stages.anneal import AnnealSettings
 from rewarm.stages.core.errors import UsageError
@@ -117,7 +118,7 @@ def read_values(name_or_file: str, extending: tuple[str, ...] = ()) -> dict[str,
     origin = name_or_file
     text = preset_text(name_or_file) if name_or_file in presets() else read_recipe(name_or_file)
     try:
-        values = yaml.safe_load(text) or {}
+        values = {} if (value := parse(text)) is None else value
     except yaml.YAMLError as error:
         raise UsageError(f"{origin}: invalid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -188,7 +189,7 @@ def setting_of(recipe: Recipe, name: str) -> Any:
 def read_value(text: str, origin: str) -> Any:
     """Parse a setting's value from the command line: YAML, with ``1e-3`` as a number."""
     try:
-        return as_number(yaml.safe_load(text) if text.strip() else None)
+        return as_number(parse(text) if text.strip() else None)
     except yaml.YAMLError as error:
         raise UsageError(f"{origin}: the value is not valid YAML: {error}") from error
 

@@ -3,6 +3,7 @@
 Everything is checked before compute is spent: the model, the recipe, the names and files of the data.
 """
 
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import RESTORE, first_problem, read_as
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import IngestSettings, InputFile, Known, Read, find_inputs, identify
+from rewarm.stages.tokenize import import_tokenizer
 from rewarm.stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on
 
 DISTILLED_TOKENS = 10_000_000  # default if the budget of an update is unknown
@@ -62,9 +64,20 @@ def check_model(recipe: Recipe) -> list[str]:
         check_length(source, length)
         config = read_model_config(source)
     else:
+        if recipe.tokenizer.path is not None:
+            check_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_text)
         config = model_config(recipe.model, recipe.tokenizer.vocab_size, 0, length)
     check_kind(config, length, recipe.train.document_mask)
     return remarks_on(config, recipe.model.path is not None)
+
+
+def check_tokenizer(path: str, end_of_text: str | None) -> None:
+    """Refuse a tokenizer that cannot be imported, before the documents are ingested that it is for."""
+    source = Folder(path)
+    if not source.exists():
+        raise UsageError(f"tokenizer.path {path}: no such folder; expected one with tokenizer.json")
+    with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
+        import_tokenizer(source.local(), Folder(scratch), end_of_text)
 
 
 def check_masked(workspace: Workspace, trunk: Folder, recipe: Recipe) -> None:

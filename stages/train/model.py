@@ -133,11 +133,19 @@ def planned_parameters(settings: ModelSettings, vocab_size: int, seq_len: int) -
 
 
 def count_parameters(model: Folder) -> int:
-    """Return the number of parameters in a folder's safetensors files, from their headers; tied weights count once."""
-    from safetensors import safe_open
+    """Return the number of parameters in a folder's safetensors files, from their headers; tied weights count once.
+
+    Raises ``UsageError`` for a file that is truncated or no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
 
     total = 0
     for name in model.files(".safetensors"):
-        with safe_open(model.local(name), framework="np") as stored:
-            total += sum(math.prod(stored.get_slice(key).get_shape()) for key in stored.keys())  # noqa: SIM118
+        try:
+            with safe_open(model.local(name), framework="np") as stored:
+                total += sum(math.prod(stored.get_slice(key).get_shape()) for key in stored.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            raise UsageError(
+                f"{model}/{name}: not a whole safetensors file ({error}); download it again or restore it"
+            ) from error
     return total

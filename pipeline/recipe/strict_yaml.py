@@ -1,0 +1,40 @@
+"""YAML of recipes, read strictly: a key that is given twice, or aliases that refer to themselves, are errors.
+
+PyYAML takes the last of two equal keys without a word, and a mapping that contains itself as it is.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+MOST = 10_000  # values: far more than there are settings, and few enough for aliases that multiply to be noticed
+
+
+class Loader(yaml.SafeLoader):
+    """Safe loader that refuses a key that is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return the mapping of a node; raises ``ConstructorError`` at the second of two equal keys."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (name := (key.tag, key.value)) in seen:
+                    message = f"the key {key.value!r} is given twice"
+                    raise yaml.constructor.ConstructorError("in a mapping", node.start_mark, message, key.start_mark)
+                seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> Any:
+    """Return the value of a YAML text; raises ``YAMLError``, also for more than ``MOST`` values after all aliases."""
+    value = yaml.load(text, Loader)
+    left, count = [value], 0
+    while left:
+        one = left.pop()
+        count += 1
+        if count > MOST:
+            raise yaml.YAMLError(f"more than {MOST:,} values, or aliases that refer to themselves")
+        if isinstance(one, dict | list):
+            left += one.values() if isinstance(one, dict) else one
+    return value
