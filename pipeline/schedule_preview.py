@@ -18,12 +18,14 @@ from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.terminal import compact, figures, names, short
 from rewarm.stages.anneal import anneal_from
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.data.mixture import trunk_steps
 from rewarm.stages.train import Phase, Schedule, schedule_for
 
 ASSUMED_STEPS = 1000  # of an update, where neither the recipe nor the user says how much is trained
 ARRIVALS = 3
 CURVE_POINTS = 60  # of a phase that is not straight
 STRAIGHT = ("constant", "linear")
+WARM_IN = "warm-in"  # of an update that continues the trunk's schedule with an empty optimizer
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 
@@ -66,7 +68,8 @@ class Leg:
         for phase, low, high in self._stretches(branch):
             count = 1 if phase.shape in STRAIGHT else CURVE_POINTS
             places = [low + (high - low) * number / count for number in range(count + 1)]
-            found += [(place, phase.rate(place)) for place in places]
+            rate = self.schedule.rate if phase.name == WARM_IN else phase.rate
+            found += [(place, rate(place)) for place in places]
         return found
 
     def _stretches(self, branch: bool) -> list[tuple[Phase, float, float]]:
@@ -78,6 +81,10 @@ class Leg:
         lasting = [
             (phase, max(phase.start, self.start), end) for phase, end in zip((*earlier, last), ends, strict=True)
         ]
+        if self.schedule.warm_in is not None:
+            begin, warm = self.schedule.warm_in
+            rising = Phase(WARM_IN, "linear", begin, warm, 0.0, self.schedule.rate(warm))
+            lasting = [(rising, begin, warm), *((phase, max(low, warm), high) for phase, low, high in lasting)]
         return [(phase, float(low), float(high)) for phase, low, high in lasting if low < high]
 
 
@@ -144,12 +151,13 @@ def legs(recipe: Recipe, names: Sequence[str], counts: Sequence[int], imported: 
     per_step = recipe.train.global_batch * recipe.train.seq_len
     if short := [count for count in counts if count < per_step]:
         raise UsageError(f"{short[0]:,} tokens are less than one step of train.global_batch × seq_len = {per_step:,}")
-    sizes = [count // per_step for count in counts]
+    sizes = [trunk_steps(count // per_step, recipe.branch) for count in counts]
     made: list[Leg] = []
     for name, steps, done in zip(names, sizes, itertools.accumulate(sizes, initial=0), strict=False):
         start, tokens = done * per_step, steps * per_step
         before = made[-1].schedule if made else None
-        schedule = schedule_for(recipe.schedule, start, tokens, before, imported)
+        reset = not recipe.train.keep_optimizer
+        schedule = schedule_for(recipe.schedule, start, tokens, before, imported, reset)
         made.append(Leg(name, start, start + tokens, steps, schedule, branch(recipe, schedule, start + tokens, steps)))
     return made
 

@@ -25,7 +25,7 @@ from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, TokenStream, read_selection
 
 SPLITS = {"train": "documents", "validation": "validation"}  # of tokens: of documents
-COVERS = "the trunks; what an annealed branch reads again is not counted"
+COVERS = "the trunks; what an annealed branch reads is not counted"
 MOST = 100  # documents that one call traces
 EXCERPT = 120  # characters of a document that are shown
 SHORTEST = 6  # digits of an id by which documents are looked up

@@ -4,6 +4,7 @@ import inspect
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -12,6 +13,9 @@ from rewarm.stages.data.documents import document_id
 from rewarm.stages.data.mixture import Mixture, Source
 from rewarm.stages.data.tokens import TokenFormat, TokenSet, TokenStream, write_shard
 from rewarm.stages.train import Job, ModelSettings, ScheduleSettings, TrainSettings, initial_model, schedule_for
+
+if TYPE_CHECKING:
+    from rewarm.stages.train.engine import Engine
 
 SEQ_LEN, BATCH, STEPS = 32, 8, 12
 
@@ -58,6 +62,35 @@ class World:
             settings=made,
             seed=3,
         )
+
+
+def make(job: Job, rank: int, size: int, stage: int, precision: str) -> "Engine":
+    """An engine of one rank of ``size``, at a ZeRO stage and precision."""
+    import torch
+
+    from rewarm.stages.train.engine import Engine, Place
+
+    settings = job.settings.model_copy(update={"zero_stage": stage, "precision": precision})
+    place = Place(rank, size, rank, torch.device("cpu"))
+    return Engine(job.start.path, job.start_digest, settings, place, job.checkpoints.path)
+
+
+def train(engine: "Engine", job: Job, first: int, last: int) -> list[float]:
+    """Mean losses over all ranks of some steps of a job."""
+    import torch
+
+    from rewarm.stages.train.data import Batches
+
+    place = engine.place
+    batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
+    losses = []
+    for step in range(first, last):
+        loss = engine.step(
+            batches.part(step, place.rank, place.world_size, engine.micro_batch), job.rate(step)
+        ).double()
+        torch.distributed.all_reduce(loss)
+        losses.append(float(loss) / place.world_size)
+    return losses
 
 
 def write_documents(folder: Folder, documents: list[list[int]], prefix: tuple[int, ...] = ()) -> None:

@@ -18,12 +18,13 @@ from rewarm.pipeline.lineage.weights import require_weights
 from rewarm.pipeline.lineage.workspace import RECORD, Workspace, refuse_lineage
 from rewarm.pipeline.monitoring.workspace import observed
 from rewarm.pipeline.plan.plan import make_plan, require_base
+from rewarm.pipeline.plan.studied import RESULTS
 from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
 from rewarm.pipeline.schedule_preview import Preview, preview_schedule
 from rewarm.pipeline.study.forecast import as_json as forecast_json
 from rewarm.pipeline.study.forecast import outlook, outlook_lines
 from rewarm.pipeline.study.grid import Trial, parse_grid, parse_row, trials
-from rewarm.pipeline.study.results import RESULTS, Study
+from rewarm.pipeline.study.results import Study
 from rewarm.pipeline.study.run import apply_best
 from rewarm.pipeline.study.run import run as run_study
 from rewarm.pipeline.study.settings import Options
@@ -33,6 +34,7 @@ from rewarm.pipeline.study.trial import StudyWorkspace
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
 from rewarm.pipeline.update import inputs as base
+from rewarm.pipeline.update.anneal_trunk import anneal_trunk, check_settings, find_source, refuse_unread
 from rewarm.pipeline.update.disk_space import demands, require_room
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.expected import run_of
@@ -185,6 +187,24 @@ def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: 
     path = write_report(workspace)
     terminal.note(f"report: {path}")
     return summarize(Lineage(workspace))
+
+
+def anneal(uri: str, name: str | None, sets: Sequence[str], terminal: Terminal, wait_s: float = 0.0) -> Status:
+    """Anneal a release from a finished trunk; return the lineage's status, in which it is the last update."""
+    refuse_unread(sets)
+    workspace, recipe = opened(uri, sets)
+    lineage = Lineage(workspace, recipe.gate.trunk)
+    find_source(lineage, name)
+    check_settings(recipe.anneal)
+    refuse_on_machine(recipe.train)
+    with workspace.lease(wait_s=wait_s, note=terminal.note):
+        terminal.update(f"{workspace.folder}: anneal")
+        with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
+            if (awaits := check_room(recipe.train)) is not None:
+                terminal.note(awaits)
+            anneal_trunk(workspace, name, recipe, terminal)
+        terminal.note(f"report: {write_report(workspace)}")
+        return summarize(Lineage(workspace))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class DatasetLoss:
     change: float | None  # against the release before; None: it was not measured on this dataset
     best: float | None  # the least of the releases before, as far as the gate compared it
     arrived: bool  # with the update that made this release
+    bits: float | None = None  # bits per byte of text; None: not measured
 
     @property
     def above(self) -> float:
@@ -36,8 +37,9 @@ def dataset_losses(update: UpdateRecord) -> list[DatasetLoss]:
     checks = update.gate.checks if update.gate else []
     best = {check.name: check.current for check in checks if check.kind == "best"}
     before = {check.name: check.change for check in checks if check.kind == "loss"} | update.forgetting
+    bits = update.bits_per_byte.get("release", {})
     return [
-        DatasetLoss(name, loss, before.get(name), best.get(name), name in update.datasets)
+        DatasetLoss(name, loss, before.get(name), best.get(name), name in update.datasets, bits.get(name))
         for name, loss in update.losses.get("release", {}).items()
     ]
 
@@ -71,6 +73,7 @@ def losses_table(status: Status, everything: bool = False) -> Table | None:
     table.add_column("dataset", overflow="fold")
     columns = {
         "loss": [f"{one.loss:.3f}" for one in shown],
+        "bits/byte": ["" if one.bits is None else f"{one.bits:.3f}" for one in shown],
         "change": ["" if one.change is None else f"{one.change:+.3f}" for one in shown],
         "best before": ["" if one.best is None else f"{one.best:.3f}" for one in shown],
         "above best": [f"{one.above:.3f}" if one.above else "" for one in shown],

@@ -29,10 +29,15 @@ def preview_lines(found: dict[str, Any]) -> Iterator[str]:
         yield line("distills", f"{short(found['distills'])} tokens from the imported model, to be replayed later")
     yield line("training", training(planned, recipe["train"]))
     yield line("replay", replayed(found["replays"], planned["replay_share"], recipe["replay"]["share"]))
-    schedule, anneal = recipe["schedule"], recipe["anneal"]["share"]
-    yield line("schedule", f"{schedule['kind']}, peak {schedule['peak']:g}, annealed over {anneal:.0%} of the steps")
+    schedule, anneal = recipe["schedule"], recipe["anneal"]
+    inside = ", within the budget" if anneal["counted"] == "inside" else ""
+    yield line(
+        "schedule",
+        f"{schedule['kind']}, peak {schedule['peak']:g}, annealed over {anneal['share']:.0%} of the steps{inside}",
+    )
     train = recipe["train"]
-    optimizer = "an empty optimizer" if found["optimizer"] == "empty" else "the kept optimizer"
+    state = "an empty" if found["optimizer"] == "empty" else "the kept"
+    optimizer = f"{state} optimizer ({train['optimizer']})"
     workers = f"{train['num_workers']} (train.device={train['device']})"
     yield line("workers", f"{workers}, {train['precision']}, ZeRO stage {train['zero_stage']}, {optimizer}")
     known = found["seconds"] is not None

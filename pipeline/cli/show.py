@@ -197,7 +197,7 @@ def trace(
 ) -> None:
     """Show when documents were trained on, new or replayed; without a document, show what every update replayed.
 
-    Covers the trunks only: documents read again on annealed branches are not counted.
+    Covers the trunks only: documents read on annealed branches are not counted.
     """
     from rewarm.pipeline.api import updates
 

@@ -106,6 +106,40 @@ def update(
 
 
 @app.command(rich_help_panel=PANEL)
+def anneal(
+    workspace: WorkspaceArgument,
+    update: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="UPDATE", help="Update whose trunk is annealed; by default that which the next one starts from."
+        ),
+    ] = None,
+    sets: SetOption = None,
+    wait: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Anneal another release from a finished trunk, evaluate it, and promote it if it passes the gate.
+
+    The trunk does not change. Use it for a longer or another anneal (--set anneal.share, anneal.shape, anneal.data), or
+    after the gate refused a release. If interrupted, run the same command again.
+
+    Exits with 3 if the gate refuses the release, and with 4 if it is held because the gate could not decide.
+    """
+    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.cli.releases import verdict_lines
+
+    with Terminal() as terminal:
+        found = updates.anneal(workspace, update, sets or [], terminal, wait)
+    show(found, as_json=as_json)
+    done = found.updates[-1]
+    for line in () if as_json else verdict_lines(done.gate, done.id):
+        echo(line)
+    if done.state in ENDS:
+        kind, reason = ENDS[done.state]
+        raise kind(f"{done.id}: {reason}")
+
+
+@app.command(rich_help_panel=PANEL)
 def plan(
     workspace: WorkspaceArgument,
     data: DataOption = None,
@@ -170,11 +204,15 @@ def study(
         str, typer.Option("--early-stop", metavar="|".join(EARLY_STOP), help="Stop trials whose score falls behind.")
     ] = "none",
     old_weight: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--old-weight", metavar="W", min=0, max=1, help="Weight of the earlier datasets' loss in the score."
+            "--old-weight",
+            metavar="W",
+            min=0,
+            max=1,
+            help="Weight of the earlier datasets' mean loss in the score; by default all datasets count alike.",
         ),
-    ] = 0.5,
+    ] = None,
     forecast_tokens: Annotated[
         float | None,
         typer.Option(

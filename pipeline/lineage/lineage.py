@@ -69,6 +69,7 @@ class Lineage:
         """
         self.workspace = workspace
         self.policy: TrunkPolicy = trunk or policy_of(workspace)
+        self._from: str | None = None
         self.log: Log
         self.entries: list[Entry]
         self.unfinished: str | None
@@ -139,7 +140,21 @@ class Lineage:
             raise UsageError(f"no update {update!r}; available updates: {', '.join(places) or 'none'}")
         return places[update]
 
+    def start_from(self, update: str) -> None:
+        """Build on the trunk of this update, whatever the trunk policy: a release of it is annealed."""
+        self._from = update
+
+    def trunk_trained_by(self, entry: Entry) -> Entry | None:
+        """Return the update that trained an entry's trunk: itself, or the one that it anneals; None if imported."""
+        place: int | None = self._places[entry.id]
+        while place is not None and not self.entries[place].facts.schedule:
+            follows = self.entries[place].facts.follows
+            place = self._places[follows] if follows is not None else None
+        return None if place is None else self.entries[place]
+
     def _start(self) -> int | None:
+        if self._from is not None:
+            return self._place(self._places, self._from)
         if self.policy == "continue":
             return len(self.entries) - 1 if self.entries else None
         return self._last_standing()

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from rewarm.pipeline.lineage.lineage import PLAN, UPDATE, Lineage, read_plan
-from rewarm.pipeline.lineage.optimizer import OPTIMIZER
+from rewarm.pipeline.lineage.optimizer import OPTIMIZER, optimizers_needed
 from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.verify.records import check_numbers, check_records, check_releases, recorded
 from rewarm.pipeline.lineage.weights import PRUNED, is_pruned, read_pruned, weight_files
@@ -85,7 +85,7 @@ def of_updates(lineage: Lineage) -> Iterator[Leftover]:
         if not folder.exists(UPDATE) and not folder.exists(PLAN):
             because = "neither begun nor finished: left by a discarded update"
             yield leftover(workspace, f"updates/{name}", "update", because)
-    starts = {update.id for update in lineage.possible_starts()}
+    starts = optimizers_needed(lineage)
     for update in lineage.entries:
         place, finished = f"updates/{update.id}", f"{update.id} is finished"
         for path, kind, because in (

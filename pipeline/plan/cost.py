@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from rewarm.pipeline.recipe.settings import CostSettings
 from rewarm.pipeline.record import Cost, Plan, UpdateRecord
-from rewarm.stages.data.mixture import MAX_DENOMINATOR, steps_for
+from rewarm.stages.data.mixture import MAX_DENOMINATOR, branch_steps, steps_for, trunk_steps
 
 START_SECONDS = 60.0  # of what training takes beside its steps, so much is the start of workers; the rest grows
 CHECKPOINT_BYTES = 16  # a parameter: weights and their fp32 copy (4 + 4, at most), Adam's two moments (8)
@@ -47,6 +47,7 @@ class Work:
     global_batch: int
     workers: int
     scales: bool  # whether speed grows with the workers; on CPUs they share one machine
+    inside: Fraction = Fraction(0)  # share of the tokens that the trunk leaves to the branch; 0: it is trained on top
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,15 @@ def amounts(work: Work) -> tuple[int, dict[str, int]]:
     """
     sequences = max(0, (work.tokens - 1) // work.seq_len)
     steps = steps_for(sequences, None if work.budget is None else work.budget // work.seq_len, work.global_batch)
+    if work.inside:
+        steps, total = trunk_steps(steps, work.inside), steps
+        annealed = min(total - steps, branch_steps(steps, work.inside))
+    else:
+        annealed = round(work.anneal_share * steps)
     places = steps * work.global_batch
     share = Fraction(work.share).limit_denominator(MAX_DENOMINATOR)
     replayed = places * share.numerator // share.denominator
-    annealed = round(work.anneal_share * steps) * work.global_batch
-    counts = {"new": places - replayed, "replayed": replayed, "annealed": annealed}
+    counts = {"new": places - replayed, "replayed": replayed, "annealed": annealed * work.global_batch}
     return steps, {name: count * work.seq_len for name, count in counts.items()}
 
 

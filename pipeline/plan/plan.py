@@ -9,11 +9,13 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from math import prod
 from typing import Any
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.plan.cost import Forecast, History, Work, forecast, retraining, storage
+from rewarm.pipeline.plan.studied import SHARE, studied_share
 from rewarm.pipeline.plan.survey import Survey, survey
 from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, evaluation_places
 from rewarm.pipeline.record import Training, UpdateRecord
@@ -125,6 +127,7 @@ def predict(lineage: Lineage, recipe: Recipe, found: Survey, choices: dict[str, 
         share=choices["replay.share"].value if lineage.datasets() else 0.0,
         budget=recipe.budget.update_tokens,
         anneal_share=0.0 if choices["schedule.kind"].value in DECAYING else choices["anneal.share"].value,
+        inside=Fraction(0) if choices["schedule.kind"].value in DECAYING else recipe.anneal.inside,
         seq_len=recipe.train.seq_len,
         global_batch=recipe.train.global_batch,
         workers=workers,
@@ -224,10 +227,12 @@ def settle(
     recipe: Recipe,
     stored: dict[str, Any] | None,
     progress: Progress,
+    digests: Mapping[str, str] | None = None,
 ) -> tuple[Recipe, dict[str, Any] | None]:
     """Return the recipe with every ``auto`` resolved, and the plan as JSON; None if nothing was planned.
 
     ``stored`` is the plan that an unfinished update began with; it is kept, so that resuming gives the same values.
+    ``digests``, of the arrival's files, find a study of the same arrival, whose share goes before the plan's.
     """
     if not left_open(recipe):
         return recipe, stored
@@ -236,6 +241,8 @@ def settle(
     if not lineage.entries:
         return resolve(recipe, base_choices()), None
     plan = make_plan(lineage, inputs, recipe, None, progress)
+    if digests is not None and (measured := studied_share(lineage, digests)) is not None:
+        plan.choices[SHARE] = measured
     for name in left_open(recipe):
         progress.note(f"plan: {name} = {plan.choices[name].value}: {plan.choices[name].because}")
     return resolve(recipe, plan.choices), plan.to_json()

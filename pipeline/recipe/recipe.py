@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
@@ -74,6 +75,11 @@ class Recipe(Settings):
     cost: CostSettings = CostSettings()
     disk: DiskSettings = DiskSettings()
     card: CardSettings = Field(default=CardSettings(), json_schema_extra={"placement": True})
+
+    @property
+    def branch(self) -> Fraction:
+        """The share of an update's tokens that its trunk leaves to the anneal; 0 if nothing is annealed inside."""
+        return Fraction(0) if self.schedule.decays else self.anneal.inside
 
     @model_validator(mode="after")
     def _ranked(self) -> "Recipe":

@@ -127,6 +127,11 @@ class PlanSettings(Settings):
     most common tokens from the nearest earlier dataset, minus the divergence of a sample of that dataset of the same
     size. Against scientific docstrings, with vocabularies of 1,024 to 32,768: other docstrings 0.04 to 0.07, code 0.11
     to 0.18, German 0.21 to 0.32, their own other half 0.001."""
+    arrival_cost: float | None = Field(default=0.05, ge=0, allow_inf_nan=False, json_schema_extra=PLACEMENT)
+    """Limit of the objective by which a study chooses its best row, and its forecast the replay share: the lowest mean
+    loss over all datasets with the arrival's loss at most so many nats per token above that of the same update without
+    replay; null: no limit, the mean alone. Ibrahim et al. 2024 paid 0.01 for a weak and 0.03 to 0.04 for a strong shift
+    with the shares they recommend."""
     new_languages: float = Field(default=0.25, gt=0, le=1, json_schema_extra=PLACEMENT)
     """Threshold of a strong shift for the share of the arrival's text in languages that are rare in earlier data."""
 

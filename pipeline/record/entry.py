@@ -43,7 +43,7 @@ class Facts:
     follows: str | None = None
     """The update whose trunk it started from; None: the one numbered before it, if any."""
     schedule: str = ""
-    """The kind of the learning-rate schedule; empty if nothing was trained: an imported model."""
+    """The kind of the learning-rate schedule; empty if the trunk was not trained: imported, or annealed."""
     untrained: list[str] = field(default_factory=list)
     """New datasets of which no sequence was trained."""
     num_bytes: int = 0

@@ -150,10 +150,12 @@ class Laid:
     """Tokens at which the series of an autoregressive schedule began."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings from which the phases were computed."""
+    warm_in: tuple[float, float] | None = None
+    """Tokens between which this update's rate rose to the schedule's; None: it began there."""
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule as training uses it."""
+        """The schedule that a later update continues."""
         return Schedule(self.kind, tuple(self.phases), self.began)
 
     @property
@@ -173,6 +175,9 @@ class Training:
     """Of all workers together."""
     resumed_from: list[int] = field(default_factory=list)
     """The steps at which training resumed from a checkpoint; empty: never interrupted."""
+    optimizer: str = "adamw"
+    moments: str = "empty"
+    """Optimizer state that the trunk's training began with: ``empty`` or ``kept``."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -184,7 +189,7 @@ class Annealing:
     because: str = ""
     steps: int = 0
     averaged: list[int] = field(default_factory=list)
-    """Steps of the trunk whose weights were averaged."""
+    """Steps of the branch, or of the trunk if there is none, whose weights were averaged."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -276,7 +281,7 @@ class UpdateRecord:
     data: dict[str, DatasetPart] = field(default_factory=dict)
     replay: Replay = field(default_factory=Replay)
     schedule: Laid | None = None
-    """None: nothing was trained, as for an imported model."""
+    """None: the trunk was not trained, as that of an imported model, or of a release annealed from a finished trunk."""
     train: Training | None = None
     anneal: Annealing | None = None
     """None in records of format 1."""

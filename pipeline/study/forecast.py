@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rewarm.pipeline.lineage.workspace import TRIAL
+from rewarm.pipeline.shift.objective import Standing, choose_best, within
 from rewarm.pipeline.study.grid import Trial
 from rewarm.pipeline.study.mixture_law import FEWEST_SHARES, Form, Law, Observation, fit, form_for
 from rewarm.pipeline.study.results import Study
@@ -87,6 +88,7 @@ def forecast(
     weights: Mapping[str, float],
     tokens: float,
     shares: Sequence[float] | None = None,
+    arrival_cost: float | None = None,
 ) -> Forecast:
     """Fit the laws and find the share in [0, 1) that minimises the weighted mean loss of an update of ``tokens``.
 
@@ -97,6 +99,7 @@ def forecast(
         weights: how much each dataset's loss counts; not negative, scaled to sum to 1.
         tokens: the length of the update that is forecast, new and replayed tokens together.
         shares: the candidates; by default all between the smallest and the largest share observed.
+        arrival_cost: the objective's limit, in nats: how far the arrivals' mean loss may be above that without replay.
 
     Raises:
         UsageError: weights of datasets that were not observed, or observations too few for a law (``form_for``).
@@ -115,13 +118,28 @@ def forecast(
     tried = sorted({one.share for one in used})
     candidates = np.linspace(tried[0], tried[-1], CANDIDATES) if shares is None else np.array(sorted(shares))
     curve = [_point(laws, scaled, float(share), tokens) for share in candidates]
-    best = min(curve, key=lambda point: point.mean)
+    free = _point(laws, scaled, 0.0, tokens)
+
+    def standing(point: Point) -> Standing:
+        new = [point.losses[name] - free.losses[name] for name in scaled if name in arrivals]
+        return Standing(point.mean, fmean(new) if new else None)
+
+    lowest = min(curve, key=lambda point: point.mean)
+    chosen = choose_best({number: standing(point) for number, point in enumerate(curve)}, arrival_cost)
+    best = curve[chosen or 0]
     if shares is None:
-        best = _refined(laws, scaled, tokens, best, tried)
+        refined = _refined(laws, scaled, tokens, best, tried)
+        best = refined if within(standing(refined), arrival_cost) else best
     distance = steps_beyond(tokens, [one.tokens for one in used])
     doubt = expected_error(errors, distance)
     near = [point.share for point in [*curve, best] if doubt is None or point.mean <= best.mean + doubt]
     notes = _notes(observations, used, form, tokens, best, tried)
+    if not within(standing(lowest), arrival_cost):
+        notes.append(
+            f"without plan.arrival_cost = {arrival_cost:g} nats the share would be {lowest.share:.3f}, whose arrival "
+            f"is {standing(lowest).cost:.3f} above that without replay"
+            + ("" if tried[0] == 0 else ", by the law: no run was without replay")
+        )
     return Forecast(tokens, scaled, best, (min(near), max(near)), doubt, distance, curve, laws, errors, notes)
 
 
@@ -269,16 +287,19 @@ def outlook(
 ) -> tuple[Forecast | None, str]:
     """The forecast from the rows of the grid that differ in nothing but share and length; or why there is none.
 
-    ``tokens`` is the full length; by default the longest of the runs. The weights are the study's: ``old_weight`` for
-    the earlier datasets together, the rest for the arrival's.
+    ``tokens`` is the full length; by default the longest of the runs. The weights are the study's: all
+    datasets alike, or ``old_weight`` for the earlier datasets together and the rest for the arrival's.
     """
     seen = observations(workspace, trials)
     if not seen or not study.earlier:
         return None, f"a forecast needs a grid over {SHARE}, and earlier data"
-    old, new = study.old_weight / len(study.earlier), (1 - study.old_weight) / len(study.arrivals)
+    names = [*study.earlier, *study.arrivals]
+    share = len(study.earlier) / len(names) if study.old_weight is None else study.old_weight
+    old, new = share / len(study.earlier), (1 - share) / len(study.arrivals)
     weights = {**dict.fromkeys(study.earlier, old), **dict.fromkeys(study.arrivals, new)}
+    length = tokens or max(one.tokens for one in seen)
     try:
-        return forecast(seen, study.arrivals, weights, tokens or max(one.tokens for one in seen)), ""
+        return forecast(seen, study.arrivals, weights, length, arrival_cost=study.arrival_cost), ""
     except UsageError as error:
         return None, str(error)
 

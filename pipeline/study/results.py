@@ -8,13 +8,13 @@ from typing import Any
 
 from rewarm.pipeline.gate.pairs import SCORES
 from rewarm.pipeline.lineage.workspace import TRIAL
+from rewarm.pipeline.plan.studied import SHARE
 from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.shift.objective import Standing, choose_best, mean_loss, within
 from rewarm.pipeline.study.grid import Trial
 from rewarm.pipeline.study.settings import BASELINES
 from rewarm.pipeline.study.trial import Result, StudyWorkspace, read_result
 
-PLAN = "study.json"
-RESULTS = "results.json"
 GENERATED = "rewarm_"  # how the names of tasks begin that evaluation makes from validation splits
 ALIKE = 0.02  # of the compute of two rows that are compared: whole steps make them differ by less
 
@@ -25,6 +25,15 @@ class Spread:
 
     mean: float
     spread: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of paired differences, and half of its 95 % interval by Student's t; None for one pair."""
+
+    mean: float
+    half: float | None
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -39,13 +48,15 @@ class Row:
     window_losses: dict[str, Spread]  # in the papers' way: the mean of the last steps' looks, on the trunk
     mean: float  # of the earlier datasets' mean loss and the arrival's, half and half as in the papers
     mean_spread: float | None
-    score: float  # the same, by the weight that was asked for
+    score: float  # of all datasets alike, or by the weight that was asked for
     forgetting: dict[str, Spread]
     gap: dict[str, Spread]  # depth of the stability gap
     tokens: int  # trained by one run, the anneal included
     flops: float  # of one run, 6 × parameters × tokens
     seconds: float  # of one run's training, mean
     share: Spread | None = None  # of replay, as it was achieved; None: nothing was there to replay
+    bits_per_byte: dict[str, Spread] = field(default_factory=dict)  # of the release, by dataset
+    scores: dict[str, float] = field(default_factory=dict)  # seed → ``score``
     lm_eval: dict[str, Spread] = field(default_factory=dict)  # score by named task, in its first metric
     meaning: str = ""  # of a baseline that is not what the papers call by its name
     stopped: int = 0  # runs that ended early
@@ -63,7 +74,8 @@ class Study:
     earlier: list[str]
     arrivals: list[str]
     rows: list[Row]
-    old_weight: float
+    old_weight: float | None  # None: all datasets alike
+    arrival_cost: float | None = None  # the objective's limit, ``plan.arrival_cost``
     unfinished: list[str] = field(default_factory=list)
 
     @property
@@ -73,8 +85,56 @@ class Study:
 
     @property
     def best(self) -> Row | None:
-        """Row of lowest score that an update of the lineage could follow; None if no row is finished."""
-        return min(self.fit, key=lambda row: row.score, default=None)
+        """The row that an update of the lineage should follow by the objective; None if no row is finished."""
+        names = {row.name: row for row in self.fit}
+        best = choose_best({name: self.standing(row) for name, row in names.items()}, self.arrival_cost)
+        return None if best is None else names[best]
+
+    def standing(self, row: Row) -> Standing:
+        """Return a row's figures for the objective."""
+        return Standing(row.score, self.cost_of(row))
+
+    def cost_of(self, row: Row) -> float | None:
+        """Return how far a row's loss on the arrival is above that of the same row without replay, in nats.
+
+        None if no such row is finished, or the row replays by domains, whose share is not a setting.
+        """
+        without = next((one for one in self.fit if shares_of(one) == 0 and rest_of(one) == rest_of(row)), None)
+        if without is None:
+            return None
+        pairs = [(row.losses[name], without.losses[name]) for name in self.arrivals if name in row.losses]
+        return statistics.fmean(mine.mean - theirs.mean for mine, theirs in pairs) if pairs else None
+
+    def behind(self, row: Row) -> Difference | None:
+        """Return how far a row's score is above the best row's, over the seeds that both have; None for itself."""
+        best = self.best
+        if best is None or row.name == best.name:
+            return None
+        found = [row.scores[seed] - best.scores[seed] for seed in row.scores if seed in best.scores]
+        return difference(found) if found else None
+
+    @property
+    def objective(self) -> list[str]:
+        """What the objective's limit decided, in words; nothing if it is off."""
+        if self.arrival_cost is None or not self.fit:
+            return []
+        standings = {row.name: self.standing(row) for row in self.fit}
+        unknown = [name for name, one in standings.items() if one.cost is None]
+        beyond = {name: one.cost for name, one in standings.items() if not within(one, self.arrival_cost)}
+        found = []
+        if beyond:
+            listed = ", ".join(f"{name} {cost:+.3f}" for name, cost in beyond.items())
+            found.append(
+                f"★ leaves out {len(beyond)} rows whose arrival is more than plan.arrival_cost = {self.arrival_cost:g} "
+                f"nats above the same row without replay: {listed}"
+                + ("; no row is within it" if len(beyond) == len(standings) else "")
+            )
+        if unknown:
+            found.append(
+                f"plan.arrival_cost = {self.arrival_cost:g} could not be checked for {len(unknown)} of "
+                f"{len(standings)} rows: none of the same settings has replay.share=0"
+            )
+        return found
 
     @property
     def compute(self) -> str:
@@ -99,6 +159,12 @@ class Study:
             f" ({listed})" if listed else ""
         )
 
+    def row_to_json(self, row: Row) -> dict[str, Any]:
+        """Return a row as JSON types, with its figures against other rows."""
+        behind = self.behind(row)
+        compared = {"arrival_cost": self.cost_of(row), "behind_best": None if behind is None else asdict(behind)}
+        return {**row.to_json(), **compared}
+
     def to_json(self) -> dict[str, Any]:
         """As JSON types: what ``rewarm study --json`` prints."""
         return {
@@ -106,26 +172,29 @@ class Study:
             "earlier": self.earlier,
             "arrivals": self.arrivals,
             "old_weight": self.old_weight,
-            "rows": [row.to_json() for row in self.rows],
+            "arrival_cost": self.arrival_cost,
+            "rows": [self.row_to_json(row) for row in self.rows],
             "best": self.best.to_json() if self.best else None,
             "compute": self.compute,
             "unfinished": self.unfinished,
         }
 
 
-def score(losses: Mapping[str, float], arrivals: Sequence[str], old_weight: float) -> float:
-    """``old_weight`` × the mean loss of the earlier datasets + the rest × the mean loss of the arrival's; nats.
-
-    If there are only earlier or only new datasets, their mean.
-    """
-    new = [loss for name, loss in losses.items() if name in arrivals]
-    old = [loss for name, loss in losses.items() if name not in arrivals]
-    if not new or not old:
-        return statistics.fmean([*new, *old]) if new or old else math.nan
-    return old_weight * statistics.fmean(old) + (1 - old_weight) * statistics.fmean(new)
+def shares_of(row: Row) -> float | None:
+    """Return the share of replay that a row's settings ask for; None if they leave it to the recipe."""
+    share = row.settings.get(SHARE)
+    return float(share) if isinstance(share, int | float) else None
 
 
-def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: float) -> Study:
+def rest_of(row: Row) -> dict[str, Any]:
+    """Return a row's settings without its share of replay, and without those that only replay reads."""
+    replay = SHARE.partition(".")[0]
+    return {name: value for name, value in row.settings.items() if name.partition(".")[0] != replay}
+
+
+def collect(
+    workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: float | None, arrival_cost: float | None = None
+) -> Study:
     """Read the results of all trials that have one."""
     found: dict[str, list[Result]] = {}
     unfinished = []
@@ -140,29 +209,33 @@ def collect(workspace: StudyWorkspace, trials: Sequence[Trial], old_weight: floa
     rows = [row for label, results in found.items() if (row := row_of(results, arrivals, old_weight, meanings[label]))]
     names = dict.fromkeys(name for row in rows for name in row.losses)
     earlier = [name for name in names if name not in arrivals]
-    return Study(workspace.study.name, earlier, arrivals, rows, old_weight, unfinished)
+    return Study(workspace.study.name, earlier, arrivals, rows, old_weight, arrival_cost, unfinished)
 
 
-def row_of(results: list[Result], arrivals: Sequence[str], old_weight: float, meaning: str = "") -> Row | None:
+def row_of(results: list[Result], arrivals: Sequence[str], old_weight: float | None, meaning: str = "") -> Row | None:
     """Return one row from the results of its seeds; None if every run was stopped early."""
     updates = [result.update for result in results if result.update is not None]
     if not updates:
         return None
     trial = results[0].trial
     losses = [update.losses["release"] for update in updates]
-    halves = [score(one, arrivals, 0.5) for one in losses]
+    halves = [mean_loss(one, arrivals, 0.5) for one in losses]
     mean = spread(halves)
+    seeds = [result.trial["seed"] for result in results if result.update is not None]
+    scored = {str(seed): mean_loss(one, arrivals, old_weight) for seed, one in zip(seeds, losses, strict=True)}
     trained = updates[0].tokens.planned + updates[0].tokens.annealed
     return Row(
         name=trial["label"],
         kind=trial["kind"],
         settings=trial["settings"],
-        seeds=[result.trial["seed"] for result in results if result.update is not None],
+        seeds=seeds,
         losses=spreads(losses),
         window_losses=spreads([update.window_losses.get("trunk", {}) for update in updates]),
         mean=mean.mean,
         mean_spread=mean.spread,
-        score=statistics.fmean(score(one, arrivals, old_weight) for one in losses),
+        score=statistics.fmean(scored.values()),
+        bits_per_byte=spreads([update.bits_per_byte.get("release", {}) for update in updates]),
+        scores=scored,
         forgetting=spreads([update.forgetting for update in updates]),
         gap=spreads([{name: one.depth for name, one in update.gap.items()} for update in updates]),
         tokens=trained,
@@ -204,3 +277,13 @@ def spreads(values: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
 def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation."""
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+
+
+def difference(values: Sequence[float]) -> Difference:
+    """Return the mean of differences paired by seed, with half of its 95 % interval: t · s / √n (Student's t)."""
+    if len(values) < 2:
+        return Difference(values[0], None, 1)
+    from scipy.stats import t
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return Difference(statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * error, len(values))

@@ -15,9 +15,11 @@ from typing import Any
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
 from rewarm.pipeline.plan.plan import settle
+from rewarm.pipeline.plan.studied import PLAN
 from rewarm.pipeline.recipe.recipe import Recipe
+from rewarm.pipeline.shift.objective import mean_loss
 from rewarm.pipeline.study.grid import BASE, Trial, meaning
-from rewarm.pipeline.study.results import PLAN, Study, collect, score
+from rewarm.pipeline.study.results import Study, collect
 from rewarm.pipeline.study.settings import Options
 from rewarm.pipeline.study.trial import StudyWorkspace, Task, run_trial
 from rewarm.pipeline.update.context import UpdateContext
@@ -71,7 +73,7 @@ def run(
         if pending:
             tasks = [task_of(workspace, arrival, recipe, trial, options) for trial in pending]
             tune(workspace, tasks, recipe, options, progress)
-    return collect(workspace, trials, options.old_weight)
+    return collect(workspace, trials, options.old_weight, recipe.plan.arrival_cost)
 
 
 def with_meanings(trials: list[Trial], recipe: Recipe, lineage: Lineage) -> list[Trial]:
@@ -240,7 +242,7 @@ def watcher(task: Task) -> Any:
         def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
             """Pass the first worker's metrics on."""
             first = metrics[0]
-            told = {"score": score(first["losses"], list(task.digests), task.old_weight), "loss": first["loss"]}
+            told = {"score": mean_loss(first["losses"], list(task.digests), task.old_weight), "loss": first["loss"]}
             super().after_report(run_context, [{**told, "percent": first["percent"], "step": first["step"]}], None)
 
     return Score()  # type: ignore[no-untyped-call]

@@ -46,5 +46,5 @@ class Options:
 
     concurrent: int | None = None  # trials side by side; None: as many as the cluster's CPUs or GPUs hold
     early_stop: str = "none"  # "asha", "median": trials whose score lags behind are ended
-    old_weight: float = 0.5  # of the earlier datasets' mean loss in the score; the arrival's has the rest
+    old_weight: float | None = None  # of the earlier datasets' mean loss; the arrival's has the rest; None: all alike
     from_base: bool = False  # whether each further seed also trains a base of its own

@@ -5,11 +5,13 @@ from typing import Any
 
 from rich.table import Table
 
-from rewarm.pipeline.study.results import Row, Spread, Study
+from rewarm.pipeline.study.results import Difference, Row, Spread, Study
 from rewarm.pipeline.terminal import SafeConsole, compact, figures, names, short
 
 PAGE = "index.html"
-LESS_TELLING = ("seconds", "FLOPs", "tokens", "seeds")  # columns that go first where a terminal is narrow
+BITS = "bits/byte {}"  # of a dataset
+BEHIND = "behind ★"
+LESS_TELLING = ("seconds", "FLOPs", "tokens", "seeds", BEHIND)  # columns that go first on a narrow terminal, after BITS
 WIDE = 10_000  # columns of a console on which every table has its natural width
 
 
@@ -20,8 +22,10 @@ def head(study: Study) -> list[str]:
         "seeds",
         *(f"L({name})" for name in [*study.earlier, *study.arrivals]),
         "mean",
-        *(["score"] if study.old_weight != 0.5 else []),
+        *([BEHIND] if any(study.behind(row) for row in study.rows) else []),
+        *(["score"] if scored_otherwise(study) else []),
         *tasks(study),
+        *bits(study),
         "share",
         "tokens",
         "FLOPs",
@@ -29,9 +33,28 @@ def head(study: Study) -> list[str]:
     ]
 
 
+def scored_otherwise(study: Study) -> bool:
+    """Return whether the rows are scored by another mean than the papers', in which old and new count half each."""
+    alike = study.old_weight is None and len(study.earlier) == len(study.arrivals)
+    return study.old_weight != 0.5 and not alike
+
+
 def tasks(study: Study) -> list[str]:
     """The named lm-eval tasks that any row was asked."""
     return list(dict.fromkeys(task for row in study.rows for task in row.lm_eval))
+
+
+def bits(study: Study) -> list[str]:
+    """Return the columns of bits per byte; none if no row has them."""
+    has = any(row.bits_per_byte for row in study.rows)
+    return [BITS.format(name) for name in [*study.earlier, *study.arrivals]] if has else []
+
+
+def behind(found: Difference | None) -> str:
+    """``+0.012 ± 0.004``."""
+    if found is None:
+        return ""
+    return f"{found.mean:+.3f}" + ("" if found.half is None else f" ± {found.half:.3f}")
 
 
 def notes(study: Study) -> list[str]:
@@ -44,7 +67,7 @@ def notes(study: Study) -> list[str]:
         and isinstance(asked := row.settings.get("replay.share"), int | float)
         and abs(row.share.mean - asked) > max(0.1 * asked, 0.001)
     ]
-    return [*named, *lifted, *([study.compute] if study.compute else [])]
+    return [*named, *lifted, *study.objective, *([study.compute] if study.compute else [])]
 
 
 def body(study: Study) -> list[list[str]]:
@@ -55,7 +78,7 @@ def body(study: Study) -> list[list[str]]:
 def cells(study: Study, row: Row) -> list[str]:
     """A row's cells as text."""
     losses = [row.losses.get(name) for name in [*study.earlier, *study.arrivals]]
-    scored = [f"{row.score:.3f}"] if study.old_weight != 0.5 else []
+    scored = [f"{row.score:.3f}"] if scored_otherwise(study) else []
     best = study.best is not None and row.name == study.best.name
     marks = [" ★"] if best else []
     marks += [" †"] if row.meaning else []
@@ -65,8 +88,10 @@ def cells(study: Study, row: Row) -> list[str]:
         str(len(row.seeds)),
         *(shown(loss) for loss in losses),
         shown(Spread(row.mean, row.mean_spread)),
+        *([behind(study.behind(row))] if BEHIND in head(study) else []),
         *scored,
         *(shown(row.lm_eval.get(task)) for task in tasks(study)),
+        *(shown(row.bits_per_byte.get(name)) for name in [*study.earlier, *study.arrivals] if bits(study)),
         "" if row.share is None else f"{row.share.mean:.2%}",
         short(row.tokens),
         f"{row.flops:.2e}",
@@ -85,7 +110,7 @@ def table(study: Study, width: int = 200) -> Table:
     """Return the table for a terminal of ``width`` columns; what has no room is left out, and named below."""
     left_out: list[str] = []
     made = laid_out(study, left_out)
-    for title in LESS_TELLING:
+    for title in (*bits(study), *LESS_TELLING):
         if SafeConsole(width=WIDE).measure(made).maximum > width:
             left_out.append(title)
             made = laid_out(study, left_out)
@@ -96,6 +121,11 @@ def laid_out(study: Study, left_out: list[str]) -> Table:
     """Return the table without some of its columns."""
     caption = [
         "Loss of the release, nats per token of the full validation split; mean ± standard deviation over seeds",
+        *(
+            [f"{BEHIND}: mean difference over the seeds of both rows ± half its 95 % interval (Student's t)"]
+            if any((one := study.behind(row)) is not None and one.half is not None for row in study.rows)
+            else []
+        ),
         *(f"† {note}" if note.split(":")[0] in marked(study) else note for note in notes(study)),
         *([f"not shown for lack of room: {', '.join(left_out)} (--json has them)"] if left_out else []),
     ]

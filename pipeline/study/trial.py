@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rewarm.pipeline.lineage.lease import Lease, hold
+from rewarm.pipeline.lineage.lineage import PLAN as LINEAGE_PLAN
 from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.optimizer import keep_optimizer
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace, check_name
 from rewarm.pipeline.progress.log import TextLog
 from rewarm.pipeline.recipe.recipe import Recipe
@@ -19,7 +21,7 @@ from rewarm.pipeline.update.context import Data, Tokenizer, UpdateContext
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.runner import Runner
 from rewarm.pipeline.update.update import learn, put_in_order
-from rewarm.stages import ingest, replay, tokenize
+from rewarm.stages import ingest, replay, tokenize, train
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.shapes import outcome_of, understood
 from rewarm.stages.core.storage import Folder
@@ -113,7 +115,7 @@ class Task:
     digests: dict[str, str]  # of the arrival's datasets
     recipe: dict[str, Any]  # the study's, before the trial's settings
     trial: Trial
-    old_weight: float  # of the earlier datasets' loss in the score
+    old_weight: float | None  # of the earlier datasets' loss in the score; None: all datasets alike
     base: str = ""  # the trial whose model it starts from, in place of the lineage's base
 
 
@@ -183,7 +185,8 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
         old, new = task.trial.kind in (BASE, *ON_OLD), task.trial.kind in ON_NEW
         weights = trained_tokens(workspace, lineage) if old else {}
         weights |= {name: arrival_tokens(workspace, name, recipe) for name in task.digests} if new else {}
-        recipe = with_budget(recipe, sum(weights.values()))
+        inside = sum(update.tokens.annealed for update in lineage.updates) if old and recipe.branch else 0
+        recipe = with_budget(recipe, sum(weights.values()) + inside)
         unseen = tuple(name for name in [*lineage.datasets(), *task.digests] if name not in weights)
         lineage = Blank(workspace)
     elif task.base:
@@ -203,6 +206,9 @@ def run_trial(task: Task, watchers: tuple[Any, ...] = ()) -> None:
     )
     with closing(context):
         update = learn(context, data_of(context))
+    if task.trial.kind == BASE:  # trials of its seed start from it as from an update of the lineage
+        folder.write_json(LINEAGE_PLAN, {"arrival": BASE, "data": task.digests, "recipe": recipe.identity()})
+        keep_optimizer(folder, outcome_of(folder / "trunk", train.TrainOutcome).checkpoint, recipe.train)
     (folder / "checkpoints").delete()
     folder.write_json(TRIAL, {"state": DONE, "trial": task.trial.to_json(), "update": to_json(update)})
 

@@ -59,9 +59,12 @@ def summary(earlier: Sequence[Entry], update: UpdateRecord, imported: bool) -> s
     if not earlier:
         how = "imported without changes from another model" if imported else "pre-trained from random weights"
         return f"A causal language model ({size}), the base of its lineage: {how}. Finished {escaped(update.finished)}."
+    added = f"added {escaped(', '.join(update.datasets))}"
+    if not update.datasets:
+        added = f"annealed another release of the trunk of {escaped(update.follows or '')}"
     return (
         f"A causal language model ({size}), kept up to date by continual pre-training: update {update.number} of its "
-        f"lineage added {escaped(', '.join(update.datasets))}. Finished {escaped(update.finished)}."
+        f"lineage {added}. Finished {escaped(update.finished)}."
     )
 
 
@@ -110,10 +113,16 @@ def replay_text(update: UpdateRecord) -> str:
 
 def training_text(update: UpdateRecord) -> str:
     """Describe tokens, schedule, and the annealing of the release."""
+    tokens = update.tokens
+    if not update.schedule and tokens.annealed:
+        rows: list[tuple[str, object]] = [
+            ("tokens of the annealed branch", f"{tokens.annealed:,}"),
+            ("tokens in the lineage so far", f"{update.position:,}"),
+        ]
+        return "\n\n".join([table(("", "value"), rows), *(f"- {escaped(note)}" for note in update.notes[:1])])
     if not update.schedule:
         return "The model was imported without further training."
-    tokens = update.tokens
-    rows: list[tuple[str, object]] = [
+    rows = [
         ("new tokens", f"{tokens.new:,}"),
         ("replayed tokens", f"{tokens.replayed:,}"),
         ("tokens of the annealed branch", f"{tokens.annealed:,}"),

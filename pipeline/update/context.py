@@ -107,13 +107,16 @@ class UpdateContext:
         tokens = mixture.steps * mixture.tokens_per_step
         before = self.lineage.followed()
         imported = self.lineage.head is not None and before is None
-        return train.schedule_for(self.recipe.schedule, self.lineage.position, tokens, before, imported)
+        reset = not self.recipe.train.keep_optimizer
+        return train.schedule_for(self.recipe.schedule, self.lineage.position, tokens, before, imported, reset)
 
     @property
     def anneal_settings(self) -> anneal.AnnealSettings:
-        """The recipe's anneal settings; the base does not rank its data, so its branch reads the tail."""
+        """The recipe's anneal settings; a base neither ranks its data nor replays, so its branch does neither."""
         settings = self.recipe.anneal
-        return settings if self.lineage.entries else settings.model_copy(update={"data": "tail"})
+        if self.lineage.entries or settings.data == "next":
+            return settings
+        return settings.model_copy(update={"data": "tail"})
 
     @property
     def imports(self) -> bool:

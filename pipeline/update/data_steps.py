@@ -277,6 +277,7 @@ def run_replay(
     recipe, carried = context.recipe, context.lineage.replayed()
     earlier = earlier_datasets(context.workspace, context.lineage)
     budget, passes = update_budget(context)
+    branch = recipe.branch
     settings = recipe.replay if context.lineage.entries else replay.ReplaySettings(share=0)
     return context.runner.run(
         "replay",
@@ -286,7 +287,7 @@ def run_replay(
             ),
             earlier,
             carried,
-            replay.Budget(recipe.train.seq_len, recipe.train.global_batch, budget, passes),
+            replay.Budget(recipe.train.seq_len, recipe.train.global_batch, budget, passes, branch),
             replay.Draw(recipe.seed, context.id),
             context.folder / "mixture",
             settings,
@@ -301,6 +302,7 @@ def run_replay(
             "budget": budget,
             "passes": passes,
             "seed": recipe.seed,
+            **({"branch": str(branch)} if branch else {}),
         },
         {
             "new": {name: (selected if name in selected else tokens)[name].digest for name in tokens},

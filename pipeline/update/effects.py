@@ -13,7 +13,7 @@ from rewarm.pipeline.recipe.recipe import Recipe, given_names, setting_of
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.ingest.filters.settings import RuleName
-from rewarm.stages.train import CARRIED_ON, DECAYING, ScheduleSettings, carried_settings
+from rewarm.stages.train import CARRIED_ON, DECAYING, carried_settings
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class Rule:
         return inside and name not in self.but
 
 
-def decays(schedule: ScheduleSettings) -> bool:
-    """Return whether an update's schedule itself ends at a low learning rate, so that nothing is annealed."""
-    return schedule.kind in DECAYING or (schedule.kind == "constant" and schedule.level == "min")
-
-
 def not_applied(rule: RuleName) -> Rule:
     """Return the rule for the thresholds of a quality rule that is not applied."""
     return Rule(
@@ -46,9 +41,13 @@ def not_applied(rule: RuleName) -> Rule:
 
 
 ALWAYS = (
-    Rule(("anneal.",), lambda r: decays(r.schedule), "schedule.kind={recipe.schedule.kind} leaves nothing to anneal"),
+    Rule(("anneal.",), lambda r: r.schedule.decays, "schedule.kind={recipe.schedule.kind} leaves nothing to anneal"),
     Rule(("anneal.",), lambda r: r.anneal.share == 0, "anneal.share=0: nothing is annealed", ("anneal.share",)),
-    Rule(("anneal.average_last",), lambda r: r.anneal.shape != "average", "anneal.shape={recipe.anneal.shape}"),
+    Rule(
+        ("anneal.average_last",),
+        lambda r: r.anneal.shape != "average" and not r.anneal.average_share,
+        "anneal.average_share=0",
+    ),
     Rule(("anneal.best_share",), lambda r: r.anneal.data != "best", "anneal.data={recipe.anneal.data}"),
     Rule(("anneal.replay_share",), lambda r: r.anneal.data != "replay", "anneal.data={recipe.anneal.data}"),
     Rule(
@@ -56,6 +55,13 @@ ALWAYS = (
         lambda r: r.schedule.kind not in ("infinite", "auto"),
         "only schedule.kind=infinite reads it, but the kind is {recipe.schedule.kind}",
     ),
+    Rule(("schedule.warm_in_share",), lambda r: r.train.keep_optimizer, "train.keep_optimizer=true: nothing is reset"),
+    Rule(
+        ("schedule.warm_in_share",),
+        lambda r: r.schedule.rewarm and (r.schedule.restart or r.schedule.kind in (*DECAYING, "constant")),
+        "the update warms up by its schedule (schedule.kind={recipe.schedule.kind})",
+    ),
+    Rule(("train.muon_momentum",), lambda r: r.train.optimizer != "muon", "train.optimizer={recipe.train.optimizer}"),
     Rule(("schedule.alpha",), lambda r: r.schedule.cooldown == "cosine", "schedule.cooldown=cosine"),
     Rule(
         ("schedule.final_ratio",),

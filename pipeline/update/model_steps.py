@@ -140,6 +140,7 @@ def run_anneal(
         context.folder / "release",
         {**settings.identity(), "minimum": minimum, **({} if dtype == "float32" else {"dtype": dtype})},
         inputs,
+        keeps=Keeps(without=(train.SNAPSHOTS,)),
     )
 
 

@@ -10,6 +10,7 @@ from rewarm.pipeline.update.disk_space import Demand, text_bytes, text_of
 from rewarm.pipeline.update.expected import foresee
 from rewarm.pipeline.update.inputs import Arrival, distilled_tokens
 from rewarm.pipeline.update.room import room_for
+from rewarm.stages.data.mixture import trunk_steps
 
 TEXT_PER_TOKEN = 3.5  # bytes, before the lineage has a dataset to measure
 
@@ -54,13 +55,14 @@ def estimate(lineage: Lineage, arrival: Arrival, recipe: Recipe) -> dict[str, An
     passes = (recipe.select.epochs or 1) if lineage.entries else 1
     step = recipe.train.seq_len * recipe.train.global_batch
     trained = 0 if imports else budget or round(passes * tokens / (1 - share))
+    steps = trunk_steps(trained // step, recipe.branch)
     return {
         "text_bytes": round(text),
         "text_tokens": tokens,
         "budget": None if imports else budget,
-        "trained_tokens": trained // step * step,
+        "trained_tokens": steps * step,
         "tokens_per_step": step,
-        "steps": trained // step,
+        "steps": steps,
         "replay_share": share,
         "passes": None if imports or not tokens else trained * (1 - share) / tokens,
     }

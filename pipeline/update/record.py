@@ -68,6 +68,7 @@ def account(
     before, remarks = losses_before(context)
     after = scores.losses.get("release", {})
     carried = context.lineage.replayed().after(mixture.by_dataset)
+    resumed = [*trunk.resumed_from, *release.resumed_from]
     return UpdateRecord(
         id=context.id,
         arrival=context.arrival.name,
@@ -84,7 +85,7 @@ def account(
         bits_per_byte=scores.bits_per_byte,
         forgetting={name: after[name] - loss for name, loss in before.items() if name in after},
         lm_eval={task: {**metrics} for task, metrics in scores.lm_eval.items()},
-        train=part_of(Training, {**vars(trunk), "resumed_from": [*trunk.resumed_from, *release.resumed_from]}),
+        train=part_of(Training, {**vars(trunk), **began_with(context), "resumed_from": resumed}),
         anneal=part_of(Annealing, release),
         weights=Weights(trunk.digest, release.digest),
         order_seed=context.recipe.seed,
@@ -101,6 +102,13 @@ def account(
             *remarks,
         ],
     )
+
+
+def began_with(context: UpdateContext) -> dict[str, str]:
+    """Return the optimizer of an update, and whether it began with the trunk's state."""
+    settings = context.recipe.train
+    kept = settings.keep_optimizer and bool(context.lineage.entries) and not context.imports
+    return {"optimizer": settings.optimizer, "moments": "kept" if kept else "empty"}
 
 
 def laid(context: UpdateContext) -> Laid:
@@ -124,7 +132,8 @@ def commit(context: UpdateContext, done: UpdateRecord, verdict: Verdict | None) 
         keep_optimizer(context.folder, checkpoint, context.recipe.train)
     done = replace(done, card=write_card(context, done))
     (context.folder / "checkpoints").delete()  # only needed to resume; trunk and release are separate folders
-    (context.folder / "trunk" / train.SNAPSHOTS).delete()  # only needed for the release
+    for folder in ("trunk", "release"):
+        (context.folder / folder / train.SNAPSHOTS).delete()  # only needed to write the release
     context.lineage.record(done)
     drop_optimizers(context.lineage)
     return done

@@ -102,7 +102,7 @@ def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress
         )
     before = read_plan(workspace, wanted) if lineage.unfinished else {}
     started, stored, _ = before.pop("started", None), before.pop("plan", None), before.pop(SOURCES, None)
-    recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress)
+    recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress, arrival.digests)
     refuse_carried(lineage, recipe)
     begun: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
     if lineage.unfinished is not None:

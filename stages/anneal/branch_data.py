@@ -31,15 +31,19 @@ class Reading:
 def reading(trunk: Mixture, settings: AnnealSettings, best: tuple[Source, ...] = ()) -> Reading:
     """Return the data of a branch off the end of ``trunk``, ``settings.share`` of the trunk's steps long.
 
-    ``tail``: the trunk's last steps unchanged. ``best``: ``best`` (see ``best_sources``) replaces the new sources, with
-    the trunk's share of replay. ``replay``: ``settings.replay_share`` of replay, and the last sequences of each new
-    source that the trunk read; if they are too few, also the ones that follow. If the trunk's mixture has no
-    replayed source, there is nothing to replay and the tail is read.
+    ``tail``: the trunk's last steps unchanged. ``next``: the steps that would follow them. ``best``: ``best`` (see
+    ``best_sources``) replaces the new sources, with the trunk's share of replay. ``replay``: ``settings.replay_share``
+    of replay, and the last sequences of each new source that the trunk read; if they are too few, also the ones that
+    follow. If the trunk's mixture has no replayed source, there is nothing to replay and the tail is read.
     """
     steps = settings.steps(trunk.steps)
     tail = Reading(trunk, trunk.steps - steps, steps, "the tail of the mixture")
     if settings.data == "tail":
         return tail
+    if settings.data == "next":
+        mixture = dataclasses.replace(trunk, steps=trunk.steps + steps)
+        what = f"what the mixture reads next, {unread(mixture, trunk.steps):.0%} of its new text not read before"
+        return Reading(mixture, trunk.steps, steps, what)
     if settings.data == "replay" and not trunk.replayed:
         return dataclasses.replace(tail, what=f"{tail.what}, because the trunk replayed nothing")
     ends = [source.start + count for source, count in zip(trunk.sources, trunk.count(0, trunk.steps), strict=True)]
@@ -82,3 +86,13 @@ def best_sources(trunk: Mixture, best: Mapping[str, TokenSet]) -> tuple[Source, 
             "raise anneal.best_share"
         )
     return tuple(sources)
+
+
+def unread(mixture: Mixture, first: int) -> float:
+    """Return the share of the arrival's sequences from step ``first`` to the end that no earlier step reads."""
+    before, after = (mixture.count(0, steps)[: len(mixture.new)] for steps in (first, mixture.steps))
+    fresh = sum(
+        max(0, min(end, source.num_sequences - source.start) - start)
+        for source, start, end in zip(mixture.new, before, after, strict=True)
+    )
+    return fresh / max(1, sum(after) - sum(before))

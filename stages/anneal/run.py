@@ -52,31 +52,36 @@ def snapshot_steps(settings: AnnealSettings, schedule: train.Schedule, steps: in
     """
     if settings.shape != "average" or schedule.decayed:
         return ()
-    length = settings.steps(steps)
-    count = min(settings.average_last, length)
+    return last_steps(steps, settings.steps(steps), settings.average_last)
+
+
+def last_steps(steps: int, length: int, most: int) -> tuple[int, ...]:
+    """Return at most ``most`` of ``steps`` steps, the last one included, evenly spaced over the last ``length``."""
+    count = min(most, length)
     return tuple(steps - back * length // count for back in reversed(range(count)))
 
 
-def average(trunk: train.Job, trained: train.TrainOutcome, out: Folder, dtype: str) -> str:
-    """Write ``out/model``, the mean of the trunk's snapshots, summed in fp64 in order; return its digest.
+def average(job: train.Job, end: str | None, out: Folder, dtype: str) -> str:
+    """Write ``out/model``, the mean of a job's snapshots, summed in fp64 in order; return its digest.
 
-    Raises ``StageError`` if a snapshot is missing or damaged, or the last one is not the end of the trunk.
+    ``end`` is the digest of the weights that the job ended with, if it is known. Raises ``StageError`` if a snapshot is
+    missing or damaged, or the last one is not the end of the job.
     """
     from rewarm.stages.train.weights import read_snapshot, write_model
 
     total: dict[str, torch.Tensor] = {}
     found = ""
-    for step in trunk.snapshots:
-        weights, found = read_snapshot(trunk.out, step)
+    for step in job.snapshots:
+        weights, found = read_snapshot(job.out, step)
         for name, weight in weights.items():
             total[name] = total[name].add_(weight) if name in total else weight.double()
-    if found != trained.digest:
+    if end is not None and found != end:
         raise StageError(
-            f"{trunk.out}: the weights of the last snapshot have digest {found}, those of the trunk {trained.digest}; "
-            "they are from different runs"
+            f"{job.out}: the weights of the last snapshot have digest {found}, those at the end of the run {end}; they "
+            "are from different runs"
         )
-    mean = {name: (summed / len(trunk.snapshots)).float() for name, summed in total.items()}
-    return write_model(trunk.start.local(), mean, out, dtype, trunk.tokenizer)
+    mean = {name: (summed / len(job.snapshots)).float() for name, summed in total.items()}
+    return write_model(job.start.local(), mean, out, dtype, job.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class AnnealOutcome:
     final_rate: float
     tokens_per_second: float
     resumed_from: list[int]
-    averaged: list[int] = field(default_factory=list)  # steps of the trunk whose weights were averaged
+    averaged: list[int] = field(default_factory=list)  # steps of the branch, else of the trunk, that were averaged
 
 
 def run(
@@ -124,16 +129,21 @@ def run(
         return averaged(trunk, trained, out, progress, dtype)
     job, what = branch(trunk, trained, out, settings, minimum, best or {}, dtype)
     done = train.run(job, progress)
+    digest, merged = done.digest, ""
+    if job.snapshots:
+        digest = average(job, done.digest if dtype == "float32" else None, out, dtype)
+        merged = f"; the mean of its weights after {len(job.snapshots)} of its steps from {job.snapshots[0]}"
     return AnnealOutcome(
         branched=True,
         because=f"branched at {job.position:,} tokens, {settings.shape} from {job.schedule.phases[0].initial:g} "
-        f"to {done.final_rate:g} on {what}",
+        f"to {done.final_rate:g} on {what}{merged}",
         steps=done.steps,
         tokens=done.tokens,
-        digest=done.digest,
+        digest=digest,
         final_rate=done.final_rate,
         tokens_per_second=done.tokens_per_second,
         resumed_from=done.resumed_from,
+        averaged=list(job.snapshots),
     )
 
 
@@ -171,13 +181,13 @@ def branch(
         start_digest=trained.digest,
         start_files=None if made is None else below(made, "model"),
         teacher_digest=trunk.teacher_digest or trunk.start_digest,
-        start_checkpoint=trained.checkpoint,
+        start_checkpoint=trained.checkpoint or None,
         tokens={**trunk.tokens, **views},
         shards={**trunk.shards, **shards},
         out=out,
         settings=trunk.settings.model_copy(update={"validate_first": False}),  # the branch has no stability gap
         seed=trunk.seed + 1,
-        snapshots=(),
+        snapshots=last_steps(read.steps, round(settings.average_share * read.steps), settings.average_last),
         dtype=dtype,
     )
     return job, read.what
@@ -192,7 +202,7 @@ def averaged(
     because = (
         f"the mean of the trunk's weights after {len(steps)} of its steps, {steps[0]} to {steps[-1]}; nothing trained"
     )
-    digest = average(trunk, trained, out, dtype)
+    digest = average(trunk, trained.digest, out, dtype)
     progress.note(f"anneal: the release is {because}")
     return AnnealOutcome(False, because, 0, 0, digest, trained.final_rate, 0.0, [], steps)
 

@@ -14,6 +14,10 @@ from pydantic.fields import FieldInfo
 # computed, but not the result, so it is excluded from fingerprints and may change when a run is resumed.
 PLACEMENT: dict[str, Any] = {"placement": True}
 
+# The setting was added after its stage had been used: it is part of the identity only if it differs from its default,
+# so that what was begun before it existed is still what it was.
+ADDED: dict[str, Any] = {"added": True}
+
 
 class Settings(BaseModel):
     """Frozen settings of one stage; the string under a field is its documentation."""
@@ -21,9 +25,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that determine the result, as JSON types: all but placement, also in nested settings."""
+        """Return the settings that determine the result, as JSON types, also in nested settings.
+
+        Without placement, and without settings that were added later (``ADDED``) and have their default value.
+        """
         values = self.model_dump(mode="json")
-        kept = [name for name, field in type(self).model_fields.items() if not is_placement(field)]
+        kept = [
+            name
+            for name, field in type(self).model_fields.items()
+            if not is_placement(field) and not (is_added(field) and getattr(self, name) == field.default)
+        ]
         return {
             name: own.identity() if isinstance(own := getattr(self, name), Settings) else values[name] for name in kept
         }
@@ -61,3 +72,8 @@ def field_strings(module: str) -> dict[str, dict[str, str]]:
 def is_placement(field: FieldInfo) -> bool:
     """Return whether a field is only placement (workers, threads, save intervals), excluded from fingerprints."""
     return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("placement"))
+
+
+def is_added(field: FieldInfo) -> bool:
+    """Return whether a field was added later (``ADDED``)."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("added"))

@@ -173,6 +173,22 @@ def steps_for(available: int, budget: int | None, global_batch: int, passes: int
     return -(-passes * available // global_batch) if passes * available >= global_batch else 0
 
 
+def branch_steps(trunk: int, share: Fraction) -> int:
+    """Return the steps of a branch that is ``share`` (below 1) of an update whose trunk has ``trunk`` steps."""
+    return round(trunk * share / (1 - share))
+
+
+def trunk_steps(total: int, share: Fraction) -> int:
+    """Return the longest trunk that fits ``total`` steps together with its branch (``branch_steps``).
+
+    The two may leave one of the steps unused, because both are whole.
+    """
+    steps = min(total, math.ceil(total * (1 - share)) + 1)
+    while steps + branch_steps(steps, share) > total:
+        steps -= 1
+    return steps
+
+
 # -- turns -------------------------------------------------------------------------------------------------------
 
 
@@ -337,7 +353,9 @@ __all__ = [
     "Mixture",
     "Source",
     "apportion",
+    "branch_steps",
     "split",
     "steps_for",
+    "trunk_steps",
     "turns",
 ]

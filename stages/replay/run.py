@@ -11,7 +11,7 @@ import xxhash
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.data.mixture import ORDER_VERSION, Mixture, Source, steps_for
+from rewarm.stages.data.mixture import ORDER_VERSION, Mixture, Source, steps_for, trunk_steps
 from rewarm.stages.data.order import Order
 from rewarm.stages.data.tokens import TokenSet, write_selection
 from rewarm.stages.replay.lineage import Carried, allot, locate, tokens_of, total_of
@@ -88,6 +88,7 @@ class Budget:
     global_batch: int  # sequences per step
     tokens: int | None = None
     passes: int = 1
+    branch: Fraction = Fraction(0)  # share of it that the anneal trains and not the trunk
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def run(
     new = new_sources(arrival, held, seq_len, draw.seed)
     available = sum(source.num_sequences for source in new)
     allowed = None if budget.tokens is None else budget.tokens // seq_len
-    steps = steps_for(available, allowed, global_batch, budget.passes)
+    steps = trunk_steps(steps_for(available, allowed, global_batch, budget.passes), budget.branch)
     if not steps:
         most = available if allowed is None else allowed
         raise UsageError(

@@ -1,5 +1,6 @@
 """Training: DeepSpeed ZeRO on Ray Train workers, with rewarm's data order and learning-rate schedules."""
 
+from rewarm.stages.train.checkpoints import read_progress
 from rewarm.stages.train.document_mask import check_kind, remarks_on
 from rewarm.stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
 from rewarm.stages.train.job import CURVE, SNAPSHOTS, Job
@@ -43,6 +44,7 @@ __all__ = [
     "placed",
     "planned_parameters",
     "read_model_config",
+    "read_progress",
     "refuse_without_models",
     "refuse_without_room",
     "remarks_on",

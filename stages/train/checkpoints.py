@@ -14,7 +14,7 @@ import orjson
 import xxhash
 
 from rewarm.stages.core.digests import Damage, Table, compare, digest_files, files_in, parse_table
-from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.job import Job, Log
 
@@ -106,6 +106,19 @@ def names_of(job: Job) -> list[str]:
     """Return the names of the run's checkpoints in storage, newest first; the newest may be incomplete."""
     run = job.checkpoints / job.name
     return sorted((name for name in run.folders() if name.startswith(PREFIX)), reverse=True)
+
+
+def refuse_other_size(job: Job) -> None:
+    """Raise ``UsageError`` if a run cannot resume because it began with another number of workers."""
+    if not job.settings.needs_same_workers:
+        return
+    for name in names_of(job):
+        saved = progress_of(job.checkpoints / job.name / name)
+        if isinstance(saved, Saved) and saved.world_size != job.settings.num_workers:
+            raise UsageError(
+                f"{job.name}: {name} was saved by {saved.world_size} workers, and Muon's state cannot be divided anew; "
+                f"set train.num_workers={saved.world_size} to resume"
+            )
 
 
 def saved_step(run: Folder) -> int:

@@ -21,6 +21,7 @@ from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.train.data import MicroBatch
 from rewarm.stages.train.inputs import refuse_together
+from rewarm.stages.train.optimizer import apply_hyperparameters, hyperparameters, make_optimizer, parameter_groups
 from rewarm.stages.train.settings import TrainSettings
 from rewarm.stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
 
@@ -76,9 +77,12 @@ class Engine:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         masters = {name: weight.clone() for name, weight in model_weights(model)} if self._low_precision else {}
         model.train()
-        optimizer = torch.optim.AdamW(self._groups(model), lr=0.0, fused=self.place.device.type == "cuda")
+        groups = parameter_groups(model, self.settings)
+        self._hyperparameters = hyperparameters(groups)
+        optimizer = make_optimizer(groups, self.settings, fused=self.place.device.type == "cuda")
         with contextlib.redirect_stdout(io.StringIO()):
             engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self._config(universal))
+        apply_hyperparameters(engine, self._hyperparameters)
         if masters:
             set_weights(engine, masters)
         self._check(engine, self.expected, f"starting from {self.start}")
@@ -125,26 +129,6 @@ class Engine:
             "steps_per_print": 1_000_000_000,
             "checkpoint": {"load_universal": universal},
         }
-
-    def _groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
-        """Return two groups: matrices with weight decay; biases and norms (all one-dimensional tensors) without."""
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        common = {"betas": (self.settings.beta1, self.settings.beta2), "eps": self.settings.epsilon}
-        matrices = [parameter for parameter in parameters if parameter.dim() > 1]
-        vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
-        groups = [(matrices, self.settings.weight_decay), (vectors, 0.0)]
-        return [{"params": members, "weight_decay": decay, **common} for members, decay in groups if members]
-
-    def _apply_hyperparameters(self, engine: Any) -> None:
-        decays = (
-            [self.settings.weight_decay, 0.0]
-            if len(engine.optimizer.param_groups) == 2
-            else [self.settings.weight_decay]
-        )
-        for group, decay in zip(engine.optimizer.param_groups, decays, strict=True):
-            group.update(
-                betas=(self.settings.beta1, self.settings.beta2), eps=self.settings.epsilon, weight_decay=decay
-            )
 
     def _check(self, engine: Any, expected: str, doing: str) -> None:
         found = digest(full_weights(engine))
@@ -246,7 +230,7 @@ class Engine:
                 self.engine = self._fresh(universal=True)
                 self._load_state(Path(universal), TAG)
                 dist.barrier()
-        self._apply_hyperparameters(self.engine)
+        apply_hyperparameters(self.engine, self._hyperparameters)
         self._separate_step_counts()
         self._check(self.engine, expected, f"resuming from {folder}")
 

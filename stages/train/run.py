@@ -16,7 +16,7 @@ from rewarm.stages.core.cluster import RAY_TRAIN_DEFAULTS
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.train.checkpoints import repair_list
+from rewarm.stages.train.checkpoints import refuse_other_size, repair_list
 from rewarm.stages.train.job import Job
 from rewarm.stages.train.not_finite import NotFinite, advice, read_stop, write_stop
 from rewarm.stages.train.placement import placed
@@ -169,6 +169,7 @@ def run(job: Job, progress: Progress, watchers: Sequence[Any] = ()) -> TrainOutc
         raise StageError(advice(job, stopped))
     for name, value in RAY_TRAIN_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    refuse_other_size(job)
     placed_settings, resources, on_gpu = placed(job.settings)
     job = Job(**{**job.__dict__, "settings": placed_settings})
     progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")

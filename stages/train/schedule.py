@@ -9,12 +9,12 @@ set for updates. An update's warmup also starts at 0, as in the papers' code.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rewarm.stages.core.settings import Settings
+from rewarm.stages.core.settings import ADDED, Settings
 
 Shape = Literal["constant", "linear", "cosine", "inverse-sqrt", "exponential", "1-sqrt"]
 
@@ -58,10 +58,15 @@ class Schedule:
     kind: str
     phases: tuple[Phase, ...]
     began: float | None = None  # tokens at which the series of an autoregressive schedule began; its base has none
+    warm_in: tuple[float, float] | None = None  # tokens between which the rate rises from 0; of one update only
 
     def rate(self, tokens: float) -> float:
         """Return the learning rate after ``tokens`` tokens of the trunk."""
-        return self.phase(tokens).rate(tokens)
+        rate = self.phase(tokens).rate(tokens)
+        if self.warm_in is None or tokens >= self.warm_in[1]:
+            return rate
+        start, end = self.warm_in
+        return rate * max(0.0, tokens - start) / (end - start)
 
     def phase(self, tokens: float) -> Phase:
         """Return the phase at ``tokens``; at a boundary, the one that ends there."""
@@ -73,13 +78,15 @@ class Schedule:
         return self.phases[-1].name in DECAYED
 
     def to_json(self) -> dict[str, Any]:
-        """Return the schedule as JSON types."""
-        return asdict(self)
+        """Return the schedule as JSON types, with ``warm_in`` only if there is one."""
+        value = asdict(self)
+        return value if self.warm_in else {name: part for name, part in value.items() if name != "warm_in"}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Schedule":
         """Read what ``to_json`` wrote; other keys are ignored."""
-        return cls(value["kind"], tuple(Phase(**phase) for phase in value["phases"]), value.get("began"))
+        warm_in = tuple(value["warm_in"]) if value.get("warm_in") else None
+        return cls(value["kind"], tuple(Phase(**phase) for phase in value["phases"]), value.get("began"), warm_in)
 
 
 def inverse_sqrt(x: float, alpha: float) -> float:
@@ -133,6 +140,10 @@ class ScheduleSettings(Settings):
     """End of the cooldown as a share of the first dataset's tokens (about 60 % in the paper), warmup included."""
     alpha: float = Field(default=10.0, gt=0)
     """α of the inverse square root cooldown, h(x) = 1/√(1 + αx) − 1."""
+    warm_in_share: float = Field(default=0.0, ge=0, lt=1, json_schema_extra=ADDED)
+    """Share of an update's tokens over which its learning rate rises linearly from 0 to the schedule's if the update
+    continues at the trunk's rate with an empty optimizer, whose first steps are otherwise taken at the full rate. No
+    effect on an update that warms up by its schedule, or keeps the optimizer's state (``train.keep_optimizer``)."""
     restart: bool = False
     """Restart the schedule in this update instead of continuing the lineage's: ``infinite`` and ``warmup-stable-decay``
     warm up again, ``autoregressive`` begins a new series, and with ``rewarm`` false the update starts at η_min."""
@@ -160,6 +171,11 @@ class ScheduleSettings(Settings):
         return self.peak * self.minimum_ratio
 
     @property
+    def decays(self) -> bool:
+        """Whether an update's schedule itself ends at a low learning rate, so that nothing is annealed."""
+        return self.kind in DECAYING or (self.kind == "constant" and self.level == "min")
+
+    @property
     def constant(self) -> float:
         """η_const."""
         return self.constant_rate if self.constant_rate is not None else (self.peak + self.minimum) / 2
@@ -179,13 +195,29 @@ def carried_settings(kind: str) -> tuple[str, ...]:
 
 
 def schedule_for(
-    settings: ScheduleSettings, position: int, tokens: int, before: Schedule | None, imported: bool = False
+    settings: ScheduleSettings,
+    position: int,
+    tokens: int,
+    before: Schedule | None,
+    imported: bool = False,
+    reset: bool = True,
 ) -> Schedule:
     """Return the schedule of an update that trains ``tokens`` tokens from ``position``.
 
     ``before`` is the trunk's last schedule, or None if the lineage has trained nothing: then this is the base, or
-    (``imported``) the first update of a model that was trained elsewhere.
+    (``imported``) the first update of a model that was trained elsewhere. ``reset``: with an empty optimizer.
     """
+    found = replace(laid_out(settings, position, tokens, before, imported), warm_in=None)
+    first = found.phases[0]
+    if not reset or not settings.warm_in_share or (first.name == "warmup" and first.start == position):
+        return found
+    return replace(found, warm_in=(float(position), position + settings.warm_in_share * tokens))
+
+
+def laid_out(
+    settings: ScheduleSettings, position: int, tokens: int, before: Schedule | None, imported: bool
+) -> Schedule:
+    """Return the phases of an update's schedule (``schedule_for``)."""
     assert settings.kind != "auto", "the plan resolves auto before an update begins"
     begins = before is None and not imported
     if begins:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rewarm.stages.core.settings import PLACEMENT, Settings
+from rewarm.stages.core.settings import ADDED, PLACEMENT, Settings
 
 
 class TrainSettings(Settings):
@@ -22,8 +22,21 @@ class TrainSettings(Settings):
     weights."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Precision of the forward and backward passes; the optimizer's weights are always fp32."""
+    optimizer: Literal["adamw", "muon"] = Field(default="adamw", json_schema_extra=ADDED)
+    """``muon``: weight matrices are updated by Muon (Jordan et al. 2024) with AdamW's learning rate and weight decay,
+    matched by the root mean square of an update (Liu et al. 2025, arXiv 2502.16982); embeddings, the output layer,
+    biases and norms by AdamW. ZeRO stages 0 (in fp32), 1 and 2; the number of workers is fixed while an optimizer state
+    is resumed or kept. A lineage stays with its optimizer, see ``switch_optimizer``."""
+    switch_optimizer: bool = Field(default=False, json_schema_extra=ADDED)
+    """Allow an update to change the lineage's optimizer, or to train an imported model with ``muon``: a model forgets
+    more if it is fine-tuned with another optimizer than it was pre-trained with (arXiv 2605.06654, 2605.10468)."""
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1, json_schema_extra=ADDED)
+    """Muon's momentum μ (Nesterov), 0.95 in Jordan et al. 2024."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW's weight decay, applied to matrices only: not to biases or norm weights."""
+    """Decoupled weight decay, applied to matrices only: not to biases or norm weights."""
+    decay_embeddings: bool = Field(default=True, json_schema_extra=ADDED)
+    """Apply ``weight_decay`` to embeddings too, as in the papers' code. An output layer that shares its weights with
+    the embeddings is treated like them."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's β1."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
@@ -80,6 +93,14 @@ class TrainSettings(Settings):
     """Number of failures without a new checkpoint in between that are retried (a worker died, or found no room on the
     cluster); -1: unlimited. A new checkpoint resets the count."""
 
+    @property
+    def needs_same_workers(self) -> bool:
+        """Whether an optimizer state can only be loaded by as many workers as saved it.
+
+        ZeRO 1 and 2 divide it among them, and DeepSpeed's universal form knows Adam's moments only.
+        """
+        return self.optimizer == "muon" and self.zero_stage > 0
+
     @model_validator(mode="after")
     def _divisible(self) -> "TrainSettings":
         if self.global_batch % self.num_workers:
@@ -87,4 +108,13 @@ class TrainSettings(Settings):
         part = self.global_batch // self.num_workers
         if self.micro_batch and part % self.micro_batch:
             raise ValueError(f"the {part} sequences of a worker are not divisible by micro_batch {self.micro_batch}")
+        if self.optimizer == "muon" and self.zero_stage == 3:
+            raise ValueError(
+                "optimizer muon needs whole matrices, and ZeRO 3 divides each among the workers; set zero_stage to 2, "
+                "or optimizer to adamw"
+            )
+        if self.optimizer == "muon" and self.zero_stage == 0 and self.precision != "fp32":
+            raise ValueError(
+                f"optimizer muon at ZeRO 0 trains in fp32 only, and precision is {self.precision}; set zero_stage to 1"
+            )
         return self

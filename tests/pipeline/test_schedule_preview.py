@@ -76,6 +76,25 @@ def test_phases_and_points_are_those_of_the_training(
             )
 
 
+def test_a_branch_inside_the_budget_shortens_the_trunk() -> None:
+    preview = shown("anneal.counted=inside", "anneal.share=0.25", "anneal.data=next", arrivals=1, tokens="409600")
+    assert [(leg.start, leg.steps) for leg in preview.legs] == [(0, 75), (75 * STEP, 75)]
+    branch = preview.legs[1].branch
+    assert branch is not None
+    assert branch.phases[-1].end - branch.phases[0].start == 25 * STEP
+
+
+def test_a_warm_in_is_shown_as_it_is_trained() -> None:
+    preview = shown("schedule.warm_in_share=0.1", arrivals=2, tokens="409600")
+    first, *updates = preview.legs
+    assert "warm-in" not in [piece.phase for piece in first.pieces()]
+    for leg in updates:
+        assert [piece.phase for piece in leg.pieces() if not piece.branch] == ["warm-in", "constant"]
+        points = dict(leg.points(branch=False))
+        assert (points[leg.start], points[leg.end]) == (0.0, leg.schedule.rate(leg.end))
+        assert leg.schedule.rate(leg.start + 5 * STEP) == pytest.approx(points[leg.end] / 2)
+
+
 def test_tokens_come_from_the_budget_the_list_or_an_assumption() -> None:
     steps = [leg.steps for leg in shown().legs]
     assert steps == [1_200_000 // STEP, *[600_000 // STEP] * ARRIVALS]

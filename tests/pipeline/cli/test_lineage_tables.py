@@ -38,6 +38,7 @@ def lineage(names: list[str], above: dict[str, float] | None = None) -> Status:
             record(
                 f"{number:04d}-{name}",
                 losses={"release": {**{before: 3.0 + change for before, change in rise.items()}, name: 2.5}},
+                bits_per_byte={"release": {**dict.fromkeys(rise, 1.25), name: 1.125}},
                 forgetting=rise,
                 gate=verdict(True, checks=checks) if number else None,
                 tokens={"planned": 600_000, "new": 450_000, "replayed": 150_000},
@@ -74,8 +75,8 @@ def test_a_year_of_monthly_updates_fits_a_terminal(name: str) -> None:
 
 def test_a_dataset_has_its_loss_its_change_and_the_best_before() -> None:
     text = printed(losses_table(lineage(["docs", "news", "code"], {"docs": 0.25})))
-    assert cells(text, "docs") == ["docs", "3.250", "+0.250", "3.000", "0.250"]
-    assert cells(text, "code") == ["code", "(new)", "2.500", "-1.500"]
+    assert cells(text, "docs") == ["docs", "3.250", "1.250", "+0.250", "3.000", "0.250"]
+    assert cells(text, "code") == ["code", "(new)", "2.500", "1.125", "-1.500"]
 
 
 def test_an_update_has_what_it_learned_and_what_it_forgot_most() -> None:

@@ -1,5 +1,6 @@
 """Which optimizer state an update is handed, and what is refused before anything is spent."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from rewarm.pipeline.lineage.lineage import PLAN, Lineage
 from rewarm.pipeline.lineage.optimizer import OPTIMIZER, TRUNK_RUN, drop_optimizers, keep_optimizer, start_optimizer
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
-from rewarm.pipeline.record import REFUSED, RELEASED
+from rewarm.pipeline.record import REFUSED, RELEASED, Training
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.train import ScheduleSettings, TrainSettings, schedule_for
+from rewarm.stages.train.checkpoints import Saved, write_progress
+from rewarm.stages.train.job import Log
 
 KEPT = TrainSettings(keep_optimizer=True)
 SCHEDULE = schedule_for(ScheduleSettings(), 0, 4096, None).to_json()
@@ -29,7 +32,9 @@ def finish(workspace: Workspace, name: str, trained: bool = True, state: str = R
     (folder / "checkpoints" / TRUNK_RUN / "checkpoint_1").write("progress.json", name.encode())
     folder.write_json(PLAN, {"arrival": name, "data": {}, "recipe": recipe.identity(), "started": ""})
     schedule = SCHEDULE if trained else None
-    Lineage(workspace).record(record(name, datasets=[], state=state, position=4096, schedule=schedule))
+    training = Training(optimizer=recipe.train.optimizer) if trained else None
+    made = record(name, datasets=[], state=state, position=4096, schedule=schedule)
+    Lineage(workspace).record(replace(made, train=training))
 
 
 def checkpoint(workspace: Workspace, name: str) -> str:
@@ -99,3 +104,32 @@ def test_a_state_that_is_not_there_or_does_not_fit_is_refused(workspace: Workspa
     for name, value in (("zero_stage", 3), ("precision", "fp32")):
         with pytest.raises(UsageError, match=f"train.{name}={getattr(KEPT, name)}.*{value}"):
             start_optimizer(Lineage(workspace), KEPT.model_copy(update={name: value}))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_another_optimizer_is_refused_unless_it_is_asked_for(workspace: Workspace, trained: bool) -> None:
+    finish(workspace, "0000-base", trained)
+    muon = TrainSettings(optimizer="muon")
+    why = "0000-base was trained with adamw" if trained else "the model was imported"
+    with pytest.raises(UsageError, match=rf"train.optimizer=muon: {why}.*train.switch_optimizer=true"):
+        start_optimizer(Lineage(workspace), muon)
+    assert start_optimizer(Lineage(workspace), muon.model_copy(update={"switch_optimizer": True})) is None
+    assert start_optimizer(Lineage(workspace), TrainSettings()) is None
+
+
+def test_the_optimizer_is_the_last_trained_updates(workspace: Workspace) -> None:
+    finish(workspace, "0000-base", optimizer="muon")
+    assert start_optimizer(Lineage(workspace), TrainSettings(optimizer="muon")) is None
+    with pytest.raises(UsageError, match="0000-base was trained with muon"):
+        start_optimizer(Lineage(workspace), TrainSettings())
+
+
+def test_muons_state_fits_only_as_many_workers(workspace: Workspace) -> None:
+    finish(workspace, "0000-base", optimizer="muon")
+    update = workspace.update("0000-base")
+    keep_optimizer(update, checkpoint(workspace, "0000-base"), KEPT)
+    write_progress(update / "trunk" / OPTIMIZER, Saved(3, 2, "", {}, Log()))
+    muon = KEPT.model_copy(update={"optimizer": "muon", "num_workers": 2})
+    assert start_optimizer(Lineage(workspace), muon) is not None
+    with pytest.raises(UsageError, match=r"saved by 2 workers.*train.num_workers=2"):
+        start_optimizer(Lineage(workspace), muon.model_copy(update={"num_workers": 1}))

@@ -1,6 +1,7 @@
 """Choices, forecasts and prices: tables of what the rules say."""
 
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_choices(strength: str, situation: Situation, expected: tuple[Any, ...])
     assert tuple(found[name].value for name in names) == expected
     assert all(len(choice.because) > 10 for choice in found.values())
     assert "Ibrahim et al. 2024, sections 6.2" in found["replay.share"].because
+
+
+def test_a_branch_inside_the_budget_is_taken_from_the_trunk() -> None:
+    steps, tokens = amounts(WORK)
+    assert (steps, sum(tokens.values())) == (50, 58_000)
+    steps, tokens = amounts(replace(WORK, inside=Fraction("0.15")))
+    assert (steps, tokens["annealed"], sum(tokens.values())) == (42, 7000, 49_000)
 
 
 def test_auto_is_resolved_and_nothing_else() -> None:

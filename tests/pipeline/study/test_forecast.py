@@ -189,3 +189,17 @@ def test_steps_are_counted_from_either_end() -> None:
     observations = planted((0.0, 0.05, 0.25, 0.5), (1e6, 2e6))
     errors = forecast(observations, ["D1"], {"D0": 1}, 2e6).errors
     assert expected_error(errors, 1.0) == pytest.approx(2 * (expected_error(errors, 0.0) or 0))
+
+
+def test_the_share_is_held_where_the_arrival_would_cost_more() -> None:
+    """On German half replay has the lowest mean and costs the arrival 0.11 nats, so the limit decides."""
+    observations = table(GERMAN)
+    weights = {"D0": 0.5, "D1": 0.5}
+    free = forecast(observations, ["D1"], weights, 2e11)
+    held = forecast(observations, ["D1"], weights, 2e11, arrival_cost=0.05)
+    without = held.laws["D1"].predict(0.0, 2e11)
+    assert held.best.share < free.best.share - 0.1
+    assert held.best.losses["D1"] - without <= 0.05
+    assert held.best.losses["D1"] - without == pytest.approx(0.05, abs=0.003), "as much replay as the limit leaves"
+    assert held.notes[-1].startswith("without plan.arrival_cost = 0.05 nats the share would be")
+    assert forecast(observations, ["D1"], weights, 2e11, arrival_cost=0.5).best == free.best

@@ -5,13 +5,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from rich.console import Console
 
 from rewarm.pipeline.lineage.workspace import TRIAL
+from rewarm.pipeline.shift.objective import mean_loss
 from rewarm.pipeline.study.forecast import observations
 from rewarm.pipeline.study.grid import Trial
-from rewarm.pipeline.study.results import collect, score
+from rewarm.pipeline.study.results import collect
 from rewarm.pipeline.study.table import body, head, notes, numbers, page, table
 from rewarm.pipeline.study.trial import StudyWorkspace
 
@@ -85,12 +87,61 @@ def test_runs_that_were_stopped_early_are_counted_and_not_averaged(workspace: St
 
 @pytest.mark.parametrize(("weight", "expected"), [(0.5, 3.25), (1.0, 4.5), (0.0, 2.0)])
 def test_score_weighs_old_against_new(weight: float, expected: float) -> None:
-    assert score({"a": 4.0, "b": 5.0, "c": 2.0}, ["c"], weight) == pytest.approx(expected)
+    assert mean_loss({"a": 4.0, "b": 5.0, "c": 2.0}, ["c"], weight) == pytest.approx(expected)
+
+
+def test_all_datasets_count_alike_unless_a_weight_is_given() -> None:
+    assert mean_loss({"a": 4.0, "b": 5.0, "c": 2.0}, ["c"]) == pytest.approx(11 / 3)
+
+
+def test_the_best_row_keeps_the_arrival_within_its_cost(tmp_path: Path) -> None:
+    """Half replay has the lowest mean, and costs the arrival more than is allowed."""
+    workspace = StudyWorkspace(str(tmp_path), "s", ["new"])
+    tried = [Trial(f"replay.share={share}", "grid", {"replay.share": share}, 0) for share in (0.0, 0.25, 0.5)]
+    tried.append(Trial("other", "row", {"replay.share": 0.1, "schedule.peak": 1e-3}, 0))
+    for trial, old, new in zip(tried, (5.0, 4.5, 4.0, 4.0), (2.0, 2.04, 2.2, 2.0), strict=True):
+        workspace.trial(trial.id).write_json(TRIAL, result(trial, {"old": old, "new": new}))
+    free, limited = collect(workspace, tried[:3], None), collect(workspace, tried[:3], None, 0.05)
+    assert free.best is not None
+    assert limited.best is not None
+    assert (free.best.name, limited.best.name) == ("replay.share=0.5", "replay.share=0.25")
+    costs = [row["arrival_cost"] for row in limited.to_json()["rows"]]
+    assert costs == pytest.approx([0.0, 0.04, 0.2])
+    assert (free.objective, len(limited.objective)) == ([], 1)
+    assert "leaves out 1 rows" in limited.objective[0]
+    assert "replay.share=0.5 +0.200" in limited.objective[0]
+    with_other = collect(workspace, tried, None, 0.05)
+    assert with_other.to_json()["rows"][3]["arrival_cost"] is None, "no row of its settings is without replay"
+    assert "could not be checked for 1 of 4 rows" in with_other.objective[1]
+
+
+def test_rows_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    """The seeds differ by 1 nat, the rows by 0.2, 0.3 and 0.4: the interval is that of the differences."""
+    workspace = StudyWorkspace(str(tmp_path), "s", ["new"])
+    tried = [Trial(name, "row", {}, seed) for seed in range(3) for name in ("a", "b")]
+    for trial in tried:
+        old = 4.0 + trial.seed + (2 * (0.2 + 0.1 * trial.seed) if trial.label == "b" else 0.0)
+        bits = {"bits_per_byte": {"release": {"old": 1.5, "new": 1.2}}}
+        workspace.trial(trial.id).write_json(TRIAL, result(trial, {"old": old, "new": 3.0}, **bits))
+    study = collect(workspace, tried, None)
+    row = next(row for row in study.rows if row.name == "b")
+    found = study.behind(row)
+    assert found is not None
+    assert (found.mean, found.pairs) == (pytest.approx(0.3), 3)
+    assert found.half == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-3), "t of two degrees of freedom"
+    assert study.behind(study.rows[0]) is None, "the best row is not behind itself"
+    made = orjson.loads(orjson.dumps(study.to_json()))
+    assert made["rows"][1]["behind_best"]["half"] == found.half
+    assert made["rows"][1]["scores"] == pytest.approx({"0": 3.7, "1": 4.3, "2": 4.9})
+    column = head(study).index("behind ★")
+    assert [line[column] for line in body(study)] == ["", "+0.300 ± 0.248"]
+    assert body(study)[0][head(study).index("bits/byte old")] == "1.500 ± 0.000"
+    assert "Student's t" in str(table(study).caption)
 
 
 def test_score_of_one_side_alone_is_its_mean() -> None:
-    assert score({"a": 4.0, "b": 5.0}, ["c"], 0.1) == 4.5
-    assert score({"c": 4.0}, ["c"], 0.1) == 4.0
+    assert mean_loss({"a": 4.0, "b": 5.0}, ["c"], 0.1) == 4.5
+    assert mean_loss({"c": 4.0}, ["c"], 0.1) == 4.0
 
 
 def test_the_page_is_one_file_with_the_plots(workspace: StudyWorkspace) -> None:

@@ -16,6 +16,7 @@ from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.recipe.settings import CardSettings
+from rewarm.pipeline.record import Tokens
 from rewarm.pipeline.update.card import make_card, parents
 from rewarm.pipeline.update.card_text import escaped, gate_text, table
 
@@ -175,3 +176,22 @@ def test_licence_and_name_of_an_imported_base_are_kept(
     made = make_card(workspace, lineage.entries, update, CardSettings.model_validate(settings), imported=True)
     data = ModelCard(made).data
     assert (data.license, data.license_name, data.base_model) == expected
+
+
+def test_a_release_annealed_from_a_finished_trunk_says_so(lm: Workspace) -> None:
+    lineage = Lineage(lm)
+    source = lineage.find("2")
+    made = replace(
+        source,
+        id="0003-anneal-code",
+        datasets=[],
+        data={},
+        schedule=None,
+        follows=source.id,
+        tokens=Tokens(annealed=4096),
+        notes=[f"anneal: the trunk of {source.id}, branched"],
+    )
+    text = make_card(lm, lineage.entries, made, PLAIN, imported=False)
+    assert f"annealed another release of the trunk of {source.id}" in text
+    assert "| tokens of the annealed branch | 4,096 |" in text
+    assert "imported" not in text

@@ -74,6 +74,22 @@ def test_an_average_is_the_mean_of_the_trunks_weights(trunk: tuple[Job, TrainOut
     assert digest(iter(sorted(weights(job.out).items()))) == trained.digest == read_snapshot(job.out, STEPS)[1]
 
 
+def test_a_branch_can_be_released_as_the_mean_of_its_last_states(
+    trunk: tuple[Job, TrainOutcome], tmp_path: Path
+) -> None:
+    job, trained = trunk
+    job = dataclasses.replace(job, checkpoints=Folder(tmp_path / "checkpoints"))
+    settings = anneal.AnnealSettings(share=0.4, average_share=0.5, average_last=2, data="next")
+    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, Silent())
+    assert (release.branched, release.steps, release.averaged) == (True, 8, [6, 8])
+    assert "the mean of its weights after 2 of its steps from 6" in release.because
+    states = [read_snapshot(Folder(tmp_path), step)[0] for step in release.averaged]
+    found = weights(Folder(tmp_path))
+    for name, weight in found.items():
+        torch.testing.assert_close(weight.double(), (states[0][name].double() + states[1][name]) / 2, rtol=0, atol=1e-7)
+    assert release.digest == digest(iter(sorted(found.items())))
+
+
 @pytest.mark.faults
 def test_an_average_is_the_same_after_an_interruption_and_whatever_the_checkpoints(
     world: World, trunk: tuple[Job, TrainOutcome], tmp_path: Path
