@@ -17,6 +17,7 @@ from rich.text import Text
 
 from rewarm.pipeline.escaping import message, visible
 from rewarm.pipeline.progress.pace import Work, duration
+from rewarm.stages.core.faults import DISK
 
 if TYPE_CHECKING:
     from rewarm.pipeline.progress.log import Standing
@@ -121,11 +122,11 @@ class Terminal:
             if self.live and run is not None:
                 self._whole = self._bars.add_task(run.journal.update, total=None, figures="", left="")
         name = message(name)
-        self.console.print(f"\n{name}" if self.live else name, style="bold" if self.live else None)
+        self._print(f"\n{name}" if self.live else name, "bold" if self.live else None)
 
     def stage(self, name: str, skipped: bool) -> None:
         """Begin a stage, or report that it is skipped."""
-        self.console.print(f"  {name}: done before" if skipped else f"  {name}")
+        self._print(f"  {name}: done before" if skipped else f"  {name}")
         with self._lock:
             self._drop()
             self._stage, self._entered = "" if skipped else name, time.monotonic()
@@ -151,10 +152,18 @@ class Terminal:
     def note(self, text: str) -> None:
         """Print a permanent line."""
         text = message(text)
-        self.console.print(f"    {text}")
+        self._print(f"    {text}")
         with self._lock:
             if self._run is not None:
                 self._run.journal.line(f"    {text}")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        """Print a line; stderr may be a log on a disk that fails for a while: such a line appears with a later one."""
+        try:
+            self.console.print(text, style=style)
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
 
     def _tick(self) -> None:
         """Show what moved: the bars twice a second, the standing every two seconds, a plain line once a minute."""
@@ -195,7 +204,7 @@ class Terminal:
             line = f"{work.label}: {work.part:.0%}  {amounts(work, at)}"
             line += "" if left is None else f"  {duration(left)} left"
         if not self.live:
-            self.console.print(f"    {line}")
+            self._print(f"    {line}")
         if self._run is not None:
             self._run.journal.line(f"    {line}")
 

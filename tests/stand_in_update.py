@@ -17,6 +17,7 @@ from rewarm.pipeline import watch_child
 from rewarm.pipeline.cli.app import exits
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.terminal import Terminal
 from rewarm.stages.core.errors import UnfinishedError, UsageError
 from rewarm.stages.core.storage import MANIFEST
 
@@ -37,11 +38,11 @@ def run(command: str, uri: str, name: str, path: str) -> None:
         print(json.dumps({"cost": 1.0, "currency": "EUR", "hours": 0.1, "steps": STEPS, "tokens": {"new": 5}}))
         return
     workspace = Workspace(uri)
-    with workspace.lease():
-        take_in(workspace, name, sorted(file.name for file in Path(path).iterdir()))
+    with Terminal() as progress, workspace.lease():
+        take_in(workspace, name, sorted(file.name for file in Path(path).iterdir()), progress)
 
 
-def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
+def take_in(workspace: Workspace, name: str, files: list[str], progress: Terminal) -> None:
     """Ten steps, each of which a kill leaves done."""
     lineage = Lineage(workspace)
     if name in lineage.datasets():
@@ -56,6 +57,7 @@ def take_in(workspace: Workspace, name: str, files: list[str]) -> None:
     note(workspace, f"begin {name}")
     for step in range(len(folder.folders()), STEPS):
         time.sleep(600 if "stuck" in name else STEP_SECONDS)
+        progress.note(f"step {step}")
         (folder / f"{step:02d}").write_json(MANIFEST, {})
     lineage.record(update(number, name))
     note(workspace, f"end {name}")

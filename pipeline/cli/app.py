@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -124,7 +124,8 @@ def exits() -> Iterator[None]:
 def end(failure: Failure) -> NoReturn:
     """Report a failure to people and machines, and exit with its code."""
     keep(failure)
-    echo(failure.line() if as_json() else f"rewarm: {failure.message}", err=True)
+    with suppress(OSError):  # stderr may be a log on the disk that failed: the exit code remains
+        echo(failure.line() if as_json() else f"rewarm: {failure.message}", err=True)
     sys.exit(failure.code)
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from rewarm.pipeline import failure
 from rewarm.pipeline.escaping import message, visible
 from rewarm.pipeline.failure import Failure
-from rewarm.stages.core.errors import COLOURS
-from rewarm.stages.core.local_files import create_private, keep_private
+from rewarm.stages.core.errors import COLOURS, UnreachableError
+from rewarm.stages.core.local_files import open_private
+from rewarm.stages.core.patience import limited, patiently
 from rewarm.stages.core.storage import Folder
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
@@ -52,14 +53,12 @@ class Child:
 
     def __init__(self, arguments: Sequence[str], log: Path, output: Path | None = None) -> None:
         """``output`` receives the command's stdout if that is a result rather than log output."""
-        log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-P", "-m", LAUNCHER, str(os.getpid()), *arguments]
         self._scratch = tempfile.TemporaryDirectory(prefix="rewarm-watch-")
         self._failure = Path(self._scratch.name) / "failure.json"
         environment = {**os.environ, failure.FILE: str(self._failure)}
         environment.pop(failure.FORM, None)  # the log is for people
-        with open(log, "ab", opener=create_private) as stream:
-            keep_private(log)
+        with open_private(log) as stream:
             self._shown = self._began = stream.seek(0, os.SEEK_END)
             with (output or Path(os.devnull)).open("wb") as result:
                 # A separate process group, so that Ctrl-C reaches the command only through the watch.
@@ -80,7 +79,8 @@ class Child:
         The log is followed rather than a pipe, because leftovers of a killed Ray can keep a pipe open for a minute.
         """
         while (code := self.process.poll()) is None:
-            self._mirror()
+            with suppress(UnreachableError), limited(0):  # the log's disk fails: shown later
+                self._mirror()
             if stopping():
                 self._end()
             meanwhile()
@@ -100,9 +100,7 @@ class Child:
             self.process.kill()
 
     def _mirror(self) -> None:
-        with self.log.open("rb") as stream:
-            stream.seek(self._shown)
-            data = stream.read()
+        data = patiently(lambda: read_from(self.log, self._shown), str(self.log))
         self._shown += len(data)
         if data:
             sys.stdout.write(visible(COLOURS.sub("", data.decode(errors="replace"))))
@@ -110,10 +108,16 @@ class Child:
 
     def _last_lines(self) -> str:
         """Return the last lines that the command logged."""
-        with self.log.open("rb") as stream:
-            stream.seek(max(self._began, stream.seek(0, os.SEEK_END) - LONGEST))
-            lines = stream.read().decode(errors="replace").rstrip().splitlines()
+        data = patiently(lambda: read_from(self.log, self._began, LONGEST), str(self.log))
+        lines = data.decode(errors="replace").rstrip().splitlines()
         return message("\n".join(lines[-LAST_LINES:]))
+
+
+def read_from(log: Path, start: int, at_most: int | None = None) -> bytes:
+    """Return the bytes of a log from ``start`` on, or the last ``at_most`` of them."""
+    with log.open("rb") as stream:
+        stream.seek(start if at_most is None else max(start, stream.seek(0, os.SEEK_END) - at_most))
+        return stream.read()
 
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h

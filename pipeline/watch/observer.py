@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from rewarm.stages.core.local_files import create_private, keep_private
+from rewarm.stages.core.local_files import open_private
 
 PAUSE = 60.0  # seconds between two starts, so that a cluster that is not up yet is tried again
 
@@ -30,9 +30,7 @@ class Observer:
         if self.process is not None and time.monotonic() - self._started < PAUSE:
             return
         self._started = time.monotonic()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.log, "wb", opener=create_private) as stream:
-            keep_private(self.log)
+        with open_private(self.log, "wb") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "rewarm.pipeline.monitoring.workspace", str(os.getpid()), self.workspace],
                 stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 from urllib.parse import parse_qsl, unquote
 
 import pyarrow.fs as pafs
@@ -89,6 +89,18 @@ def share(path: Path) -> None:
 def create_private(path: str, flags: int) -> int:
     """Return a descriptor as an ``opener`` for ``open``; new files are private to their owner from the first byte."""
     return os.open(path, flags | os.O_CLOEXEC, PRIVATE)
+
+
+def open_private(path: Path, mode: Literal["ab", "wb"] = "ab") -> BinaryIO:
+    """Open a file that only its owner may read, with its folder; wait for a disk that does not respond."""
+
+    def opened() -> BinaryIO:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(path, mode, opener=create_private)  # noqa: SIM115 - the caller closes it
+        keep_private(path)
+        return stream
+
+    return patiently(opened, str(path))
 
 
 def keep_private(path: Path) -> None:
