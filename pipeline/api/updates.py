@@ -46,6 +46,7 @@ from rewarm.pipeline.update.update import discard as drop
 from rewarm.pipeline.update.update import update as run_update
 from rewarm.stages.core.cluster import connected
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.shared_buffers import remove_buffers
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import find_inputs
 
@@ -179,6 +180,8 @@ def update(
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:
     """Run one update on the cluster and write the report; return the lineage's status."""
     refuse_here(Lineage(workspace), arrival, recipe)
+    if removed := remove_buffers():
+        terminal.note(removed)
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
         if (awaits := room_for(Lineage(workspace), arrival, recipe)) is not None:

@@ -37,10 +37,8 @@ class Records:
         self.journal, self.book = Journal(folder), Book()
         self._workspace, self._inbox, self._say = str(folder.at("..")), settings.inbox, say
         events = self.journal.read()
-        targets: list[Target] = [
-            *map(Webhook, settings.webhooks),
-            *([Command(settings.command)] if settings.command else []),
-        ]
+        commands = [Command(settings.command)] if settings.command else []
+        targets: list[Target] = [*map(Webhook, settings.webhooks), *commands]
         self.notifier = Notifier.of(folder, targets, events[-1].seq if events else 0)
         self._take_in(events)
 
@@ -379,13 +377,14 @@ class Watch:
 
     def _wait(self) -> None:
         """Wait for the next check, tick, retry or notice, a signal, or an event of another process."""
+        latest = time.monotonic() + self.settings.every  # the clock may be set back
         moments = [self.looked + timedelta(seconds=self.settings.every), self.records.notifier.due, self.busy_until]
         if not self.book.paused:
             moments.append(choose(self.book, self._lineage.unfinished, now()).until)
             if self.settings.cron is not None:
                 moments.append(next_tick(self.settings.cron, zone_of(self.settings.timezone), now()))
         until = min(moment for moment in moments if moment is not None and (moment > now() or moment == moments[0]))
-        while not self.stopping and now() < until and not self.records.journal.grown():
+        while time.monotonic() < latest and now() < until and not (self.stopping or self.records.journal.grown()):
             self._say_waiting()
             time.sleep(SLICE)
 

@@ -1,6 +1,7 @@
 """The loop's own decisions, over a lineage that has a base: ticks, another writer, stores that do not answer."""
 
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -160,3 +161,23 @@ def test_a_dropped_update_lets_the_others_go(watch: Maker, workspace: Workspace)
     assert made._take_next()
     assert kinds(made)[-1] == "held"
     assert not workspace.update("0001-gone").exists()
+
+
+def test_a_clock_that_is_set_back_delays_no_look(watch: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watch(every=0.6)
+    made.records.write([Draft("paused")])
+    made.look()
+    monkeypatch.setattr("rewarm.pipeline.watch.run.now", lambda: now() - timedelta(days=1))
+    begun = time.monotonic()
+    made._wait()
+    assert time.monotonic() - begun < 10, "it would have waited for a day"
+
+
+def test_a_clock_that_is_set_forward_ends_the_wait(watch: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = watch(every=3600.0)
+    made.records.write([Draft("paused")])
+    made.look()
+    monkeypatch.setattr("rewarm.pipeline.watch.run.now", lambda: now() + timedelta(days=1))
+    begun = time.monotonic()
+    made._wait()
+    assert time.monotonic() - begun < 10
