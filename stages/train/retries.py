@@ -56,7 +56,7 @@ def retried(job: Job, work: Callable[[], Any], resources: dict[str, float], trac
         if fault is not None:
             if waiting is None or saved > before:
                 waiting = Waiting(f"{job.checkpoints}/{job.name}")
-            waiting.wait(fault)
+            await_disk(job.checkpoints, fault, waiting)
             progress.note(
                 f"{job.name}: {cause(failed)}; restarting from step {saved} (not counted: a fault of the disk)"
             )
@@ -92,6 +92,13 @@ def disk_fault(error: Exception) -> OSError | None:
     """Return the error of a disk that ended an attempt; None if it was anything else."""
     faults = (one for one in carried(error, set()) if isinstance(one, OSError) and one.errno in DISK)
     return next(faults, None)
+
+
+def await_disk(folder: Folder, fault: OSError | None, waiting: Waiting) -> None:
+    """Wait until a disk takes a small write: an attempt would fail as long as the disk does."""
+    while fault is not None:
+        waiting.wait(fault)
+        fault = tried_disk(folder)
 
 
 def tried_disk(folder: Folder) -> OSError | None:

@@ -176,16 +176,19 @@ def test_a_store_that_was_waited_for_is_not_waited_for_again(world: World) -> No
 def test_failures_without_a_number_are_not_counted_while_the_disk_fails(
     world: World, monkeypatch: pytest.MonkeyPatch, failed: Exception
 ) -> None:
-    answers: list[OSError | None] = [OSError(errno.ESTALE, "Stale file handle") for _ in range(3)]
+    answers: list[OSError | None] = [None, *(OSError(errno.ESTALE, "Stale file handle") for _ in range(3))]
     monkeypatch.setattr("rewarm.stages.train.retries.tried_disk", lambda folder: answers.pop())
+    attempts = list[int]()
 
     def work() -> str:
-        if answers:
+        attempts.append(len(answers))
+        if len(attempts) == 1:
             raise failed
         return "trained"
 
     with limited(60):
         assert retried(world.job("controller", max_failures=0), work, {}, None, Notes()) == "trained"
+    assert attempts == [4, 0], "the next attempt begins when the disk responds"
 
 
 def test_a_disk_is_tried_by_a_small_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
