@@ -27,8 +27,9 @@ from rewarm.stages.core.digests import (
     refuse_damage,
     write_table,
 )
-from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.errors import UsageError, origin
 from rewarm.stages.core.metrics import Reporter
+from rewarm.stages.core.patience import Waiting, disk_fault, shown
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.shapes import outcome_of, stage_manifest
 from rewarm.stages.core.storage import MANIFEST, Folder
@@ -204,7 +205,7 @@ class Runner:
         folder.delete(FILES)  # from a killed attempt
         self.progress.stage(name, skipped=False)
         with attempt(folder) as so_far:
-            done = work()
+            done = repeated(name, work, folder, self.progress)
             self.files[folder] = seal(folder, keeps)
         attempts = so_far()
         self.taken[name] = StepTaken(round(sum(one["seconds"] for one in attempts), 3), len(attempts))
@@ -221,6 +222,24 @@ class Runner:
         folder.write_json(MANIFEST, made)
         self.report.done(name, self.taken[name].seconds, folder)
         return done
+
+
+def repeated(name: str, work: Callable[[], Outcome], folder: Folder, progress: Announcer) -> Outcome:
+    """Return ``work()``, repeated while a disk fails under it: as after a kill, what a step has finished is kept.
+
+    Raises ``UnreachableError`` or ``FullError`` if the disk still fails, or fails again, after the deadline.
+    """
+    waiting: Waiting | None = None
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            fault = disk_fault(error)
+            if fault is None or origin(error) is not None:
+                raise
+            waiting = waiting or Waiting(str(folder))
+            waiting.wait(fault)
+            progress.note(f"{name}: {shown(str(fault))}; resuming the stage (a temporary fault of the disk)")
 
 
 def seal(folder: Folder, keeps: Keeps) -> str:

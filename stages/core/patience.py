@@ -15,8 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rewarm.stages.core.errors import FullError, UnreachableError, UsageError
-from rewarm.stages.core.faults import is_full, may_pass
+from rewarm.stages.core.errors import FullError, UnreachableError, UsageError, carried
+from rewarm.stages.core.faults import DISK, is_full, may_pass
 
 DEADLINE = "REWARM_STORE_DEADLINE"  # environment variable, seconds
 DEADLINE_S = 600.0  # a failover or a server's restart takes minutes; an outage of hours requires a person
@@ -162,6 +162,13 @@ class Waiting:
             f"({DEADLINE} sets the waiting time)",
             self.address,
         )
+
+
+def disk_fault(error: BaseException) -> OSError | None:
+    """Return the temporary error of a disk that ended some work, perhaps in a Ray worker; None if it was anything
+    else."""
+    faults = (one for one in carried(error, set()) if isinstance(one, OSError) and one.errno in DISK)
+    return next(faults, None)
 
 
 def reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
 from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError, origin, plain
+from rewarm.stages.core.patience import disk_fault
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import document_id, shard_writer
@@ -201,6 +202,6 @@ def _collect(done: Any, number: int | None) -> None:
     try:
         ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise origin(error) or StageError(f"distill: {doing} failed: {error.cause!r}") from error
+        raise origin(error) or disk_fault(error) or StageError(f"distill: {doing} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
         raise StageError(f"distill: {doing}: the process died repeatedly ({plain(error)})") from error

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rewarm.stages.core.awaiting import Waiting, amount, first_done
 from rewarm.stages.core.copies import Recorded
 from rewarm.stages.core.errors import StageError, origin, plain
+from rewarm.stages.core.patience import disk_fault
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenStream
@@ -209,6 +210,6 @@ def _collect(done: Any, what: str) -> None:
     try:
         ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise origin(error) or StageError(f"{what} failed: {error.cause!r}") from error
+        raise origin(error) or disk_fault(error) or StageError(f"{what} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
         raise StageError(f"{what}: its process died repeatedly ({plain(error)})") from error

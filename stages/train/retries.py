@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from rewarm.stages.core.awaiting import amount, no_room
-from rewarm.stages.core.errors import FullError, RewarmError, StageError, UnreachableError, carried, origin, plain
-from rewarm.stages.core.faults import DISK
-from rewarm.stages.core.patience import Waiting, limited
+from rewarm.stages.core.errors import FullError, RewarmError, StageError, UnreachableError, origin, plain
+from rewarm.stages.core.patience import Waiting, disk_fault, limited
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import saved_step
@@ -86,12 +85,6 @@ def exhausted(job: Job, failed: Exception, failures: int, saved: int, resources:
 def ends_run(typed: RewarmError) -> bool:
     """Return whether another attempt would not help, or a store was waited for already."""
     return typed.remedy not in ("again", "later") or isinstance(typed, UnreachableError | FullError)
-
-
-def disk_fault(error: Exception) -> OSError | None:
-    """Return the error of a disk that ended an attempt; None if it was anything else."""
-    faults = (one for one in carried(error, set()) if isinstance(one, OSError) and one.errno in DISK)
-    return next(faults, None)
 
 
 def await_disk(folder: Folder, fault: OSError | None, waiting: Waiting) -> None:

@@ -1,14 +1,19 @@
 """A step runs once; what changed under it is refused with what differs."""
 
+import errno
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from rewarm.pipeline.record.attempts import read_attempts
 from rewarm.pipeline.update.runner import ChangedError, Keeps, Runner
 from rewarm.stages.core.digests import fingerprint, read_table
-from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.errors import DamagedError, FullError, UnreachableError
+from rewarm.stages.core.patience import limited
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 
@@ -21,6 +26,10 @@ class Count:
 class Watcher(Silent):
     def __init__(self) -> None:
         self.stages: list[tuple[str, bool]] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def stage(self, name: str, skipped: bool) -> None:
         self.stages.append((name, skipped))
@@ -95,6 +104,43 @@ def test_a_torn_step_runs_again(folder: Folder) -> None:
         Runner(Watcher()).run("count", torn, Count, folder, {}, {})
     assert not folder.committed()
     assert Runner(Watcher()).run("count", lambda: Count(5), Count, folder, {}, {}) == Count(5)
+
+
+def failing(error: Exception, times: int) -> Callable[[], Count]:
+    """A step that a disk's error ends so many times."""
+    calls = list[int]()
+
+    def work() -> Count:
+        calls.append(1)
+        if len(calls) <= times:
+            raise error
+        return Count(len(calls))
+
+    return work
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ENOSPC])
+def test_a_step_is_resumed_while_a_disk_fails_under_it(folder: Folder, number: int) -> None:
+    fault = OSError(number, os.strerror(number), "/shared/tokens.arrow")
+    in_task = RayTaskError("read", "Traceback", fault).as_instanceof_cause()
+    for name, error in (("here", fault), ("task", in_task)):
+        watcher = Watcher()
+        done = Runner(watcher).run(name, failing(error, 2), Count, folder / name, {}, {})
+        assert done == Count(3)
+        assert len(watcher.notes) == 2
+        assert all("/shared/tokens.arrow" in note and "temporary" in note for note in watcher.notes)
+        assert len(read_attempts(folder / name)) == 1
+
+
+def test_a_disk_that_fails_for_longer_ends_the_step_with_its_own_error(folder: Folder) -> None:
+    for number, kind in ((errno.ESTALE, UnreachableError), (errno.ENOSPC, FullError)):
+        with limited(0), pytest.raises(kind):
+            Runner(Watcher()).run("count", failing(OSError(number, "x"), 9), Count, folder, {}, {})
+    for error in (FileNotFoundError(2, "x"), UnreachableError("waited for already"), KeyError("x")):
+        work = failing(error, 1)
+        with pytest.raises(type(error)):
+            Runner(Watcher()).run("count", work, Count, folder, {}, {})
+        assert work() == Count(2), "it was not repeated"
 
 
 @pytest.mark.parametrize("committed", [True, False])
