@@ -74,6 +74,8 @@ class MuonAdamW(torch.optim.AdamW):
             gradient, state = parameter.grad.float(), self.state[parameter]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(gradient)
+                state["step"] = torch.zeros(())  # Muon needs none; AdamW's loading expects a count in every state
+            state["step"] += 1
             momentum: torch.Tensor = state["momentum_buffer"]
             momentum.lerp_(gradient, 1 - group["momentum"])
             ahead = gradient.lerp(momentum, group["momentum"])  # Nesterov's
