@@ -27,6 +27,7 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, shard_writer
 from rewarm.stages.data.model_folder import longest_sequence
+from rewarm.stages.data.normal_forms import folded_others
 from rewarm.stages.data.split import DROP, TRAIN, VALIDATE, content_digest, read_index, split_documents, write_index
 from rewarm.stages.distill.filters import (
     DUPLICATE,
@@ -240,11 +241,14 @@ def settle(
     limit = (
         f"{math.exp(decision.limit):.2f} is the limit of the likeliest {1 - settings.drop_unlikely:.0%} of the others"
     )
-    reasons = Counter[str]()
+    reasons, others = Counter[str](), [split.kept]
     for number in range(shards):
         rows = slice(number * settings.shard_documents, (number + 1) * settings.shard_documents)
         reasons += settle_shard(staging, out, number, decision.fates[rows], parts[rows], limit)
-    write_index(index, split.kept)
+        texts = pq.read_table(staging.local(shard_name(number)), columns=["text"])[0]
+        places = np.flatnonzero(parts[rows] != DROP)
+        others.append(folded_others(drafts.hashes[rows][places], [texts[place].as_py() for place in places]))
+    write_index(index, np.unique(np.concatenate(others)), folded=True)
     train, validation = parts == TRAIN, parts == VALIDATE
     chosen = drafts.tokens[kept] + drafts.ended[kept]  # end-of-text is sampled, too
     return DistillOutcome(

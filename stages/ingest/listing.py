@@ -25,6 +25,9 @@ from rewarm.stages.ingest.beside import ADVICE, POINTER, beside_data, is_pointer
 from rewarm.stages.ingest.locations import Location
 from rewarm.stages.ingest.opening import state_of
 from rewarm.stages.ingest.readers import recognise, supported
+from rewarm.stages.ingest.readers.streams import ARC
+
+OLD_ARCHIVE = re.compile(r"\.arc(?:\.gz)?$", re.IGNORECASE)
 
 
 def leads_out(path: str | Path, root: str | Path) -> bool:
@@ -94,6 +97,8 @@ def expand(place: Location, kind: str, within: Location | None = None) -> Found:
 def alone(entry: Entry, kind: str) -> Found:
     """Return the listing of a file that the user named; its suffix must be known."""
     if recognise(entry.path, kind) is None:
+        if OLD_ARCHIVE.search(entry.path):
+            raise UsageError(f"{entry.place}: {ARC}")
         raise UsageError(f"{entry.place}: unknown suffix; rewarm reads {supported()}; to override, set ingest.format")
     if entry.place.is_local and is_pointer(entry.place.path):
         raise UsageError(f"{entry.place}: a {POINTER}: {ADVICE}")
@@ -105,7 +110,8 @@ def sift(base: str, entries: Iterable[Entry], kind: str, nothing: str) -> Found:
     ordered = sorted(entries, key=lambda entry: PurePosixPath(entry.path).relative_to(base).parts)
     known = [entry for entry in ordered if recognise(entry.path, kind) is not None]
     if not known:
-        raise UsageError(f"{nothing}: {supported()}")
+        old = next((f"; {entry.place.path}: {ARC}" for entry in ordered if OLD_ARCHIVE.search(entry.path)), "")
+        raise UsageError(f"{nothing}: {supported()}{old}")
     beside = dict.fromkeys((entry for entry in known if entry.place.is_local and is_pointer(entry.place.path)), POINTER)
     rest = [entry for entry in known if entry not in beside]
     if not rest:

@@ -7,9 +7,7 @@ rensa's (Dahlgaard, Knudsen, Thorup 2017, Fast Similarity Sketching). The sketch
 Hashing*, b = 1: two documents of Jaccard similarity s agree in a bit with probability (1 + s) / 2.
 """
 
-import html
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +16,7 @@ import numpy.typing as npt
 import xxhash
 from rensa import RMinHash  # type: ignore[import-untyped, unused-ignore]
 
+from rewarm.stages.data.normal_forms import fold
 from rewarm.stages.ingest.settings import NUM_HASHES, DuplicateSettings
 
 Keys = npt.NDArray[np.uint64]
@@ -25,10 +24,6 @@ Sketches = npt.NDArray[np.uint8]
 # Chinese and Japanese have no spaces between words: each character counts as a word.
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[^\W{IDEOGRAPHS}]+|[{IDEOGRAPHS}]")
-ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-ENTITY_DEPTH = 3  # for ``&amp;amp;lt;`` in a text that was escaped repeatedly
-# Invisible characters that do not separate words (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors.
-UNSEEN = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]+")
 SPACE = re.compile(r"\s")
 PIECE = 2**20  # characters that are split into words at a time
 ASCII_WORDS = bytes(byte if chr(byte).isalnum() or byte == ord("_") else 32 for byte in range(128)).lower() + bytes(128)
@@ -107,29 +102,6 @@ def hashed(piece: str) -> Keys:
     else:
         words = " ".join(WORD.findall(piece.lower())).encode().split()
     return np.fromiter(map(xxhash.xxh3_64_intdigest, words), np.uint64, len(words))
-
-
-def fold(text: str) -> str:
-    """Return a text with HTML entities decoded, without invisible characters, in Unicode NFKC."""
-    text = decode_entities(text)
-    return text if text.isascii() else unicodedata.normalize("NFKC", UNSEEN.sub("", text))
-
-
-def fold_exact(text: str) -> str:
-    """Return the form in which equal texts are exact duplicates: as ``fold``, but in NFC, in which ``x²`` is not
-    ``x2``."""
-    text = decode_entities(text)
-    return text if text.isascii() else unicodedata.normalize("NFC", UNSEEN.sub("", text))
-
-
-def decode_entities(text: str) -> str:
-    """Return a text with HTML entities decoded."""
-    if "&" in text:
-        for _ in range(ENTITY_DEPTH):
-            text, count = ENTITY.subn(lambda entity: html.unescape(entity[0]), text)
-            if not count:
-                break
-    return text
 
 
 def pieces(text: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import xxhash
 
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.normal_forms import folded_ids
 from rewarm.stages.data.split import Hashes
 from rewarm.stages.ingest.dedup.columns import (
     BLOCK_ROWS,
@@ -32,7 +32,7 @@ from rewarm.stages.ingest.dedup.columns import (
     to_numpy,
     write_columns,
 )
-from rewarm.stages.ingest.dedup.minhash import Signatures, fold_exact, signatures
+from rewarm.stages.ingest.dedup.minhash import Signatures, signatures
 from rewarm.stages.ingest.settings import DuplicateSettings
 
 PORTS = {"http": 80, "https": 443}
@@ -60,16 +60,6 @@ def url_hashes(urls: Sequence[str | None]) -> npt.NDArray[np.uint64]:
     """Return xxh3-64 of the normalised URLs; 0 if there is none."""
     hashes = (xxhash.xxh3_64_intdigest(normalised(url).encode()) or 1 if url else 0 for url in urls)
     return np.fromiter(hashes, np.uint64, len(urls))
-
-
-def folded_ids(ids: Hashes, texts: Sequence[str]) -> Hashes:
-    """Return the ids of the texts after ``fold_exact``: equal for texts in different normal forms."""
-    found = ids.copy()
-    for place, text in enumerate(texts):
-        folded = fold_exact(text)
-        if folded != text:
-            found[place] = bytes.fromhex(document_id(folded))
-    return found
 
 
 SUFFIX = ".signatures"

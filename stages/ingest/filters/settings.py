@@ -79,7 +79,7 @@ class GopherRepetitionSettings(Thresholds):
     shorter, 1.4 times as many in Japanese, 1.5 times as many syllables in Tibetan, and 2.5 times as many letters in
     scripts without spaces and without a dictionary (Javanese, Balinese, Tai Tham, Yi and others)."""
 
-    southeast_asian_factor: float = Field(default=1.4, ge=1)
+    southeast_asian_factor: float = Field(default=1.5, ge=1)
     """Factor of the thresholds of runs in Thai, Lao, Burmese and Khmer, whose formal prose repeats long titles and
     names of offices. FineWeb2's thresholds for these languages are 1.1 to 1.25 times the English ones (Penedo et al.
     2025, 2506.20920)."""

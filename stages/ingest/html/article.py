@@ -160,13 +160,13 @@ def tail_of(blocks: list[Block], home: int) -> list[Block]:
 
 
 def without_copies(blocks: list[Block]) -> list[Block]:
-    """Return the blocks without copies of the title and of captions (a box of their own)."""
-    paragraphs = Counter(block.container for block in blocks if block.prose)
+    """Return the blocks without repeated captions and titles."""
     seen, kept = set[str](), []
     for block in blocks:
-        if block.text in seen and paragraphs[block.container] <= 1 and not (block.pre or block.cell or block.item):
-            continue
-        if block.weight >= PROSE or block.heading == 1:
-            seen.add(block.text)
+        if block.caption or block.heading:
+            if block.text in seen:
+                continue
+            if block.weight >= PROSE or block.heading == 1:
+                seen.add(block.text)
         kept.append(block)
     return kept

@@ -122,6 +122,7 @@ class Frame:
     cells: int = 0  # in a row so far
     layout: bool = False
     controls: bool = False  # a form with fields
+    link: bool = False
     away: bool = False  # a link to another page
     meta: bool = False  # named as an author, a date, a credit or a button for sharing
     caption: bool = False

@@ -20,6 +20,13 @@ NO_MAIN_TEXT = "no main text"
 TOO_COMPLEX = "page too complex"
 # A template that browsers display immediately as content of the enclosing element; its end tag then closes nothing.
 SHADOW_ROOT = re.compile(r"<template(?=[^>]{0,500}?\sshadowroot(?:mode)?\s*=)", re.IGNORECASE)
+# Frames, whose alternative text HTML's parser does not parse, and elements that XHTML closes at once but HTML does not.
+FRAMES = re.compile(r"</?(?:frameset|frame|noframes)\b[^<>]*>", re.IGNORECASE)
+XHTML = re.compile(r"\s*(?:<\?xml\b|<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML)", re.IGNORECASE)
+EMPTY_ELEMENT = re.compile(
+    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b)([a-z][\w:-]*)((?:\s[^<>]*)?)/>",
+    re.IGNORECASE,
+)
 DATES = (
     ("meta[property='article:published_time']", "content"),
     ("meta[itemprop='datePublished']", "content"),
@@ -69,6 +76,10 @@ def read_page(source: str) -> Page:
     """Parse a page and read it."""
     if "shadowroot" in source:
         source = SHADOW_ROOT.sub("<div", source)
+    if "noframes" in source or "NOFRAMES" in source:
+        source = FRAMES.sub("", source)
+    if XHTML.match(source):
+        source = EMPTY_ELEMENT.sub(r"<\1\2></\1>", source)
     tree = LexborHTMLParser(source.encode("utf-8", "replace"))
     return Page(main_text(tree), page_title(tree), page_date(tree), page_language(tree))
 

@@ -168,7 +168,8 @@ class Reader:
             self.flush(frame.gap)
             self.begin(frame, tag, attributes, names)
         elif tag == "a":
-            self.in_link += 1
+            frame.link = not is_target(attributes)
+            self.in_link += frame.link
             frame.away = bool(attributes) and leads_away(attributes.get("href"))
             self.in_away += frame.away
         elif tag in CONTROLS:
@@ -245,7 +246,7 @@ class Reader:
             self.frames.pop()
             self.in_meta -= frame.meta
             if tag == "a":
-                self.in_link -= 1
+                self.in_link -= frame.link
                 self.in_away -= frame.away
             elif tag in CONTROLS:
                 self.in_control -= 1
@@ -307,7 +308,7 @@ class Reader:
             if node.tag == "mjx-container":  # MathJax 3, which has no other source of a formula
                 self.write_formula(next((formula_of(math) for math in node.css("math")), ""))
             return True
-        unseen = "hidden" in attributes or attributes.get("aria-hidden") == "true"
+        unseen = "hidden" in attributes or (attributes.get("aria-hidden") == "true" and not is_behind(node))
         if not unseen and not HIDDEN.search(attributes.get("style") or ""):
             return False
         if any("math" in name for name in names):
@@ -323,6 +324,11 @@ def is_meta(attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
     return (attributes.get("rel") or "") == "author" or (bool(names) and chrome.is_meta(names))
 
 
+def is_target(attributes: dict[str, str | None]) -> bool:
+    """Return whether an ``<a>`` is the target of links and not a link; HTML leaves ``<a name="x"/>`` open."""
+    return bool(attributes) and "href" not in attributes and ("name" in attributes or "id" in attributes)
+
+
 def leads_away(href: str | None) -> bool:
     """Return whether a link leads to another page."""
     return bool(href and not href.startswith(("#", "javascript:", "mailto:", "tel:")))
@@ -332,6 +338,13 @@ def names_of(attributes: dict[str, str | None]) -> tuple[str, ...]:
     """Return an element's classes and id, in lower case."""
     value = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".strip()
     return tuple(value.lower().split()) if value else ()
+
+
+def is_behind(node: LexborNode) -> bool:
+    """Return whether an element is the page behind an open dialog: displayed, but ``aria-hidden`` meanwhile."""
+    if node.tag in ("main", "article", "body"):
+        return True
+    return node.parent is not None and node.parent.tag == "body" and node.css_first("main, article, h1") is not None
 
 
 def whole(value: str | None, default: int) -> int:

@@ -25,6 +25,7 @@ ENCODINGS = {  # by byte order mark, longer marks before their prefixes
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+ARC = "the archives before WARC: convert it, as with `warcio recompress OLD.arc.gz NEW.warc.gz`"
 BINARIES = {
     b"PK\x03\x04": "a zip archive (or an office document)",
     b"\x1f\x8b": "gzip",
@@ -35,6 +36,10 @@ BINARIES = {
     b"PAR1\x15": "Parquet",
     b"ARROW1\0\0": "an Arrow file",
     b"%PDF-": "PDF",
+    b"{\\rtf": "RTF",
+    b"%!PS-": "PostScript",
+    b"SQLite format 3\0": "an SQLite database",
+    b"filedesc://": f"ARC ({ARC})",
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer (git lfs pull downloads its contents)",
 }
 

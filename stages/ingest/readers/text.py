@@ -1,5 +1,6 @@
 """Reader of text files and pages as single documents, and the refusals common to all streams."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import BinaryIO
@@ -11,6 +12,8 @@ from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, mak
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
+TEXT_FILE = re.compile(r"\.txt(?:\.\w+)?$", re.IGNORECASE)  # other names are read as text only if the user says so
 
 
 def read_text(raw: BinaryIO, name: str, compression: str, settings: InputSettings) -> Document | Refusal:
@@ -18,9 +21,20 @@ def read_text(raw: BinaryIO, name: str, compression: str, settings: InputSetting
     data = read_whole(raw, compression, settings, decode=True)
     if isinstance(data, Refusal):
         return data
-    if found := binary_of(data):
+    if found := binary_of(data) or data_of(data) or (page_of(data) if TEXT_FILE.search(name) else None):
         return other_format("text", found, data)
     return make_document("file", data.removeprefix(BYTE_ORDER_MARK), {settings.url: name}, settings)
+
+
+def data_of(data: bytes) -> str | None:
+    """Return a description of data with many NUL bytes, which are valid UTF-8 but no text; else None."""
+    zeros = data.count(0)
+    return f"{zeros} NUL bytes (binary data, or UTF-16 without a byte order mark)" if zeros > len(data) // 100 else None
+
+
+def page_of(data: bytes) -> str | None:
+    """Return "an HTML page" if a text file is one, else None."""
+    return "an HTML page" if PAGE.match(data[:EXCERPT].removeprefix(BYTE_ORDER_MARK)) else None
 
 
 def read_whole(raw: BinaryIO, compression: str, settings: InputSettings, decode: bool = False) -> bytes | Refusal:

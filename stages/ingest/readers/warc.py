@@ -24,7 +24,7 @@ from rewarm.stages.ingest.format import Format, Piece, Records
 from rewarm.stages.ingest.opening import open_raw
 from rewarm.stages.ingest.readers.http import read_response
 from rewarm.stages.ingest.readers.payload import PLAIN, media_type, parse_label, read_payload
-from rewarm.stages.ingest.readers.streams import BrokenStreamError, read_blocks
+from rewarm.stages.ingest.readers.streams import ARC, BrokenStreamError, read_blocks
 from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, make_document, parse_timestamp
 from rewarm.stages.ingest.settings import IngestSettings
 
@@ -39,6 +39,7 @@ MAX_HEAD = 2**16  # bytes of a record's header fields; URLs are rarely longer th
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 RECORD_START = re.compile(rb"(?<=\n)WARC/[01]\.")
 VERSION = b"WARC/"
+OLD_ARCHIVE = b"filedesc://"
 LINE_ENDS = b"\r\n"
 
 
@@ -119,7 +120,8 @@ def read_frames(stream: "Stream", limit: int) -> Iterator[Record | Refusal]:
             yield read_frame(stream, place, limit)
         else:
             found = stream.to_next_record()
-            detail = f"expected a record (WARC/1.0 …), found {found} other bytes"
+            other = f"ARC ({ARC})" if start.startswith(OLD_ARCHIVE) else f"{found} other bytes"
+            detail = f"expected a record (WARC/1.0 …), found {other}"
             yield Refusal(place, BROKEN_RECORD, detail, start)
         number += 1
     if stream.broken:

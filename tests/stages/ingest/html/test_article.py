@@ -36,7 +36,7 @@ def text_of(body: str) -> str:
         ("", f"<aside class=sidebar><h1>Today</h1><p>{OTHER}Vote now.</p></aside>", "Vote now"),
         (
             "",
-            f"<div class=img><div class=view>{OTHER}In a view.</div></div><div class=img>{OTHER}In a view.</div>",
+            f"<div class=caption><p>{OTHER}In a view.</p></div>" * 2,
             "In a view",
         ),
     ],

@@ -1,0 +1,57 @@
+"""Normal forms of texts: the forms in which equal texts have the same words, or the same id.
+
+Shared by the stages that write document shards: the index of a dataset also holds the ids of folded texts, so that a
+later arrival finds a document whatever normal form it comes in.
+"""
+
+import html
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from rewarm.stages.data.documents import document_id
+from rewarm.stages.data.split import Hashes
+
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+ENTITY_DEPTH = 3  # for ``&amp;amp;lt;`` in a text that was escaped repeatedly
+# Invisible characters that do not separate words (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors.
+UNSEEN = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]+")
+
+
+def fold(text: str) -> str:
+    """Return a text with HTML entities decoded, without invisible characters, in Unicode NFKC."""
+    text = decode_entities(text)
+    return text if text.isascii() else unicodedata.normalize("NFKC", UNSEEN.sub("", text))
+
+
+def fold_exact(text: str) -> str:
+    """Return the form in which equal texts are exact duplicates: as ``fold``, but in NFC, in which ``x²`` is not
+    ``x2``."""
+    text = decode_entities(text)
+    return text if text.isascii() else unicodedata.normalize("NFC", UNSEEN.sub("", text))
+
+
+def decode_entities(text: str) -> str:
+    """Return a text with HTML entities decoded."""
+    if "&" in text:
+        for _ in range(ENTITY_DEPTH):
+            text, count = ENTITY.subn(lambda entity: html.unescape(entity[0]), text)
+            if not count:
+                break
+    return text
+
+
+def folded_ids(ids: Hashes, texts: Sequence[str]) -> Hashes:
+    """Return the ids of the texts after ``fold_exact``: equal for texts in different normal forms."""
+    found = ids.copy()
+    for place, text in enumerate(texts):
+        folded = fold_exact(text)
+        if folded != text:
+            found[place] = bytes.fromhex(document_id(folded))
+    return found
+
+
+def folded_others(ids: Hashes, texts: Sequence[str]) -> Hashes:
+    """Return the ids of the folded texts that differ from the texts, which an index holds besides the texts' own."""
+    folded = folded_ids(ids, texts)
+    return folded[folded != ids]
