@@ -54,4 +54,5 @@ def folded_ids(ids: Hashes, texts: Sequence[str]) -> Hashes:
 def folded_others(ids: Hashes, texts: Sequence[str]) -> Hashes:
     """Return the ids of the folded texts that differ from the texts, which an index holds besides the texts' own."""
     folded = folded_ids(ids, texts)
-    return folded[folded != ids]
+    others: Hashes = folded[folded != ids]
+    return others

@@ -110,6 +110,14 @@ class Refusal:
     value: float | None = None  # the measured value, if a threshold decided
 
 
+BYTE_ORDER_MARK = "\ufeff"
+# Controls, spaces and marks without a glyph: a text of nothing else is empty.
+INVISIBLE = "".join(
+    map(chr, [*range(33), 0x7F, *range(0x80, 0xA1), 0xAD, *range(0x2000, 0x2010), 0x2028, 0x2029, 0x202F])
+)
+INVISIBLE += "\u205f\u2060\u2061\u2062\u2063\u2064\u3000\ufeff"
+
+
 def make_document(
     place: str, text: Any, fields: dict[str, Any], settings: InputSettings, raw: bytes | None = None
 ) -> Document | Refusal:
@@ -126,10 +134,10 @@ def make_document(
         return Refusal(
             place, Reason.LONE_SURROGATE, f"half of a surrogate pair at character {error.start}", (raw or b"")[:EXCERPT]
         )
-    if not value.strip():
+    if not value.strip().strip(INVISIBLE):
         return Refusal(place, Reason.EMPTY_TEXT, "the text is empty or only whitespace", (raw or encoded)[:EXCERPT])
     return Document(
-        text=value,
+        text=value.removeprefix(BYTE_ORDER_MARK),
         url=string_or_none(fields.get(settings.url)),
         timestamp=parse_timestamp(fields.get(settings.timestamp)),
         language=string_or_none(fields.get(settings.language)),

@@ -22,9 +22,14 @@ TOO_COMPLEX = "page too complex"
 SHADOW_ROOT = re.compile(r"<template(?=[^>]{0,500}?\sshadowroot(?:mode)?\s*=)", re.IGNORECASE)
 # Frames, whose alternative text HTML's parser does not parse, and elements that XHTML closes at once but HTML does not.
 FRAMES = re.compile(r"</?(?:frameset|frame|noframes)\b[^<>]*>", re.IGNORECASE)
-XHTML = re.compile(r"\s*(?:<\?xml\b|<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML)", re.IGNORECASE)
+XHTML = re.compile(
+    r"\s*(?:<\?xml\b|<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML|(?:<!DOCTYPE html>\s*)?"
+    r"<html\b[^>]*\sxmlns=[\"']http://www\.w3\.org/1999/xhtml)",
+    re.IGNORECASE,
+)
 EMPTY_ELEMENT = re.compile(
-    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b)([a-z][\w:-]*)((?:\s[^<>]*)?)/>",
+    r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|param|source|track|wbr)\b)([a-z][\w:-]*)"
+    r"""((?:\s+[\w:.-]+(?:\s*=\s*(?:"[^"]*"|'[^']*'))?)*)\s*/>""",
     re.IGNORECASE,
 )
 DATES = (

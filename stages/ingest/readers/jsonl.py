@@ -58,7 +58,7 @@ def parse_line(line: Line, place: str, settings: InputSettings) -> Document | Re
         return broken(place, line.broken, line.data)
     if line.size > settings.max_record_bytes:
         return too_long(place, line.data, str(line.size), settings)
-    data = line.data.removeprefix(BYTE_ORDER_MARK) if line.offset == 0 else line.data
+    data = line.data.removeprefix(BYTE_ORDER_MARK)  # also where files were joined
     try:
         value = parse_json(data)
     except UnicodeDecodeError as error:

@@ -8,6 +8,8 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
+import orjson
+
 from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, WebReason, make_document
 from rewarm.stages.ingest.settings import IngestSettings
 
@@ -38,6 +40,7 @@ OTHER_MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|!--|[a-z][\w:.-]*[\s/>])", re
 ENTITY = re.compile(rb"&(?:[A-Za-z]{2,8}|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});")
 # Bytes that do not occur in text (MIME sniffing standard, "binary data byte"); ISO-2022 needs the escape.
 BINARY_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+DOCUMENT_MARKS = {b"{\\rtf": "application/rtf", b"%!PS-": "application/postscript"}  # valid as text, but not text
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -76,15 +79,27 @@ def read_payload(
 def media_type(body: bytes, declared: str | None) -> str:
     """Return the media type of a payload: the declared one unless it is missing or contradicts the bytes."""
     if declared in PAGES:
-        return declared if b"<" in body else without_markup(body, declared)
+        return "application/json" if is_json(body) else declared if b"<" in body else without_markup(body, declared)
     if declared is None:
         return sniff(body)
     if declared in DOWNLOADS:
         found = sniff(body)
         return found if found in PAGES else declared
-    if declared in PLAIN_TYPES and PAGE_START.match(sample(body)):
-        return "text/html"
+    if declared in PLAIN_TYPES:
+        marked = next((mime for mark, mime in DOCUMENT_MARKS.items() if body.startswith(mark)), declared)
+        return "text/html" if PAGE_START.match(sample(body)) else marked
     return declared
+
+
+def is_json(body: bytes) -> bool:
+    """Return whether a body that is declared as a page is a JSON object or array."""
+    if not body[:64].lstrip().startswith((b'{"', b"[{", b'["')):
+        return False
+    try:
+        orjson.loads(body)
+    except ValueError:
+        return False
+    return True
 
 
 def without_markup(body: bytes, declared: str) -> str:

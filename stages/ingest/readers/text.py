@@ -12,6 +12,7 @@ from rewarm.stages.ingest.records import EXCERPT, Document, Reason, Refusal, mak
 from rewarm.stages.ingest.settings import IngestSettings, InputSettings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+FEW_ZEROS = 8  # NUL bytes that are noise in a text
 PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
 TEXT_FILE = re.compile(r"\.txt(?:\.\w+)?$", re.IGNORECASE)  # other names are read as text only if the user says so
 
@@ -29,7 +30,9 @@ def read_text(raw: BinaryIO, name: str, compression: str, settings: InputSetting
 def data_of(data: bytes) -> str | None:
     """Return a description of data with many NUL bytes, which are valid UTF-8 but no text; else None."""
     zeros = data.count(0)
-    return f"{zeros} NUL bytes (binary data, or UTF-16 without a byte order mark)" if zeros > len(data) // 100 else None
+    if zeros <= max(FEW_ZEROS, len(data) // 100):
+        return None
+    return f"{zeros} NUL bytes (binary data, or UTF-16 without a byte order mark)"
 
 
 def page_of(data: bytes) -> str | None:

@@ -14,7 +14,7 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, document_id, read_shards, shard_writer
-from rewarm.stages.data.split import has_folded, read_index, write_index
+from rewarm.stages.data.split import read_index, write_index
 from rewarm.stages.distill import DistillOutcome, DistillSettings
 from rewarm.stages.distill.filters import Drafts
 from rewarm.stages.distill.run import prepare, refuse_rubbish
@@ -139,26 +139,6 @@ def test_what_an_earlier_dataset_holds_is_dropped(
     outcome = write(writer, out, earlier=[index])
     assert outcome.duplicates_earlier == 2
     assert not set(read_index(out / "index")) & set(known)
-
-
-def test_the_index_finds_the_documents_in_another_normal_form(
-    writer: Folder, alone: tuple[Folder, DistillOutcome], tmp_path: Path
-) -> None:
-    assert has_folded(alone[0] / "index")
-    out = Folder(tmp_path / "out")
-    shutil.copytree((alone[0] / ".staging").path, (out / ".staging").path)
-    shard = (out / ".staging").local("00000.parquet")
-    table = pq.read_table(shard)
-    texts = [f"{text} cafe\u0301 &amp; more" for text in table["text"].to_pylist()]
-    place = table.schema.get_field_index("text")
-    field = table.schema.field("text")
-    pq.write_table(table.set_column(place, field, pa.array(texts, field.type)), shard)
-    write(writer, out)
-    parts = (out / "documents", out / "validation")
-    kept = [text for part in parts for batch in read_shards(part) for text in batch["text"].to_pylist()]
-    folded = [text.replace("cafe\u0301 &amp;", "caf\u00e9 &") for text in kept if "cafe" in text]
-    index = set(read_index(out / "index").tolist())
-    assert folded and all(bytes.fromhex(document_id(text)) in index for text in folded)
 
 
 def test_a_model_that_writes_rubbish_is_given_up(alone: tuple[Folder, DistillOutcome]) -> None:

@@ -1,6 +1,7 @@
 """Files that are not what their name says, and pages in forms that HTML's parser does not know: told, or read."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ingest_files import read
 
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.ingest.html.extract import read_page
+from rewarm.stages.ingest.readers.payload import media_type
 from rewarm.stages.ingest.records import Document, Refusal
 from rewarm.stages.ingest.settings import IngestSettings
 from rewarm.stages.ingest.sources import find_inputs
@@ -65,6 +67,40 @@ def test_an_arc_archive_is_named_as_such(tmp_path: Path, name: str) -> None:
     renamed.write_bytes(gzip.compress(ARC))
     (record,) = read(renamed)
     assert isinstance(record, Refusal) and "found ARC (the archives before WARC" in record.detail
+
+
+def joined(*texts: str) -> bytes:
+    return b"".join(b"\xef\xbb\xbf" + json.dumps({"text": text}).encode() + b"\n" for text in texts)
+
+
+def test_files_that_were_joined_have_byte_order_marks_within(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(joined(SENTENCE, SENTENCE * 2, "\ufeff" + SENTENCE))
+    assert [record.text for record in read(path)] == [SENTENCE, SENTENCE * 2, SENTENCE]
+
+
+@pytest.mark.parametrize("text", ["\u200b\u200b\ufeff \u00a0\u3000", "\0\1\2", "\u00ad \u200d\n\u2060"])
+def test_a_text_of_nothing_visible_is_empty(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(joined(text, f"{text}x{text}"))
+    empty, kept = read(path)
+    assert isinstance(empty, Refusal) and empty.reason == "empty text"
+    assert isinstance(kept, Document) and kept.text == f"{text}x{text}".removeprefix("\ufeff")
+
+
+@pytest.mark.parametrize(
+    ("body", "declared", "mime"),
+    [
+        (b'{"html": "<p>The ferry</p>"}', "text/html", "application/json"),
+        (b' [{"a": 1}, {"b": "<br>"}]', "text/html", "application/json"),
+        (b'{"a": <p>', "text/html", "text/html"),
+        (b"{\\rtf1 The ferry}", "text/plain", "application/rtf"),
+        (b"%!PS-Adobe-3.0", "text/plain", "application/postscript"),
+        (b"{curly} text", "text/plain", "text/plain"),
+    ],
+)
+def test_the_bytes_decide_where_the_label_is_wrong(body: bytes, declared: str, mime: str) -> None:
+    assert media_type(body, declared) == mime
 
 
 def text_of(source: str) -> str:
