@@ -112,6 +112,37 @@ SWITCHED = (
     (re.compile(rb"~\{[!-~]{2,}~\}"), "hz"),
 )
 DEFAULT = "cp1252"  # the default declaration of servers (ISO-8859-1 in browsers)
+# By a page's language: encodings of its unlabelled pages (browsers' defaults by locale).
+LANG = re.compile(rb"""<html\b[^>]{0,512}?\blang\s*=\s*["']?\s*([a-z]{2,3})\b""", re.IGNORECASE)
+LOCAL = {
+    language: encodings
+    for languages, encodings in {
+        "ru uk bg sr mk be": ("cp1251", "koi8-u"),
+        "cs sk pl hu sl hr ro sq bs": ("cp1250", "iso8859-2"),
+        "el": ("cp1253", "iso8859-7"),
+        "tr az ku": ("cp1254",),
+        "he yi": ("cp1255",),
+        "ar fa ur": ("cp1256",),
+        "lt lv et": ("cp1257",),
+        "th": ("cp874",),
+        "ja": ("cp932", "euc_jp"),
+        "zh": ("gb18030", "big5hkscs"),
+        "ko": ("cp949",),
+    }.items()
+    for language in languages.split()
+}
+OWN = {
+    "cs": "áčďéěíňóřšťúůýž",
+    "sk": "áäčďéíĺľňóôŕšťúýž",
+    "pl": "ąćęłńóśźż",
+    "hu": "áéíóöőúüű",
+    "sl": "čćđšž",
+    "hr": "čćđšž",
+    "bs": "čćđšž",
+    "ro": "ăâîşţșț",
+    "sq": "çë",
+}
+WESTERN = ("cp1254", "iso8859-9")  # detected for texts of the default
 UNDETECTED = ("mac-roman", "cp1258", "mac-cyrillic", "iso8859-14", "cp866")  # tried if nothing else is plausible
 MOST_ODD = 0.1  # maximum share of odd non-ASCII characters in a plausible reading
 REFUSED_ODD = 0.4  # share above which a reading is not text …
@@ -154,6 +185,8 @@ def decode_page(data: bytes, declared: str | None) -> str | None:
             if text is not None and sound(text):
                 return text
     best = choose(data, named)
+    if best and best.encoding in (DEFAULT, *WESTERN, *UNDETECTED) and set(named) <= {DEFAULT, "utf-8"}:
+        best = local(data, best) or best
     return best.text if best else None
 
 
@@ -179,6 +212,24 @@ def choose(data: bytes, named: list[str]) -> Reading | None:
         others = [reading for encoding in UNDETECTED if (reading := read(data, encoding))]
         best = min([*([best] if best else []), *others], key=lambda reading: reading.odd, default=None)
     return best if best and (best.odd <= REFUSED_ODD or beyond_ascii(best.text) < ODD_PROOF) else None
+
+
+def local(data: bytes, default: Reading) -> Reading | None:
+    """Return the reading in an encoding of the language that the page declares, if it is as plausible as the default.
+
+    Short texts in it are often plausible in the default as well (Greek: ``Ôï äçìïôéêü``), and detection needs more.
+    """
+    found = LANG.search(data, 0, META_BYTES)
+    language = found[1].decode().lower() if found else ""
+    readings = [reading for encoding in LOCAL.get(language, ()) if (reading := read(data, encoding))]
+    best = min(readings, key=lambda reading: (reading.odd, foreign(reading.text, language)), default=None)
+    return best if best and best.odd <= min(MOST_ODD, default.odd + MOST_ODD / 2) else None
+
+
+def foreign(text: str, language: str) -> int:
+    """Return the number of letters that a language written in windows-1250 and ISO-8859-2 does not have."""
+    own = OWN.get(language)
+    return sum(letter > "\x7f" and letter.isalpha() and letter not in own for letter in text.lower()) if own else 0
 
 
 def overrules(reading: Reading, other: Reading, vote: bool) -> bool:

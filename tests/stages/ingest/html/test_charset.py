@@ -114,3 +114,32 @@ def test_labels_of_pages_are_found_in_their_head_only() -> None:
     found = decode_page(page("Größe", "utf-8").encode() + b"<meta charset=koi8-r>", None)
     assert found is not None
     assert "Größe" in found
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding", "text"),
+    [
+        ("tr", "cp1254", "Belediye meclisi salı akşamı toplandı, şehir"),
+        ("tr-TR", "cp1254", "İki yüz kişi geldi"),
+        ("el", "iso8859-7", "Το δημ"),
+        ("el", "cp1253", "Η πόλη"),
+        ("cs", "cp1250", "Příliš"),
+        ("cs", "iso8859-2", "Příliš žluťoučký"),
+        ("pl", "iso8859-2", "Gdzieś wśród gór"),
+        ("ja", "cp932", "市議会は火曜"),
+        ("ja", "euc_jp", "市議会は火曜"),
+        ("lt", "cp1257", "Ačiū už žinutę"),
+        # The language is wrong, or the page is in the default's encoding all the same.
+        ("ru", "cp1252", "Der Fährmann fährt früh über den Fluß"),
+        ("el", "cp1252", "Café à la carte, déjà vu"),
+        ("ja", "cp1252", "Crème brûlée für alle, naïve façade"),
+        ("th", "cp1252", "Une journée d’été à Genève"),
+        ("de", "cp1252", "Füße"),
+    ],
+)
+@pytest.mark.parametrize("label", [None, "iso-8859-1", "utf-8"])
+def test_the_declared_language_decides_between_readings_of_a_short_page(
+    language: str, encoding: str, text: str, label: str | None
+) -> None:
+    page = f"<!doctype html><html class=x lang='{language}'><body><p>{text}</p></body></html>"
+    assert decode_page(page.encode(encoding), label) == page
