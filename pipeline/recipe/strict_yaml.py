@@ -28,7 +28,10 @@ class Loader(yaml.SafeLoader):
 
 def parse(text: str) -> Any:
     """Return the value of a YAML text; raises ``YAMLError``, also for more than ``MOST`` values after all aliases."""
-    value = yaml.load(text, Loader)
+    try:
+        value = yaml.load(text, Loader)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # "!!int x", "2026-99-99"
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     left, count = [value], 0
     while left:
         one = left.pop()

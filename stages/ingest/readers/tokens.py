@@ -146,6 +146,10 @@ def token_kind(path: str, settings: IngestSettings, choices: TokenInputSettings)
         return None if settings.text in TokenColumn(file, choices.columns).schema.names else "columns"
     except BAD_FILE:
         return None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        return None  # Arrow's way to say that a stream is none
 
 
 def check_tokens(path: str, kind: str, tokenizer: Folder, choices: TokenInputSettings) -> int:
