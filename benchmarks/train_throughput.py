@@ -207,7 +207,7 @@ def run_ours(job: "Job", folder: Path, workers: int) -> Run:
 
     out = Folder(folder)
     with connected(workers):
-        outcome = train.run(replace(job, out=out / "trunk", checkpoints=out / "checkpoints"), Silent())
+        outcome = train.run(replace(job, out=out / "trunk", checkpoints=out / "checkpoints"), train.Group(Silent()))
     curve = (out / "trunk").read_json(train.CURVE)
     return Run(outcome.tokens_per_second, [row["loss"] for row in curve["steps"]])
 

@@ -34,7 +34,7 @@ KINDS = {  # kind of process → a part of its command line, the first that fits
     "evaluation actors": ("ray::ModelHost", "ray::Evaluator"),
     "Ray Data's workers": ("ray::MapWorker", "ray::Map", "ray::MapBatches", "ray::_map", "ray::ReadRange"),
     "Ray Train's small actors": ("ray::TrainController", "ray::Tracker", "ray::Checkpoint", "ray::State", "ray::"),
-    "fork servers": ("warm/server.py",),
+    "fork servers": ("warm.server",),
     "workers that start": ("default_worker.py", "warm/client.py", "setup_worker.py"),
     "Ray's system": ("raylet", "gcs_server", "dashboard", "log_monitor", "/ray/"),
 }
@@ -113,7 +113,11 @@ def read_processes(root: int, mark: str, readings: dict[int, tuple[str, float]],
             if times is None or not known.get(pid):
                 continue
             line = " ".join(process.info["cmdline"] or [])
-            readings[pid] = ("the command" if pid == root else kind_of(line), times.user + times.system)
+            if line:
+                kind = "the command" if pid == root else kind_of(line)
+            else:  # it has just ended
+                kind = readings[pid][0] if pid in readings else "others"
+            readings[pid] = (kind, times.user + times.system)
 
 
 def kind_of(line: str) -> str:
@@ -158,7 +162,9 @@ def times_of(workspace: Path, update: str) -> dict[str, float]:
     """Return when the lines of an update's log that say these words were written, seconds since the epoch."""
     words = {"begins": "  begins (", "train": ": train", "first step": "train: step 0 of", "done": "  done"}
     found: dict[str, float] = {}
-    for line in (workspace / "logs" / f"{update}.txt").read_text(encoding="utf-8").splitlines():
+    lines = (workspace / "logs" / f"{update}.txt").read_text(encoding="utf-8").splitlines()
+    last = max(number for number, line in enumerate(lines) if words["begins"] in line)  # a stopped attempt begins again
+    for line in lines[last:]:
         for name, part in words.items():
             if part in line and name not in found:
                 found[name] = datetime.fromisoformat(line.split()[0]).timestamp()

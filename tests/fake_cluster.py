@@ -6,6 +6,7 @@ are real raylets that claim CPUs and GPUs; nothing computes on them.
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -37,6 +38,20 @@ def kuberay_nodes(name: str) -> list[tuple[Shape, int]]:
     groups = [(cluster["headGroupSpec"], 1), *((group, group["maxReplicas"]) for group in cluster["workerGroupSpecs"])]
     limits = [(group["template"]["spec"]["containers"][0]["resources"]["limits"], count) for group, count in groups]
     return [((int(limit["cpu"]), int(limit.get("nvidia.com/gpu", 0))), count) for limit, count in limits]
+
+
+def on_cluster(asked: dict[str, Any], **environment: str) -> dict[str, Any]:
+    """The outcome of ``asked`` on a fake cluster of its own, in a process of its own."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "fake_cluster.py", json.dumps(asked)],
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=900,
+    )
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 class Echo:
@@ -150,6 +165,26 @@ def read(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     return {"found": "done"}
 
 
+def update(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
+    """Run an update by its command's function on the cluster; the nodes on which its processes ran, by kind."""
+    import ray
+    import ray._private.state
+
+    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.terminal import Terminal
+
+    ray.shutdown()  # the command joins the cluster itself
+    status = updates.update(asked["workspace"], asked["data"], [], False, Terminal(quiet=True))
+    assert not isinstance(status, dict)
+    ray.init(address=cluster.address, log_to_driver=False)
+    kinds: dict[str, list[str]] = {}
+    for actor in ray._private.state.actors().values():
+        if node := actor["Address"]["NodeID"]:
+            kinds.setdefault(actor["ActorClassName"], []).append(node)
+    weights = status.updates[-1].weights
+    return {"found": kinds, "weights": {"trunk": weights.trunk, "release": weights.release}}
+
+
 def train(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     """Train on GPUs that never come."""
     from training_world import make_world
@@ -157,7 +192,7 @@ def train(asked: dict[str, Any], cluster: Any, progress: Any) -> dict[str, Any]:
     from rewarm.stages import train as training
 
     job = make_world(Path(asked["folder"])).job("run", **asked["settings"])
-    training.run(job, progress)
+    training.run(job, training.Group(progress))
     return {"found": "done"}
 
 

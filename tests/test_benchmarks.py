@@ -65,7 +65,7 @@ def test_the_gates_rules_are_judged_on_the_same_draws() -> None:
 def test_the_bare_loop_does_the_same_work(throughput: ModuleType, ray_cluster: None, tmp_path: Path) -> None:
     job = make_world(tmp_path).job("ours", steps=20, validate_every=0, checkpoint_every=20, cpus_per_worker=1)
     job = dataclasses.replace(job, validation={})
-    outcome = train.run(job, Silent())
+    outcome = train.run(job, train.Group(Silent()))
     ours = [row["loss"] for row in job.out.read_json(train.CURVE)["steps"]]
     bare = throughput.run_bare(job, tmp_path / "bare")
     each = throughput.Round(throughput.Run(outcome.tokens_per_second, ours), bare)

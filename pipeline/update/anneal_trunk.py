@@ -197,11 +197,10 @@ def run_branch(context: UpdateContext, source: UpdateRecord, trunk: train.TrainO
     kept = optimizer_state(context, source, job)
     ended = replace(trunk, tokens=job.steps * job.mixture.tokens_per_step, checkpoint=kept.uri if kept else "")
     identity: dict[str, Any] = {**settings.identity(), "minimum": minimum, "train": job.settings.identity()}
+    group = train.Group(context.runner.progress)
     return context.runner.run(
         "anneal",
-        lambda: anneal.run(
-            job, ended, context.folder / "release", settings, minimum, context.runner.progress, {}, dtype
-        ),
+        lambda: anneal.run(job, ended, context.folder / "release", settings, minimum, group, {}, dtype),
         anneal.AnnealOutcome,
         context.folder / "release",
         {**identity, "dtype": dtype},

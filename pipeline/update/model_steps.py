@@ -93,7 +93,11 @@ def shard_tables(context: UpdateContext, mixture: Mixture) -> dict[str, Table]:
 
 
 def run_train(
-    context: UpdateContext, start: Start, mixture: replay.ReplayOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
+    context: UpdateContext,
+    start: Start,
+    mixture: replay.ReplayOutcome,
+    tokens: dict[str, tokenize.TokenizeOutcome],
+    group: train.Group,
 ) -> train.TrainOutcome:
     """Continue pre-training the trunk."""
     job, weight = trunk_job(context), context.recipe.train.kl_weight
@@ -103,7 +107,7 @@ def run_train(
         context.runner.progress.note(note)
     return context.runner.run(
         "train",
-        lambda: train.run(job, context.runner.progress, context.watchers),
+        lambda: train.run(job, group, context.watchers),
         train.TrainOutcome,
         job.out,
         {**context.recipe.train.identity(), "schedule": job.schedule.to_json(), "snapshots": job.snapshots},
@@ -118,14 +122,18 @@ def run_train(
 
 
 def run_anneal(
-    context: UpdateContext, trunk: train.TrainOutcome, tokens: dict[str, tokenize.TokenizeOutcome]
+    context: UpdateContext,
+    trunk: train.TrainOutcome,
+    tokens: dict[str, tokenize.TokenizeOutcome],
+    group: train.Group,
 ) -> anneal.AnnealOutcome:
-    """Anneal a release on a branch of the trunk."""
+    """Anneal a release on a branch of the trunk, with the workers that have trained it."""
     settings, minimum, job = context.anneal_settings, context.recipe.schedule.minimum, trunk_job(context)
     dtype = context.lineage.release_dtype()
     inputs: dict[str, Any] = {"trunk": trunk.digest, "training": context.runner.digests["train"]}
     best: dict[str, TokenSet] = {}
     if settings.data == anneal.BEST and not job.schedule.decayed:
+        group.close()  # choosing needs the room of its workers
         for name, made in tokens.items():
             place = context.folder / "best" / name
             label = f"best of {name}" if len(tokens) > 1 else "best"
@@ -133,9 +141,7 @@ def run_anneal(
             best[name] = TokenSet(context.train_tokens(name), place)
     return context.runner.run(
         "anneal",
-        lambda: anneal.run(
-            job, trunk, context.folder / "release", settings, minimum, context.runner.progress, best, dtype
-        ),
+        lambda: anneal.run(job, trunk, context.folder / "release", settings, minimum, group, best, dtype),
         anneal.AnnealOutcome,
         context.folder / "release",
         {**settings.identity(), "minimum": minimum, **({} if dtype == "float32" else {"dtype": dtype})},

@@ -38,7 +38,7 @@ from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import UnfinishedError, UsageError
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.storage import MANIFEST
-from rewarm.stages.train import check_length
+from rewarm.stages.train import Group, check_length
 
 
 def update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateRecord:
@@ -83,8 +83,9 @@ def learn(context: UpdateContext, data: Data) -> UpdateRecord:
     """Train, anneal and evaluate; return the record of the update without the gate's verdict."""
     assert data.mixture is not None, "only a model that is taken over has none"
     start = run_start(context, data.tokenizer)
-    trunk = run_train(context, start, data.mixture, data.tokens)
-    release = run_anneal(context, trunk, data.tokens)
+    with Group(context.runner.progress) as group:
+        trunk = run_train(context, start, data.mixture, data.tokens, group)
+        release = run_anneal(context, trunk, data.tokens, group)
     scores = run_evaluate(context, trunk, release, data.tokens)
     return account(context, data, data.mixture, trunk, release, scores)
 

@@ -105,18 +105,18 @@ def run(
     out: Folder,
     settings: AnnealSettings,
     minimum: float,
-    progress: Progress,
+    group: train.Group,
     best: Mapping[str, TokenSet] | None = None,
     dtype: str = "float32",
 ) -> AnnealOutcome:
-    """Anneal ``trunk``, a finished job, and write the release to ``out/model``, stored in ``dtype``.
+    """Anneal ``trunk``, a finished job, with ``group``; write the release to ``out/model``, stored in ``dtype``.
 
     ``minimum`` is η_min. ``best`` maps the name of each new dataset to its best documents; only ``settings.data``
     ``best`` reads them. ``average`` needs the trunk's snapshots: ``trunk.snapshots`` must be the result of
     ``snapshot_steps``. If the trunk's schedule has already decayed, or the share amounts to no step, the release is a
     copy of the trunk, which is reported.
     """
-    steps = settings.steps(trunk.steps)
+    steps, progress = settings.steps(trunk.steps), group.progress
     if trunk.schedule.decayed or not steps:
         decayed = f"the {trunk.schedule.kind} schedule has already decayed"
         because = (
@@ -128,7 +128,7 @@ def run(
     if settings.shape == "average":
         return averaged(trunk, trained, out, progress, dtype)
     job, what = branch(trunk, trained, out, settings, minimum, best or {}, dtype)
-    done = train.run(job, progress)
+    done = train.run(job, group)
     digest, merged = done.digest, ""
     if job.snapshots:
         digest = average(job, done.digest if dtype == "float32" else None, out, dtype)

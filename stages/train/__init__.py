@@ -2,6 +2,7 @@
 
 from rewarm.stages.train.checkpoints import read_progress
 from rewarm.stages.train.document_mask import check_kind, remarks_on
+from rewarm.stages.train.group import Group
 from rewarm.stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
 from rewarm.stages.train.job import CURVE, SNAPSHOTS, Job
 from rewarm.stages.train.model import ModelSettings, count_parameters, initial_model, model_config, planned_parameters
@@ -23,6 +24,7 @@ __all__ = [
     "CURVE",
     "DECAYING",
     "SNAPSHOTS",
+    "Group",
     "Job",
     "ModelSettings",
     "Phase",

@@ -1,12 +1,17 @@
 """Checkpoints of a training run: contents, integrity checks, and the choice of the one to resume from.
 
-``progress.json`` is written by rank 0 and holds the table of all ranks' files with their digests, its own included. A
-checkpoint that does not match this table is skipped, and the previous one is used: DeepSpeed would silently load an
-optimizer state with flipped bytes, and fail on a truncated file at every attempt.
+``progress.json`` is written by rank 0 once every rank's files are in storage, and holds their digests. A checkpoint
+that does not match this table is skipped, and the previous one is used: DeepSpeed would silently load an optimizer
+state with flipped bytes, and fail on a truncated file at every attempt.
+
+They are stored here rather than by Ray Train, which keeps the newest of a whole run: a group of workers trains several
+jobs, and the trunk's last checkpoint must stay while the branch saves its own. Runs of earlier versions have Ray
+Train's list of their checkpoints beside them.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +25,8 @@ from rewarm.stages.train.job import Job, Log
 
 PROGRESS = "progress.json"
 SEAL = "seal"  # in progress.json: the digest of everything else in it
-PREFIX = "checkpoint"  # Ray Train's names: ``checkpoint_`` and a timestamp, so they sort by age
-SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
+PREFIX = "checkpoint"
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints, of earlier versions
 
 
 @dataclass(frozen=True)
@@ -121,18 +126,29 @@ def refuse_other_size(job: Job) -> None:
             )
 
 
+def new_name() -> str:
+    """Return the name of a checkpoint that is saved now; names sort by age."""
+    return f"{PREFIX}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
+
+
+def keep_newest(job: Job) -> None:
+    """Delete all checkpoints but the newest ``settings.keep_checkpoints``, and those that were not finished."""
+    run = job.checkpoints / job.name
+    finished = [name for name in names_of(job) if (run / name).exists(PROGRESS)]
+    kept = set(finished[: job.settings.keep_checkpoints])
+    run.delete(SNAPSHOT)  # before a checkpoint that it may list
+    for name in names_of(job):
+        if name not in kept:
+            run.delete(name)
+
+
 def saved_step(run: Folder) -> int:
     """Return the highest step among the checkpoints that all workers of a run have saved; 0 if there are none."""
     steps = [0]
-    try:
-        listed = run.read_json(SNAPSHOT)["checkpoint_results"] if run.exists(SNAPSHOT) else []
-        names = [one["checkpoint_dir_name"] for one in listed]
-    except (DamagedError, KeyError, TypeError):  # reported and deleted before the next attempt
-        names = []
-    for name in names:
+    for name in run.folders():
         try:
-            steps.append(read_progress(run / name).step)
-        except DamagedError:  # resuming skips it too
+            steps.append(read_progress(run / name).step if name.startswith(PREFIX) else 0)
+        except DamagedError:  # not finished; or damaged: resuming skips it too
             continue
     return max(steps)
 

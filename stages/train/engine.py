@@ -209,6 +209,10 @@ class Engine:
                 gathered[name] = weight.clone()
         return gathered
 
+    def close(self) -> None:
+        """Release DeepSpeed's hooks and tables, which outlive an engine: this process may create another one."""
+        self.engine.destroy()
+
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:

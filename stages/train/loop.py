@@ -1,6 +1,7 @@
-"""The training loop of one worker. ``train_worker`` is the entry point."""
+"""The training loop of one worker: one job from its start or last checkpoint to its end."""
 
 import ctypes
+import gc
 import os
 import shutil
 import tempfile
@@ -15,12 +16,21 @@ import torch
 import torch.distributed as dist
 import xxhash
 
-from rewarm.stages.core import operators
 from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.patience import reported
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.train.checkpoints import Saved, damages, digest_own, merged, names_of, read_progress, write_progress
+from rewarm.stages.train.checkpoints import (
+    Saved,
+    damages,
+    digest_own,
+    keep_newest,
+    merged,
+    names_of,
+    new_name,
+    read_progress,
+    write_progress,
+)
 from rewarm.stages.train.data import Batches, ValidationSet
 from rewarm.stages.train.inputs import check_inputs
 from rewarm.stages.train.job import CURVE, Job, Log
@@ -34,24 +44,23 @@ if TYPE_CHECKING:
     from rewarm.stages.train.engine import Engine, Place
 
 
-def train_worker(config: dict[str, Any]) -> dict[str, Any]:
-    """Train a ``Job`` on this rank from its last good checkpoint; rank 0's return value is the result.
+def train_job(job: Job, place: "Place", tracker: Any, show: Callable[[str], None]) -> dict[str, Any]:
+    """Train a job on this rank from its last good checkpoint; rank 0's return value is the result.
 
-    Failures that a retry would not fix are returned instead of raised, because Ray Train restarts workers that raise:
-    ``damaged``, an input that does not match the record, and ``stopped``, a figure that is not a number.
+    Failures that a retry would not fix are returned instead of raised: ``damaged``, an input that does not match the
+    record, and ``stopped``, a figure that is not a number.
     """
-    job: Job = config["job"]
-    operators.load(say=lambda line: None)
-
-    place = take_place(job.settings)
-    show = shown_by(config.get("tracker"), place)
     with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch, reported(show):
         try:
-            return train(job, place, Path(scratch), config.get("tracker"), show)
+            return train(job, place, Path(scratch), tracker, show)
         except DamagedError as error:
             return {"damaged": str(error)}
         except NotFiniteError as error:
             return {"stopped": stop_at(job, place, error.found)}
+        finally:
+            gc.collect()  # the engine: the next job's needs its memory
+            if place.device.type == "cuda":
+                torch.cuda.empty_cache()
 
 
 def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[[str], None]) -> dict[str, Any]:
@@ -76,6 +85,7 @@ def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[
     step = begun.step
     recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine))
     recorder.attempt(step)
+    checkpoint = begun.checkpoint
     while step < job.steps:
         if looks_at(step, job.steps, job.settings):
             recorder.validation(step, looks, engine)
@@ -90,15 +100,17 @@ def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[
         if step in job.snapshots:
             snapshot(job, engine, step, recorder)
         if step == job.steps or step % job.settings.checkpoint_every == 0:
-            save(job, engine, step, recorder, scratch)
-    return {**finish(job, engine, recorder), "checkpoint": begun.checkpoint if begun.step == job.steps else None}
+            checkpoint = save(job, engine, step, recorder, scratch)
+    result = {**finish(job, engine, recorder), "checkpoint": checkpoint}
+    engine.close()
+    return result
 
 
 def shown_by(tracker: Any, place: "Place") -> Callable[[str], None]:
     """Return a function that shows a line on the driver, on rank 0 only."""
 
     def show(line: str) -> None:
-        if tracker is not None and place.rank == 0:
+        if place.rank == 0:
             tracker.note.remote(line)
 
     return show
@@ -226,26 +238,31 @@ def counted() -> str | None:
     return None if last is None else str(last.path).rpartition("/")[2]
 
 
-def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Path) -> None:
-    """Save a checkpoint of all ranks through Ray Train; it is valid once every rank's part is in storage."""
+def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Path) -> str:
+    """Save a checkpoint of all ranks and return its name; it is valid once every rank's part is in storage."""
     import ray.train
 
     with recorder.pause():
-        folder = Path(tempfile.mkdtemp(dir=scratch))
+        folder, (name,) = Path(tempfile.mkdtemp(dir=scratch)), agreed([new_name()])
         engine.save(folder)
         digest = engine.weights_digest()
         tables: list[Any] = [None] * engine.place.world_size
         dist.all_gather_object(tables, digest_own(folder))
+        (job.checkpoints / job.name).upload(folder, name)
+        dist.barrier()
         if engine.place.rank == 0:
             counts = job.mixture.count(job.first, step)
             consumed = {source.key: count for source, count in zip(job.mixture.sources, counts, strict=True)}
             files = merged(tables)
-            write_progress(Folder(folder), Saved(step, engine.place.world_size, digest, consumed, recorder.log, files))
+            saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log, files)
+            write_progress(job.checkpoints / job.name / name, saved)
+            keep_newest(job)
         last = recorder.log.steps[-1]
         metrics = {"step": step, "loss": last["loss"], "lr": last["lr"], "tokens": last["tokens"]}
         metrics |= {"losses": recorder.log.validation[-1]["losses"], "percent": 100 * step // job.steps}
-        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        ray.train.report(metrics)
         shutil.rmtree(folder, ignore_errors=True)
+    return name
 
 
 def snapshot(job: Job, engine: "Engine", step: int, recorder: Recorder) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.faults
 
 VARIABLES = json.dumps({"env_vars": {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "2", "REWARM_TEST": "1"}})
 RUNTIME = ("--runtime-env-json", VARIABLES)
-TRAINING = ("TrainController", "RayTrainWorker", "Tracker", "LossWorker")
+TRAINING = ("TrainController", "RayTrainWorker", "Tracker", "ModelHost")
 
 
 @pytest.fixture(scope="module")

@@ -134,9 +134,9 @@ def test_the_train_page_says_what_a_run_is_of(watched: Watched) -> None:
         run["run_settings"]["train_loop_config"] for run in watched.cluster.ask("/api/train/v2/runs/v1")["train_runs"]
     ]
     found = {(run["workspace"], run["update"], run["stage"]): run["datasets"] for run in runs}
-    assert found.keys() == {
-        ("work space", update, stage) for update in ("0000-docs", "0001-code") for stage in ("train", "anneal")
-    }
+    assert found.keys() == {("work space", update, "train") for update in ("0000-docs", "0001-code")}, (
+        "the branch is trained by the workers of the trunk, in its run"
+    )
     assert found["work space", "0001-code", "train"] == ["code", "docs"]
 
 

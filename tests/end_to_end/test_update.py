@@ -174,7 +174,12 @@ def test_what_was_taken_in_is_not_taken_in_again(base: Lineage, updated: Path) -
 
 
 @pytest.mark.parametrize(
-    "stages", [("train",), pytest.param(("ingest", "tokenize", "train", "evaluate"), marks=pytest.mark.faults)]
+    "stages",
+    [
+        ("train",),
+        pytest.param(("ingest", "tokenize", "train", "evaluate"), marks=pytest.mark.faults),
+        pytest.param(("train", "trained", "trunk", "anneal", "annealed", "release", "gate"), marks=pytest.mark.faults),
+    ],
 )
 def test_kills_at_any_stage_change_nothing(
     base: Lineage, status: dict[str, Any], updated: Path, tmp_path: Path, stages: tuple[str, ...]
@@ -186,7 +191,13 @@ def test_kills_at_any_stage_change_nothing(
         "ingest": lambda: any((workspace / "datasets" / "code" / STAGING).glob("*.parquet")),
         "tokenize": (workspace / "datasets" / "code" / "manifest.json").exists,
         "train": lambda: len(list(update.glob("checkpoints/train/checkpoint_*/progress.json"))) >= 2,
+        "trained": (update / "trunk" / "model" / "config.json").exists,  # the workers wait for the branch
+        "trunk": (update / "trunk" / "manifest.json").exists,
+        "anneal": lambda: any(update.glob("checkpoints/anneal/checkpoint_*/progress.json")),
+        "annealed": (update / "release" / "model" / "config.json").exists,
+        "release": (update / "release" / "manifest.json").exists,
         "evaluate": (update / "evaluation" / "started.json").exists,
+        "gate": (update / "evaluation" / "manifest.json").exists,  # the actors have measured the candidate
     }
     for stage in stages:
         assert kill_when(command(*base.update(workspace)), markers[stage]), stage

@@ -3,7 +3,7 @@
 import pytest
 from training_world import World
 
-from rewarm.stages import anneal
+from rewarm.stages import anneal, train
 from rewarm.stages.core.digests import FILES, digest_files, files_in, write_table
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.progress import Silent
@@ -23,7 +23,7 @@ def test_a_decayed_trunk_is_released_in_the_lineages_dtype(world: World, dtype: 
     anneal.copy_model(Folder(world.start.path.parent), trunk.out)
     whole = stored_digest(trunk.out)
     trained = TrainOutcome(1, 1, 0.0, whole, "", 1, 0.0, [])
-    found = anneal.run(trunk, trained, out, anneal.AnnealSettings(), 0.0, Silent(), dtype=dtype)
+    found = anneal.run(trunk, trained, out, anneal.AnnealSettings(), 0.0, train.Group(Silent()), dtype=dtype)
     assert set(stored_dtypes((out / "model").path).values()) == {stored}
     assert dtype_of(out / "model") == dtype
     assert found.digest == stored_digest(out), "the record's digest is of what is stored"
@@ -46,5 +46,5 @@ def test_a_damaged_trunk_is_not_released(world: World, dtype: str, sealed: bool)
     data[-2] ^= 1
     file.write_bytes(data)
     with pytest.raises(DamagedError, match=r"expected .*, found"):
-        anneal.run(trunk, trained, out, anneal.AnnealSettings(), 0.0, Silent(), dtype=dtype)
+        anneal.run(trunk, trained, out, anneal.AnnealSettings(), 0.0, train.Group(Silent()), dtype=dtype)
     assert not out.exists("model")

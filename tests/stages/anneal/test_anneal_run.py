@@ -42,7 +42,7 @@ def trunk_job(world: World, out: str, **settings: object) -> Job:
 @pytest.fixture(scope="module")
 def trunk(world: World) -> tuple[Job, TrainOutcome]:
     job = trunk_job(world, "trunk", checkpoint_every=20)
-    return job, train.run(job, Silent())
+    return job, train.run(job, train.Group(Silent()))
 
 
 def weights(out: Folder) -> dict[str, torch.Tensor]:
@@ -59,7 +59,7 @@ def consumed(job: Job) -> dict[str, int]:
 def test_an_average_is_the_mean_of_the_trunks_weights(trunk: tuple[Job, TrainOutcome], tmp_path: Path) -> None:
     job, trained = trunk
     assert job.snapshots == SNAPSHOTS
-    release = anneal.run(job, trained, Folder(tmp_path), AVERAGE, MINIMUM, Silent())
+    release = anneal.run(job, trained, Folder(tmp_path), AVERAGE, MINIMUM, train.Group(Silent()))
     assert (release.branched, release.tokens, release.averaged) == (False, 0, list(SNAPSHOTS))
     assert "mean of the trunk's weights after 3 of its steps, 15 to 20" in release.because
     states = [read_snapshot(job.out, step)[0] for step in SNAPSHOTS]
@@ -80,7 +80,7 @@ def test_a_branch_can_be_released_as_the_mean_of_its_last_states(
     job, trained = trunk
     job = dataclasses.replace(job, checkpoints=Folder(tmp_path / "checkpoints"))
     settings = anneal.AnnealSettings(share=0.4, average_share=0.5, average_last=2, data="next")
-    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, Silent())
+    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, train.Group(Silent()))
     assert (release.branched, release.steps, release.averaged) == (True, 8, [6, 8])
     assert "the mean of its weights after 2 of its steps from 6" in release.because
     states = [read_snapshot(Folder(tmp_path), step)[0] for step in release.averaged]
@@ -94,11 +94,11 @@ def test_a_branch_can_be_released_as_the_mean_of_its_last_states(
 def test_an_average_is_the_same_after_an_interruption_and_whatever_the_checkpoints(
     world: World, trunk: tuple[Job, TrainOutcome], tmp_path: Path
 ) -> None:
-    undisturbed = anneal.run(*trunk, Folder(tmp_path / "undisturbed"), AVERAGE, MINIMUM, Silent())
+    undisturbed = anneal.run(*trunk, Folder(tmp_path / "undisturbed"), AVERAGE, MINIMUM, train.Group(Silent()))
     job = trunk_job(world, "stopped", checkpoint_every=16, max_failures=0)
     (job.out.path / file_name(18)).mkdir(parents=True)  # in the way: the second of three cannot take its place
     with pytest.raises(StageError, match=r"train: worker 0 failed .*Is a directory"):
-        train.run(job, Silent())
+        train.run(job, train.Group(Silent()))
     (job.out.path / file_name(18)).rmdir()
     (job.out.path / file_name(18)).write_bytes(b"torn")
     with pytest.raises(StageError, match="damaged"):
@@ -106,17 +106,17 @@ def test_an_average_is_the_same_after_an_interruption_and_whatever_the_checkpoin
     with pytest.raises(StageError, match="missing, although"):
         read_snapshot(job.out, 20)
     first = (job.out.path / file_name(15)).stat().st_mtime_ns
-    trained = train.run(job, Silent())
+    trained = train.run(job, train.Group(Silent()))
     assert trained.resumed_from == [16]
     assert (job.out.path / file_name(15)).stat().st_mtime_ns == first, "before the checkpoint: not made again"
-    release = anneal.run(job, trained, Folder(tmp_path / "stopped"), AVERAGE, MINIMUM, Silent())
+    release = anneal.run(job, trained, Folder(tmp_path / "stopped"), AVERAGE, MINIMUM, train.Group(Silent()))
     assert release.digest == undisturbed.digest
 
 
 def test_a_branch_on_a_replay_mixture(trunk: tuple[Job, TrainOutcome], tmp_path: Path) -> None:
     job, trained = trunk
     settings = anneal.AnnealSettings(shape="linear", final_ratio=0, share=0.25, data="replay", replay_share=0.75)
-    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, Silent())
+    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, train.Group(Silent()))
     assert (release.branched, release.steps, release.tokens) == (True, 5, 5 * BATCH * SEQ_LEN)
     assert release.final_rate == pytest.approx(0.00011), "it ends at 0, and its last step trains at its middle"
     assert "linear from 0.0011 to 0.00011 on a mixture with 75% of replay" in release.because
@@ -134,7 +134,7 @@ def test_a_branch_on_the_best_part_of_the_arrival(
     write_selection(Folder(tmp_path / "best"), np.arange(0, 60, 3))
     best = {"text": TokenSet(world.train, Folder(tmp_path / "best"))}
     settings = anneal.AnnealSettings(shape="1-sqrt", share=0.2, data="best")
-    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, Silent(), best)
+    release = anneal.run(job, trained, Folder(tmp_path), settings, MINIMUM, train.Group(Silent()), best)
     assert "1-sqrt from 0.0011 to 0.0002 on the best 10% of the arrival" in release.because
     assert consumed(job) == {"text@best": 24, "old": 8}
     assert release.digest != trained.digest

@@ -16,10 +16,13 @@ from rewarm.stages.train.checkpoints import (
     SNAPSHOT,
     Saved,
     damages,
+    keep_newest,
     merged,
     names_of,
+    new_name,
     read_progress,
     repair_list,
+    saved_step,
     write_progress,
 )
 from rewarm.stages.train.job import Log
@@ -116,3 +119,19 @@ def test_the_newest_comes_first_and_a_list_that_blocks_ray_train_is_deleted(worl
 def test_a_missing_checkpoint_says_so(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match="no such file"):
         read_progress(Folder(tmp_path / "nothing"))
+
+
+def test_the_newest_that_are_finished_are_kept(world: World) -> None:
+    job = world.job("newest", keep_checkpoints=2)
+    run = job.checkpoints / job.name
+    names = [f"checkpoint_2026-11-30_07-40-{second:02d}.000001" for second in range(5)]
+    for number, name in enumerate(names):
+        write_checkpoint(run / name, 15 * (number + 1))
+    for torn in (names[2], names[4]):
+        (run / torn).delete(PROGRESS)  # as a kill leaves it: it is written last
+    assert saved_step(run) == 60
+    run.write_json(SNAPSHOT, {"checkpoint_results": [{"checkpoint_dir_name": name} for name in names]})
+    keep_newest(job)
+    assert names_of(job) == [names[3], names[1]]
+    assert repair_list(job) is None
+    assert names_of(job)[0] < new_name()

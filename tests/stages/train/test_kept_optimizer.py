@@ -24,7 +24,7 @@ def trained(world: World, name: str, steps: int = HALF, **changes: object) -> tu
     """Some steps under the schedule of all twelve."""
     job = world.job(name, steps=steps, num_workers=1, validate_every=0)
     job = dataclasses.replace(job, schedule=SCHEDULE, **changes)  # type: ignore[arg-type]
-    return job, train.run(job, Silent())
+    return job, train.run(job, train.Group(Silent()))
 
 
 def test_a_kept_optimizer_goes_on_as_if_there_had_been_no_end(world: World) -> None:

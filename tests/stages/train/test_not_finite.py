@@ -11,7 +11,7 @@ from training_world import SEQ_LEN, World
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.data.tokens import TokenStream
-from rewarm.stages.train import run
+from rewarm.stages.train import Group, run
 from rewarm.stages.train.checkpoints import Saved, write_progress
 from rewarm.stages.train.job import Log
 from rewarm.stages.train.not_finite import NotFinite, documents_of, is_finite, last_good, stop_at, write_stop
@@ -54,7 +54,7 @@ def test_the_same_command_says_what_to_do_instead_of_training(world: World) -> N
     job = world.job("again")
     write_stop(job, NotFinite(9, "the loss", "nan", 1e-3, {"text": ["a" * 32, "b" * 32]}, 8))
     with pytest.raises(StageError, match=r"step 9 of 12: the loss is nan at a learning rate of 0\.001") as raised:
-        run(job, Silent())
+        run(job, Group(Silent()))
     said = str(raised.value)
     for part in ("2 documents", "a" * 32, "checkpoint of step 8 is kept", "rewarm discard", "train-stopped.json"):
         assert part in said

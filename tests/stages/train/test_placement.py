@@ -4,14 +4,11 @@ The nodes are fake ones of a real Ray.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import ROOT, aws_nodes, kuberay_nodes
+from fake_cluster import aws_nodes, kuberay_nodes, on_cluster
 
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.resources import Node, Room, bootstrap_kinds, cpus_beside_gpu, gpu_workers
@@ -24,20 +21,6 @@ MANIFESTS = {
     "raycronjob": kuberay_nodes("kuberay-raycronjob.yaml"),
 }
 HEAD = (4, 0)
-
-
-def on_cluster(asked: dict[str, Any], **environment: str) -> dict[str, Any]:
-    """What ``fake_cluster`` says of ``asked``."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "fake_cluster.py", json.dumps(asked)],
-        env={**os.environ, "PYTHONPATH": paths, **environment},
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=300,
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def spread(nodes: list[tuple[tuple[int, int], int]]) -> list[tuple[int, int]]:

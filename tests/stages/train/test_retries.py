@@ -24,7 +24,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.train import Job
 from rewarm.stages.train.checkpoints import saved_step
 from rewarm.stages.train.retries import retried, tried_disk
-from rewarm.stages.train.run import Tracker
+from rewarm.stages.train.tracker import Tracker
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -71,7 +71,7 @@ def test_more_kills_than_the_limit_are_survived_if_each_attempt_saved_a_checkpoi
     job = world.job("progress", steps=STEPS, checkpoint_every=5, validate_every=0, max_failures=LIMIT)
     progress = Notes()
     with killing(job, LIMIT + 2, new_checkpoint=True) as killed:
-        outcome = train.run(job, progress)
+        outcome = train.run(job, train.Group(progress))
     assert len(killed) == LIMIT + 2
     assert killed == sorted(set(killed)), "a new checkpoint before each kill"
     assert len(outcome.resumed_from) == LIMIT + 2
@@ -86,7 +86,7 @@ def test_as_many_kills_without_a_checkpoint_end_the_run_with_the_reason(world: W
         killing(job, LIMIT + 2, new_checkpoint=False) as killed,
         pytest.raises(StageError, match=r"worker \d failed .* Failures since the last new checkpoint \(step 0\): 2"),
     ):
-        train.run(job, progress)
+        train.run(job, train.Group(progress))
     assert len(killed) == LIMIT + 1
     assert any("restarting from step 0 (failure 1 of at most 2" in note for note in progress.notes)
 

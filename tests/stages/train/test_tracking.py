@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,8 @@ from small_lineage import started_by, words
 from training_world import BATCH, SEQ_LEN, World
 
 from rewarm.stages.core.progress import Silent
-from rewarm.stages.train.run import watched
+from rewarm.stages.train import tracker as tracking
+from rewarm.stages.train.tracker import Connection, Display, End, Given, Tracker, Wait
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -41,18 +41,42 @@ def wait_for(what: Callable[[], bool]) -> None:
 
 
 def test_progress_outlives_a_late_answer_and_a_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[watched.__module__], "ANSWER", 0.2)
-    monkeypatch.setattr(sys.modules[watched.__module__], "INTERVAL", 0.1)
-    shown, per_step = Shown(), SEQ_LEN * BATCH
-    with watched(world.job("watched"), shown) as tracker:
-        tell(tracker, 3)
-        wait_for(lambda: shown.tokens == 3 * per_step)
-        process = next(child for child in started_by(psutil.Process()) if "Tracker" in " ".join(words(child)))
-        process.suspend()
-        time.sleep(1)
-        process.resume()
-        tell(tracker, 5)
-        wait_for(lambda: shown.tokens == 5 * per_step)
-        os.kill(process.pid, signal.SIGKILL)
-        tell(tracker, 9)
-        wait_for(lambda: shown.tokens == 9 * per_step)
+    monkeypatch.setattr(tracking, "ANSWER", 0.2)
+    shown, per_step, connection = Shown(), SEQ_LEN * BATCH, Connection()
+    display, given = Display(world.job("watched"), shown), Given(1, 4, ("job",))
+
+    def come_to(step: int) -> bool:
+        display.show(connection.drain(given)[0])
+        return shown.tokens == step * per_step
+
+    tell(connection.tracker, 3)
+    wait_for(lambda: come_to(3))
+    process = next(child for child in started_by(psutil.Process()) if "Tracker" in " ".join(words(child)))
+    process.suspend()
+    assert not come_to(5)
+    process.resume()
+    tell(connection.tracker, 5)
+    wait_for(lambda: come_to(5))
+    os.kill(process.pid, signal.SIGKILL)
+    tell(connection.tracker, 9)
+    wait_for(lambda: come_to(9))
+    found = ray.get(connection.tracker.following.remote(1, 3, {"digest": "a"}))
+    assert found == given, "after its death, it has the job again"
+    assert connection.drain(given)[1] == {3: {"digest": "a"}}
+    connection.close()
+
+
+def test_a_group_is_given_its_jobs_and_ends_when_it_has_been_replaced() -> None:
+    tracker, first, second = Tracker(), Given(1, 1, ("a",)), Given(1, 2, ("b",))
+    assert tracker.following(1, 0, None) == Wait()
+    tracker.drain(first)
+    assert tracker.following(1, 0, None) == first
+    assert tracker.following(1, 1, {"digest": "a"}) == Wait()
+    assert tracker.following(1, 1, None) == Wait(), "another rank, which has no result"
+    assert tracker.drain(second)[1] == {1: {"digest": "a"}}
+    assert tracker.following(1, 1, {"digest": "a"}) == second
+    tracker.drain(Given(2, 3, ("b",)))
+    assert tracker.following(1, 2, None) == End()
+    assert tracker.following(3, 0, None) == Wait(), "one that this tracker has not heard of yet"
+    tracker.drain(End(3))
+    assert tracker.following(3, 4, None) == End()

@@ -64,7 +64,7 @@ class Killer(Silent):
 @pytest.fixture(scope="module")
 def undisturbed(world: World) -> tuple[Job, TrainOutcome]:
     job = world.job("undisturbed", **LONG)
-    return job, train.run(job, Silent())
+    return job, train.run(job, train.Group(Silent()))
 
 
 def test_the_curve_has_every_step_and_the_loss_falls(undisturbed: tuple[Job, TrainOutcome]) -> None:
@@ -106,7 +106,7 @@ def test_a_killed_process_changes_nothing(
 ) -> None:
     job = world.job(f"killed {kind}", **LONG)
     killer = Killer(kind, 15 * SEQ_LEN * BATCH)
-    outcome = train.run(job, killer)
+    outcome = train.run(job, train.Group(killer))
     assert killer.killed
     assert len(outcome.resumed_from) == 1
     assert outcome.resumed_from[0] in range(0, RUN, 15)
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_is_used(
     newest, before = names_of(damaged)
     damage(next((damaged.checkpoints.path / "train" / newest / "state").glob("*optim_states.pt")))
     said = Notes()
-    again = train.run(damaged, said)
+    again = train.run(damaged, train.Group(said))
     text = "\n".join(said.notes)
     assert says == "" or (f"{newest} is skipped: state/" in text and says in text)
     assert says == "" or f"resuming from {before}, step 135" in text
@@ -167,27 +167,27 @@ def test_training_stops_at_the_first_loss_that_is_not_a_number(world: World) -> 
     said = Notes()
     stopped = r"stopped at step 2 of 12: the (loss|norm of the gradient) is (nan|inf)"
     with pytest.raises(StageError, match=stopped) as raised:
-        train.run(job, said)
+        train.run(job, train.Group(said))
     assert "checkpoint of step 1 is kept" in str(raised.value)
     assert any("retrying once from step 1" in note for note in said.notes)
     stop = job.checkpoints.read_json("train-stopped.json")
     assert stop["documents"]["text"] == documents_of(job, 1)["text"]
     assert [read_progress(job.checkpoints / "train" / name).step for name in names_of(job)] == [1]
     with pytest.raises(StageError, match="rewarm discard"):
-        train.run(job, Silent())
+        train.run(job, train.Group(Silent()))
 
 
 def test_a_start_that_is_not_the_recorded_one_is_not_trained_on(world: World) -> None:
     job = dataclasses.replace(world.job("other"), start_digest="0" * 32)
     with pytest.raises(DamagedError, match=f"have digest {world.digest}, expected {'0' * 32} from the record"):
-        train.run(job, Silent())
+        train.run(job, train.Group(Silent()))
     assert not names_of(job)
 
 
 def test_one_worker_reads_and_learns_the_same(world: World, undisturbed: tuple[Job, TrainOutcome]) -> None:
     """The first steps of the same run; ``test_faults`` has a whole update that goes on with one worker."""
     job = dataclasses.replace(world.job("alone", num_workers=1, micro_batch=4, **LONG), steps=40)
-    outcome = train.run(job, Silent())
+    outcome = train.run(job, train.Group(Silent()))
     assert outcome.world_size == 1
     one, two = curve(job), curve(undisturbed[0])
     losses = [[row["loss"] for row in found["steps"][: job.steps]] for found in (one, two)]
@@ -201,7 +201,7 @@ def test_one_worker_reads_and_learns_the_same(world: World, undisturbed: tuple[J
 def test_a_driver_that_comes_back_trains_nothing_twice(undisturbed: tuple[Job, TrainOutcome]) -> None:
     job, outcome = undisturbed
     before = curve(job)
-    again = train.run(job, Silent())
+    again = train.run(job, train.Group(Silent()))
     assert again.digest == outcome.digest
     assert again.resumed_from == [RUN]
     assert curve(job) == before
@@ -212,7 +212,7 @@ def test_the_anneal_branches_off_the_trunk(undisturbed: tuple[Job, TrainOutcome]
     infinite = train.schedule_for(train.ScheduleSettings(kind="infinite", peak=2e-3), 0, outcome.tokens, None)
     trunk = dataclasses.replace(job, schedule=infinite)
     out = Folder(job.out.path.parent / "release")
-    branch = anneal.run(trunk, outcome, out, anneal.AnnealSettings(share=0.04), 2e-4, Silent())
+    branch = anneal.run(trunk, outcome, out, anneal.AnnealSettings(share=0.04), 2e-4, train.Group(Silent()))
     found = curve(dataclasses.replace(job, out=out))
     assert branch.branched
     assert branch.steps == 6
@@ -228,7 +228,7 @@ def test_the_anneal_branches_off_the_trunk(undisturbed: tuple[Job, TrainOutcome]
 def test_nothing_is_annealed_after_a_schedule_that_decays(undisturbed: tuple[Job, TrainOutcome]) -> None:
     job, outcome = undisturbed
     out = Folder(job.out.path.parent / "copied")
-    same = anneal.run(job, outcome, out, anneal.AnnealSettings(), 2e-4, Silent())
+    same = anneal.run(job, outcome, out, anneal.AnnealSettings(), 2e-4, train.Group(Silent()))
     assert not same.branched
     assert "already decayed" in same.because
     assert weights(out) == outcome.digest
@@ -238,4 +238,4 @@ def test_shards_that_changed_under_a_run_are_noticed(world: World) -> None:
     job = world.job("changed", steps=STEPS, max_failures=0)
     job = dataclasses.replace(job, tokens={"text": TokenSet(world.validation)})
     with pytest.raises(StageError, match="token shards have changed"):
-        train.run(job, Silent())
+        train.run(job, train.Group(Silent()))
