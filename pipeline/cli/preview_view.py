@@ -37,7 +37,7 @@ def preview_lines(found: dict[str, Any]) -> Iterator[str]:
     )
     train = recipe["train"]
     state = "an empty" if found["optimizer"] == "empty" else "the kept"
-    optimizer = f"{state} optimizer ({train['optimizer']})"
+    optimizer = f"{state} optimizer" + ("" if train["optimizer"] == "adamw" else f" ({train['optimizer']})")
     workers = f"{train['num_workers']} (train.device={train['device']})"
     yield line("workers", f"{workers}, {train['precision']}, ZeRO stage {train['zero_stage']}, {optimizer}")
     known = found["seconds"] is not None
