@@ -162,6 +162,8 @@ def compare(a: Model, b: Model, home: Home, scratch: Folder, progress: Progress)
     tasks, notes = task_pairs(home, a, b)
     gate = home.recipe.gate
     rows = judged([*found, *tasks], gate.alpha, gate.power, gate.correction == "holm")
+    if any(row.metric == BYTES_METRIC for row in rows):
+        notes.append("bits per byte, because the models have different tokenizers: each reads the documents in its own")
     return Comparison(a.title, b.title, str(home.workspace.folder), gate.alpha, gate.power, rows, notes)
 
 
@@ -254,7 +256,6 @@ def tokens_for(
         same = tokenize.tokenizer_digest(tokenizer) == tokenize.tokenizer_digest(home.workspace.tokenizer)
     if same:
         return [evaluate.EvaluationSet(name, home.tokens(name), home.documents(name)) for name in names]
-    progress.note(f"{model.name}: has another tokenizer than the lineage, so it reads the documents in its own tokens")
     return [tokenized(home, name, tokenizer, scratch / name, progress) for name in names]
 
 

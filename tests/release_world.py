@@ -167,7 +167,9 @@ def made_up(context: UpdateContext) -> evaluate.EvaluateOutcome:
             totals = read_totals(folder, losses_file(model, name))
             losses[model][name], bits[model][name] = totals.loss, totals.bits_per_byte
     tasks = {"rewarm_docs_continuation": {"acc": 0.25, "acc_stderr": 0.1}}
-    (context.folder / "evaluation" / "samples").write("rewarm_docs_continuation.jsonl", b'{"doc_id": 0, "acc": 1.0}')
+    (context.folder / "evaluation" / "samples").write(
+        "rewarm_docs_continuation.jsonl", b'{"doc_id": 0, "filter": "none", "acc": 1.0}'
+    )
     (context.folder / "evaluation" / "scores").write_json("rewarm_docs_continuation.json", tasks)
     return evaluate.EvaluateOutcome(losses, bits, {}, tasks, [])
 
