@@ -17,6 +17,9 @@ from rewarm.pipeline.recipe.recipe import Recipe, load_recipe, presets, settings
 
 FIRST_SCREEN = 45  # lines
 FOREIGN_OPTIONS = {"--working-dir", "--entrypoint-num-cpus", "--runtime-env-json"}  # of Ray's command line, in prose
+TUNING_OPTIONS = set(
+    re.findall(r'add_argument\("(--\w+)"', (ROOT / "docs" / "instruction_tuning.py").read_text("utf-8"))
+)
 COMPANIONS = {  # settings that are refused by themselves
     "replay.by=shares": ["replay.shares={docs: 1}"],
     "schedule.rewarm=false": ["schedule.kind=cosine"],
@@ -121,7 +124,7 @@ def test_commands_and_options_in_the_prose_exist(page: Page) -> None:
             assert words[1] in commands, text
             assert {word for word in words if word.startswith("--")} <= options[words[1]], text
         if text.startswith("--") and text != "--":
-            assert re.split(r"[ =]", text)[0] in set().union(*options.values(), FOREIGN_OPTIONS), text
+            assert re.split(r"[ =]", text)[0] in set().union(*options.values(), FOREIGN_OPTIONS, TUNING_OPTIONS), text
 
 
 @written

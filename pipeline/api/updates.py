@@ -295,11 +295,13 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
         if (awaits := check_room(recipe.train)) is not None:
             terminal.note(awaits)
         made = make_plan(lineage, inputs, recipe, {name.partition("=")[0].strip() for name in sets}, terminal)
+    measured = made.to_json()
     found = {
         "workspace": str(workspace.folder),
         "datasets": list(inputs),
         "starts_from": f"the trunk of {lineage.head.id}" if lineage.head else None,
-        **made.to_json(),
+        **measured,
+        "notes": [*measured["notes"], *base.chat_remarks(lineage.trunk())],
         "disk": [one.to_json() for one in demands(lineage, recipe, inputs, made.storage)],
     }
     if save is not None:

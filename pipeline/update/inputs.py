@@ -21,6 +21,7 @@ from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import RESTORE, first_problem, read_as
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.tokenizer import CONFIG, read_object
 from rewarm.stages.ingest import IngestSettings, InputFile, Known, Read, find_inputs, identify
 from rewarm.stages.tokenize import import_tokenizer
 from rewarm.stages.train import check_importable, check_kind, check_length, model_config, read_model_config, remarks_on
@@ -68,7 +69,22 @@ def check_model(recipe: Recipe) -> list[str]:
             check_tokenizer(recipe.tokenizer.path, recipe.tokenizer.end_of_text)
         config = model_config(recipe.model, recipe.tokenizer.vocab_size, 0, length)
     check_kind(config, length, recipe.train.document_mask)
-    return remarks_on(config, recipe.model.path is not None)
+    chat = [] if recipe.model.path is None else chat_remarks(Folder(recipe.model.path))
+    return [*remarks_on(config, recipe.model.path is not None), *chat]
+
+
+def chat_remarks(model: Folder) -> list[str]:
+    """Return what continual pre-training does to a model that was tuned to follow instructions; empty for others."""
+    template = model.exists("chat_template.jinja") or model.exists("chat_template.json")
+    if not template and model.exists(CONFIG):
+        template = bool(read_object(model, CONFIG).get("chat_template"))
+    if not template:
+        return []
+    return [
+        "the model has a chat template, so it was probably tuned to follow instructions: training on plain documents "
+        "weakens that, and the losses measured here do not show it. Import the base model that it was tuned from and "
+        "tune the release afterwards, or tune this one's releases again (docs/instruction-tuning.md)"
+    ]
 
 
 def check_tokenizer(path: str, end_of_text: str | None) -> None:

@@ -8,7 +8,7 @@ from records import record
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.recipe.recipe import apply_settings, load_recipe
+from rewarm.pipeline.recipe.recipe import apply_settings, load_recipe, presets
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect, without_effect
 from rewarm.pipeline.update.inputs import create, recipe_of
@@ -198,7 +198,7 @@ def test_a_new_lineage_is_not_asked_for_what_its_recipe_cannot_do() -> None:
     refuse_without_effect(before, apply_settings(before, sets), sets)
 
 
-@pytest.mark.parametrize("name", ["tiny", "neox-405m", "open-weights", "open-weights-reuse"])
+@pytest.mark.parametrize("name", presets())
 def test_no_preset_sets_what_it_does_not_use(name: str) -> None:
     recipe, plain = load_recipe(name), load_recipe("tiny").__class__()
     changed = [
