@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL = 60.0  # seconds between two lines of one stage when not on a terminal, and in a run's log
 STANDING_INTERVAL = 2.0  # seconds between two records of a run's progress
+NARROW = 100  # columns below which the bars are short, and of the figures only those that fit are shown
+BAR, LONG_BAR = 10, 40  # columns
+LONGEST_NAME = 18  # columns of a stage's or an update's name on a narrow terminal
+WAIT_SHOWN = 2.0  # seconds without progress after which a task says that its workers are starting
 TICK = 0.5  # seconds between two refreshes of the display
 
 
@@ -64,13 +68,14 @@ class Terminal:
     def __init__(self, quiet: bool = False) -> None:
         self.console = SafeConsole(stderr=True, soft_wrap=True, quiet=quiet)
         self.live = self.console.is_terminal and not quiet
+        self._narrow = self.console.width < NARROW
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(BAR if self._narrow else LONG_BAR),
             TextColumn("{task.percentage:>3.0f} %", markup=False),
             TextColumn("{task.fields[figures]}", markup=False),
-            TimeElapsedColumn(),
+            *(() if self._narrow else (TimeElapsedColumn(),)),
             TextColumn("{task.fields[left]}", markup=False),
             console=self.console,
             transient=True,
@@ -120,7 +125,7 @@ class Terminal:
             self._close(None)
             self._run = run
             if self.live and run is not None:
-                self._whole = self._bars.add_task(run.journal.update, total=None, figures="", left="")
+                self._whole = self._bars.add_task(self._named(run.journal.update), total=None, figures="", left="")
         name = message(name)
         self._print(f"\n{name}" if self.live else name, "bold" if self.live else None)
 
@@ -139,9 +144,13 @@ class Terminal:
         label = message(label)
         with self._lock:
             self._drop()
-            self._work = Work(label, total, unit)
+            self._work = Work(label, total, unit, began=time.monotonic())
             if self.live:
-                self._task = self._bars.add_task(label, total=total or None, figures="", left="")
+                self._task = self._bars.add_task(self._named(label), total=total or None, figures="", left="")
+
+    def _named(self, name: str) -> str:
+        """Return the name of a bar, cut on a narrow terminal."""
+        return name if not self._narrow or len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
     def advance(self, by: float = 1, **figures: float) -> None:
         """Advance the open progress line."""
@@ -181,27 +190,33 @@ class Terminal:
                     self._say(self._work, at)
 
     def _draw(self, standing: "Standing | None", at: float) -> None:
-        work = self._work
+        work, whole = self._work, standing.run_left if standing else None
+        ends = ["" if left is None else f"{duration(left)} left" for left in (work.left(at) if work else None, whole)]
+        room = self._room(max(map(len, ends)))
         if self._task is not None and work is not None:
-            left = work.left(at)
-            shown = f"{duration(left)} left" if left is not None else ""
-            self._bars.update(self._task, completed=work.done, figures=amounts(work, at), left=shown)
+            self._bars.update(self._task, completed=work.done, figures=fitted(amounts(work, at), room), left=ends[0])
         if self._whole is not None and standing is not None and standing.stages:
-            left = standing.run_left
             self._bars.update(
                 self._whole,
                 total=standing.stages,
                 completed=standing.number - 1 + (work.part if work else 0.0),
-                figures=f"stage {standing.number} of {standing.stages}, {standing.stage}",
-                left="" if left is None else f"about {duration(left)} left",
+                figures=fitted([f"stage {standing.number} of {standing.stages}", f", {standing.stage}"], room),
+                left=ends[1] if self._narrow or not ends[1] else f"about {ends[1]}",
             )
+
+    def _room(self, left: int) -> int | None:
+        """Return the columns that a narrow terminal has for figures beside the time left; None: as many as needed."""
+        if not self._narrow:
+            return None
+        names = [len(task.description) for task in self._bars.tasks]
+        return self.console.width - sum((2, max(names, default=0) + 1, BAR + 1, len("100 %") + 1, left + 1, 1))
 
     def _say(self, work: Work | None, at: float) -> None:
         if work is None:
             line = f"{self._stage}: for {duration(at - self._entered)}"
         else:
             left = work.left(at)
-            line = f"{work.label}: {work.part:.0%}  {amounts(work, at)}"
+            line = f"{work.label}: {work.part:.0%}  {''.join(amounts(work, at))}"
             line += "" if left is None else f"  {duration(left)} left"
         if not self.live:
             self._print(f"    {line}")
@@ -209,11 +224,27 @@ class Terminal:
             self._run.journal.line(f"    {line}")
 
 
-def amounts(work: Work, at: float) -> str:
-    """What is done of a line of work, how fast, and its figures."""
+def amounts(work: Work, at: float) -> list[str]:
+    """What is done of a task, how fast, and its figures; or that it waits for its workers."""
+    if (waited := work.waited(at)) > WAIT_SHOWN:
+        return ["workers are starting" if work.unit == "tokens" else "no result yet", f", {duration(waited)}"]
     rate, total = work.rate(at), f"/{short(work.total)}" if work.total else ""
-    amount = f"{short(work.done)}{total} {work.unit}" + (f", {short(rate)}/s" if rate is not None else "")
-    return "  ".join([amount, *(f"{name} {value:.4g}" for name, value in work.figures.items())])
+    speed = [] if rate is None else [f", {short(rate)}/s"]
+    return [
+        f"{short(work.done)}{total} {work.unit}",
+        *speed,
+        *(f"  {name} {value:.4g}" for name, value in work.figures.items()),
+    ]
+
+
+def fitted(parts: list[str], room: int | None) -> str:
+    """Join the parts that fit into ``room`` columns, the first ones first; a part is shown whole or not at all."""
+    text = ""
+    for part in parts:
+        if room is not None and len(text) + len(part) > max(room, len(parts[0])):
+            break
+        text += part
+    return text
 
 
 def short(value: float) -> str:

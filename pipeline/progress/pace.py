@@ -17,6 +17,7 @@ class Work:
     unit: str
     done: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
+    began: float | None = None
     _samples: deque[tuple[float, float]] = field(default_factory=deque)
 
     def advance(self, by: float, figures: Mapping[str, float], at: float) -> None:
@@ -28,6 +29,10 @@ class Work:
         self._samples.append((at, self.done))
         while len(self._samples) > 2 and at - self._samples[0][0] > WINDOW:
             self._samples.popleft()
+
+    def waited(self, at: float) -> float:
+        """Return the seconds since the task began, if it has not advanced yet; else 0."""
+        return 0.0 if self._samples or self.began is None else at - self.began
 
     def rate(self, at: float) -> float | None:
         """Return the recent rate in units per second; None before the second step.

@@ -15,8 +15,8 @@ import pytest
 
 from rewarm.pipeline import terminal as terminal_module
 from rewarm.pipeline.progress.log import Journal, Standing, logged_updates, read_log, read_standing
-from rewarm.pipeline.progress.pace import Itinerary
-from rewarm.pipeline.terminal import Terminal
+from rewarm.pipeline.progress.pace import Itinerary, Work
+from rewarm.pipeline.terminal import Terminal, amounts, fitted
 from rewarm.pipeline.update.expected import Run
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
@@ -165,10 +165,10 @@ def test_a_place_that_cannot_be_written_ends_no_run(tmp_path: Path) -> None:
     assert (tmp_path / "logs").is_file()
 
 
-def on_a_terminal(command: list[str], interrupt_at: str | None = None) -> tuple[int, str]:
+def on_a_terminal(command: list[str], interrupt_at: str | None = None, columns: int = 160) -> tuple[int, str]:
     """Run a command on a terminal of its own, with Ctrl-C's signal once a text is shown; exit code and drawing."""
     master, slave = pty.openpty()
-    env = {**os.environ, "COLUMNS": "160", "LINES": "50", "TERM": "xterm"}
+    env = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm"}
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env)
     os.close(slave)
     drawn, deadline = "", time.monotonic() + 60
@@ -196,6 +196,34 @@ def test_live_bars_show_the_stage_the_rate_and_the_time_left(tmp_path: Path) -> 
     assert re.search(r"\d s left", drawn)
     assert "about" in drawn
     assert "a note that stays" in drawn
+
+
+def test_bars_are_visible_at_80_columns(tmp_path: Path) -> None:
+    shown = [sys.executable, "-c", SHOWN.format(home=str(tmp_path), stages=STAGES)]
+    code, drawn = on_a_terminal(shown, columns=80)
+    assert code == 0, drawn
+    lines = [line.rstrip() for line in re.split(r"\r\n|\n|\r", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", drawn))]
+    bars = [line for line in lines if re.search(r"[━╸╺]", line)]
+    assert bars and max(map(len, bars)) <= 80, bars
+    assert all(len(re.findall(r"[━╸╺]", line)) >= 10 for line in bars), bars
+    assert any("stage 2 of 2, train" in line for line in bars)
+    assert any(re.search(r"\d/100 tokens", line) for line in bars)
+
+
+def test_a_task_that_has_not_begun_says_what_it_waits_for() -> None:
+    work = Work("train", 100, "tokens", began=10.0)
+    assert amounts(work, 11.0) == ["0/100 tokens"]
+    assert "".join(amounts(work, 50.0)) == "workers are starting, 40 s"
+    assert "".join(amounts(Work("evaluate", 9, "pieces", began=10.0), 50.0)) == "no result yet, 40 s"
+    work.advance(1, {"loss": 3.25}, 51.0)
+    assert "".join(amounts(work, 52.0)) == "1/100 tokens  loss 3.25"
+
+
+def test_figures_are_shown_whole_or_not_at_all() -> None:
+    parts = ["50/100 tokens", ", 12 k/s", "  loss 3.25"]
+    assert fitted(parts, None) == "50/100 tokens, 12 k/s  loss 3.25"
+    assert fitted(parts, 22) == "50/100 tokens, 12 k/s"
+    assert fitted(parts, 5) == "50/100 tokens"
 
 
 def test_status_watches_a_run_until_ctrl_c(tmp_path: Path) -> None:
