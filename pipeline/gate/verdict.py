@@ -276,7 +276,8 @@ def ordered(estimate: Estimate, limit: float, test: Test, settings: GateSettings
         return "passed", preferred
     short = estimate.p_below(limit - estimate.current)
     if (short is not None and short <= settings.alpha) or sees(test, limit - estimate.current):
-        return "refused", f"{preferred}, required is {limit:g}: the words may be shuffled"
+        why = "the words may be shuffled, or the update too short to learn their order"
+        return "refused", f"{preferred}, required is {limit:g}: {why}"
     return "undecided", f"{preferred}, required is {limit:g}: {blind(estimate, test)}"
 
 

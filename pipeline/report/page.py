@@ -98,6 +98,7 @@ def is_page(name: str) -> bool:
 
 def _index_page(record: WorkspaceRecord, alone: bool) -> str:
     finished = [update for update in record.updates if update.state != "unfinished"]
+    scores, left_out = tables.telling(tables.scores(tables.measured(record.updates)))
     return _render(
         "index.html",
         workspace_figures(record),
@@ -112,7 +113,8 @@ def _index_page(record: WorkspaceRecord, alone: bool) -> str:
         since=tables.since_arrival(record),
         names=most_telling(record),
         measured=tables.measured(record.updates),
-        scores=tables.scores(tables.measured(record.updates)),
+        scores=scores,
+        left_out=left_out,
         stages=stages(record),
         homes={name: update.id for update in finished for name in update.arrivals},
         outcome=lambda update: tables.outcome(record, update),
@@ -136,6 +138,7 @@ def _update_page(record: WorkspaceRecord, update: UpdateShown, alone: bool) -> s
     before, own = compared_with(update), of_update(record, update)
     others = [other for other in (*record.beside, *record.updates) if other.id == before]
     measured = tables.measured([*others, update])
+    scores, left_out = tables.telling(tables.scores(measured) if update.lm_eval else [])
     previous, following = neighbours(record, update)
     return _render(
         "update.html",
@@ -149,7 +152,8 @@ def _update_page(record: WorkspaceRecord, update: UpdateShown, alone: bool) -> s
         found=tables.outcome(own, update),
         names=own.names,
         measured=measured,
-        scores=tables.scores(measured) if update.lm_eval else [],
+        scores=scores,
+        left_out=left_out,
         promotions=[entry for entry in record.history if entry.update == update.id],
         compared=tables.compared(update),
         texts=[dataset for dataset in record.datasets if dataset.text and dataset.name in update.arrivals],

@@ -1,6 +1,7 @@
 """The report's tables as rows ready to print: outcomes, totals, the forgetting matrix, lm-eval, data."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,12 @@ NORMAL_95 = 1.96
 
 SAME_FIGURE, BITS = ("word_perplexity", "byte_perplexity"), "bits_per_byte"
 """lm-eval's other units of ``bits_per_byte``, of which the table has one: a perplexity by word has nine digits."""
+
+ROLLING, WORD_ORDER = re.compile(r"rewarm_.+_rolling"), re.compile(r"rewarm_.+_order")
+"""Names of generated tasks."""
+
+ALL_RIGHT = 0.9995
+"""A score that is printed as 1.000."""
 
 LOWER_IS_BETTER = ("perplexity", "bits_per_byte", "loss", "brier")
 
@@ -225,6 +232,27 @@ def scores(updates: Sequence[UpdateRecord]) -> list[ScoreRow]:
         and not (metric in SAME_FIGURE and f"{BITS},{key.partition(',')[2]}".rstrip(",") in metrics)
     )
     return [_score_row(updates, task, key) for task, key in keys]
+
+
+def telling(rows: Sequence[ScoreRow]) -> tuple[list[ScoreRow], str]:
+    """Return the rows that tell something, and a sentence about the others; empty if there are none.
+
+    Left out are generated tasks whose figure is elsewhere or always the same: the rolling ones, which give bits per
+    byte of cut documents where the losses have those of the whole split, and word order that no release got wrong.
+    """
+    rolling = [row for row in rows if ROLLING.fullmatch(row.task)]
+    order = [
+        row
+        for row in rows
+        if WORD_ORDER.fullmatch(row.task) and all(one is None or one.value >= ALL_RIGHT for one in row.scores)
+    ]
+    said = []
+    if rolling:
+        said.append(f"{len(rolling)} rows of bits per byte on shortened documents (the losses have the whole split’s)")
+    if order:
+        said.append(f"{len(order)} rows of word order that every release got right (at least {ALL_RIGHT:g})")
+    shown = [row for row in rows if row not in rolling and row not in order]
+    return shown, f"Not shown: {' and '.join(said)}." if said else ""
 
 
 def _score_row(updates: Sequence[UpdateRecord], task: str, key: str) -> ScoreRow:

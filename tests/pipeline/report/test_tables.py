@@ -8,7 +8,7 @@ import pytest
 from rewarm.pipeline.record import Replay, StepTaken, Tokens
 from rewarm.pipeline.report import UpdateShown, WorkspaceRecord
 from rewarm.pipeline.report.figures import stability_gap, stage_times, token_account, update_figures, workspace_figures
-from rewarm.pipeline.report.tables import matrix, notices, outcome, scores, since_arrival, totals
+from rewarm.pipeline.report.tables import matrix, notices, outcome, scores, since_arrival, telling, totals
 
 
 def evaluated(*results: Mapping[str, float | None]) -> list[UpdateShown]:
@@ -115,6 +115,18 @@ def test_a_missing_error_or_task_leaves_a_gap() -> None:
     assert row.scores[0] is not None
     assert row.scores[0].margin is None
     assert row.scores[1:] == [None, None]
+
+
+def test_rows_without_news_are_left_out_and_counted() -> None:
+    found = evaluated({"acc,none": 1.0}, {"acc,none": 0.9996})
+    for update, order in zip(found, (1.0, 0.9), strict=True):
+        update.lm_eval["rewarm_docs_order"] = {"acc,none": 1.0}
+        update.lm_eval["rewarm_news_order"] = {"acc,none": order}
+        update.lm_eval["rewarm_docs_rolling"] = {"bits_per_byte,none": 2.0}
+    rows, left_out = telling(scores(found))
+    assert [row.task for row in rows] == ["task", "rewarm_news_order"]
+    assert "1 rows of bits per byte" in left_out and "1 rows of word order" in left_out
+    assert telling(rows) == (rows, "")
 
 
 def test_replay_that_is_not_itemised_is_still_drawn(demo: WorkspaceRecord) -> None:
