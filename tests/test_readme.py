@@ -14,7 +14,9 @@ from typer.main import get_command
 
 from rewarm.pipeline.cli import app
 from rewarm.pipeline.recipe.recipe import Recipe, load_recipe, presets, settings, settings_page
+from rewarm.pipeline.report.words import WORDS
 
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 FIRST_SCREEN = 45  # lines
 FOREIGN_OPTIONS = {"--working-dir", "--entrypoint-num-cpus", "--runtime-env-json"}  # of Ray's command line, in prose
 TUNING_OPTIONS = set(
@@ -112,6 +114,15 @@ def test_every_other_command_is_known_and_names_what_exists(page: Page) -> None:
     for program, *words in page.commands():
         assert program in CHECKS, program
         CHECKS[program](words)
+
+
+def test_the_words_of_the_report_are_those_of_the_glossary_and_in_the_readme() -> None:
+    rows = {
+        row.split("|")[1].strip(): row.split("|")[2].strip() for row in GLOSSARY.splitlines() if row.startswith("| ")
+    }
+    for word, meaning in WORDS.items():
+        assert rows[word].replace("`", "") == meaning
+        assert f"*{word}" in README.text
 
 
 @by_name
