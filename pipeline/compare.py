@@ -24,7 +24,7 @@ from rewarm.pipeline.lineage.weights import require_weights
 from rewarm.pipeline.lineage.workspace import RECORD, Workspace
 from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
 from rewarm.pipeline.update.gate import LOSSES_DEPEND_ON
-from rewarm.pipeline.update.hub import fetch, parse_model
+from rewarm.pipeline.update.hub import HUB, fetch, parse_model
 from rewarm.pipeline.update.inputs import recipe_of
 from rewarm.stages import evaluate, tokenize
 from rewarm.stages.core.errors import UsageError
@@ -119,7 +119,7 @@ class Home:
 def find_model(text: str, progress: Progress) -> Model:
     """Find the model that a user names; raises ``UsageError`` with what is expected."""
     for uri, update in (text, None), (text.rpartition("@")[0], text.rpartition("@")[2]):
-        if uri and Folder(uri).exists(RECORD):
+        if uri and not text.startswith(HUB) and Folder(uri).exists(RECORD):
             workspace = Workspace.open(uri)
             found = Lineage(workspace).find(update).id
             return Model(text, workspace.update(found) / "release" / "model", workspace, found)

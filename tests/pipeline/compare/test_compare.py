@@ -85,6 +85,7 @@ def bits_of(model: Any, words: Any, text: str, length: int = 32) -> float:
         (("{lm}", "{lm}@3"), "are the same model"),
         (("{lm}@9", "{lm}"), "no update '9'"),
         (("{lm}", "nowhere"), "expected a workspace"),
+        (("{lm}", "hf://nowhere"), "expected hf://ORG/NAME"),
         (("{folder}", "{lm}"), "neither a workspace"),
         (("{model}", "{other}"), "--on WORKSPACE"),
     ],
