@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from rewarm.pipeline.cli import app
 from rewarm.pipeline.recipe.recipe import Recipe, load_recipe, presets, settings, settings_page
-from rewarm.pipeline.report.words import WORDS
+from rewarm.pipeline.report.tables import WORDS
 
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
 FIRST_SCREEN = 45  # lines

@@ -25,7 +25,6 @@ from rewarm.pipeline.report import formats, tables
 from rewarm.pipeline.report.figures import Figure, most_telling, of_update, stages, update_figures, workspace_figures
 from rewarm.pipeline.report.lineage_graph import graph
 from rewarm.pipeline.report.record import UpdateShown, WorkspaceRecord
-from rewarm.pipeline.report.words import WORDS
 
 INDEX = "index.html"
 HERE = Path(__file__).parent
@@ -116,7 +115,7 @@ def _index_page(record: WorkspaceRecord, alone: bool) -> str:
         measured=tables.measured(record.updates),
         scores=scores,
         left_out=left_out,
-        words=WORDS,
+        words=tables.WORDS,
         stages=stages(record),
         homes={name: update.id for update in finished for name in update.arrivals},
         outcome=lambda update: tables.outcome(record, update),
