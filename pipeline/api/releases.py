@@ -3,12 +3,15 @@
 import getpass
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline.api.reports import write_report
+from rewarm.pipeline.compare import Comparison, compare, find_home, find_model
 from rewarm.pipeline.lineage.convert import convert as run_convert
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.prune import find_leftovers, find_prunable, refuse_damaged_records
@@ -24,7 +27,9 @@ from rewarm.pipeline.record import REFUSED, UNDECIDED, UpdateRecord
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.card import make_card
 from rewarm.pipeline.update.inputs import recipe_of
+from rewarm.stages.core.cluster import connected
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.storage import Folder
 
 USER = "REWARM_USER"  # environment variable: who promotes, if it is not the user of this machine
 STATES = {REFUSED: "refused by the gate", UNDECIDED: "held by the gate, undecided"}
@@ -176,3 +181,18 @@ def card_of(lineage: Lineage, update: UpdateRecord) -> str:
         return model.read(CARD).decode()
     recipe = recipe_of(lineage.workspace)
     return make_card(lineage.workspace, lineage.entries, update, recipe.card, recipe.model.path is not None)
+
+
+def comparison(a: str, b: str, on: str | None, scratch: Path | None, terminal: Terminal) -> Comparison:
+    """Compare two releases or models; writes only to ``scratch``, or to a temporary folder that is then removed."""
+    models = find_model(a, terminal), find_model(b, terminal)
+    if models[0].folder.uri == models[1].folder.uri:
+        raise UsageError(f"{a} and {b} are the same model ({models[0].folder})")
+    home = find_home(models, on)
+    if scratch is not None and scratch.exists() and any(scratch.iterdir()):
+        raise UsageError(f"--scratch {scratch}: expected an empty or a new folder")
+    with tempfile.TemporaryDirectory(prefix="rewarm-compare-") as temporary:
+        place = Folder(scratch.absolute() if scratch is not None else temporary)
+        terminal.update(f"{models[1].title} against {models[0].title}")
+        with connected():
+            return compare(*models, home, place, terminal)

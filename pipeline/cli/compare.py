@@ -45,7 +45,7 @@ def compare(
     The paired tests are those of the gate, in both directions and corrected for the number of rows, each with the
     smallest difference that it could detect. Nothing is written to a workspace.
     """
-    from rewarm.pipeline.api.compare import comparison
+    from rewarm.pipeline.api.releases import comparison
 
     with Terminal(quiet=as_json) as terminal:
         found = comparison(a, b, on, scratch, terminal)
