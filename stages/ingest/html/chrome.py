@@ -87,7 +87,7 @@ NOUNS = {
     """,
     META: "byline bylines dateline pubdate credits postmetadata",
 }
-ANYWHERE = frozenset(["newsletter", "newsletters", "newsletterbox", "taboola", "outbrain", "disclosure"])  # in a name
+ANYWHERE = frozenset(["newsletter", "newsletters", "newsletterbox", "taboola", "outbrain"])  # in a name
 NOUN_KINDS = {word: kind for kind, words in NOUNS.items() for word in words.split()}
 # Last words of a name such as ``story-header__pub-date``: a part of a line that tells about the text.
 ABOUT = """

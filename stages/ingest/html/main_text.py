@@ -64,6 +64,9 @@ def choose(reader: Reader) -> list[Block]:
         prose = prose_of(group.items)
         if not group.sure and group.kind != chrome.COMMENTS and (prose > 2 * kept or (prose and kept < PROSE)):
             back.add(id(group))
+    promotions = [group for group in groups if group.kind == chrome.PROMO]
+    if sum(prose_of(group.items) for group in promotions) > kept:  # a page about people, or of slides
+        back |= {id(group) for group in promotions}
     if kept < ENOUGH:  # an index page, whose text is links
         rest = sum(item.weight for item in reader.items if isinstance(item, Block))
         links = [group for group in groups if group.kind == LINKS]

@@ -101,6 +101,15 @@ def test_pages_of_other_kinds_stay_whole(page: str) -> None:
     assert [word for word in words if word.strip() not in text] == []
 
 
+def test_a_page_about_people_and_an_accordion_keep_their_text() -> None:
+    people = "".join(f"<div class=staff-bio><h3>Person {n}</h3><p>Number {n}. {OTHER}</p></div>" for n in range(6))
+    text = text_of(f"<main><h1>Our people</h1><p>{SENTENCE * 2}</p>{people}</main>")
+    assert [n for n in range(6) if f"Number {n}." not in text] == []
+    panels = "".join(f"<h3>Question {n}</h3><div id=x-disclosure-panel-{n}><p>Answer {n}.</p></div>" for n in range(6))
+    text = text_of(f"<main><h1>Questions</h1><p>{SENTENCE * 6}</p>{panels}</main>")
+    assert [n for n in range(6) if f"Answer {n}." not in text] == []
+
+
 def test_a_thread_keeps_its_posts_although_each_has_an_author() -> None:
     post = "<div class=post><div class=author>ann, 1 May 2019</div><p>{}</p></div>"
     text = text_of(f"<h1>Old pump</h1><div class=thread>{post.format(SENTENCE * 4)}{post.format(OTHER)}</div>")
