@@ -244,7 +244,7 @@ def bare_rank(rank: int, job: "Job", folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=workers)
     engine = bare_engine(job)
     reader = Batches(job.mixture, job.tokens, job.settings.document_mask, torch.device("cpu"))
-    batches = [reader.part(step, rank, workers, BATCH)[0] for step in range(job.steps)]
+    batches = [reader.part(step, rank, workers, 1)[0] for step in range(job.steps)]
     rates = [job.rate(step) for step in range(job.steps)]
     losses = []
     started = 0.0

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.record import UpdateRecord
-from rewarm.stages import replay
+from rewarm.stages import replay, train
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import understood
@@ -343,3 +343,35 @@ def count_documents(
         for name, values in counted
         if values[0]
     ]
+
+
+# -- steps -------------------------------------------------------------------------------------------------------
+
+
+def trace_step(lineage: Lineage, name: str | None, step: int) -> dict[str, Any]:
+    """The documents that a step of an update's trunk reads, by dataset; ``step`` counts from 1, as in its curve.
+
+    ``name`` is an update, by default the unfinished one, else the last. Raises ``UsageError`` for a step that the
+    update does not have.
+    """
+    update = name_of_trained(lineage, name)
+    folder = lineage.workspace.update(update) / "mixture"
+    if not folder.exists(replay.MIXTURE):
+        raise UsageError(
+            f"{folder}/{replay.MIXTURE}: no such file: update {update} has no trunk of its own, or not yet"
+        )
+    with understood(f"{folder}/{replay.MIXTURE}"):
+        mixture = Mixture.from_json(folder.read_json(replay.MIXTURE))
+    if not 1 <= step <= mixture.steps:
+        raise UsageError(f"--step {step}: update {update} has the steps 1 to {mixture.steps}")
+    sets = replay.token_sets(folder, mixture, lineage.workspace.train_tokens)
+    return {"update": update, "step": step, "documents": train.documents_read(mixture, sets, step - 1)}
+
+
+def name_of_trained(lineage: Lineage, name: str | None) -> str:
+    """The update that is named, also one that is not finished; by default that one, else the last."""
+    if lineage.unfinished is not None and name in (None, lineage.unfinished):
+        return lineage.unfinished
+    if name is None and lineage.entries:
+        return lineage.entries[-1].id
+    return lineage.find(name).id

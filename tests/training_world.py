@@ -85,9 +85,7 @@ def train(engine: "Engine", job: Job, first: int, last: int) -> list[float]:
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
     losses = []
     for step in range(first, last):
-        loss = engine.step(
-            batches.part(step, place.rank, place.world_size, engine.micro_batch), job.rate(step)
-        ).double()
+        loss = engine.step(batches.part(step, place.rank, place.world_size, engine.rounds), job.rate(step)).double()
         torch.distributed.all_reduce(loss)
         losses.append(float(loss) / place.world_size)
     return losses

@@ -193,6 +193,12 @@ def trace(
         Path | None,
         typer.Option("--to", metavar="FILE", help="Write every replayed document to this Parquet file, one per row."),
     ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            "--step", metavar="N", help="The documents that step N of an update reads (from 1, as in its curve)."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show when documents were trained on, new or replayed; without a document, show what every update replayed.
@@ -201,6 +207,11 @@ def trace(
     """
     from rewarm.pipeline.api import updates
 
+    if step is not None:
+        if documents or text is not None or to is not None:
+            raise UsageError("--step names the documents of a step; leave out documents' ids, --text and --to")
+        show_step(updates.trace_steps(workspace, update, step), as_json)
+        return
     with Terminal(quiet=as_json) as terminal:
         found = updates.trace(workspace, documents or [], text, update, to, terminal)
     if as_json:
@@ -209,6 +220,18 @@ def trace(
         show_documents(found["documents"])
     else:
         result_console().print(ledger_table(found))
+
+
+def show_step(found: dict[str, Any], as_json: bool) -> None:
+    """Print the documents of a step, one per line."""
+    if as_json:
+        print_json(found)
+        return
+    count = sum(map(len, found["documents"].values()))
+    echo(f"{found['update']}, step {found['step']}: {count} documents")
+    for dataset, ids in found["documents"].items():
+        for each in ids:
+            echo(f"  {dataset}  {each}")
 
 
 def show_documents(documents: list[dict[str, Any]]) -> None:

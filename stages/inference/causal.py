@@ -4,7 +4,7 @@ The mask between packed documents is not built by hand: without an attention mas
 position ids that restart (``masking_utils.find_packed_sequence_indices``), for every attention implementation.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,34 @@ def collate(windows: "list[Window]", device: torch.device, document_mask: bool) 
     return Packed(*(tensor.to(device, non_blocking=True) for tensor in (inputs, targets, positions)))
 
 
+class Documents(NamedTuple):
+    """Boundaries of the documents in a flattened batch of packed sequences."""
+
+    boundaries: torch.Tensor  # ``cu_seqlens``: 0, and the end of each document, int32 [documents + 1]
+    longest: int  # an upper bound of their lengths
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them as the arguments that transformers passes on to attention."""
+        return {
+            "cu_seq_lens_q": self.boundaries,
+            "cu_seq_lens_k": self.boundaries,
+            "max_length_q": self.longest,
+            "max_length_k": self.longest,
+        }
+
+
+def documents_of(positions: torch.Tensor) -> Documents:
+    """Return the documents of packed sequences: one begins with each row and at each position that restarts.
+
+    The bound of the lengths is the length of a row, so that a device needs not be waited for.
+    """
+    begins = torch.ones_like(positions, dtype=torch.bool)
+    begins[:, 1:] = positions[:, 1:] != positions[:, :-1] + 1
+    starts = begins.flatten().nonzero().flatten()
+    ends = torch.cat([starts, starts.new_tensor([positions.numel()])])
+    return Documents(ends.to(torch.int32), positions.shape[1])
+
+
 def token_logits(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Return the next-token logits for every input, float32 ``[batch, seq_len, vocabulary]``."""
     return predict(model, inputs, positions).logits
@@ -49,14 +77,18 @@ class Prediction(NamedTuple):
     router_loss: torch.Tensor | None
 
 
-def predict(model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor) -> Prediction:
+def predict(
+    model: torch.nn.Module, inputs: torch.Tensor, positions: torch.Tensor, documents: Documents | None = None
+) -> Prediction:
     """Return the next-token logits for every input, and the load-balancing loss of a mixture of experts.
 
     The latter is the term that the model adds to its own loss when labels are passed: its coefficient times the
     routers' auxiliary loss (Shazeer et al. 2017; Fedus et al. 2021). It is None without routers, or if the
-    configuration disables it (``output_router_logits``).
+    configuration disables it (``output_router_logits``). ``documents`` are for models that attend by their boundaries
+    (``train/document_attention.py``).
     """
-    output = model(input_ids=inputs, position_ids=positions, use_cache=False)
+    boundaries = {} if documents is None else documents.arguments()
+    output = model(input_ids=inputs, position_ids=positions, use_cache=False, **boundaries)
     auxiliary = output.get("aux_loss")
     coefficient = router_coefficient(model) if isinstance(auxiliary, torch.Tensor) else 0.0
     return Prediction(output.logits.float(), coefficient * auxiliary.float() if coefficient else None)
@@ -78,10 +110,14 @@ def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def token_losses(
-    model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, positions: torch.Tensor
+    model: torch.nn.Module,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    positions: torch.Tensor,
+    documents: Documents | None = None,
 ) -> torch.Tensor:
-    """Return ``losses_of`` the model's ``token_logits``."""
-    return losses_of(token_logits(model, inputs, positions), targets)
+    """Return ``losses_of`` the model's logits for every input."""
+    return losses_of(predict(model, inputs, positions, documents).logits, targets)
 
 
 def divergences(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ from rewarm.stages.train.group import Group
 from rewarm.stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
 from rewarm.stages.train.job import CURVE, SNAPSHOTS, Job
 from rewarm.stages.train.model import ModelSettings, count_parameters, initial_model, model_config, planned_parameters
+from rewarm.stages.train.not_finite import documents_read
 from rewarm.stages.train.placement import awaited, model_places, placed, refuse_without_models, refuse_without_room
 from rewarm.stages.train.run import TrainOutcome, run
 from rewarm.stages.train.schedule import (
@@ -39,6 +40,7 @@ __all__ = [
     "check_length",
     "count_parameters",
     "digest_folder",
+    "documents_read",
     "import_model",
     "initial_model",
     "model_config",

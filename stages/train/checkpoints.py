@@ -39,6 +39,7 @@ class Saved:
     consumed: dict[str, int]  # sequences read of each dataset in this run
     log: Log
     files: Table = field(default_factory=dict)  # of all ranks; empty: saved by a version without file digests
+    returns: int = 0  # to earlier checkpoints, before it was saved
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON types."""

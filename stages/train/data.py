@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,7 +12,8 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, TokenStream, Window
-from rewarm.stages.inference.causal import collate
+from rewarm.stages.inference.causal import Documents, collate, documents_of
+from rewarm.stages.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,31 @@ class MicroBatch:
     positions: torch.Tensor  # position ids, int64 [sequences, seq_len]
     replayed: list[int]  # indices of the replayed sequences
     replayed_share: float  # of all sequences of the step, over all ranks
+    documents: Documents | None = None  # their boundaries
+    weight: float = 1.0  # of its mean loss, in the mean over the micro batches of all ranks; 1 if all have equal sizes
+
+
+def weighted(value: torch.Tensor, weight: float) -> torch.Tensor:
+    """Return a micro batch's figure times its weight; unchanged, to the last bit, at weight 1."""
+    return value if weight == 1.0 else value * weight
+
+
+def micro_batches(settings: TrainSettings, world_size: int) -> tuple[int, int]:
+    """Return the largest number of sequences in a micro batch, and the micro batches of each rank in a step.
+
+    Both are the same on all ranks, although their parts may differ by one sequence: ZeRO 3 gathers weights and ZeRO 2
+    reduces gradients in every micro batch.
+    """
+    part = -(-settings.global_batch // world_size)
+    size = min(settings.micro_batch or part, part)
+    return size, -(-part // size)
+
+
+def divided(count: int, rounds: int) -> list[tuple[int, int]]:
+    """Return ``rounds`` ranges that divide ``count`` sequences as evenly as possible, the larger ones first."""
+    small, more = divmod(count, rounds)
+    ends = [number * small + min(number, more) for number in range(rounds + 1)]
+    return list(pairwise(ends))
 
 
 class Batches:
@@ -55,19 +83,32 @@ class Batches:
             for number, start in zip(numbers[rank::world_size], starts[rank::world_size], strict=True)
         ]
 
-    def part(self, step: int, rank: int, world_size: int, micro_batch: int) -> list[MicroBatch]:
-        """Return a rank's part of the batch, in micro batches."""
+    def part(self, step: int, rank: int, world_size: int, rounds: int) -> list[MicroBatch]:
+        """Return a rank's part of the batch in ``rounds`` micro batches, the same number on every rank.
+
+        Micro batches of unequal sizes are weighted: with ``m`` sequences of a batch of ``B`` on ``w`` ranks, the weight
+        is ``m · rounds · w / B``. A rank with fewer sequences than rounds repeats its first one, with weight 0.
+        """
         windows = self.windows(step, rank, world_size)
         replayed = self.mixture.batch(step)[0] >= len(self.mixture.new)
         mine, share = replayed[rank::world_size], float(replayed.mean())
-        return [
-            MicroBatch(
-                *collate(windows[first : first + micro_batch], self.device, self.document_mask),
-                replayed=np.flatnonzero(mine[first : first + micro_batch]).tolist(),
-                replayed_share=share,
+        whole = Fraction(rounds * world_size, self.mixture.global_batch)
+        micro_batches = []
+        for first, last in divided(len(windows), rounds):
+            packed = collate(windows[first:last] or windows[:1], torch.device("cpu"), self.document_mask)
+            documents = documents_of(packed.positions)  # on the CPU: its size depends on the values
+            micro_batches.append(
+                MicroBatch(
+                    inputs=packed.inputs.to(self.device, non_blocking=True),
+                    targets=packed.targets.to(self.device, non_blocking=True),
+                    positions=packed.positions.to(self.device, non_blocking=True),
+                    replayed=np.flatnonzero(mine[first:last]).tolist(),
+                    replayed_share=share,
+                    documents=Documents(documents.boundaries.to(self.device, non_blocking=True), documents.longest),
+                    weight=float((last - first) * whole),
+                )
             )
-            for first in range(0, len(windows), micro_batch)
-        ]
+        return micro_batches
 
 
 class ValidationSet:

@@ -10,7 +10,8 @@ import contextlib
 import io
 import tempfile
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,17 @@ import torch.distributed as dist
 
 from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import StageError
-from rewarm.stages.train.data import MicroBatch
+from rewarm.stages.inference.causal import Packed, documents_of, token_losses
+from rewarm.stages.train.bad_steps import Guard, guarded, mean_over_ranks
+from rewarm.stages.train.chunked_loss import ChunkedHead, HeadForm, head_form
+from rewarm.stages.train.data import MicroBatch, micro_batches, weighted
 from rewarm.stages.train.inputs import refuse_together
+from rewarm.stages.train.objective import Objective
 from rewarm.stages.train.optimizer import apply_hyperparameters, hyperparameters, make_optimizer, parameter_groups
 from rewarm.stages.train.settings import TrainSettings
+from rewarm.stages.train.ways import Ways, chosen_ways
 from rewarm.stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
+from rewarm.stages.train.zero_config import stage_note, zero_config
 
 if TYPE_CHECKING:
     import transformers
@@ -62,17 +69,21 @@ class Engine:
         self.start = start
         self.expected = expected
         self.scratch = scratch
-        self.part = settings.global_batch // place.world_size
-        self.micro_batch = settings.micro_batch or self.part
-        self.engine = self._fresh(universal=False)
-        self.teacher = self._frozen(*teacher) if teacher else None
+        self.micro_batch, self.rounds = micro_batches(settings, place.world_size)
+        self.notes: list[str] = []  # on ways of the forward pass that were not possible
+        self.guard = None if settings.skip_sigma is None else Guard(settings)
+        self.engine, self.ways = self._fresh(universal=False)
+        self.objective = self._objective(teacher)
         self._divergence: torch.Tensor | None = None
 
-    def _fresh(self, universal: bool) -> Any:
-        """Return a new engine with the start's weights and an empty optimizer."""
+    def _fresh(self, universal: bool) -> tuple[Any, Ways]:
+        """Return a new engine with the start's weights and an empty optimizer, and the ways of its forward pass."""
         import deepspeed
 
         model = self._loaded(self.start, self.expected)
+        ways, self.notes = chosen_ways(model, self.settings, self.micro_batch, self.place.device)
+        if (note := stage_note(self.settings)) is not None:
+            self.notes.append(note)
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         masters = {name: weight.clone() for name, weight in model_weights(model)} if self._low_precision else {}
@@ -81,12 +92,18 @@ class Engine:
         self._hyperparameters = hyperparameters(groups)
         optimizer = make_optimizer(groups, self.settings, fused=self.place.device.type == "cuda")
         with contextlib.redirect_stdout(io.StringIO()):
-            engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=self._config(universal))
+            engine, *_ = deepspeed.initialize(
+                model=model,
+                optimizer=optimizer,
+                config=zero_config(self.settings, self.micro_batch, self.rounds, universal),
+            )
         apply_hyperparameters(engine, self._hyperparameters)
+        if self.guard is not None:
+            guarded(optimizer, self.guard, partial(norm_before_clipping, engine))
         if masters:
             set_weights(engine, masters)
         self._check(engine, self.expected, f"starting from {self.start}")
-        return engine
+        return engine, ways
 
     def _loaded(self, folder: Path, expected: str) -> "transformers.PreTrainedModel":
         """Load the model of a folder, if its weights match the record."""
@@ -104,31 +121,32 @@ class Engine:
         assert model is not None
         return model
 
-    def _frozen(self, folder: Path, expected: str) -> torch.nn.Module:
-        """Load the teacher: a plain module outside the engine, complete on every rank, in the forward precision.
+    def _objective(self, teacher: tuple[Path, str] | None) -> Objective:
+        """Return the objective; the teacher is a plain module, complete on every rank, in the forward precision.
 
-        As in DeepSpeed, parameters are cast and buffers are not: rotary frequencies need fp32.
+        As in DeepSpeed, its parameters are cast and its buffers are not: rotary frequencies need fp32.
         """
-        model: torch.nn.Module = self._loaded(folder, expected)
+        if teacher is None:
+            return Objective(self.settings.kl_weight, None, None)
+        model = self._loaded(*teacher)
+        form = None if self.ways.head is None else head_form(model)
+        if isinstance(form, str):  # the teacher has another head than the student
+            self.ways = replace(self.ways, head=None)
+            self.notes.append(f"train.loss: the loss is computed from whole logits, because of the teacher: {form}")
+        head = ChunkedHead(model, form) if isinstance(form, HeadForm) else None
         for parameter in model.parameters():
             parameter.data = parameter.data.to(torch.bfloat16 if self._low_precision else torch.float32)
-        return model.train(False).requires_grad_(False).to(self.place.device)
+        frozen: Any = model
+        return Objective(self.settings.kl_weight, frozen.eval().requires_grad_(False).to(self.place.device), head)
+
+    @property
+    def stage(self) -> int:
+        """The ZeRO stage in use."""
+        return int(self.engine.zero_optimization_stage())
 
     @property
     def _low_precision(self) -> bool:
         return self.settings.precision != "fp32"
-
-    def _config(self, universal: bool) -> dict[str, Any]:
-        return {
-            "train_micro_batch_size_per_gpu": self.micro_batch,
-            "gradient_accumulation_steps": self.part // self.micro_batch,
-            "gradient_clipping": self.settings.clip,
-            "zero_optimization": {"stage": self.settings.zero_stage},
-            "zero_allow_untested_optimizer": True,
-            "bf16": {"enabled": self._low_precision},
-            "steps_per_print": 1_000_000_000,
-            "checkpoint": {"load_universal": universal},
-        }
 
     def _check(self, engine: Any, expected: str, doing: str) -> None:
         found = digest(full_weights(engine))
@@ -143,44 +161,31 @@ class Engine:
     def step(self, micro_batches: list[MicroBatch], rate: float) -> torch.Tensor:
         """Run one optimizer step on this worker's part of the batch; return its mean cross-entropy in nats (fp32).
 
-        The objective, over all ranks' B sequences of S tokens, R of them replayed, with λ = ``kl_weight``: ``1/(B·S) ·
-        Σ −log p(token) + λ/(R·S) · Σ_replayed KL(p_teacher ‖ p)``; only the first term if R is 0 or there is no
-        teacher. A mixture of experts whose own loss includes it adds its routers' load-balancing loss, as the mean over
-        the micro batches.
+        The objective is that of ``Objective``. With parts of unequal size, the mean of the workers' returned values is
+        the mean over the batch.
         """
-        from rewarm.stages.inference.causal import losses_of, predict
-
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         losses, divergences = [], []
-        for batch in micro_batches:
-            logits, router_loss = predict(self.engine, batch.inputs, batch.positions)
-            loss = losses_of(logits, batch.targets).mean()
-            losses.append(loss.detach())
-            if router_loss is not None:
-                loss = loss + router_loss
-            if self.teacher is not None and batch.replayed_share:
-                divergence = self._divergence_of(self.teacher, batch, logits)
-                loss = loss + self.settings.kl_weight * divergence
-                divergences.append(divergence.detach())
-            self.engine.backward(loss)
+        for number, batch in enumerate(micro_batches, 1):
+            terms = self.objective.terms(self.engine, batch, self.ways)
+            losses.append(weighted(terms.cross_entropy, batch.weight))
+            if terms.divergence is not None:
+                divergences.append(weighted(terms.divergence, batch.weight))
+            self.engine.backward(weighted(terms.objective, batch.weight))
+            if self.guard is not None and number == len(micro_batches):
+                self.guard.begin(mean_over_ranks(torch.stack(losses).mean(), self.place.world_size))
             self.engine.step()
         self._divergence = torch.stack(divergences).mean() if divergences else None
         return torch.stack(losses).mean()
 
-    def _divergence_of(self, teacher: torch.nn.Module, batch: MicroBatch, logits: torch.Tensor) -> torch.Tensor:
-        """Return a micro batch's contribution to the step's mean KL, which is the mean of all contributions and ranks.
-
-        It is therefore divided by the step's replayed share, not by the number of replayed sequences in this micro
-        batch, which may be 0.
-        """
-        from rewarm.stages.inference.causal import divergences, token_logits
-
-        if not batch.replayed:
-            return logits.new_zeros(())
-        with torch.no_grad():
-            given = token_logits(teacher, batch.inputs[batch.replayed], batch.positions[batch.replayed])
-        return divergences(given, logits[batch.replayed]).sum() / batch.positions.numel() / batch.replayed_share
+    def token_losses(self, batch: Packed) -> torch.Tensor:
+        """Return the loss of every target of a batch in nats, float32 ``[batch, seq_len]``, without a gradient."""
+        documents = documents_of(batch.positions) if self.ways.by_documents else None
+        if self.ways.head is None:
+            return token_losses(self.engine, *batch, documents)
+        hidden, _ = self.ways.head.hidden(self.engine, batch.inputs, batch.positions, documents)
+        return self.ways.head.token_losses(hidden, batch.targets)
 
     def divergence(self) -> torch.Tensor | None:
         """Return this worker's contribution to the last step's mean KL in nats; the mean over workers is the total.
@@ -226,12 +231,12 @@ class Engine:
 
         A collective.
         """
-        if world_size == self.place.world_size or self.settings.zero_stage == 0:
+        if world_size == self.place.world_size or self.stage == 0:
             self._load_state(folder, TAG)
         else:
             with tempfile.TemporaryDirectory(dir=self.scratch) as universal:
                 self._convert(folder / TAG, Path(universal) / TAG)
-                self.engine = self._fresh(universal=True)
+                self.engine, self.ways = self._fresh(universal=True)
                 self._load_state(Path(universal), TAG)
                 dist.barrier()
         apply_hyperparameters(self.engine, self._hyperparameters)
@@ -263,7 +268,13 @@ class Engine:
             num_merge_workers=1,
             keep_temp_folder=False,
             strict=True,
-            inject_missing_state=self.settings.zero_stage < 3,
+            inject_missing_state=self.stage < 3,
         )
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             ds_to_universal.main(arguments)
+
+
+def norm_before_clipping(engine: Any) -> float | None:
+    """Return the norm of the gradient that the optimizer is about to apply; None at ZeRO 0 in fp32."""
+    norm = getattr(engine.optimizer, "_global_grad_norm", None)
+    return None if norm is None else float(norm)

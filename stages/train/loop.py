@@ -6,9 +6,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.patience import reported
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.bad_steps import Return, ReturnError, is_left_out, precedes, read_returns, record_return
+from rewarm.stages.train.checkpoint_times import CheckpointTimes
 from rewarm.stages.train.checkpoints import (
     Saved,
     damages,
@@ -75,35 +77,70 @@ def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[
     teacher = None
     if job.holds_to_teacher:
         teacher = (job.teacher or job.start).local(), job.teacher_digest or job.start_digest
-    engine = Engine(job.start.local(), job.start_digest, job.settings, place, scratch, teacher)
     batches = Batches(job.mixture, job.tokens, job.settings.document_mask, place.device)
     looks = [
         ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
         for name, folder in job.validation.items()
     ]
-    begun = resume(job, engine, show)
-    step = begun.step
-    recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine))
-    recorder.attempt(step)
-    checkpoint = begun.checkpoint
+    times = CheckpointTimes(job.settings, place)
+    while True:
+        returns = read_returns(job)
+        engine = Engine(job.start.local(), job.start_digest, job.settings, place, scratch, teacher)
+        for line in engine.notes:
+            show(line)
+        begun = resume(job, engine, show, returns)
+        recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine), returns)
+        if (changed := recorder.attempt(begun.step, engine.ways.arithmetic)) is not None:
+            show(changed)
+        try:
+            saved = run_steps(job, engine, begun.step, recorder, batches, looks, times.due, scratch)
+        except ReturnError as error:
+            record_return(job, place, returns, error.decision)
+            show(str(error))
+            engine.close()
+            del engine, recorder
+            continue
+        result = {**finish(job, engine, recorder), "checkpoint": saved or begun.checkpoint}
+        engine.close()
+        return result
+
+
+def run_steps(
+    job: Job,
+    engine: "Engine",
+    step: int,
+    recorder: Recorder,
+    batches: Batches,
+    looks: list[ValidationSet],
+    due: Callable[[int], bool],
+    scratch: Path,
+) -> str | None:
+    """Run the steps of a job after the first ``step``; return the name of the last checkpoint, None if none was saved.
+
+    Raises ``ReturnError`` if the run must return to an earlier checkpoint.
+    """
+    place, checkpoint = engine.place, None
+    if engine.guard is not None:
+        engine.guard.restore(recorder.log.steps)
     while step < job.steps:
         if looks_at(step, job.steps, job.settings):
             recorder.validation(step, looks, engine)
-        torch.manual_seed(step_seed(job.seed, step, place.rank))
-        part = batches.part(job.first + step, place.rank, place.world_size, engine.micro_batch)
-        rate = job.rate(step)
-        loss = engine.step(part, rate)
+        if not is_left_out(recorder.returns, step + 1):
+            torch.manual_seed(step_seed(job.seed, step, place.rank))
+            part = batches.part(job.first + step, place.rank, place.world_size, engine.rounds)
+            rate = job.rate(step)
+            loss = engine.step(part, rate)
+            recorder.step(step + 1, loss, rate, engine)
+            if engine.guard is not None:
+                engine.guard.end(step + 1)
         step += 1
-        recorder.step(step, loss, rate, engine.gradient_norm(), engine.divergence())
         if step == job.steps:
             recorder.validation(step, looks, engine)
         if step in job.snapshots:
             snapshot(job, engine, step, recorder)
-        if step == job.steps or step % job.settings.checkpoint_every == 0:
+        if due(step) or step == job.steps:
             checkpoint = save(job, engine, step, recorder, scratch)
-    result = {**finish(job, engine, recorder), "checkpoint": checkpoint}
-    engine.close()
-    return result
+    return checkpoint
 
 
 def shown_by(tracker: Any, place: "Place") -> Callable[[str], None]:
@@ -162,15 +199,18 @@ class Begun:
     checkpoint: str | None = None
 
 
-def resume(job: Job, engine: "Engine", show: Callable[[str], None]) -> Begun:
+def resume(job: Job, engine: "Engine", show: Callable[[str], None], returns: Sequence[Return] = ()) -> Begun:
     """Load this run's last good checkpoint, else the start (with the optimizer state named by the job).
 
-    A damaged checkpoint is skipped, with a line that describes the damage.
+    A damaged checkpoint is skipped, with a line that describes the damage, and so is one that holds steps which the run
+    has returned from since.
     """
     passed = 0
     for name in agreed(names_of(job)):
         with checkpoint_here(job, name) as folder:
             problem, saved = inspected(folder, name, engine.place)
+            if saved is not None and not precedes(returns, saved.step, saved.returns):
+                problem = f"the run has returned from its step {saved.step} since"
             if problem is None and saved is not None:
                 if passed:
                     show(f"resuming from {name}, step {saved.step}")
@@ -253,8 +293,8 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
         if engine.place.rank == 0:
             counts = job.mixture.count(job.first, step)
             consumed = {source.key: count for source, count in zip(job.mixture.sources, counts, strict=True)}
-            files = merged(tables)
-            saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log, files)
+            returns = len(recorder.returns)
+            saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log, merged(tables), returns)
             write_progress(job.checkpoints / job.name / name, saved)
             keep_newest(job)
         last = recorder.log.steps[-1]
@@ -285,5 +325,9 @@ def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
     log = recorder.log
     found = write_model(job.start.local(), weights, job.out, job.dtype, job.tokenizer)
     final = final_losses(log.validation, job.steps, job.settings)
-    job.out.write_json(CURVE, {"steps": log.steps, "validation": log.validation, "final": final})
+    job.out.write_json(
+        CURVE,
+        {"steps": log.steps, "validation": log.validation, "final": final, "arithmetic": recorder.arithmetic}
+        | ({"returns": [asdict(each) for each in recorder.returns]} if recorder.returns else {}),
+    )
     return {"digest": found, "tokens_per_second": log.tokens_per_second, "world_size": engine.place.world_size}

@@ -6,6 +6,7 @@ change.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.tokens import TokenSet
 from rewarm.stages.train.checkpoints import names_of, read_progress
 from rewarm.stages.train.job import Job
 
@@ -60,11 +63,19 @@ def stop_at(job: Job, place: "Place", found: NotFinite) -> dict[str, Any]:
 
 def documents_of(job: Job, step: int) -> dict[str, list[str]]:
     """Return the ids of the documents that a step of the job reads from, by dataset; ``step`` counts from 0."""
-    numbers, starts = job.mixture.batch(job.first + step)
+    return documents_read(job.mixture, job.tokens, job.first + step)
+
+
+def documents_read(mixture: Mixture, tokens: Mapping[str, TokenSet], step: int) -> dict[str, list[str]]:
+    """Return the ids of the documents that a step of a mixture reads from, by dataset; ``step`` counts from 0.
+
+    ``tokens`` are the token sets by the keys of the mixture's sources.
+    """
+    numbers, starts = mixture.batch(step)
     documents: dict[str, list[str]] = {}
     for number in np.unique(numbers):
-        source = job.mixture.sources[number]
-        stream, length = job.tokens[source.key].open(), job.mixture.seq_len
+        source = mixture.sources[number]
+        stream, length = tokens[source.key].open(), mixture.seq_len
         ends, _ = stream.document_spans()
         rows: set[int] = set()
         for start in starts[numbers == number].tolist():

@@ -47,8 +47,13 @@ def output_weights(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [] if layer is None else list(layer.parameters())
 
 
-def make_optimizer(groups: list[dict[str, Any]], settings: TrainSettings, fused: bool) -> torch.optim.AdamW:
-    """Return the optimizer of ``parameter_groups``, at learning rate 0."""
+def make_optimizer(groups: list[dict[str, Any]], settings: TrainSettings, fused: bool) -> torch.optim.Optimizer:
+    """Return the optimizer of ``parameter_groups``, at learning rate 0; DeepSpeed's AdamW if it runs on the CPU."""
+    if settings.offload_optimizer:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        adam: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, lr=0.0, adamw_mode=True)
+        return adam
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else MuonAdamW
     return kind(groups, lr=0.0, fused=fused)
 

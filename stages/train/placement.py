@@ -77,7 +77,7 @@ def too_few_gpus(settings: TrainSettings, room: Room) -> str:
     most = gpu_workers(room.future, each or 1)
     if not each and room.gpus + more >= settings.num_workers:
         has += f", on nodes of {kinds(room.future)}, which hold {most} workers of one GPU and one CPU"
-    fitting = max((count for count in range(1, most + 1) if settings.global_batch % count == 0), default=None)
+    fitting = min(most, settings.global_batch)
     fewer = f"--set train.num_workers={fitting} or " if fitting else ""
     cpu = "--set train.device=cpu" + (
         "" if fitting else ", with --set train.num_workers=N for as many workers as its CPUs allow"

@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.bad_steps import SKIPPED, Return
 from rewarm.stages.train.data import ValidationSet
 from rewarm.stages.train.job import Job, Log
 from rewarm.stages.train.metrics import TrainingReport
@@ -20,12 +22,18 @@ if TYPE_CHECKING:
 
 FLUSH_STEPS = 10  # steps for which losses stay on the device before the ranks exchange them
 SETTLING_STEPS = 3  # first steps of an attempt, excluded from the throughput
+OLDER = {
+    "loss": "whole",
+    "attention": "sdpa",
+    "compile": "off",
+    "deepspeed": "{}",
+}  # the arithmetic of versions that did not record it
 
 
 @torch.no_grad()
 def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> float:
     """Return the mean loss in nats per token over a validation set, on all ranks. A collective."""
-    from rewarm.stages.inference.causal import collate, token_losses
+    from rewarm.stages.inference.causal import collate
 
     place = engine.place
     windows = look.part(place.rank, place.world_size)
@@ -35,7 +43,7 @@ def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> 
     for first in range(0, len(windows), engine.micro_batch):
         piece = windows[first : first + engine.micro_batch]
         batch = collate([window or filler for window in piece], place.device, settings.document_mask)
-        losses = token_losses(engine.engine, *batch).double().sum(dim=1).cpu()
+        losses = engine.token_losses(batch).double().sum(dim=1).cpu()
         real = torch.tensor([window is not None for window in piece])
         total += torch.stack([losses[real].sum(), real.sum().double() * look.seq_len])
     engine.engine.train()
@@ -44,36 +52,74 @@ def validate(engine: "Engine", look: ValidationSet, settings: TrainSettings) -> 
     return float(summed[0] / summed[1])
 
 
+def changed_arithmetic(attempts: Folder, step: int, arithmetic: dict[str, str]) -> str | None:
+    """Return a line on how the arithmetic from ``step`` on differs from that of the previous attempt; None if equal."""
+    names = attempts.files(".json")
+    if not names or not step:
+        return None
+    before = {**OLDER, **attempts.read_json(names[-1]).get("arithmetic", {})}
+    changes = [f"{name} {before[name]} → {now}" for name, now in arithmetic.items() if before.get(name, now) != now]
+    if not changes:
+        return None
+    return (
+        f"{', '.join(changes)} from step {step} on: the last digits of losses and weights may differ from those of a "
+        "run without this change"
+    )
+
+
 class Recorder:
     """Log of the curve on every rank (saved with checkpoints), streamed from rank 0 to the driver."""
 
-    def __init__(self, job: Job, place: "Place", log: Log, tracker: Any, report: TrainingReport | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        place: "Place",
+        log: Log,
+        tracker: Any,
+        report: TrainingReport | None = None,
+        returns: Sequence[Return] = (),
+    ) -> None:
+        """``returns`` are the run's returns to earlier checkpoints so far."""
         self.job = job
         self.place = place
         self.log = log
         self.tracker = tracker if place.rank == 0 else None
         self.report = report
+        self.returns = list(returns)
+        self.arithmetic: dict[str, str] = {}
+        self._skipped: dict[int, str] = {}  # step → why
         self._waiting: list[tuple[int, torch.Tensor, float, float | None, torch.Tensor | None]] = []
         self._settling = SETTLING_STEPS
         self._clock = time.perf_counter()
 
-    def attempt(self, step: int) -> None:
-        """Record that a group of workers started from ``step``."""
+    def attempt(self, step: int, arithmetic: dict[str, str]) -> str | None:
+        """Record that a group of workers started from ``step``; on rank 0, return how its arithmetic differs.
+
+        ``arithmetic`` names the choices that change the last digits of the results (``Ways.arithmetic``).
+        """
+        changed = None
+        self.arithmetic = arithmetic
         if self.place.rank == 0:
             attempts = self.job.checkpoints / f"{self.job.name}-attempts"
-            attempts.write_json(f"{time.time_ns()}.json", {"step": step, "world_size": self.place.world_size})
+            changed = changed_arithmetic(attempts, step, arithmetic)
+            row = {"step": step, "world_size": self.place.world_size, "arithmetic": arithmetic}
+            attempts.write_json(f"{time.time_ns()}.json", row)
         if self.tracker is not None:
             self.tracker.begin.remote(step, self.job.steps)
         self._go_on()
+        return changed
 
-    def step(
-        self, step: int, loss: torch.Tensor, rate: float, norm: float | None, divergence: torch.Tensor | None
-    ) -> None:
+    def step(self, step: int, loss: torch.Tensor, rate: float, engine: "Engine") -> None:
         """Record the figures of a step; the ranks exchange them every few steps.
 
         They are exchanged at once if the gradient norm, which is the same on all ranks, is not a number.
         """
-        self._waiting.append((step, loss, rate, norm, divergence))
+        norm, reason = engine.gradient_norm(), None if engine.guard is None else engine.guard.reason
+        self._waiting.append((step, loss, rate, norm, engine.divergence()))
+        if reason is not None:
+            self._skipped[step] = reason
+            if self.tracker is not None:
+                self.tracker.note.remote(f"step {step} is skipped: {reason}")
         if self.report is not None:
             self.report.step(step, rate, math.nan if norm is None else norm)
         if len(self._waiting) == FLUSH_STEPS or not is_finite(norm):
@@ -94,6 +140,7 @@ class Recorder:
         rows = [
             {"step": step, "tokens": self._tokens(step), "lr": rate, "loss": mean, "grad_norm": norm}
             | ({} if divergence is None else {"kl": kl})
+            | ({SKIPPED: self._skipped.pop(step)} if step in self._skipped else {})
             for (step, _, rate, norm, divergence), (mean, kl) in zip(self._waiting, means, strict=True)
         ]
         self._waiting = []

@@ -1,10 +1,45 @@
 """Settings of the training engine: the optimizer step, and its placement."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from rewarm.stages.core.settings import ADDED, PLACEMENT, Settings
+
+OWNED = {
+    "train_batch_size": "train.global_batch",
+    "train_micro_batch_size_per_gpu": "train.micro_batch",
+    "gradient_accumulation_steps": "train.micro_batch",
+    "gradient_clipping": "train.clip",
+    "optimizer": "train.weight_decay, train.beta1, …",
+    "scheduler": "schedule",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "amp": "train.precision",
+    "torch_autocast": "train.precision",
+    "data_types": "train.gradients",
+    "checkpoint": "train.checkpoint_every",
+    "steps_per_print": "rewarm's own log",
+    "zero_allow_untested_optimizer": "rewarm's optimizer",
+    "zero_optimization.stage": "train.zero_stage",
+    "zero_optimization.offload_optimizer": "train.offload_optimizer",
+}
+"""Keys of DeepSpeed's configuration, by the setting that decides them."""
+PASSED = (
+    "activation_checkpointing",
+    "aio",
+    "comms_logger",
+    "communication_data_type",
+    "dump_state",
+    "flops_profiler",
+    "gradient_predivide_factor",
+    "memory_breakdown",
+    "prescale_gradients",
+    "sparse_gradients",
+    "wall_clock_breakdown",
+    "zero_optimization",
+)
+"""Keys of DeepSpeed's configuration that ``train.deepspeed`` may set; it ignores unknown ones in silence."""
 
 
 class TrainSettings(Settings):
@@ -32,6 +67,10 @@ class TrainSettings(Settings):
     more if it is fine-tuned with another optimizer than it was pre-trained with (arXiv 2605.06654, 2605.10468)."""
     muon_momentum: float = Field(default=0.95, ge=0, lt=1, json_schema_extra=ADDED)
     """Muon's momentum μ (Nesterov), 0.95 in Jordan et al. 2024."""
+    gradients: Literal["model", "fp32"] = Field(default="model", json_schema_extra=ADDED)
+    """Precision in which micro batches' gradients are summed, and reduced over the workers: that of the backward pass
+    (``precision``), or fp32, which needs 2 more bytes per parameter of a worker's gradients in bf16, and at least ZeRO
+    stage 2, which is then used for stages 0 and 1."""
     weight_decay: float = Field(default=0.1, ge=0)
     """Decoupled weight decay, applied to matrices only: not to biases or norm weights."""
     decay_embeddings: bool = Field(default=True, json_schema_extra=ADDED)
@@ -48,6 +87,17 @@ class TrainSettings(Settings):
     keep_optimizer: bool = False
     """Start an update with the trunk's final optimizer state (moments and step counts), instead of an empty one as in
     the papers. The learning rate follows the schedule in both cases: it is set again after every load."""
+    skip_sigma: float | None = Field(default=None, gt=0, json_schema_extra=ADDED)
+    """Skip a step whose loss or gradient norm is more than this many standard deviations above the mean of the last
+    ``skip_window`` applied steps (OLMo-core uses 6): neither weights nor optimizer state change, and its tokens count
+    as passed. Null: every step is applied."""
+    skip_window: int = Field(default=128, ge=4, json_schema_extra=ADDED)
+    """Steps of the rolling test of ``skip_sigma``; it begins with half of them."""
+    skip_limit: int = Field(default=8, ge=0, json_schema_extra=ADDED)
+    """Bad steps among the last ``skip_window`` that are only skipped. With one more the run returns to the last
+    checkpoint before the first of them, and leaves out the steps from there to the last one."""
+    return_limit: int = Field(default=1, ge=0, json_schema_extra=ADDED)
+    """Such returns of a run before it stops. ``rewarm trace --step N`` names the documents of a step."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight λ of a penalty that keeps the model close to the one the update starts from, on replayed sequences only
     (Marek et al. 2026, arXiv 2605.26097): loss = cross-entropy of all tokens + λ · mean KL(p_start ‖ p_model) over the
@@ -68,7 +118,8 @@ class TrainSettings(Settings):
     """Steps between the validations that are averaged (10 in Ibrahim et al. 2024). Each reads ``validation_sequences``
     of every dataset."""
     num_workers: int = Field(default=1, ge=1, json_schema_extra=PLACEMENT)
-    """Number of Ray Train workers. It must divide the global batch and does not change the sequences of a step."""
+    """Number of Ray Train workers, at most the global batch. It does not change the sequences of a step: if it does not
+    divide the global batch, the parts of the workers differ by one sequence and are weighted in the loss."""
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", json_schema_extra=PLACEMENT)
     """``gpu``: one GPU per worker (nccl), and GPUs for evaluation, selection, plan and distillation, even if no node
     with a GPU is up yet; ``cpu``: gloo; ``auto``: GPUs if the cluster currently has one for each worker."""
@@ -76,14 +127,37 @@ class TrainSettings(Settings):
     """CPUs and torch threads per worker; null: on CPUs the largest number available to all workers, with GPUs the
     worker's share of its node's CPUs."""
     micro_batch: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
-    """Sequences that a worker processes at once, accumulating gradients; null: its whole part of the global batch."""
+    """Most sequences that a worker processes at once, accumulating gradients; null: its whole part of the global
+    batch. A part that it does not divide is divided as evenly as possible."""
+    loss: Literal["auto", "whole", "chunks"] = Field(default="auto", json_schema_extra=PLACEMENT)
+    """Computation of the output layer and the loss. ``whole``: all logits of a micro batch at once, in fp32 about 18
+    bytes per token × vocabulary entry; ``chunks``: some tokens at a time, with their gradient, less than 4 bytes; whole
+    logits, with a note, if the model's head is no linear layer. ``auto``: chunks if a micro batch's fp32 logits are
+    larger than 256 MiB. The loss differs in the last digits; the choice is recorded, and a resumed run that changes it
+    says so."""
+    attention: Literal["auto", "varlen", "sdpa"] = Field(default="auto", json_schema_extra=PLACEMENT)
+    """Attention within packed documents. ``varlen``: by the documents' boundaries, with PyTorch's flash kernel for
+    sequences of variable length on CUDA in bf16, else document by document; ``sdpa``: by a dense mask. A model that
+    does not permit ``varlen`` uses ``sdpa``, with a note. ``auto``: ``varlen`` on CUDA in bf16 with ``document_mask``,
+    else ``sdpa``. The choice is recorded as that of ``loss`` is."""
     peak_flops: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
     """Peak FLOP/s of one worker's device, for the utilisation metric (MFU); null: the data sheet's figure for a known
     GPU in bf16, else the speed of a matrix product that is timed when training starts."""
     gradient_checkpointing: bool = Field(default=False, json_schema_extra=PLACEMENT)
     """Recompute activations in the backward pass: less memory, about a third more compute time."""
+    offload_optimizer: bool = Field(default=False, json_schema_extra=PLACEMENT)
+    """Keep the optimizer's state and step on the CPU (ZeRO 1 to 3): 12 bytes per parameter less on the GPUs, slower."""
+    compile: bool = Field(default=False, json_schema_extra=PLACEMENT)
+    """Compile the model's layers with ``torch.compile`` (not at ZeRO 3): a minute at the start, then faster on a GPU.
+    The choice is recorded as that of ``loss`` is."""
+    deepspeed: dict[str, Any] = Field(default={}, json_schema_extra=PLACEMENT)
+    """More of DeepSpeed's configuration, such as ``{zero_optimization: {overlap_comm: true}}``. Keys that other
+    settings decide are refused, and so are unknown ones. Recorded as ``loss`` is."""
     checkpoint_every: int = Field(default=500, ge=1, json_schema_extra=PLACEMENT)
     """Steps between checkpoints; an interrupted run repeats at most this many."""
+    checkpoint_minutes: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
+    """Minutes after which a checkpoint is saved even if fewer than ``checkpoint_every`` steps are done; null: by steps
+    alone. A notice of preemption also saves one."""
     keep_checkpoints: int = Field(default=2, ge=1, json_schema_extra=PLACEMENT)
     """Number of checkpoints kept per run."""
     save_optimizer: bool = Field(default=True, json_schema_extra=PLACEMENT)
@@ -102,12 +176,13 @@ class TrainSettings(Settings):
         return self.optimizer == "muon" and self.zero_stage > 0
 
     @model_validator(mode="after")
-    def _divisible(self) -> "TrainSettings":
-        if self.global_batch % self.num_workers:
-            raise ValueError(f"global_batch {self.global_batch} is not divisible by num_workers {self.num_workers}")
-        part = self.global_batch // self.num_workers
-        if self.micro_batch and part % self.micro_batch:
-            raise ValueError(f"the {part} sequences of a worker are not divisible by micro_batch {self.micro_batch}")
+    def _enough(self) -> "TrainSettings":
+        if self.global_batch < self.num_workers:
+            raise ValueError(f"global_batch {self.global_batch} is smaller than num_workers {self.num_workers}")
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> "TrainSettings":
         if self.optimizer == "muon" and self.zero_stage == 3:
             raise ValueError(
                 "optimizer muon needs whole matrices, and ZeRO 3 divides each among the workers; set zero_stage to 2, "
@@ -117,4 +192,22 @@ class TrainSettings(Settings):
             raise ValueError(
                 f"optimizer muon at ZeRO 0 trains in fp32 only, and precision is {self.precision}; set zero_stage to 1"
             )
+        if self.optimizer == "muon" and self.offload_optimizer:
+            raise ValueError("optimizer muon runs on the workers' devices; set offload_optimizer to false")
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.compile and self.zero_stage == 3:
+            raise ValueError("compile does not support zero_stage 3, whose layers gather their weights when called")
+        return self
+
+    @model_validator(mode="after")
+    def _free(self) -> "TrainSettings":
+        zero = self.deepspeed.get("zero_optimization", {})
+        if not isinstance(zero, dict):
+            raise ValueError("deepspeed: zero_optimization must be a mapping")  # noqa: TRY004  # pydantic's
+        for key in (*self.deepspeed, *(f"zero_optimization.{name}" for name in zero)):
+            if key in OWNED:
+                raise ValueError(f"deepspeed: {key} is decided by {OWNED[key]}")
+            if "." not in key and key not in PASSED:
+                raise ValueError(f"deepspeed: unknown key {key!r}; expected one of {', '.join(PASSED)}")
         return self

@@ -25,7 +25,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """
     from rewarm.stages.train.loop import shown_by, take_place, train_job
 
-    operators.load(say=lambda line: None)
+    operators.load(config["settings"].offload_optimizer, say=lambda line: None)
     tracker, group = config["tracker"], config["group"]
     place = take_place(config["settings"])
     show = shown_by(tracker, place)

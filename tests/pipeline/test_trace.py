@@ -156,6 +156,38 @@ def test_a_document_is_followed_through_the_lineage(made: Made, rewarm: Call) ->
         assert read["lineage_tokens"] == expected
 
 
+def test_a_step_names_its_documents(made: Made, rewarm: Call) -> None:
+    code, out, error = rewarm("trace", made.path, "--update", "1", "--step", "2", "--json")
+    assert code == 0, error
+    found = json.loads(out)
+    mixture = made.mixture("0001-news")
+    documents = {"base": BASE, "news": NEWS}
+    expected: dict[str, set[str]] = {}
+    for number, start in zip(*mixture.batch(1), strict=True):
+        dataset = mixture.sources[number].dataset
+        ends = np.cumsum([length for _, length in documents[dataset]])
+        for position in range(start, start + SEQ_LEN + 1):
+            row = int(np.searchsorted(ends, position, side="right"))
+            expected.setdefault(dataset, set()).add(made.ids[dataset][row])
+    assert (found["update"], found["step"]) == ("0001-news", 2)
+    assert {dataset: set(ids) for dataset, ids in found["documents"].items()} == expected
+    code, out, _ = rewarm("trace", made.path, "--step", "1")
+    assert (code, out.splitlines()[0].partition(":")[0]) == (0, "0002-code, step 1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--update", "1", "--step", "900"), "update 0001-news has the steps 1 to"),
+        (("--step", "1", "--text", "x"), "leave out documents' ids, --text and --to"),
+    ],
+)
+def test_a_step_that_cannot_be_traced_is_said(made: Made, rewarm: Call, arguments: tuple[str, ...], said: str) -> None:
+    code, _, error = rewarm("trace", made.path, *arguments)
+    assert code == 2
+    assert said in " ".join(error.split())
+
+
 def test_documents_are_found_by_the_first_digits_and_by_text(made: Made, rewarm: Call) -> None:
     code, out, _ = rewarm("trace", made.path, made.ids["news"][3][:12].upper(), made.held_out[0], "--json")
     documents = json.loads(out)["documents"]

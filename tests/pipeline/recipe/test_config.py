@@ -73,7 +73,7 @@ def test_set(assignment: str, path: tuple[str, str], value: object) -> None:
         ("replay.share", "key=value"),
         ("replay.share=1.5", "less than 1"),
         ("replay.share=much", "replay.share"),
-        ("train.num_workers=3", "is not divisible"),
+        ("train.num_workers=17", "is smaller than num_workers 17"),
         ("schedule.kind=step", "schedule.kind"),
         ("train.seq_len=", "train.seq_len"),
         ("train.seq_len=[", "YAML"),

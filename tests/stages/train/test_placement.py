@@ -75,7 +75,7 @@ def test_nodes_that_may_come_count_only_if_those_that_are_up_do_not_suffice() ->
         ({"workers": 8}, room((2, 0)), "needs 8 GPUs, but this machine has 0: --set train.device=cpu"),
         ({"workers": 1}, room((2, 0)), "needs 1 GPU, but this machine has 0"),
         ({"workers": 8}, room((64, 6)), "this machine has 6: --set train.num_workers=6 or --set train.device=cpu"),
-        ({"workers": 8, "global_batch": 8}, room((64, 6)), "--set train.num_workers=4 or"),
+        ({"workers": 8, "global_batch": 8}, room((64, 6)), "--set train.num_workers=6 or"),
         (
             {"workers": 8},
             room((8, 0), coming=((32, 4),)),

@@ -25,7 +25,7 @@ def run_step(rank: int, size: int, job: Job, results: Path) -> None:
     place = Place(rank, size, rank, torch.device("cpu"))
     expected = digest(model_weights(load_model(job.start.path)))
     engine = Engine(job.start.path, expected, job.settings, place, job.checkpoints.path)
-    batch = Batches(job.mixture, job.tokens, True, place.device).part(0, rank, size, engine.micro_batch)
+    batch = Batches(job.mixture, job.tokens, True, place.device).part(0, rank, size, engine.rounds)
     begun: list[float] = []
     backward = engine.engine.backward
 

@@ -57,7 +57,7 @@ def train(job: Job, rank: int, size: int, weight: float, stage: int = 1, precisi
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
     found: dict[str, list] = {"loss": [], "kl": [], "norm": []}
     for step in range(job.steps):
-        loss = engine.step(batches.part(step, rank, size, 2), job.rate(step))
+        loss = engine.step(batches.part(step, rank, size, engine.rounds), job.rate(step))
         figures = torch.stack([loss, engine.divergence()]).double()
         torch.distributed.all_reduce(figures)
         for name, value in zip(
@@ -130,7 +130,7 @@ def unreplayed(rank: int, size: int, job: Job, results: Path) -> None:
         settings = job.settings.model_copy(update={"kl_weight": weight, "micro_batch": 2})
         start = (job.start.path, job.start_digest)
         engine = Engine(*start, settings, place, job.checkpoints.path, teacher if weight else None)
-        parts = batches.part(0, rank, size, 2)
+        parts = batches.part(0, rank, size, engine.rounds)
         if replayed is not None:
             share = len(replayed) / 2
             parts = [dataclasses.replace(part, replayed=replayed, replayed_share=share) for part in parts]
@@ -168,7 +168,7 @@ def test_a_batch_says_what_is_replayed(world: World) -> None:
         for size in (1, 2, 4):
             found = np.zeros(BATCH, bool)
             for rank in range(size):
-                parts = batches.part(step, rank, size, 2)
+                parts = batches.part(step, rank, size, BATCH // size // 2)
                 places = np.arange(rank, BATCH, size)
                 for first, part in enumerate(parts):
                     found[places[2 * first : 2 * first + 2][part.replayed]] = True
