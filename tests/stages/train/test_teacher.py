@@ -52,8 +52,10 @@ def train(job: Job, rank: int, size: int, weight: float, stage: int = 1, precisi
     place = Place(rank, size, rank, torch.device("cpu"))
     start = (job.start.path, job.start_digest)
     engine = Engine(*start, settings, place, job.checkpoints.path, start)
-    assert {one.dtype for one in engine.teacher.parameters()} == {getattr(torch, WORDS[precision])}
-    assert {one.dtype for one in engine.teacher.buffers() if one.is_floating_point()} == {torch.float32}, "rotary"
+    assert {one.dtype for one in engine.objective.teacher.parameters()} == {getattr(torch, WORDS[precision])}
+    assert {one.dtype for one in engine.objective.teacher.buffers() if one.is_floating_point()} == {torch.float32}, (
+        "rotary"
+    )
     batches = Batches(job.mixture, job.tokens, True, torch.device("cpu"))
     found: dict[str, list] = {"loss": [], "kl": [], "norm": []}
     for step in range(job.steps):
