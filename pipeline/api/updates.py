@@ -32,7 +32,7 @@ from rewarm.pipeline.study.table import PAGE
 from rewarm.pipeline.study.table import page as study_page
 from rewarm.pipeline.study.trial import StudyWorkspace
 from rewarm.pipeline.terminal import Terminal
-from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents, trace_step
+from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
 from rewarm.pipeline.update import inputs as base
 from rewarm.pipeline.update.anneal_trunk import anneal_trunk, check_settings, find_source, refuse_unread
 from rewarm.pipeline.update.disk_space import demands, require_room
@@ -340,11 +340,6 @@ def export(uri: str, update_name: str | None, to: Path) -> str:
             with release.fetched(name) as file:
                 shutil.copyfile(file, scratch / name)
     return str(to)
-
-
-def trace_steps(uri: str, update_name: str | None, step: int) -> dict[str, Any]:
-    """Return the documents that a step of an update read, by dataset; steps count from 1."""
-    return trace_step(Lineage(Workspace.open(uri)), update_name, step)
 
 
 def trace(

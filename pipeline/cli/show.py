@@ -208,9 +208,13 @@ def trace(
     from rewarm.pipeline.api import updates
 
     if step is not None:
+        from rewarm.pipeline.lineage.lineage import Lineage
+        from rewarm.pipeline.lineage.workspace import Workspace
+        from rewarm.pipeline.trace import trace_step
+
         if documents or text is not None or to is not None:
             raise UsageError("--step names the documents of a step; leave out documents' ids, --text and --to")
-        show_step(updates.trace_steps(workspace, update, step), as_json)
+        show_step(trace_step(Lineage(Workspace.open(workspace)), update, step), as_json)
         return
     with Terminal(quiet=as_json) as terminal:
         found = updates.trace(workspace, documents or [], text, update, to, terminal)
