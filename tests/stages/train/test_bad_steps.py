@@ -181,7 +181,7 @@ def test_a_run_returns_leaves_steps_out_and_says_so(bad_job: Job, ray_cluster: N
     notes: list[str] = []
     progress = Silent()
     progress.note = notes.append
-    outcome = train.run(bad_job, progress)
+    outcome = train.run(bad_job, train.Group(progress))
     curve = bad_job.out.read_json(train.CURVE)
     assert outcome.steps == 24
     assert [row["step"] for row in curve["steps"]] == [*range(1, 15), *range(17, 25)]
@@ -194,7 +194,7 @@ def test_a_run_returns_leaves_steps_out_and_says_so(bad_job: Job, ray_cluster: N
 def test_a_run_without_returns_left_stops(bad_job: Job, ray_cluster: None) -> None:
     settings = bad_job.settings.model_copy(update={"return_limit": 0})
     with pytest.raises(StageError, match="the number of bad steps among the last 16 is 2"):
-        train.run(dataclasses.replace(bad_job, settings=settings), Silent())
+        train.run(dataclasses.replace(bad_job, settings=settings), train.Group(Silent()))
 
 
 def test_nothing_is_guarded_by_default() -> None:
