@@ -17,7 +17,7 @@ RUN = {  # by command: options that keep an example from being run here
         ("schedule", "settings", "monitoring", "report", "data", "quarantine", "trace", "discard", "recipe"), ()
     ),
     **dict.fromkeys(("tokenize", "promote", "rollback", "verify", "prune", "export", "convert"), ()),
-    "status": ("--watch",),
+    "status": ("--watch", "demo/workspace"),
     "logs": ("--follow",),
     "push": ("hf://ORG/NAME", "s3://models/lm"),
 }
