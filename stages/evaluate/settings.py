@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from rewarm.stages.core.settings import PLACEMENT, Settings
+from rewarm.stages.core.settings import ADDED, PLACEMENT, Settings
 
 
 class EvaluateSettings(Settings):
@@ -19,12 +19,12 @@ class EvaluateSettings(Settings):
         """Accept ``piqa,arc_easy`` as in lm-eval's command line."""
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
-    earlier_datasets: int | None = Field(default=None, ge=1, json_schema_extra=PLACEMENT)
+    earlier_datasets: int | None = Field(default=None, ge=1, json_schema_extra=ADDED)
     """Earlier datasets that an update measures (validations during training, evaluation, gate), drawn by its id; null:
     all, which makes an update of a few steps take longer with every dataset of the lineage. A record says which were
     measured."""
 
-    all_datasets_every: int = Field(default=10, ge=1, json_schema_extra=PLACEMENT)
+    all_datasets_every: int = Field(default=10, ge=1, json_schema_extra=ADDED)
     """Updates whose number is a multiple of this measure all earlier datasets; no effect if ``earlier_datasets`` is
     null."""
 
