@@ -38,6 +38,7 @@ INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
 
 
 PANELS = ("Updates", "Inspect", "Releases", "Data")  # of the help, in this order
+FIRST = ("init", "update", "status")  # of their panels; the others follow as they are defined
 
 
 class Commands(TyperGroup):
@@ -46,7 +47,8 @@ class Commands(TyperGroup):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         panels = {name: getattr(command, "rich_help_panel", "") for name, command in self.commands.items()}
-        self.commands = dict(sorted(self.commands.items(), key=lambda pair: PANELS.index(panels[pair[0]])))
+        places = {name: (PANELS.index(panel), name not in FIRST) for name, panel in panels.items()}
+        self.commands = {name: self.commands[name] for name in sorted(self.commands, key=places.__getitem__)}
         for command in self.commands.values():
             paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
             command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)

@@ -37,4 +37,7 @@ def test_paragraphs_of_the_help_are_not_broken_within(name: str) -> None:
 def test_the_help_begins_with_the_commands_that_come_first() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
     assert re.findall(r"╭─ (\w+) ─", text) == ["Options", "Updates", "Inspect", "Releases", "Data"]
+    panels = re.split(r"╭─ \w+ ─", text)
+    assert re.findall(r"^│ (\w+)", panels[2], re.M)[:2] == ["init", "update"]
+    assert re.findall(r"^│ (\w+)", panels[3], re.M)[0] == "status"
     assert text.index("│ init ") < text.index("│ update ") < text.index("│ status ") < text.index("│ data ")
