@@ -86,6 +86,13 @@ def check_config(source: Path) -> None:
             f"{source / CONFIG}: {', '.join(elsewhere)} redirects to other files than the standard ones; save the "
             "model with save_pretrained first"
         )
+    quantized = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method", "an unnamed method") if isinstance(quantized, dict) else quantized
+        raise UsageError(
+            f"{source / CONFIG}: quantization_config: the weights are quantized ({method}) and cannot be trained; "
+            "import the model that they were made from, or dequantize it (model.dequantize(), save_pretrained) first"
+        )
     kind = config.get("model_type")
     if kind not in CONFIG_MAPPING or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(

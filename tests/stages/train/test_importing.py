@@ -172,6 +172,8 @@ def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(source: Path) -> N
         ({"model_type": "own_model"}, "model_type 'own_model' is not a causal language model"),
         ({"model_type": "clip"}, "is not a causal language model"),
         ({"transformers_weights": "../x.safetensors"}, "transformers_weights redirects to other files"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"the weights are quantized \(gptq\)"),
+        ({"text_config": {"quantization_config": {"quant_method": "fp8"}}}, r"the weights are quantized \(fp8\)"),
         ({"configuration_files": ["config.4.0.0.json"]}, "configuration_files redirects to other files"),
     ],
 )
