@@ -28,7 +28,7 @@ demo: install
 	$(BIN)/rewarm demo --dir demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest -m "not faults and not gpu" -n 2 --dist loadgroup --no-loadscope-reorder --durations=15
+	$(BIN)/python -m pytest -m "not faults and not gpu" -n 3 --dist loadgroup --no-loadscope-reorder --durations=15
 
 # The property tests on examples that no run has seen
 test-random: install
