@@ -2,7 +2,7 @@
 
 Files are fetched into the Hub's own cache (``HF_HOME``), which also serves offline (``HF_HUB_OFFLINE``). The revision
 is resolved to a commit, which is pinned and recorded. Only weights, configurations, tokenizers and data files are
-fetched: no pickles, and no code, so nothing of a repository is ever executed.
+fetched: no pickles and no code, so no code of a repository is ever executed.
 """
 
 import io

@@ -2,8 +2,8 @@
 
 The fp32 logits of a micro batch and what their gradient needs take about 18 bytes per token × vocabulary entry, often
 more than the rest of the model. Here the output layer and the loss of one chunk are computed at a time, and with them
-the chunk's gradient, as in Hsu et al. 2024 ("Liger kernel", arXiv 2410.10989): nothing of size tokens × vocabulary
-outlives its chunk, and nothing is computed twice.
+the chunk's gradient, as in Hsu et al. 2024 ("Liger kernel", arXiv 2410.10989): no tensor of size tokens × vocabulary
+outlives its chunk, and no product is computed twice.
 
 The arithmetic of a token is that of the whole logits; only the order differs in which the gradient of the output layer
 is summed (in fp32).

@@ -97,7 +97,8 @@ class TrainSettings(Settings):
     """Bad steps among the last ``skip_window`` that are only skipped. With one more the run returns to the last
     checkpoint before the first of them, and leaves out the steps from there to the last one."""
     return_limit: int = Field(default=1, ge=0, json_schema_extra=ADDED)
-    """Such returns of a run before it stops. ``rewarm trace --step N`` names the documents of a step."""
+    """Such returns of a run before it stops. ``rewarm trace --step N`` names the documents of a step; skipped and
+    left-out steps still count as read, in ``rewarm trace`` and in the replayed tokens of the record."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight λ of a penalty that keeps the model close to the one the update starts from, on replayed sequences only
     (Marek et al. 2026, arXiv 2605.26097): loss = cross-entropy of all tokens + λ · mean KL(p_start ‖ p_model) over the

@@ -1,6 +1,6 @@
 """Entry point of a training worker: it trains the jobs that the driver gives to its group, one after another.
 
-Importing this module imports nothing of torch: the driver names ``train_worker``, the workers run it.
+Importing this module does not import torch: the driver names ``train_worker``, the workers run it.
 """
 
 import time
