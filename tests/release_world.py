@@ -24,10 +24,10 @@ from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.card import write_card
 from rewarm.pipeline.update.context import Data, Start, UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_replay, run_tokenize, run_tokenizer
-from rewarm.pipeline.update.inputs import create, look
+from rewarm.pipeline.update.inputs import create, identify_arrival
 from rewarm.pipeline.update.model_steps import run_start
-from rewarm.pipeline.update.record import account
-from rewarm.pipeline.update.runner import Keeps
+from rewarm.pipeline.update.record import update_record
+from rewarm.pipeline.update.runner import Keeps, Step
 from rewarm.pipeline.update.update import open_update
 from rewarm.stages import anneal, evaluate, train
 from rewarm.stages.core.digests import digest_files, files_in
@@ -81,7 +81,7 @@ def make_lineage(root: Path, names: list[str]) -> Workspace:
 def begun(workspace: Workspace, name: str, file: Path) -> UpdateContext:
     """An update in the context, with its plan written and nothing else done."""
     lineage, settings, terminal = Lineage(workspace), recipe(), Terminal(quiet=True)
-    arrival = look({name: [str(file)]}, lineage, settings.ingest, terminal)
+    arrival = identify_arrival({name: [str(file)]}, lineage, settings.ingest, terminal)
     return open_update(workspace, arrival, settings, terminal)
 
 
@@ -91,10 +91,11 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
     documents = {name: run_ingest(context, name)}
     tokenizer = run_tokenizer(context)
     tokens = {name: run_tokenize(context, name, documents[name], tokenizer)}
-    mixture = run_replay(context, tokens, {})
+    ordered = run_replay(context, tokens, {})
+    mixture = ordered.outcome
     start = run_start(context, tokenizer)
-    inputs = {"start": start.digest, "mixture": context.runner.digests["replay"], "seed": context.recipe.seed}
-    trunk = context.runner.run(
+    inputs = {"start": start.digest, "mixture": ordered.fingerprint, "seed": context.recipe.seed}
+    training = Step(
         "train",
         lambda: drawn_trunk(context, mixture.planned),
         train.TrainOutcome,
@@ -103,15 +104,18 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
         inputs,
         keeps=Keeps(without=("optimizer",)),
     )
-    release = context.runner.run(
+    trained = context.runner.run(training)
+    trunk = trained.outcome
+    annealing = Step(
         "anneal",
         lambda: drawn_release(context),
         anneal.AnnealOutcome,
         context.folder / "release",
         {},
-        {"trunk": trunk.digest, "training": context.runner.digests["train"]},
+        {"trunk": trunk.digest, "training": trained.fingerprint},
     )
-    scores = context.runner.run(
+    release = context.runner.run(annealing).outcome
+    evaluation = Step(
         "evaluate",
         lambda: made_up(context),
         evaluate.EvaluateOutcome,
@@ -119,7 +123,8 @@ def take_in(workspace: Workspace, name: str, file: Path, **changed: Any) -> Upda
         {},
         {"trunk": trunk.digest, "release": release.digest},
     )
-    done = account(context, Data(documents, tokenizer, tokens), mixture, trunk, release, scores)
+    scores = context.runner.run(evaluation).outcome
+    done = update_record(context, Data(documents, tokenizer, tokens), mixture, trunk, release, scores)
     done = replace(done, **changed)
     done = replace(done, card=write_card(context, done))
     context.lineage.record(done)

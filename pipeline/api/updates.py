@@ -9,7 +9,7 @@ from typing import Any
 from rewarm.pipeline import demo_text
 from rewarm.pipeline.api.releases import person
 from rewarm.pipeline.api.reports import write_report
-from rewarm.pipeline.lineage.lease import look as look_lease
+from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.lineage.status import status as summarize
@@ -39,7 +39,7 @@ from rewarm.pipeline.update.disk_space import demands, require_room
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.expected import run_of
 from rewarm.pipeline.update.hub import HUB, fetch, fetch_data, parse_model, pinned
-from rewarm.pipeline.update.inputs import Arrival, find, look, parse_data, taken_in
+from rewarm.pipeline.update.inputs import Arrival, find, identify_arrival, parse_data, taken_in
 from rewarm.pipeline.update.preview import preview
 from rewarm.pipeline.update.room import check_room, refuse_here, refuse_on_machine, room_for
 from rewarm.pipeline.update.update import discard as drop
@@ -86,7 +86,7 @@ def init(
     check_model(recipe, sets, terminal)
     base.check_distill(recipe, paths)
     paths, sources = fetch_data(paths, base.begun_sources(Lineage(workspace)), terminal)
-    arrival = replace(look(paths, Lineage(workspace), recipe.ingest, terminal), sources=sources)
+    arrival = replace(identify_arrival(paths, Lineage(workspace), recipe.ingest, terminal), sources=sources)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
         find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
     room = demands(Lineage(workspace), recipe, arrival.inputs)
@@ -168,7 +168,7 @@ def update(
         return status_with(lineage, before.id)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
-    arrival = replace(look(paths, lineage, recipe.ingest, terminal), sources=sources)
+    arrival = replace(identify_arrival(paths, lineage, recipe.ingest, terminal), sources=sources)
     room = demands(lineage, recipe, arrival.inputs)
     if dry_run:
         return preview(lineage, arrival, recipe, room)
@@ -183,7 +183,7 @@ def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: 
     if removed := remove_buffers():
         terminal.note(removed)
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
-    with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
+    with connected(), observed(workspace, lease=lambda: find_holder(workspace.folder)):
         if (awaits := room_for(Lineage(workspace), arrival, recipe)) is not None:
             terminal.note(awaits)
         run_update(workspace, arrival, recipe, terminal)
@@ -202,7 +202,7 @@ def anneal(uri: str, name: str | None, sets: Sequence[str], terminal: Terminal, 
     refuse_on_machine(recipe.train)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         terminal.update(f"{workspace.folder}: anneal")
-        with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
+        with connected(), observed(workspace, lease=lambda: find_holder(workspace.folder)):
             if (awaits := check_room(recipe.train)) is not None:
                 terminal.note(awaits)
             anneal_trunk(workspace, name, recipe, terminal)
@@ -243,7 +243,7 @@ def study(
     )
     workspace = StudyWorkspace(uri, asked.name or "+".join(paths), list(paths))
     lineage = Lineage(workspace, recipe.gate.trunk)
-    arrival = look(paths, lineage, recipe.ingest, terminal)
+    arrival = identify_arrival(paths, lineage, recipe.ingest, terminal)
     for trial in tried:
         wanted = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
         refuse_on_machine(wanted.train)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from rewarm.pipeline.lineage.lease import look
+from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import RELEASED, UpdateRecord
@@ -167,7 +167,7 @@ def main() -> None:
     tie(int(sys.argv[1]))
     workspace = Workspace.open(sys.argv[2])
     with joined():
-        report = WorkspaceReport(workspace, lambda: look(workspace.folder))
+        report = WorkspaceReport(workspace, lambda: find_holder(workspace.folder))
         while True:
             report.surroundings()
             report.lineage()

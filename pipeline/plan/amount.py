@@ -34,7 +34,7 @@ class Amount:
     stored_share: float  # bytes of a document shard over those of its text
 
 
-def account(
+def extrapolate(
     sample: Sample,
     known: npt.NDArray[np.bool_],
     stream: TokenStream,

@@ -221,7 +221,7 @@ def resolve(recipe: Recipe, choices: Mapping[str, Choice]) -> Recipe:
     return apply_settings(recipe, [f"{name}={json.dumps(choices[name].value)}" for name in left_open(recipe)])
 
 
-def settle(
+def resolve_auto(
     lineage: Lineage,
     inputs: Mapping[str, Sequence[InputFile]],
     recipe: Recipe,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rewarm.pipeline.gate.sites import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.recorded import recorded_copies, refuse_changed_model
-from rewarm.pipeline.plan.amount import NORMAL_95, Amount, account, first_of_each, ratio
+from rewarm.pipeline.plan.amount import NORMAL_95, Amount, extrapolate, first_of_each, ratio
 from rewarm.pipeline.plan.sample import Sample, take_sample
 from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
 from rewarm.pipeline.shift.judgement import (
@@ -98,7 +98,7 @@ def survey(
     file_bytes = sum(file.size for file in files)
     needed = documents_needed(recipe.gate, len(lineage.datasets()) + len(inputs))
     validation = SplitSize(recipe.ingest.validation_share, needed, recipe.ingest.validation_cap)
-    amount = account(sample, known, stream, stored, validation, held_out, file_bytes)
+    amount = extrapolate(sample, known, stream, stored, validation, held_out, file_bytes)
     measured = run_trunk(lineage, recipe, tokens / "train", scratch, progress)
     shift = compare(lineage, recipe, sample, known, stream, measured, progress)
     return Survey(amount, shift, removals_of(sample, later))

@@ -14,7 +14,7 @@ from typing import Any
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
-from rewarm.pipeline.plan.plan import settle
+from rewarm.pipeline.plan.plan import resolve_auto
 from rewarm.pipeline.plan.studied import PLAN
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.shift.objective import mean_loss
@@ -60,7 +60,7 @@ def run(
             progress.note(f"{trial.label}: {trial.meaning}")
     if options.from_base:
         require_only_base(workspace, lineage)
-    recipe, _ = settle(lineage, arrival.inputs, recipe, None, progress)
+    recipe, _ = resolve_auto(lineage, arrival.inputs, recipe, None, progress)
     context = UpdateContext(workspace, lineage, arrival, recipe, "data", Runner(progress))
     tokenizer = run_tokenizer(context)
     for name in arrival.inputs:

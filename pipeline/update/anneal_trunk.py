@@ -22,7 +22,7 @@ from rewarm.pipeline.update.gate import run_gate
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.model_steps import run_evaluate, shard_tables
 from rewarm.pipeline.update.record import commit, files_made, losses_before
-from rewarm.pipeline.update.runner import Keeps, Runner, refuse_changes, update_labels
+from rewarm.pipeline.update.runner import Keeps, Runner, Step, refuse_changes, update_labels
 from rewarm.stages import anneal, evaluate, replay, train
 from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import UnfinishedError, UsageError
@@ -139,7 +139,8 @@ def copy_trunk(context: UpdateContext, source: UpdateRecord) -> train.TrainOutco
         anneal.copy_model(folder, trunk)
         return train.TrainOutcome(0, 0, 0.0, source.weights.trunk, "", 0, 0.0, [])
 
-    return context.runner.run("trunk", copy, train.TrainOutcome, trunk, {}, {"start": source.weights.trunk})
+    step = Step("trunk", copy, train.TrainOutcome, trunk, {}, {"start": source.weights.trunk})
+    return context.runner.run(step).outcome
 
 
 def source_job(context: UpdateContext, source: UpdateRecord) -> train.Job:
@@ -198,7 +199,7 @@ def run_branch(context: UpdateContext, source: UpdateRecord, trunk: train.TrainO
     ended = replace(trunk, tokens=job.steps * job.mixture.tokens_per_step, checkpoint=kept.uri if kept else "")
     identity: dict[str, Any] = {**settings.identity(), "minimum": minimum, "train": job.settings.identity()}
     group = train.Group(context.runner.progress)
-    return context.runner.run(
+    step = Step(
         "anneal",
         lambda: anneal.run(job, ended, context.folder / "release", settings, minimum, group, {}, dtype),
         anneal.AnnealOutcome,
@@ -207,6 +208,7 @@ def run_branch(context: UpdateContext, source: UpdateRecord, trunk: train.TrainO
         {"trunk": trunk.digest, "optimizer": kept is not None},
         keeps=Keeps(without=(train.SNAPSHOTS,)),
     )
+    return context.runner.run(step).outcome
 
 
 def minimum_of(laid: Laid | None) -> float:

@@ -9,7 +9,7 @@ from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
 from rewarm.pipeline.record.attempts import SoFar
 from rewarm.pipeline.update.inputs import Arrival, distilled_tokens
 from rewarm.pipeline.update.measured import measured_datasets
-from rewarm.pipeline.update.runner import Runner
+from rewarm.pipeline.update.runner import Done, Runner
 from rewarm.stages import anneal, evaluate, ingest, replay, select, tokenize, train
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
@@ -41,7 +41,7 @@ class Data:
     tokenizer: Tokenizer
     tokens: dict[str, tokenize.TokenizeOutcome]
     selected: dict[str, select.SelectOutcome] = field(default_factory=dict)
-    mixture: replay.ReplayOutcome | None = None
+    mixture: Done[replay.ReplayOutcome] | None = None
 
 
 @dataclass

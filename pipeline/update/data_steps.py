@@ -12,7 +12,7 @@ from rewarm.pipeline.gate.sites import documents_needed
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.recorded import recorded_copies, refuse_changed_model
 from rewarm.pipeline.update.context import Tokenizer, UpdateContext, earlier_datasets
-from rewarm.pipeline.update.runner import Keeps
+from rewarm.pipeline.update.runner import Done, Keeps, Step
 from rewarm.stages import evaluate, ingest, replay, select, tokenize
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
@@ -52,19 +52,20 @@ def find_reference(
 
 
 def run_choose(
-    context: "UpdateContext", step: str, name: str, tokens: tokenize.TokenizeOutcome, share: float, out: Folder
+    context: "UpdateContext", label: str, name: str, tokens: tokenize.TokenizeOutcome, share: float, out: Folder
 ) -> select.SelectOutcome:
     """Select the best ``share`` of an arrival into ``out``; its scores are computed once, for all shares."""
     settings, scores = context.recipe.select, context.folder / "scores" / name
     scored = run_score(context, name, tokens, scores)
-    return context.runner.run(
-        step,
+    step = Step(
+        label,
         lambda: select.run(scores, out, settings, share, context.runner.progress),
         select.SelectOutcome,
         out,
         {"by": settings.by, "share": share, "trim": settings.trim},
         {"scores": scored.digest},
     )
+    return context.runner.run(step).outcome
 
 
 def run_score(
@@ -84,7 +85,7 @@ def run_score(
         reading = Reading(recipe.train.seq_len, settings.batch_size, gpus, recorded)
         judge = select.Judge(model, reading, actors)
         decides |= {"seq_len": reading.seq_len, "reading": READING}
-    return context.runner.run(
+    step = Step(
         f"score {name}" if len(context.arrival.inputs) > 1 else "score",
         lambda: select.score(
             context.workspace.dataset(name) / "documents",
@@ -101,6 +102,7 @@ def run_score(
         {**decides, "seed": recipe.seed},
         inputs,
     )
+    return context.runner.run(step).outcome
 
 
 def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
@@ -115,7 +117,7 @@ def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
             reference.dataset
         ].ingest.digest
     folder = context.folder / "reference"
-    read = context.runner.run(
+    step = Step(
         "reference",
         lambda: ingest.run(reference.files, folder, reading, [], folder / "dedup", context.runner.progress),
         ingest.IngestOutcome,
@@ -124,7 +126,7 @@ def run_reference(context: "UpdateContext") -> tuple[Folder, str] | None:
         {"data": ingest.digest_inputs(reference.files, context.runner.progress)},
         version=ingest.VERSION,
     )
-    return folder / "documents", read.digest
+    return folder / "documents", context.runner.run(step).outcome.digest
 
 
 def judging_model(lineage: Lineage, settings: select.SelectSettings) -> tuple[Folder, str]:
@@ -159,8 +161,8 @@ def run_guards(context: UpdateContext) -> dict[str, Folder]:
         return GuardOutcome(tasks)
 
     settings = recipe.ingest.decontaminate.identity()
-    made = context.runner.run("guards", make, GuardOutcome, folder, {**settings, "tasks": names}, {})
-    return {task: folder / task for task in made.tasks}
+    guards = context.runner.run(Step("guards", make, GuardOutcome, folder, {**settings, "tasks": names}, {})).outcome
+    return {task: folder / task for task in guards.tasks}
 
 
 def run_ingest(context: UpdateContext, name: str) -> ingest.IngestOutcome:
@@ -170,7 +172,7 @@ def run_ingest(context: UpdateContext, name: str) -> ingest.IngestOutcome:
     folder, settings, tasks = context.workspace.dataset(name), context.recipe.ingest, run_guards(context)
     guarded = len(context.lineage.datasets()) + len(context.arrival.inputs)  # once this arrival is an earlier dataset
     worth = documents_needed(context.recipe.gate, guarded)
-    return context.runner.run(
+    step = Step(
         context.named("ingest", name),
         lambda: ingest.run(
             context.arrival.inputs[name],
@@ -189,6 +191,7 @@ def run_ingest(context: UpdateContext, name: str) -> ingest.IngestOutcome:
         version=ingest.VERSION,
         keeps=Keeps(PROVED, (context.workspace.dedup(name),)),
     )
+    return context.runner.run(step).outcome
 
 
 def _new_before(context: UpdateContext, name: str) -> list[str]:
@@ -219,7 +222,7 @@ def run_tokenizer(context: UpdateContext) -> Tokenizer:
         if source
         else {**settings.identity(), "data": context.arrival.digests}
     )
-    return context.runner.run("tokenizer", make, Tokenizer, folder, decides, {})
+    return context.runner.run(Step("tokenizer", make, Tokenizer, folder, decides, {})).outcome
 
 
 def run_tokenize(
@@ -227,7 +230,7 @@ def run_tokenize(
 ) -> tokenize.TokenizeOutcome:
     """Tokenize a dataset: document shards → token shards."""
     dataset = context.workspace.dataset(name)
-    return context.runner.run(
+    step = Step(
         context.named("tokenize", name),
         lambda: tokenize.run(
             dataset, context.workspace.tokenizer, dataset / "tokens", context.recipe.tokenize, context.runner.progress
@@ -237,6 +240,7 @@ def run_tokenize(
         context.recipe.tokenize.identity(),
         {"documents": documents.digest, "tokenizer": tokenizer.digest},
     )
+    return context.runner.run(step).outcome
 
 
 def run_select(context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcome]) -> dict[str, select.SelectOutcome]:
@@ -272,14 +276,14 @@ def update_budget(context: UpdateContext) -> tuple[int | None, int]:
 
 def run_replay(
     context: UpdateContext, tokens: dict[str, tokenize.TokenizeOutcome], selected: dict[str, select.SelectOutcome]
-) -> replay.ReplayOutcome:
+) -> Done[replay.ReplayOutcome]:
     """Build the mixture: the order of the new and replayed sequences that training reads."""
     recipe, carried = context.recipe, context.lineage.replayed()
     earlier = earlier_datasets(context.workspace, context.lineage)
     budget, passes = update_budget(context)
     branch = recipe.branch
     settings = recipe.replay if context.lineage.entries else replay.ReplaySettings(share=0)
-    return context.runner.run(
+    step = Step(
         "replay",
         lambda: replay.run(
             replay.Arrival(
@@ -311,3 +315,4 @@ def run_replay(
             "weights": context.weights,
         },
     )
+    return context.runner.run(step)

@@ -15,6 +15,7 @@ from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.measured import measured_note
 from rewarm.pipeline.update.model_steps import conditions, measure
+from rewarm.pipeline.update.runner import Step
 from rewarm.stages import evaluate
 from rewarm.stages.core.shapes import stage_manifest
 from rewarm.stages.core.storage import Folder
@@ -124,7 +125,7 @@ class Gate:
         """Evaluate an earlier release on datasets and their generated tasks."""
         context, out = self.context, self.candidate / f"against-{update.id}"
         settings = context.recipe.evaluate.model_copy(update={"tasks": ()})
-        context.runner.run(
+        step = Step(
             "gate" if update.id == self.current.id else f"gate {update.id}",
             lambda: measure(context, {RELEASE: self._model(update)}, names, out, settings),
             evaluate.EvaluateOutcome,
@@ -132,6 +133,7 @@ class Gate:
             conditions(context, settings),
             {"release": update.weights.release, "datasets": names},
         )
+        context.runner.run(step)
         return out
 
     def _pair(self, name: str, mine: pa.Table, theirs: pa.Table) -> Estimate:

@@ -212,7 +212,9 @@ def taken_in(
     return None
 
 
-def look(paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress) -> Arrival:
+def identify_arrival(
+    paths: dict[str, list[str]], lineage: Lineage, settings: IngestSettings, progress: Progress
+) -> Arrival:
     """Find and digest an arrival's files; refuses names that the lineage already has, and missing data.
 
     Files that the unfinished update identified before, and that are in the same state, are not read again.

@@ -17,11 +17,10 @@ from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.update.context import Data, Start, Tokenizer, UpdateContext
 from rewarm.pipeline.update.data_steps import PROVED, run_choose, run_tokenize, run_tokenizer
 from rewarm.pipeline.update.measured import measured_note
-from rewarm.pipeline.update.record import account
-from rewarm.pipeline.update.runner import ALL, Keeps, seal
+from rewarm.pipeline.update.record import update_record
+from rewarm.pipeline.update.runner import ALL, Done, Keeps, Step, seal
 from rewarm.stages import anneal, distill, evaluate, ingest, replay, tokenize, train
 from rewarm.stages.core.digests import FILES, Table
-from rewarm.stages.core.shapes import outcome_of
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet
@@ -34,7 +33,7 @@ def run_start(context: UpdateContext, tokenizer: Tokenizer) -> Start:
     head, recipe = context.lineage.head, context.recipe
     if head is not None:
         return Start(head.facts.weights.trunk, 0)
-    return context.runner.run(
+    step = Step(
         "initial weights",
         lambda: Start(
             **train.initial_model(
@@ -46,14 +45,15 @@ def run_start(context: UpdateContext, tokenizer: Tokenizer) -> Start:
         {"model": recipe.model.identity(), "seq_len": recipe.train.seq_len, "seed": recipe.seed},
         {"tokenizer": tokenizer.digest},
     )
+    return context.runner.run(step).outcome
 
 
-def trunk_job(context: UpdateContext) -> train.Job:
+def trunk_job(context: UpdateContext, start: Start) -> train.Job:
     """Describe the training of the trunk."""
     mixture, schedule = context.mixture(), context.schedule()
     names = [*context.measured(), *context.also_measured, *context.arrival.inputs]
     head = context.lineage.head
-    start = context.lineage.trunk() if head else context.folder / "initial" / "model"
+    model = context.lineage.trunk() if head else context.folder / "initial" / "model"
     optimizer = start_optimizer(context.lineage, context.recipe.train)
     return train.Job(
         name=TRUNK_RUN,
@@ -62,9 +62,9 @@ def trunk_job(context: UpdateContext) -> train.Job:
         steps=mixture.steps,
         position=context.lineage.position,
         schedule=schedule,
-        start=start,
-        start_digest=head.facts.weights.trunk if head else outcome_of(context.folder / "initial", Start).digest,
-        start_files=recorded_files(context.lineage, start),
+        start=model,
+        start_digest=start.digest,
+        start_files=recorded_files(context.lineage, model),
         start_checkpoint=None if optimizer is None else optimizer.uri,
         tokens=replay.token_sets(context.folder / "mixture", mixture, context.train_tokens),
         validation={
@@ -75,7 +75,7 @@ def trunk_job(context: UpdateContext) -> train.Job:
         settings=context.recipe.train,
         seed=context.recipe.seed,
         snapshots=anneal.snapshot_steps(context.anneal_settings, schedule, mixture.steps),
-        teacher=start,  # also for the anneal, which starts from the end of the trunk
+        teacher=model,  # also for the anneal, which starts from the end of the trunk
         labels=context.runner.labels,
         shards=shard_tables(context, mixture),
         tokenizer=context.workspace.tokenizer,
@@ -88,66 +88,69 @@ def shard_tables(context: UpdateContext, mixture: Mixture) -> dict[str, Table]:
         source.dataset: recorded_files(context.lineage, context.train_tokens(source.dataset))
         for source in mixture.sources
     }
-    found = {name: table for name, table in tables.items() if table is not None}
-    return {source.key: found[source.dataset] for source in mixture.sources if source.dataset in found}
+    known = {name: table for name, table in tables.items() if table is not None}
+    return {source.key: known[source.dataset] for source in mixture.sources if source.dataset in known}
 
 
 def run_train(
     context: UpdateContext,
-    start: Start,
-    mixture: replay.ReplayOutcome,
+    job: train.Job,
+    mixture: Done[replay.ReplayOutcome],
     tokens: dict[str, tokenize.TokenizeOutcome],
     group: train.Group,
-) -> train.TrainOutcome:
+) -> Done[train.TrainOutcome]:
     """Continue pre-training the trunk."""
-    job, weight = trunk_job(context), context.recipe.train.kl_weight
+    weight = context.recipe.train.kl_weight
     if weight and context.lineage.entries and not job.holds_to_teacher:
         context.runner.progress.note(f"train.kl_weight {weight:g} is ignored: this update does not replay any data")
     if (note := measured_note(list(context.lineage.datasets()), context.recipe.evaluate, context.id)) is not None:
         context.runner.progress.note(note)
-    return context.runner.run(
+    step = Step(
         "train",
         lambda: train.run(job, group, context.watchers),
         train.TrainOutcome,
         job.out,
         {**context.recipe.train.identity(), "schedule": job.schedule.to_json(), "snapshots": job.snapshots},
         {
-            "start": start.digest,
-            "mixture": context.runner.digests["replay"],
-            "tokens": {name: made.digest for name, made in tokens.items()},
+            "start": job.start_digest,
+            "mixture": mixture.fingerprint,
+            "tokens": {name: tokenized.digest for name, tokenized in tokens.items()},
             "seed": context.recipe.seed,
         },
         keeps=Keeps(without=(train.SNAPSHOTS,)),
     )
+    return context.runner.run(step)
 
 
 def run_anneal(
     context: UpdateContext,
-    trunk: train.TrainOutcome,
+    job: train.Job,
+    trunk: Done[train.TrainOutcome],
     tokens: dict[str, tokenize.TokenizeOutcome],
     group: train.Group,
 ) -> anneal.AnnealOutcome:
     """Anneal a release on a branch of the trunk, with the workers that have trained it."""
-    settings, minimum, job = context.anneal_settings, context.recipe.schedule.minimum, trunk_job(context)
+    settings, minimum = context.anneal_settings, context.recipe.schedule.minimum
     dtype = context.lineage.release_dtype()
-    inputs: dict[str, Any] = {"trunk": trunk.digest, "training": context.runner.digests["train"]}
+    inputs: dict[str, Any] = {"trunk": trunk.outcome.digest, "training": trunk.fingerprint}
     best: dict[str, TokenSet] = {}
     if settings.data == anneal.BEST and not job.schedule.decayed:
         group.close()  # choosing needs the room of its workers
-        for name, made in tokens.items():
-            place = context.folder / "best" / name
+        for name, tokenized in tokens.items():
+            chosen = context.folder / "best" / name
             label = f"best of {name}" if len(tokens) > 1 else "best"
-            inputs[f"best of {name}"] = run_choose(context, label, name, made, settings.best_share, place).digest
-            best[name] = TokenSet(context.train_tokens(name), place)
-    return context.runner.run(
+            inputs[f"best of {name}"] = run_choose(context, label, name, tokenized, settings.best_share, chosen).digest
+            best[name] = TokenSet(context.train_tokens(name), chosen)
+    step = Step(
         "anneal",
-        lambda: anneal.run(job, trunk, context.folder / "release", settings, minimum, group, best, dtype),
+        lambda: anneal.run(job, trunk.outcome, context.folder / "release", settings, minimum, group, best, dtype),
         anneal.AnnealOutcome,
         context.folder / "release",
         {**settings.identity(), "minimum": minimum, **({} if dtype == "float32" else {"dtype": dtype})},
         inputs,
         keeps=Keeps(without=(train.SNAPSHOTS,)),
     )
+    return context.runner.run(step).outcome
 
 
 def run_evaluate(
@@ -164,7 +167,7 @@ def run_evaluate(
         "release": context.folder / "release" / "model",
     }
     names = [*context.measured(), *context.also_measured, *tokens]
-    return context.runner.run(
+    step = Step(
         "evaluate",
         lambda: measure(context, models, names, out, settings),
         evaluate.EvaluateOutcome,
@@ -172,6 +175,7 @@ def run_evaluate(
         conditions(context, settings),
         {"trunk": trunk.digest, "release": release.digest, "datasets": names},
     )
+    return context.runner.run(step).outcome
 
 
 def measure(
@@ -242,14 +246,14 @@ def take_over(context: UpdateContext, data: Data, start: Start) -> UpdateRecord:
         tokens = {**tokens, distill.NAME: run_tokenize(context, distill.NAME, documents[distill.NAME], data.tokenizer)}
     scores = run_evaluate(context, trained, release, tokens) if tokens else evaluate.EvaluateOutcome()
     nothing = replay.ReplayOutcome(0, 0, 0, 0.0, 0.0, "none", 0.0, {})
-    made = account(context, Data(documents, data.tokenizer, tokens), nothing, trained, release, scores, written)
-    return replace(made, notes=[*made.notes, f"tokenizer: {data.tokenizer.form}"])
+    record = update_record(context, Data(documents, data.tokenizer, tokens), nothing, trained, release, scores, written)
+    return replace(record, notes=[*record.notes, f"tokenizer: {data.tokenizer.form}"])
 
 
 def run_import(context: UpdateContext) -> Start:
     """Import a Hugging Face model folder as the trunk."""
     source, trunk = Path(str(context.recipe.model.path)), context.folder / "trunk"
-    return context.runner.run(
+    step = Step(
         "import",
         lambda: Start(
             **train.import_model(source, trunk, context.workspace.tokenizer, context.recipe.train.document_mask)
@@ -259,6 +263,7 @@ def run_import(context: UpdateContext) -> Start:
         {},
         {"model": train.digest_folder(source)},
     )
+    return context.runner.run(step).outcome
 
 
 def run_distill(
@@ -269,7 +274,7 @@ def run_distill(
     folder, index = context.workspace.dataset(distill.NAME), context.workspace.dedup(distill.NAME)
     prompts, digest = find_prompts(context, documents)
     model = context.folder / "trunk" / "model"
-    done = context.runner.run(
+    step = Step(
         "distill",
         lambda: distill.run(
             distill.Author(model, start.digest, context.workspace.tokenizer, recorded_copies(context.lineage, [model])),
@@ -294,8 +299,9 @@ def run_distill(
         version=distill.VERSION,
         keeps=Keeps(PROVED, (index,)),
     )
+    written = context.runner.run(step).outcome
     distill.discard_drafts(folder)
-    return done
+    return written
 
 
 def find_prompts(
@@ -308,7 +314,7 @@ def find_prompts(
     if given in documents:
         return context.workspace.dataset(given) / "documents", documents[given].digest
     inputs, folder = ingest.find_inputs([given], settings, progress), context.folder / "prompts"
-    taken = context.runner.run(
+    step = Step(
         "ingest prompts",
         lambda: ingest.run(inputs, folder, settings, [], folder / "dedup", progress),
         ingest.IngestOutcome,
@@ -317,7 +323,7 @@ def find_prompts(
         {"data": ingest.digest_inputs(inputs, progress)},
         version=ingest.VERSION,
     )
-    return folder / "documents", taken.digest
+    return folder / "documents", context.runner.run(step).outcome.digest
 
 
 def distill_actors(recipe: Recipe) -> distill.Actors:

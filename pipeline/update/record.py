@@ -51,7 +51,7 @@ def losses_before(context: UpdateContext) -> tuple[Mapping[str, float], list[str
     return current.losses.get("release", {}), []
 
 
-def account(
+def update_record(
     context: UpdateContext,
     data: Data,
     mixture: replay.ReplayOutcome,

@@ -7,7 +7,7 @@ and recorded. The metrics are the active stage, its progress and duration, and t
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
 import xxhash
@@ -156,8 +156,42 @@ class Keeps:
 ALL = Keeps()
 
 
+@dataclass(frozen=True)
+class Step(Generic[Outcome]):
+    """A step of an update: its work, the folder of its result, and everything that determines the result."""
+
+    name: str
+    work: Callable[[], Outcome]
+    outcome: type[Outcome]
+    folder: Folder
+    settings: dict[str, Any]
+    inputs: dict[str, Any]
+    """Digests of the inputs, and fingerprints of the steps that wrote them."""
+    version: int = 1
+    """Version of the stage."""
+    keeps: Keeps = ALL
+    """The files that the record covers."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the result, as JSON types."""
+        parts = {"step": self.name, "version": self.version, "settings": self.settings, "inputs": self.inputs}
+        identity: dict[str, Any] = orjson.loads(orjson.dumps(parts))
+        return identity
+
+
+@dataclass(frozen=True)
+class Done(Generic[Outcome]):
+    """A finished step."""
+
+    outcome: Outcome
+    fingerprint: str
+    """Of the step's identity: a later step that reads its folder has it among its inputs."""
+    seconds: float
+    """Total of all attempts."""
+
+
 class Runner:
-    """Runs the steps of one update and keeps their durations and digests."""
+    """Runs the steps of one update and keeps their durations and the digests of their files for its record."""
 
     def __init__(self, progress: Announcer, labels: dict[str, str] | None = None) -> None:
         """``labels`` are the labels of the update's metrics; without them, no metrics are reported."""
@@ -165,30 +199,15 @@ class Runner:
         self.report = StageReport(self.labels)
         self.progress: Announcer = Metered(progress, self.report)
         self.taken: dict[str, StepTaken] = {}
-        self.digests: dict[str, str] = {}
         self.files: dict[Folder, str] = {}  # folder of a step → digest of the table of its files
 
-    def run(
-        self,
-        name: str,
-        work: Callable[[], Outcome],
-        outcome: type[Outcome],
-        folder: Folder,
-        settings: dict[str, Any],
-        inputs: dict[str, Any],
-        version: int = 1,
-        keeps: Keeps = ALL,
-    ) -> Outcome:
-        """Run ``work`` and commit its outcome to ``folder``'s manifest, or read the outcome if it is committed.
+    def run(self, step: Step[Outcome]) -> Done[Outcome]:
+        """Run a step and commit its outcome to its folder's manifest, or read the outcome if it is committed.
 
-        ``settings``, ``inputs`` (digests) and the stage's ``version`` determine the result; together they are the
-        step's identity. Raises ``ChangedError`` with the differences if the folder belongs to another identity, and
-        ``DamagedError`` if committed files have changed since. ``keeps`` selects the files that the record covers.
+        Raises ``ChangedError`` with the differences if the folder belongs to a step of another identity, and
+        ``DamagedError`` if committed files have changed since.
         """
-        identity = orjson.loads(
-            orjson.dumps({"step": name, "version": version, "settings": settings, "inputs": inputs})
-        )
-        self.digests[name] = fingerprint(identity)
+        name, folder, identity = step.name, step.folder, step.identity()
         if folder.committed():
             manifest = stage_manifest(folder)
             refuse_changes({**manifest["identity"]}, identity, f"{folder}: finished with other settings or inputs")
@@ -197,31 +216,38 @@ class Runner:
             if FILES in manifest:
                 self.files[folder] = manifest[FILES]
                 refuse_changed_files(folder, manifest[FILES])
-            self.report.done(name, self.taken[name].seconds, folder)
-            return outcome_of(folder, outcome)
+            outcome = outcome_of(folder, step.outcome)
+        else:
+            outcome = self._carry_out(step, identity)
+        seconds = self.taken[name].seconds
+        self.report.done(name, seconds, folder)
+        return Done(outcome, fingerprint(identity), seconds)
+
+    def _carry_out(self, step: Step[Outcome], identity: dict[str, Any]) -> Outcome:
+        """Do the work of a step that is not committed, and commit its outcome."""
+        name, folder = step.name, step.folder
         if folder.exists(STARTED):
             refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
         folder.write_json(STARTED, identity)
         folder.delete(FILES)  # from a killed attempt
         self.progress.stage(name, skipped=False)
         with attempt(folder) as so_far:
-            done = repeated(name, work, folder, self.progress)
-            self.files[folder] = seal(folder, keeps)
+            outcome = repeated(name, step.work, folder, self.progress)
+            self.files[folder] = seal(folder, step.keeps)
         attempts = so_far()
-        self.taken[name] = StepTaken(round(sum(one["seconds"] for one in attempts), 3), len(attempts))
-        made = {
+        self.taken[name] = StepTaken(round(sum(entry["seconds"] for entry in attempts), 3), len(attempts))
+        manifest = {
             "step": name,
-            "fingerprint": self.digests[name],
+            "fingerprint": fingerprint(identity),
             "identity": identity,
-            "outcome": asdict(done),  # type: ignore[call-overload]
+            "outcome": asdict(outcome),  # type: ignore[call-overload]
             FILES: self.files[folder],
             "seconds": self.taken[name].seconds,
             "attempts": len(attempts),
             "finished": now(),
         }
-        folder.write_json(MANIFEST, made)
-        self.report.done(name, self.taken[name].seconds, folder)
-        return done
+        folder.write_json(MANIFEST, manifest)
+        return outcome
 
 
 def repeated(name: str, work: Callable[[], Outcome], folder: Folder, progress: Announcer) -> Outcome:

@@ -14,7 +14,7 @@ from rewarm.pipeline.lineage.lineage import PLAN, UPDATE, Lineage, read_plan
 from rewarm.pipeline.lineage.optimizer import start_optimizer
 from rewarm.pipeline.lineage.recorded import compare_with_record
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.plan.plan import settle
+from rewarm.pipeline.plan.plan import resolve_auto
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.record.attempts import ATTEMPTS, attempt
@@ -30,8 +30,16 @@ from rewarm.pipeline.update.data_steps import (
 from rewarm.pipeline.update.effects import refuse_carried
 from rewarm.pipeline.update.gate import run_gate
 from rewarm.pipeline.update.inputs import SOURCES, Arrival, check_masked, keep_read
-from rewarm.pipeline.update.model_steps import import_base, run_anneal, run_evaluate, run_start, run_train, take_over
-from rewarm.pipeline.update.record import account, commit
+from rewarm.pipeline.update.model_steps import (
+    import_base,
+    run_anneal,
+    run_evaluate,
+    run_start,
+    run_train,
+    take_over,
+    trunk_job,
+)
+from rewarm.pipeline.update.record import commit, update_record
 from rewarm.pipeline.update.runner import STARTED, ChangedError, Runner, refuse_changes, update_labels
 from rewarm.stages import distill, evaluate, ingest, replay, tokenize
 from rewarm.stages.core.digests import now
@@ -82,12 +90,12 @@ def put_in_order(
 def learn(context: UpdateContext, data: Data) -> UpdateRecord:
     """Train, anneal and evaluate; return the record of the update without the gate's verdict."""
     assert data.mixture is not None, "only a model that is taken over has none"
-    start = run_start(context, data.tokenizer)
+    job = trunk_job(context, run_start(context, data.tokenizer))
     with Group(context.runner.progress) as group:
-        trunk = run_train(context, start, data.mixture, data.tokens, group)
-        release = run_anneal(context, trunk, data.tokens, group)
-    scores = run_evaluate(context, trunk, release, data.tokens)
-    return account(context, data, data.mixture, trunk, release, scores)
+        trunk = run_train(context, job, data.mixture, data.tokens, group)
+        release = run_anneal(context, job, trunk, data.tokens, group)
+    scores = run_evaluate(context, trunk.outcome, release, data.tokens)
+    return update_record(context, data, data.mixture.outcome, trunk.outcome, release, scores)
 
 
 def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress: Announcer) -> UpdateContext:
@@ -103,7 +111,7 @@ def open_update(workspace: Workspace, arrival: Arrival, recipe: Recipe, progress
         )
     before = read_plan(workspace, wanted) if lineage.unfinished else {}
     started, stored, _ = before.pop("started", None), before.pop("plan", None), before.pop(SOURCES, None)
-    recipe, plan = settle(lineage, arrival.inputs, recipe, stored, progress, arrival.digests)
+    recipe, plan = resolve_auto(lineage, arrival.inputs, recipe, stored, progress, arrival.digests)
     refuse_carried(lineage, recipe)
     begun: dict[str, Any] = {"arrival": arrival.name, "data": arrival.digests, "recipe": recipe.identity()}
     if lineage.unfinished is not None:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from rewarm.pipeline.escaping import message
-from rewarm.pipeline.lineage.lease import hold, last_seen, look
+from rewarm.pipeline.lineage.lease import find_holder, hold, last_seen
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.local_files import create_private, keep_private, sync
 from rewarm.stages.core.object_store import Objects
@@ -211,7 +211,7 @@ def only_watch(folder: Folder, wait_s: float = 0.0, note: Callable[[str], None] 
 
 def is_watched(folder: Folder) -> bool:
     """Return whether a watch is running, judged by its lease."""
-    found = look(folder)
+    found = find_holder(folder)
     return found is not None and found["expires_in_s"] > 0
 
 

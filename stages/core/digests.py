@@ -139,7 +139,7 @@ def compare(folder: Folder, table: Mapping[str, FileDigest], names: Iterable[str
     """
     listed = sorted(table if names is None else names)
 
-    def look(name: str) -> Damage | None:
+    def damage_of(name: str) -> Damage | None:
         expected = table[name]
         try:
             found = digest_file(folder, name)
@@ -156,7 +156,7 @@ def compare(folder: Folder, table: Mapping[str, FileDigest], names: Iterable[str
             return Damage(name, f"digest {expected.digest}", found.digest)
         return None
 
-    return [damage for damage in concurrently(look, listed) if damage is not None]
+    return [damage for damage in concurrently(damage_of, listed) if damage is not None]
 
 
 def compare_here(folder: Folder, table: Mapping[str, FileDigest]) -> list[Damage]:

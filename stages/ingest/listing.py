@@ -168,7 +168,7 @@ def on_disk(path: Path) -> Entry:
     return Entry(Location("", str(path)))
 
 
-def look(entry: Entry) -> State:
+def entry_state(entry: Entry) -> State:
     """Return a file's state. Raises ``UsageError`` if a local file cannot be opened."""
     if entry.state is not None:
         return entry.state

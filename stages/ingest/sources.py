@@ -11,7 +11,7 @@ from typing import TypeVar
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress, Silent
 from rewarm.stages.ingest.beside import describe
-from rewarm.stages.ingest.listing import Entry, Found, expand, leads_out, look, refuse_unreadable
+from rewarm.stages.ingest.listing import Entry, Found, entry_state, expand, leads_out, refuse_unreadable
 from rewarm.stages.ingest.locations import COMPRESSIONS, InputFile, Location, locate
 from rewarm.stages.ingest.look import require_document
 from rewarm.stages.ingest.opening import open_raw
@@ -84,7 +84,7 @@ def input_file(name: str, entry: Entry, settings: IngestSettings) -> InputFile:
         name.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{str(entry.place)!r}: the file's name is not UTF-8; rename it") from error
-    size, version = look(entry)
+    size, version = entry_state(entry)
     return InputFile(str(entry.place), name, size, *known, version)
 
 

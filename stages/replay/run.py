@@ -155,7 +155,7 @@ def run(
     mixture = Mixture(new, replayed, str(share if replayed else 0), seq_len, global_batch, steps, units)
     write_selections(out, arrival.tokens, new, [one.part for one in shares if one.count])
     out.write_json(MIXTURE, mixture.to_json())
-    outcome = account(mixture, float(requested), settings, shares, carried, held)
+    outcome = count_sources(mixture, float(requested), settings, shares, carried, held)
     outcome = replace(outcome, notes=remarks(outcome, mixture, settings, division, budget.tokens, carried))
     for text in outcome.notes:
         progress.note(f"replay: {text}")
@@ -240,7 +240,7 @@ def token_sets(folder: Folder, mixture: Mixture, shards: Callable[[str], Folder]
     }
 
 
-def account(
+def count_sources(
     mixture: Mixture,
     requested: float,
     settings: ReplaySettings,

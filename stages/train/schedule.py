@@ -227,7 +227,7 @@ def laid_out(
         return carried
     span = (float(position), position + settings.warmup_share * tokens, float(position + tokens))
     if settings.kind in CARRIED_ON:
-        return once(settings, span)
+        return infinite(settings, span)
     if settings.kind == "constant":
         return constant(settings, span, begins)
     if settings.kind == "autoregressive":
@@ -251,7 +251,7 @@ def decaying(settings: ScheduleSettings, span: Span, peak: float, final: float |
     return Phase("warmup", "linear", start, warm, 0.0, peak), decay(settings, warm, end, peak, final)
 
 
-def once(settings: ScheduleSettings, span: Span) -> Schedule:
+def infinite(settings: ScheduleSettings, span: Span) -> Schedule:
     """Return a warmup (and cooldown), then a constant rate that later updates continue (section 7.2)."""
     start, warm, end = span
     peak = settings.peak * settings.peak_multiplier

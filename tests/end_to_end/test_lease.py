@@ -11,7 +11,7 @@ import psutil
 import pytest
 from small_lineage import Lineage, command, rewarm, started_by, wait_gone
 
-from rewarm.pipeline.lineage.lease import look
+from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.stages.core.storage import Folder
 
 TTL = 5.0  # seconds; a pause of a busy machine is shorter
@@ -32,7 +32,7 @@ def test_a_command_that_slept_through_a_take_over_commits_nothing(tmp_path: Path
             assert first.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        held = look(Folder(workspace))
+        held = find_holder(Folder(workspace))
         assert held is not None
         assert (held["epoch"], held["holder"].split()[1]) == (1, str(first.pid))
 

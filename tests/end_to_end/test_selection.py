@@ -22,7 +22,7 @@ from rewarm.pipeline.update.data_steps import (
     run_tokenizer,
     update_budget,
 )
-from rewarm.pipeline.update.inputs import look
+from rewarm.pipeline.update.inputs import identify_arrival
 from rewarm.pipeline.update.model_steps import run_start, trunk_job
 from rewarm.pipeline.update.update import open_update
 from rewarm.stages.core.errors import UsageError
@@ -54,7 +54,7 @@ def begun(workspace: Workspace, arrival: Path, *sets: str) -> UpdateContext:
     """An update at its beginning."""
     given = ["select.share=0.25", "budget.update_tokens=null", *sets]
     recipe, lineage, terminal = apply_settings(bases.recipe_of(workspace), given), Lineage(workspace), Terminal(True)
-    inputs = look({"more": [str(arrival)]}, lineage, recipe.ingest, terminal)
+    inputs = identify_arrival({"more": [str(arrival)]}, lineage, recipe.ingest, terminal)
     return open_update(workspace, inputs, recipe, terminal)
 
 
@@ -68,14 +68,13 @@ def test_several_epochs_over_what_the_base_predicts_best(workspace: Workspace, a
     chosen = selected["more"]
     assert 0.25 * chosen.tokens <= chosen.chosen_tokens < 0.35 * chosen.tokens
     assert chosen.best < chosen.threshold, "the lowest perplexity first"
-    mixture = run_replay(context, tokens, selected)
-    source = context.mixture().new[0]
-    stream = trunk_job(context).tokens[source.key].open()
+    mixture = run_replay(context, tokens, selected).outcome
+    source, start = context.mixture().new[0], run_start(context, tokenizer)
+    stream = trunk_job(context, start).tokens[source.key].open()
     assert stream.num_tokens == chosen.chosen_tokens
     assert stream.num_sequences(64) == source.num_sequences
     assert 0 <= mixture.planned - 3 * source.num_sequences * 64 < 8 * 64, "three epochs, and the last batch filled up"
     assert mixture.epochs == pytest.approx(3 * 0.75, abs=0.1), "a quarter of them is replayed"
-    run_start(context, tokenizer)
 
     # The same scores serve another share, and the same update finds all of it done.
     best = run_choose(context, "best", "more", tokens["more"], 0.1, context.folder / "best")
@@ -100,7 +99,7 @@ def test_documents_like_a_reference_are_chosen(workspace: Workspace, arrival: Pa
     assert selected["more"].best > selected["more"].threshold, "the most alike first"
     assert update_budget(context)[0] == 6000, "the budget goes before epochs"
     assert (context.folder / "reference" / "documents").files(".parquet")
-    assert (run_replay(context, tokens, selected).planned - 6000) in range(-8 * 64 + 1, 1)
+    assert (run_replay(context, tokens, selected).outcome.planned - 6000) in range(-8 * 64 + 1, 1)
 
 
 def test_a_reference_that_is_not_there_is_refused_before_anything_is_spent(workspace: Workspace, arrival: Path) -> None:

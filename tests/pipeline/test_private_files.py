@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rewarm.pipeline.lineage.lease import hold, look
+from rewarm.pipeline.lineage.lease import find_holder, hold
 from rewarm.pipeline.progress.log import Journal as RunLog
 from rewarm.pipeline.watch.child import Child
 from rewarm.pipeline.watch.journal import Draft, Journal
@@ -83,7 +83,7 @@ def test_a_lease_names_the_command_without_its_secrets(tmp_path: Path) -> None:
     assert holder.stdout is not None and holder.stdin is not None
     assert holder.stdout.readline() == b"held\n"
     try:
-        found = look(Folder(tmp_path))
+        found = find_holder(Folder(tmp_path))
         assert found is not None
         for said in (found["purpose"], (tmp_path / ".lease").read_text()):
             assert "s3cr3t" not in said

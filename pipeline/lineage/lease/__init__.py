@@ -3,6 +3,6 @@
 ``protocol`` has the rules, ``stores`` the record on a disk or in a bucket, ``holding`` the lease as commands use it.
 """
 
-from rewarm.pipeline.lineage.lease.holding import Lease, LeaseLostError, hold, last_seen, look
+from rewarm.pipeline.lineage.lease.holding import Lease, LeaseLostError, find_holder, hold, last_seen
 
-__all__ = ["Lease", "LeaseLostError", "hold", "last_seen", "look"]
+__all__ = ["Lease", "LeaseLostError", "find_holder", "hold", "last_seen"]

@@ -198,7 +198,7 @@ def take(folder: Folder, purpose: str, wait_s: float, ttl_s: float, note: Callab
         time.sleep(min(LOOK_S, seen.record.ttl_s / 10))
 
 
-def look(folder: Folder) -> dict[str, Any] | None:
+def find_holder(folder: Folder) -> dict[str, Any] | None:
     """Return the holder of a folder's lease, for display and metrics; None if the lease is free.
 
     ``holder`` and ``purpose`` are text, ``epoch`` is the fencing token, ``age_s`` is the number of seconds since the

@@ -135,7 +135,7 @@ def decide(
             continue
         drops = merged(drops, search(kind, staged, earlier, drops, settings, progress))
     write_fates(staged, drops, validation, progress)
-    decision = account(staged, drops, len(earlier))
+    decision = counted(staged, drops, len(earlier))
     progress.note(held_out(decision, validation, worth_of(validation_sizes(staged))))
     return decision
 
@@ -307,7 +307,7 @@ def write_fates(staged: Staged, drops: Drops, validation: SplitSize, progress: P
         progress.advance()
 
 
-def account(staged: Staged, drops: Drops, num_earlier: int) -> Decision:
+def counted(staged: Staged, drops: Drops, num_earlier: int) -> Decision:
     """Return the counts of the decision."""
     counts = sum(
         (np.bincount(read_fates(staged.staging, name), minlength=8) for name in staged.names), np.zeros(8, int)

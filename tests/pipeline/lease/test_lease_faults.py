@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rewarm.pipeline.lineage.lease import look
+from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.stages.core.storage import Folder
 
 pytestmark = pytest.mark.faults
@@ -67,7 +67,7 @@ def test_no_count_is_lost(tmp_path: Path, seed: int) -> None:
         while time.monotonic() < end:
             time.sleep(dice.uniform(0.2, 1.5))
             # Mostly the holder: the others have nothing to lose.
-            held = look(Folder(workspace))
+            held = find_holder(Folder(workspace))
             holders = [w for w in writers if held is not None and held["holder"].split()[1] == str(w.process.pid)]
             chosen = holders[0] if holders and dice.random() < 0.8 else dice.choice(writers)
             if dice.random() < 0.3:

@@ -15,7 +15,7 @@ from rewarm.pipeline.lineage.recorded import compare_with_record, recorded_table
 from rewarm.pipeline.lineage.verify import verify
 from rewarm.pipeline.lineage.verify.weights import refuse_damaged
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.update.model_steps import trunk_job
+from rewarm.pipeline.update.model_steps import run_start, trunk_job
 from rewarm.stages.core.digests import FILES, FileDigest, read_table, write_table
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.progress import Silent
@@ -112,12 +112,13 @@ def job_of(workspace: Workspace, lineage: Lineage, name: str):
     from release_world import recipe
 
     from rewarm.pipeline.terminal import Terminal
-    from rewarm.pipeline.update.context import UpdateContext
+    from rewarm.pipeline.update.context import Tokenizer, UpdateContext
     from rewarm.pipeline.update.inputs import Arrival
     from rewarm.pipeline.update.runner import Runner
 
     arrival = Arrival({name.partition("-")[2]: []}, {})
-    return trunk_job(UpdateContext(workspace, lineage, arrival, recipe(), name, Runner(Terminal(quiet=True))))
+    context = UpdateContext(workspace, lineage, arrival, recipe(), name, Runner(Terminal(quiet=True)))
+    return trunk_job(context, run_start(context, Tokenizer("")))
 
 
 def test_a_lineage_of_an_earlier_version_opens_and_says_what_was_not_compared(lm: Workspace) -> None:

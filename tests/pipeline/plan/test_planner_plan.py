@@ -12,7 +12,7 @@ from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.plan.amount import Amount
 from rewarm.pipeline.plan.cost import Forecast, cost_of, plan_kept, retraining, storage
-from rewarm.pipeline.plan.plan import Plan, require_base, settle
+from rewarm.pipeline.plan.plan import Plan, require_base, resolve_auto
 from rewarm.pipeline.plan.survey import Survey
 from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.recipe.settings import CostSettings
@@ -52,17 +52,17 @@ def update() -> UpdateRecord:
 def test_an_unfinished_update_keeps_the_plan_it_began_with(plan: Plan, tmp_path: Path) -> None:
     lineage = Lineage(Workspace(str(tmp_path)))
     recipe = load_recipe("tiny", ["replay.share=auto", "schedule.kind=auto"])
-    settled, stored = settle(lineage, {}, recipe, plan.to_json(), Silent())
+    settled, stored = resolve_auto(lineage, {}, recipe, plan.to_json(), Silent())
     assert (settled.replay.share, settled.schedule.kind) == (0.25, "cosine")
     assert stored == plan.to_json()
 
 
 def test_a_base_needs_no_plan_and_a_plain_recipe_none_at_all(tmp_path: Path) -> None:
     lineage = Lineage(Workspace(str(tmp_path)))
-    settled, stored = settle(lineage, {}, load_recipe("tiny", ["schedule.kind=auto"]), None, Silent())
+    settled, stored = resolve_auto(lineage, {}, load_recipe("tiny", ["schedule.kind=auto"]), None, Silent())
     assert (settled.schedule.kind, stored) == ("infinite", None)
     plain = load_recipe("tiny")
-    assert settle(lineage, {}, plain, None, Silent()) == (plain, None)
+    assert resolve_auto(lineage, {}, plain, None, Silent()) == (plain, None)
     with pytest.raises(UsageError, match="no base yet"):
         require_base(lineage)
 

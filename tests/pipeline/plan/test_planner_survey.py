@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rewarm.pipeline.plan.amount import account
+from rewarm.pipeline.plan.amount import extrapolate
 from rewarm.pipeline.plan.sample import Sample
 from rewarm.pipeline.plan.survey import known_documents, references, spread_documents, without, write_sample
 from rewarm.stages.core.errors import UsageError
@@ -50,7 +50,7 @@ def test_a_whole_arrival_is_counted_to_the_token(tmp_path: Path) -> None:
     stream = stream_of(Folder(tmp_path), TEXTS)
     size = sum(map(len, TEXTS))
     sample = sample_of(TEXTS, [2.0 * size])
-    found = account(sample, np.zeros(200, bool), stream, 0.4, SplitSize(0.25), 0.0, 2 * size)
+    found = extrapolate(sample, np.zeros(200, bool), stream, 0.4, SplitSize(0.25), 0.0, 2 * size)
     assert (found.complete, found.documents, found.text_bytes) == (True, 200, size)
     assert found.tokens == round(0.75 * (size + 200))
     assert found.validation_tokens == round(0.25 * (size + 200))
@@ -65,7 +65,7 @@ def test_what_is_known_already_is_not_new(tmp_path: Path) -> None:
     write_index(index, np.sort(sample.hashes[:50]))
     known = known_documents(sample, [index])
     assert known.tolist() == [True] * 50 + [False] * 150
-    found = account(sample, known, stream_of(Folder(tmp_path / "tokens"), TEXTS), 0.4, SplitSize(0.0), 0.0, 1000)
+    found = extrapolate(sample, known, stream_of(Folder(tmp_path / "tokens"), TEXTS), 0.4, SplitSize(0.0), 0.0, 1000)
     assert list(without(sample, known).texts.values()) == TEXTS[50:]
     with pytest.raises(UsageError, match="has no new text"):
         without(sample, np.ones(200, bool))
@@ -79,7 +79,7 @@ def test_pieces_stand_for_the_whole(tmp_path: Path, pieces: int, margin: bool) -
     places = [number % pieces for number in range(200)]
     size = sum(map(len, TEXTS))
     sample = sample_of(TEXTS, [1.5 * size / pieces] * pieces, places, complete=False)
-    found = account(sample, np.zeros(200, bool), stream, 0.4, SplitSize(0.0), 0.0, 15 * size)
+    found = extrapolate(sample, np.zeros(200, bool), stream, 0.4, SplitSize(0.0), 0.0, 15 * size)
     assert found.text_bytes == pytest.approx(10 * size, rel=1e-3)
     assert found.documents == 2000
     assert (found.tokens_margin is not None) == margin

@@ -8,7 +8,7 @@ from small_workspace import make
 
 from rewarm.pipeline.lineage.lineage import PLAN, Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.update.inputs import READ, Arrival, keep_read, look, taken_in
+from rewarm.pipeline.update.inputs import READ, Arrival, identify_arrival, keep_read, taken_in
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.ingest import IngestSettings
 
@@ -40,7 +40,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def seen(workspace: Workspace) -> tuple[Arrival, Reading]:
     progress, file = Reading(), workspace.folder.path.parent / "more.jsonl"
-    return look({"more": [str(file)]}, Lineage(workspace), IngestSettings(), progress), progress
+    return identify_arrival({"more": [str(file)]}, Lineage(workspace), IngestSettings(), progress), progress
 
 
 def begin(workspace: Workspace) -> Arrival:
@@ -78,7 +78,7 @@ def test_a_finished_update_knows_its_files_without_reading_them(workspace: Works
     file = workspace.folder.path.parent / "code.jsonl"
     file.write_text('{"text": "some code"}\n')
     paths = {"code": [str(file)]}
-    arrival = look({"other": [str(file)]}, Lineage(workspace), IngestSettings(), Silent())
+    arrival = identify_arrival({"other": [str(file)]}, Lineage(workspace), IngestSettings(), Silent())
     arrival = Arrival({}, {"code": arrival.digests["other"]}, read={"code": arrival.read["other"]})
     plan = workspace.update("0002-code").read_json(PLAN)
     workspace.update("0002-code").write_json(PLAN, {**plan, "data": arrival.digests})

@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from rewarm.pipeline.record.attempts import read_attempts
-from rewarm.pipeline.update.runner import ChangedError, Keeps, Runner
+from rewarm.pipeline.update.runner import ChangedError, Keeps, Runner, Step
 from rewarm.stages.core.digests import fingerprint, read_table
 from rewarm.stages.core.errors import DamagedError, FullError, UnreachableError
 from rewarm.stages.core.patience import limited
@@ -49,8 +49,9 @@ def test_a_committed_step_is_never_run_again(folder: Folder) -> None:
 
     for _ in range(2):
         runner = Runner(watcher)
-        assert runner.run("count", work, Count, folder, {"a": 1}, {"b": "x"}) == Count(1)
-        assert runner.taken["count"].seconds >= 0
+        done = runner.run(Step("count", work, Count, folder, {"a": 1}, {"b": "x"}))
+        assert (done.outcome, done.seconds) == (Count(1), runner.taken["count"].seconds)
+        assert done.fingerprint == folder.manifest()["fingerprint"]
     assert calls == [1]
     assert watcher.stages == [("count", False), ("count", True)]
 
@@ -68,31 +69,31 @@ def test_a_step_leaves_the_digests_of_its_files(folder: Folder) -> None:
     keeps = Keeps(without=("snapshots",), beside=(beside,))
     folder.write("files.json", b"of an attempt that was killed")
     first = Runner(Watcher())
-    first.run("count", work, Count, folder, {}, {}, keeps=keeps)
+    first.run(Step("count", work, Count, folder, {}, {}, keeps=keeps))
     table = read_table(folder, first.files[folder])
     assert table.keys() == {"model/config.json", "train/00000.arrow", "../index/near.arrow"}
     assert folder.manifest()["files.json"] == first.files[folder]
     folder.delete("snapshots")
     folder.write("train/00000.arrow", b"something else")
     again = Runner(Watcher())
-    again.run("count", work, Count, folder, {}, {}, keeps=keeps)
+    again.run(Step("count", work, Count, folder, {}, {}, keeps=keeps))
     assert again.files == first.files
     for place, name in ((folder, "model/config.json"), (beside, "near.arrow")):
         whole = place.read(name)
         place.write(name, b"changed")
         with pytest.raises(DamagedError, match=name):
-            Runner(Watcher()).run("count", work, Count, folder, {}, {}, keeps=keeps)
+            Runner(Watcher()).run(Step("count", work, Count, folder, {}, {}, keeps=keeps))
         place.write(name, whole)
 
 
 def test_a_step_of_an_earlier_version_is_taken_as_it_is(folder: Folder) -> None:
-    Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {})
+    Runner(Watcher()).run(Step("count", lambda: Count(1), Count, folder, {}, {}))
     manifest = folder.manifest()
     manifest.pop("files.json")
     folder.write_json("manifest.json", manifest)
     folder.delete("files.json")
     runner = Runner(Watcher())
-    assert runner.run("count", lambda: Count(2), Count, folder, {}, {}) == Count(1)
+    assert runner.run(Step("count", lambda: Count(2), Count, folder, {}, {})).outcome == Count(1)
     assert runner.files == {}
 
 
@@ -101,9 +102,9 @@ def test_a_torn_step_runs_again(folder: Folder) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Runner(Watcher()).run("count", torn, Count, folder, {}, {})
+        Runner(Watcher()).run(Step("count", torn, Count, folder, {}, {}))
     assert not folder.committed()
-    assert Runner(Watcher()).run("count", lambda: Count(5), Count, folder, {}, {}) == Count(5)
+    assert Runner(Watcher()).run(Step("count", lambda: Count(5), Count, folder, {}, {})).outcome == Count(5)
 
 
 def failing(error: Exception, times: int) -> Callable[[], Count]:
@@ -125,8 +126,8 @@ def test_a_step_is_resumed_while_a_disk_fails_under_it(folder: Folder, number: i
     in_task = RayTaskError("read", "Traceback", fault).as_instanceof_cause()
     for name, error in (("here", fault), ("task", in_task)):
         watcher = Watcher()
-        done = Runner(watcher).run(name, failing(error, 2), Count, folder / name, {}, {})
-        assert done == Count(3)
+        done = Runner(watcher).run(Step(name, failing(error, 2), Count, folder / name, {}, {}))
+        assert done.outcome == Count(3)
         assert len(watcher.notes) == 2
         assert all("/shared/tokens.arrow" in note and "temporary" in note for note in watcher.notes)
         assert len(read_attempts(folder / name)) == 1
@@ -135,11 +136,11 @@ def test_a_step_is_resumed_while_a_disk_fails_under_it(folder: Folder, number: i
 def test_a_disk_that_fails_for_longer_ends_the_step_with_its_own_error(folder: Folder) -> None:
     for number, kind in ((errno.ESTALE, UnreachableError), (errno.ENOSPC, FullError)):
         with limited(0), pytest.raises(kind):
-            Runner(Watcher()).run("count", failing(OSError(number, "x"), 9), Count, folder, {}, {})
+            Runner(Watcher()).run(Step("count", failing(OSError(number, "x"), 9), Count, folder, {}, {}))
     for error in (FileNotFoundError(2, "x"), UnreachableError("waited for already"), KeyError("x")):
         work = failing(error, 1)
         with pytest.raises(type(error)):
-            Runner(Watcher()).run("count", work, Count, folder, {}, {})
+            Runner(Watcher()).run(Step("count", work, Count, folder, {}, {}))
         assert work() == Count(2), "it was not repeated"
 
 
@@ -152,18 +153,18 @@ def test_a_changed_setting_is_refused_with_what_differs(folder: Folder, committe
 
     settings = {"share": 0.05, "deep": {"rate": 1.0}}
     if committed:
-        Runner(Watcher()).run("count", work, Count, folder, settings, {"data": "1"})
+        Runner(Watcher()).run(Step("count", work, Count, folder, settings, {"data": "1"}))
     else:
         with pytest.raises(KeyboardInterrupt):
-            Runner(Watcher()).run("count", work, Count, folder, settings, {"data": "1"})
+            Runner(Watcher()).run(Step("count", work, Count, folder, settings, {"data": "1"}))
     with pytest.raises(ChangedError, match=r"inputs\.data: 1 → 2\s+settings\.deep\.rate: 1\.0 → 2\.0"):
-        Runner(Watcher()).run("count", work, Count, folder, {"share": 0.05, "deep": {"rate": 2.0}}, {"data": "2"})
+        Runner(Watcher()).run(Step("count", work, Count, folder, {"share": 0.05, "deep": {"rate": 2.0}}, {"data": "2"}))
 
 
 def test_a_new_version_of_a_stage_is_another_step(folder: Folder) -> None:
-    Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {}, version=1)
+    Runner(Watcher()).run(Step("count", lambda: Count(1), Count, folder, {}, {}, version=1))
     with pytest.raises(ChangedError, match="version: 1 → 2"):
-        Runner(Watcher()).run("count", lambda: Count(1), Count, folder, {}, {}, version=2)
+        Runner(Watcher()).run(Step("count", lambda: Count(1), Count, folder, {}, {}, version=2))
 
 
 def test_fingerprints_do_not_depend_on_the_order_of_keys() -> None:
@@ -178,16 +179,16 @@ def test_seconds_and_failures_of_all_attempts_add_up(folder: Folder) -> None:
 
     for _ in range(2):
         with pytest.raises(RuntimeError):
-            Runner(Watcher()).run("count", fail, Count, folder, {}, {})
+            Runner(Watcher()).run(Step("count", fail, Count, folder, {}, {}))
     killed = [*read_attempts(folder), {"seconds": 100.0, "done": False}]
     folder.write_json("attempts.json", killed)
     runner = Runner(Watcher())
-    runner.run("count", lambda: Count(1), Count, folder, {}, {})
+    runner.run(Step("count", lambda: Count(1), Count, folder, {}, {}))
     assert 100.4 <= runner.taken["count"].seconds < 110
     manifest = folder.manifest()
     assert (manifest["attempts"], manifest["seconds"]) == (4, runner.taken["count"].seconds)
     assert [one["done"] for one in read_attempts(folder)] == [False, False, False, True]
     assert b"attempts" not in folder.read("files.json")
     again = Runner(Watcher())
-    again.run("count", fail, Count, folder, {}, {})
+    again.run(Step("count", fail, Count, folder, {}, {}))
     assert again.taken == runner.taken

@@ -12,7 +12,7 @@ import pytest
 from ingest_stores import boto
 from lease_processes import run_race
 
-from rewarm.pipeline.lineage.lease import LeaseLostError, hold, look
+from rewarm.pipeline.lineage.lease import LeaseLostError, find_holder, hold
 from rewarm.pipeline.lineage.lease.protocol import Record
 from rewarm.pipeline.lineage.lease.stores import BucketStore
 from rewarm.stages.core.errors import BusyError, UnreachableError, UsageError
@@ -116,15 +116,15 @@ def folder(request: pytest.FixtureRequest, amazon: Amazon, google: str) -> Folde
 
 
 def test_one_holds_it_and_the_next_has_the_next_epoch(folder: Folder) -> None:
-    assert look(folder) is None
+    assert find_holder(folder) is None
     with hold(folder, "rewarm update first") as first:
         assert first.epoch == 1
-        found = look(folder)
+        found = find_holder(folder)
         assert found is not None
         assert found["purpose"] == "rewarm update first"
         with pytest.raises(BusyError, match="`rewarm update first`"):
             hold(folder).__enter__()
-    assert look(folder) is None
+    assert find_holder(folder) is None
     with hold(folder) as second:
         assert second.epoch == 2
 
@@ -206,9 +206,9 @@ def test_guarded_writes_reach_a_bucket_and_are_refused_after_a_take_over(amazon:
 
 def test_a_store_that_does_not_answer_is_named() -> None:
     with pytest.raises(UnreachableError, match=r"s3://bucket/x.*: \.lease: no response in "):
-        look(Folder("s3://bucket/x" + QUERY.format("127.0.0.1:9")))
+        find_holder(Folder("s3://bucket/x" + QUERY.format("127.0.0.1:9")))
 
 
 def test_a_place_without_conditional_puts_is_refused() -> None:
     with pytest.raises(UsageError, match="a lease needs a disk, s3:// or gs://"):
-        look(Folder("hdfs://name/x"))
+        find_holder(Folder("hdfs://name/x"))

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from lease_processes import CONTAINER, Command, holding, run_race
 
-from rewarm.pipeline.lineage.lease import LeaseLostError, hold, look
+from rewarm.pipeline.lineage.lease import LeaseLostError, find_holder, hold
 from rewarm.pipeline.lineage.lease.holding import ttl
 from rewarm.pipeline.lineage.lease.protocol import Record
 from rewarm.pipeline.lineage.lease.stores import RECORD
@@ -38,7 +38,7 @@ def test_the_second_is_refused_at_once_and_told_who_writes(tmp_path: Path) -> No
             hold(Folder(tmp_path)).__enter__()
         assert time.monotonic() - start < 5
         assert "another rewarm command is writing to this workspace" in str(refused.value)
-        found = look(Folder(tmp_path))
+        found = find_holder(Folder(tmp_path))
         assert found is not None
         assert (found["epoch"], found["purpose"]) == (1, "rewarm update first")
         assert 0 <= found["age_s"] < 60
@@ -46,7 +46,7 @@ def test_the_second_is_refused_at_once_and_told_who_writes(tmp_path: Path) -> No
         assert Command(tmp_path, "second", LONG).end()[0] == 5
         assert first.do("write", "a.json") == "done"
         assert first.end() == (0, "")
-    assert look(Folder(tmp_path)) is None
+    assert find_holder(Folder(tmp_path)) is None
     with hold(Folder(tmp_path)) as lease:
         assert lease.epoch == 2
 
@@ -64,7 +64,7 @@ def test_the_workspace_of_a_killed_command_is_free_at_once(tmp_path: Path) -> No
     with holding(tmp_path, "first", LONG) as first:
         first.process.kill()
         first.process.wait()
-        assert look(Folder(tmp_path)) is None
+        assert find_holder(Folder(tmp_path)) is None
         start = time.monotonic()
         with hold(Folder(tmp_path)) as lease:
             assert lease.epoch == 2
@@ -297,7 +297,7 @@ def test_a_record_that_is_none_is_named_and_an_empty_one_is_no_lease(tmp_path: P
         assert lease.age >= 0
     (tmp_path / RECORD).write_text("{}")
     with pytest.raises(UsageError, match=r"\.lease: expected a lease record"):
-        look(Folder(tmp_path))
+        find_holder(Folder(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["0", "soon", "nan", "inf", "-5"])
