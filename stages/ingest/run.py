@@ -43,7 +43,7 @@ from rewarm.stages.ingest.settle import (
 )
 from rewarm.stages.ingest.shards import Shard, make_shards
 
-VERSION = 7  # of the result for the same files and settings: part of a step's fingerprint
+VERSION = 8  # of the result for the same files and settings: part of a step's fingerprint
 STAGING = ".staging"
 PLAN = "plan.json"
 ACCOUNT = "account.json"

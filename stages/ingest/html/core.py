@@ -24,6 +24,7 @@ MOST_TEASED = 1200  # bytes of a card
 TITLE = 15  # minimum bytes of a card's title
 REPLIES = frozenset({"answer", "reply", "answers", "replies"})  # names of containers that belong to the core
 FEWEST_CARDS = 3  # cards of a page that are cards
+FEWEST_ITEMS = 3  # items and cells of a list beside the core, such as the ingredients of a recipe
 
 
 @dataclass(slots=True)
@@ -89,7 +90,8 @@ def without_cards(blocks: list[Block]) -> list[Block]:
 def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
     """Return the blocks of the core, of containers of the same kind (posts of a thread) or with code, and around it.
 
-    That is the text directly in the core's outer containers, the title, and the lead between the two.
+    That is the text directly in the core's outer containers, the title, and the lead and lists between the two; lists
+    in the element that is marked as the content also come after the core.
     """
     parents, ends, kinds = containers.parents, containers.ends, containers.kinds
     sums = [0] * len(parents)
@@ -112,15 +114,48 @@ def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
         above = number <= core <= ends[number]
         same = number in coded or kinds[number] in around or not REPLIES.isdisjoint(kinds[number].split())
         alike[number] = not above and (alike[parents[number]] or same)
+    lists = lists_beside(blocks, containers, core)
     title, kept = False, []
     for block in blocks:
         inside = core <= block.container <= ends[core]
         above = block.container <= core <= ends[block.container] or not block.container
         title = block.heading == 1 or (title and not inside and block.container < core)
         beside = (above and (block.heading or own_weight(block))) or (title and own_weight(block))
+        beside = beside or (lists[block.container] and (title or block.main))
         if inside or alike[block.container] or block.heading == 1 or beside:
             kept.append(block)
     return kept
+
+
+def lists_beside(blocks: list[Block], containers: Containers, core: int) -> list[bool]:
+    """Return which containers outside the core are lists or tables of text, such as ingredients or technical data.
+
+    Most of their text is items or cells, and hardly any of it is links, dates or names of authors.
+    """
+    parents, ends = containers.parents, containers.ends
+    found = [False] * len(parents)
+    weights, listed, others, items = ([0] * len(parents) for _ in range(4))
+    for block in blocks:
+        if core <= block.container <= ends[core]:
+            continue
+        weights[block.container] += block.weight
+        others[block.container] += max(block.linked, block.meta) + (block.weight if block.card or block.aside else 0)
+        if block.item or block.cell:
+            listed[block.container] += block.weight
+            items[block.container] += 1
+    for number in range(len(parents) - 1, 0, -1):
+        for sums in (weights, listed, others, items):
+            sums[parents[number]] += sums[number]
+    for number in range(1, len(parents)):
+        if number <= core <= ends[number]:
+            continue
+        is_list = (
+            items[number] >= FEWEST_ITEMS
+            and 2 * listed[number] >= weights[number]
+            and 10 * others[number] <= weights[number]
+        )
+        found[number] = is_list or found[parents[number]]
+    return found
 
 
 def from_title(blocks: list[Block]) -> list[Block]:

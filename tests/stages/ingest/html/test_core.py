@@ -22,6 +22,8 @@ def text_of(body: str) -> str:
 
 CARDS = "".join(map(card, range(6)))
 LINKED = "".join(f"<div><a href=/v/{n}><h4>A video of number {n} of them</h4><p>{LEAD}</p></a></div>" for n in range(5))
+HOURS = "<li>Open on Monday</li><li>Closed on Tuesday</li><li>Open on Wednesday</li>"
+TOPICS = "".join(f"<li><a href=/t/{n}>Topic {n}</a></li>" for n in range(5))
 STAFF = f"<div class=x1><div>Our staff</div><div>Editor of the paper</div><div>A. Writer</div><p>{SENTENCE}</p></div>"
 
 
@@ -33,6 +35,8 @@ STAFF = f"<div class=x1><div>Our staff</div><div>Editor of the paper</div><div>A
         (f"<main><div id=a>{ARTICLE}</div>{LINKED}</main>", "A video"),
         (f"<div id=a>{ARTICLE * 3}</div><div id=z>{STAFF}</div>", "Editor"),
         (f"<main><div>Sign in here</div><div>Today, 14:53</div>{ARTICLE}</main>", "14:53"),
+        (f"<div id=a>{ARTICLE}</div><div id=b><ul>{HOURS}</ul></div>", "Monday"),
+        (f"<main>{ARTICLE}<div id=b><ul>{TOPICS}</ul></div></main>", "Topic 2"),
         (f"<div id=a>{ARTICLE}</div><div><p>We use cookies here. {SENTENCE} Accept all.</p></div>", "cookies"),
     ],
 )
@@ -46,6 +50,9 @@ POST = "<div class=post><p>{}</p></div>"
 LONG = SENTENCE * 12
 TOOLS = "".join(f"<li><a href=/{n}>Tool {n} of them all</a> and what it does for us here.</li>" for n in range(9))
 SHORT = "No, they returned in the autumn already, as the harbour master wrote at the time."
+PARTS = "".join(f"<li>{n} g of flour</li>" for n in range(100, 160, 10))
+RECIPE = f"<h1>Fish soup</h1><div class=needs><h2>Ingredients</h2><ul>{PARTS}</ul></div>"
+SIZES = "".join(f"<tr><th>Depth {n}</th><td>{n} m</td></tr>" for n in range(4))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +78,12 @@ SHORT = "No, they returned in the autumn already, as the harbour master wrote at
             + f"</table><p>{LONG}</p>",
             ["function_0_of_it", "function_8_of_it"],
         ),
+        (f"<div>{RECIPE}<div class=way><p>{LONG}</p></div></div>", ["Ingredients", "100 g of flour", "150 g of flour"]),
+        (
+            f"<article><div><h1>Fish soup</h1><p>{LONG}</p></div><div><div><ul>{PARTS}</ul></div></div></article>",
+            ["100 g of flour", "150 g of flour"],
+        ),
+        (f"<main><div><p>{LONG}</p></div><div class=data><table>{SIZES}</table></div></main>", ["Depth 0", "3 m"]),
     ],
 )
 def test_what_belongs_to_the_text_stays(page: str, kept: list[str]) -> None:
