@@ -49,10 +49,3 @@ def folded_ids(ids: Hashes, texts: Sequence[str]) -> Hashes:
         if folded != text:
             found[place] = bytes.fromhex(document_id(folded))
     return found
-
-
-def folded_others(ids: Hashes, texts: Sequence[str]) -> Hashes:
-    """Return the ids of the folded texts that differ from the texts, which an index holds besides the texts' own."""
-    folded = folded_ids(ids, texts)
-    others: Hashes = folded[folded != ids]
-    return others

@@ -70,6 +70,7 @@ class Drafts:
     """Figures of all drafts so far, in order, one row each: the basis of the decision."""
 
     hashes: Hashes
+    folded: Hashes  # of the folded texts, by which duplicates are found
     tokens: npt.NDArray[np.int64]  # generated
     nats: npt.NDArray[np.float64]  # mean per sampled token
     ended: npt.NDArray[np.bool_]  # by end-of-text, which was also sampled
@@ -80,6 +81,7 @@ class Drafts:
     def none(cls) -> Self:
         """Return an empty set of drafts."""
         return cls(
+            np.empty(0, "S16"),
             np.empty(0, "S16"),
             np.empty(0, np.int64),
             np.empty(0),
@@ -107,8 +109,9 @@ def decide(drafts: Drafts, earlier: Sequence[Hashes], drop_unlikely: float, want
     """Keep drafts in order until they hold ``wanted`` tokens; return None if there are too few so far.
 
     Of the drafts that pass individually, the share ``drop_unlikely`` with the highest nats per token is dropped, then
-    duplicates of an earlier draft or of a document of an earlier dataset (``earlier``: sorted hashes); once enough is
-    kept, the rest is surplus. A function of the drafts alone, so it does not depend on which actor wrote them first.
+    duplicates of an earlier draft or of a document of an earlier dataset (``earlier``: sorted hashes), in any normal
+    form, as in ingest; once enough is kept, the rest is surplus. A function of the drafts alone, so it does not
+    depend on which actor wrote them first.
     """
     left = np.flatnonzero(~drafts.refused)
     if drafts.tokens[left].sum() < wanted:
@@ -118,10 +121,10 @@ def decide(drafts: Drafts, earlier: Sequence[Hashes], drop_unlikely: float, want
     fates[left] = UNLIKELY
     left = left[drafts.nats[left] <= limit]
     fates[left] = DUPLICATE
-    left = left[np.sort(np.unique(drafts.hashes[left], return_index=True)[1])]
+    left = left[np.sort(np.unique(drafts.folded[left], return_index=True)[1])]
     known = np.zeros(len(left), bool)
     for index in earlier:
-        known |= contains(index, drafts.hashes[left])
+        known |= contains(index, drafts.folded[left]) | contains(index, drafts.hashes[left])
     fates[left] = np.where(known, KNOWN, SURPLUS)
     left = left[~known]
     reached = np.cumsum(drafts.tokens[left])

@@ -27,7 +27,6 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import DOCUMENT_SCHEMA, QUARANTINE_SCHEMA, shard_writer
 from rewarm.stages.data.model_folder import longest_sequence
-from rewarm.stages.data.normal_forms import folded_others
 from rewarm.stages.data.split import DROP, TRAIN, VALIDATE, content_digest, read_index, split_documents, write_index
 from rewarm.stages.distill.filters import (
     DUPLICATE,
@@ -46,7 +45,7 @@ from rewarm.stages.distill.prompts import Prompts
 from rewarm.stages.distill.settings import DistillSettings
 from rewarm.stages.distill.writer import Writing, read_drafts, shard_name, written_in_order
 
-VERSION = 2  # of the output for the same model and settings: part of a step's fingerprint
+VERSION = 3  # of the output for the same model and settings: part of a step's fingerprint
 NAME = "distilled"  # of the dataset, and of the source of its documents
 STAGING = ".staging"
 PLAN = "plan.json"
@@ -63,8 +62,8 @@ class DistillOutcome:
     validation_bytes: int
     quarantined: int
     reasons: dict[str, int]  # quarantined drafts by reason
-    duplicates: int  # drafts with the text of an earlier draft
-    duplicates_earlier: int  # drafts with a text of an earlier dataset
+    duplicates: int  # drafts with the text of an earlier draft, whatever normal form it has
+    duplicates_earlier: int  # drafts with a text of an earlier dataset, likewise
     surplus: int  # good drafts of the last shard, written after enough were kept
     digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
     shards: int
@@ -241,14 +240,11 @@ def settle(
     limit = (
         f"{math.exp(decision.limit):.2f} is the limit of the likeliest {1 - settings.drop_unlikely:.0%} of the others"
     )
-    reasons, others = Counter[str](), [split.kept]
+    reasons = Counter[str]()
     for number in range(shards):
         rows = slice(number * settings.shard_documents, (number + 1) * settings.shard_documents)
         reasons += settle_shard(staging, out, number, decision.fates[rows], parts[rows], limit)
-        texts = pq.read_table(staging.local(shard_name(number)), columns=["text"])[0]
-        places = np.flatnonzero(parts[rows] != DROP)
-        others.append(folded_others(drafts.hashes[rows][places], [texts[place].as_py() for place in places]))
-    write_index(index, np.unique(np.concatenate(others)), folded=True)
+    write_index(index, np.unique(np.concatenate([drafts.hashes[kept], drafts.folded[kept]])), folded=True)
     train, validation = parts == TRAIN, parts == VALIDATE
     chosen = drafts.tokens[kept] + drafts.ended[kept]  # end-of-text is sampled, too
     return DistillOutcome(

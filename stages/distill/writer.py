@@ -16,6 +16,8 @@ from rewarm.stages.core.patience import disk_fault
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import document_id, shard_writer
+from rewarm.stages.data.normal_forms import fold_exact
+from rewarm.stages.data.split import Hashes
 from rewarm.stages.data.tokenizer import load_definition
 from rewarm.stages.distill.filters import Drafts, judge, readable
 from rewarm.stages.distill.prompts import Prompts
@@ -31,6 +33,7 @@ ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", **MALLO
 DRAFT_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("folded_id", pa.string(), nullable=False),  # of the text in one normal form
         pa.field("text", pa.large_string(), nullable=False),
         pa.field("num_bytes", pa.int64(), nullable=False),
         pa.field("tokens", pa.int64(), nullable=False),  # generated
@@ -40,7 +43,7 @@ DRAFT_SCHEMA = pa.schema(
         pa.field("detail", pa.string()),
     ]
 )
-DECIDING = ["doc_id", "tokens", "nats", "ended", "num_bytes", "reason"]  # all columns except the text
+DECIDING = ["doc_id", "folded_id", "tokens", "nats", "ended", "num_bytes", "reason"]  # all columns except the text
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Writer:
             rows.append(
                 {
                     "doc_id": document_id(text),
+                    "folded_id": document_id(fold_exact(text)),
                     "text": text,
                     "num_bytes": len(text.encode()),
                     "tokens": draft.written,
@@ -132,13 +136,19 @@ def read_drafts(staging: Folder, number: int) -> Drafts:
     """Read the figures of a shard's drafts."""
     table = pq.read_table(staging.local(shard_name(number)), columns=DECIDING)
     return Drafts(
-        hashes=np.frombuffer(bytes.fromhex("".join(table["doc_id"].to_pylist())), "S16"),
+        hashes=hashes_of(table["doc_id"]),
+        folded=hashes_of(table["folded_id"]),
         tokens=table["tokens"].to_numpy(),
         nats=table["nats"].to_numpy(),
         ended=table["ended"].to_numpy(),
         num_bytes=table["num_bytes"].to_numpy(),
         refused=table["reason"].is_valid().to_numpy(),
     )
+
+
+def hashes_of(ids: pa.ChunkedArray) -> Hashes:
+    """Return ids in hexadecimal as hashes."""
+    return np.frombuffer(bytes.fromhex("".join(ids.to_pylist())), "S16")
 
 
 def written_in_order(work: Writing, num_actors: int, progress: Progress) -> Generator[int, None, None]:

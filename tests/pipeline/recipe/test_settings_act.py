@@ -61,7 +61,7 @@ def test_long_passage(long_passage: int, words: int) -> None:
 def test_drop_unlikely(drop_unlikely: float, dropped: int) -> None:
     hashes = np.array([f"{number:016d}" for number in range(8)], "S16")
     none = np.zeros(8, bool)
-    drafts = Drafts(hashes, np.full(8, 40), np.linspace(1, 2, 8), none, np.full(8, 200), none)
+    drafts = Drafts(hashes, hashes, np.full(8, 40), np.linspace(1, 2, 8), none, np.full(8, 200), none)
     decision = decide(drafts, [], drop_unlikely, 40)
     assert decision is not None
     assert (decision.fates == UNLIKELY).sum() == dropped

@@ -90,8 +90,10 @@ ROWS = st.lists(
 
 def drafts(rows: list[tuple[int, int, float, bool]]) -> Drafts:
     names, tokens, nats, refused = zip(*rows, strict=True)
+    folded = np.array([bytes([65 + name]) * 16 for name in names], "S16")
     return Drafts(
-        np.array([bytes([65 + name]) * 16 for name in names], "S16"),
+        np.array([bytes([65 + name] * 15 + [97 + row]) for row, name in enumerate(names)], "S16"),  # all differ
+        folded,
         np.array(tokens),
         np.array(nats),
         np.zeros(len(rows), bool),
