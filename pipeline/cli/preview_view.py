@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from textwrap import fill
 from typing import Any
+
+from rich.cells import cell_len
 
 from rewarm.pipeline.progress.pace import duration
 from rewarm.pipeline.terminal import short
 
 WIDTH = 80
+TITLED = 11  # columns before the blank and the text
 LISTED = 6  # datasets named in a line
 UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -50,10 +52,18 @@ def preview_lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def line(title: str, text: str) -> str:
-    """Return an indented line with a title of fixed width, folded at ``WIDTH`` columns."""
-    return fill(
-        f"  {title:<9} {text}", WIDTH, subsequent_indent=12 * " ", break_long_words=False, break_on_hyphens=False
-    )
+    """Return an indented line with a title of fixed width, folded at ``WIDTH`` columns of a terminal.
+
+    Wide letters take two columns, combining marks none. A word that is longer than a line, such as a path, stays whole.
+    """
+    lines = [f"  {title}".ljust(TITLED)]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}"
+        if cell_len(longer) > WIDTH and len(lines[-1]) > TITLED:
+            longer = f"{TITLED * ' '} {word}"
+            lines.append("")
+        lines[-1] = longer
+    return "\n".join(lines)
 
 
 def resumed(found: dict[str, Any]) -> str:

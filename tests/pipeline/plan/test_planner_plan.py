@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.cells import cell_len
 
 from rewarm.pipeline.cli.plan_view import plan_view
 from rewarm.pipeline.lineage.lineage import Lineage
@@ -20,8 +20,10 @@ from rewarm.pipeline.record import Cost, StepTaken, Tokens, Training, UpdateReco
 from rewarm.pipeline.report import INDEX, UpdateShown, WorkspaceRecord, pages
 from rewarm.pipeline.shift.choices import Situation, choose
 from rewarm.pipeline.shift.shift import Shift
+from rewarm.pipeline.terminal import SafeConsole
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Silent
+from rewarm.stages.ingest.removals import Removal
 
 PRICES = CostSettings(per_worker_hour=2.0, currency="EUR")
 SHIFT = Shift(
@@ -29,6 +31,7 @@ SHIFT = Shift(
 )
 AMOUNT = Amount(10**9, 10**8, False, 5000, 10**9, 250_000_000, None, 5_000_000, 0.1, 0.0, 3, 400, 2_000_000, 2, 0.4)
 TOKENS = {"new": 187_500_000, "replayed": 62_500_000, "annealed": 37_500_000}
+SAMPLED = ("file", "location", "detail", "excerpt")
 
 
 @pytest.fixture
@@ -93,8 +96,24 @@ def test_the_tables_say_what_the_json_says(plan: Plan) -> None:
     assert "unknown" in render_text(unknown)
 
 
-def render_text(plan: dict[str, Any]) -> str:
-    console = Console(width=160, no_color=True)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "กรมอุตุนิยมวิทยาประกาศเตือนพายุฤดูร้อนในภาคเหนือและภาคตะวันออกเฉียงเหนือ ขอให้ประชาชนระวังอันตรายจากลมแรง",
+        "मौसम विभाग ने उत्तर भारत के कई राज्यों में तेज़ हवाओं और भारी वर्षा की चेतावनी जारी की है, क्\u200dया आप तैयार हैं",
+        "气象局发布暴雨预警，提醒市民注意防范强降雨可能引发的城市内涝和山洪地质灾害，尽量减少外出并远离危险区域。",
+    ],
+)
+def test_text_of_every_script_fits_80_columns(plan: Plan, text: str) -> None:
+    removal = Removal("language", 60, 100, 6000, 9000, "not in the list", 60, sample=dict.fromkeys(SAMPLED, text))
+    shown = {"datasets": ["code"], "starts_from": "the trunk of 0000-docs", **plan.to_json()}
+    lines = render_text({**shown, "removals": [removal.to_json()], "notes": [text]}, 80).splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert "".join(text.split()) in "".join("".join(lines).split()), "nothing is lost"
+
+
+def render_text(plan: dict[str, Any], width: int = 160) -> str:
+    console = SafeConsole(width=width, no_color=True)
     with console.capture() as captured:
         console.print(plan_view(plan))
     return captured.get()

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
-from rewarm.pipeline.cli.preview_view import preview_lines
+from rewarm.pipeline.cli.preview_view import line, preview_lines
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
@@ -66,3 +67,20 @@ def test_the_lines_name_the_replayed_datasets(lm: Workspace, tmp_path: Path, rew
     assert code == 0, error
     assert "from docs, news, code" in " ".join(out.split())
     assert "0004-late starts from 0003-more" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ข้อมูล/ข่าว ประจำ วัน ที่ สิบ สอง ของ เดือน นี้ และ ของ เดือน หน้า ทั้ง หมด ที่ มี อยู่ แล้ว ใน เครื่อง",
+        "/डेटा/हिन्दी समाचार और लेख जो इस महीने में आए हैं और अगले महीने में आने वाले हैं सब एक साथ यहाँ",
+        "/数据/新闻 与 文章 以及 本月 和 下个月 的 所有 内容 都 放在 这里 供 模型 学习 使用 请 不要 删除 任何 文件",
+    ],
+)
+def test_lines_are_folded_by_columns_in_every_script(path: str) -> None:
+    text = line("disk", f"3 GB needed, 4 GB free in {path}")
+    assert "".join(text.split()) == "".join(f"disk 3 GB needed, 4 GB free in {path}".split())
+    widths = [cell_len(one) for one in text.splitlines()]
+    assert max(widths) <= 80 and min(widths[:-1]) > 60 and len(widths) > 1
+    longest = "/数据/" + 60 * "字"
+    assert longest in line("disk", f"3 GB needed in {longest} and elsewhere").split(), "a path stays whole"
