@@ -13,6 +13,8 @@ Outcome = Literal["passed", "refused", "undecided"]  # outcome of one check
 Ruling = Literal["passed", "refused", "held"]  # outcome of the gate
 LOSS_METRIC = "nats/token"
 ORDER_METRIC = "word order"
+FEW_UNITS = 46  # and fewer: whether their changes are very skewed cannot be seen in them
+SKEWED = "16 %"  # of releases at their limit refused at alpha 0.05, by 12 units of lognormal changes and lengths
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,8 @@ def guard(comparison: Comparison, limit: float, test: Test, settings: GateSettin
     chance = "" if test.adjusted is None else f" (p {test.adjusted:.2g})"
     clear = estimate.p_above(-limit) if task else estimate.p_below(limit)
     if test.adjusted is not None and test.adjusted <= settings.alpha:
-        return "refused", f"{what} {worse:.3f}{since}, more than {limit:g}{chance}"
+        remark = "" if task else few(estimate)
+        return "refused", f"{what} {worse:.3f}{since}, more than {limit:g}{chance}{remark}"
     if clear is not None and (clear <= settings.alpha or limit == 0 or sees(test, limit)):
         if worse > limit:
             return "passed", f"{what} {worse:.3f}{since}, more than {limit:g}, but not significantly{chance}"
@@ -284,6 +287,19 @@ def ordered(estimate: Estimate, limit: float, test: Test, settings: GateSettings
 def sees(test: Test, effect: float) -> bool:
     """Return whether the test detects an effect with the required power."""
     return test.detectable is not None and test.detectable <= effect
+
+
+def few(estimate: Estimate) -> str:
+    """Return a remark on the chance that so few units refuse a release that is at its limit; empty if there are more.
+
+    No test of a few values can allow for those that it has not seen (``benchmarks/gate_skewness.py``).
+    """
+    if estimate.units > FEW_UNITS:
+        return ""
+    return (
+        f"; it has {estimate.units} independent units: by so few, up to {SKEWED} of releases at their limit are "
+        "refused where the changes of loss are very skewed"
+    )
 
 
 def blind(estimate: Estimate, test: Test) -> str:

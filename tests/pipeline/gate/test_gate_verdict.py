@@ -46,6 +46,7 @@ def verdict(*comparisons: Comparison, **settings: object) -> Verdict:
         (loss("docs", 0.1, 0.3), {}, "undecided", "the limit is 0.5: 200 of them can show 0.9"),
         (loss("docs", 0.9, 0.3), {}, "undecided", "forgets 0.900, the limit is 0.5"),
         (loss("docs", 2.9, 0.3), {}, "refused", "more than 0.5"),
+        (loss("docs", 2.9, 0.1, n=12), {}, "refused", "12 independent units: by so few, up to 16 %"),
         (loss("docs", -0.9, 0.3), {}, "passed", "-0.900, within"),
         (loss("docs", 0.6, None, n=1), {}, "undecided", "can show nothing"),
         (loss("docs", 0.1, 0.03), {"max_forgetting": 0}, "refused", "forgets 0.100, more than 0"),
@@ -170,6 +171,7 @@ def test_the_lines_of_a_verdict() -> None:
     refused = list(verdict_lines(verdict(LEARNED, loss("docs", 2, 0.1))))
     assert refused[0] == "gate: REFUSED, against 0000-docs"
     assert refused[1].startswith("  docs: forgets 2.000, more than 0.5")
+    assert "independent units" not in refused[1], "200 are enough"
     assert refused[2].startswith("  news (new): learned: -0.800")
     assert refused[2].endswith("nats per token, 200 documents, detects 0.14")
     assert next(verdict_lines(verdict(LEARNED))) == "gate: passed, against 0000-docs"
