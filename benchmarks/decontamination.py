@@ -2,6 +2,7 @@
 
     python benchmarks/decontamination.py
     python benchmarks/decontamination.py --corpora technical
+    python benchmarks/decontamination.py --corpora code --arrivals 30
 
 Corpora of installed text: docstrings, HTML documentation (pages of pydoc), code under licence headers, a newsletter
 (real paragraphs under one greeting, advertisement and footer), technical documents (.rst, .md and .txt files), and
@@ -11,6 +12,9 @@ Printed for each: what the former rule (a document with any shared run of 13 wor
 removed now, and how many of the planted passages are gone. What the step does to the validation loss is in
 ``decontamination_loss.py``. The rule was chosen on the corpora above; ``--corpora unseen`` takes others: C headers,
 JSON, YAML, manual pages, changelogs, Python's own tests, and messages in other languages.
+
+``--arrivals`` cuts a corpus into arrivals of a lineage that are ingested one after the other, 2 % held out in each.
+Printed are the bytes that they lose, and how many documents are removed as a whole.
 """
 
 import argparse
@@ -67,13 +71,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", nargs="+", choices=[*CORPORA, "unseen"], default=list(CORPORA))
     parser.add_argument("--megabytes", type=float, default=6, help="of each corpus, at most")
+    parser.add_argument("--arrivals", type=int, help="cut each corpus into so many arrivals, instead")
     parser.add_argument("--out", type=Path, default=Path("bench-results/decontamination"))
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
     start_ray()
+    names = [name for one in given.corpora for name in (UNSEEN if one == "unseen" else [one])]
+    if given.arrivals:
+        print("| corpus | arrivals | bytes lost | first third | second | last | worst arrival | documents removed |")
+        print("|---|--:|--:|--:|--:|--:|--:|--:|")
+        for name in names:
+            texts = collect(name, int(given.megabytes * 1e6))
+            print(lineage(name, texts, given.arrivals, given.out / name), flush=True)
+        return
     print("| corpus | documents (held out) | MB | former rule: documents, bytes | cut | removed | bytes | recall | s |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    names = [name for one in given.corpora for name in (UNSEEN if one == "unseen" else [one])]
     for name in names:
         texts = collect(name, int(given.megabytes * 1e6))
         if texts:
@@ -251,14 +263,35 @@ def mark(met: bool) -> str:
     return "" if met else " (missed)"
 
 
-def ingest(texts: Sequence[str], out: Path, name: str, settings: IngestSettings) -> tuple[list[str], dict[str, Any]]:
+def lineage(name: str, texts: Sequence[str], arrivals: int, out: Path) -> str:
+    """A lineage's row: each arrival is compared with the validation splits of all before it."""
+    settings = IngestSettings(validation_share=0.02, validation_cap=0.02)
+    size, earlier, steps = len(texts) // arrivals, list[Folder](), []
+    for number in range(arrivals):
+        part = texts[number * size : (number + 1) * size]
+        _, account = ingest(part, out, f"{number}", settings, earlier)
+        earlier.append(Folder(out / f"index-{number}"))
+        steps.append(account["steps"][-1])
+    lost = [step["bytes_in"] - step["bytes_out"] for step in steps]
+    read = [step["bytes_in"] for step in steps]
+    third = arrivals // 3
+    parts = [slice(None), slice(third), slice(third, 2 * third), slice(2 * third, None)]
+    shares = " | ".join(f"{sum(lost[part]) / max(1, sum(read[part])):.2%}" for part in parts)
+    worst = max(gone / max(1, all_) for gone, all_ in zip(lost, read, strict=True))
+    removed = sum(step["documents_in"] - step["documents_out"] for step in steps)
+    return f"| {name} | {arrivals} of {size} | {shares} | {worst:.1%} | {removed} |"
+
+
+def ingest(
+    texts: Sequence[str], out: Path, name: str, settings: IngestSettings, earlier: Sequence[Folder] = ()
+) -> tuple[list[str], dict[str, Any]]:
     """Ingest texts; the training text, and the account."""
     source = out / f"{name}.jsonl"
     source.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"text": text}) for text in texts)
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     inputs = find_inputs([str(source)], settings)
-    run(inputs, Folder(out / name), settings, [], Folder(out / f"index-{name}"), Silent())
+    run(inputs, Folder(out / name), settings, list(earlier), Folder(out / f"index-{name}"), Silent())
     return texts_of(out / name / "documents"), json.loads((out / name / ACCOUNT).read_text())
 
 

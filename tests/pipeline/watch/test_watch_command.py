@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from watch_world import with_base
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.update.inputs import create
+from rewarm.stages.core.storage import Folder
 
 Command = Callable[..., tuple[int, str, str]]
 SLOW = 60
@@ -32,12 +32,12 @@ def inbox(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
+def workspace(home: str) -> Folder:
     """A workspace whose base is a record alone: enough for all that comes before training."""
-    made = Workspace(str(tmp_path / "lm"))
+    made = Workspace(home)
     create(made, load_recipe("tiny"))
     with_base(made)
-    return made.folder.path
+    return made.folder
 
 
 def drop(inbox: Path, name: str, text: str, marker: bool = True) -> None:
@@ -47,11 +47,11 @@ def drop(inbox: Path, name: str, text: str, marker: bool = True) -> None:
         (inbox / name / "_SUCCESS").touch()
 
 
-def journal(workspace: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (workspace / "watch" / "journal.jsonl").read_text().splitlines()]
+def journal(workspace: Folder) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (workspace / "watch").read("journal.jsonl").splitlines()]
 
 
-def test_a_broken_arrival_is_held_until_it_changes(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_a_broken_arrival_is_held_until_it_changes(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     drop(inbox, "bad", "{not json\n{}\n")
     drop(inbox, "later", '{"text": "a document"}\n', marker=False)
     with webhook() as server:
@@ -83,7 +83,7 @@ def test_a_broken_arrival_is_held_until_it_changes(rewarm: Command, workspace: P
     assert [event["kind"] for event in journal(workspace)][-4:] == ["seen", "complete", "called", "held"]
 
 
-def test_a_dry_run_says_what_and_why_not_and_writes_nothing(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_a_dry_run_says_what_and_why_not_and_writes_nothing(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     drop(inbox, "b", '{"text": "a"}')
     drop(inbox, "a", '{"text": "a"}')
     drop(inbox, "half", '{"text": "a"}', marker=False)
@@ -99,7 +99,7 @@ def test_a_dry_run_says_what_and_why_not_and_writes_nothing(rewarm: Command, wor
     assert not (workspace / "watch").exists()
 
 
-def test_a_pause_holds_until_it_is_taken_back(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_a_pause_holds_until_it_is_taken_back(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     drop(inbox, "bad", "{not json\n")
     assert "paused" in rewarm("watch", workspace, "--pause")[1]
     assert "already" in rewarm("watch", workspace, "--pause")[1]
@@ -110,7 +110,7 @@ def test_a_pause_holds_until_it_is_taken_back(rewarm: Command, workspace: Path, 
     assert "bad: plan" in rewarm("watch", workspace, "--inbox", inbox, "--once")[1]
 
 
-def test_retry_is_for_what_is_held(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_retry_is_for_what_is_held(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     drop(inbox, "bad", "{not json\n")
     code, _, error = rewarm("watch", workspace, "--retry", "bad")
     assert (code, "no pending arrival has this name" in error) == (2, True)
@@ -121,14 +121,14 @@ def test_retry_is_for_what_is_held(rewarm: Command, workspace: Path, inbox: Path
     assert "bad: plan" in rewarm("watch", workspace, "--inbox", inbox, "--once")[1]
 
 
-def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     drop(inbox, "bad", "{not json\n")
     Workspace(str(workspace)).update("0001-theirs").write_json("plan.json", {})
     for _ in range(2):
         assert rewarm("watch", workspace, "--inbox", inbox, "--once")[0] == 0
     (trouble,) = [event for event in journal(workspace) if event["kind"] == "trouble"]
     assert "0001-theirs is unfinished and was begun by another command" in trouble["details"]["because"]
-    (workspace / "updates" / "0001-theirs" / "plan.json").unlink()
+    (workspace / "updates" / "0001-theirs").delete("plan.json")
     rewarm("watch", workspace, "--inbox", inbox, "--once")
     assert [event["kind"] for event in journal(workspace)][-2:] == ["recovered", "held"]
 
@@ -151,7 +151,7 @@ def test_an_update_of_others_blocks_and_is_told_once(rewarm: Command, workspace:
     ],
 )
 def test_what_cannot_be_is_refused_before_anything(
-    rewarm: Command, workspace: Path, inbox: Path, options: list[str], message: str
+    rewarm: Command, workspace: Folder, inbox: Path, options: list[str], message: str
 ) -> None:
     code, out, error = rewarm("watch", workspace, "--inbox", inbox, *options)
     assert (code, out) == (2, "")
@@ -159,17 +159,17 @@ def test_what_cannot_be_is_refused_before_anything(
     assert not (workspace / "watch").exists()
 
 
-def test_an_inbox_and_a_base_are_needed(rewarm: Command, workspace: Path, inbox: Path, tmp_path: Path) -> None:
+def test_an_inbox_and_a_base_are_needed(rewarm: Command, workspace: Folder, inbox: Path, tmp_path: Path) -> None:
     assert "--inbox" in rewarm("watch", workspace)[2]
     assert "the folder does not exist" in rewarm("watch", workspace, "--inbox", tmp_path / "none")[2]
     for folder in ("commits", "updates"):
-        shutil.rmtree(workspace / folder)
-    (workspace / "releases.json").unlink()
+        (workspace / folder).delete()
+    workspace.delete("releases.json")
     assert "no base yet" in rewarm("watch", workspace, "--inbox", inbox)[2]
 
 
 def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
-    rewarm: Command, workspace: Path, inbox: Path, tmp_path: Path
+    rewarm: Command, workspace: Folder, inbox: Path, tmp_path: Path
 ) -> None:
     log = tmp_path / "out"
     with log.open("wb") as stream:
@@ -204,7 +204,7 @@ def test_a_running_watch_hears_other_commands_and_ends_on_sigterm(
         running.wait()
 
 
-def test_addresses_of_webhooks_can_be_read_from_a_file(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_addresses_of_webhooks_can_be_read_from_a_file(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     drop(inbox, "bad", "{not json\n{}\n")
     file = inbox.parent / "hooks"
     with webhook() as server:
@@ -216,7 +216,7 @@ def test_addresses_of_webhooks_can_be_read_from_a_file(rewarm: Command, workspac
     assert code == 2 and "expected a file with one address per line" in error
 
 
-def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: Path, inbox: Path) -> None:
+def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: Folder, inbox: Path) -> None:
     """Links that lead out, and names and contents with control sequences: nothing raw, and nothing of elsewhere."""
     secret = inbox.parent / "secret"
     secret.mkdir()
@@ -232,7 +232,8 @@ def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: 
     code, told, status_error = rewarm("watch", workspace, "--status")
     code, planned, _ = rewarm("watch", workspace, "--inbox", inbox, "--dry-run")
     assert [Path(one).name for one in json.loads(planned)["outside"]] == ["deep", "stolen"]
-    log = "".join(file.read_text() for file in (workspace / "watch" / "logs").iterdir())
+    logs = workspace / "watch" / "logs"
+    log = "".join(logs.read(name).decode() for name in logs.files())
     for shown in (out, error, told, status_error, notices, log):
         assert not any(sign in shown for sign in "\x1b\x07\u202e"), ascii(shown)
         assert "my secret key" not in shown
@@ -242,11 +243,11 @@ def test_a_hostile_inbox_is_named_and_harms_nothing(rewarm: Command, workspace: 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs is meant")
 @pytest.mark.parametrize("option", ["--once", "--dry-run"])
 def test_a_machine_that_can_train_nothing_holds_no_arrival(
-    rewarm: Command, workspace: Path, inbox: Path, option: str, monkeypatch: pytest.MonkeyPatch
+    rewarm: Command, workspace: Folder, inbox: Path, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     drop(inbox, "fine", '{"text": "a document"}\n')
     code, _, error = rewarm("watch", workspace, "--inbox", inbox, option, "--set", "train.device=gpu")
     assert code == 2
     assert "this machine has 0: --set train.device=cpu" in error
-    assert not (workspace / "watch" / "journal.jsonl").exists()
+    assert not (workspace / "watch").exists("journal.jsonl")

@@ -24,8 +24,8 @@ Maker = Callable[..., Watch]
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    made = Workspace(str(tmp_path / "lm"))
+def workspace(home: str) -> Workspace:
+    made = Workspace(home)
     create(made, load_recipe("tiny"))
     with_base(made)
     return made
