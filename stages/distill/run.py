@@ -42,36 +42,13 @@ from rewarm.stages.distill.filters import (
     decide,
 )
 from rewarm.stages.distill.prompts import Prompts
-from rewarm.stages.distill.settings import DistillSettings
+from rewarm.stages.distill.settings import NAME, DistillOutcome, DistillSettings
 from rewarm.stages.distill.writer import Writing, read_drafts, shard_name, written_in_order
 
 VERSION = 3  # of the output for the same model and settings: part of a step's fingerprint
-NAME = "distilled"  # of the dataset, and of the source of its documents
 STAGING = ".staging"
 PLAN = "plan.json"
 EXCERPT = 256  # bytes of a refused document that are kept for inspection
-
-
-@dataclass(frozen=True)
-class DistillOutcome:
-    """Outcome of distillation; every draft is counted once, as document, quarantined, duplicate or surplus."""
-
-    documents: int  # for training
-    num_bytes: int  # of their text in UTF-8
-    validation_documents: int
-    validation_bytes: int
-    quarantined: int
-    reasons: dict[str, int]  # quarantined drafts by reason
-    duplicates: int  # drafts with the text of an earlier draft, whatever normal form it has
-    duplicates_earlier: int  # drafts with a text of an earlier dataset, likewise
-    surplus: int  # good drafts of the last shard, written after enough were kept
-    digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
-    shards: int
-    kept_tokens: int  # generated tokens of training and validation documents
-    written_tokens: int  # generated tokens of all drafts
-    unfinished: int  # kept documents that were cut at the maximum length
-    perplexity: float  # of kept documents under the model itself: exp of the mean nats per token
-    perplexity_limit: float  # drafts above it were too unlikely
 
 
 @dataclass(frozen=True)

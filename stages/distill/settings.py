@@ -1,4 +1,6 @@
-"""Settings of distilled replay."""
+"""Settings and outcome of distilled replay."""
+
+from dataclasses import dataclass
 
 from pydantic import Field, model_validator
 
@@ -63,3 +65,28 @@ class DistillSettings(Settings):
     def length(self, seq_len: int) -> int:
         """Return the maximum length of a document in tokens."""
         return self.max_tokens or seq_len
+
+
+NAME = "distilled"  # of the dataset, and of the source of its documents
+
+
+@dataclass(frozen=True)
+class DistillOutcome:
+    """Outcome of distillation; every draft is counted once, as document, quarantined, duplicate or surplus."""
+
+    documents: int  # for training
+    num_bytes: int  # of their text in UTF-8
+    validation_documents: int
+    validation_bytes: int
+    quarantined: int
+    reasons: dict[str, int]  # quarantined drafts by reason
+    duplicates: int  # drafts with the text of an earlier draft, whatever normal form it has
+    duplicates_earlier: int  # drafts with a text of an earlier dataset, likewise
+    surplus: int  # good drafts of the last shard, written after enough were kept
+    digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
+    shards: int
+    kept_tokens: int  # generated tokens of training and validation documents
+    written_tokens: int  # generated tokens of all drafts
+    unfinished: int  # kept documents that were cut at the maximum length
+    perplexity: float  # of kept documents under the model itself: exp of the mean nats per token
+    perplexity_limit: float  # drafts above it were too unlikely

@@ -8,7 +8,7 @@ folder records completed shards: an interrupted job resumes and writes the same 
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -30,6 +30,7 @@ from rewarm.stages.ingest.decontaminate.rule import Rule
 from rewarm.stages.ingest.dedup.decide import ORDER, REASONS, Decision, Fate, decide
 from rewarm.stages.ingest.dedup.index import index_documents
 from rewarm.stages.ingest.locations import InputFile
+from rewarm.stages.ingest.outcome import IngestOutcome
 from rewarm.stages.ingest.passes import read_shard, steps_of
 from rewarm.stages.ingest.removals import Removal, describe, find_removals, find_sample
 from rewarm.stages.ingest.settings import IngestSettings
@@ -55,25 +56,6 @@ DECIDED = {  # steps of pass 2, and the fates that they assign
     "validation": (Fate.VALIDATE,),
 }
 GUARD = "validation-grams"  # in a dataset's folder of the index: word sequences that training text may not contain
-
-
-@dataclass(frozen=True)
-class IngestOutcome:
-    """Outcome of an arrival; the full account is in ``account.json``."""
-
-    documents: int  # for training
-    num_bytes: int  # of their text in UTF-8
-    validation_documents: int
-    validation_bytes: int
-    quarantined: int
-    reasons: dict[str, int]  # quarantined records by reason
-    duplicates: int  # documents dropped as exact or near-duplicates of an earlier document of this arrival
-    duplicates_earlier: int  # documents dropped as exact or near-duplicates of a document of an earlier dataset
-    digest: str  # xxh3-128 over the ids of the documents, then of the validation documents, in order
-    lost_shards: int = 0  # shards that could not be read, within the limit of ``lost_shards``
-    cut_documents: int = 0  # training documents that lost passages shared with held-out text
-    cut_bytes: int = 0  # of these passages and their surroundings
-    removals: list[dict[str, Any]] = field(default_factory=list)  # steps that removed much: ``Removal.to_json``
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rewarm.stages.data.tokens import TokenStream, write_selection
 from rewarm.stages.inference.actors import OFFLINE, QUIET, LossPiece, LossWorker, Pool, Reading
 from rewarm.stages.inference.losses import PIECE_TOKENS, join_pieces, plan_pieces
 from rewarm.stages.select.classifier import classify
-from rewarm.stages.select.settings import SelectSettings
+from rewarm.stages.select.settings import SelectOutcome, SelectSettings
 
 
 def perplexities(
@@ -162,20 +162,6 @@ def score(
         separation=separation,
         digest=str(xxhash.xxh3_128_hexdigest(values.astype("<f8").tobytes())),
     )
-
-
-@dataclass(frozen=True)
-class SelectOutcome:
-    """Outcome of selection among an arrival's training documents."""
-
-    by: str
-    documents: int  # of the arrival
-    tokens: int
-    chosen_documents: int
-    chosen_tokens: int
-    best: float  # score of the first document selected
-    threshold: float  # score of the last one
-    digest: str  # of the selected rows
 
 
 def run(scores: Folder, out: Folder, settings: SelectSettings, share: float, progress: Progress) -> SelectOutcome:

@@ -1,5 +1,6 @@
-"""Settings of selection."""
+"""Settings and outcome of selection."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -63,3 +64,17 @@ class SelectSettings(Settings):
         if self.trim + self.share > 1 and self.trim:
             raise ValueError(f"share {self.share} and trim {self.trim} add up to more than the arrival")
         return self
+
+
+@dataclass(frozen=True)
+class SelectOutcome:
+    """Outcome of selection among an arrival's training documents."""
+
+    by: str
+    documents: int  # of the arrival
+    tokens: int
+    chosen_documents: int
+    chosen_tokens: int
+    best: float  # score of the first document selected
+    threshold: float  # score of the last one
+    digest: str  # of the selected rows

@@ -25,7 +25,7 @@ from rewarm.stages.data.tokenizer import load_definition
 from rewarm.stages.data.tokens import TokenFormat, write_shard
 from rewarm.stages.tokenize.backends import Encoder, choose_backend, encoder_of
 from rewarm.stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of, token_batches
-from rewarm.stages.tokenize.settings import TokenizeSettings
+from rewarm.stages.tokenize.settings import TokenizeOutcome, TokenizeSettings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -139,22 +139,6 @@ SAMPLED_SHARDS = 16  # shards from which the sample for the comparison of backen
 # per hundred compressed bytes the comparison adds about a tenth to the run time.
 SAMPLED_SHARE = 1 / 100
 LEAST_SAMPLED, MOST_SAMPLED = 1 << 20, 8 << 20  # characters
-
-
-@dataclass(frozen=True)
-class TokenizeOutcome:
-    """Outcome of tokenization. ``num_bytes`` counts UTF-8 bytes of text, ``num_tokens`` includes end-of-text tokens."""
-
-    num_tokens: int
-    num_documents: int
-    num_bytes: int
-    validation_tokens: int
-    validation_documents: int
-    validation_bytes: int
-    backend: str
-    backend_reason: str
-    tokenizer: str  # digest of the tokenizer
-    digest: str  # of the contents of all shards, in order; independent of workers, batches and backend
 
 
 def run(

@@ -1,5 +1,6 @@
-"""Settings of the tokenizer (fixed per lineage) and of the tokenize stage (per dataset)."""
+"""Settings of the tokenizer (fixed per lineage) and of the tokenize stage (per dataset); outcome of tokenization."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -48,3 +49,19 @@ class TokenizeSettings(Settings):
     backend: Literal["auto", "fastokens", "tokenizers"] = Field(default="auto", json_schema_extra=PLACEMENT)
     """Encoder: ``tokenizers`` is the reference; ``fastokens`` is faster and is refused if its ids differ from the
     reference's; ``auto`` uses it if they are equal."""
+
+
+@dataclass(frozen=True)
+class TokenizeOutcome:
+    """Outcome of tokenization. ``num_bytes`` counts UTF-8 bytes of text, ``num_tokens`` includes end-of-text tokens."""
+
+    num_tokens: int
+    num_documents: int
+    num_bytes: int
+    validation_tokens: int
+    validation_documents: int
+    validation_bytes: int
+    backend: str
+    backend_reason: str
+    tokenizer: str  # digest of the tokenizer
+    digest: str  # of the contents of all shards, in order; independent of workers, batches and backend

@@ -1,24 +1,37 @@
 """Training: DeepSpeed ZeRO on Ray Train workers, with rewarm's data order and learning-rate schedules."""
 
-from rewarm.stages.train.checkpoints import read_progress
-from rewarm.stages.train.document_mask import check_kind, remarks_on
-from rewarm.stages.train.group import Group
-from rewarm.stages.train.importing import check_importable, check_length, digest_folder, import_model, read_model_config
-from rewarm.stages.train.job import CURVE, SNAPSHOTS, Job
-from rewarm.stages.train.model import ModelSettings, count_parameters, initial_model, model_config, planned_parameters
-from rewarm.stages.train.not_finite import documents_read
-from rewarm.stages.train.placement import awaited, model_places, placed, refuse_without_models, refuse_without_room
-from rewarm.stages.train.run import TrainOutcome, run
-from rewarm.stages.train.schedule import (
-    CARRIED_ON,
-    DECAYING,
-    Phase,
-    Schedule,
-    ScheduleSettings,
-    carried_settings,
-    schedule_for,
-)
-from rewarm.stages.train.settings import TrainSettings
+from typing import TYPE_CHECKING
+
+from rewarm.stages.core.lazy import import_lazily
+
+if TYPE_CHECKING:
+    from rewarm.stages.train.checkpoints import read_progress
+    from rewarm.stages.train.document_mask import check_kind, remarks_on
+    from rewarm.stages.train.group import Group
+    from rewarm.stages.train.importing import (
+        check_importable,
+        check_length,
+        digest_folder,
+        import_model,
+        read_model_config,
+    )
+    from rewarm.stages.train.job import CURVE, SNAPSHOTS, Job
+    from rewarm.stages.train.model import count_parameters, initial_model, model_config, planned_parameters
+    from rewarm.stages.train.not_finite import documents_read
+    from rewarm.stages.train.placement import awaited, model_places, placed, refuse_without_models, refuse_without_room
+    from rewarm.stages.train.run import TrainOutcome, run
+    from rewarm.stages.train.schedule import (
+        CARRIED_ON,
+        DECAYING,
+        Phase,
+        Schedule,
+        ScheduleSettings,
+        carried_settings,
+        schedule_for,
+    )
+    from rewarm.stages.train.settings import ModelSettings, TrainSettings
+else:
+    import_lazily(__name__)
 
 __all__ = [
     "CARRIED_ON",

@@ -5,13 +5,11 @@ import difflib
 import math
 from typing import Any
 
-from pydantic import Field
-
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.settings import PLACEMENT, Settings
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.model_folder import bound_of
 from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.train.settings import ModelSettings
 
 OLDER_ROPE = {"rope_theta", "rope_scaling", "partial_rotary_factor", "rotary_pct", "rotary_emb_base"}
 """Names in transformers 4 for parts of ``rope_parameters``, still accepted."""
@@ -23,17 +21,6 @@ TAKEN = {
     "model_type": "model.type sets it",
 }
 """Configuration fields that other settings decide."""
-
-
-class ModelSettings(Settings):
-    """The initial model of a lineage."""
-
-    path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
-    """Hugging Face folder to import as the base, with its tokenizer (``init --from``); null: random weights."""
-    type: str = "gpt_neox"
-    """Model type, as in ``transformers.AutoConfig.for_model``."""
-    config: dict[str, Any] = Field(default_factory=dict)
-    """Fields of that type's configuration class; vocabulary size and special tokens come from the tokenizer."""
 
 
 def initial_model(settings: ModelSettings, tokenizer: Folder, seq_len: int, seed: int, out: Folder) -> dict[str, Any]:

@@ -42,6 +42,17 @@ PASSED = (
 """Keys of DeepSpeed's configuration that ``train.deepspeed`` may set; it ignores unknown ones in silence."""
 
 
+class ModelSettings(Settings):
+    """The initial model of a lineage."""
+
+    path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
+    """Hugging Face folder to import as the base, with its tokenizer (``init --from``); null: random weights."""
+    type: str = "gpt_neox"
+    """Model type, as in ``transformers.AutoConfig.for_model``."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Fields of that type's configuration class; vocabulary size and special tokens come from the tokenizer."""
+
+
 class TrainSettings(Settings):
     """DeepSpeed ZeRO on Ray Train workers."""
 
