@@ -39,10 +39,11 @@ INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
 
 PANELS = ("Updates", "Inspect", "Releases", "Data")  # of the help, in this order
 FIRST = ("init", "update", "status")  # of their panels; the others follow as they are defined
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 class Commands(TyperGroup):
-    """The commands by panel; each paragraph of their help is one line, as Typer keeps line breaks."""
+    """The commands by panel. Each paragraph of their help is one line, because Typer keeps line breaks."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -52,6 +53,19 @@ class Commands(TyperGroup):
         for command in self.commands.values():
             paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
             command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+            without_types(command.get_params(typer.Context(command, **HELP)))
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options of ``rewarm`` itself."""
+        return without_types(super().get_params(ctx))
+
+
+def without_types(options: Any) -> Any:
+    """Return a command's options, flags without a type: a flag takes no value, and Typer would show ``<bool>``."""
+    for option in options:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    return options
 
 
 app = typer.Typer(
@@ -60,7 +74,7 @@ app = typer.Typer(
     help="Keep a language model up to date: turn each arrival of data into one safe, repeatable update.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={**HELP},
     epilog=f"Exit codes: {'; '.join(f'{code}: {meaning}' for code, meaning in code_lines().items())}. "
     "REWARM_ERRORS=json prints errors as one line of JSON; REWARM_ERROR_FILE=PATH writes the last error to that file.",
 )

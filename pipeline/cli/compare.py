@@ -25,17 +25,19 @@ def compare(
     a: Annotated[
         str, typer.Argument(metavar="A", help="WORKSPACE (its current release), WORKSPACE@UPDATE, HF_DIR or ORG/NAME.")
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with it, named in the same ways.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare with A, given in one of the same ways.")],
     on: Annotated[
         str | None,
         typer.Option(
-            "--on", metavar="WORKSPACE", help="Whose validation documents; by default A's workspace, else B's."
+            "--on", metavar="WORKSPACE", help="Workspace whose validation documents are used; by default A's, else B's."
         ),
     ] = None,
     scratch: Annotated[
         Path | None,
         typer.Option(
-            "--scratch", metavar="DIR", help="Folder for measurements that all nodes see; else a temporary one."
+            "--scratch",
+            metavar="DIR",
+            help="Folder for measurements, visible to all nodes; by default a temporary one.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -18,7 +18,7 @@ def workspace_recipe(
     sets: SetOption = None,
     because: Annotated[str, typer.Option("--because", metavar="TEXT", help="Reason, recorded with the change.")] = "",
     by: Annotated[
-        str, typer.Option("--by", metavar="NAME", help="Who changes it; by default REWARM_USER, else USER@HOST.")
+        str, typer.Option("--by", metavar="NAME", help="Who makes the change; by default REWARM_USER, else USER@HOST.")
     ] = "",
     wait: WaitOption = 0.0,
     dry_run: DryRunOption = False,

@@ -22,7 +22,9 @@ SHOWN_STEPS = 12  # steps printed for each document and update
 def status(
     workspace: WorkspaceArgument,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C, including the current run.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show all updates and datasets, not the last 20.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show all updates and datasets, not only the last 20.")
+    ] = False,
     as_json: JsonOption = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Print Prometheus metrics from the records; needs no cluster.")
@@ -94,7 +96,7 @@ def report(
     update: Annotated[
         str | None,
         typer.Argument(
-            metavar="[UPDATE]",
+            metavar="UPDATE",
             help="With --to: id or number of the update; by default the workspace's page.",
             autocompletion=update_names,
         ),
@@ -102,9 +104,9 @@ def report(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FILE.html", help="Write one page as one file, to mail or archive.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also make the pages of all older updates again.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also rewrite the pages of all older updates.")] = False,
 ) -> None:
-    """Rewrite the HTML report where it changed, and print its path."""
+    """Write the HTML report, rewriting only pages that have changed, and print its path."""
     from rewarm.pipeline.api import reports
 
     echo(reports.report(workspace, update, to, everything))
@@ -196,7 +198,7 @@ def trace(
     step: Annotated[
         int | None,
         typer.Option(
-            "--step", metavar="N", help="The documents that step N of an update reads (from 1, as in its curve)."
+            "--step", metavar="N", help="Show the documents that step N of an update read; the first step is 1."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -274,7 +276,7 @@ def examine(
 @app.command("settings", rich_help_panel=PANEL)
 def list_settings(
     group: Annotated[
-        str, typer.Argument(metavar="[GROUP]", help="Only these settings, e.g. replay or train.zero_stage.")
+        str, typer.Argument(metavar="GROUP", help="Only these settings, e.g. replay or train.zero_stage.")
     ] = "",
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/settings.md.")] = False,
@@ -310,7 +312,7 @@ def list_recipes(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="Print this recipe as YAML, to start one of your own.", autocompletion=recipe_names
+            metavar="NAME", help="Print this recipe as YAML, to start one of your own.", autocompletion=recipe_names
         ),
     ] = None,
     as_json: JsonOption = False,

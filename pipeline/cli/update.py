@@ -111,7 +111,8 @@ def anneal(
     update: Annotated[
         str | None,
         typer.Argument(
-            metavar="UPDATE", help="Update whose trunk is annealed; by default that which the next one starts from."
+            metavar="UPDATE",
+            help="Update whose trunk is annealed; by default the one that the next update starts from.",
         ),
     ] = None,
     sets: SetOption = None,
@@ -120,8 +121,8 @@ def anneal(
 ) -> None:
     """Anneal another release from a finished trunk, evaluate it, and promote it if it passes the gate.
 
-    The trunk does not change. Use it for a longer or another anneal (--set anneal.share, anneal.shape, anneal.data), or
-    after the gate refused a release. If interrupted, run the same command again.
+    The trunk does not change. Use this to anneal for longer or in another way (--set anneal.share, anneal.shape,
+    anneal.data), or after the gate refused a release. If interrupted, run the same command again.
 
     Exits with 3 if the gate refuses the release, and with 4 if it is held because the gate could not decide.
     """

@@ -34,7 +34,9 @@ def watch(
     ] = DEFAULTS["timezone"],
     missed: Annotated[
         str,
-        typer.Option("--missed", metavar="skip|catch-up", help="After missed ticks, skip them or run one for all."),
+        typer.Option(
+            "--missed", metavar="skip|catch-up", help="After missed ticks: skip them, or run once for all of them."
+        ),
     ] = DEFAULTS["missed"],
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Time between two checks of the inbox.")
@@ -48,7 +50,7 @@ def watch(
         typer.Option(
             "--quiet",
             metavar="SECONDS",
-            help="Without a marker, an arrival is complete after this long unchanged; 0: never.",
+            help="Without a marker, an arrival is complete after this long without changes; 0: never.",
         ),
     ] = DEFAULTS["quiet"],
     retries: Annotated[
@@ -71,7 +73,7 @@ def watch(
     ] = None,
     max_total_cost: Annotated[
         float | None,
-        typer.Option("--max-total-cost", metavar="AMOUNT", help="The same limit for all updates of a month."),
+        typer.Option("--max-total-cost", metavar="AMOUNT", help="The same limit, for all updates of a month together."),
     ] = None,
     webhook: Annotated[
         list[str] | None,

@@ -34,6 +34,14 @@ def test_paragraphs_of_the_help_are_not_broken_within(name: str) -> None:
             assert len(f"{line} {after.split()[0]}") > 78, (name, line)
 
 
+@pytest.mark.parametrize("name", ["", *sorted(COMMANDS)])
+def test_flags_have_no_type_and_optional_arguments_one_pair_of_brackets(name: str) -> None:
+    text = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
+    assert "--help" in text
+    assert "<bool>" not in text
+    assert "[[" not in text
+
+
 def test_the_help_begins_with_the_commands_that_come_first() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80", "TERM": "dumb"}).output
     assert re.findall(r"╭─ (\w+) ─", text) == ["Options", "Updates", "Inspect", "Releases", "Data"]
