@@ -25,7 +25,8 @@ BLOCK = 2**12  # compressed bytes decoded at a time by decoders without an outpu
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW = 2**23  # of a zstd body (RFC 9659)
-TRANSFERRED = {"gzip", "x-gzip", "deflate"}  # transfer encodings that are also content encodings
+BLANKS_AND_QUOTES = " \t\r\n\"'"
+TRANSFERRED = {"gzip", "deflate"}  # transfer encodings that are also content encodings
 INTERIM = range(100, 200)  # responses before the final one: 100 Continue, 103 Early Hints
 
 
@@ -94,7 +95,7 @@ def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) 
     used unchanged. For a body that the crawler ``cut``, the decodable part is returned. Raises ``BodyError``.
     """
     transfer = listed(headers, "transfer-encoding")
-    if "chunked" in transfer and CHUNK_SIZE.match(body):
+    if CHUNK_SIZE.match(body) and ("chunked" in transfer or holds_a_page(body)):
         body = dechunk(body, cut)
     encodings = listed(headers, "content-encoding") + [name for name in transfer if name in TRANSFERRED]
     if not encodings and body.startswith(GZIP):  # a page that its server stores compressed, without saying so
@@ -105,9 +106,14 @@ def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) 
 
 
 def listed(headers: HeaderMap, field: str) -> list[str]:
-    """Return the encodings of a field, which may be repeated, in the order in which they were applied."""
+    """Return the encodings of a field, which may be repeated, in the order in which they were applied.
+
+    Servers also write ``x-gzip``, ``application/gzip``, ``"gzip"`` and ``gzip;q=1.0``.
+    """
     values = ",".join(value for name, value in headers.items() if name.lower() == field)
-    return [name for part in values.split(",") if (name := part.strip().lower()) not in ("", "identity", "none")]
+    names = (part.split(";")[0].strip(BLANKS_AND_QUOTES).lower() for part in values.split(","))
+    bare = (name.removeprefix("application/").removeprefix("x-") for name in names)
+    return [name for name in bare if name not in ("", "identity", "none")]
 
 
 def dechunk(body: bytes, cut: bool) -> bytes:
@@ -121,6 +127,15 @@ def dechunk(body: bytes, cut: bool) -> bytes:
             return body
         raise
     return b"".join(parts)
+
+
+def holds_a_page(body: bytes) -> bool:
+    """Return whether the head does not declare that a body is chunked, but it is completely, and holds a page."""
+    try:
+        data = b"".join(chunks(body, cut=False))
+    except BodyError:
+        return False
+    return sniff(data) in PAGES or data.startswith(GZIP)
 
 
 def starts_a_page(body: bytes) -> bool:
@@ -166,9 +181,9 @@ def unpack(body: bytes, name: str, most: int, cut: bool) -> bytes:
 
     Raises ``BodyError`` if the encoding is unknown, and the decoder's own exceptions.
     """
-    if name in ("gzip", "x-gzip", "deflate") and body.startswith(GZIP):
+    if name in ("gzip", "deflate") and body.startswith(GZIP):
         return inflate(body, 31, most, cut)
-    if name in ("gzip", "x-gzip") or (name == "zstd" and not body.startswith(ZSTD)):
+    if name == "gzip" or (name == "zstd" and not body.startswith(ZSTD)):
         return body
     if name == "deflate":
         # Many servers send raw deflate although the standard requires a zlib frame.

@@ -22,6 +22,9 @@ BINARY = "application/octet-stream"
 TOP_LEVEL = {"application", "audio", "font", "image", "message", "model", "multipart", "text", "video"}
 UNKNOWN = {"application/unknown", "application/x-unknown-content-type", "text/unknown", "application/x-unknown"}
 DOWNLOADS = {BINARY, "binary/octet-stream", "application/force-download", "application/x-download"}
+# Other names of pages: ``text/htm``, ``application/xhtml``, ``text/x-server-parsed-html``, ``text/html+xml``.
+PAGE_TYPE = re.compile(r"(?:text|application)/(?:[\w.-]*[.-])?x?html?(?:\+xml)?")
+XML_TYPES = {XML, "text/xml"}  # also those of XHTML
 TYPE = re.compile(r"([\w!#$&^.+-]+)/([\w!#$&^.+-]+)")
 CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 
@@ -78,6 +81,8 @@ def read_payload(
 
 def media_type(body: bytes, declared: str | None) -> str:
     """Return the media type of a payload: the declared one unless it is missing or contradicts the bytes."""
+    if declared and (PAGE_TYPE.fullmatch(declared) or (declared in XML_TYPES and PAGE_START.match(sample(body)))):
+        declared = "text/html"
     if declared in PAGES:
         return "application/json" if is_json(body) else declared if b"<" in body else without_markup(body, declared)
     if declared is None:
