@@ -25,11 +25,13 @@ KINDS = {
     "requirements": re.compile(r"(?:[\w.]+[-_])?requirements(?:[-_.][\w-]+)?\.txt|constraints\.txt|cmakelists\.txt"),
     "checksums": re.compile(r"(?:md5|sha[0-9]{1,3})(?:[-_]?sums?)?\.txt|checksums?\.txt"),
     "state or schema": re.compile(
-        r"state\.json|dataset_infos?\.json|dataset_dict\.json|dataset-metadata\.json|datapackage\.json|croissant\.json"
+        r"(?:trainer_)?state\.json|dataset_infos?\.json|dataset_dict\.json|dataset-metadata\.json|datapackage\.json"
         r"|(?:generation_|preprocessor_|adapter_)?config\.json|tokenizer(?:_config)?\.json|special_tokens_map\.json"
-        r"|added_tokens\.json|vocab\.json|[\w.-]+\.index\.json|package(?:-lock)?\.json|tsconfig\.json"
+        r"|added_tokens\.json|vocab\.(?:json|txt)|merges\.txt|manifest\.json|schema\.json|[\w-]+\.metadata\.json"
+        r"|(?:croissant|(?:all|eval|train)_results)[\w-]*\.json|[\w.-]+\.index\.json|package(?:-lock)?\.json|tsconfig\.json"
     ),
 }
+FOLDERS = {"_delta_log": "log of a table", "_spark_metadata": "log of a table", "_temporary": "unfinished part"}
 POINTER = "Git LFS pointer"
 POINTER_HEAD = b"version https://git-lfs.github.com/spec/"
 POINTER_BYTES = 1024  # maximum size of a pointer according to the Git LFS specification
@@ -40,6 +42,11 @@ NAMED = 5  # files listed in a note
 def kind_of(name: str) -> str | None:
     """Return the kind of a file that accompanies data, by its name, or None."""
     return next((kind for kind, names in KINDS.items() if names.fullmatch(name.lower())), None)
+
+
+def kind_of_path(path: PurePosixPath) -> str | None:
+    """Return the kind of a file that accompanies data, by the folders that Spark and Delta Lake write and by name."""
+    return next((FOLDERS[part] for part in path.parts[:-1] if part in FOLDERS), None) or kind_of(path.name)
 
 
 def is_pointer(path: str) -> bool:
@@ -60,7 +67,7 @@ def beside_data(paths: Sequence[str]) -> list[str | None]:
     Among Markdown files a ``README.md`` is a document like the others; if no other file would remain, all files are
     documents.
     """
-    kinds = [kind_of(PurePosixPath(path).name) for path in paths]
+    kinds = [kind_of_path(PurePosixPath(path)) for path in paths]
     suffixes = [PurePosixPath(path).suffix.lower() for path in paths]
     if ".md" in {suffix for suffix, kind in zip(suffixes, kinds, strict=True) if kind is None}:
         kinds = [None if suffix == ".md" else kind for suffix, kind in zip(suffixes, kinds, strict=True)]

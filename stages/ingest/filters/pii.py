@@ -74,6 +74,8 @@ EMAIL_PATTERN = re.compile(
 NEXT_SENTENCE = re.compile(r"\.[A-Z][a-z]+$")
 # Text that only looks like a domain: ``logo@2x.ai`` of an image, ``left-pad@1.2.3-beta.io`` of a package.
 SCALE_OR_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)?x\.|[Vv]?[0-9]+\.[0-9]", re.IGNORECASE)
+# Before these are no names of mailboxes: Kotlin's ``this@MainActivity.name``, R's ``object@project.name``.
+MEMBER = re.compile(r"(?:this|super|return|break|continue|object)@")
 # Top-level domains that are also attributes of arrays in Python: ``W@x.to(device)`` is a matrix product.
 METHODS = frozenset(
     ("center", "data", "dot", "ge", "gt", "int", "lt", "map", "mm", "mv", "name", "ne", "new", "prod", "select", "to")
@@ -206,10 +208,12 @@ def suffixes() -> PublicSuffixList:
 
 
 def is_code(address: str, domain: str, behind: str) -> bool:
-    """Return whether ``name@domain`` belongs to a repository, an image, a package or a matrix product."""
+    """Return whether ``name@domain`` belongs to a repository, an image, a package, an object or a matrix
+    product."""
     last = domain.rpartition(".")[2]
     return bool(
         REPOSITORY_ACCOUNT.match(address)
+        or MEMBER.match(address)
         or REMOTE_PATH.match(behind)
         or SCALE_OR_VERSION.match(domain)
         or last in ATTRIBUTES
@@ -261,7 +265,7 @@ class MaskStep:
     kinds: tuple[str, ...]
     phone_region: str | None = None
     name: str = "mask-pii"
-    version: int = 4
+    version: int = 5
 
     def __call__(self, document: Document) -> Document | Refusal:
         """Return the document with placeholders."""

@@ -88,7 +88,7 @@ NOT_SHOWN = """
 BEGIN_A_LINE = {
     2: """
         p h1 h2 h3 h4 h5 h6 pre ul ol dl table blockquote figure hr article section details fieldset main header footer
-        aside nav form menu dialog
+        aside nav form menu dialog xmp listing plaintext
     """,
     1: """
         div li dt dd tr caption figcaption address summary legend center body tbody thead tfoot td th optgroup frameset
@@ -100,6 +100,7 @@ BLOCKS = {tag: gap for gap, tags in BEGIN_A_LINE.items() for tag in tags.split()
 HEADINGS = frozenset(["h1", "h2", "h3", "h4", "h5", "h6"])
 CONTROLS = frozenset({"button", "label"})
 CELLS = frozenset({"td", "th"})
+PREFORMATTED_TAGS = frozenset({"pre", "xmp", "listing", "plaintext"})
 CAPTIONS = frozenset({"figcaption", "caption"})
 ITEMS = frozenset({"li", "dt", "dd"})
 LISTS = frozenset({"ul", "ol", "menu"})

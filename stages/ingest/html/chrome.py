@@ -107,6 +107,8 @@ AFTER = re.compile(
     r"-(?:wrapper|wrap|container|inner|outer|area|section|block|box|bar|panel|module|region|component|holder|menu|links|list"
     r"|content|widget|nav|column|col|\d+)$"
 )
+# Panels of tabs and accordions by name (``tab-pane``, ``ui-tabs-panel``, ``faq-answer``): text that a reader unfolds.
+PANEL = re.compile(r"(?:^|.*[-_])(?:tabs?|accordion|faq)[-_]*(?:panel|pane|content|body|answer)(?:(?:--|__).*)?")
 # Small parts of a line that are not part of its sentence, and line numbers of code.
 SKIPPED = frozenset(
     [
@@ -208,6 +210,19 @@ def kind_of(names: tuple[str, ...]) -> str | None:
         if noun in NOUN_KINDS:
             return NOUN_KINDS[noun]
     return None
+
+
+def is_panel(attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
+    """Return whether an element is part of the text even if it is hidden at first, such as a panel of tabs."""
+    if attributes.get("role") == "tabpanel" or attributes.get("hidden") == "until-found":
+        return True
+    return any(is_panel_name(name) for name in names)
+
+
+@lru_cache(maxsize=4096)  # pages repeat the names of their theme
+def is_panel_name(name: str) -> bool:
+    """Return whether a class or id is that of a panel."""
+    return PANEL.fullmatch(name) is not None
 
 
 def last_word(name: str) -> str:

@@ -21,6 +21,7 @@ from rewarm.stages.ingest.html.blocks import (
     HEADINGS,
     ITEMS,
     LISTS,
+    PREFORMATTED_TAGS,
     SKIPPED_TAGS,
     Aside,
     Block,
@@ -32,6 +33,7 @@ from rewarm.stages.ingest.html.formulas import ALT_CLASSES, clean, delimited, fo
 BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
 HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 PREFORMATTED = re.compile(r"white-space\s*:\s*(?:pre|break-spaces)\b", re.IGNORECASE)
+QUOTED = re.compile(r"\s*[\"'«‹„“”‘’「『]")
 MAX_INDENT = 8
 
 
@@ -156,11 +158,14 @@ class Reader:
         if tag == "rt" and (node.prev is None or node.prev.tag != "rp"):
             self.pieces.append("(")
             frame.closing = ")"
+        elif tag == "q" and not QUOTED.match(node.text()):  # browsers add the marks
+            self.pieces.append("“")
+            frame.closing = "”"
         if tag in LISTS and (self.lists or (self.frames and self.frames[-1].tag in CELLS)):
             frame.gap = 1
         if names and not chrome.CODE_LINES.isdisjoint(names):
             frame.pre, frame.gap = True, 1
-        elif tag == "pre" or (attributes and PREFORMATTED.search(attributes.get("style") or "")):
+        elif tag in PREFORMATTED_TAGS or (attributes and PREFORMATTED.search(attributes.get("style") or "")):
             frame.pre, frame.gap = True, frame.gap or 1
         if tag == "time" or (attributes and is_meta(attributes, names)):
             frame.meta = True
@@ -189,6 +194,9 @@ class Reader:
         if tag != "body":
             frame.kind = chrome.TAGS.get(tag) or chrome.ROLES.get(role)
             named = chrome.kind_of(names) if names else None
+            if attributes and chrome.is_panel(attributes, names):
+                self.keep_tabs()
+                named = None if named == chrome.NAVIGATION else named
             if frame.kind == chrome.ASIDE and not chrome.KEPT_ASIDES.isdisjoint(names):
                 frame.kind = None
             elif named and not frame.main and (frame.kind is None or frame.kind in (chrome.ASIDE, chrome.HEAD)):
@@ -214,6 +222,12 @@ class Reader:
             self.heading = int(tag[1])
             self.mains += tag == "h1"
         self.begin_item(frame, tag, attributes)
+
+    def keep_tabs(self) -> None:
+        """Keep the elements around a panel: those named ``tabs`` are navigation only if they hold nothing else."""
+        for frame in self.frames:
+            if frame.named and frame.kind == chrome.NAVIGATION:
+                frame.kind, frame.named = None, False
 
     def begin_item(self, frame: Frame, tag: str, attributes: dict[str, str | None]) -> None:
         """Begin a list or list item, or a table, row or cell."""
@@ -310,6 +324,8 @@ class Reader:
             return True
         unseen = "hidden" in attributes or (attributes.get("aria-hidden") == "true" and not is_behind(node))
         if not unseen and not HIDDEN.search(attributes.get("style") or ""):
+            return False
+        if chrome.is_panel(attributes, names):
             return False
         if any("math" in name for name in names):
             for math in node.css("math"):

@@ -44,6 +44,10 @@ def listed(path: Path | str) -> tuple[list[str], list[str]]:
         ("model.safetensors.index.json", "state or schema"),
         ("SHA256SUMS.txt", "checksums"),
         ("CHANGELOG.md", "project file"),
+        ("vocab.txt", "state or schema"),
+        ("merges.txt", "state or schema"),
+        ("v3.metadata.json", "state or schema"),
+        ("eval_results.json", "state or schema"),
         ("license-plates.txt", None),
         ("reading.md", None),
         ("state.jsonl", None),
@@ -78,6 +82,17 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
     names, (note,) = listed(tmp_path)
     assert names == ["data-00000-of-00001.arrow"]
     assert "2 × state or schema" in note
+
+
+def test_a_table_of_delta_lake_and_what_spark_left(tmp_path: Path) -> None:
+    for folder in ("_delta_log", "_temporary/0"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "00000000000000000000.json").write_text('{"text": "half a"}')
+    (tmp_path / "part-00000.json").write_text(LINE)
+    names, (note,) = listed(tmp_path)
+    assert names == ["part-00000.json"]
+    assert "1 × log of a table, 1 × unfinished part" in note
+    assert listed(tmp_path / "_temporary")[0] == ["0/00000000000000000000.json"]
 
 
 def test_among_markdown_a_readme_is_a_document(tmp_path: Path) -> None:

@@ -78,7 +78,17 @@ LINES = [
     ("<p>Say <math><msup><mi>x</mi><mn>2</mn></msup><mo>+</mo><mfrac><mn>1</mn><mi>y</mi></mfrac></math>.</p>", "Say $x^2 + 1/y$."),
     ("<p>Then <img class=latex alt='a \\le b' src=x>.</p>", "Then $a \\le b$."),
     ("<p>And <script type='math/tex'>a^2</script> too.</p>", "And $a^2$ too."),
+    # panels that a reader unfolds
+    ("<div class=tabs-container><ul role=tablist class=tabs><li role=tab>npm</li><li role=tab>Yarn</li></ul><div>"
+     "<div role=tabpanel><pre>npm install</pre></div><div role=tabpanel hidden><pre>yarn add</pre></div></div></div>",
+     "npm install\n\nyarn add"),
+    ("<div id=tabs><div class=tab-pane><p>Fill it.</p></div><div class=tab-pane style='display: none'><p>Close it.</p></div></div>",
+     "Fill it.\n\nClose it."),
+    ("<h3><button>Is it safe?</button></h3><div class=accordion-panel aria-hidden=true><p>Yes.</p></div>", "Is it safe?\n\nYes."),
+    ("<div hidden=until-found>It can be searched.</div>", "It can be searched."),
     # others
+    ("<p>He said <q>be brief</q>, not <q>«so»</q>.</p>", "He said “be brief”, not «so»."),
+    ("<xmp>a <b> c\n  d</xmp><listing>x\n y</listing>", "a <b> c\n  d\n\nx\n y"),
     ("<details><summary>Why?</summary><p>Because.</p></details>", "Why?\n\nBecause."),
     ("<p><ruby>漢<rp>(</rp><rt>かん</rt><rp>)</rp></ruby>と<ruby>字<rt>じ</rt></ruby></p>", "漢(かん)と字(じ)"),
     ("<pre>a\n  b<br>c</pre>", "a\n  b\nc"),
