@@ -30,7 +30,8 @@ GREEK, CYRILLIC, HEBREW, ARABIC, THAI = (
 )
 ALPHABETS = (LATIN + "A-Za-z", GREEK, CYRILLIC, HEBREW, ARABIC, THAI)
 SMALL = "a-z\u00df-\u00f6\u00f8-\u00ff\u03ac-\u03ce\u0430-\u045f"
-CAPITAL = "\u00c0-\u00d6\u00d8-\u00de\u0391-\u03a9\u0400-\u042f"
+EXTENDED = "".join(letter for letter in map(chr, range(0x100, 0x180)) if letter.isupper())
+CAPITAL = f"\u00c0-\u00d6\u00d8-\u00de{EXTENDED}\u0391-\u03a9\u0400-\u042f"
 # Signs that never touch letters in real text, unlike quotation marks, dashes, middle dots and soft hyphens.
 SIGN = (
     "\x80-\xa8\xac\xaf\xb1-\xb3\xb5\xb6\xb8\xb9\xbc-\xbf\u00d7\u00f7\u02c6\u02c7\u02d8-\u02dd"
@@ -41,6 +42,7 @@ ODD = [
     *(f"[{one}](?=[{other}])" for one in ALPHABETS for other in ALPHABETS if one != other),
     f"(?<=[{SMALL}])[{CAPITAL}]+",
     f"[{LATIN}]{{4,}}",
+    "(?<=[a-z])[\u201a\u201e](?=[a-z])",  # low quotation marks within a word: letters of MS-DOS
     f"(?:(?<=[^\\W\\d_])|(?<=[{SIGN}]))[{SIGN}](?=[^\\W\\d_]|[{SIGN}])",
     f"[{SIGN}](?={OTHERS})",
     "[A-Za-z][\u3400-\u9fff\uac00-\ud7a3](?=[A-Za-z])",
@@ -143,7 +145,14 @@ OWN = {
     "sq": "çë",
 }
 WESTERN = ("cp1254", "iso8859-9")  # detected for texts of the default
-UNDETECTED = ("mac-roman", "cp1258", "mac-cyrillic", "iso8859-14", "cp866")  # tried if nothing else is plausible
+UNDETECTED = (
+    "mac-roman",
+    "cp1258",
+    "mac-cyrillic",
+    "iso8859-14",
+    "cp866",
+    "cp850",
+)  # tried if nothing else is plausible
 MOST_ODD = 0.1  # maximum share of odd non-ASCII characters in a plausible reading
 REFUSED_ODD = 0.4  # share above which a reading is not text …
 ODD_PROOF = 20  # … if at least so many characters are odd

@@ -69,6 +69,27 @@ def test_some_signs_do_not_make_a_text_foreign(text: str, header: str | None) ->
     assert text in found
 
 
+SWEDISH = "Är det någon som vet hur mycket pengar som går åt till böcker på biblioteket i Göteborg? Frågan är öppen."
+SPANISH = "El ayuntamiento se reunió el martes por la mañana para hablar del año próximo y de los niños de la región."
+
+
+@pytest.mark.parametrize(
+    ("text", "encodings"),
+    [
+        (TEXTS["de"], ["cp437", "cp850", "mac-roman"]),
+        (TEXTS["fr"], ["cp437", "cp850", "mac-roman"]),
+        (SWEDISH, ["cp437", "cp850", "mac-roman"]),
+        (SPANISH, ["cp437", "cp850"]),  # in windows-1252 Mac's "ó" and "ñ" are dashes, which are plausible
+    ],
+)
+@pytest.mark.parametrize("header", [None, "iso-8859-1", "utf-8"])
+def test_texts_of_older_systems_are_read(text: str, encodings: list[str], header: str | None) -> None:
+    for encoding in encodings:
+        found = decode_page(page(text, None).encode(encoding), header)
+        assert found is not None
+        assert text in found, encoding
+
+
 @pytest.mark.parametrize("language", ["ru", "zh", "ja", "fr", "el"])
 def test_utf8_with_some_broken_bytes_is_utf8(language: str) -> None:
     text = TEXTS[language]
