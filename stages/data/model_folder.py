@@ -41,7 +41,7 @@ PORTABLE_CLASS = "PreTrainedTokenizerFast"
 """The class that uses ``tokenizer.json`` unchanged, by the name known to transformers 4 and 5."""
 POSITIONS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length"),
-    *("max_target_positions", "n_ctx"),
+    *("max_target_positions", "n_ctx", "model_max_length"),
 )
 """Configuration fields that bound the sequence length, by model type; the first one present counts."""
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "decoder")

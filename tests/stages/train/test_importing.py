@@ -192,6 +192,7 @@ def test_configurations_that_lead_elsewhere_are_refused(source: Path, changes: A
         ({"model_type": "gpt2", "n_positions": 64}, "n_positions 64"),
         ({"model_type": "gptj", "n_positions": 64}, "n_positions 64"),
         ({"model_type": "mpt", "max_seq_len": 64}, "max_seq_len 64"),
+        ({"model_type": "kimi_linear", "model_max_length": 64}, "model_max_length 64"),
         ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 64}}, "text_config.max_position"),
         ({"model_type": "llama", "max_position_embeddings": 64}, "max_position_embeddings 64"),
         ({"max_position_embeddings": 64}, "max_position_embeddings 64"),

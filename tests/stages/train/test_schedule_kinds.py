@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rewarm.stages.anneal import AnnealSettings, anneal_from
+from rewarm.stages.core.storage import Folder
+from rewarm.stages.data.mixture import Mixture, Source
+from rewarm.stages.train import Job, TrainSettings
 from rewarm.stages.train.schedule import CARRIED_ON, Schedule, ScheduleSettings, schedule_for
 
 PEAK, MINIMUM = 3e-4, 3e-5
@@ -139,6 +142,22 @@ def test_random_weights_are_warmed_up_whatever_updates_do(changes: dict[str, obj
     assert base.rate(WARM) <= PEAK
     if changes["kind"] in ("cosine", "linear"):
         assert series(1, rewarm=False, **changes) == series(1, **changes)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+@pytest.mark.parametrize("changes", [{"kind": "linear"}, {"kind": "cosine", "final_ratio": 0.0}], ids=str)
+def test_every_step_of_a_decay_to_zero_trains(changes: dict[str, object], steps: int) -> None:
+    """A step has the rate at its end, which for the last one (or the only one) is 0: it takes that of its middle."""
+    mixture = Mixture((Source("new", 1000, 1),), (), "0", 64, 8, steps)
+    nowhere, tokens = Folder("/nowhere"), steps * mixture.tokens_per_step
+    job = Job(
+        "train", mixture, 0, steps, 0, schedule_for(settings(**changes), 0, tokens, None), nowhere, "", None, {}, {},
+        nowhere, nowhere, TrainSettings(), 0,
+    )  # fmt: skip
+    rates = [job.rate(step) for step in range(steps)]
+    assert min(rates) > 0
+    assert job.schedule.rate(tokens) == 0
+    assert rates[-1] == job.schedule.rate(tokens - mixture.tokens_per_step / 2)
 
 
 def test_no_re_warming_goes_on_where_the_trunk_ended() -> None:
