@@ -14,21 +14,30 @@ from rewarm.stages.data.split import Hashes
 
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 ENTITY_DEPTH = 3  # for ``&amp;amp;lt;`` in a text that was escaped repeatedly
-# Invisible characters that do not separate words (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors.
-UNSEEN = re.compile("[\u00ad\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]+")
+# Characters that do not separate words (UAX 29, rule WB4): soft hyphens, joiners, directions, selectors; and the Arabic
+# tatweel, which only makes a word longer.
+UNSEEN = re.compile("[\u00ad\u0640\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff]+")
+# A zero-width space within a script without spaces only shows where a line may end; not all texts have it.
+UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f"
+LINE_BREAK = re.compile(f"(?<=[{UNSPACED}])\u200b+(?=[{UNSPACED}])")
 
 
 def fold(text: str) -> str:
     """Return a text with HTML entities decoded, without invisible characters, in Unicode NFKC."""
     text = decode_entities(text)
-    return text if text.isascii() else unicodedata.normalize("NFKC", UNSEEN.sub("", text))
+    return text if text.isascii() else joined(unicodedata.normalize("NFKC", UNSEEN.sub("", text)))
 
 
 def fold_exact(text: str) -> str:
     """Return the form in which equal texts are exact duplicates: as ``fold``, but in NFC, in which ``x²`` is not
     ``x2``."""
     text = decode_entities(text)
-    return text if text.isascii() else unicodedata.normalize("NFC", UNSEEN.sub("", text))
+    return text if text.isascii() else joined(unicodedata.normalize("NFC", UNSEEN.sub("", text)))
+
+
+def joined(text: str) -> str:
+    """Return a text without optional line breaks in scripts without spaces."""
+    return LINE_BREAK.sub("", text) if "\u200b" in text else text
 
 
 def decode_entities(text: str) -> str:

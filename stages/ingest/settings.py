@@ -29,10 +29,10 @@ class TokenInputSettings(Settings):
 
 
 NUM_HASHES = 128  # MinHashes per document; the bands share them, the sketch keeps one bit of each
-SIGNATURE_VERSION = 2  # of the definition of words, shingles and hashes
-# Versions whose signatures can be compared with the current one. Version 1 did not normalise the words: a document that
-# is already in that normal form has the same signature in both.
-COMPARABLE_VERSIONS = (1, SIGNATURE_VERSION)
+SIGNATURE_VERSION = 3  # of the definition of words, shingles and hashes
+# Versions whose signatures can be compared with the current one. Version 1 did not normalise the words, version 2 kept
+# zero-width spaces in Khmer and the like, and the Arabic tatweel; a text without them has the same in all.
+COMPARABLE_VERSIONS = (1, 2, SIGNATURE_VERSION)
 
 
 class DuplicateSettings(Settings):

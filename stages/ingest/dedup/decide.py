@@ -150,10 +150,12 @@ def check_indices(earlier: Sequence[Folder], settings: DuplicateSettings, progre
         )
     unfolded = [name for name, segment in segments if segment and segment.version < SIGNATURE_VERSION]
     if unfolded:
+        oldest = min(segment.version for _, segment in segments if segment)
+        forms = "in NFD, or with soft hyphens or HTML entities, " if oldest == 1 else ""
         progress.note(
-            f"{len(unfolded)} datasets were indexed before texts were normalised ({', '.join(unfolded[:5])}): "
-            "near-duplicates of their documents in NFD, or with soft hyphens or HTML entities, are detected only in "
-            "the same form; ingest them again in a new workspace to detect all"
+            f"{len(unfolded)} datasets were indexed before texts were normalised as now ({', '.join(unfolded[:5])}): "
+            f"near-duplicates of their documents {forms}with zero-width spaces in Khmer and the like or with an Arabic "
+            "tatweel are detected only in the same form; ingest them again in a new workspace to detect all"
         )
 
 

@@ -11,7 +11,7 @@ def test_what_decides_the_result_is_identity_and_memory_is_not() -> None:
     settings = DuplicateSettings(memory_mb=64)
     assert settings.identity() == DuplicateSettings().identity()
     assert "memory_mb" not in settings.identity()
-    assert settings.signature() == {"version": 2, "bands": 20, "rows": 6, "shingle": 5, "seed": 1}
+    assert settings.signature() == {"version": 3, "bands": 20, "rows": 6, "shingle": 5, "seed": 1}
     assert DuplicateSettings(similarity=0.9).signature() == settings.signature(), "an index serves any threshold"
 
 

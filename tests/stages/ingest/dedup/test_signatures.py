@@ -24,6 +24,8 @@ FRENCH = (
     "Le préfet a décidé hier à l'hôtel de ville que les élèves défavorisés recevront désormais un repas gratuit à midi."
 )
 HINDI = "नगर परिषद ने मंगलवार की शाम को बैठक की और नए पुस्तकालय भवन की ज़मीन के बारे में पढ़ाई की योजना पर बड़ी चर्चा की।"
+KHMER = "ក្រុម|ប្រឹក្សា|ក្រុង|បាន|ប្រជុំ|នៅ|យប់|ថ្ងៃ|អង្គារ ដើម្បី|ពិភាក្សា|អំពី|អគារ|បណ្ណាល័យ|ថ្មី"
+ARABIC = "اجتمع مجلس المدينة مساء الثلاثاء لمناقشة مبنى المكتبة الجديد الذي من المتوقع أن يفتح أبوابه في الربيع المقبل"
 ENGLISH = "The council of Smith & Sons said that prices < 10 and quality > 5 would do for every library in the country."
 SETTINGS = DuplicateSettings()
 TEXTS = st.text(st.sampled_from("aB_9 .\n-é漢字かÄ\u2003\x1c"), max_size=60)
@@ -118,6 +120,8 @@ def test_a_text_in_another_normal_form_is_the_same(text: str, form: Literal["NFC
         (ENGLISH, html.escape(html.escape(ENGLISH))),
         (ENGLISH, ENGLISH.replace(" ", "&nbsp;").replace("library", "li&shy;brary")),
         (VIETNAMESE, "\ufeff" + "".join(f"&#{ord(sign)};" for sign in unicodedata.normalize("NFD", VIETNAMESE))),
+        (KHMER.replace("|", ""), KHMER.replace("|", "\u200b")),
+        (ARABIC, ARABIC.replace("دين", "ديـــن").replace("ال", "الـ")),
         ("fine offices 10", "\ufb01ne o\ufb03ces \uff11\uff10"),
     ],
 )
