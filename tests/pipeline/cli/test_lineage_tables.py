@@ -8,9 +8,11 @@ from records import record, verdict
 from rich.console import Console
 from rich.table import Table
 
-from rewarm.pipeline.cli.lineage_tables import LAST, WORST, losses_table, seconds_table, updates_table
+from rewarm.pipeline.cli.lineage_tables import LAST, WORST, lines_of, losses_table, seconds_table, updates_table
 from rewarm.pipeline.lineage.status import Status
-from rewarm.pipeline.record import UpdateRecord
+from rewarm.pipeline.record import DatasetPart, UpdateRecord
+from rewarm.stages.ingest import IngestOutcome
+from rewarm.stages.tokenize import TokenizeOutcome
 
 CHECK = {
     **{"metric": "nats/token", "limit": 0.2, "p": 0.5, "p_adjusted": None, "n": 40, "units": 40, "worth": 40.0},
@@ -109,6 +111,18 @@ def test_a_refused_and_an_unfinished_update_say_so() -> None:
     assert cells(text, "0002-code")[:2] == ["0002-code", "refused"]
     assert "0003-books" in text
     assert "unfinished" in text
+
+
+def test_a_step_that_removed_much_is_named_for_people_and_programs() -> None:
+    removal = {
+        "step": "read",
+        "sentence": "read removed 60% of the documents (60 of 100); most often: invalid JSON (60)",
+    }
+    ingest = IngestOutcome(40, 9000, 4, 900, 60, {"invalid JSON": 60}, 0, 0, "1d", removals=[removal])
+    part = DatasetPart(ingest, TokenizeOutcome(2000, 40, 9000, 200, 4, 900, "tokenizers", "", "t", "7d"))
+    found = Status("/somewhere/lm", None, [record("0000-docs", data={"docs": part})])
+    assert list(lines_of(found)) == [f"docs: {removal['sentence']}"]
+    assert found.to_json()["datasets"][0]["removals"] == [removal]
 
 
 def test_the_name_of_a_workspace_is_the_last_part_of_its_address() -> None:

@@ -317,3 +317,12 @@ def test_rules_that_are_not_defined_for_a_script_are_named_with_their_documents(
     page = single(demo)[file_name(demo.updates[-1].id)]
     assert told in page
     assert "4,321 × record of type request" in page or "4 321 × record of type request" in page
+
+
+def test_a_step_that_removed_much_is_named_where_the_data_is(demo: WorkspaceRecord) -> None:
+    sentence = "read removed 60% of the documents (60 of 100); most often: invalid JSON (60)"
+    last = demo.datasets[-1]
+    ingest = replace(last.part.ingest, removals=[{"step": "read", "sentence": sentence}])
+    shown = replace(last, part=replace(last.part, ingest=ingest))
+    made = single(replace(demo, datasets=[*demo.datasets[:-1], shown]))
+    assert sentence in made[file_name(demo.updates[-1].id)]
