@@ -201,7 +201,9 @@ def _totals(
             totals[model][one.name] = found = read_totals(out, file)
             if not math.isfinite(found.nats):
                 raise StageError(
-                    f"evaluate: the loss of {model} on {one.name} is {found.nats}: its weights have diverged"
+                    f"evaluate: the loss of {model} on {one.name} is {found.nats}: its weights have diverged. The same "
+                    "command would end in the same way; rewarm discard deletes the update, and a lower schedule.peak "
+                    "may prevent it"
                 )
     out.delete("pieces")
     return totals

@@ -4,6 +4,7 @@ Problems with a folder are found before any document is ingested: first from the
 from the tensors themselves.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,7 @@ from rewarm.stages.data.model_folder import (
     longest_sequence,
     read_config,
     stored_dtype,
+    stored_dtypes,
     weight_files,
 )
 from rewarm.stages.data.tokenizer import TOKENIZER
@@ -29,6 +31,7 @@ from rewarm.stages.train.document_mask import WINDOW, refuse_leak
 if TYPE_CHECKING:
     import torch
 
+QUANTIZED = re.compile(r"[IU]8|F[468]_\w+")  # data types of safetensors
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 CARD = "README.md"
@@ -53,8 +56,25 @@ def check_importable(source: Path) -> None:
         )
     refuse_pointers(source)
     check_config(source)
+    refuse_quantized(source)
     read_model_config(source)
     check_vocabulary(source)
+
+
+def refuse_quantized(source: Path) -> None:
+    """Refuse weights of 8 bits and less, whose scales are elsewhere or lost: they would be read as the weights."""
+    from safetensors import SafetensorError
+
+    try:
+        dtypes = stored_dtypes(source)
+    except (SafetensorError, OSError):
+        return  # loading names the fault
+    names = [f"{name} ({dtype})" for name, dtype in sorted(dtypes.items()) if QUANTIZED.fullmatch(dtype)]
+    if names:
+        raise UsageError(
+            f"{source}: {len(names)} tensors hold quantized values: {', '.join(names[:4])}, but its {CONFIG} does not "
+            "say how they are scaled; import the model that they were made from"
+        )
 
 
 def refuse_pointers(source: Path) -> None:

@@ -165,6 +165,16 @@ def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(source: Path) -> N
         check_importable(source)
 
 
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_quantized_values_without_their_scales_are_refused(source: Path, dtype: torch.dtype, name: str) -> None:
+    def quantized(given: Tensors) -> Tensors:
+        return {**given, "model.layers.0.mlp.up_proj.weight": given["model.layers.0.mlp.up_proj.weight"].to(dtype)}
+
+    edit_weights(source, quantized)
+    with pytest.raises(UsageError, match=rf"1 tensors hold quantized values: model\.layers\.0\.mlp.* \({name}\)"):
+        check_importable(source)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
