@@ -325,8 +325,8 @@ class Reader:
         unseen = "hidden" in attributes or (attributes.get("aria-hidden") == "true" and not is_behind(node))
         if not unseen and not HIDDEN.search(attributes.get("style") or ""):
             return False
-        if chrome.is_panel(attributes, names):
-            return False
+        if chrome.is_panel(attributes, names) or ("katex-html" in names and node.prev is None):
+            return False  # KaTeX hides its letters from readers aloud, who have the formula that precedes them
         if any("math" in name for name in names):
             for math in node.css("math"):
                 self.write_formula(formula_of(math))

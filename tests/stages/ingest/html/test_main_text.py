@@ -77,6 +77,7 @@ LINES = [
      "Area $\\pi r^2$."),
     ("<p>Say <math><msup><mi>x</mi><mn>2</mn></msup><mo>+</mo><mfrac><mn>1</mn><mi>y</mi></mfrac></math>.</p>", "Say $x^2 + 1/y$."),
     ("<p>Then <img class=latex alt='a \\le b' src=x>.</p>", "Then $a \\le b$."),
+    ("<p>Say <span class=katex><span class=katex-html aria-hidden=true><span>x</span> = <span>y</span></span></span>.</p>", "Say x = y."),
     ("<p>And <script type='math/tex'>a^2</script> too.</p>", "And $a^2$ too."),
     # panels that a reader unfolds
     ("<div class=tabs-container><ul role=tablist class=tabs><li role=tab>npm</li><li role=tab>Yarn</li></ul><div>"
