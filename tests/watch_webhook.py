@@ -29,6 +29,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.server.notices.append(body)
+        self.server.authorizations.append(self.headers["Authorization"])
         self.send_response(204)
         self.end_headers()
 
@@ -43,10 +44,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def webhook() -> Iterator[Any]:
     """The server: ``url``, the ``notices`` that it took, how often it was ``asked``, and whether it ``refuses``.
 
+    ``authorizations`` are the headers of that name that came with them.
     ``answer`` is a status and a ``Location`` to give in place of taking a notice; ``got`` counts its GETs.
     """
     server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{server.server_port}/hook/secret"
+    server.authorizations = []
     server.notices, server.asked, server.refuses, server.answer, server.got = [], 0, False, None, 0
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

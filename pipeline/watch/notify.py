@@ -11,6 +11,7 @@ be meant to see it. A redirect counts as a failure whose message names the new a
 ``make_notice`` and ``told`` write the notice and the terminal line of an event.
 """
 
+import base64
 import http.client
 import os
 import shlex
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import Message
 from typing import IO, Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
 import xxhash
@@ -68,7 +69,7 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class Webhook:
-    """An address that accepts JSON by POST and answers with 2xx."""
+    """An address that accepts JSON by POST and answers with 2xx; the user and password in it are sent as Basic."""
 
     url: str
 
@@ -84,8 +85,9 @@ class Webhook:
 
     def tell(self, notice: Mapping[str, Any]) -> None:
         """POST the notice."""
-        headers = {"Content-Type": "application/json", "User-Agent": "rewarm"}
-        request = urllib.request.Request(self.url, orjson.dumps(notice), headers, method="POST")
+        address, authorization = without_credentials(self.url)
+        headers = {"Content-Type": "application/json", "User-Agent": "rewarm", **authorization}
+        request = urllib.request.Request(address, orjson.dumps(notice), headers, method="POST")
         try:
             with urllib.request.build_opener(NoRedirects).open(request, timeout=TIMEOUT):
                 pass
@@ -106,6 +108,16 @@ class Webhook:
             home = host_only(f"{new.scheme}://{new.netloc}")
             return f"the server answered {error.code}, a redirect to the same path of {home}: use that address"
         return f"the server answered {error.code}, a redirect to {host_only(target)}: use the final address"
+
+
+def without_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """Return an address without user and password, and the header that gives them; urllib sends neither."""
+    parts = urlsplit(url)
+    user, mark, host = parts.netloc.rpartition("@")
+    if not mark:
+        return url, {}
+    basic = base64.b64encode(unquote(user).encode()).decode()
+    return parts._replace(netloc=host).geturl(), {"Authorization": f"Basic {basic}"}
 
 
 @dataclass(frozen=True)

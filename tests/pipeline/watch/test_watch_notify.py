@@ -1,5 +1,6 @@
 """Notices to a real web server and a real command: in order, again after failures, on after a restart."""
 
+import base64
 import json
 import socket
 import sys
@@ -56,6 +57,16 @@ def test_a_webhook_gets_every_notice_once_and_in_order(server: Any, tmp_path: Pa
     assert list(made.deliver(START)) == []
     assert [one["seq"] for one in server.notices] == [3, 5]
     assert made.queue == []
+
+
+def test_the_user_and_password_of_an_address_are_sent_and_not_shown(server: Any, tmp_path: Path) -> None:
+    address = server.url.replace("://", "://team:p%40ss:w@")
+    made = notifier(tmp_path, Webhook(address))
+    made.add(notice(3))
+    (draft,) = made.deliver(START)
+    assert (draft.kind, draft.details["target"]) == ("delivered", "webhook 127.0.0.1")
+    assert server.authorizations == ["Basic " + base64.b64encode(b"team:p@ss:w").decode()]
+    assert "p@ss" not in (tmp_path / "notices.json").read_text()
 
 
 def test_a_webhook_that_is_down_is_asked_again_later(server: Any, tmp_path: Path) -> None:
