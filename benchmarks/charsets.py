@@ -181,6 +181,10 @@ LABELS: dict[str, tuple[str | None, str | None]] = {  # the transport's label an
     "windows-1251": ("windows-1251", None),
     "right, windows-1252 in the page": (RIGHT, "windows-1252"),
 }
+OLDER = {  # encodings that browsers do not know or hardly anybody labels, by system
+    "MS-DOS": ("cp437", "cp737", "cp775", "cp850", "cp852", "cp855", "cp857", "cp858", "cp862", "cp865"),
+    "Mac OS": ("mac_roman", "mac_latin2", "mac_greek", "mac_turkish", "mac_cyrillic"),
+}
 TONES = "\u0300\u0301\u0303\u0309\u0323"  # which windows-1258 writes behind the vowel
 
 
@@ -225,6 +229,22 @@ def main() -> None:
             f"{label} ({language}) under {name}" for (label, _, language), how in results.items() if how == "wrong"
         ]
     print("\nwrong: " + ("; ".join(wrong) or "none"))
+    print_older()
+
+
+def print_older() -> None:
+    """Print how the older systems' encodings of all languages are read without a label or with a wrong one."""
+    print("\n| system | pages | right | refused | wrong |\n|---|--:|--:|--:|--:|")
+    for system, codecs in OLDER.items():
+        pairs = [("", codec, language) for codec in codecs for language, text in TEXTS.items() if writes(codec, text)]
+        labels = [LABELS[name] for name in ("missing", "utf-8", "ISO-8859-1")]
+        counts = Counter(read_under(*pair, given) for pair in pairs for given in labels)
+        print(f"| {system} | {counts.total()} | {counts['right']} | {counts['refused']} | {counts['wrong']} |")
+
+
+def writes(codec: str, text: str) -> bool:
+    """Return whether an encoding has all characters of a text."""
+    return text.encode(codec, "ignore").decode(codec) == text
 
 
 if __name__ == "__main__":

@@ -145,14 +145,11 @@ OWN = {
     "sq": "çë",
 }
 WESTERN = ("cp1254", "iso8859-9")  # detected for texts of the default
+# Tried if nothing else is plausible: rare ones, and those of MS-DOS and the older Mac.
 UNDETECTED = (
-    "mac-roman",
-    "cp1258",
-    "mac-cyrillic",
-    "iso8859-14",
-    "cp866",
-    "cp850",
-)  # tried if nothing else is plausible
+    *("mac-roman", "cp1258", "mac-cyrillic", "iso8859-14", "cp866", "cp850"),
+    *("cp737", "cp857", "cp862", "mac-latin2"),
+)
 MOST_ODD = 0.1  # maximum share of odd non-ASCII characters in a plausible reading
 REFUSED_ODD = 0.4  # share above which a reading is not text …
 ODD_PROOF = 20  # … if at least so many characters are odd
@@ -219,7 +216,8 @@ def choose(data: bytes, named: list[str]) -> Reading | None:
         best = detected
     if best is None or best.odd > MOST_ODD:
         others = [reading for encoding in UNDETECTED if (reading := read(data, encoding))]
-        best = min([*([best] if best else []), *others], key=lambda reading: reading.odd, default=None)
+        readings = [*([best] if best else []), *others]
+        best = min(readings, key=lambda reading: (reading.odd, rank(reading.text)), default=None)
     return best if best and (best.odd <= REFUSED_ODD or beyond_ascii(best.text) < ODD_PROOF) else None
 
 

@@ -79,6 +79,11 @@ SPANISH = "El ayuntamiento se reunió el martes por la mañana para hablar del a
         (TEXTS["de"], ["cp437", "cp850", "mac-roman"]),
         (TEXTS["fr"], ["cp437", "cp850", "mac-roman"]),
         (SWEDISH, ["cp437", "cp850", "mac-roman"]),
+        (TEXTS["hu"], ["cp850", "cp852"]),
+        (TEXTS["pl"], ["cp852", "mac-latin2"]),
+        (TEXTS["tr"], ["cp857"]),
+        (TEXTS["el"], ["cp737"]),
+        (TEXTS["he"], ["cp862"]),
         (SPANISH, ["cp437", "cp850"]),  # in windows-1252 Mac's "ó" and "ñ" are dashes, which are plausible
     ],
 )
