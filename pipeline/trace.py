@@ -372,6 +372,6 @@ def name_of_trained(lineage: Lineage, name: str | None) -> str:
     """The update that is named, also one that is not finished; by default that one, else the last."""
     if lineage.unfinished is not None and name in (None, lineage.unfinished):
         return lineage.unfinished
-    if name is None and lineage.entries:
-        return lineage.entries[-1].id
+    if name is None and lineage.latest is not None:
+        return lineage.latest.id
     return lineage.find(name).id

@@ -137,11 +137,16 @@ def seconds_table(status: Status) -> Table:
 
 
 def lines_of(status: Status) -> Iterator[str]:
-    """Yield large removals by ingest steps, and the time and cost of failed attempts."""
+    """Yield large removals by ingest steps, the origin of tuned releases, and time and cost of failed attempts."""
     for name, (_, part) in status.datasets.items():
         for removal in part.ingest.removals:
             yield f"{name}: {removal['sentence']}"
     for update in status.updates:
+        if (origin := update.adopted) is not None:
+            yield (
+                f"{update.id}: tuned from {origin.tuned_from}, a branch of its own; {origin.changed:,} of "
+                f"{origin.tensors:,} tensors changed by {origin.distance:.2%}; adopted by {origin.by}"
+            )
         spent = update.attempts
         if spent is not None and spent.failed:
             price = update.cost.price if update.cost else None

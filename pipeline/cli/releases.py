@@ -1,6 +1,6 @@
-"""Commands on releases: promote, roll back, verify, convert, prune and push; also prints the gate's verdict."""
+"""Commands on releases: promote, roll back, adopt, verify, convert, prune, push; also prints the gate's verdict."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,14 +8,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rewarm.pipeline.cli.app import app, print_json
-from rewarm.pipeline.cli.options import DryRunOption, JsonOption, WaitOption, WorkspaceArgument
+from rewarm.pipeline.cli.app import app, print_json, show
+from rewarm.pipeline.cli.options import DryRunOption, JsonOption, SetOption, WaitOption, WorkspaceArgument
 from rewarm.pipeline.terminal import Terminal, echo, result_console, short
+from rewarm.stages.core.errors import RefusedError, RewarmError, UndecidedError
 
 if TYPE_CHECKING:
     from rewarm.pipeline.gate.verdict import Check, Verdict
+    from rewarm.pipeline.record import State, UpdateRecord
 
 PANEL = "Releases"
+# State of a finished update whose release was not promoted → error of its command.
+ENDS: "dict[State, tuple[type[RewarmError], str]]" = {
+    "refused": (RefusedError, "refused by the gate; the previous release stays current"),
+    "undecided": (UndecidedError, "held because the gate could not decide; `rewarm promote` makes it current"),
+}
 KEEP = 3  # releases that `prune` keeps: the current one, the one to roll back to, and one more
 
 UpdateArgument = Annotated[str, typer.Argument(metavar="UPDATE", help="Id, number or arrival of the update.")]
@@ -75,6 +82,44 @@ def show_move(found: dict[str, Any], as_json: bool) -> None:
         echo(f"current release: was {found['before'] or 'none'}, {becomes} {found['current']}{by}")
     else:
         echo(f"current release: {found['current']}, unchanged")
+
+
+@app.command(rich_help_panel=PANEL)
+def adopt(
+    workspace: WorkspaceArgument,
+    update: UpdateArgument,
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="HF_DIR|ORG/NAME", help="The tuned model, a folder or a model on the Hub."),
+    ],
+    because: BecauseOption = "",
+    by: ByOption = "",
+    sets: SetOption = None,
+    wait: WaitOption = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a model that was tuned from the release of an update as a release on a branch of its own.
+
+    It is checked like an import, measured on the lineage's validation documents, and judged by the gate against the
+    release that it was tuned from. The current release and the trunk do not change.
+
+    Exits with 3 if the gate refuses the release, and with 4 if it is held because the gate could not decide.
+    """
+    from rewarm.pipeline.api.adopt import adopt as run_adopt
+
+    with Terminal() as terminal:
+        found, lines = run_adopt(workspace, update, source, sets or [], terminal, because=because, by=by, wait_s=wait)
+    show(found, as_json=as_json)
+    finish(found.updates[-1], lines, as_json)
+
+
+def finish(done: "UpdateRecord", lines: Iterable[str], as_json: bool) -> None:
+    """Print the verdict on a finished update and what to know about it; raise the error of one that was held back."""
+    for line in () if as_json else (*verdict_lines(done.gate, done.id), *lines):
+        echo(line)
+    if done.state in ENDS:
+        kind, reason = ENDS[done.state]
+        raise kind(f"{done.id}: {reason}")
 
 
 @app.command(rich_help_panel=PANEL)

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,19 +16,12 @@ from rewarm.pipeline.cli.options import (
     WorkspaceArgument,
     recipe_names,
 )
+from rewarm.pipeline.cli.releases import finish
 from rewarm.pipeline.study.settings import BASELINES, EARLY_STOP, Options
 from rewarm.pipeline.terminal import Terminal, echo, result_console
-from rewarm.stages.core.errors import RefusedError, RewarmError, UndecidedError, UsageError
-
-if TYPE_CHECKING:
-    from rewarm.pipeline.record import State
+from rewarm.stages.core.errors import UsageError
 
 PANEL = "Updates"
-# State of a finished update whose release was not promoted → error of its command.
-ENDS: "dict[State, tuple[type[RewarmError], str]]" = {
-    "refused": (RefusedError, "refused by the gate; the previous release stays current"),
-    "undecided": (UndecidedError, "held because the gate could not decide; `rewarm promote` makes it current"),
-}
 
 
 @app.command(rich_help_panel=PANEL)
@@ -87,7 +80,6 @@ def update(
     `rewarm promote` then makes it current.
     """
     from rewarm.pipeline.api import updates
-    from rewarm.pipeline.cli.releases import verdict_lines
     from rewarm.pipeline.lineage.status import Status
     from rewarm.pipeline.update.inputs import parse_data
 
@@ -98,11 +90,7 @@ def update(
         return
     name = "+".join(parse_data(data or []))
     done = next(each for each in found.updates if each.arrival == name)
-    for line in () if as_json else verdict_lines(done.gate, done.id):
-        echo(line)
-    if done.state in ENDS:
-        kind, reason = ENDS[done.state]
-        raise kind(f"{done.id}: {reason}")
+    finish(done, (), as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -127,17 +115,11 @@ def anneal(
     Exits with 3 if the gate refuses the release, and with 4 if it is held because the gate could not decide.
     """
     from rewarm.pipeline.api import updates
-    from rewarm.pipeline.cli.releases import verdict_lines
 
     with Terminal() as terminal:
         found = updates.anneal(workspace, update, sets or [], terminal, wait)
     show(found, as_json=as_json)
-    done = found.updates[-1]
-    for line in () if as_json else verdict_lines(done.gate, done.id):
-        echo(line)
-    if done.state in ENDS:
-        kind, reason = ENDS[done.state]
-        raise kind(f"{done.id}: {reason}")
+    finish(found.updates[-1], (), as_json)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -235,7 +217,7 @@ def study(
 
     Nothing is promoted. If interrupted, run the same command again to resume; a larger grid adds trials to the study.
     """
-    from rewarm.pipeline.api import updates
+    from rewarm.pipeline.api import studies
     from rewarm.pipeline.study.table import table as study_table
 
     if early_stop not in EARLY_STOP:
@@ -243,9 +225,9 @@ def study(
     options = Options(concurrent, early_stop, old_weight, from_base)
     names = [name.strip() for name in baselines.split(",") if name.strip()]
     with Terminal() as terminal:
-        found, made = updates.study(
+        found, made = studies.study(
             workspace,
-            updates.StudyRequest(
+            studies.StudyRequest(
                 data or [], grid or [], row or [], names, seeds, name, options, forecast_tokens, sets or [], apply
             ),
             dry_run,

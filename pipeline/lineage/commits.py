@@ -40,7 +40,7 @@ class Commit:
     update: Annotated[str, Field(pattern=r"^(\d{4,}-.*)?$")] = ""
     """The update that finished, or whose release became current."""
     state: State | None = None
-    """State of the update; a released update also became the current release."""
+    """State of the update; a released update also became the current release, unless it is on a branch of its own."""
     because: str = ""
     """Why the release became current, or why the gate held it back."""
     record: str = ""
@@ -60,7 +60,8 @@ class Commit:
     @property
     def promotes(self) -> bool:
         """Whether the commit makes a release the current one."""
-        return self.kind == "release" or self.state == RELEASED
+        beside = self.facts is not None and self.facts.branch
+        return self.kind == "release" or (self.state == RELEASED and not beside)
 
     def entry(self, number: int) -> dict[str, Any]:
         """Return a promotion as an entry of the history."""
@@ -199,6 +200,8 @@ def encode(commit: Commit, number: int, before: str) -> bytes:
         del value["facts"]
     if not commit.by:
         del value["by"]
+    if commit.facts is not None and not commit.facts.branch:
+        value["facts"] = {name: fact for name, fact in fields["facts"].items() if name != "branch"}
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 

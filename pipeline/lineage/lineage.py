@@ -141,7 +141,7 @@ class Lineage:
         return places[update]
 
     def start_from(self, update: str) -> None:
-        """Build on the trunk of this update, whatever the trunk policy: a release of it is annealed."""
+        """Build on the trunk of this update, whatever the policy: its trunk is annealed, or its release was tuned."""
         self._from = update
 
     def trunk_trained_by(self, entry: Entry) -> Entry | None:
@@ -155,26 +155,22 @@ class Lineage:
     def _start(self) -> int | None:
         if self._from is not None:
             return self._place(self._places, self._from)
-        if self.policy == "continue":
-            return len(self.entries) - 1 if self.entries else None
-        return self._last_standing()
-
-    def _last_standing(self) -> int | None:
-        """Return the index of the last update that was released, by the gate or by hand; None if there is none."""
-        standing = set(self.standing())
-        for place in range(len(self.entries) - 1, -1, -1):
-            if self.entries[place].state == RELEASED or self.entries[place].id in standing:
-                return place
-        return None
+        places = [place for place, entry in enumerate(self.entries) if not entry.facts.branch]
+        if self.policy == "before":  # the last one that was released, by the gate or by hand
+            standing, entries = set(self.standing()), self.entries
+            places = [place for place in places if entries[place].state == RELEASED or entries[place].id in standing]
+        return places[-1] if places else None
 
     def possible_starts(self) -> list[Entry]:
         """Return the updates whose trunk the next one may start from, newest first.
 
         Under any trunk policy, and after any promotion or rollback by hand, these are the last update and, if it was
-        refused or is undecided, those before it up to the last released one.
+        refused or is undecided, those before it up to the last released one. A branch of its own is never one.
         """
         starts = []
         for entry in reversed(self.entries):
+            if entry.facts.branch:
+                continue
             starts.append(entry)
             if entry.state not in HELD_BACK:
                 break
@@ -234,6 +230,12 @@ class Lineage:
 
     # -- all updates ---------------------------------------------------------------------------------------------
 
+    @property
+    def latest(self) -> Entry | None:
+        """The last update that brought data, else the last one: others anneal a trunk or adopt a tuned release."""
+        last = self.entries[-1] if self.entries else None
+        return next((entry for entry in reversed(self.entries) if entry.facts.datasets), last)
+
     def ingested(self) -> dict[str, Entry]:
         """Return every dataset of a finished update, learned or not: their names are taken."""
         return {name: entry for entry in self.entries for name in entry.facts.datasets}
@@ -277,6 +279,16 @@ class Lineage:
     def current(self) -> UpdateRecord | None:
         """The update that is the current release."""
         return self.read(self.release) if self.release in self._places else None
+
+    def compared_with(self) -> UpdateRecord | None:
+        """Return the update whose release the next one's is compared with: the current release.
+
+        If that was tuned outside of the lineage, it is the release that it was tuned from.
+        """
+        found = self.current()
+        while found is not None and found.adopted is not None:
+            found = self.read(found.adopted.tuned_from)
+        return found
 
     def promote(self, update_id: str, because: str = "", by: str = "") -> None:
         """Make a finished update's release the current one, atomically; does nothing if it already is.

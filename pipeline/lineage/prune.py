@@ -232,6 +232,10 @@ def needed(lineage: Lineage, keep: int) -> dict[str, str]:
         reasons[f"{name}/release"] = f"one of the last {keep} releases"
     if lineage.release is not None:
         reasons[f"{lineage.release}/release"] = "the current release"
+    for update in lineage.entries:
+        source = update.facts.follows
+        if update.facts.branch and f"{source}/release" in reasons:
+            reasons.setdefault(f"{update.id}/release", f"tuned from {source}, which is kept")
     return reasons
 
 

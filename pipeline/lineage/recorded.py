@@ -54,8 +54,8 @@ def compare_with_record(lineage: Lineage, optimizer: Folder | None, progress: Pr
     """Verify the inputs of the next update against the records; notes bytes, seconds and inputs without digests.
 
     The inputs are the tokenizer; the trunk (weights, configuration and tokenizer); the validation shards and the index
-    of each learned dataset; the current release's evaluation; and ``optimizer``, the optimizer state to load, if any.
-    Raises ``DamagedError`` that names the files.
+    of each learned dataset; the evaluation of the release to compare with; and ``optimizer``, the optimizer state to
+    load, if any. Raises ``DamagedError`` that names the files.
     """
     if not lineage.entries:
         return
@@ -120,6 +120,6 @@ def used(lineage: Lineage) -> Iterator[tuple[Folder, str, Table | None]]:
         made = recorded_table(lineage, tokens)
         yield tokens / "validation", f"tokens of {name}", None if made is None else below(made, "validation")
         yield dataset, f"index of {name}", recorded_table(lineage, dataset)
-    if (current := lineage.current()) is not None and current.losses:
+    if (current := lineage.compared_with()) is not None and current.losses:
         evaluation = workspace.update(current.id) / "evaluation"
         yield evaluation, f"evaluation of {current.id}", recorded_table(lineage, evaluation)

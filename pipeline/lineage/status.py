@@ -111,7 +111,7 @@ def unfinished(lineage: Lineage) -> UpdateRecord | None:
         state=UNFINISHED,
         datasets=list(plan["data"]),
         started=plan.get("started", ""),
-        follows=head.id if head else None,
+        follows=plan.get("tuned_from") or plan.get("anneals") or (head.id if head else None),
         tokens=part_of(Tokens, mixture),
         replay=part_of(Replay, mixture),
         train=part_of(Training, outcomes["train"]) if "train" in outcomes else None,

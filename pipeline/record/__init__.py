@@ -21,6 +21,7 @@ from rewarm.pipeline.record.entry import (
 )
 from rewarm.pipeline.record.files import FORMAT, UPDATE, decode, encode, parse, to_json
 from rewarm.pipeline.record.update import (
+    Adoption,
     Annealing,
     Attempts,
     Cost,
@@ -46,6 +47,7 @@ __all__ = [
     "UNDECIDED",
     "UNFINISHED",
     "UPDATE",
+    "Adoption",
     "Annealing",
     "Attempts",
     "Cost",

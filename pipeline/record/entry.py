@@ -48,6 +48,8 @@ class Facts:
     """New datasets of which no sequence was trained."""
     num_bytes: int = 0
     """Size of the record's file."""
+    branch: bool = False
+    """Whether the release is on a branch of its own: it has no trunk, and does not become current by itself."""
 
     def trained(self, dataset: str) -> bool:
         """Return whether any sequence of a new dataset was trained."""

@@ -193,6 +193,33 @@ class Annealing:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Adoption:
+    """The origin of a release that was tuned outside of the lineage, and what the tuning changed."""
+
+    tuned_from: str
+    """The update whose release it was tuned from."""
+    release: str
+    """Digest of that release's weights."""
+    source: str
+    """The folder, or the model on the Hub with its commit."""
+    digest: str
+    """Over names and bytes of every file that was read."""
+    by: str
+    """Who adopted it."""
+    because: str = ""
+    tokenizer: str = ""
+    """Digest of its tokenizer's definition of ids."""
+    added_tokens: list[str] = field(default_factory=list)
+    """Special tokens that the lineage's tokenizer does not have."""
+    tensors: int = 0
+    changed: int = 0
+    """Tensors that differ from the release's."""
+    distance: float = 0.0
+    """Norm of all changes over the norm of the release's weights."""
+    chat_template: bool = False
+
+
+@dataclass(frozen=True, config=STRICT)
 class Forecast:
     """The prediction of a plan."""
 
@@ -282,6 +309,8 @@ class UpdateRecord:
     replay: Replay = field(default_factory=Replay)
     schedule: Laid | None = None
     """None: the trunk was not trained, as that of an imported model, or of a release annealed from a finished trunk."""
+    adopted: Adoption | None = None
+    """None: the release was made by its update. An adopted release has no trunk, and no update continues from it."""
     train: Training | None = None
     anneal: Annealing | None = None
     """None in records of format 1."""
@@ -340,6 +369,7 @@ class UpdateRecord:
             schedule=self.schedule.kind if self.schedule else "",
             untrained=[name for name in self.datasets if not self.trained(name)],
             num_bytes=num_bytes,
+            branch=self.adopted is not None,
         )
 
 

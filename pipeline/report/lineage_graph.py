@@ -7,7 +7,7 @@ up beside it. Lines reach to 100 % of their row, however high its text makes it.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,11 +66,12 @@ def graph(record: WorkspaceRecord) -> Graph:
     updates = record.updates
     place = {update.id: number for number, update in enumerate(updates)}
     parents = [place.get(update.start) if update.start else None for update in updates]
-    lanes = assign_lanes(parents)
+    beside = {number for number, update in enumerate(updates) if update.adopted is not None}
+    lanes = assign_lanes(parents, beside)
     rail = FIRST + LANE * max(lanes, default=0) + BRANCH
     promoted = [place[entry.update] for entry in record.history if entry.update in place]
     strokes: list[list[Stroke]] = [[] for _ in updates]
-    _trunks(parents, lanes, strokes)
+    _trunks(parents, lanes, strokes, beside)
     _promotions(promoted, rail, strokes)
     rows = []
     for number, update in enumerate(updates):
@@ -83,14 +84,16 @@ def graph(record: WorkspaceRecord) -> Graph:
     return Graph(rows, rail + (BACK if goes_back else 0) + FIRST, goes_back)
 
 
-def assign_lanes(parents: Sequence[int | None]) -> list[int]:
+def assign_lanes(parents: Sequence[int | None], beside: Collection[int] = ()) -> list[int]:
     """The lane of each update, given where its trunk started: 0 for the newest and all that it comes from.
 
-    Others take the first lane that is free from the row in which they leave to their last one. ``parents[i] < i``.
+    Others take the first lane that is free from the row in which they leave to their last one. ``parents[i] < i``. A
+    release that was tuned outside of the lineage (``beside``) is never the newest.
     """
     lanes: list[int | None] = [None] * len(parents)
     taken: dict[int, list[range]] = {}
-    for tip in range(len(parents) - 1, -1, -1):
+    tips = sorted(range(len(parents)), key=lambda number: (number in beside, -number))
+    for tip in tips:
         chain = []
         step: int | None = tip
         while step is not None and lanes[step] is None:
@@ -98,7 +101,7 @@ def assign_lanes(parents: Sequence[int | None]) -> list[int]:
             step = parents[step]
         if not chain:
             continue
-        rows = range(0 if step is None else chain[-1], len(parents) if tip == len(parents) - 1 else tip + 1)
+        rows = range(0 if step is None else chain[-1], len(parents) if tip == tips[0] else tip + 1)
         lane = 0
         while any(other.start < rows.stop and rows.start < other.stop for other in taken.get(lane, [])):
             lane += 1
@@ -108,19 +111,22 @@ def assign_lanes(parents: Sequence[int | None]) -> list[int]:
     return [lane or 0 for lane in lanes]
 
 
-def _trunks(parents: Sequence[int | None], lanes: Sequence[int], strokes: list[list[Stroke]]) -> None:
-    """From each update's start, down its start's lane to its own row, and over to its own lane."""
+def _trunks(
+    parents: Sequence[int | None], lanes: Sequence[int], strokes: list[list[Stroke]], beside: Collection[int]
+) -> None:
+    """From each update's start, down its start's lane to its own row, and over to its own lane; dashed if tuned."""
     for number, parent in enumerate(parents):
         if parent is None:
             continue
         before, own = FIRST + LANE * lanes[parent], FIRST + LANE * lanes[number]
-        strokes[parent].append(Stroke("trunk", before, str(NODE)))
+        kind: Literal["trunk", "branch"] = "branch" if number in beside else "trunk"
+        strokes[parent].append(Stroke(kind, before, str(NODE)))
         for row in range(parent + 1, number):
-            strokes[row].append(Stroke("trunk", before))
+            strokes[row].append(Stroke(kind, before))
         if before == own:
-            strokes[number].append(Stroke("trunk", own, "0", str(NODE)))
+            strokes[number].append(Stroke(kind, own, "0", str(NODE)))
         else:
-            strokes[number].append(Stroke("trunk", path=f"M{before} 0C{before} {TURN} {own} {TURN} {own} {NODE}"))
+            strokes[number].append(Stroke(kind, path=f"M{before} 0C{before} {TURN} {own} {TURN} {own} {NODE}"))
 
 
 def _promotions(promoted: Sequence[int], rail: int, strokes: list[list[Stroke]]) -> None:
@@ -153,6 +159,8 @@ def _mark(record: WorkspaceRecord, update: UpdateShown, promoted: bool) -> Mark:
 
 def _summary(update: UpdateShown, mark: Mark) -> str:
     begun = f"Its trunk continues from {update.start}." if update.start else "The base."
+    if update.adopted is not None:
+        begun = f"It was tuned from the release of {update.adopted.tuned_from}."
     became = {
         "current": "Its release is the current one.",
         "promoted": "Its release was current once.",

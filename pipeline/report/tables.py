@@ -153,7 +153,7 @@ def notices(record: WorkspaceRecord) -> list[str]:
                 )
             case "unfinished":
                 said.append(f"Update {update.id} is not finished.")
-            case "released":
+            case "released" if update.adopted is None:
                 said.append(f"Update {update.id} is newer than the current release.")
     return said
 

@@ -63,12 +63,12 @@ def find_source(lineage: Lineage, name: str | None) -> UpdateRecord:
     return source
 
 
-def refuse_unread(sets: Sequence[str]) -> None:
-    """Raise ``UsageError`` for a setting that annealing a finished trunk does not read."""
-    if unread := [name for name in given_names(sets) if not name.startswith(READ) and not is_placed(name)]:
+def refuse_unread(sets: Sequence[str], read: tuple[str, ...] = READ) -> None:
+    """Raise ``UsageError`` for a setting that a release of a finished trunk does not read."""
+    if unread := [name for name in given_names(sets) if not name.startswith(read) and not is_placed(name)]:
         raise UsageError(
             f"--set {', '.join(unread)}: would have no effect: the trunk is finished; a release of it reads "
-            f"{', '.join(name + '*' for name in READ)} and where it runs"
+            f"{', '.join(name + '*' for name in read)} and where it runs"
         )
 
 
@@ -121,7 +121,7 @@ def begin(
     else:
         workspace.update(wanted).write_json(PLAN, {**begun, "started": started})
     lineage.start_from(source.id)
-    current = lineage.current()
+    current = lineage.compared_with()
     known = current.losses.get("release", {}) if current else {}
     new = [dataset for dataset in source.datasets if dataset not in known]
     runner = Runner(progress, update_labels(workspace, wanted))

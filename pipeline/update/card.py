@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rewarm.pipeline.lineage.samples import read_samples, telling
 from rewarm.pipeline.lineage.workspace import CARD, Workspace
 from rewarm.pipeline.recipe.settings import UNKNOWN, CardSettings
 from rewarm.pipeline.record import Entry, UpdateRecord
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from rewarm.pipeline.update.context import UpdateContext
 
+SAMPLED = 4  # datasets whose samples are in a card
 LANGUAGE_SHARE = 0.05  # share of the documents below which a detected language is likely a detection error
 LANGUAGE = re.compile(r"[a-z]{2,3}")
 HUB_CACHE = re.compile(r"(^|/)models--(?P<org>[\w.-]+?)--(?P<name>[\w.-]+)(/|$)")
@@ -46,7 +48,8 @@ def make_card(
         settings = with_origin(settings, workspace, (earlier[0] if earlier else update).id)
     name = settings.name or f"{workspace.folder.name} {update.id}"
     datasets = [*(name for one in earlier for name in one.facts.datasets), *update.datasets]
-    tags = ["rewarm", "continual-pretraining", *(["imported-base"] if imported else []), *settings.tags]
+    kinds = {"imported-base": imported, "adopted": update.adopted is not None}
+    tags = ["rewarm", "continual-pretraining", *(kind for kind, holds in kinds.items() if holds), *settings.tags]
     data = ModelCardData(
         license=settings.license,
         license_name=settings.license_name,
@@ -59,7 +62,8 @@ def make_card(
         model_name=name,
         eval_results=results(update) or None,
     )
-    parts = card_text.sections(name, earlier, update, settings.intended_use, imported)
+    drawn = telling(read_samples(workspace, update), update.datasets, settings.samples, SAMPLED)
+    parts = card_text.sections(name, earlier, update, settings.intended_use, imported, drawn)
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 

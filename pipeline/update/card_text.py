@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 
+from rewarm.pipeline.escaping import visible
 from rewarm.pipeline.gate.verdict import Check
+from rewarm.pipeline.lineage.samples import Sample, compared_with
 from rewarm.pipeline.record import Entry, UpdateRecord
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|~!$&])")
@@ -19,16 +21,29 @@ sources: they show how well this kind of text is predicted, not how well the mod
 own data before you rely on it."""
 
 
+TUNED_LIMITS = """This model was tuned from a base language model by another program, with data that this lineage does
+not record; nothing here says how well it follows instructions, or what it refuses. It may reproduce anything in its
+training data, including errors and personal details. Losses and scores below are measured on held-out parts of the
+lineage's datasets: they show what the tuning cost in predicting this kind of text. Test it on your own data before you
+rely on it."""
+
+
 def sections(
-    name: str, earlier: Sequence[Entry], update: UpdateRecord, intended_use: str, imported: bool
+    name: str,
+    earlier: Sequence[Entry],
+    update: UpdateRecord,
+    intended_use: str,
+    imported: bool,
+    samples: Sequence[Sample] = (),
 ) -> Iterator[str]:
     """Yield the titles and paragraphs of the card's text."""
     parts: dict[str, Sequence[str]] = {
         f"# {escaped(name)}": (summary(earlier, update, imported),),
-        "## Use and limits": (intended_use, LIMITS, loading()),
+        "## Use and limits": (intended_use, TUNED_LIMITS if update.adopted else LIMITS, loading()),
         "## Data": (data_text(update, imported), replay_text(update)),
         "## Training": (training_text(update),),
         "## Results": (losses_text(update), tasks_text(update)),
+        "## Samples": (samples_text(update, samples),),
         "## Gate": (gate_text(update),),
         "## Lineage": (lineage_text(earlier, update),),
         "## Made with": (versions_text(),),
@@ -59,6 +74,11 @@ def summary(earlier: Sequence[Entry], update: UpdateRecord, imported: bool) -> s
     if not earlier:
         how = "imported without changes from another model" if imported else "pre-trained from random weights"
         return f"A causal language model ({size}), the base of its lineage: {how}. Finished {escaped(update.finished)}."
+    if update.adopted is not None:
+        return (
+            f"A causal language model ({size}), tuned by another program from the release of "
+            f"{escaped(update.adopted.tuned_from)}. Adopted {escaped(update.finished)}."
+        )
     added = f"added {escaped(', '.join(update.datasets))}"
     if not update.datasets:
         added = f"annealed another release of the trunk of {escaped(update.follows or '')}"
@@ -114,6 +134,17 @@ def replay_text(update: UpdateRecord) -> str:
 def training_text(update: UpdateRecord) -> str:
     """Describe tokens, schedule, and the annealing of the release."""
     tokens = update.tokens
+    if update.adopted is not None:
+        origin = update.adopted
+        about: list[tuple[str, object]] = [
+            ("tuned from", origin.tuned_from),
+            ("digest of that release's weights", origin.release),
+            ("tensors that changed", f"{origin.changed:,} of {origin.tensors:,}"),
+            ("distance from the release, relative", f"{origin.distance:.3%}"),
+            ("chat template", "yes" if origin.chat_template else "no"),
+            ("added tokens", ", ".join(origin.added_tokens) or "none"),
+        ]
+        return table(("", "value"), about)
     if not update.schedule and tokens.annealed:
         rows: list[tuple[str, object]] = [
             ("tokens of the annealed branch", f"{tokens.annealed:,}"),
@@ -165,6 +196,23 @@ def tasks_text(update: UpdateRecord) -> str:
     """Return a table of lm-eval's scores."""
     rows = [(task, metric, f"{value:.4f}") for task, metric, value in scores(update)]
     return f"lm-eval:\n\n{table(('task', 'metric', 'value'), rows)}" if rows else ""
+
+
+def samples_text(update: UpdateRecord, samples: Sequence[Sample]) -> str:
+    """Return what this release and the one before write after the same beginnings; empty without samples."""
+    if not samples:
+        return ""
+    temperature = samples[0].temperature
+    how = f"drawn at temperature {temperature:g} with a fixed seed" if temperature else "the most likely tokens"
+    parts = [f"Continuations of held-out documents, {how}; not chosen by hand."]
+    for one in samples:
+        texts = {"begins": one.prompt, "document": one.own}
+        if one.before is not None:
+            texts[compared_with(update) or "before"] = one.before
+        texts["this release"] = one.text
+        rows = [(name, visible(text)) for name, text in texts.items()]
+        parts.append("\n".join((f"- {escaped(one.dataset)}", *(f"  - *{escaped(n)}*: {escaped(t)}" for n, t in rows))))
+    return "\n\n".join(parts)
 
 
 def gate_text(update: UpdateRecord) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import Recipe, evaluation_places
+from rewarm.pipeline.record import UpdateRecord
 from rewarm.pipeline.record.attempts import SoFar
 from rewarm.pipeline.update.inputs import Arrival, distilled_tokens
 from rewarm.pipeline.update.measured import measured_datasets
@@ -61,11 +62,16 @@ class UpdateContext:
     started: str = ""  # start of the update, ISO 8601, UTC
     attempts: SoFar = list  # attempts of the update, of which the last is the current one
     actors: Pool | None = None  # see ``pool``
+    tuned_from: str | None = None  # the update whose release was tuned to the one that is adopted
 
     @property
     def folder(self) -> Folder:
         """The update's folder."""
         return self.workspace.update(self.id)
+
+    def compared_with(self) -> UpdateRecord | None:
+        """Return the update whose release this one's is compared with; None for a base."""
+        return self.lineage.compared_with() if self.tuned_from is None else self.lineage.read(self.tuned_from)
 
     def named(self, stage: str, dataset: str) -> str:
         """Return a stage's name, with the dataset's name if several datasets are new."""

@@ -85,7 +85,7 @@ def demands(
 
 def like_the_last(lineage: Lineage, recipe: Recipe) -> list[Demand]:
     """Return the space that another update of the size of the lineage's last one needs."""
-    last = lineage.read(lineage.entries[-1].id).data.values() if lineage.entries else ()
+    last = lineage.read(lineage.latest.id).data.values() if lineage.latest else ()
     return of_text(lineage, recipe, sum(text_of(part) for part in last), (), None)
 
 

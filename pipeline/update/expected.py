@@ -90,9 +90,9 @@ def foresee(lineage: Lineage, update: str, datasets: Sequence[str], recipe: Reci
     """Return the stages of an update with expected seconds, from its plan if it has one, else the previous update."""
     names = stage_names(recipe, datasets, not lineage.entries)
     folder = lineage.workspace.update(update)
-    if not lineage.entries:
+    if lineage.latest is None:
         return Itinerary(names, {})
-    before = lineage.updates[-1]
+    before = lineage.read(lineage.latest.id)
     plan = (read_plan(lineage.workspace, update).get("plan") if folder.exists(PLAN) else None) or {}
     budget, trained = recipe.budget.update_tokens, before.tokens.planned
     grows = budget / trained if budget and trained else 1.0

@@ -22,6 +22,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.evaluate.order_task import NUM_ORDERS
 from rewarm.stages.evaluate.own_tasks import task_name
 from rewarm.stages.evaluate.run import RELEASE, losses_file
+from rewarm.stages.evaluate.settings import APART
 
 ORDER = "order"
 LOSSES_DEPEND_ON = ("seq_len", "reading", "document_mask")  # settings in an evaluation's manifest
@@ -34,7 +35,7 @@ def run_gate(context: UpdateContext) -> Verdict | None:
     The current release's own evaluation is reused for everything that was measured under the same conditions. The rest
     is measured here, in particular on the arrival, which is new to the current release.
     """
-    current, settings = context.lineage.current(), context.recipe.gate
+    current, settings = context.compared_with(), context.recipe.gate
     if current is None:
         return None
     if not settings.enabled:
@@ -72,11 +73,11 @@ class Gate:
         self.sites: dict[str, dict[str, str]] = {}
 
     def _changed(self, evaluation: Folder) -> list[str]:
-        """Return the settings in which the candidate's evaluation differs from another release's, except tasks."""
+        """Return the settings of losses and tasks in which the candidate's evaluation differs from another's."""
         if not evaluation.committed():
             return ["it was not evaluated"]
         before, after = (
-            {name: value for name, value in stage_manifest(folder)["identity"]["settings"].items() if name != "tasks"}
+            {name: value for name, value in stage_manifest(folder)["identity"]["settings"].items() if name not in APART}
             for folder in (evaluation, self.candidate)
         )
         return differences(before, after)
@@ -122,9 +123,10 @@ class Gate:
         return self.context.workspace.update(update.id) / "release" / "model"
 
     def _measure(self, update: UpdateRecord, names: list[str]) -> Folder:
-        """Evaluate an earlier release on datasets and their generated tasks."""
+        """Evaluate an earlier release on datasets and their generated tasks; samples are drawn of the current one."""
         context, out = self.context, self.candidate / f"against-{update.id}"
-        settings = context.recipe.evaluate.model_copy(update={"tasks": ()})
+        without = {"tasks": ()} if update.id == self.current.id else {"tasks": (), "samples": 0}
+        settings = context.recipe.evaluate.model_copy(update=without)
         step = Step(
             "gate" if update.id == self.current.id else f"gate {update.id}",
             lambda: measure(context, {RELEASE: self._model(update)}, names, out, settings),
@@ -177,9 +179,13 @@ class Gate:
             yield from self._best_again(self.context.lineage.find(update), names)
 
     def _best(self, dataset: str) -> UpdateRecord | None:
-        """Return the release with the least loss on a dataset of all that were ever current; None: the current one."""
+        """Return the release with the least loss on a dataset of all that were ever current; None: the current one.
+
+        Releases that were tuned outside of the lineage do not count.
+        """
         lineage = self.context.lineage
-        ever = {entry["update"] for entry in lineage.history}
+        branches = {entry.id for entry in lineage.entries if entry.facts.branch}
+        ever = {entry["update"] for entry in lineage.history} - branches
         losses = {
             update.id: update.losses.get(RELEASE, {}).get(dataset) for update in lineage.updates if update.id in ever
         }

@@ -37,7 +37,7 @@ def losses_before(context: UpdateContext) -> tuple[Mapping[str, float], list[str
 
     Losses in windows of another length, or with documents read differently, differ without any forgetting.
     """
-    current = context.lineage.current()
+    current = context.compared_with()
     if current is None:
         return {}, []
     folders = (context.workspace.update(current.id) / "evaluation", context.folder / "evaluation")
@@ -127,7 +127,7 @@ def commit(context: UpdateContext, done: UpdateRecord, verdict: Verdict | None) 
     done = replace(
         done, cost=cost_of(done, context.recipe.cost), plan=plan_kept(context.plan) if context.plan else None
     )
-    if not context.imports:
+    if not context.imports and context.tuned_from is None:
         checkpoint = outcome_of(context.folder / "trunk", train.TrainOutcome).checkpoint
         keep_optimizer(context.folder, checkpoint, context.recipe.train)
     done = replace(done, card=write_card(context, done))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rewarm.stages.core.lazy import import_lazily
 
 if TYPE_CHECKING:
+    from rewarm.stages.train.adopting import Adopted, adopt_model, check_adoptable
     from rewarm.stages.train.checkpoints import read_progress
     from rewarm.stages.train.document_mask import check_kind, remarks_on
     from rewarm.stages.train.group import Group
@@ -38,6 +39,7 @@ __all__ = [
     "CURVE",
     "DECAYING",
     "SNAPSHOTS",
+    "Adopted",
     "Group",
     "Job",
     "ModelSettings",
@@ -46,8 +48,10 @@ __all__ = [
     "ScheduleSettings",
     "TrainOutcome",
     "TrainSettings",
+    "adopt_model",
     "awaited",
     "carried_settings",
+    "check_adoptable",
     "check_importable",
     "check_kind",
     "check_length",

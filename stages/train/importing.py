@@ -18,6 +18,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.model_folder import (
     CONFIG,
     INDEX,
+    TOKENIZER_FILES,
     companions,
     longest_sequence,
     read_config,
@@ -30,6 +31,7 @@ from rewarm.stages.train.document_mask import WINDOW, refuse_leak
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 QUANTIZED = re.compile(r"[IU]8|F[468]_\w+")  # data types of safetensors
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
@@ -186,31 +188,61 @@ def import_model(
     ``UsageError``, with nothing written, if the folder does not hold a complete model of finite weights, or, with
     ``document_mask``, if the model does not isolate packed documents.
     """
-    from rewarm.stages.train.weights import digest, load_model, model_weights, save_model, write_folder
+    from rewarm.stages.train.weights import digest, model_weights
 
     check_importable(source)
     if tokenizer is None:
         check_end_of_text(source)
+    model = load_whole(source)
+    bound = longest_sequence(source)
+    if document_mask and (bound is None or bound[0] >= WINDOW):  # a shorter bound was tested with longer positions
+        refuse_leak(model, str(source))
+    found = digest(model_weights(model))
+    write_as_stored(source, model, found, out, tokenizer)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"digest": found, "parameters": parameters}
+
+
+def load_whole(source: Path) -> "PreTrainedModel":
+    """Load a folder's model in fp32; ``UsageError`` if it is not complete, not finite, or ties what differs."""
+    from rewarm.stages.train.weights import load_model
+
     try:
         model = load_model(source)
     except StageError as error:
         raise UsageError(str(error)) from error
     check_finite(source, model)
     check_tied(source, model)
-    bound = longest_sequence(source)
-    if document_mask and (bound is None or bound[0] >= WINDOW):  # a shorter bound was tested with longer positions
-        refuse_leak(model, str(source))
-    found, dtype = digest(model_weights(model)), stored_dtype(source)
+    return model
+
+
+def write_as_stored(
+    source: Path,
+    model: "PreTrainedModel",
+    expected: str,
+    out: Folder,
+    tokenizer: Folder | None,
+    origin: Path | None = None,
+) -> None:
+    """Write ``out/model`` with a loaded model's weights in the dtype of the source's files, and the source's card.
+
+    ``expected`` is the digest of the weights; ``tokenizer``: as for ``import_model``. ``origin`` is the folder of the
+    model that this one was made from: its licence is copied too.
+    """
+    from rewarm.stages.train.weights import model_weights, save_model, write_folder
+
+    dtype = stored_dtype(source)
     weights = {name: narrowed(weight, dtype) for name, weight in model_weights(model)}
 
     def save(folder: Path) -> None:
         save_model(model, weights, folder)
         if (source / CARD).is_file():
             shutil.copyfile(source / CARD, folder / CARD)
+        if origin is not None:
+            for name in {*companions(origin)} - {*TOKENIZER_FILES}:
+                shutil.copyfile(origin / name, folder / name)
 
-    write_folder(out, source, save, found, tokenizer)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"digest": found, "parameters": parameters}
+    write_folder(out, source, save, expected, tokenizer)
 
 
 def check_end_of_text(source: Path) -> None:

@@ -11,7 +11,7 @@ from rewarm.pipeline.lineage.lineage import PLAN, UPDATE
 from rewarm.pipeline.lineage.verify.data import RESTORE, checked_manifest
 from rewarm.pipeline.lineage.verify.findings import Findings
 from rewarm.pipeline.lineage.workspace import Workspace
-from rewarm.pipeline.record import HELD_BACK, UpdateRecord
+from rewarm.pipeline.record import HELD_BACK, Adoption, UpdateRecord
 from rewarm.stages import replay, train
 from rewarm.stages.core.shapes import Manifest
 from rewarm.stages.core.storage import Folder
@@ -34,6 +34,9 @@ class ChainCheck:
     def run(self, update: UpdateRecord) -> None:
         """Check an update against the earlier ones."""
         folder = self.workspace.update(update.id)
+        if update.adopted is not None:
+            self.check_adopted(update, update.adopted)
+            return
         trunk = checked_manifest(folder / "trunk", self.findings)
         earlier = self.updates[: self.places[update.id]]
         origin, trained = None, 0
@@ -59,6 +62,8 @@ class ChainCheck:
             return None
         possible = []
         for before in reversed(earlier):
+            if before.adopted is not None:
+                continue
             possible.append(before)
             if before.state not in HELD_BACK:
                 break
@@ -96,6 +101,25 @@ class ChainCheck:
             self.findings.compare(file, "a branch off", update.weights.trunk, inputs["trunk"], RESTORE)
             self.findings.compare(file, "a release of", update.weights.release, outcome["digest"], RESTORE)
 
+    def check_adopted(self, update: UpdateRecord, adopted: Adoption) -> None:
+        """Check a release that was tuned outside of the lineage: its origin, its digest and its losses."""
+        folder = self.workspace.update(update.id)
+        self.positions[update.id] = update.position
+        file = self.findings.name(folder, UPDATE)
+        before = [one for one in self.updates[: self.places[update.id]] if one.id == adopted.tuned_from]
+        found = before[0].weights.release if before else None
+        self.findings.compare(file, f"the release of {adopted.tuned_from}", found, adopted.release, RESTORE)
+        if before:
+            self.findings.compare(file, "position", before[0].position, update.position, RESTORE)
+            self.replayed[update.id] = self.replayed.get(before[0].id, replay.Carried())
+        manifest = checked_manifest(folder / "release", self.findings)
+        if manifest is not None:
+            name, outcome = self.findings.name(folder / "release", "manifest.json"), manifest["outcome"]
+            self.findings.compare(name, "a release of", update.weights.release, outcome["digest"], RESTORE)
+            tuned = manifest["identity"]["inputs"].get("release")
+            self.findings.compare(name, "tuned from the release", adopted.release, tuned, RESTORE)
+        self.check_evaluation(update)
+
     def check_evaluation(self, update: UpdateRecord) -> None:
         """Check that the losses by document add up to the recorded losses."""
         folder = self.workspace.update(update.id) / "evaluation"
@@ -103,7 +127,7 @@ class ChainCheck:
             return
         manifest = checked_manifest(folder, self.findings)
         if manifest is not None:
-            for part, digest in vars(update.weights).items():
+            for part, digest in ((part, digest) for part, digest in vars(update.weights).items() if digest):
                 found = manifest["identity"]["inputs"][part]
                 self.findings.compare(self.findings.name(folder), f"losses of the {part}", digest, found, RESTORE)
         for model, losses in update.losses.items():

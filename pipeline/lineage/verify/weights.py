@@ -41,14 +41,16 @@ def check_weights(
     progress: Progress,
 ) -> None:
     """Verify every trunk and release that was not pruned, with its tokenizer; skips folders in ``damaged``."""
-    places = [(update, part) for update in updates for part in PARTS]
+    places = [(update, part) for update in updates for part in PARTS if part == "release" or update.adopted is None]
     models = {(update.id, part): workspace.update(update.id) / part / "model" for update, part in places}
     sizes = {key: sum(map(model.size, weight_files(model))) for key, model in models.items()}
     progress.begin("verifying weights", sum(sizes.values()), "bytes")
     for update, part in places:
         if workspace.update(update.id) / part not in damaged:
             check_model(workspace.update(update.id), update, part, definition, findings)
-            if update.files:  # earlier versions saved the tokenizer again, in the format of their library version
+            if (
+                update.files and update.adopted is None
+            ):  # earlier versions saved the tokenizer again, in the format of their library version
                 check_tokenizer_files(workspace.tokenizer, workspace.update(update.id) / part / "model", findings)
         progress.advance(sizes[update.id, part])
 
@@ -70,9 +72,10 @@ def check_model(
         findings.compare(name, "weights of digest", expected, stored_digest(model), RESTORE)
         findings.checked["models"] += 1
     if definition is not None:
+        wanted = definition.digest if update.adopted is None else update.adopted.tokenizer
         with findings.reading(name, "the lineage's tokenizer", RESTORE):
             found = load_definition(model, definition.form)
-            findings.compare(name, "a tokenizer of digest", definition.digest, found.digest, RESTORE)
+            findings.compare(name, "a tokenizer of digest", wanted, found.digest, RESTORE)
 
 
 def check_tokenizer_files(tokenizer: Folder, model: Folder, findings: Findings) -> None:

@@ -23,7 +23,7 @@ def making(root: Path, before: dict[str, Any] | None, after: dict[str, Any]) -> 
             (Folder(root) / name / "evaluation").write_json(MANIFEST, manifest)
     current = SimpleNamespace(id="0001-old", losses={"release": {"docs": 3.0}})
     return SimpleNamespace(
-        lineage=SimpleNamespace(current=lambda: current),
+        compared_with=lambda: current,
         workspace=SimpleNamespace(update=lambda name: Folder(root) / name),
         folder=Folder(root) / "0002-new",
     )
@@ -50,5 +50,5 @@ def test_others_are_not_and_the_record_says_so(tmp_path: Path, before: dict[str,
 
 
 def test_a_base_has_nothing_before_it() -> None:
-    nothing: Any = SimpleNamespace(lineage=SimpleNamespace(current=lambda: None))
+    nothing: Any = SimpleNamespace(compared_with=lambda: None)
     assert losses_before(nothing) == ({}, [])
