@@ -231,7 +231,7 @@ def run_evaluate(
     gpus, actors = evaluation_places(recipe)
     mine = [one.folder for one in models.values() if one.workspace is home.workspace]
     recorded = recorded_copies(lineage, mine)
-    settings = recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0})
+    settings = recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0, "samples": 0})
     with Pool(actors, gpus, evaluate.worker_environment(settings)) as pool:
         evaluate.run(
             {name: one.folder for name, one in models.items()},
@@ -288,7 +288,7 @@ def task_pairs(home: Home, a: Model, b: Model) -> tuple[list[tuple[str, str, str
             f"tasks: compared only between releases of {home.workspace.folder} that have scores of the same tasks"
         ]
     ways = [stage_manifest(folder)["identity"]["settings"] for folder in places if folder is not None]
-    if any(ways[0].get(key) != ways[1].get(key) for key in ways[0] if key != "tasks"):
+    if any(ways[0].get(key) != ways[1].get(key) for key in ways[0] if key not in evaluate.APART):
         return [], ["tasks: the releases were evaluated under different settings, so their scores are not compared"]
     rows, missing = [], []
     for file in (places[1] / "samples").files(".jsonl"):

@@ -186,7 +186,7 @@ def run_trunk(lineage: Lineage, recipe: Recipe, tokens: Folder, scratch: Folder,
     gpus, actors = evaluation_places(recipe)
     recorded = recorded_copies(lineage, [lineage.trunk()])
     out = scratch / "evaluation"
-    settings = recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0})
+    settings = recipe.evaluate.model_copy(update={"tasks": (), "task_documents": 0, "samples": 0})
     with Pool(actors, gpus, evaluate.worker_environment(settings)) as pool:
         found = evaluate.run(
             {RELEASE: lineage.trunk()},

@@ -185,6 +185,9 @@ class CardSettings(Settings):
     """Additional tags for the Hub."""
     intended_use: str = Field(default="", json_schema_extra=PLACEMENT)
     """Intended use of the model; a paragraph of Markdown before the standard one on limits."""
+    samples: int = Field(default=1, ge=0, json_schema_extra=PLACEMENT)
+    """Samples of each dataset in the card, of at most four datasets; each quotes the beginning of a held-out document;
+    0: none."""
 
     @model_validator(mode="after")
     def _other(self) -> "CardSettings":

@@ -9,6 +9,7 @@ from typing_extensions import TypedDict
 from rewarm.pipeline import report
 from rewarm.pipeline.lineage import status
 from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
+from rewarm.pipeline.lineage.samples import read_samples, telling
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import UNFINISHED, UpdateRecord
 from rewarm.stages import ingest
@@ -51,6 +52,7 @@ class Curve(TypedDict):
 ACCOUNTS, CURVES = TypeAdapter(AccountRecord), TypeAdapter(Curve)
 
 
+SAMPLED = 6  # datasets whose samples an update's page shows
 SHOWN = 40  # updates that the workspace's page draws, and whose pages are kept up to date
 
 
@@ -134,6 +136,7 @@ def shown(lineage: Lineage, update: UpdateRecord) -> report.UpdateShown:
         validation=[point for points, anneals in curves for point in looks(points, anneals)],
         stages=stage_records(lineage.workspace, update),
         digests=digests(lineage.workspace, update),
+        samples=telling(read_samples(lineage.workspace, update), update.datasets, each=2, most=SAMPLED),
     )
 
 

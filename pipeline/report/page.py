@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from rewarm.pipeline.escaping import visible
 from rewarm.pipeline.report import formats, tables
 from rewarm.pipeline.report.figures import Figure, most_telling, of_update, stages, update_figures, workspace_figures
 from rewarm.pipeline.report.lineage_graph import graph
@@ -196,6 +197,7 @@ def _environment() -> Environment:
     )
     environment.filters.update({function.__name__: function for function in FILTERS})
     environment.filters["moment"] = _moment
+    environment.filters["visible"] = visible
     environment.filters["page"] = lambda update_id: quote(file_name(update_id))
     return environment
 

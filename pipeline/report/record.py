@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from rewarm.pipeline.lineage.samples import Sample
 from rewarm.pipeline.record import DatasetPart, UpdateRecord, number_of
 
 
@@ -107,6 +108,8 @@ class UpdateShown(UpdateRecord):
     """In the order they were finished."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Of what went in and came out, by name: ``{"trunk": "90fa…", "arrival ml-docs": …}``."""
+    samples: Sequence[Sample] = ()
+    """What the release writes after some beginnings, beside the release before."""
 
     @property
     def arrivals(self) -> Sequence[str]:

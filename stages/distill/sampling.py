@@ -15,13 +15,12 @@ import xxhash
 
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.distill.settings import DistillSettings
+from rewarm.stages.inference.generate import draw
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rewarm.stages.data.tokenizer import Definition
-
-RESOLUTION = 2.0**40  # units per probability of 1 when sampling
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,6 @@ def uniforms(seed: int, document: int, count: int) -> npt.NDArray[np.float64]:
     """Return the numbers in [0, 1) that decide a document, one per token."""
     key = xxhash.xxh3_64_intdigest(f"distill/{seed}/{document}".encode())
     return np.random.Generator(np.random.Philox(key=key)).random(count)
-
-
-def draw(scores: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """Sample a token for each row of scores ``[batch, vocabulary]``, by inverting its distribution at ``numbers``.
-
-    The distribution is accumulated in integer units of 2⁻⁴⁰, so sums are the same in any order, also on a GPU. Tokens
-    less likely than half a unit are never sampled.
-    """
-    units = (scores.softmax(dim=-1).double() * RESOLUTION).round().long()
-    ends = units.cumsum(dim=-1)
-    places = (numbers.double().unsqueeze(1) * ends[:, -1:]).floor().long()
-    found = torch.searchsorted(ends, places, right=True).squeeze(1)
-    return found.clamp(max=scores.shape[1] - 1)  # out of range only if the scores are not numbers
 
 
 class Sampler:

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from rewarm.stages.evaluate.lm_eval import worker_environment
     from rewarm.stages.evaluate.named_tasks import check_tasks, task_texts
     from rewarm.stages.evaluate.run import EvaluateOutcome, EvaluationSet, run
-    from rewarm.stages.evaluate.settings import EvaluateSettings
+    from rewarm.stages.evaluate.settings import APART, EvaluateSettings
 else:
     import_lazily(__name__)
 
 __all__ = [
+    "APART",
     "EvaluateOutcome",
     "EvaluateSettings",
     "EvaluationSet",

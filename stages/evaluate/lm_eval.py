@@ -13,6 +13,8 @@ import orjson
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.evaluate.named_tasks import named_tasks
 from rewarm.stages.evaluate.own_tasks import copy_task
+from rewarm.stages.evaluate.samples import SamplePiece
+from rewarm.stages.evaluate.samples import write_samples as write_texts
 from rewarm.stages.evaluate.settings import EvaluateSettings
 from rewarm.stages.inference.actors import OFFLINE, QUIET, LossPiece, LossWorker, Reading
 
@@ -196,17 +198,20 @@ class Conditions:
 
 
 class Evaluator(LossWorker):
-    """Actor that processes both types of pieces."""
+    """Actor that processes all types of pieces."""
 
     def __init__(self, conditions: Conditions) -> None:
         super().__init__(conditions.reading)
         self.settings = conditions.settings
         self._named: TaskManager | None = None
 
-    def work(self, piece: LossPiece | TaskPiece) -> None:
+    def work(self, piece: LossPiece | TaskPiece | SamplePiece) -> None:
         """Process one piece and write its result."""
         if isinstance(piece, LossPiece):
             super().work(piece)
+        elif isinstance(piece, SamplePiece):
+            tokenizer = Folder(self.reading.recorded.model(piece.model))
+            write_texts(self.model(piece.model), tokenizer, piece, self.settings, self.reading.seq_len)
         else:
             self._task(piece)
 

@@ -12,12 +12,14 @@ from rewarm.stages.data.tokens import TokenStream
 from rewarm.stages.evaluate.lm_eval import Conditions, Evaluator, Task, TaskPiece
 from rewarm.stages.evaluate.losses import Totals, read_totals, write_losses
 from rewarm.stages.evaluate.own_tasks import TaskMaker, account_file, make_tasks
+from rewarm.stages.evaluate.samples import SamplePiece, join_samples, missing
 from rewarm.stages.evaluate.settings import EvaluateSettings
 from rewarm.stages.evaluate.task_sets import averages, chosen, expand
 from rewarm.stages.inference.actors import LossPiece, Pool, Reading
 from rewarm.stages.inference.losses import plan_pieces
 
-RELEASE = "release"  # name of the model that lm-eval runs on
+RELEASE = "release"  # name of the model that lm-eval runs on, and that samples are drawn from
+Piece = LossPiece | TaskPiece | SamplePiece
 READ_ME = "README.md"  # next to the generated tasks
 
 
@@ -57,7 +59,7 @@ def run(
     pool: Pool,
     progress: Progress,
 ) -> EvaluateOutcome:
-    """Measure every model's loss on every dataset, and lm-eval on ``models["release"]``, on the actors of ``pool``.
+    """Measure every model's loss on every dataset, and run lm-eval and samples on ``models["release"]``, on ``pool``.
 
     ``models`` are Hugging Face folders; two names of one folder are evaluated once and reported twice. The pool's
     environment must be ``worker_environment(settings)``, or that of settings with more tasks. Each actor verifies its
@@ -65,6 +67,7 @@ def run(
     repeated. Files in ``out``:
 
     - ``losses/<model>-<dataset>.parquet``: ``doc_id``, ``nats``, ``num_tokens``, ``num_bytes`` per document;
+    - ``generated.json``: what the release writes after the beginnings of some documents of each dataset;
     - ``tasks/``: the generated tasks and a command to run them; ``samples/<task>.jsonl``: results per sample;
       ``scores/<task>.json``: lm-eval's metrics; ``notes/<task>.json``, if a run deviates from a task's definition.
 
@@ -81,7 +84,7 @@ def run(
     measured = [one for one in sets if streams[one.name].num_documents]
     generated = _generate(measured, out / "tasks", models[RELEASE], settings, reading.seq_len, pool, progress)
     owners = _owners(models)
-    pieces: list[LossPiece | TaskPiece] = []
+    pieces: list[Piece] = []
     for owner in sorted(
         set(owners.values()), key=lambda name: name == owners[RELEASE]
     ):  # the release stays loaded for lm-eval
@@ -93,10 +96,14 @@ def run(
     tasks += [TaskPiece(models[RELEASE], Task(name, shots=shots), out) for name, shots in named.items()]
     if prefixes and not (out / "tasks").exists(READ_ME):
         (out / "tasks").write(READ_ME, command_line(prefixes, reading.seq_len, reading.gpus).encode())
+    sampled = {one.name: one for one in measured} if settings.samples else {}
+    pieces += [SamplePiece(models[RELEASE], name, sampled[name].documents, out) for name in missing([*sampled], out)]
     finished = set((out / "scores").files(".json"))
     pieces += [piece for piece in tasks if f"{piece.task.name}.json" not in finished]
     if pieces:
         pool.work_through(Evaluator, Conditions(settings, reading), pieces, "evaluate", progress)
+    if sampled:
+        join_samples([*sampled], out)
     totals = _totals(owners, measured, streams, out / "losses")
     notes += [note for _, more in generated.values() for note in more]
     notes += [note for name in (out / "notes").files(".json") for note in (out / "notes").read_json(name)]
@@ -167,9 +174,7 @@ def _piece_names(model: str, dataset: str, runs: list[tuple[int, int]]) -> list[
     return [f"{model}-{dataset}-{number:05d}.npz" for number in range(len(runs))]
 
 
-def _loss_pieces(
-    name: str, model: Folder, one: EvaluationSet, stream: TokenStream, out: Folder
-) -> list[LossPiece | TaskPiece]:
+def _loss_pieces(name: str, model: Folder, one: EvaluationSet, stream: TokenStream, out: Folder) -> list[Piece]:
     """Return the pieces of one model and dataset that no earlier call has finished."""
     if out.exists(losses_file(name, one.name)):
         return []

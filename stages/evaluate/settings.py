@@ -4,6 +4,9 @@ from pydantic import Field, field_validator
 
 from rewarm.stages.core.settings import ADDED, PLACEMENT, Settings
 
+APART = ("tasks", "samples", "sample_tokens", "sample_temperature")
+"""Settings on which neither losses nor the scores of generated tasks depend."""
+
 
 class EvaluateSettings(Settings):
     """Measurements in addition to the loss per dataset, which always covers the full validation split."""
@@ -35,6 +38,17 @@ class EvaluateSettings(Settings):
     document_chars: int = Field(default=2000, ge=100)
     """Characters at which the rolling task truncates documents, so that a few long ones do not dominate the run
     time."""
+
+    samples: int = Field(default=2, ge=0, json_schema_extra=ADDED)
+    """Beginnings of validation documents per dataset that each release continues, for `rewarm samples`, the report and
+    the card; 0: none. Documents of less than 48 tokens have no beginning."""
+
+    sample_tokens: int = Field(default=40, ge=1, json_schema_extra=ADDED)
+    """Tokens that a release writes after each of them."""
+
+    sample_temperature: float = Field(default=0.7, ge=0, json_schema_extra=ADDED)
+    """Temperature at which they are drawn, with the same random numbers for every release; 0: the most likely
+    tokens."""
 
     batch_size: int = Field(default=8, ge=1, json_schema_extra=PLACEMENT)
     """Sequences of ``train.seq_len`` tokens in one forward pass, or as many tokens in shorter documents."""

@@ -18,6 +18,7 @@ RUN = {  # by command: options that keep an example from being run here
     ),
     **dict.fromkeys(("tokenize", "promote", "rollback", "verify", "prune", "export", "convert"), ()),
     "status": ("--watch", "demo/workspace"),
+    "samples": ("demo/workspace",),
     "logs": ("--follow",),
     "push": ("hf://ORG/NAME", "s3://models/lm"),
 }

@@ -12,8 +12,9 @@ from training_world import World
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokenizer import Definition, load_definition
-from rewarm.stages.distill.sampling import Draft, Sampler, draw, forbidden_tokens, uniforms
+from rewarm.stages.distill.sampling import Draft, Sampler, forbidden_tokens, uniforms
 from rewarm.stages.distill.settings import DistillSettings
+from rewarm.stages.inference.generate import draw
 from rewarm.stages.tokenize import import_tokenizer
 
 LENGTH = 48
