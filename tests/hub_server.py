@@ -34,6 +34,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.messages: list[str] = []
         self.read: list[str] = []  # files that were downloaded
+        self.asked: list[str] = []  # paths of all requests
 
     @property
     def url(self) -> str:
@@ -77,6 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer({})
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
         path = unquote(self.path.partition("?")[0])
         if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/(?:revision|tree)/([^/]+)(?:/.*)?", path):
             name = found[2] if found[1] == "models" else f"datasets/{found[2]}"

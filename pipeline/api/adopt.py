@@ -6,7 +6,7 @@ from pathlib import Path
 from rewarm.pipeline.api.releases import person
 from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.api.updates import opened
-from rewarm.pipeline.lineage.lease import look as look_lease
+from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.lineage.status import status as summarize
@@ -44,7 +44,7 @@ def adopt(
     adoption.check(lineage, before, origin.folder, recipe)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         terminal.update(f"{workspace.folder}: adopt a model tuned from {before.id}")
-        with connected(), observed(workspace, lease=lambda: look_lease(workspace.folder)):
+        with connected(), observed(workspace, lease=lambda: find_holder(workspace.folder)):
             if (awaits := check_room(recipe.train, trains=False)) is not None:
                 terminal.note(awaits)
             done = adoption.adopt(workspace, before.id, origin, recipe, terminal)

@@ -2,12 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline import demo_text
-from rewarm.pipeline.api.releases import person
 from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
@@ -18,19 +17,8 @@ from rewarm.pipeline.lineage.weights import require_weights
 from rewarm.pipeline.lineage.workspace import RECORD, Workspace, refuse_lineage
 from rewarm.pipeline.monitoring.workspace import observed
 from rewarm.pipeline.plan.plan import make_plan, require_base
-from rewarm.pipeline.plan.studied import RESULTS
 from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
 from rewarm.pipeline.schedule_preview import Preview, preview_schedule
-from rewarm.pipeline.study.forecast import as_json as forecast_json
-from rewarm.pipeline.study.forecast import outlook, outlook_lines
-from rewarm.pipeline.study.grid import Trial, parse_grid, parse_row, trials
-from rewarm.pipeline.study.results import Study
-from rewarm.pipeline.study.run import apply_best
-from rewarm.pipeline.study.run import run as run_study
-from rewarm.pipeline.study.settings import Options
-from rewarm.pipeline.study.table import PAGE
-from rewarm.pipeline.study.table import page as study_page
-from rewarm.pipeline.study.trial import StudyWorkspace
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
 from rewarm.pipeline.update import inputs as base
@@ -50,8 +38,6 @@ from rewarm.stages.core.shared_buffers import remove_buffers
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import find_inputs
 
-QUIET_STUDY = ("evaluate.tasks=[]", "evaluate.task_documents=0")  # a study measures losses unless --set says more
-
 
 def init(
     uri: str,
@@ -65,6 +51,7 @@ def init(
 ) -> Status | dict[str, Any]:
     """Create a workspace and its base; with ``dry_run``, return what would be done."""
     recipe, workspace = load_recipe(recipe_name, sets), Workspace(uri)
+    refuse_taken(workspace)
     if source is not None:
         recipe = with_model(recipe, str(source), workspace, terminal)
     refuse_without_effect(load_recipe(recipe_name), recipe, sets)
@@ -76,13 +63,6 @@ def init(
         raise UsageError(
             "a base needs data to be pre-trained on (--data NAME=PATH) or a model to import (--from HF_DIR or ORG/NAME)"
         )
-    if workspace.folder.exists(RECORD):
-        workspace.check_format()
-        base.refuse_second_base(Lineage(workspace))
-    elif workspace.folder.exists():
-        refuse_lineage(workspace.folder)
-        if workspace.folder.files():
-            raise UsageError(f"{uri}: the folder holds other files; a workspace is made in an empty or a new folder")
     check_model(recipe, sets, terminal)
     base.check_distill(recipe, paths)
     paths, sources = fetch_data(paths, base.begun_sources(Lineage(workspace)), terminal)
@@ -100,6 +80,19 @@ def init(
         except UsageError:
             forget_empty(workspace)
             raise
+
+
+def refuse_taken(workspace: Workspace) -> None:
+    """Refuse a folder that has a base or holds other files, before a model or data is fetched."""
+    if workspace.folder.exists(RECORD):
+        workspace.check_format()
+        base.refuse_second_base(Lineage(workspace))
+    elif workspace.folder.exists():
+        refuse_lineage(workspace.folder)
+        if workspace.folder.files():
+            raise UsageError(
+                f"{workspace.folder}: the folder holds other files; a workspace is made in an empty or a new folder"
+            )
 
 
 def with_model(recipe: Recipe, source: str, workspace: Workspace, terminal: Terminal) -> Recipe:
@@ -210,78 +203,10 @@ def anneal(uri: str, name: str | None, sets: Sequence[str], terminal: Terminal, 
         return summarize(Lineage(workspace))
 
 
-@dataclass(frozen=True)
-class StudyRequest:
-    """A study as a user asks for it, in the words of the command line."""
-
-    data: Sequence[str]
-    grid: Sequence[str] = ()
-    rows: Sequence[str] = ()
-    baselines: Sequence[str] = ()
-    seeds: int = 1
-    name: str | None = None
-    options: Options = field(default_factory=Options)
-    forecast_tokens: float | None = None
-    sets: Sequence[str] = ()
-    apply: bool = False  # write the best row's settings to the workspace's recipe
-
-
-def study(
-    uri: str, asked: StudyRequest, dry_run: bool, terminal: Terminal, wait_s: float = 0.0
-) -> tuple[Study | None, dict[str, Any]]:
-    """Train one arrival under many settings without promoting any; return the study, and its results as JSON types.
-
-    A dry run returns None and the trials that would run.
-    """
-    home, recipe = opened(uri, [*QUIET_STUDY, *asked.sets])
-    paths, _ = fetch_data(given(asked.data, "a study"), {}, terminal)
-    tried = trials(
-        parse_grid(asked.grid),
-        dict(parse_row(row) for row in asked.rows),
-        asked.baselines,
-        range(recipe.seed, recipe.seed + asked.seeds),
-    )
-    workspace = StudyWorkspace(uri, asked.name or "+".join(paths), list(paths))
-    lineage = Lineage(workspace, recipe.gate.trunk)
-    arrival = identify_arrival(paths, lineage, recipe.ingest, terminal)
-    for trial in tried:
-        wanted = trial.recipe(recipe)  # a setting that cannot be is refused before anything starts
-        refuse_on_machine(wanted.train)
-        if trial.kind in ("grid", "row"):
-            refuse_carried(lineage, wanted)
-    if dry_run:
-        check_room(recipe.train)
-        return None, {"study": str(workspace.study), "trials": [trial.to_json() for trial in tried]}
-    terminal.update(f"{workspace.study}: {len(tried)} trials")
-    with workspace.lease(wait_s=wait_s, note=terminal.note), connected():
-        found = run_study(workspace, arrival, recipe, tried, asked.options, terminal)
-    if asked.apply:
-        with home.lease(wait_s=wait_s, note=terminal.note):
-            chosen = apply_best(home, found, person())
-        terminal.note(f"the recipe of {uri} now has {chosen}" + (f"; {found.compute}" if found.compute else ""))
-    made = write_study(workspace, tried, found, asked.forecast_tokens)
-    for line in made["forecast"]["lines"]:
-        terminal.note(line)
-    terminal.note(f"page: {(workspace.study / PAGE).uri}")
-    return found, made
-
-
-def write_study(
-    workspace: StudyWorkspace, tried: Sequence[Trial], found: Study, tokens: float | None
-) -> dict[str, Any]:
-    """Write a study's results and page to its folder; return the results as JSON types."""
-    forecast, why = outlook(workspace, tried, found, tokens)
-    lines = outlook_lines(forecast, why)
-    made = {**found.to_json(), "forecast": {**forecast_json(forecast, why), "lines": lines}}
-    workspace.study.write_json(RESULTS, made)
-    workspace.study.write(PAGE, study_page(found, lines).encode())
-    return made
-
-
 def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, terminal: Terminal) -> dict[str, Any]:
     """Measure an arrival, choose the settings of its update and predict its cost; write only ``save``."""
     workspace, recipe = opened(uri, sets)
-    paths, _ = fetch_data(given(data, "a plan"), {}, terminal)
+    paths, sources = fetch_data(given(data, "a plan"), {}, terminal)
     lineage = Lineage(workspace, recipe.gate.trunk)
     require_base(lineage)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
@@ -299,6 +224,7 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     found = {
         "workspace": str(workspace.folder),
         "datasets": list(inputs),
+        **({"sources": sources} if sources else {}),
         "starts_from": f"the trunk of {lineage.head.id}" if lineage.head else None,
         **measured,
         "notes": [*measured["notes"], *base.chat_remarks(lineage.trunk())],

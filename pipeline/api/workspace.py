@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewarm.pipeline.api import studies
 from rewarm.pipeline.api import updates as commands
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.verify import refuse_damaged
@@ -155,8 +156,8 @@ def study(
 
     axes = [f"{key}={','.join(map(str, values))}" for key, values in grid.items()]
     with Terminal(quiet) as terminal:
-        asked = commands.StudyRequest(assigned(data), axes, seeds=seeds, name=name, sets=overrides(settings))
-        _, results = commands.study(address(path), asked, False, terminal)
+        asked = studies.StudyRequest(assigned(data), axes, seeds=seeds, name=name, sets=overrides(settings))
+        _, results = studies.study(address(path), asked, False, terminal)
     return results
 
 

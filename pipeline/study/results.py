@@ -14,8 +14,11 @@ from rewarm.pipeline.shift.objective import Standing, choose_best, mean_loss, wi
 from rewarm.pipeline.study.grid import Trial
 from rewarm.pipeline.study.settings import BASELINES
 from rewarm.pipeline.study.trial import Result, StudyWorkspace, read_result
+from rewarm.stages.core.shapes import outcome_of
+from rewarm.stages.evaluate import EvaluateOutcome
 
 GENERATED = "rewarm_"  # how the names of tasks begin that evaluation makes from validation splits
+BEFORE = "before"  # folder of a study, with the evaluation of the release that any update starts with
 ALIKE = 0.02  # of the compute of two rows that are compared: whole steps make them differ by less
 
 
@@ -77,6 +80,8 @@ class Study:
     old_weight: float | None  # None: all datasets alike
     arrival_cost: float | None = None  # the objective's limit, ``plan.arrival_cost``
     unfinished: list[str] = field(default_factory=list)
+    before: dict[str, float] = field(default_factory=dict)  # loss of the release before the update, by dataset
+    bits_before: dict[str, float] = field(default_factory=dict)  # the same in bits per byte
 
     @property
     def fit(self) -> list[Row]:
@@ -173,6 +178,7 @@ class Study:
             "arrivals": self.arrivals,
             "old_weight": self.old_weight,
             "arrival_cost": self.arrival_cost,
+            "before": {"losses": self.before, "bits_per_byte": self.bits_before},
             "rows": [self.row_to_json(row) for row in self.rows],
             "best": self.best.to_json() if self.best else None,
             "compute": self.compute,
@@ -209,7 +215,13 @@ def collect(
     rows = [row for label, results in found.items() if (row := row_of(results, arrivals, old_weight, meanings[label]))]
     names = dict.fromkeys(name for row in rows for name in row.losses)
     earlier = [name for name in names if name not in arrivals]
-    return Study(workspace.study.name, earlier, arrivals, rows, old_weight, arrival_cost, unfinished)
+    measured = workspace.study / BEFORE
+    before = outcome_of(measured, EvaluateOutcome) if measured.committed() else EvaluateOutcome()
+    return Study(
+        *(workspace.study.name, earlier, arrivals, rows, old_weight, arrival_cost, unfinished),
+        before=before.losses.get("release", {}),
+        bits_before=before.bits_per_byte.get("release", {}),
+    )
 
 
 def row_of(results: list[Result], arrivals: Sequence[str], old_weight: float | None, meaning: str = "") -> Row | None:

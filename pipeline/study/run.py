@@ -8,26 +8,29 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.weights import is_pruned
 from rewarm.pipeline.lineage.workspace import TRIAL, Workspace
 from rewarm.pipeline.plan.plan import resolve_auto
 from rewarm.pipeline.plan.studied import PLAN
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.shift.objective import mean_loss
 from rewarm.pipeline.study.grid import BASE, Trial, meaning
-from rewarm.pipeline.study.results import Study, collect
+from rewarm.pipeline.study.results import BEFORE, Study, collect
 from rewarm.pipeline.study.settings import Options
 from rewarm.pipeline.study.trial import StudyWorkspace, Task, run_trial
 from rewarm.pipeline.update.context import UpdateContext
 from rewarm.pipeline.update.data_steps import run_ingest, run_tokenize, run_tokenizer
-from rewarm.pipeline.update.inputs import Arrival, recipe_of
+from rewarm.pipeline.update.inputs import SOURCES, Arrival, recipe_of
+from rewarm.pipeline.update.model_steps import conditions, measure
 from rewarm.pipeline.update.recipe_change import write_recipe
-from rewarm.pipeline.update.runner import Runner, refuse_changes
+from rewarm.pipeline.update.runner import Runner, Step, refuse_changes
 from rewarm.pipeline.update.update import check
+from rewarm.stages import evaluate
 from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.progress import Announcer
@@ -65,6 +68,8 @@ def run(
     tokenizer = run_tokenizer(context)
     for name in arrival.inputs:
         run_tokenize(context, name, run_ingest(context, name), tokenizer)
+    with closing(context):
+        run_before(workspace, context)
     bases = base_trials(trials) if options.from_base else []
     for wanted in (bases, trials):
         pending = [trial for trial in wanted if not workspace.trial(trial.id).exists(TRIAL)]
@@ -74,6 +79,28 @@ def run(
             tasks = [task_of(workspace, arrival, recipe, trial, options) for trial in pending]
             tune(workspace, tasks, recipe, options, progress)
     return collect(workspace, trials, options.old_weight, recipe.plan.arrival_cost)
+
+
+def run_before(workspace: StudyWorkspace, context: UpdateContext) -> None:
+    """Measure the current release on all datasets: the row that shows what any update starts with."""
+    current = context.compared_with()
+    if current is None:
+        return
+    if is_pruned(workspace.update(current.id), "release"):
+        context.runner.progress.note(f"the row before the update is left out: the weights of {current.id} were pruned")
+        return
+    settings, out = context.recipe.evaluate, workspace.study / BEFORE
+    names = [*context.lineage.datasets(), *context.arrival.inputs]
+    models = {"release": workspace.update(current.id) / "release" / "model"}
+    step = Step(
+        "before the update",
+        lambda: measure(context, models, names, out, settings),
+        evaluate.EvaluateOutcome,
+        out,
+        conditions(context, settings),
+        {"release": current.weights.release, "datasets": names},
+    )
+    context.runner.run(step)
 
 
 def with_meanings(trials: list[Trial], recipe: Recipe, lineage: Lineage) -> list[Trial]:
@@ -123,7 +150,9 @@ def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: l
             "(give this one its own with --name)",
         )
     shown = [trial.to_json() for trial in trials]
-    workspace.study.write_json(PLAN, {**plan, "trials": shown, "old_weight": options.old_weight, "started": now()})
+    sources = {SOURCES: arrival.sources} if arrival.sources else {}
+    begun = {**plan, **sources, "trials": shown, "old_weight": options.old_weight, "started": now()}
+    workspace.study.write_json(PLAN, begun)
 
 
 def task_of(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trial: Trial, options: Options) -> Task:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from rewarm.pipeline.shift.objective import mean_loss
 from rewarm.pipeline.study.results import Difference, Row, Spread, Study
 from rewarm.pipeline.terminal import SafeConsole, compact, figures, names, short
 
@@ -12,6 +13,7 @@ PAGE = "index.html"
 BITS = "bits/byte {}"  # of a dataset
 BEHIND = "behind ★"
 LESS_TELLING = ("seconds", "FLOPs", "tokens", "seeds", BEHIND)  # columns that go first on a narrow terminal, after BITS
+BEFORE = "before the update"
 WIDE = 10_000  # columns of a console on which every table has its natural width
 
 
@@ -75,6 +77,24 @@ def body(study: Study) -> list[list[str]]:
     return [cells(study, row) for row in study.rows]
 
 
+def ordered(study: Study) -> list[list[str]]:
+    """One line a row as people read them: the best one, the release before the update, and the others."""
+    lines, best = body(study), study.best
+    first = [line for line, row in zip(lines, study.rows, strict=True) if best is not None and row.name == best.name]
+    return [*first, *([cells_before(study)] if study.before else []), *(line for line in lines if line not in first)]
+
+
+def cells_before(study: Study) -> list[str]:
+    """The cells of the release before the update, in the columns that it has."""
+    names = [*study.earlier, *study.arrivals]
+    halves = mean_loss(study.before, study.arrivals, 0.5)
+    known = {f"L({name})": f"{study.before[name]:.3f}" for name in names if name in study.before}
+    known |= {BITS.format(name): f"{study.bits_before[name]:.3f}" for name in names if name in study.bits_before}
+    known |= {"row": BEFORE, "mean": f"{halves:.3f}"}
+    known |= {"score": f"{mean_loss(study.before, study.arrivals, study.old_weight):.3f}"}
+    return [known.get(title, "") for title in head(study)]
+
+
 def cells(study: Study, row: Row) -> list[str]:
     """A row's cells as text."""
     losses = [row.losses.get(name) for name in [*study.earlier, *study.arrivals]]
@@ -133,7 +153,7 @@ def laid_out(study: Study, left_out: list[str]) -> Table:
     kept = [number for number, title in enumerate(head(study)) if title not in left_out]
     names(made, head(study)[0])
     figures(made, *(head(study)[number] for number in kept[1:]))
-    for line in body(study):
+    for line in ordered(study):
         made.add_row(*(line[number] for number in kept))
     return made
 
@@ -161,12 +181,13 @@ def page(study: Study, forecast: list[str]) -> str:
         study=study,
         plots=plots(study),
         head=head(study),
-        body=body(study),
+        body=ordered(study),
         best=study.best.name if study.best else None,
         notes=notes(study),
         forecast=forecast,
         style=Markup((folder.parent / "report" / "page.css").read_text("utf-8")),
         plotly=Markup(get_plotlyjs()),
+        script=Markup((folder / "page.js").read_text("utf-8")),
     )
 
 
@@ -228,18 +249,12 @@ def trade(study: Study) -> Any:
         old = [row.losses[name].mean for name in study.earlier if name in row.losses]
         new = [row.losses[name].mean for name in study.arrivals if name in row.losses]
         if old and new:
-            figure.add_scatter(
-                x=[sum(new) / len(new)],
-                y=[sum(old) / len(old)],
-                mode="markers+text",
-                text=[row.name],
-                name=row.name,
-                textposition="top center",
-            )
-    return drawn(figure, "Loss on the arrival (nats per token)", "Loss on earlier data (nats per token)", legend=False)
+            where = {"x": [sum(new) / len(new)], "y": [sum(old) / len(old)]}
+            figure.add_scatter(**where, mode="markers", name=row.name, marker={"size": 10})
+    return drawn(figure, "Loss on the arrival (nats per token)", "Loss on earlier data (nats per token)")
 
 
-def drawn(figure: Any, x_title: str, y_title: str, *, legend: bool = True) -> Any:
+def drawn(figure: Any, x_title: str, y_title: str) -> Any:
     """A plotly figure as HTML without the library, transparent so that it works on light and dark backgrounds."""
     from markupsafe import Markup
 
@@ -247,10 +262,10 @@ def drawn(figure: Any, x_title: str, y_title: str, *, legend: bool = True) -> An
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": "#7d8797"},
-        margin={"l": 60, "r": 20, "t": 20, "b": 50},
+        margin={"l": 64, "r": 14, "t": 20, "b": 60},
         height=420,
-        showlegend=legend,
-        legend={"orientation": "h", "y": -0.2},
+        showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         xaxis={"title": x_title, "gridcolor": "rgba(128,128,128,0.25)", "zeroline": False},
         yaxis={"title": y_title, "gridcolor": "rgba(128,128,128,0.25)", "zeroline": False},
     )

@@ -6,15 +6,27 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_server import Hub, hub, sha_of
 from model_folders import write_folder, write_tokenizer
+from release_world import recipe
+from small_workspace import make
 
+from rewarm.pipeline.api.studies import begun_sources
+from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.workspace import Workspace
+from rewarm.pipeline.study.grid import Trial
+from rewarm.pipeline.study.run import begin
+from rewarm.pipeline.study.settings import Options
+from rewarm.pipeline.study.trial import StudyWorkspace
 from rewarm.pipeline.update.hub import Repository, parse_dataset, parse_model, pinned
+from rewarm.pipeline.update.inputs import identify_arrival
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.progress import Silent
 
 Call = Callable[..., tuple[int, str, str]]
 COMMANDS = """
@@ -112,6 +124,23 @@ def test_a_model_and_a_dataset_of_the_hub_are_fetched_and_pinned(server: Hub, tm
         assert code == 0 and json.loads(out)["starts_from"] == found["starts_from"], error
         code, _, error = call(*new, "--from", "lab/other", "--data", "news=hf://datasets/lab/news")
         assert code == 6 and "hf download lab/other" in error and "--from other" in error, error
+
+
+def test_a_finished_workspace_is_refused_before_the_hub_is_asked(server: Hub, tmp_path: Path) -> None:
+    make(tmp_path / "lm")
+    with commands(HF_ENDPOINT=server.url, HF_HOME=str(tmp_path / "cache")) as call:
+        code, _, error = call("init", tmp_path / "lm", "--recipe", "tiny", "--from", "lab/small")
+    assert code == 2 and "already has a base" in error, error
+    assert server.asked == []
+
+
+def test_a_study_records_the_commit_and_keeps_it(lm: Workspace, tmp_path: Path) -> None:
+    workspace, address = StudyWorkspace(lm.folder.uri, "late", ["late"]), "hf://datasets/lab/news@0123"
+    (tmp_path / "late.txt").write_text("a late text")
+    found = identify_arrival({"late": [str(tmp_path / "late.txt")]}, Lineage(workspace), recipe().ingest, Silent())
+    begin(workspace, replace(found, sources={"late": [address]}), recipe(), [Trial("a", "row", {}, 0)], Options())
+    assert begun_sources(workspace) == {"late": [address]}
+    assert pinned(Repository("dataset", "lab/news"), begun_sources(workspace)["late"]).revision == "0123"
 
 
 @pytest.mark.parametrize(
