@@ -7,6 +7,7 @@ applied again after every load.
 """
 
 import contextlib
+import gc
 import io
 import tempfile
 from argparse import Namespace
@@ -19,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from rewarm.stages.core.digests import RESTORE
-from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.inference.causal import Packed, documents_of, token_losses
 from rewarm.stages.train.bad_steps import Guard, guarded, mean_over_ranks
 from rewarm.stages.train.chunked_loss import ChunkedHead, HeadForm, head_form
@@ -28,6 +29,7 @@ from rewarm.stages.train.inputs import refuse_together
 from rewarm.stages.train.objective import Objective
 from rewarm.stages.train.optimizer import apply_hyperparameters, hyperparameters, make_optimizer, parameter_groups
 from rewarm.stages.train.settings import TrainSettings
+from rewarm.stages.train.sharded_start import ShardedStart, sharded_start
 from rewarm.stages.train.ways import Ways, chosen_ways
 from rewarm.stages.train.weights import digest, full_weights, load_model, model_weights, set_weights
 from rewarm.stages.train.zero_config import stage_note, zero_config
@@ -80,29 +82,32 @@ class Engine:
         """Return a new engine with the start's weights and an empty optimizer, and the ways of its forward pass."""
         import deepspeed
 
-        model = self._loaded(self.start, self.expected)
+        sharded, whole = sharded_start(self.start, self.settings, self.place)
+        model = self._loaded(self.start, self.expected) if sharded is None else sharded.model
         ways, self.notes = chosen_ways(model, self.settings, self.micro_batch, self.place.device)
-        if (note := stage_note(self.settings)) is not None:
-            self.notes.append(note)
+        self.notes += [note for note in (stage_note(self.settings), whole) if note is not None]
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-        masters = {name: weight.clone() for name, weight in model_weights(model)} if self._low_precision else {}
         model.train()
         groups = parameter_groups(model, self.settings)
         self._hyperparameters = hyperparameters(groups)
+        config = zero_config(self.settings, self.micro_batch, self.rounds, universal)
+        masters: dict[str, torch.Tensor] = {}
+        if sharded is not None:
+            sharded.partition(self._dtype, self.place.device, config)
+        elif self._low_precision:
+            masters = {name: weight.clone() for name, weight in model_weights(model)}
         optimizer = make_optimizer(groups, self.settings, fused=self.place.device.type == "cuda")
         with contextlib.redirect_stdout(io.StringIO()):
-            engine, *_ = deepspeed.initialize(
-                model=model,
-                optimizer=optimizer,
-                config=zero_config(self.settings, self.micro_batch, self.rounds, universal),
-            )
+            engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         apply_hyperparameters(engine, self._hyperparameters)
         if self.guard is not None:
             guarded(optimizer, self.guard, partial(norm_before_clipping, engine))
         if masters:
             set_weights(engine, masters)
-        self._check(engine, self.expected, f"starting from {self.start}")
+        elif sharded is not None and self._low_precision:
+            sharded.set_masters()
+        self._check_start(engine, sharded)
         return engine, ways
 
     def _loaded(self, folder: Path, expected: str) -> "transformers.PreTrainedModel":
@@ -135,7 +140,7 @@ class Engine:
             self.notes.append(f"train.loss: the loss is computed from whole logits, because of the teacher: {form}")
         head = ChunkedHead(model, form) if isinstance(form, HeadForm) else None
         for parameter in model.parameters():
-            parameter.data = parameter.data.to(torch.bfloat16 if self._low_precision else torch.float32)
+            parameter.data = parameter.data.to(self._dtype)
         frozen: Any = model
         return Objective(self.settings.kl_weight, frozen.eval().requires_grad_(False).to(self.place.device), head)
 
@@ -147,6 +152,23 @@ class Engine:
     @property
     def _low_precision(self) -> bool:
         return self.settings.precision != "fp32"
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The precision of the forward pass."""
+        return torch.bfloat16 if self._low_precision else torch.float32
+
+    def _check_start(self, engine: Any, sharded: ShardedStart | None) -> None:
+        """Compare a new engine's weights with the record, and those of a start in parts also in the files."""
+        try:
+            self._check(engine, self.expected, f"starting from {self.start}")
+        except StageError as error:
+            if sharded is not None and (stored := sharded.digest()) != self.expected:
+                raise DamagedError(
+                    f"{self.start}: weights have digest {stored}, expected {self.expected} from the record. Nothing "
+                    f"was trained on it; {RESTORE}"
+                ) from error
+            raise
 
     def _check(self, engine: Any, expected: str, doing: str) -> None:
         found = digest(full_weights(engine))
@@ -218,6 +240,12 @@ class Engine:
         """Release DeepSpeed's hooks and tables, which outlive an engine: this process may create another one."""
         self.engine.destroy()
 
+    def _free(self) -> None:
+        """Release the memory of the engine, before another one is created in its place."""
+        self.close()
+        self.engine, self.ways = None, Ways()
+        gc.collect()
+
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
@@ -236,6 +264,7 @@ class Engine:
         else:
             with tempfile.TemporaryDirectory(dir=self.scratch) as universal:
                 self._convert(folder / TAG, Path(universal) / TAG)
+                self._free()
                 self.engine, self.ways = self._fresh(universal=True)
                 self._load_state(Path(universal), TAG)
                 dist.barrier()

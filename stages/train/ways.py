@@ -8,7 +8,9 @@ import torch
 
 from rewarm.stages.train.chunked_loss import WHOLE_BYTES, ChunkedHead, head_form, logits_bytes
 from rewarm.stages.train.document_attention import unsupported, use
+from rewarm.stages.train.document_mask import tried_model
 from rewarm.stages.train.settings import TrainSettings
+from rewarm.stages.train.sharded_start import is_empty
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,7 +82,7 @@ def chosen_head(
     size = logits_bytes(model, micro_batch * settings.seq_len)
     if settings.loss == "whole" or (settings.loss == "auto" and size <= WHOLE_BYTES):
         return None
-    form = head_form(model)
+    form = head_form(tried_model(model.config, settings.seq_len) if is_empty(model) else model)
     if isinstance(form, str):
         notes.append(
             f"train.loss {settings.loss}: the loss is computed from whole logits ({size / 1e9:.2f} GB in fp32 per "
