@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.optimizer import TRUNK_RUN
 from rewarm.pipeline.record import UpdateRecord
 from rewarm.stages import replay, train
 from rewarm.stages.core.errors import StageError, UsageError
@@ -25,7 +26,7 @@ from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet, TokenStream, read_selection
 
 SPLITS = {"train": "documents", "validation": "validation"}  # of tokens: of documents
-COVERS = "the trunks; what an annealed branch reads is not counted"
+COVERS = "the trunks, without steps that were skipped or left out; what an annealed branch reads is not counted"
 MOST = 100  # documents that one call traces
 EXCERPT = 120  # characters of a document that are shown
 SHORTEST = 6  # digits of an id by which documents are looked up
@@ -71,6 +72,12 @@ class Trunk:
     def start(self) -> int:
         """Tokens that the lineage had trained before."""
         return self.update.position - self.mixture.steps * self.mixture.tokens_per_step
+
+    @property
+    def left_out(self) -> list[int]:
+        """Steps (from 0) that changed nothing: their documents were not trained."""
+        decisions = self.update.train.decisions if self.update.train else []
+        return [step - 1 for step in train.steps_without_effect(decisions)]
 
     def stream(self, number: int) -> TokenStream:
         """Open a source's tokens; raise ``StageError`` if they are not those the mixture was made for."""
@@ -119,7 +126,7 @@ def trace_documents(
     progress.begin("reading mixtures", sum(run.mixture.steps * run.mixture.global_batch for run in runs), "sequences")
     for run in runs:
         wanted, members = wanted_of(run, documents)
-        for found in replay.find_reads(run.mixture, wanted, progress):
+        for found in replay.find_reads(run.mixture, wanted, progress, run.left_out):
             role = "new" if found.source < len(run.mixture.new) else "replayed"
             tokens = [run.start + (step + 1) * run.mixture.tokens_per_step for step in found.steps]
             reads = Trained(run.update.id, role, found.times, found.steps, tokens)
@@ -302,7 +309,8 @@ def count_updates(
         for number in range(first, len(counts)):
             documents = lineage.workspace.dataset(run.mixture.sources[number].dataset) / "documents"
             rows += count_documents(run, number, counts[number], documents, progress, file)
-        found.append({"update": run.update.id, "share": run.update.replay.achieved, "replayed": rows})
+        row = {"update": run.update.id, "share": run.update.replay.achieved, "replayed": rows}
+        found.append(row | ({"left_out": len(run.left_out)} if run.left_out else {}))
     return found
 
 
@@ -315,6 +323,8 @@ def count_documents(
     codes = domains.codes if rows is None else domains.codes[rows]
     names = pa.array(domains.names, pa.string())
     reads = replay.source_reads(source, count, run.mixture.seq_len, progress)
+    if run.left_out:
+        reads = reads.less(replay.step_reads(run.mixture, number, run.left_out))
     ends, _ = stream.document_spans()
     sums = np.zeros((4, len(domains.names)), dtype=np.int64)
     first = 0
@@ -351,8 +361,8 @@ def count_documents(
 def trace_step(lineage: Lineage, name: str | None, step: int) -> dict[str, Any]:
     """The documents that a step of an update's trunk reads, by dataset; ``step`` counts from 1, as in its curve.
 
-    ``name`` is an update, by default the unfinished one, else the last. Raises ``UsageError`` for a step that the
-    update does not have.
+    ``name`` is an update, by default the unfinished one, else the last; ``left_out`` is the reason if the step was not
+    applied. Raises ``UsageError`` for a step that the update does not have.
     """
     update = name_of_trained(lineage, name)
     folder = lineage.workspace.update(update) / "mixture"
@@ -365,7 +375,18 @@ def trace_step(lineage: Lineage, name: str | None, step: int) -> dict[str, Any]:
     if not 1 <= step <= mixture.steps:
         raise UsageError(f"--step {step}: update {update} has the steps 1 to {mixture.steps}")
     sets = replay.token_sets(folder, mixture, lineage.workspace.train_tokens)
-    return {"update": update, "step": step, "documents": train.documents_read(mixture, sets, step - 1)}
+    documents = train.documents_read(mixture, sets, step - 1)
+    because = next((each for each in decisions_of(lineage, update) if step in each.steps), None)
+    found = {"update": update, "step": step, "documents": documents}
+    return found | ({} if because is None else {"left_out": f"{because.kind}: {because.because}"})
+
+
+def decisions_of(lineage: Lineage, update: str) -> list[train.Decision]:
+    """The decisions about bad steps of an update's trunk; of one that is not finished, those so far."""
+    if update == lineage.unfinished:
+        return train.decisions_so_far(lineage.workspace.update(update) / "checkpoints", TRUNK_RUN)
+    training = lineage.find(update).train
+    return training.decisions if training else []
 
 
 def name_of_trained(lineage: Lineage, name: str | None) -> str:

@@ -16,6 +16,7 @@ from rewarm.pipeline.lineage.verify import refuse_damaged
 from rewarm.pipeline.lineage.weights import require_weights
 from rewarm.pipeline.lineage.workspace import RECORD, Workspace, refuse_lineage
 from rewarm.pipeline.monitoring.workspace import observed
+from rewarm.pipeline.plan.memory import model_memory
 from rewarm.pipeline.plan.plan import make_plan, require_base
 from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
 from rewarm.pipeline.schedule_preview import Preview, preview_schedule
@@ -220,15 +221,15 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
         if (awaits := check_room(recipe.train)) is not None:
             terminal.note(awaits)
         made = make_plan(lineage, inputs, recipe, {name.partition("=")[0].strip() for name in sets}, terminal)
-    measured = made.to_json()
     found = {
         "workspace": str(workspace.folder),
         "datasets": list(inputs),
         **({"sources": sources} if sources else {}),
         "starts_from": f"the trunk of {lineage.head.id}" if lineage.head else None,
-        **measured,
-        "notes": [*measured["notes"], *base.chat_remarks(lineage.trunk())],
+        **made.to_json(),
+        "notes": [*made.predicted.notes, *base.chat_remarks(lineage.trunk())],
         "disk": [one.to_json() for one in demands(lineage, recipe, inputs, made.storage)],
+        "memory": model_memory(lineage.trunk(), recipe.train),
     }
     if save is not None:
         Folder(save.absolute().parent).write_json(save.name, found)

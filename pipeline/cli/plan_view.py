@@ -23,6 +23,7 @@ def plan_view(plan: dict[str, Any]) -> Group:
         table(title, ("measure", "value"), shift_rows(shift, plan["arrival"])),
         table("Choices", ("setting", "value", "because"), choice_rows(plan["choices"])),
         table("Prediction", ("what", "update", "re-training from scratch"), prediction_rows(plan)),
+        *([memory_view(plan["memory"])] if "memory" in plan else []),
         Text(f"Speed: {plan['because']}. Re-training: {plan['retrain']['because']}."),
         *notes,
     )
@@ -116,3 +117,35 @@ def share(value: float | None) -> str:
 def spoken(languages: dict[str, float]) -> str:
     """The largest languages."""
     return ", ".join(f"{name} {part:.0%}" for name, part in list(languages.items())[:SHOWN_LANGUAGES]) or "none"
+
+
+def memory_view(memory: dict[str, Any]) -> Group:
+    """What fits where: GB of a worker by ZeRO stage, with the optimizer offloaded and activations recomputed."""
+    parts = {name: value for name, value in memory["parts"].items() if value and name != "host"}
+    said = ", ".join(f"{name} {value / 1e9:.3g}" for name, value in parts.items())
+    title = (
+        f"Memory of a worker, GB: {short(memory['parameters'])} parameters, {memory['workers']} workers, "
+        f"{memory['micro_batch']} × {memory['seq_len']} tokens, {memory['precision']}"
+    )
+    ways = {(False, False): "as it is", (False, True): "recomputed", (True, False): "offloaded", (True, True): "both"}
+    found = {
+        (row["zero_stage"], (row["offload_optimizer"], row["gradient_checkpointing"])): row
+        for row in memory["alternatives"]
+    }
+    rows = [
+        (f"ZeRO {stage}", *(gigabytes(found.get((stage, way))) for way in ways))
+        for stage in sorted({row["zero_stage"] for row in memory["alternatives"]})
+    ]
+    return Group(
+        table(title, ("", *ways.values()), rows),
+        Text(
+            f"By formula, on each device; in brackets the smallest card. ZeRO {memory['zero_stage']} as it is: {said}."
+        ),
+    )
+
+
+def gigabytes(row: dict[str, Any] | None) -> str:
+    """A cell of the table: GB on the device, and the smallest card with room for it."""
+    if row is None:
+        return "–"
+    return f"{row['device'] / 1e9:.3g} ({row['card'] or 'none'})"

@@ -234,7 +234,8 @@ def show_step(found: dict[str, Any], as_json: bool) -> None:
         print_json(found)
         return
     count = sum(map(len, found["documents"].values()))
-    echo(f"{found['update']}, step {found['step']}: {count} documents")
+    left = f", not trained on: {found['left_out']}" if "left_out" in found else ""
+    echo(f"{found['update']}, step {found['step']}: {count} documents{left}")
     for dataset, ids in found["documents"].items():
         for each in ids:
             echo(f"  {dataset}  {each}")

@@ -47,7 +47,7 @@ class Workspace:
     tokenizer/                                    tokenizer of the lineage
     datasets/<name>/{documents,validation,quarantine,tokens}/ + manifest.json
     dedup/<name>/                                 index of the ingested documents, for later arrivals
-    updates/<id>/{plan.json,scores,selection,mixture,initial,trunk,release,checkpoints,evaluation}/ + update.json
+    updates/<id>/{plan.json,scores,selection,mixture,initial,trunk,release,checkpoints,evaluation,…}/ + update.json
     commits/00000000.json …                       the log: an immutable file for each finished update
     releases.json                                 the current release, written from the log for other programs
     report/{index,<id>}.html                      a page for the workspace, and one for each update

@@ -22,7 +22,7 @@ from rewarm.stages.distill import DistillOutcome
 from rewarm.stages.ingest import IngestOutcome
 from rewarm.stages.select import SelectOutcome
 from rewarm.stages.tokenize import TokenizeOutcome
-from rewarm.stages.train import Phase, Schedule
+from rewarm.stages.train import Decision, Phase, Schedule
 
 STRICT = ConfigDict(extra="forbid")
 Part = TypeVar("Part")
@@ -59,13 +59,15 @@ class DatasetPart:
 
 @dataclass(frozen=True, config=STRICT)
 class Tokens:
-    """Tokens that an update read: ``new`` and ``replayed`` on the trunk, ``annealed`` on the branch of the release."""
+    """Tokens that an update trained: ``new`` and ``replayed`` on the trunk, ``annealed`` on the release's branch."""
 
     planned: int = 0
-    """The trunk's budget: ``new + replayed`` of the finished update."""
+    """The trunk's budget: ``new + replayed`` of the finished update, with those of the trunk in ``left_out``."""
     new: int = 0
     replayed: int = 0
     annealed: int = 0
+    left_out: int = 0
+    """Tokens of steps that were skipped or left out, on trunk and branch: they changed nothing."""
 
 
 Replayed = TypedDict(
@@ -79,6 +81,7 @@ Replayed = TypedDict(
         "order": NotRequired[str],
         "from": NotRequired[int],  # tokens of its order that earlier updates read
         "to": NotRequired[int],
+        "left_out": NotRequired[int],  # tokens among ``tokens`` whose steps were skipped or left out
     },
 )
 """Replay of one source: a dataset, or ``dataset@domain``."""
@@ -135,8 +138,10 @@ class Replay:
         for key, source in self.by_dataset.items():
             if source["sequences"]:
                 name = key.partition("@")[0]
+                trained = 1 - source.get("left_out", 0) / source["tokens"]
+                sequences, tokens = round(trained * source["sequences"]), source["tokens"] - source.get("left_out", 0)
                 before = parts.get(name, ReplayedPart())
-                parts[name] = before.plus(source["sequences"], source["tokens"], source.get("share", 0.0))
+                parts[name] = before.plus(sequences, tokens, trained * source.get("share", 0.0))
         return parts
 
 
@@ -175,6 +180,13 @@ class Training:
     """Of all workers together."""
     resumed_from: list[int] = field(default_factory=list)
     """The steps at which training resumed from a checkpoint; empty: never interrupted."""
+    decisions: list[Decision] = field(default_factory=list)
+    """About bad steps: those that were skipped, or left out after a return to an earlier checkpoint."""
+    bitwise: bool | None = None
+    """Whether the device gave the same gradient of a micro batch twice, to the last bit; None: not tried, as by earlier
+    versions. If not, a resumed run may differ in the last digits."""
+    checkpoint_seconds: float = 0.0
+    """For which checkpoints stopped the steps; 0 in records of earlier versions."""
     optimizer: str = "adamw"
     moments: str = "empty"
     """Optimizer state that the trunk's training began with: ``empty`` or ``kept``."""
@@ -190,6 +202,8 @@ class Annealing:
     steps: int = 0
     averaged: list[int] = field(default_factory=list)
     """Steps of the branch, or of the trunk if there is none, whose weights were averaged."""
+    decisions: list[Decision] = field(default_factory=list)
+    """About bad steps of the branch, as ``train.decisions``."""
 
 
 @dataclass(frozen=True, config=STRICT)

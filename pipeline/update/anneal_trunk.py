@@ -234,7 +234,7 @@ def record_of(
         follows=source.id,
         parameters=source.parameters,
         order_seed=source.order_seed,
-        tokens=Tokens(annealed=release.tokens),
+        tokens=Tokens(annealed=release.tokens - release.left_out, left_out=release.left_out),
         train=Training(resumed_from=release.resumed_from, optimizer=optimizer_name(source)),
         anneal=part_of(Annealing, release),
         losses=scores.losses,

@@ -125,7 +125,10 @@ def replay_text(update: UpdateRecord) -> str:
     parts = {key: part for key, part in update.replay.by_dataset.items() if part["tokens"]}
     if not parts:
         return ""
-    rows = [(key, f"{part['tokens']:,}", f"{part.get('share', 0.0):.2%}") for key, part in parts.items()]
+    rows = [
+        (key, f"{part['tokens'] - part.get('left_out', 0):,}", f"{part.get('share', 0.0):.2%}")
+        for key, part in parts.items()
+    ]
     share = f"{update.replay.achieved:.2%} of the training tokens"
     replayed = table(("replayed", "tokens", "share"), rows)
     return f"Replay of earlier datasets, which limits forgetting: {share}.\n\n{replayed}"
@@ -156,6 +159,7 @@ def training_text(update: UpdateRecord) -> str:
     rows = [
         ("new tokens", f"{tokens.new:,}"),
         ("replayed tokens", f"{tokens.replayed:,}"),
+        *([("tokens of skipped and left-out steps", f"{tokens.left_out:,}")] if tokens.left_out else []),
         ("tokens of the annealed branch", f"{tokens.annealed:,}"),
         ("tokens in the lineage so far", f"{update.position:,}"),
         ("optimizer steps", update.train.steps if update.train else ""),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from rewarm.pipeline.gate.verdict import Verdict
 from rewarm.pipeline.lineage.optimizer import drop_optimizers, keep_optimizer
@@ -68,6 +69,7 @@ def update_record(
     before, remarks = losses_before(context)
     after = scores.losses.get("release", {})
     carried = context.lineage.replayed().after(mixture.by_dataset)
+    tokens, replayed = tokens_trained(context, mixture, trunk, release)
     resumed = [*trunk.resumed_from, *release.resumed_from]
     return UpdateRecord(
         id=context.id,
@@ -77,8 +79,8 @@ def update_record(
         started=context.started,
         finished=now(),
         position=context.lineage.position + trunk.tokens,
-        tokens=Tokens(mixture.planned, mixture.new, mixture.replayed, release.tokens),
-        replay=part_of(Replay, {**vars(mixture), "carried": carried.to_json()}),
+        tokens=tokens,
+        replay=part_of(Replay, {**vars(mixture), "by_dataset": replayed, "carried": carried.to_json()}),
         schedule=None if context.imports else laid(context),
         losses=scores.losses,
         window_losses=window_losses(context, trunk.digest == release.digest),
@@ -102,6 +104,28 @@ def update_record(
             *remarks,
         ],
     )
+
+
+def tokens_trained(
+    context: UpdateContext, mixture: replay.ReplayOutcome, trunk: train.TrainOutcome, release: anneal.AnnealOutcome
+) -> tuple[Tokens, dict[str, Any]]:
+    """Return the tokens of an update, and its replay by source, without those of steps that were not applied."""
+    steps = [step - 1 for step in train.steps_without_effect(trunk.decisions)]
+    if not steps and not release.left_out:
+        return Tokens(mixture.planned, mixture.new, mixture.replayed, release.tokens), mixture.by_dataset
+    order = context.mixture()
+    counts = [order.seq_len * count for count in replay.sequences_of_steps(order, steps)]
+    new, replayed = sum(counts[: len(order.new)]), sum(counts[len(order.new) :])
+    left = {source.key: count for source, count in zip(order.sources, counts, strict=True) if count}
+    tokens = Tokens(
+        planned=mixture.planned,
+        new=mixture.new - new,
+        replayed=mixture.replayed - replayed,
+        annealed=release.tokens - release.left_out,
+        left_out=new + replayed + release.left_out,
+    )
+    parts = {key: {**part, "left_out": left[key]} if key in left else part for key, part in mixture.by_dataset.items()}
+    return tokens, parts
 
 
 def began_with(context: UpdateContext) -> dict[str, str]:

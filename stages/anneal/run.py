@@ -97,6 +97,12 @@ class AnnealOutcome:
     tokens_per_second: float
     resumed_from: list[int]
     averaged: list[int] = field(default_factory=list)  # steps of the branch, else of the trunk, that were averaged
+    decisions: list[train.Decision] = field(default_factory=list)  # about bad steps of the branch
+
+    @property
+    def left_out(self) -> int:
+        """Tokens of the branch's steps that were skipped or left out."""
+        return len(train.steps_without_effect(self.decisions)) * self.tokens // max(self.steps, 1)
 
 
 def run(
@@ -144,6 +150,7 @@ def run(
         tokens_per_second=done.tokens_per_second,
         resumed_from=done.resumed_from,
         averaged=list(job.snapshots),
+        decisions=done.decisions,
     )
 
 

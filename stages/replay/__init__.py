@@ -9,7 +9,16 @@ from rewarm.stages.core.lazy import import_lazily
 
 if TYPE_CHECKING:
     from rewarm.stages.replay.lineage import Carried, locate, sequences_of, tokens_of
-    from rewarm.stages.replay.reads import Found, Reads, Wanted, document_reads, find_reads, source_reads
+    from rewarm.stages.replay.reads import (
+        Found,
+        Reads,
+        Wanted,
+        document_reads,
+        find_reads,
+        sequences_of_steps,
+        source_reads,
+        step_reads,
+    )
     from rewarm.stages.replay.run import MIXTURE, Arrival, Budget, Draw, ReplayOutcome, check, run, token_sets
     from rewarm.stages.replay.settings import ReplaySettings
     from rewarm.stages.replay.shares import Domains, Earlier, read_domains
@@ -36,7 +45,9 @@ __all__ = [
     "read_domains",
     "run",
     "sequences_of",
+    "sequences_of_steps",
     "source_reads",
+    "step_reads",
     "token_sets",
     "tokens_of",
 ]

@@ -7,7 +7,7 @@ first input of a sequence opens the next document and counts for neither.) Spans
 inputs: ``[start, start + seq_len)``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,12 @@ class Coverage:
         bounds = np.stack([first, last], axis=1).ravel() - base
         return np.where(high > low, np.maximum.reduceat(reads, bounds)[::2], 0)
 
+    def less(self, other: "Coverage") -> "Coverage":
+        """Return the coverage without the reads of ``other``, which are some of its own."""
+        at = np.union1d(self.at, other.at)
+        mine, theirs = (each.reads[np.searchsorted(each.at, at, side="right") - 1] for each in (self, other))
+        return Coverage(at, mine - theirs)
+
 
 @dataclass(frozen=True)
 class Reads:
@@ -84,6 +90,24 @@ def source_reads(source: Source, count: int, seq_len: int, progress: Progress) -
         position += taken
         progress.advance(taken)
     return Coverage.of(np.concatenate(low), np.concatenate(high))
+
+
+def step_reads(mixture: Mixture, number: int, steps: Collection[int]) -> Coverage:
+    """Return the coverage of the sequences that some steps (from 0) read from a source, by its number."""
+    starts = [np.empty(0, np.int64)]
+    for step in steps:
+        numbers, begun = mixture.batch(step)
+        starts.append(begun[numbers == number])
+    low = np.concatenate(starts)
+    return Coverage.of(low, low + mixture.seq_len)
+
+
+def sequences_of_steps(mixture: Mixture, steps: Collection[int]) -> list[int]:
+    """Return the number of sequences that some steps (from 0) read from each source."""
+    counts = np.zeros(len(mixture.sources), np.int64)
+    for step in steps:
+        counts += np.bincount(mixture.batch(step)[0], minlength=len(counts))
+    return [int(count) for count in counts]
 
 
 def document_places(ends: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,15 +158,22 @@ class Found:
     steps: list[int]  # that read a sequence of it, ascending
 
 
-def find_reads(mixture: Mixture, wanted: Mapping[int, Wanted], progress: Progress) -> Iterator[Found]:
-    """Search the whole mixture for documents of some sources (by number); documents never read are omitted."""
+def find_reads(
+    mixture: Mixture, wanted: Mapping[int, Wanted], progress: Progress, without: Collection[int] = ()
+) -> Iterator[Found]:
+    """Search the whole mixture for documents of some sources (by number); documents never read are omitted.
+
+    ``without`` are steps (from 0) that do not count.
+    """
+    ignored = np.array(sorted(without), np.int64)
     places, seq_len = mixture.steps * mixture.global_batch, mixture.seq_len
     hits: dict[int, list[np.ndarray]] = {number: [np.empty((2, 0), np.int64)] for number in wanted}
     for first in range(0, places, CHUNK):
         chunk = np.arange(first, min(first + CHUNK, places), dtype=np.int64)
         numbers, positions = mixture.assign(chunk)
+        counted = ~np.isin(chunk // mixture.global_batch, ignored)
         for number, one in wanted.items():
-            chosen = numbers == number
+            chosen = (numbers == number) & counted
             starts = mixture.sources[number].starts(positions[chosen], seq_len)
             found = one.hit(starts, seq_len)
             hits[number].append(np.stack([starts[found], chunk[chosen][found] // mixture.global_batch]))

@@ -7,6 +7,7 @@ from rewarm.stages.core.lazy import import_lazily
 if TYPE_CHECKING:
     from rewarm.stages.train.adopting import Adopted, adopt_model, check_adoptable
     from rewarm.stages.train.checkpoints import read_progress
+    from rewarm.stages.train.decisions import Decision, decisions_so_far, steps_without_effect
     from rewarm.stages.train.document_mask import check_kind, remarks_on
     from rewarm.stages.train.group import Group
     from rewarm.stages.train.importing import (
@@ -40,6 +41,7 @@ __all__ = [
     "DECAYING",
     "SNAPSHOTS",
     "Adopted",
+    "Decision",
     "Group",
     "Job",
     "ModelSettings",
@@ -56,6 +58,7 @@ __all__ = [
     "check_kind",
     "check_length",
     "count_parameters",
+    "decisions_so_far",
     "digest_folder",
     "documents_read",
     "import_model",
@@ -71,4 +74,5 @@ __all__ = [
     "remarks_on",
     "run",
     "schedule_for",
+    "steps_without_effect",
 ]

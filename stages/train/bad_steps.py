@@ -12,36 +12,20 @@ Each decision depends on the recorded curve alone, so a resumed run makes the sa
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.train.decisions import SKIPPED, Return, returns_name
 from rewarm.stages.train.job import Job
 from rewarm.stages.train.not_finite import NotFinite, NotFiniteError
 from rewarm.stages.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rewarm.stages.train.engine import Place
-
-SKIPPED = "skipped"  # in a row of the curve: why the step was not applied
-
-
-@dataclass(frozen=True)
-class Return:
-    """A return to a checkpoint: the steps ``first`` to ``last``, counted from 1, are left out from then on."""
-
-    first: int
-    last: int
-    skipped: list[int] = field(default_factory=list)  # the bad steps among them
-
-    def __str__(self) -> str:
-        return (
-            f"{len(self.skipped)} bad steps between {self.first} and {self.last}: returning to the last checkpoint "
-            f"before step {self.first}, and leaving out steps {self.first} to {self.last}"
-        )
 
 
 class ReturnError(Exception):
@@ -149,7 +133,7 @@ def mean_over_ranks(loss: torch.Tensor, world_size: int) -> float:
 
 def returns_file(job: Job) -> tuple[Folder, str]:
     """Return folder and name of the file that records a run's returns."""
-    return job.checkpoints, f"{job.name}-returns.json"
+    return job.checkpoints, returns_name(job.name)
 
 
 def read_returns(job: Job) -> list[Return]:
@@ -169,11 +153,6 @@ def record_return(job: Job, place: "Place", before: Sequence[Return], decision: 
         folder, name = returns_file(job)
         folder.write_json(name, [asdict(each) for each in (*before, decision)])
     dist.barrier()
-
-
-def is_left_out(returns: Sequence[Return], step: int) -> bool:
-    """Return whether a step, counted from 1, is left out."""
-    return any(each.first <= step <= each.last for each in returns)
 
 
 def precedes(returns: Sequence[Return], step: int, made_after: int) -> bool:

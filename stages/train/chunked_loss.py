@@ -43,10 +43,12 @@ class HeadForm:
 
     factor: float = 1.0
     cap: float | None = None
+    rows: int | None = None  # real ones of a padded vocabulary (``padded_vocabulary.py``)
 
     def apply(self, product: torch.Tensor) -> torch.Tensor:
         """Return the fp32 logits of a product ``[…, vocabulary]`` in the model's precision."""
-        logits = product if self.factor == 1.0 else product * self.factor
+        logits = product if self.rows is None else product[..., : self.rows]
+        logits = logits if self.factor == 1.0 else logits * self.factor
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
         return logits.float()

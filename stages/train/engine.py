@@ -28,6 +28,7 @@ from rewarm.stages.train.data import MicroBatch, micro_batches, weighted
 from rewarm.stages.train.inputs import refuse_together
 from rewarm.stages.train.objective import Objective
 from rewarm.stages.train.optimizer import apply_hyperparameters, hyperparameters, make_optimizer, parameter_groups
+from rewarm.stages.train.padded_vocabulary import pad
 from rewarm.stages.train.settings import TrainSettings
 from rewarm.stages.train.sharded_start import ShardedStart, sharded_start
 from rewarm.stages.train.ways import Ways, chosen_ways
@@ -84,8 +85,10 @@ class Engine:
 
         sharded, whole = sharded_start(self.start, self.settings, self.place)
         model = self._loaded(self.start, self.expected) if sharded is None else sharded.model
+        unpadded = pad(model, self.settings.pad_vocabulary)
         ways, self.notes = chosen_ways(model, self.settings, self.micro_batch, self.place.device)
-        self.notes += [note for note in (stage_note(self.settings), whole) if note is not None]
+        unpadded = unpadded and f"train.pad_vocabulary {self.settings.pad_vocabulary} has no effect: {unpadded}"
+        self.notes += [note for note in (stage_note(self.settings), whole, unpadded) if note is not None]
         if self.settings.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         model.train()

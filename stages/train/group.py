@@ -17,6 +17,7 @@ from rewarm.stages.core.cluster import RAY_TRAIN_DEFAULTS
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.train.checkpoints import refuse_other_size, repair_list
+from rewarm.stages.train.experiment_trackers import refuse_missing
 from rewarm.stages.train.job import Job
 from rewarm.stages.train.not_finite import NotFinite, advice, read_stop, write_stop
 from rewarm.stages.train.placement import placed
@@ -27,6 +28,7 @@ from rewarm.stages.train.worker import train_worker
 Placement = tuple[dict[str, float], bool, tuple[Any, ...]]  # resources of a worker, whether it has a GPU, watchers
 INTERVAL = 0.5  # seconds between polls of the workers' progress
 ENDING = 60.0  # seconds that workers may take to end; after them, their resources are released
+SAVING = 20.0  # seconds that workers may take to save a checkpoint when the driver is stopped; Kubernetes grants 30
 
 
 class Group:
@@ -64,6 +66,7 @@ class Group:
         for name, value in RAY_TRAIN_DEFAULTS.items():
             os.environ.setdefault(name, value)
         refuse_other_size(job)
+        refuse_missing(job.settings)
         settings, resources, on_gpu = placed(job.settings)
         job = Job(**{**job.__dict__, "settings": settings})
         self.progress.begin(job.name, job.steps * job.mixture.tokens_per_step, "tokens")
@@ -108,22 +111,42 @@ class Group:
 
     def _result(self, running: "Future[Any]", display: Display) -> dict[str, Any]:
         """Show the workers' progress until the current job has a result; raises the error that ended them."""
-        connection, number = self._opened(), self._jobs
-        while True:
-            ended = running.done()  # before the last events are fetched
-            events, results = connection.drain(self._given)
-            display.show(events)
-            result = results.get(number)
-            if ended:
-                self._fit, self._busy = None, False
-                last: dict[str, Any] = running.result().return_value
-                result = last if last["job"] == number else None
-                assert result is not None, "the workers ended without the result of their job"
-            if result is not None:
-                self._busy = False
-                if "damaged" in result or "stopped" in result:
-                    self._end()
-                return result
+        try:
+            while (result := self._look(running, display)) is None:
+                wait([running], INTERVAL)
+        except KeyboardInterrupt:
+            with suppress(Exception):  # workers that fail now have saved nothing
+                self._save(running, display)
+            raise
+        return result
+
+    def _look(self, running: "Future[Any]", display: Display) -> dict[str, Any] | None:
+        """Show the workers' progress once; return the result of the current job if there is one."""
+        number, ended = self._jobs, running.done()  # before the last events are fetched
+        events, results = self._opened().drain(self._given)
+        display.show(events)
+        result = results.get(number)
+        if ended:
+            self._fit, self._busy = None, False
+            last: dict[str, Any] = running.result().return_value
+            result = last if last["job"] == number else None
+            assert result is not None, "the workers ended without the result of their job"
+        if result is not None:
+            self._busy = False
+            if "damaged" in result or "stopped" in result:
+                self._end()
+        return result
+
+    def _save(self, running: "Future[Any]", display: Display) -> None:
+        """Let the workers save a checkpoint before they are ended, if they train; a second signal does not wait."""
+        if not display.groups or display.waiting is not None:
+            return
+        self.progress.note(f"{display.job.name}: stopping; saving a checkpoint first (at most {SAVING:.0f} s)")
+        self._opened().request()
+        saved, deadline = display.saved, time.monotonic() + SAVING
+        while display.saved == saved and time.monotonic() < deadline:
+            if self._look(running, display) is not None:
+                return
             wait([running], INTERVAL)
 
     def close(self) -> None:

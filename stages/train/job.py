@@ -48,6 +48,13 @@ class Job:
         """Whether a KL term keeps the model close to a teacher on replayed sequences."""
         return self.settings.kl_weight > 0 and bool(self.mixture.replayed)
 
+    @property
+    def milestones(self) -> frozenset[int]:
+        """Steps, counted from 1, whose checkpoints are kept."""
+        per_step = self.mixture.tokens_per_step
+        passed = (-(-(tokens - self.position) // per_step) for tokens in self.settings.milestone_tokens)
+        return frozenset(step for step in (*self.settings.milestones, *passed) if 0 < step <= self.steps)
+
     def rate(self, step: int) -> float:
         """Return the learning rate of a step: the schedule's value at the tokens trained after the step.
 
@@ -66,6 +73,7 @@ class Log:
     validation: list[dict[str, Any]] = field(default_factory=list)  # step, tokens, losses {dataset: nats}
     timed_tokens: int = 0
     timed_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0  # for which checkpoints have stopped the steps
 
     @property
     def tokens_per_second(self) -> float:

@@ -20,7 +20,7 @@ from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.patience import reported
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.train.bad_steps import Return, ReturnError, is_left_out, precedes, read_returns, record_return
+from rewarm.stages.train.bad_steps import ReturnError, precedes, read_returns, record_return
 from rewarm.stages.train.checkpoint_times import CheckpointTimes
 from rewarm.stages.train.checkpoints import (
     Saved,
@@ -34,6 +34,10 @@ from rewarm.stages.train.checkpoints import (
     write_progress,
 )
 from rewarm.stages.train.data import Batches, ValidationSet
+from rewarm.stages.train.decisions import Return, decisions_of, is_left_out
+from rewarm.stages.train.determinism import BITWISE, NOT_BITWISE, WARNING, repeats
+from rewarm.stages.train.experiment_trackers import Trackers
+from rewarm.stages.train.hangs import Watchdog, reporter
 from rewarm.stages.train.inputs import check_inputs
 from rewarm.stages.train.job import CURVE, Job, Log
 from rewarm.stages.train.looks import final_losses, looks_at
@@ -41,9 +45,12 @@ from rewarm.stages.train.metrics import training_report
 from rewarm.stages.train.not_finite import NotFiniteError, stop_at
 from rewarm.stages.train.recorder import Recorder
 from rewarm.stages.train.settings import TrainSettings
+from rewarm.stages.train.tracker import Requests
 
 if TYPE_CHECKING:
     from rewarm.stages.train.engine import Engine, Place
+
+STOPPING = 60.0  # seconds for which workers wait to be ended by a driver that is stopping; then they train on
 
 
 def train_job(job: Job, place: "Place", tracker: Any, show: Callable[[str], None]) -> dict[str, Any]:
@@ -52,9 +59,14 @@ def train_job(job: Job, place: "Place", tracker: Any, show: Callable[[str], None
     Failures that a retry would not fix are returned instead of raised: ``damaged``, an input that does not match the
     record, and ``stopped``, a figure that is not a number.
     """
-    with tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch, reported(show):
+    report = reporter(job.checkpoints, job.name, place.rank, tracker.note.remote)
+    with (
+        tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch,
+        reported(show),
+        Watchdog(job.settings.hang_seconds, report) as watchdog,
+    ):
         try:
-            return train(job, place, Path(scratch), tracker, show)
+            return train(job, place, Path(scratch), tracker, show, watchdog)
         except DamagedError as error:
             return {"damaged": str(error)}
         except NotFiniteError as error:
@@ -65,7 +77,9 @@ def train_job(job: Job, place: "Place", tracker: Any, show: Callable[[str], None
                 torch.cuda.empty_cache()
 
 
-def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[[str], None]) -> dict[str, Any]:
+def train(
+    job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[[str], None], watchdog: Watchdog
+) -> dict[str, Any]:
     """Run the steps of a job. Raises ``DamagedError`` and ``NotFiniteError`` on all ranks."""
     from rewarm.stages.train.engine import Engine
 
@@ -82,27 +96,42 @@ def train(job: Job, place: "Place", scratch: Path, tracker: Any, show: Callable[
         ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
         for name, folder in job.validation.items()
     ]
-    times = CheckpointTimes(job.settings, place)
+    times = CheckpointTimes(job.settings, place, requested=Requests(tracker))
     while True:
         returns = read_returns(job)
         engine = Engine(job.start.local(), job.start_digest, job.settings, place, scratch, teacher)
         for line in engine.notes:
             show(line)
         begun = resume(job, engine, show, returns)
-        recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine), returns)
-        if (changed := recorder.attempt(begun.step, engine.ways.arithmetic)) is not None:
+        trackers = Trackers(job, scratch, begun.step, show) if place.rank == 0 else None
+        recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine), returns, trackers, watchdog)
+        if (changed := recorder.attempt(begun.step, arithmetic_of(job, engine, batches, show))) is not None:
             show(changed)
         try:
-            saved = run_steps(job, engine, begun.step, recorder, batches, looks, times.due, scratch)
+            saved = run_steps(job, engine, begun.step, recorder, batches, looks, times, scratch)
         except ReturnError as error:
             record_return(job, place, returns, error.decision)
             show(str(error))
             engine.close()
             del engine, recorder
             continue
+        finally:
+            watchdog.pause()
+            if trackers is not None:
+                trackers.close()
         result = {**finish(job, engine, recorder), "checkpoint": saved or begun.checkpoint}
         engine.close()
         return result
+
+
+def arithmetic_of(job: Job, engine: "Engine", batches: Batches, show: Callable[[str], None]) -> dict[str, str]:
+    """Return the choices that change the last digits, and whether this device repeats a micro batch. A collective."""
+    place = engine.place
+    batch = batches.part(job.first, place.rank, place.world_size, engine.rounds)[0]
+    same = repeats(engine, batch, job.seed)
+    if not same:
+        show(WARNING)
+    return {**engine.ways.arithmetic, "gradients": BITWISE if same else NOT_BITWISE}
 
 
 def run_steps(
@@ -112,7 +141,7 @@ def run_steps(
     recorder: Recorder,
     batches: Batches,
     looks: list[ValidationSet],
-    due: Callable[[int], bool],
+    times: CheckpointTimes,
     scratch: Path,
 ) -> str | None:
     """Run the steps of a job after the first ``step``; return the name of the last checkpoint, None if none was saved.
@@ -138,8 +167,10 @@ def run_steps(
             recorder.validation(step, looks, engine)
         if step in job.snapshots:
             snapshot(job, engine, step, recorder)
-        if due(step) or step == job.steps:
+        if times.due(step) or step == job.steps or step in job.milestones:
             checkpoint = save(job, engine, step, recorder, scratch)
+        if times.stops:
+            time.sleep(STOPPING)  # steps after this checkpoint would be lost
     return checkpoint
 
 
@@ -282,26 +313,34 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
     """Save a checkpoint of all ranks and return its name; it is valid once every rank's part is in storage."""
     import ray.train
 
+    start = time.perf_counter()
     with recorder.pause():
         folder, (name,) = Path(tempfile.mkdtemp(dir=scratch)), agreed([new_name()])
         engine.save(folder)
         digest = engine.weights_digest()
         tables: list[Any] = [None] * engine.place.world_size
         dist.all_gather_object(tables, digest_own(folder))
-        (job.checkpoints / job.name).upload(folder, name)
+        stores = [(job.checkpoints / job.name, name)]
+        if step in job.milestones:
+            stores.append((job.checkpoints.at("../milestones"), f"{job.name}-step-{step:08d}"))
+        for store, target in stores:
+            store.upload(folder, target)
         dist.barrier()
         if engine.place.rank == 0:
             counts = job.mixture.count(job.first, step)
             consumed = {source.key: count for source, count in zip(job.mixture.sources, counts, strict=True)}
             returns = len(recorder.returns)
             saved = Saved(step, engine.place.world_size, digest, consumed, recorder.log, merged(tables), returns)
-            write_progress(job.checkpoints / job.name / name, saved)
+            for store, target in stores:
+                write_progress(store / target, saved)
             keep_newest(job)
+            recorder.saved(step)
         last = recorder.log.steps[-1]
         metrics = {"step": step, "loss": last["loss"], "lr": last["lr"], "tokens": last["tokens"]}
         metrics |= {"losses": recorder.log.validation[-1]["losses"], "percent": 100 * step // job.steps}
         ray.train.report(metrics)
         shutil.rmtree(folder, ignore_errors=True)
+    recorder.log.checkpoint_seconds += time.perf_counter() - start
     return name
 
 
@@ -330,4 +369,11 @@ def finish(job: Job, engine: "Engine", recorder: Recorder) -> dict[str, Any]:
         {"steps": log.steps, "validation": log.validation, "final": final, "arithmetic": recorder.arithmetic}
         | ({"returns": [asdict(each) for each in recorder.returns]} if recorder.returns else {}),
     )
-    return {"digest": found, "tokens_per_second": log.tokens_per_second, "world_size": engine.place.world_size}
+    return {
+        "digest": found,
+        "tokens_per_second": log.tokens_per_second,
+        "world_size": engine.place.world_size,
+        "decisions": decisions_of(log.steps, recorder.returns),
+        "bitwise": recorder.arithmetic["gradients"] == BITWISE,
+        "checkpoint_seconds": log.checkpoint_seconds,
+    }

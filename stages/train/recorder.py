@@ -10,8 +10,10 @@ import torch
 import torch.distributed as dist
 
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.train.bad_steps import SKIPPED, Return
 from rewarm.stages.train.data import ValidationSet
+from rewarm.stages.train.decisions import SKIPPED, Return
+from rewarm.stages.train.experiment_trackers import Trackers
+from rewarm.stages.train.hangs import Watchdog
 from rewarm.stages.train.job import Job, Log
 from rewarm.stages.train.metrics import TrainingReport
 from rewarm.stages.train.not_finite import WORDS, NotFinite, NotFiniteError, is_finite
@@ -78,14 +80,18 @@ class Recorder:
         tracker: Any,
         report: TrainingReport | None = None,
         returns: Sequence[Return] = (),
+        trackers: Trackers | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """``returns`` are the run's returns to earlier checkpoints so far."""
+        """``returns`` are the run's returns to earlier checkpoints so far; ``trackers`` are rank 0's."""
         self.job = job
         self.place = place
         self.log = log
         self.tracker = tracker if place.rank == 0 else None
         self.report = report
         self.returns = list(returns)
+        self.trackers = trackers
+        self.watchdog = watchdog
         self.arithmetic: dict[str, str] = {}
         self._skipped: dict[int, str] = {}  # step → why
         self._waiting: list[tuple[int, torch.Tensor, float, float | None, torch.Tensor | None]] = []
@@ -114,6 +120,8 @@ class Recorder:
 
         They are exchanged at once if the gradient norm, which is the same on all ranks, is not a number.
         """
+        if self.watchdog is not None:
+            self.watchdog.step()
         norm, reason = engine.gradient_norm(), None if engine.guard is None else engine.guard.reason
         self._waiting.append((step, loss, rate, norm, engine.divergence()))
         if reason is not None:
@@ -152,6 +160,8 @@ class Recorder:
         self._time(len(rows))
         if self.tracker is not None:
             self.tracker.steps.remote(rows, self.log.tokens_per_second)
+        if self.trackers is not None:
+            self.trackers.steps(rows)
         if self.report is not None:
             self.report.losses(rows[-1])
 
@@ -178,6 +188,8 @@ class Recorder:
             self.log.validation.append(row)
             if self.tracker is not None:
                 self.tracker.validation.remote(row)
+            if self.trackers is not None:
+                self.trackers.validation(row)
             if self.report is not None:
                 self.report.validation(losses)
 
@@ -185,10 +197,21 @@ class Recorder:
     def pause(self) -> Iterator[None]:
         """Exclude work that is not training from the throughput."""
         self.flush()
+        if self.watchdog is not None:
+            self.watchdog.pause()
         yield
+        if self.trackers is not None:
+            self.trackers.flush()
         self._go_on()
+
+    def saved(self, step: int) -> None:
+        """Tell the driver that a checkpoint is complete."""
+        if self.tracker is not None:
+            self.tracker.saved.remote(step)
 
     def _go_on(self) -> None:
         self._clock = time.perf_counter()
+        if self.watchdog is not None:
+            self.watchdog.begin()
         if self.report is not None:
             self.report.go_on()

@@ -1,9 +1,10 @@
 """A training run: trains a job on a group of workers and returns the outcome."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from rewarm.stages.train.decisions import Decision
 from rewarm.stages.train.group import Group
 from rewarm.stages.train.job import Job
 
@@ -20,6 +21,9 @@ class TrainOutcome:
     world_size: int
     tokens_per_second: float
     resumed_from: list[int]  # steps from which restarted groups of workers resumed
+    decisions: list[Decision] = field(default_factory=list)  # about bad steps, which changed nothing
+    bitwise: bool | None = None  # whether a micro batch gave the same gradient twice; null: not tried
+    checkpoint_seconds: float = 0.0  # for which checkpoints stopped the steps
 
 
 def run(job: Job, group: Group, watchers: Sequence[Any] = ()) -> TrainOutcome:
@@ -41,6 +45,9 @@ def run(job: Job, group: Group, watchers: Sequence[Any] = ()) -> TrainOutcome:
         world_size=result["world_size"],
         tokens_per_second=result["tokens_per_second"],
         resumed_from=resumed_from(job),
+        decisions=result["decisions"],
+        bitwise=result["bitwise"],
+        checkpoint_seconds=result["checkpoint_seconds"],
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from rewarm.stages.core.settings import ADDED, PLACEMENT, Settings
 
@@ -108,8 +108,8 @@ class TrainSettings(Settings):
     """Bad steps among the last ``skip_window`` that are only skipped. With one more the run returns to the last
     checkpoint before the first of them, and leaves out the steps from there to the last one."""
     return_limit: int = Field(default=1, ge=0, json_schema_extra=ADDED)
-    """Such returns of a run before it stops. ``rewarm trace --step N`` names the documents of a step; skipped and
-    left-out steps still count as read, in ``rewarm trace`` and in the replayed tokens of the record."""
+    """Such returns of a run before it stops. ``rewarm trace --step N`` names the documents of a step, and
+    says if it was skipped or left out; such steps do not count as read in ``rewarm trace`` and the record."""
     kl_weight: float = Field(default=0.0, ge=0)
     """Weight λ of a penalty that keeps the model close to the one the update starts from, on replayed sequences only
     (Marek et al. 2026, arXiv 2605.26097): loss = cross-entropy of all tokens + λ · mean KL(p_start ‖ p_model) over the
@@ -152,6 +152,9 @@ class TrainSettings(Settings):
     sequences of variable length on CUDA in bf16, else document by document; ``sdpa``: by a dense mask. A model that
     does not permit ``varlen`` uses ``sdpa``, with a note. ``auto``: ``varlen`` on CUDA in bf16 with ``document_mask``,
     else ``sdpa``. The choice is recorded as that of ``loss`` is."""
+    pad_vocabulary: int = Field(default=1, ge=1, json_schema_extra=ADDED)
+    """Pad the rows of the embedding and the output layer to a multiple of this while training; GPUs multiply multiples
+    of 128 faster. The added rows are masked, stay 0 and are not stored. Losses differ in the last digits. 1: none."""
     peak_flops: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
     """Peak FLOP/s of one worker's device, for the utilisation metric (MFU); null: the data sheet's figure for a known
     GPU in bf16, else the speed of a matrix product that is timed when training starts."""
@@ -172,9 +175,23 @@ class TrainSettings(Settings):
     alone. A notice of preemption also saves one."""
     keep_checkpoints: int = Field(default=2, ge=1, json_schema_extra=PLACEMENT)
     """Number of checkpoints kept per run."""
+    milestones: tuple[PositiveInt, ...] = Field(default=(), json_schema_extra=PLACEMENT)
+    """Steps of a run whose checkpoints are also kept, in ``updates/<id>/milestones``, after the update too."""
+    milestone_tokens: tuple[PositiveInt, ...] = Field(default=(), json_schema_extra=PLACEMENT)
+    """Tokens of the lineage at which, or with the first step after which, a checkpoint is kept as by ``milestones``."""
+    hang_seconds: float | None = Field(default=None, gt=0, json_schema_extra=PLACEMENT)
+    """Seconds of a step after which a worker writes the stacks of its threads to the log and to
+    ``updates/<id>/checkpoints/<run>-hangs``; null: 20 times the median step, at least 300 s."""
     save_optimizer: bool = Field(default=True, json_schema_extra=PLACEMENT)
     """Keep the trunk's final optimizer state until the next update is finished, for ``keep_optimizer``: 12 to 16 bytes
     per parameter, once per workspace."""
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        default=("tensorboard",), json_schema_extra=PLACEMENT
+    )
+    """Experiment trackers that get losses, learning rate and gradient norm: files for TensorBoard in
+    ``updates/<id>/tensorboard``; MLflow at ``MLFLOW_TRACKING_URI``, else in a file in ``updates/<id>/mlflow``; W&B, in
+    ``updates/<id>/wandb`` without ``WANDB_API_KEY`` or with ``WANDB_MODE=offline``. The packages of the last two are
+    not installed with rewarm. An empty list: none."""
     max_failures: int = Field(default=3, ge=-1, json_schema_extra=PLACEMENT)
     """Number of failures without a new checkpoint in between that are retried (a worker died, or found no room on the
     cluster); -1: unlimited. A new checkpoint resets the count."""
@@ -211,6 +228,16 @@ class TrainSettings(Settings):
         if self.compile and self.zero_stage == 3:
             raise ValueError("compile does not support zero_stage 3, whose layers gather their weights when called")
         return self
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_half(cls, value: Any) -> Any:
+        if value == "fp16":
+            raise ValueError(
+                "fp16 is not supported: its gradients underflow without loss scaling, which skips steps by its own "
+                "rule, and a resumed run would depend on the scale; bf16 is as fast on GPUs since the A100"
+            )
+        return value
 
     @model_validator(mode="after")
     def _free(self) -> "TrainSettings":

@@ -9,7 +9,7 @@ whole by every rank, as at the other stages, with a note.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from safetensors import SafetensorError, safe_open
 
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.data.model_folder import MASKS, weight_files
+from rewarm.stages.train.padded_vocabulary import marked, real_rows
 from rewarm.stages.train.settings import TrainSettings
-from rewarm.stages.train.weights import digest
+from rewarm.stages.train.weights import digest, own_part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -76,8 +77,9 @@ class ShardedStart:
         first: Any = None
         for name, parameter in self.model.named_parameters():
             space = torch.empty(parameter.shape, dtype=dtype, device=device)
-            torch.utils.swap_tensors(parameter, torch.nn.Parameter(space, requires_grad=parameter.requires_grad))
-            del space
+            filled = torch.nn.Parameter(space, requires_grad=parameter.requires_grad)
+            torch.utils.swap_tensors(parameter, marked(filled, real_rows(parameter)))  # type: ignore[no-untyped-call]
+            del space, filled
             if first is None:
                 first = parameter
                 deepspeed.zero.Init(module=torch.nn.ParameterList([parameter]), config_dict_or_path=config)
@@ -102,9 +104,7 @@ class ShardedStart:
         return digest((name, tensor.whole()) for name, tensor in sorted(self.tensors.items()))
 
     def _own(self, name: str, parameter: Any) -> torch.Tensor:
-        size = int(parameter.ds_tensor.ds_numel)
-        first = int(parameter.ds_zero_partition_rank) * size
-        return self.tensors[name].part(first, first + size)
+        return self.tensors[name].part(*own_part(parameter))
 
 
 def sharded_start(folder: Path, settings: TrainSettings, place: "Place") -> tuple[ShardedStart | None, str | None]:
@@ -150,6 +150,7 @@ def empty_model(folder: Path) -> "PreTrainedModel":
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     with init_empty_weights(include_buffers=False):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    model.tie_weights()  # each name got a parameter of its own
     return model
 
 
@@ -166,20 +167,43 @@ def stored_tensors(folder: Path) -> Iterator[StoredTensor]:
                 yield StoredTensor(folder / name, key, tuple(stored.get_slice(key).get_shape()))
 
 
-def tensors_of(model: torch.nn.Module, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor] | str:
-    """Return the stored tensor of every parameter, by name; or why they cannot be paired.
+def names_in_model(model: "PreTrainedModel", keys: Iterable[str]) -> dict[str, str] | str:
+    """Return stored names by the model's own; or which tensor is stored in another form than its parameter.
+
+    transformers renames tensors when it loads a model (GPT-NeoX's ``embed_out``), and merges those of experts.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    transforms, state = get_model_conversion_mapping(model), model.state_dict()
+    renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
+    converters = [each for each in transforms if isinstance(each, WeightConverter)]
+    names: dict[str, str] = {}
+    for key in sorted(keys):
+        name, converted = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
+        if converted is not None or name in names:
+            return f"{key} is stored in another form"
+        names[name] = key
+    return names
+
+
+def tensors_of(model: "PreTrainedModel", stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor] | str:
+    """Return the stored tensor of every parameter, by the parameter's name; or why they cannot be paired.
 
     Every parameter must be stored once, under one of its names (tied weights have several), and nothing else.
     """
+    keys = names_in_model(model, stored)
+    if isinstance(keys, str):
+        return keys
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     tensors = {}
     for name, parameter in model.named_parameters():
-        keys = [key for key in names[id(parameter)] if key in stored]
-        if len(keys) != 1 or stored[keys[0]].shape != tuple(parameter.shape):
-            return f"{name} is not stored once, under its name and in its shape"
-        tensors[name] = stored[keys[0]]
+        known = [keys[other] for other in names[id(parameter)] if other in keys]
+        if len(known) != 1 or stored[known[0]].shape != tuple(parameter.shape):
+            return f"{name} is not stored once, in its shape"
+        tensors[name] = stored[known[0]]
     used = {tensor.key for tensor in tensors.values()}
     if others := sorted(key for key in stored.keys() - used if not MASKS.search(key)):
         return f"{others[0]} is stored, and is no parameter"

@@ -44,6 +44,7 @@ class Tracker:
         self._groups: list[Any] = []
         self._given: Given | End | None = None
         self._results: dict[int, dict[str, Any]] = {}
+        self._requests = 0
 
     # -- called by workers and their controller ----------------------------------------------------------------
 
@@ -67,6 +68,14 @@ class Tracker:
             return End()  # a group that the driver has replaced must not train what its successor trains
         return given if given.number > done else Wait()
 
+    def requests(self) -> int:
+        """Return how often the driver has asked for a checkpoint."""
+        return self._requests
+
+    def saved(self, step: int) -> None:
+        """Record that a checkpoint is complete."""
+        self._events.append({"kind": "saved", "step": step})
+
     def begin(self, step: int, steps: int) -> None:
         """Record that a group of workers started from ``step``."""
         self._events.append({"kind": "begin", "step": step, "steps": steps})
@@ -84,6 +93,10 @@ class Tracker:
         self._events.append({"kind": "validation", "row": row})
 
     # -- called by the driver ----------------------------------------------------------------------------------
+
+    def request(self) -> None:
+        """Ask the workers for a checkpoint after their current step."""
+        self._requests += 1
 
     def groups(self) -> list[Any]:
         """Return the placement groups since the last call."""
@@ -125,11 +138,39 @@ class Connection:
         self._asked = None
         return found
 
+    def request(self) -> None:
+        """Ask the workers for a checkpoint after their current step."""
+        self.tracker.request.remote()
+
     def close(self) -> None:
         """End the tracker."""
         import ray
 
         ray.kill(self.tracker)
+
+
+class Requests:
+    """Rank 0's view of the driver's requests for a checkpoint; asking does not wait."""
+
+    def __init__(self, tracker: Any) -> None:
+        self._tracker = tracker
+        self._seen = 0
+        self._asked: Any = None
+
+    def __call__(self) -> bool:
+        """Return whether there is a new request."""
+        import ray
+        from ray.exceptions import RayError
+
+        self._asked = self._asked or self._tracker.requests.remote()
+        if not ray.wait([self._asked], timeout=0)[0]:
+            return False
+        try:
+            count = int(ray.get(self._asked))
+        except RayError:  # it is restarted, without requests
+            count = self._seen
+        self._asked, before, self._seen = None, self._seen, count
+        return count > before
 
 
 class Display:
@@ -140,6 +181,7 @@ class Display:
         self.progress = progress
         self.step = 0
         self.groups = 0  # of workers that have begun the job
+        self.saved = 0  # checkpoints that they have saved
         self.waiting: Waiting | None = None  # while a group of workers waits for resources
 
     def show(self, events: list[dict[str, Any]]) -> None:
@@ -170,6 +212,8 @@ class Display:
             last = event["rows"][-1]
             progress.advance((last["step"] - self.step) * per_step, loss=last["loss"], lr=last["lr"])
             self.step = last["step"]
+        elif event["kind"] == "saved":
+            self.saved += 1
         elif event["kind"] == "note":
             progress.note(f"{job.name}: {event['text']}")
         else:

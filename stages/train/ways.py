@@ -1,6 +1,6 @@
 """The ways of a forward pass: choices that change the last digits of the arithmetic, and memory and speed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -9,6 +9,7 @@ import torch
 from rewarm.stages.train.chunked_loss import WHOLE_BYTES, ChunkedHead, head_form, logits_bytes
 from rewarm.stages.train.document_attention import unsupported, use
 from rewarm.stages.train.document_mask import tried_model
+from rewarm.stages.train.padded_vocabulary import vocabulary_rows
 from rewarm.stages.train.settings import TrainSettings
 from rewarm.stages.train.sharded_start import is_empty
 
@@ -89,4 +90,4 @@ def chosen_head(
             f"micro batch): {form}"
         )
         return None
-    return ChunkedHead(model, form)
+    return ChunkedHead(model, replace(form, rows=vocabulary_rows(model)))

@@ -20,6 +20,7 @@ from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.model_folder import carry_over, load_causal_model, make_portable
 from rewarm.stages.train.job import SNAPSHOTS
+from rewarm.stages.train.padded_vocabulary import real_rows
 
 if TYPE_CHECKING:
     import transformers
@@ -35,7 +36,8 @@ def full_weights(engine: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
     for name, parameter in sorted(engine.module.named_parameters()):
         whole = safe_get_full_fp32_param(parameter)
-        yield name, (parameter if whole is None else whole).detach().float().cpu().view(_shape(parameter))
+        weight = (parameter if whole is None else whole).detach().float().cpu().view(_shape(parameter))
+        yield name, weight[: real_rows(parameter)] if real_rows(parameter) is not None else weight
 
 
 def _shape(parameter: torch.nn.Parameter) -> torch.Size:
@@ -44,10 +46,23 @@ def _shape(parameter: torch.nn.Parameter) -> torch.Size:
 
 def set_weights(engine: Any, weights: Mapping[str, torch.Tensor]) -> None:
     """Set the fp32 masters to exact values. DeepSpeed creates them from the bf16 weights, which rounds them."""
-    from deepspeed.utils import safe_set_full_fp32_param
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
 
     for name, parameter in sorted(engine.module.named_parameters()):
-        safe_set_full_fp32_param(parameter, weights[name].to(parameter.device))
+        if hasattr(parameter, "ds_tensor"):  # ZeRO 3: setting it whole fails if its parts are padded
+            first, last = own_part(parameter)
+            flat = weights[name].flatten()[first:last]
+            part = torch.nn.functional.pad(flat, (0, last - first - len(flat)))
+            safe_set_local_fp32_param(parameter, part.to(parameter.ds_tensor.device))
+        else:
+            safe_set_full_fp32_param(parameter, weights[name].to(parameter.device))
+
+
+def own_part(parameter: Any) -> tuple[int, int]:
+    """Return the elements of a flattened parameter that ZeRO 3 gives this rank; they may be beyond its end."""
+    size = int(parameter.ds_tensor.ds_numel)
+    first = int(parameter.ds_zero_partition_rank) * size
+    return first, first + size
 
 
 def digest(weights: Iterable[tuple[str, torch.Tensor]]) -> str:

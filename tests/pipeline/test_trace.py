@@ -279,3 +279,28 @@ def test_what_a_refused_update_read_is_no_part_of_the_lineage(made: Made, tmp_pa
     assert (document.dataset, document.trained) == ("code", [])
     (document,) = trace.trace_documents(lineage, made.ids["code"][:1], None, "0002-code", Silent())
     assert [reads.role for reads in document.trained] == ["new"]
+
+
+def test_steps_that_were_not_applied_are_not_counted(made: Made, rewarm: Call, tmp_path: Path) -> None:
+    shutil.copytree(made.path, tmp_path / "copy")
+    workspace, mixture = Workspace(str(tmp_path / "copy")), made.mixture("0001-news")
+    decisions = [{"first": 2, "last": 3, "kind": "left out", "because": "2 bad steps: 2, 3"}]
+    training = {"steps": mixture.steps, "world_size": 1, "tokens_per_second": 1.0, "decisions": decisions}
+    edit_record(workspace, "0001-news", lambda record: record.update(train=training))
+    code, out, error = rewarm("trace", workspace.folder, "--update", "1", "--step", "3", "--json")
+    assert code == 0, error
+    assert json.loads(out)["left_out"] == "left out: 2 bad steps: 2, 3"
+    code, out, _ = rewarm("trace", workspace.folder, "--update", "1", "--step", "3")
+    assert "documents, not trained on: left out: 2 bad steps: 2, 3" in out.splitlines()[0]
+    assert "left_out" not in json.loads(rewarm("trace", made.path, "--update", "1", "--step", "4", "--json")[1])
+    (row,) = json.loads(rewarm("trace", workspace.folder, "--update", "1", "--json")[1])["updates"]
+    away = [number for step in (1, 2) for number in mixture.batch(step)[0] if number >= len(mixture.new)]
+    assert away, "the steps replay something"
+    assert row["left_out"] == 2
+    replayed = sum(mixture.count(0, mixture.steps)[len(mixture.new) :]) - len(away)
+    assert sum(each["tokens"] for each in row["replayed"]) == replayed * SEQ_LEN
+    lineage = Lineage(workspace)
+    documents = trace.trace_documents(lineage, made.ids["news"], None, "0001-news", Silent())
+    steps = {step for document in documents for reads in document.trained for step in reads.steps}
+    assert steps
+    assert not steps & {1, 2}

@@ -171,7 +171,11 @@ class ChainCheck:
         """Check counts and start of each replayed source; records of order 1 count sequences, not tokens."""
         counts = mixture.count(0, mixture.steps)
         new = len(mixture.new)
-        found = {"new": sum(counts[:new]) * mixture.seq_len, "replayed": sum(counts[new:]) * mixture.seq_len}
+        decisions = update.train.decisions if update.train else []
+        steps = [step - 1 for step in train.steps_without_effect(decisions)]
+        left = replay.sequences_of_steps(mixture, steps)
+        trained = [count - away for count, away in zip(counts, left, strict=True)]
+        found = {"new": sum(trained[:new]) * mixture.seq_len, "replayed": sum(trained[new:]) * mixture.seq_len}
         for name, tokens in found.items():
             self.findings.compare(file, f"{name} tokens", getattr(update.tokens, name), tokens, RESTORE)
         self.findings.compare(file, "an order of version", update.replay.version, mixture.version, RESTORE)

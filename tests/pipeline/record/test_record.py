@@ -142,7 +142,16 @@ def old(tmp_path: Path) -> tuple[Workspace, dict[str, Any]]:
     return unpack(tmp_path)
 
 
-ADDED = {("schedule", "warm_in"): None, ("train", "optimizer"): "adamw", ("train", "moments"): "empty"}
+ADDED = {
+    ("schedule", "warm_in"): None,
+    ("train", "optimizer"): "adamw",
+    ("train", "moments"): "empty",
+    ("train", "decisions"): [],
+    ("train", "bitwise"): None,
+    ("train", "checkpoint_seconds"): 0.0,
+    ("anneal", "decisions"): [],
+    ("tokens", "left_out"): 0,
+}
 """What a record holds since, with what it says of updates that were recorded without it."""
 
 

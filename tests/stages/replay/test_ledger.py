@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.data.mixture import Mixture, Source
-from rewarm.stages.replay import Wanted, document_reads, find_reads, source_reads
+from rewarm.stages.replay import Wanted, document_reads, find_reads, sequences_of_steps, source_reads, step_reads
 from rewarm.stages.replay import reads as ledger
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=2, max_size=30)
@@ -27,12 +27,14 @@ def world(lengths: list[int], seq_len: int, start: int, steps: int) -> tuple[Mix
     return Mixture(new, (old, Source("other", 9, 5)), "1/2", seq_len, 8, steps), ends
 
 
-def counted(mixture: Mixture, ends: np.ndarray) -> tuple[Counter[int], Counter[tuple[int, int]], dict[int, set[int]]]:
-    """By document: tokens predicted; reads by document and position; steps. Token by token."""
+def counted(
+    mixture: Mixture, ends: np.ndarray, left: set[int]
+) -> tuple[Counter[int], Counter[tuple[int, int]], dict[int, set[int]]]:
+    """By document: tokens predicted; reads by document and position; steps. Token by token, without steps ``left``."""
     tokens: Counter[int] = Counter()
     reads: Counter[tuple[int, int]] = Counter()
     steps: dict[int, set[int]] = {}
-    for step in range(mixture.steps):
+    for step in set(range(mixture.steps)) - left:
         for number, start in zip(*mixture.batch(step), strict=True):
             if number == 1:
                 for position in range(start + 1, start + mixture.seq_len + 1):
@@ -50,22 +52,27 @@ def counted(mixture: Mixture, ends: np.ndarray) -> tuple[Counter[int], Counter[t
     start=st.integers(0, 90),
     steps=st.integers(1, 12),
     cut=st.integers(1, 29),
+    left=st.sets(st.integers(0, 11), max_size=4),
 )
 def test_documents_are_counted_as_every_token_of_every_batch_says(
-    lengths: list[int], seq_len: int, start: int, steps: int, cut: int
+    lengths: list[int], seq_len: int, start: int, steps: int, cut: int, left: set[int]
 ) -> None:
     made = world(lengths, seq_len, start, steps)
     if made is None:
         return
     mixture, ends = made
-    tokens, reads, when = counted(mixture, ends)
+    left = {step for step in left if step < steps}
+    tokens, reads, when = counted(mixture, ends, left)
     times = {number: max((n for (d, _), n in reads.items() if d == number), default=0) for number in range(len(ends))}
     reads_of_it = source_reads(mixture.sources[1], mixture.count(0, steps)[1], seq_len, Silent())
+    reads_of_it = reads_of_it.less(step_reads(mixture, 1, left))
     cuts = [0, min(cut, len(ends) - 1), len(ends)]
     parts = [document_reads(reads_of_it, ends, low, high) for low, high in pairwise(cuts)]
     assert np.concatenate([part.tokens for part in parts]).tolist() == [tokens[d] for d in range(len(ends))]
     assert np.concatenate([part.times for part in parts]).tolist() == list(times.values())
-    found = find_reads(mixture, {1: Wanted.of(ends, np.arange(len(ends)))}, Silent())
+    found = find_reads(mixture, {1: Wanted.of(ends, np.arange(len(ends)))}, Silent(), left)
+    counts = [sum(mixture.batch(step)[0].tolist().count(number) for step in left) for number in range(3)]
+    assert sequences_of_steps(mixture, left) == counts[: len(mixture.sources)]
     by_document = {one.place: one for one in found}
     assert {place: (one.times, set(one.steps)) for place, one in by_document.items()} == {
         document: (times[document], steps) for document, steps in when.items()

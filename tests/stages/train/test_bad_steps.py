@@ -18,7 +18,15 @@ from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.tokens import TokenSet, TokenStream, write_shard
 from rewarm.stages.train import Job, TrainSettings
-from rewarm.stages.train.bad_steps import Guard, Return, ReturnError, is_left_out, precedes
+from rewarm.stages.train.bad_steps import Guard, ReturnError, precedes
+from rewarm.stages.train.decisions import (
+    Decision,
+    Return,
+    decisions_of,
+    decisions_so_far,
+    is_left_out,
+    steps_without_effect,
+)
 
 GUARDED = {"skip_sigma": 6.0, "skip_window": 8, "skip_limit": 1}
 
@@ -97,6 +105,23 @@ def test_bad_steps_far_apart_do_not_return() -> None:
     judge = guard(skip_limit=1)
     steps(judge, CALM)
     steps(judge, [(9.0, 1.0), *CALM, (9.0, 1.0), *CALM], 9)
+
+
+def test_a_decision_is_told_once() -> None:
+    rows = [
+        {"step": 3, "skipped": "loss"},
+        {"step": 4},
+        {"step": 9, "skipped": "norm"},
+        {"step": 30, "skipped": "loss"},
+    ]
+    found = decisions_of(rows, [Return(9, 11, [9, 11])])
+    assert found == [
+        Decision(3, 3, "skipped", "loss"),
+        Decision(9, 11, "left out", "2 bad steps: 9, 11"),
+        Decision(30, 30, "skipped", "loss"),
+    ]
+    assert steps_without_effect(found) == [3, 9, 10, 11, 30]
+    assert steps_without_effect([]) == []
 
 
 def test_left_out_steps_and_the_checkpoints_that_precede_them() -> None:
@@ -186,6 +211,8 @@ def test_a_run_returns_leaves_steps_out_and_says_so(bad_job: Job, ray_cluster: N
     assert outcome.steps == 24
     assert [row["step"] for row in curve["steps"]] == [*range(1, 15), *range(17, 25)]
     assert curve["returns"] == [{"first": 15, "last": 16, "skipped": [15, 16]}]
+    assert outcome.decisions == [Decision(15, 16, "left out", "2 bad steps: 15, 16")]
+    assert decisions_so_far(bad_job.checkpoints, bad_job.name) == outcome.decisions
     assert any("step 15 is skipped: gradient norm" in note for note in notes), notes
     assert any("leaving out steps 15 to 16" in note for note in notes), notes
     assert curve["steps"][-1]["loss"] < curve["steps"][0]["loss"]

@@ -68,3 +68,14 @@ def test_a_notice_saves_once() -> None:
     assert world.steps(given, 13, 14) == []
     world.notice = True
     assert world.steps(given, 15, 16) == [15]
+
+
+def test_a_driver_that_stops_gets_one_checkpoint() -> None:
+    world, asked = World(1.0), [False, False, True, False]
+    given = TrainSettings.model_validate({"checkpoint_every": 100})
+    times = CheckpointTimes(given, ALONE, world.preempted, world.clock, lambda: asked.pop(0) if asked else False)
+    found = []
+    for step in range(1, 7):
+        world.now += 1.0
+        found.append((times.due(step), times.stops))
+    assert found == [(False, False), (False, False), (True, True), *[(False, False)] * 3]
