@@ -170,6 +170,7 @@ def branch(
     if sources and left:
         short = f"without {', '.join(left)}, whose best part fills no sequence of {trunk.mixture.seq_len} tokens"
         read = dataclasses.replace(read, what=f"{read.what}, {short}")
+    states, none = averaged_states(settings, read.steps)
     views = {source.key: best[source.dataset] for source in sources}
     known = {source.dataset: trunk.shards.get(source.key) for source in trunk.mixture.new}
     shards = {source.key: table for source in sources if (table := known.get(source.dataset)) is not None}
@@ -194,10 +195,19 @@ def branch(
         out=out,
         settings=trunk.settings.model_copy(update={"validate_first": False}),  # the branch has no stability gap
         seed=trunk.seed + 1,
-        snapshots=last_steps(read.steps, round(settings.average_share * read.steps), settings.average_last),
+        snapshots=states,
         dtype=dtype,
     )
-    return job, read.what
+    return job, read.what + none
+
+
+def averaged_states(settings: AnnealSettings, steps: int) -> tuple[tuple[int, ...], str]:
+    """Return the steps of a branch whose states are averaged, and a remark if the share of it amounts to none."""
+    length = round(settings.average_share * steps)
+    if settings.average_share and not length:
+        share = f"anneal.average_share {settings.average_share:g} of {steps} steps"
+        return (), f", and {share} is none, so that no states are averaged"
+    return last_steps(steps, length, settings.average_last), ""
 
 
 def averaged(

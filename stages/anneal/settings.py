@@ -42,7 +42,7 @@ class AnnealSettings(Settings):
     best_share: float = Field(default=0.1, gt=0, le=1)
     """Size of the best part of the arrival for ``data: best``, as a share of its tokens (5 of 50 billion in Guo et al.
     2024, 2406.14833); a longer branch reads that part again, in a different order."""
-    replay_share: float = Field(default=0.5, gt=0, lt=1)
+    replay_share: float = Field(default=0.5, ge=1e-6, le=1 - 1e-6)  # exact to one in a million, as ``replay.share``
     """Fraction of every batch that is replayed with ``data: replay`` (one half, as in TiC-LM, 2504.02107)."""
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +48,7 @@ def test_the_tail_is_the_trunks_last_part_as_it_was() -> None:
     assert (branch.mixture, branch.first, branch.steps) == (trunk(), 35, 15)
 
 
+@hypothesis.settings(deadline=None)
 @given(
     share=st.sampled_from(["0", "1/100", "1/4", "1/2"]),
     replayed=st.floats(0.01, 0.95),

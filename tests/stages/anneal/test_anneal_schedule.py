@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rewarm.stages.anneal import AnnealSettings, anneal_from, snapshot_steps
+from rewarm.stages.anneal.run import averaged_states
 from rewarm.stages.train import Schedule, ScheduleSettings, schedule_for
 
 PEAK, MINIMUM, CONSTANT = 3e-4, 3e-5, 1.65e-4  # Ibrahim et al. 2024, section 7
@@ -84,6 +85,20 @@ def test_snapshots_are_spread_over_the_tail(share: float, last: int, steps: int,
     assert snapshot_steps(chosen, TRUNK, steps) == expected
 
 
+@pytest.mark.parametrize(
+    ("share", "expected", "said"),
+    [
+        (0.0, (), ""),
+        (0.2, (35, 38, 40), ""),
+        (0.01, (), ", and anneal.average_share 0.01 of 40 steps is none, so that no states are averaged"),
+    ],
+)
+def test_a_share_of_the_branch_that_rounds_to_no_state_is_said(
+    share: float, expected: tuple[int, ...], said: str
+) -> None:
+    assert averaged_states(settings(average_share=share, average_last=3), 40) == (expected, said)
+
+
 def test_only_an_average_pays_for_snapshots() -> None:
     decayed = schedule_for(ScheduleSettings(kind="cosine"), 0, TOKENS, None)
     assert snapshot_steps(settings(shape="linear"), TRUNK, 100) == ()
@@ -109,7 +124,9 @@ def test_snapshots_are_distinct_steps_of_the_share_and_end_with_the_trunk(share:
         ({"shape": "average", "share": 0}, "share is 0"),
         ({"shape": "exponential", "final_ratio": 0}, "never reaches"),
         ({"shape": "cosine"}, "exponential"),
-        ({"replay_share": 1}, "less than 1"),
+        ({"replay_share": 1}, "less than or equal to 0.999999"),
+        ({"replay_share": 0.9999999}, "less than or equal to 0.999999"),  # would become 1 in the mixture
+        ({"replay_share": 1e-7}, "greater than or equal to 0.000001"),
         ({"average_last": 1}, "greater than or equal to 2"),
     ],
 )
