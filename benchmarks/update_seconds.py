@@ -29,15 +29,25 @@ LONGEST = 8000  # characters of a document
 BASE, EACH = 400, 100  # documents
 SETS = ("budget.base_tokens=400000", "budget.update_tokens=204800")
 MARK = "REWARM_MEASURED"  # environment variable of the measured command and what it starts
-KINDS = {  # kind of process → a part of its command line, the first that fits
-    "training workers": ("ray::RayTrainWorker", "ray::_RayTrainWorker", "ray::train_worker"),
-    "evaluation actors": ("ray::ModelHost", "ray::Evaluator"),
-    "Ray Data's workers": ("ray::MapWorker", "ray::Map", "ray::MapBatches", "ray::_map", "ray::ReadRange"),
-    "Ray Train's small actors": ("ray::TrainController", "ray::Tracker", "ray::Checkpoint", "ray::State", "ray::"),
-    "fork servers": ("warm.server",),
-    "workers that start": ("default_worker.py", "warm/client.py", "setup_worker.py"),
-    "Ray's system": ("raylet", "gcs_server", "dashboard", "log_monitor", "/ray/"),
+KINDS = {  # kind of process → parts of its command line; the first of the kinds that a process ever had is its own
+    "Ray's system": (
+        "/raylet/raylet",
+        "/gcs/gcs_server",
+        "log_monitor.py",
+        "ray::DashboardAgent",
+        "ray::RuntimeEnvAgent",
+    ),
+    "Ray's dashboard": ("dashboard/dashboard.py", "ray-dashboard-", "multiprocessing.forkserver"),
+    "training workers": ("RayTrainWorker", "ray::execute."),
+    "evaluation actors": ("ray::ModelHost",),
+    "Ray Train's other actors": (
+        *("ray::Launcher", "ray::TrainController", "ray::TrainStateActor", "ray::PlacementGroupCleaner"),
+        *("ray::SynchronizationActor", "ray::Tracker"),
+    ),
+    "workers of tasks, idle ones": ("ray::", "default_worker.py", "setup_worker.py", "agent.py", "agent/main.py"),
+    "fork servers": ("core.warm.server",),  # a fork looks like its server at first
 }
+OTHERS = "others"
 
 
 def main() -> None:
@@ -104,6 +114,7 @@ def read_processes(root: int, mark: str, readings: dict[int, tuple[str, float]],
     import psutil
 
     known: dict[int, bool] = {}
+    order = [*KINDS, OTHERS]
     while not ended.wait(INTERVAL):
         for process in psutil.process_iter(["pid", "cpu_times", "cmdline"]):
             pid, times = process.info["pid"], process.info["cpu_times"]
@@ -112,17 +123,15 @@ def read_processes(root: int, mark: str, readings: dict[int, tuple[str, float]],
                     known[pid] = process.environ().get(MARK) == mark
             if times is None or not known.get(pid):
                 continue
-            line = " ".join(process.info["cmdline"] or [])
-            if line:
-                kind = "the command" if pid == root else kind_of(line)
-            else:  # it has just ended
-                kind = readings[pid][0] if pid in readings else "others"
+            line = " ".join(process.info["cmdline"] or [])  # empty: it has just ended
+            before = readings[pid][0] if pid in readings else OTHERS
+            kind = "the command" if pid == root else min(before, kind_of(line), key=order.index)
             readings[pid] = (kind, times.user + times.system)
 
 
 def kind_of(line: str) -> str:
     """Return the kind of a process by its command line."""
-    return next((kind for kind, marks in KINDS.items() if any(mark in line for mark in marks)), "others")
+    return next((kind for kind, marks in KINDS.items() if any(mark in line for mark in marks)), OTHERS)
 
 
 def updates_of(workspace: Path) -> list[dict[str, Any]]:

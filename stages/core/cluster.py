@@ -62,20 +62,41 @@ def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
     hush()
     for name, value in {**RAY_TRAIN_DEFAULTS, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", **environment()}.items():
         os.environ.setdefault(name, value)
-    import ray
+    with local_variables(models) as variables, redirect_stdout(sys.stderr):  # raylets' output is no part of a result
+        import ray
 
-    with redirect_stdout(sys.stderr):  # output of raylets is not part of a command's result
         if ray.is_initialized():
             yield
             return
         with signals_kept():
-            start(num_cpus, models)
+            start(num_cpus, models, variables)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         try:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def local_variables(models: bool) -> Iterator[dict[str, str]]:
+    """Provide the environment variables of a local Ray's workers; if these are forked, their server starts now."""
+    alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # the node of a local Ray cannot be preempted
+    variables = {"PYTHONPATH": worker_path(), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}
+    if os.environ.get("RAY_ADDRESS") or ray_runs():
+        yield variables
+        return
+    os.environ.update({**alone, **SAFE_PATH})
+    if not models or not warm.runtime_env(joined=False):
+        yield variables
+        return
+    with warm.early_server(variables) as early:
+        yield {**variables, **early}
+
+
+def ray_runs() -> bool:
+    """Return whether this process is connected to a cluster; Ray is not imported for it."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def hush() -> None:
@@ -133,23 +154,24 @@ def own_modules() -> "JobConfig":
     return config
 
 
-def start(num_cpus: int | None, models: bool) -> None:
-    """Call ``ray.init`` for the named cluster, or for this machine alone."""
+def start(num_cpus: int | None, models: bool, variables: dict[str, str]) -> None:
+    """Call ``ray.init`` for the named cluster, or for this machine alone, with ``variables`` for its workers."""
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    alone = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}  # the node of a local Ray cannot be preempted
     workers = warm.runtime_env(joined=bool(address)) if models else {}
-    runtime_env = {"env_vars": {"PYTHONPATH": worker_path(), **QUIET, **RAY_TRAIN_DEFAULTS, **alone}, **workers}
     if address:
         given = job_variables()  # Ray refuses a variable that is set twice; a trial of a study starts Ray Train itself
         patience = {DEADLINE: os.environ[DEADLINE]} if DEADLINE in os.environ else {}
         own = {**QUIET, **RAY_TRAIN_DEFAULTS, **patience}
-        variables = {name: value for name, value in own.items() if name not in given}
-        runtime_env = {"env_vars": variables, **workers}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
+        missing = {name: value for name, value in own.items() if name not in given}
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": missing, **workers},
+        )
     else:
-        os.environ.update({**alone, **SAFE_PATH})
         ray.init(
             address="local",
             job_config=own_modules(),
@@ -158,7 +180,7 @@ def start(num_cpus: int | None, models: bool) -> None:
             dashboard_host="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env=runtime_env,
+            runtime_env={"env_vars": variables, **workers},
         )
     if workers:
         warm.begin_servers()

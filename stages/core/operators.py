@@ -17,12 +17,14 @@ import fcntl
 import importlib.metadata
 import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -69,9 +71,22 @@ def accelerator() -> str:
     chosen = os.environ.get("DS_ACCELERATOR")
     if chosen:
         return chosen
+    if built_for_cpus():
+        return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@cache
+def built_for_cpus() -> bool:
+    """Return whether the installed torch has neither CUDA nor ROCm, without importing it (1.4 s of CPU)."""
+    found = importlib.util.find_spec("torch")
+    file = Path(found.origin).with_name("version.py") if found and found.origin else None
+    if file is None or not file.is_file():
+        return False
+    built = runpy.run_path(str(file))
+    return "cuda" in built and not built["cuda"] and not built.get("hip")
 
 
 def environment() -> dict[str, str]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from rewarm.stages.core import warm
 from rewarm.stages.core.cluster import RAY_TRAIN_DEFAULTS
 from rewarm.stages.core.errors import DamagedError, StageError
 from rewarm.stages.core.progress import Progress
@@ -83,7 +84,9 @@ class Group:
         return result
 
     def _opened(self) -> Connection:
-        self._connection = self._connection or Connection()
+        if self._connection is None:
+            warm.await_servers()  # its process and the workers' are then forked
+            self._connection = Connection()
         return self._connection
 
     def _attempt(self, job: Job, placement: Placement, display: Display) -> dict[str, Any]:

@@ -18,10 +18,13 @@ import pytest
 from small_lineage import alive, words
 
 import rewarm.stages.core.warm
-from rewarm.stages.core.warm.client import address
+from rewarm.stages.core.warm import early_server
+from rewarm.stages.core.warm.client import EARLY, address, connect, folder_of
+from rewarm.stages.core.warm.server import MODULES
 
 CLIENT = Path(rewarm.stages.core.warm.__file__).with_name("client.py")
 SERVE = "import sys; from pathlib import Path; from rewarm.stages.core.warm.server import Server; Server(Path(sys.argv[1])).serve()"  # noqa: E501
+SERVE_EARLY = "from rewarm.stages.core.warm import server; server.MODULES = ('json',); server.main()"
 
 
 @dataclass(frozen=True)
@@ -164,3 +167,54 @@ def test_rays_workers_are_forked_once_the_server_runs_and_draw_ids_of_their_own(
     assert len(set(drawn)) == 6
     for worker in workers:
         ray.kill(worker)
+
+
+def test_a_server_that_begins_before_ray_serves_the_job_of_the_first_worker(tmp_path: Path) -> None:
+    raylet = subprocess.Popen(["sleep", "600"])
+    short = tempfile.mkdtemp(prefix="rww")
+    environment = {**os.environ, "TMPDIR": short, "RAY_RAYLET_PID": str(raylet.pid), "RAY_JOB_ID": "02000000"}
+    early = folder_of(environment) / "early"
+    early.parent.mkdir(mode=0o700)
+    command = [sys.executable, "-P", "-c", SERVE_EARLY, "--early", str(early)]
+    server = subprocess.Popen(command, env={**os.environ, "TMPDIR": short}, stdin=subprocess.PIPE)
+    early.with_suffix(".log").touch()
+    wait_for(early.exists)
+    script = tmp_path / "worker.py"
+    script.write_text("import os; print(os.getppid(), os.environ['MINE'])")
+    node = Node(raylet, server, {**environment, EARLY: str(early), "MINE": "first"})
+    assert node.worker(script).communicate(timeout=30)[0] == f"{os.getpid()} first\n", "it waits for nothing"
+    place = address(environment)
+    wait_for(lambda: connect(place) is not None)
+    assert not early.exists()
+    assert node.worker(script, MINE="second").communicate(timeout=30)[0] == f"{server.pid} second\n"
+    raylet.kill()
+    raylet.wait()
+    assert server.wait(timeout=10) == 0
+    assert not place.exists()
+    shutil.rmtree(short)
+
+
+def test_a_server_without_a_job_ends_with_the_process_that_started_it() -> None:
+    folder = folder_of(dict(os.environ))
+    with early_server({}) as variables:
+        early = Path(variables[EARLY])
+        wait_for(early.exists)
+    wait_for(lambda: not early.exists(), 60)
+    assert not list(folder.glob(f"{early.name}*"))
+
+
+def test_without_a_private_folder_no_server_begins_before_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path / "missing", tmp_path / "open"):
+        monkeypatch.setenv("TMPDIR", str(folder))
+        if folder.name == "open":
+            folder_of({"TMPDIR": str(folder)}).mkdir(parents=True, mode=0o777)
+            folder_of({"TMPDIR": str(folder)}).chmod(0o777)
+        with early_server({}) as variables:
+            assert variables == {}
+
+
+def test_what_a_server_imports_before_ray_does_not_import_it() -> None:
+    names = [name for name in MODULES if not name.startswith("ray.")]
+    code = f"import importlib, sys; [importlib.import_module(name) for name in {names}]; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

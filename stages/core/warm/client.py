@@ -19,11 +19,20 @@ BOUND_TO = ("RAY_JOB_ID", "RAY_RAYLET_PID", "PYTHONPATH")
 """Variables that a server shares with its forks: Ray's library reads the first two before the fork."""
 
 
+EARLY = "REWARM_EARLY_SERVER"
+"""Variable with the socket of a server that was started before Ray and waits to be told which job it serves."""
+
+
+def folder_of(environment: dict[str, str]) -> Path:
+    """Return the private folder of this user for the sockets of servers."""
+    return Path(environment.get("TMPDIR") or "/tmp") / f"rewarm-warm-{os.getuid()}"
+
+
 def address(environment: dict[str, str]) -> Path:
-    """Return the socket of a job's server on this node, in a private folder of this user."""
+    """Return the socket of a job's server on this node."""
     key = "\0".join(environment.get(name, "") for name in BOUND_TO) + sys.executable
     name = hashlib.sha256(key.encode()).hexdigest()[:20]
-    return Path(environment.get("TMPDIR") or "/tmp") / f"rewarm-warm-{os.getuid()}" / name
+    return folder_of(environment) / name
 
 
 def main() -> None:
@@ -59,7 +68,7 @@ def private(folder: Path) -> bool:
 
 
 def start_server(path: Path) -> None:
-    """Start the job's server in the background, unless another worker has just done so."""
+    """Start the job's server in the background, or tell a waiting one; do nothing if another worker has done so."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not private(path.parent):
@@ -67,7 +76,7 @@ def start_server(path: Path) -> None:
         os.close(os.open(path.with_suffix(".starting"), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError:
         return
-    if os.fork():
+    if hand_over(path) or os.fork():
         return
     os.setsid()
     if os.fork():
@@ -78,6 +87,17 @@ def start_server(path: Path) -> None:
         os.dup2(given, standard)
     os.closerange(3, 1024)
     os.execv(sys.executable, [sys.executable, "-P", "-m", "rewarm.stages.core.warm.server", str(path)])
+
+
+def hand_over(path: Path) -> bool:
+    """Tell a server that was started before Ray which job it serves, by an environment; return whether there is one."""
+    early = os.environ.get(EARLY)
+    server = connect(Path(early)) if early else None
+    if server is None:
+        return False
+    with server:
+        server.sendall(json.dumps({"place": str(path), "environment": dict(os.environ)}).encode())
+    return True
 
 
 def stand_in(server: socket.socket) -> int:

@@ -1,4 +1,7 @@
-"""Fork server of one job on one node: imports the workers' libraries once, then forks a worker per client request."""
+"""Fork server of one job on one node: imports the workers' libraries once, then forks a worker per client request.
+
+Started before Ray (``--early``), it imports what does not need Ray, and then waits for a worker that names its job.
+"""
 
 import array
 import contextlib
@@ -7,6 +10,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -194,9 +198,44 @@ def drawn_in_a_fork() -> bytes:
         return stream.read()
 
 
+def adopted(early: Path) -> Path | None:
+    """Import what does not need Ray and take on the job and the environment of the first worker that asks.
+
+    Returns the socket for that job's workers; None if the process that started this one ended before.
+    """
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(early))
+    early.chmod(0o600)
+    listening.listen(1)
+    try:
+        os.environ.update(environment())
+        for name in MODULES:
+            if not name.startswith("ray."):
+                importlib.import_module(name)
+        if "ray" in sys.modules:
+            raise RuntimeError("a module has imported Ray, which reads the variables of a job that is not known yet")
+        ready, _, _ = select.select([listening.fileno(), 0], [], [])
+        if listening.fileno() not in ready:
+            early.with_suffix(".log").unlink(missing_ok=True)
+            return None
+        with listening.accept()[0].makefile("rb") as stream:
+            request: dict[str, Any] = json.load(stream)
+    finally:
+        listening.close()
+        early.unlink(missing_ok=True)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    path = Path(request["place"])
+    early.with_suffix(".log").replace(path.with_suffix(".log"))
+    return path
+
+
 def main() -> None:
     """Import, then serve; remove the socket and the marker of a start in progress at the end."""
-    path = Path(sys.argv[1])
+    path = adopted(Path(sys.argv[2])) if sys.argv[1] == "--early" else Path(sys.argv[1])
+    if path is None:
+        return
     try:
         os.environ.update(environment())
         with ids_from_the_system():
