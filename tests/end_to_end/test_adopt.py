@@ -68,5 +68,5 @@ def test_a_tuned_release_is_adopted_and_the_lineage_goes_on_from_its_trunk(updat
     text = words.apply_chat_template(
         [{"role": "user", "content": "Question: what does this module do?"}], tokenize=False
     )
-    answer = tuned.generate(**words(text, return_tensors="pt"), max_new_tokens=12, do_sample=False)
+    answer = tuned.generate(**words(text, return_tensors="pt"), max_new_tokens=24, do_sample=False)
     assert "opens a file" in words.decode(answer[0])
