@@ -24,6 +24,7 @@ from rewarm.pipeline.lineage.verify.repair import repair
 from rewarm.pipeline.lineage.weights import require_weights
 from rewarm.pipeline.lineage.workspace import CARD, CONVERTED_FORMAT, RECORD, Workspace
 from rewarm.pipeline.record import REFUSED, UNDECIDED, UpdateRecord
+from rewarm.pipeline.redaction import redact
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.card import make_card
 from rewarm.pipeline.update.inputs import recipe_of
@@ -159,7 +160,7 @@ def push(
     dry_run: bool,
     terminal: Terminal,
 ) -> dict[str, Any]:
-    """Send a release, the current one by default, to the hub or to a folder."""
+    """Send a release, the current one by default, to the hub or to a folder; addresses are returned without secrets."""
     workspace = Workspace.open(uri)
     lineage = Lineage(workspace)
     update, target = lineage.find(name), parse_target(to, revision, private)
@@ -167,11 +168,12 @@ def push(
     parcel = pack(release, card_of(lineage, update))
     said = message or f"{update.id}, finished {update.finished}"
     files = [{"file": file, "bytes": parcel.bytes(file)} for file in parcel.files]
-    planned = {"update": update.id, "to": target.uri, "message": said, "files": files, "dry_run": dry_run}
+    planned = {"update": update.id, "to": redact(target.uri), "message": said, "files": files, "dry_run": dry_run}
     if dry_run:
         return planned
     check_release(workspace, update, terminal)
-    return {**planned, **send(parcel, target, said, terminal)}
+    sent = send(parcel, target, said, terminal)
+    return {**planned, **sent, "url": redact(sent["url"])}
 
 
 def card_of(lineage: Lineage, update: UpdateRecord) -> str:

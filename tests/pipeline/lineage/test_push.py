@@ -117,6 +117,10 @@ def test_to_a_bucket(lm: Workspace, rewarm: Command, monkeypatch: pytest.MonkeyP
         place = f"?endpoint_override={endpoint}&scheme=http&region=us-east-1"
         code, _, error = rewarm("push", lm.folder, "--to", f"s3://models/lm{place}")
         assert code == 0, error
+        keyed = f"s3://AKIAQ2W3E4R5T6Y7U2I3:s3cr3tOfThem@models/lm{place}"
+        for option in ([], ["--json"], ["--dry-run"]):
+            code, out, error = rewarm("push", lm.folder, "--to", keyed, *option)
+            assert (code, "s3://***@models/lm" in out, "s3cr3t" in out + error) == (0, True, False), error
         client.put_object(Bucket="models", Key="lm/model-00001-of-00002.safetensors", Body=b"of an earlier push")
         assert rewarm("push", lm.folder, "--to", f"s3://models/lm{place}")[0] == 0
         there = {one["Key"] for one in client.list_objects_v2(Bucket="models")["Contents"]}
