@@ -68,7 +68,7 @@ def memory_of(shape: Shape, settings: TrainSettings) -> Memory:
     count, workers, low = shape.parameters, settings.num_workers, settings.precision != "fp32"
     stage, width = used_stage(settings), 2 if low else 4
     summed = 4 if settings.gradients == "fp32" else width
-    state = ADAM if stage == 0 or (stage == 3 and not low) else ADAM + MASTERS
+    state = ADAM + MASTERS if stage else ADAM
     optimizer = state * count / (workers if stage else 1)
     buffers = float(summed * min(count, BUCKET)) if stage else 0.0
     if stage == 3:
