@@ -52,6 +52,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     root = tmp_path_factory.mktemp("watched")
+    (root / "inbox").mkdir()
     lineage, edited = Lineage(root), yaml.safe_load(content("alerts.yaml"))
     sets = [word for setting in SMALL for word in ("--set", setting)]
     [group] = edited["groups"]
@@ -60,9 +61,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         if rule["alert"] == "RewarmArrivalLate":
             rule["expr"] = rule["expr"].replace("8 * 86400", "1")
     with ray_with_metrics(root) as cluster, prometheus(root, cluster.discovery, edited) as found:
-        for arguments in (lineage.init(lineage.workspace), lineage.update(lineage.workspace)):
+        for arguments in (
+            [*lineage.init(lineage.workspace), *sets],
+            ["watch", str(lineage.workspace), "--inbox", str(root / "inbox"), "--once"],  # one tick of a schedule
+            [*lineage.update(lineage.workspace), *sets],
+        ):
             done = subprocess.run(
-                command(*arguments, *sets),
+                command(*arguments),
                 env=cluster.environment,
                 capture_output=True,
                 text=True,
