@@ -89,8 +89,8 @@ def test_every_command_that_holds_a_workspace_waits_for_it_on_request(workspace:
     model_config(load_recipe("tiny").model, 300, 0, 64).save_pretrained(model.path)
     record = {**workspace.record(), "format": CONVERTED_FORMAT}
     Folder(root / "old").write_json(RECORD, record)
-    # the demo passes it on to init and update; an anneal looks for a trunk first, and none is trained here
-    assert HOLDING.keys() == waits() - {"demo", "anneal"}
+    # the demo passes it on to init and update; anneal and adopt look for a trained trunk first
+    assert HOLDING.keys() == waits() - {"demo", "anneal", "adopt"}
     for name, (arguments, held) in HOLDING.items():
         with holding(root / held, "rewarm other", 2):
             code, out, error = rewarm(name, *(one.format(root=root) for one in arguments), "--wait", "1s")
