@@ -3,7 +3,6 @@
 import getpass
 import os
 import socket
-import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from rewarm.pipeline.update.inputs import recipe_of
 from rewarm.stages.core.cluster import connected
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 
 USER = "REWARM_USER"  # environment variable: who promotes, if it is not the user of this machine
 STATES = {REFUSED: "refused by the gate", UNDECIDED: "held by the gate, undecided"}
@@ -193,8 +193,8 @@ def comparison(a: str, b: str, on: str | None, scratch: Path | None, terminal: T
     home = find_home(models, on)
     if scratch is not None and scratch.exists() and any(scratch.iterdir()):
         raise UsageError(f"--scratch {scratch}: expected an empty or a new folder")
-    with tempfile.TemporaryDirectory(prefix="rewarm-compare-") as temporary:
-        place = Folder(scratch.absolute() if scratch is not None else temporary)
+    with temporary("compare") as own:
+        place = Folder(scratch.absolute() if scratch is not None else own)
         terminal.update(f"{models[1].title} against {models[0].title}")
         with connected():
             return compare(*models, home, place, terminal)

@@ -24,7 +24,7 @@ from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
 from rewarm.pipeline.update import inputs as base
 from rewarm.pipeline.update.anneal_trunk import anneal_trunk, check_settings, find_source, refuse_unread
-from rewarm.pipeline.update.disk_space import demands, require_room
+from rewarm.pipeline.update.disk_space import demands, make_room
 from rewarm.pipeline.update.effects import refuse_carried, refuse_without_effect
 from rewarm.pipeline.update.expected import run_of
 from rewarm.pipeline.update.hub import HUB, fetch, fetch_data, parse_model, pinned
@@ -35,7 +35,6 @@ from rewarm.pipeline.update.update import discard as drop
 from rewarm.pipeline.update.update import update as run_update
 from rewarm.stages.core.cluster import connected
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.shared_buffers import remove_buffers
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import find_inputs
 
@@ -70,10 +69,9 @@ def init(
     arrival = replace(identify_arrival(paths, Lineage(workspace), recipe.ingest, terminal), sources=sources)
     if recipe.distill.prompts is not None and recipe.distill.prompts not in paths:
         find_inputs([recipe.distill.prompts], recipe.ingest, terminal)
-    room = demands(Lineage(workspace), recipe, arrival.inputs)
     if dry_run:
-        return preview(Lineage(workspace), arrival, recipe, room)
-    require_room(room, recipe, terminal)
+        return preview(Lineage(workspace), arrival, recipe, demands(Lineage(workspace), recipe, arrival.inputs))
+    make_room(Lineage(workspace), recipe, arrival.inputs, terminal)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         base.create(workspace, recipe)
         try:
@@ -163,10 +161,9 @@ def update(
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
     arrival = replace(identify_arrival(paths, lineage, recipe.ingest, terminal), sources=sources)
-    room = demands(lineage, recipe, arrival.inputs)
     if dry_run:
-        return preview(lineage, arrival, recipe, room)
-    require_room(room, recipe, terminal)
+        return preview(lineage, arrival, recipe, demands(lineage, recipe, arrival.inputs))
+    make_room(lineage, recipe, arrival.inputs, terminal)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         return carry_out(workspace, arrival, recipe, terminal)
 
@@ -174,8 +171,6 @@ def update(
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:
     """Run one update on the cluster and write the report; return the lineage's status."""
     refuse_here(Lineage(workspace), arrival, recipe)
-    if removed := remove_buffers():
-        terminal.note(removed)
     terminal.update(f"{workspace.folder}: {arrival.name}", run_of(workspace, arrival, recipe))
     with connected(), observed(workspace, lease=lambda: find_holder(workspace.folder)):
         if (awaits := room_for(Lineage(workspace), arrival, recipe)) is not None:

@@ -4,7 +4,6 @@ Only the files that users of the model need are sent: safetensors, configuration
 """
 
 import re
-import tempfile
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -15,6 +14,7 @@ from rewarm.pipeline.lineage.workspace import CARD
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.data.model_folder import LICENCE_FILES, TOKENIZER_FILES
 
 HUB = "hf://"
@@ -160,12 +160,12 @@ def push_to_hub(parcel: Parcel, target: Target, message: str, progress: Progress
         api.create_repo(repository, private=target.private, exist_ok=True, repo_type="model")
         if target.revision is not None:
             api.create_branch(repository, branch=target.revision, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="rewarm-push-") as scratch, parcel.release.fetched() as release:
+        with temporary("push") as scratch, parcel.release.fetched() as release:
             for name in parcel.files:
                 if name == CARD:
-                    (Path(scratch) / name).write_text(parcel.card, encoding="utf-8")
+                    (scratch / name).write_text(parcel.card, encoding="utf-8")
                 else:
-                    (Path(scratch) / name).symlink_to(release / name)
+                    (scratch / name).symlink_to(release / name)
             return api.upload_folder(
                 repo_id=repository,
                 folder_path=scratch,

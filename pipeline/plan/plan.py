@@ -4,7 +4,6 @@ rewarm plan WORKSPACE --data NAME=PATH
 """
 
 import json
-import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from rewarm.pipeline.shift.choices import Choice, Situation, base_choices, choos
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.ingest import InputFile
 from rewarm.stages.ingest.removals import describe
 from rewarm.stages.train import DECAYING, check_length
@@ -102,7 +102,7 @@ def scratch_of(lineage: Lineage) -> Iterator[Folder]:
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(nodes) == 1:
-        with tempfile.TemporaryDirectory(prefix="rewarm-plan-") as scratch:
+        with temporary("plan") as scratch:
             yield Folder(scratch)
         return
     beside = lineage.workspace.folder.at(f"../rewarm-plan-{uuid.uuid4().hex}")

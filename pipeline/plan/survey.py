@@ -1,10 +1,8 @@
 """Measurements of an arrival's contents and shift: the only planner code that reads text and runs the model."""
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +42,7 @@ from rewarm.stages import evaluate, ingest, tokenize
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.data.documents import DOCUMENT_SCHEMA, shard_writer
 from rewarm.stages.data.split import SplitSize, contains, read_index, threshold
 from rewarm.stages.data.tokens import TokenStream
@@ -82,8 +81,8 @@ def survey(
     """
     settings, workspace = recipe.plan, lineage.workspace
     files = [file for found in inputs.values() for file in found]
-    with tempfile.TemporaryDirectory(prefix="rewarm-sample-") as own:
-        sample = take_sample(files, recipe.ingest, settings.read_bytes, settings.sample_bytes, Path(own), progress)
+    with temporary("sample") as own:
+        sample = take_sample(files, recipe.ingest, settings.read_bytes, settings.sample_bytes, own, progress)
     known = known_documents(sample, [workspace.dedup(name) for name in lineage.datasets()])
     sample = without(sample, known)
     stored = write_sample(sample, settings.loss_bytes, scratch / "dataset" / "documents")

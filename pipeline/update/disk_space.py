@@ -20,6 +20,7 @@ from rewarm.pipeline.plan.cost import CHECKPOINT_BYTES
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.record.update import DatasetPart
 from rewarm.stages.core.errors import FullError
+from rewarm.stages.core.leftovers import remove_leftovers
 from rewarm.stages.core.local_files import cache_root
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
@@ -188,6 +189,13 @@ def merged(wanted: Sequence[tuple[Path, Mapping[str, float]]]) -> list[Demand]:
         for what, amount in needs.items():
             known[what] = known.get(what, 0) + round(amount)
     return [Demand(str(place), needs, shutil.disk_usage(place).free) for place, needs in found.values()]
+
+
+def make_room(lineage: Lineage, recipe: Recipe, inputs: Mapping[str, Sequence[InputFile]], progress: Progress) -> None:
+    """Remove what ended runs left on this machine; raise ``FullError`` if an update still does not fit on the disk."""
+    for line in remove_leftovers():
+        progress.note(line)
+    require_room(demands(lineage, recipe, inputs), recipe, progress)
 
 
 def require_room(found: Sequence[Demand], recipe: Recipe, progress: Progress) -> None:

@@ -3,7 +3,6 @@
 Everything is checked before compute is spent: the model, the recipe, the names and files of the data.
 """
 
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.shapes import RESTORE, first_problem, read_as
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.data.tokenizer import CONFIG, read_object
 from rewarm.stages.ingest import IngestSettings, InputFile, Known, Read, find_inputs, identify
 from rewarm.stages.tokenize import import_tokenizer
@@ -92,7 +92,7 @@ def check_tokenizer(path: str, end_of_text: str | None) -> None:
     source = Folder(path)
     if not source.exists():
         raise UsageError(f"tokenizer.path {path}: no such folder; expected one with tokenizer.json")
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
+    with temporary("tokenizer") as scratch:
         import_tokenizer(source.local(), Folder(scratch), end_of_text)
 
 

@@ -9,10 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rewarm.stages.core.errors import COLOURS, UnreachableError
 from rewarm.stages.core.local_files import open_private
 from rewarm.stages.core.patience import limited, patiently
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 
 GRACE = 30.0  # seconds for an update to end after SIGINT, which also ends its local Ray
 POLL = 0.2
@@ -54,8 +54,8 @@ class Child:
     def __init__(self, arguments: Sequence[str], log: Path, output: Path | None = None) -> None:
         """``output`` receives the command's stdout if that is a result rather than log output."""
         command = [sys.executable, "-P", "-m", LAUNCHER, str(os.getpid()), *arguments]
-        self._scratch = tempfile.TemporaryDirectory(prefix="rewarm-watch-")
-        self._failure = Path(self._scratch.name) / "failure.json"
+        self._scratch = ExitStack()
+        self._failure = self._scratch.enter_context(temporary("watch")) / "failure.json"
         environment = {**os.environ, failure.FILE: str(self._failure)}
         environment.pop(failure.FORM, None)  # the log is for people
         with open_private(log) as stream:
@@ -88,7 +88,7 @@ class Child:
                 self.process.wait(POLL)
         self._mirror()
         found = failure.read(self._failure)
-        self._scratch.cleanup()
+        self._scratch.close()
         return Ended(code, found, self._last_lines())
 
     def _end(self) -> None:
@@ -137,14 +137,14 @@ class Logs:
     """The folder ``watch/logs``; if it is in a bucket, a log is written on this machine and uploaded afterwards."""
 
     def __init__(self, folder: Folder) -> None:
-        self.folder = folder
-        self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="rewarm-watch-")
+        self.folder, self._stack = folder, ExitStack()
+        self._scratch = None if folder.is_local else self._stack.enter_context(temporary("watch"))
 
     def file(self, name: str) -> Path:
         """Return a local log file to append to; for a bucket, it starts as a copy of the stored log."""
         if self._scratch is None:
             return self.folder.path / name
-        file = Path(self._scratch.name) / name
+        file = self._scratch / name
         if not file.exists() and self.folder.exists(name):
             file.write_bytes(self.folder.read(name))
         return file
@@ -152,4 +152,4 @@ class Logs:
     def keep(self, name: str) -> None:
         """Store a log, so that it outlives this process."""
         if self._scratch is not None:
-            self.folder.upload(Path(self._scratch.name) / name, name)
+            self.folder.upload(self._scratch / name, name)

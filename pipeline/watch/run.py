@@ -4,7 +4,6 @@ Start at ``Watch.step``. Every event is first written to the journal, then appli
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from rewarm.pipeline.watch.state import BROKEN, CHANGED, COST, HELD, Arrival, Bo
 from rewarm.stages.core.errors import FullError, UnreachableError
 from rewarm.stages.core.patience import CONTACT_S, limited
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 
 
 class Records:
@@ -283,8 +283,8 @@ class Watch:
 
     def _plan(self, arrival: Arrival) -> bool:
         """Predict the cost of an arrival's update; this also detects corrupt arrivals before an update begins."""
-        with tempfile.TemporaryDirectory(prefix="rewarm-watch-") as scratch:
-            output = Path(scratch) / "plan.json"
+        with temporary("watch") as scratch:
+            output = scratch / "plan.json"
             ended = self._child("plan", arrival, "plan", self.settings.sets, output)
             made = json.loads(output.read_bytes()) if ended.code == 0 else {}
         if self.stopping and ended.code != 0:

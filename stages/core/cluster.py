@@ -7,15 +7,16 @@ import site
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from rewarm.stages.core import warm
 from rewarm.stages.core.awaiting import DEFAULT_TIMEOUT, TIMEOUT
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.leftovers import own_session
 from rewarm.stages.core.operators import environment
 from rewarm.stages.core.patience import DEADLINE
 from rewarm.stages.core.resources import find_room
@@ -57,7 +58,7 @@ def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
     """Join the cluster at ``RAY_ADDRESS`` (set by ``ray job submit``), else start a local Ray and shut it down.
 
     A local Ray ends with its driver, even after ``kill -9``; on a cluster, everything that the driver started ends. The
-    dashboard of a local Ray listens only on the loopback address.
+    dashboard of a local Ray listens only on the loopback address. Its session folder is removed unless the block fails.
     """
     hush()
     for name, value in {**RAY_TRAIN_DEFAULTS, "RAY_DATA_DISABLE_PROGRESS_BARS": "1", **environment()}.items():
@@ -69,13 +70,14 @@ def joined(num_cpus: int | None = None, models: bool = False) -> Iterator[None]:
             yield
             return
         with signals_kept():
-            start(num_cpus, models, variables)
+            session = start(num_cpus, models, variables)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         logging.getLogger("ray.train").setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with own_session(session) if session else nullcontext():
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
 
 @contextmanager
@@ -154,8 +156,11 @@ def own_modules() -> "JobConfig":
     return config
 
 
-def start(num_cpus: int | None, models: bool, variables: dict[str, str]) -> None:
-    """Call ``ray.init`` for the named cluster, or for this machine alone, with ``variables`` for its workers."""
+def start(num_cpus: int | None, models: bool, variables: dict[str, str]) -> Path | None:
+    """Call ``ray.init`` for the named cluster, or for this machine alone, with ``variables`` for its workers.
+
+    Returns the session folder of a local Ray.
+    """
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
@@ -171,8 +176,9 @@ def start(num_cpus: int | None, models: bool, variables: dict[str, str]) -> None
             logging_level=logging.ERROR,
             runtime_env={"env_vars": missing, **workers},
         )
+        session: Path | None = None
     else:
-        ray.init(
+        begun: Any = ray.init(
             address="local",
             job_config=own_modules(),
             num_cpus=num_cpus,
@@ -182,5 +188,7 @@ def start(num_cpus: int | None, models: bool, variables: dict[str, str]) -> None
             logging_level=logging.ERROR,
             runtime_env={"env_vars": variables, **workers},
         )
+        session = Path(begun.address_info["session_dir"])
     if workers:
         warm.begin_servers()
+    return session

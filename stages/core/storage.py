@@ -10,7 +10,6 @@ store, and idempotent ones on a disk. ``writing`` runs its block only once: the 
 """
 
 import posixpath
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -42,6 +41,7 @@ from rewarm.stages.core.local_files import (
 )
 from rewarm.stages.core.patience import patiently
 from rewarm.stages.core.patient_store import patient
+from rewarm.stages.core.temporary import temporary
 
 MANIFEST = "manifest.json"  # the commit marker: written last, so a folder that has one is complete
 
@@ -224,8 +224,8 @@ class Folder:
             return
         filesystem, path = self.filesystem()
         source = f"{path}/{name}".rstrip("/")
-        with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
-            copy = Path(scratch) / source.rpartition("/")[2]
+        with temporary("fetched") as scratch:
+            copy = scratch / source.rpartition("/")[2]
             download(filesystem, source, files_below(filesystem, source), copy)
             yield copy
 
@@ -250,8 +250,8 @@ class Folder:
             finally:
                 remove(scratch)
         else:
-            with tempfile.TemporaryDirectory(prefix="rewarm-") as folder:
-                scratch = Path(folder) / Path(name).name
+            with temporary("upload") as folder:
+                scratch = folder / Path(name).name
                 yield scratch
                 self.upload(scratch, name)
 

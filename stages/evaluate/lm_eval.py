@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.evaluate.named_tasks import named_tasks
 from rewarm.stages.evaluate.own_tasks import copy_task
 from rewarm.stages.evaluate.samples import SamplePiece
@@ -217,9 +217,9 @@ class Evaluator(LossWorker):
 
     def _task(self, piece: TaskPiece) -> None:
         model, tokenizer, settings = self.model(piece.model), self.reading.recorded.model(piece.model), self.settings
-        with tempfile.TemporaryDirectory(prefix="rewarm-task-") as scratch:
+        with temporary("task") as scratch:
             if piece.task.generated:
-                manager = generated_task(piece.out / "tasks", piece.task.name, Path(scratch))
+                manager = generated_task(piece.out / "tasks", piece.task.name, scratch)
             else:
                 self._named = manager = self._named or named_tasks(settings)
             results = run_task(model, tokenizer, piece.task, manager, settings, self.reading.seq_len)

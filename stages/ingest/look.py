@@ -1,12 +1,11 @@
 """Early check that an arrival contains documents: reads up to the first one, before any computation starts."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.ingest.format import Piece, beginning
 from rewarm.stages.ingest.listing import refuse_unreadable
 from rewarm.stages.ingest.locations import InputFile, locate
@@ -59,8 +58,8 @@ def glance(file: InputFile, settings: IngestSettings) -> Iterator[Document | Ref
     elif not FORMATS[file.format].sequential:
         yield from islice(read_piece(Piece(file), settings), REMOTE_RECORDS)
     else:
-        with tempfile.TemporaryDirectory(prefix="rewarm-") as folder:
-            yield from read_piece(Piece(beginning(file, REMOTE_BYTES, Path(folder) / "head")), settings)
+        with temporary("head") as folder:
+            yield from read_piece(Piece(beginning(file, REMOTE_BYTES, folder / "head")), settings)
 
 
 def describe(file: InputFile, refusal: Refusal) -> str:

@@ -5,7 +5,6 @@ same text gives the same tokenizer.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from rewarm.stages.core.errors import DamagedError, UsageError
 from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.data.documents import read_shards
 from rewarm.stages.data.model_folder import PORTABLE_CLASS, TOKENIZER_FILES, portable_tokenizer
 from rewarm.stages.data.tokenizer import (
@@ -57,7 +57,7 @@ def import_tokenizer(source: Path, out: Folder, end_of_text: str | None = None) 
     refuse_chance(source)
     original = load_auto(source)
     found = form_of(source, original, end_of_text)
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
+    with temporary("tokenizer") as scratch:
         copy = Folder(scratch)
         for name in TOKENIZER_FILES:
             if (source / name).is_file():

@@ -20,6 +20,7 @@ from rewarm.stages.core.digests import RESTORE
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.patience import reported
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.train.bad_steps import ReturnError, precedes, read_returns, record_return
 from rewarm.stages.train.checkpoint_times import CheckpointTimes
 from rewarm.stages.train.checkpoints import (
@@ -61,12 +62,12 @@ def train_job(job: Job, place: "Place", tracker: Any, show: Callable[[str], None
     """
     report = reporter(job.checkpoints, job.name, place.rank, tracker.note.remote)
     with (
-        tempfile.TemporaryDirectory(prefix="rewarm-train-") as scratch,
+        temporary("train") as scratch,
         reported(show),
         Watchdog(job.settings.hang_seconds, report) as watchdog,
     ):
         try:
-            return train(job, place, Path(scratch), tracker, show, watchdog)
+            return train(job, place, scratch, tracker, show, watchdog)
         except DamagedError as error:
             return {"damaged": str(error)}
         except NotFiniteError as error:

@@ -5,7 +5,6 @@ no optimizer state, and their steps are part of the job: the checkpoint interval
 decide a result.
 """
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.data.model_folder import carry_over, load_causal_model, make_portable
 from rewarm.stages.train.job import SNAPSHOTS
 from rewarm.stages.train.padded_vocabulary import real_rows
@@ -160,8 +160,8 @@ def read_snapshot(out: Folder, step: int) -> tuple[dict[str, torch.Tensor], str]
     name = file_name(step)
     if not out.exists(name):
         raise StageError(f"{out}/{name}: missing, although the run has passed that step; train it again")
-    with tempfile.TemporaryDirectory(prefix="rewarm-snapshot-") as scratch:
-        file = out.path / name if out.is_local else Path(scratch) / "weights"
+    with temporary("snapshot") as scratch:
+        file = out.path / name if out.is_local else scratch / "weights"
         if not out.is_local:  # not ``out.local``: a snapshot can be rewritten, and its copy need not be kept
             filesystem, path = out.filesystem()
             pafs.copy_files(

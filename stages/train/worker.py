@@ -3,10 +3,12 @@
 Importing this module does not import torch: the driver names ``train_worker``, the workers run it.
 """
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from rewarm.stages.core import operators
+from rewarm.stages.core.leftovers import remove_folders
 from rewarm.stages.train.tracker import End, Given, Wait
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     tracker, group = config["tracker"], config["group"]
     place = take_place(config["settings"])
     show = shown_by(tracker, place)
+    if place.local_rank == 0 and (removed := remove_folders()):
+        tracker.note.remote(f"{socket.gethostname()}: {removed}")
     done, result = 0, dict[str, Any]()
     while (given := following(tracker, group, done, result if place.rank == 0 else None)) is not None:
         done, job = given

@@ -4,9 +4,7 @@ A sum over documents does not depend on the order or the number of workers.
 """
 
 import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -14,6 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.ingest.decontaminate.sorted_numbers import NUMBER, mapped
 from rewarm.stages.ingest.dedup.columns import blocks, write_columns
 
@@ -80,8 +79,8 @@ def sum_counts(staging: Folder, names: Sequence[str], in_memory: int = IN_MEMORY
     total = sum(len(grams) for name in names for grams, _ in blocks(staging, name))
     ranges = max(1, -(-total // in_memory))
     digest = xxhash.xxh3_128()
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as aside:
-        runs, documents = Path(aside) / "runs", Path(aside) / "documents"
+    with temporary("counts") as aside:
+        runs, documents = aside / "runs", aside / "documents"
         with runs.open("wb") as numbers, documents.open("wb") as counts:
             for part in range(ranges):
                 first, last = (2**64 * edge // ranges for edge in (part, part + 1))

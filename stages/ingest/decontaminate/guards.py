@@ -11,17 +11,16 @@ of sets.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import xxhash
 
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.storage import MANIFEST, Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.ingest.decontaminate.counts import RunCounts
 from rewarm.stages.ingest.decontaminate.grams import (
     GRAMS_VERSION,
@@ -130,8 +129,8 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
     given = too_short = whole = 0
     lengths: set[int] = set()
     table = WordHashes()
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as aside:
-        grams = SortedSet(Path(aside))
+    with temporary("guard") as aside:
+        grams = SortedSet(aside)
         for text in texts:
             words = words_of(text)
             given += 1
@@ -145,13 +144,13 @@ def write_guard(folder: Folder, name: str, texts: Iterable[str], settings: Decon
             grams.add(runs_of(words, length, table))
             if len(table) > MOST_WORDS:
                 table.clear()
-        count, digest = grams.finish(Path(aside) / "grams")
+        count, digest = grams.finish(aside / "grams")
         account = GuardAccount(name, given, too_short, whole, count, tuple(sorted(lengths)), digest)
         folder.delete(MANIFEST)
         for old in [*folder.files(".grams"), *folder.files(".holders"), *folder.files(".met")]:
             folder.delete(old)
         with folder.writing(grams_file(account)) as scratch:
-            shutil.copyfile(Path(aside) / "grams", scratch)
+            shutil.copyfile(aside / "grams", scratch)
     folder.write_json(MANIFEST, asdict(account))
     return account
 
