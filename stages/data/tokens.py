@@ -132,47 +132,76 @@ def read_selection(selection: Folder) -> np.ndarray:
     return rows
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Record batch of a stream, with the documents that are read. Holds no memory of its own per document."""
+
+    records: pa.RecordBatch
+    offsets: np.ndarray  # of its documents in ``values``, one more than documents; memory-mapped
+    values: np.ndarray  # tokens, memory-mapped
+    position: int  # of its first token in the stream
+    chosen: np.ndarray | None  # documents of the selection, counted over all shards, memory-mapped; None: all
+    first: int  # number of its first document, counted in the same way
+
+    def rows(self) -> np.ndarray:
+        """Return the rows that are read."""
+        if self.chosen is None:
+            return np.arange(self.records.num_rows, dtype=np.int64)
+        return np.asarray(self.chosen - self.first)
+
+    def num_documents(self) -> int:
+        """Return the number of documents that are read."""
+        return self.records.num_rows if self.chosen is None else len(self.chosen)
+
+    def runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return first token and number of tokens of each run of adjacent documents, as offsets in ``values``."""
+        if self.chosen is None:
+            return self.offsets[:1], self.offsets[-1:] - self.offsets[:1]
+        rows = self.rows()
+        if not len(rows):
+            return self.offsets[:0], self.offsets[:0]
+        edges = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        begins, ends = self.offsets[rows[edges]], self.offsets[rows[np.append(edges[1:], len(rows)) - 1] + 1]
+        return begins, ends - begins
+
+    def ends(self) -> np.ndarray:
+        """Return the ends of the documents that are read, in positions of the stream."""
+        lengths = np.diff(self.offsets)
+        return self.position + np.cumsum(lengths if self.chosen is None else lengths[self.rows()])
+
+
 class TokenStream:
-    """All token shards of a folder as one memory-mapped stream. Opening reads the offsets of each batch.
+    """All token shards of a folder as one memory-mapped stream. Opening reads the edges of each batch.
 
     With ``rows`` (documents counted over all shards in order, ascending) the stream contains those documents only, as
-    if the shards held no others. Nothing is copied in either case.
+    if the shards held no others. Nothing is copied in either case; memory grows with the batches and with the runs of
+    adjacent documents in a selection, not with the documents.
     """
 
     def __init__(self, folder: Folder, rows: np.ndarray | None = None) -> None:
         self.folder = folder
-        self._values: list[np.ndarray] = []  # a view of each batch's tokens
-        self._batches: list[tuple[pa.RecordBatch, np.ndarray]] = []  # with the rows that are read
-        pieces, ends, formats = [_NO_PIECES], [np.empty(0, np.int64)], set()
-        position, seen = 0, 0
+        self._batches: list[Batch] = []
+        pieces, formats, position, seen = [_NO_PIECES], set(), 0, 0
         for name in folder.files(".arrow"):
             with understood(f"{folder}/{name}"):
                 reader = pa.ipc.open_file(pa.memory_map(str(folder.local(name))))
                 formats.add(TokenFormat.of(reader.schema, f"{folder}/{name}"))
             for number in range(reader.num_record_batches):
-                batch = reader.get_batch(number)
-                chosen = _chosen(rows, seen, batch.num_rows)
-                seen += batch.num_rows
-                lists = batch.column("tokens")
-                offsets = lists.offsets.to_numpy(zero_copy_only=True)
-                lengths = np.diff(offsets)[chosen]
+                batch = batch_of(reader.get_batch(number), position, rows, seen)
+                seen += batch.records.num_rows
+                begins, lengths = batch.runs()
                 if not lengths.sum():
                     continue
-                first = np.flatnonzero(np.diff(chosen, prepend=-2) != 1)  # of each run of documents that lie together
                 starts = position + np.cumsum(lengths) - lengths
-                place = np.full(len(first), len(self._values), dtype=np.int64)
-                pieces.append(np.stack([starts[first], place, offsets[chosen[first]].astype(np.int64)]))
-                ends.append(starts + lengths)
-                self._values.append(lists.values.to_numpy(zero_copy_only=True))
-                self._batches.append((batch, chosen))
+                pieces.append(np.stack([starts, np.full(len(starts), len(self._batches)), begins]))
+                self._batches.append(batch)
                 position += int(lengths.sum())
         if len(formats) > 1:
             raise UsageError(f"{folder}: token shards of different tokenizers lie in one folder: {formats}")
         self.format: TokenFormat | None = next(iter(formats), None)
         self._starts, self._places, self._offsets = np.concatenate(pieces, axis=1)
-        self._ends = np.concatenate(ends)  # of every document, in positions of the stream
         self.num_tokens = position
-        self.num_documents = len(self._ends)
+        self.num_documents = sum(batch.num_documents() for batch in self._batches)
 
     @property
     def num_bytes(self) -> int:
@@ -189,10 +218,14 @@ class TokenStream:
 
     def window(self, start: int, length: int) -> Window:
         """Return ``length`` inputs from position ``start``, and their targets; raises ``IndexError`` past the end."""
-        tokens = self.read(start, length + 1)
-        inputs, starts = tokens[:-1].copy(), np.zeros(length, dtype=bool)
-        low, high = np.searchsorted(self._ends, [start + 1, start + length + 1])
-        opens = self._ends[low:high] - 1 - start  # where a document is closed, the next one is opened
+        tokens, starts = np.empty(length + 1, dtype=np.int64), np.zeros(length, dtype=bool)
+        opening = []
+        for place, batch, low, high in self._spans(start, length + 1):
+            tokens[place : place + high - low] = batch.values[low:high]
+            first, last = batch.offsets.searchsorted((low + 1, high + 1))
+            opening.append(batch.offsets[first:last] + (place - low - 1))  # where one document ends, the next one opens
+        opens = opening[0] if len(opening) == 1 else np.concatenate(opening)
+        inputs, opens = tokens[:-1].copy(), opens[opens < length]
         starts[opens] = True
         starts[0] = True
         if self.format is not None and self.format.prefix:
@@ -201,41 +234,49 @@ class TokenStream:
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Return the ``count`` tokens (int64) from position ``start`` as stored; ``IndexError`` past the end."""
+        tokens = np.empty(count, dtype=np.int64)
+        for place, batch, low, high in self._spans(start, count):
+            tokens[place : place + high - low] = batch.values[low:high]
+        return tokens
+
+    def _spans(self, start: int, count: int) -> Iterator[tuple[int, Batch, int, int]]:
+        """Yield the parts of ``count`` tokens from ``start``: place in them, batch, and range in the batch's values."""
         if start < 0 or start + count > self.num_tokens:
             raise IndexError(f"{self.folder}: tokens {start}..{start + count - 1} asked for, {self.num_tokens} there")
-        tokens = np.empty(count, dtype=np.int64)
-        piece = int(np.searchsorted(self._starts, start, side="right")) - 1
+        piece = int(self._starts.searchsorted(start, side="right")) - 1
         filled = 0
         while filled < count:
-            inside = start + filled - int(self._starts[piece])
-            stop = self._starts[piece + 1] if piece + 1 < len(self._starts) else self.num_tokens
-            taken = min(count - filled, int(stop) - start - filled)
-            offset = int(self._offsets[piece]) + inside
-            tokens[filled : filled + taken] = self._values[self._places[piece]][offset : offset + taken]
+            begins = int(self._starts[piece])
+            stop = int(self._starts[piece + 1]) if piece + 1 < len(self._starts) else self.num_tokens
+            taken = min(count - filled, stop - start - filled)
+            low = int(self._offsets[piece]) + start + filled - begins
+            yield filled, self._batches[self._places[piece]], low, low + taken
             filled += taken
             piece += 1
-        return tokens
 
     def document_spans(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the end positions of all documents in the stream, and the bytes of their texts (int64 both)."""
-        sizes = [batch.column("num_bytes").to_numpy(zero_copy_only=True)[rows] for batch, rows in self._batches]
-        return self._ends, np.concatenate([np.empty(0, np.int64), *sizes])
+        ends, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for batch in self._batches:
+            ends.append(batch.ends())
+            sizes.append(batch.records.column("num_bytes").to_numpy(zero_copy_only=True)[batch.rows()])
+        return np.concatenate(ends), np.concatenate(sizes)
 
     def id_batches(self) -> Iterator[pa.Array]:
         """Yield the ids of all documents in stream order, batch by batch."""
-        for batch, rows in self._batches:
-            ids = batch.column("doc_id")
-            yield ids if len(rows) == len(ids) else ids.take(rows)
+        for batch in self._batches:
+            ids = batch.records.column("doc_id")
+            yield ids if batch.chosen is None else ids.take(batch.rows())
 
     def ids_of(self, documents: Sequence[int]) -> list[str]:
         """Return the ids of some documents, by their numbers in the stream."""
-        counts = np.cumsum([len(rows) for _, rows in self._batches], dtype=np.int64)
+        counts = np.cumsum([batch.num_documents() for batch in self._batches], dtype=np.int64)
         ids = []
         for document in documents:
             place = int(np.searchsorted(counts, document, side="right"))
-            batch, rows = self._batches[place]
-            row = rows[document - (int(counts[place - 1]) if place else 0)]
-            ids.append(str(batch.column("doc_id")[int(row)].as_py()))
+            batch, inside = self._batches[place], document - (int(counts[place - 1]) if place else 0)
+            row = inside if batch.chosen is None else int(batch.chosen[inside]) - batch.first
+            ids.append(str(batch.records.column("doc_id")[row].as_py()))
         return ids
 
     def document_ids(self) -> list[str]:
@@ -246,9 +287,12 @@ class TokenStream:
 _NO_PIECES = np.empty((3, 0), dtype=np.int64)
 
 
-def _chosen(rows: np.ndarray | None, seen: int, count: int) -> np.ndarray:
-    """Return the rows of a batch that are read, counted from its first."""
-    if rows is None:
-        return np.arange(count, dtype=np.int64)
-    low, high = np.searchsorted(rows, [seen, seen + count])
-    return np.asarray(rows[low:high] - seen)
+def batch_of(records: pa.RecordBatch, position: int, rows: np.ndarray | None, seen: int) -> Batch:
+    """Return a record batch as part of a stream, in which ``seen`` documents of all shards come before it."""
+    lists = records.column("tokens")
+    offsets, values = (part.to_numpy(zero_copy_only=True) for part in (lists.offsets, lists.values))
+    chosen = None
+    if rows is not None:
+        low, high = np.searchsorted(rows, [seen, seen + records.num_rows])
+        chosen = rows[low:high]
+    return Batch(records, offsets, values, position, chosen, seen)

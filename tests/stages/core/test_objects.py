@@ -15,7 +15,8 @@ from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
 from rewarm.pipeline.update.inputs import create as create_workspace
-from rewarm.pipeline.watch.journal import JOURNAL, Draft, Journal, is_watched, only_watch
+from rewarm.pipeline.watch.journal import Draft, Journal, is_watched, only_watch
+from rewarm.pipeline.watch.lines import JOURNAL
 from rewarm.stages.core.errors import BusyError, StageError, UsageError
 from rewarm.stages.core.object_store import Objects, create
 from rewarm.stages.core.storage import Folder
@@ -120,6 +121,46 @@ def test_many_writers_lose_nothing(folder: Folder) -> None:
     assert [event.seq for event in found] == list(range(1, 16))
     assert len({event.kind for event in found}) == 15
     assert folder.read(JOURNAL).count(b"\n") == 15
+
+
+def test_a_long_journal_continues_in_further_objects(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewarm.pipeline.watch.lines.SEGMENT", 500)
+    mine, other, now = Journal(folder), Journal(folder), datetime.now(UTC)
+    found = []
+    for number in range(30):
+        (mine, other)[number % 2].append(Draft(f"{number}"), now)
+        if number % 7 == 0:
+            found += mine.read()
+    found += mine.read()
+    expected = [(number + 1, f"{number}") for number in range(30)]
+    assert [(event.seq, event.kind) for event in found] == expected
+    assert [(event.seq, event.kind) for event in Journal(folder).read()] == expected
+    objects = [name for name in folder.files(".jsonl") if name.startswith("journal")]
+    assert objects[:2] == ["journal-000001.jsonl", "journal-000002.jsonl"] and objects[-1] == JOURNAL
+    sizes = [folder.size(name) for name in objects]
+    assert max(sizes) < 500 + 200 and len(sizes) > 4, "a line rewrites one object"
+    assert not mine.grown()
+    later = Journal(folder)
+    later.append(Draft("last"), now)
+    assert [(event.seq, event.kind) for event in mine.read()] == [(31, "last")]
+
+
+def test_writers_that_race_for_the_next_object_lose_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewarm.pipeline.watch.lines.SEGMENT", 300)
+
+    def write(name: str) -> None:
+        journal = Journal(folder)
+        for number in range(8):
+            journal.append(Draft(f"{name}-{number}"), datetime.now(UTC))
+
+    writers = [threading.Thread(target=write, args=(name,)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    found = Journal(folder).read()
+    assert [event.seq for event in found] == list(range(1, 25))
+    assert len({event.kind for event in found}) == 24
 
 
 def test_one_watch_of_a_workspace_in_a_bucket(folder: Folder) -> None:

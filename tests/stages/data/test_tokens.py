@@ -1,6 +1,7 @@
 """The token stream against the plain concatenation of its documents, across batches and shards."""
 
 import tempfile
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -235,3 +236,21 @@ def test_shards_without_bos_are_as_they_were(tmp_path: Path) -> None:
     opened = TokenFormat("t", 0, "uint16", (9, 11))
     assert opened.schema().metadata[b"rewarm.format"] == b"2", "a reader of format 1 refuses it"
     assert TokenFormat.of(opened.schema(), "x") == opened
+
+
+def test_an_open_stream_holds_no_memory_per_document(tmp_path: Path) -> None:
+    documents, chosen = 100_000, 50_000
+    batch = pa.RecordBatch.from_pydict(
+        {"doc_id": ["0" * 32] * documents, "tokens": [[1, 2, 3, 0]] * documents, "num_bytes": [9] * documents},
+        schema=FORMAT.schema(),
+    )
+    write_shard(tmp_path / "00000.arrow", FORMAT, [batch.slice(place, 2000) for place in range(0, documents, 2000)])
+    write_selection(Folder(tmp_path / "half"), np.arange(chosen, dtype=np.int64))
+    for selection, count in ((None, documents), (Folder(tmp_path / "half"), chosen)):
+        tracemalloc.start()
+        stream = TokenSet(Folder(tmp_path), selection).open()
+        stream.window(1, 1000)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert stream.num_documents == count
+        assert held < 2 * count, f"{held / count:.1f} bytes a document"
