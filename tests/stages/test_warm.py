@@ -218,3 +218,16 @@ def test_what_a_server_imports_before_ray_does_not_import_it() -> None:
     code = f"import importlib, sys; [importlib.import_module(name) for name in {names}]; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_server_whose_raylet_has_ended_imports_nothing(tmp_path: Path) -> None:
+    """It was still importing when its command was stopped: nothing of that command stays behind."""
+    raylet, place = subprocess.Popen(["true"]), tmp_path / "server"
+    raylet.wait()
+    place.with_suffix(".starting").touch()
+    command = [sys.executable, "-X", "importtime", "-P", "-m", "rewarm.stages.core.warm.server", str(place)]
+    environment = {**os.environ, "RAY_RAYLET_PID": str(raylet.pid)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "ray.actor" in done.stderr and "deepspeed" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -240,6 +240,8 @@ def main() -> None:
         os.environ.update(environment())
         with ids_from_the_system():
             for name in MODULES:
+                if not runs(int(os.environ["RAY_RAYLET_PID"])):
+                    return
                 importlib.import_module(name)
         if drawn_in_a_fork() == drawn_in_a_fork():
             raise RuntimeError("a module has drawn an id of Ray's, so that all forks would draw the same ones")
@@ -251,7 +253,8 @@ def main() -> None:
     finally:
         for left in (path, path.with_suffix(".starting")):
             left.unlink(missing_ok=True)
-    path.with_suffix(".log").unlink(missing_ok=True)
+        if sys.exc_info()[0] is None:
+            path.with_suffix(".log").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ def test_each_kind_is_said_with_its_number(tmp_path: Path, monkeypatch: pytest.M
 
 
 ENDS = "import sys; from rewarm.stages.core.cluster import joined; from ray import get_runtime_context as found\n"
-ENDS += "with joined(1):\n    print(found().get_session_name(), file=sys.__stdout__, flush=True)\n    1 / int(sys.argv[1])"
+ENDS += "with joined(1): print(found().get_session_name(), file=sys.__stdout__, flush=True); 1 / int(sys.argv[1])"
 
 
 @pytest.mark.faults
