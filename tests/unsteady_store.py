@@ -22,9 +22,13 @@ server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbo
 server.start()
 time.sleep(3600)
 """
-SLOW_DOWN = (
-    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-)
+FATES = ("reset", "slow down", "lost answer")
+ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>{}</Message></Error>"
+ANSWERS = {
+    "slow down": ("503 Slow Down", ERROR.format("SlowDown", "Please reduce your request rate.").encode()),
+    "internal error": ("500 Internal Server Error", ERROR.format("InternalError", "Please try again.").encode()),
+}
+SLOW_S = 6.0  # longer than small requests wait, shorter than those for data
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
@@ -134,14 +138,17 @@ class Door:
 
 
 class Unsteady:
-    """A proxy: of the connections, a part is reset, answered with 503, or cut after the store has done what was asked.
+    """A proxy: a part of the requests meets one of ``fates``.
+
+    They are reset; answered with 503 or 500; cut after the store has done what was asked; answered after some seconds;
+    or answered by half.
 
     What is left of a connection that was let through is cut after some requests.
     """
 
-    def __init__(self, target: int, seed: int, share: float) -> None:
-        self.target, self.dice, self.share = target, random.Random(seed), share
-        self.met = {"reset": 0, "slow down": 0, "lost answer": 0, "passed": 0}
+    def __init__(self, target: int, seed: int, share: float, fates: tuple[str, ...] = FATES) -> None:
+        self.target, self.dice, self.share, self.fates = target, random.Random(seed), share, fates
+        self.met = dict.fromkeys((*fates, "passed"), 0)
         self.loop = asyncio.new_event_loop()
         self.port = 0
         ready = threading.Event()
@@ -167,21 +174,24 @@ class Unsteady:
                     break
                 fate = "passed"
                 if self.dice.random() < self.share:
-                    fate = self.dice.choice(["reset", "slow down", "lost answer"])
+                    fate = self.dice.choice(self.fates)
                 self.met[fate] += 1
-                if fate == "slow down":
-                    head = (
-                        f"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {len(SLOW_DOWN)}"
-                    )
-                    writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + SLOW_DOWN)
+                if fate in ANSWERS:
+                    status, body = ANSWERS[fate]
+                    head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}"
+                    writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode() + body)
                     await writer.drain()
-                if fate in ("slow down", "reset"):
+                if fate in ANSWERS or fate == "reset":
                     break
                 answer = await self._ask(request)
                 if fate == "lost answer":
                     break
-                writer.write(answer)
+                if fate == "slow":
+                    await asyncio.sleep(SLOW_S)
+                writer.write(answer[: len(answer) // 2] if fate == "torn" else answer)
                 await writer.drain()
+                if fate == "torn":
+                    break
         if self.dice.random() < 0.5:
             reset(writer)
         writer.close()
@@ -233,9 +243,9 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextmanager
-def unsteady(target: int, seed: int, share: float = 0.2) -> Iterator[Unsteady]:
+def unsteady(target: int, seed: int, share: float = 0.2, fates: tuple[str, ...] = FATES) -> Iterator[Unsteady]:
     """Such a proxy before the server at a port."""
-    made = Unsteady(target, seed, share)
+    made = Unsteady(target, seed, share, fates)
     try:
         yield made
     finally:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 64 * 2**20  # bytes of a file being written that are buffered in memory before a temporary file is used
 BLOCK = 8 * 2**20
+CUT_OFF = "the store's answer was cut off"
 T = TypeVar("T")
 
 
@@ -75,7 +76,7 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
 
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
         """Return kinds, sizes and times."""
-        return self._ask(lambda inner: inner.get_file_info(paths))
+        return self._ask(lambda inner: whole(inner, inner.get_file_info(paths)))
 
     def get_file_info_selector(self, selector: pafs.FileSelector) -> list[pafs.FileInfo]:
         """Return the files and folders below a folder."""
@@ -146,6 +147,17 @@ class PatientStore(pafs.FileSystemHandler):  # type: ignore[misc]  # which has n
         raise NotImplementedError("appending to files of a store is not supported")
 
 
+def whole(store: pafs.FileSystem, found: list[pafs.FileInfo]) -> list[pafs.FileInfo]:
+    """Return what a store said about files; raises ``OSError`` for an answer that was cut off.
+
+    Amazon's client takes an answer whose header fields were cut off for that of an empty file without a time.
+    """
+    for info in found if isinstance(store, pafs.S3FileSystem) else ():
+        if info.type == pafs.FileType.File and not info.size and not info.mtime_ns:
+            raise OSError(errno.ECONNRESET, CUT_OFF, info.path)
+    return found
+
+
 class PatientReader(io.RawIOBase):
     """File of a store that is reopened at the same position after an interruption."""
 
@@ -160,6 +172,8 @@ class PatientReader(io.RawIOBase):
     def _open(self) -> None:
         source = self.store.inner.open_input_file(self.path)
         size = source.size()
+        if not size and any(info.size for info in whole(self.store.inner, self.store.inner.get_file_info([self.path]))):
+            raise OSError(errno.ECONNRESET, CUT_OFF, self.path)
         if self._size is not None and size != self._size:
             raise OSError(errno.EBUSY, f"changed while it was read: it had {self._size} bytes, now {size}", self.path)
         self._source, self._size = source, size

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
-from unsteady_store import CREDENTIALS, Store, address, store, unsteady
+from unsteady_store import CREDENTIALS, FATES, Store, address, store, unsteady
 
 from rewarm.pipeline.watch.journal import Draft, Journal
 from rewarm.stages.core.errors import FullError, StageError, UnreachableError, UsageError
@@ -142,10 +142,16 @@ def test_a_store_that_is_suspended_is_waited_for(lake: Store) -> None:
     timer.join()
 
 
-def test_everything_a_folder_does_survives_a_store_that_fails_at_random(lake: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "fates"),
+    [(1, FATES), pytest.param(2, ("internal error", "slow", "torn"), marks=pytest.mark.faults)],
+)
+def test_everything_a_folder_does_survives_a_store_that_fails_at_random(
+    lake: Store, seed: int, fates: tuple[str, ...]
+) -> None:
     dice = random.Random(5)
-    with unsteady(lake.port, seed=1) as proxy:
-        folder = Folder(address(proxy.port, "random"))
+    with unsteady(lake.port, seed, fates=fates) as proxy:
+        folder = Folder(address(proxy.port, f"random-{seed}"))
         big = dice.randbytes(3_000_000)
         for number in range(6):
             folder.write(f"{number}.bin", big[: 10**number])
