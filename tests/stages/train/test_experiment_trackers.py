@@ -1,46 +1,19 @@
 """Curves in trackers, read back from what they wrote: whole, continued by a resumed run, and without secrets."""
 
 import dataclasses
-import struct
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard_events import curves
 from training_world import World
 
-from rewarm.stages import train
 from rewarm.stages.core.errors import UsageError
-from rewarm.stages.core.progress import Silent
 from rewarm.stages.train import Job
 from rewarm.stages.train.experiment_trackers import Trackers, refuse_missing, title
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
-
-
-def events(folder: Path) -> list[Any]:
-    """The events in a folder's files, oldest file first: records of a length, its checksum, the event, its checksum."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found = []
-    for path in sorted(folder.glob("events.out.tfevents.*"), key=lambda each: (each.stat().st_mtime_ns, each.name)):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            found.append(Event.FromString(data[at + 12 : at + 12 + length]))
-            at += length + 16
-    return found
-
-
-def curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Values by tag and step, as TensorBoard shows them: a restart voids what was written from its step on."""
-    found: dict[str, dict[int, float]] = {}
-    for event in events(folder):
-        if event.HasField("session_log"):
-            found = {tag: {at: value for at, value in row.items() if at < event.step} for tag, row in found.items()}
-        for value in event.summary.value:
-            found.setdefault(value.tag, {})[event.step] = value.simple_value
-    return found
 
 
 def rows(first: int, last: int, loss: float = 0.0) -> list[dict[str, Any]]:
@@ -101,15 +74,6 @@ def test_a_package_that_is_missing_is_told_before_training(job: Job, monkeypatch
         UsageError, match=r"train\.trackers: wandb needs wandb, which is not installed: pip install wandb"
     ):
         refuse_missing(job.settings.model_copy(update={"trackers": ("tensorboard", "wandb")}))
-
-
-def test_a_run_writes_its_curve(world: World, ray_cluster: None, tmp_path: Path) -> None:
-    job = world.job(f"curve-{tmp_path.name}", steps=5, num_workers=2, cpus_per_worker=1)
-    train.run(job, train.Group(Silent()))
-    found, curve = curves(job.checkpoints.at("../tensorboard/train").path), job.out.read_json(train.CURVE)
-    assert list(found["train/loss"].values()) == pytest.approx([row["loss"] for row in curve["steps"]], rel=1e-6)
-    assert found["validation/text"][5] == pytest.approx(curve["validation"][-1]["losses"]["text"], rel=1e-6)
-    assert not list(job.out.path.rglob("*tfevents*")), "the files are no part of the step's outcome"
 
 
 # -- services ----------------------------------------------------------------------------------------------------

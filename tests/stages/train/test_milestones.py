@@ -23,19 +23,6 @@ def test_milestones_are_steps_of_the_run(world: World) -> None:
         TrainSettings(milestones=(0,))
 
 
-def test_a_milestone_stays_when_checkpoints_are_deleted(world: World, ray_cluster: None, tmp_path: Path) -> None:
-    settings = {"checkpoint_every": 4, "keep_checkpoints": 1, "milestones": (2, 4), "num_workers": 2}
-    job = world.job(f"milestones-{tmp_path.name}", steps=9, cpus_per_worker=1, validate_every=0, **settings)
-    train.run(job, train.Group(Silent()))
-    assert len((job.checkpoints / job.name).folders()) == 1
-    kept = job.checkpoints.at("../milestones")
-    assert kept.folders() == ["train-step-00000002", "train-step-00000004"]
-    job.checkpoints.delete()  # as an update's commit does
-    for name, step in zip(kept.folders(), (2, 4), strict=True):
-        assert damages(kept / name) == []
-        assert read_progress(kept / name).step == step
-
-
 def test_a_stopped_driver_lets_its_workers_save(world: World, ray_cluster: None, tmp_path: Path) -> None:
     """A signal is raised as ``KeyboardInterrupt`` where the driver waits: here, when it shows the first steps."""
     job = world.job(

@@ -79,6 +79,7 @@ def test_more_kills_than_the_limit_are_survived_if_each_attempt_saved_a_checkpoi
     assert len([note for note in progress.notes if "(failure 1 of at most 2 without a new checkpoint)" in note]) == 3
 
 
+@pytest.mark.faults
 def test_as_many_kills_without_a_checkpoint_end_the_run_with_the_reason(world: World) -> None:
     job = world.job("standstill", steps=5000, checkpoint_every=5000, validate_every=0, max_failures=LIMIT)
     progress = Notes()

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from small_lineage import started_by, words
+from tensorboard_events import curves
 from training_world import BATCH, SEQ_LEN, STEPS, World
 
 from rewarm.stages import anneal, train
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 # Some seconds of training: the driver hears of it once a second, and a kill must fall into it.
 RUN = 150
+MILESTONES = (20, 30)
 LONG = {"steps": RUN, "checkpoint_every": 15, "validate_every": 50, "final_steps": 20}
 
 
@@ -63,7 +65,7 @@ class Killer(Silent):
 
 @pytest.fixture(scope="module")
 def undisturbed(world: World) -> tuple[Job, TrainOutcome]:
-    job = world.job("undisturbed", **LONG)
+    job = world.job("undisturbed", **LONG, milestones=MILESTONES)
     return job, train.run(job, train.Group(Silent()))
 
 
@@ -80,6 +82,25 @@ def test_the_curve_has_every_step_and_the_loss_falls(undisturbed: tuple[Job, Tra
     assert last < first - 0.1
     assert outcome.resumed_from == []
     assert (outcome.steps, outcome.world_size) == (RUN, 2)
+    assert outcome.bitwise is True
+    assert found["arithmetic"]["gradients"] == "bitwise"
+
+
+def test_milestones_stay_beside_the_checkpoints(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job, _ = undisturbed
+    kept = job.checkpoints.at("../milestones")  # the commit of an update deletes checkpoints
+    for name, step in zip(kept.folders(), MILESTONES, strict=True):
+        assert name == f"train-step-{step:08d}"
+        assert damages(kept / name) == []
+        assert read_progress(kept / name).step == step
+
+
+def test_tensorboard_has_the_same_curve(undisturbed: tuple[Job, TrainOutcome]) -> None:
+    job, _ = undisturbed
+    shown, found = curves(job.checkpoints.at("../tensorboard/train").path), curve(job)
+    assert list(shown["train/loss"].values()) == pytest.approx([row["loss"] for row in found["steps"]], rel=1e-6)
+    assert shown["validation/text"][RUN] == pytest.approx(found["validation"][-1]["losses"]["text"], rel=1e-6)
+    assert not list(job.out.path.rglob("*tfevents*")), "the files are no part of the step's outcome"
 
 
 def test_the_model_is_a_hugging_face_folder_with_the_trained_weights(undisturbed: tuple[Job, TrainOutcome]) -> None:
