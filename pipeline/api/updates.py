@@ -8,6 +8,7 @@ from typing import Any
 
 from rewarm.pipeline import demo_text
 from rewarm.pipeline.api.reports import write_report
+from rewarm.pipeline.lineage.commits import RELEASES, known_commits, write_pointer
 from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.status import Status
@@ -157,6 +158,7 @@ def update(
     paths, sources = fetch_data(given(data, "an update"), base.begun_sources(lineage), terminal)
     if not dry_run and (before := taken_in(paths, lineage, recipe.ingest, terminal)) is not None:
         terminal.note(f"{before.id}: took in these files already; nothing is left to do")
+        finish_records(workspace, terminal, wait_s)
         return status_with(lineage, before.id)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
@@ -166,6 +168,16 @@ def update(
     make_room(lineage, recipe, arrival.inputs, terminal)
     with workspace.lease(wait_s=wait_s, note=terminal.note):
         return carry_out(workspace, arrival, recipe, terminal)
+
+
+def finish_records(workspace: Workspace, terminal: Terminal, wait_s: float = 0.0) -> None:
+    """Write ``releases.json`` and the report, if the command that made the last commit was killed before it did."""
+    if known_commits(workspace.folder) == len(Lineage(workspace).log.commits):
+        return
+    with workspace.lease(wait_s=wait_s, note=terminal.note):
+        write_pointer(workspace.folder, Lineage(workspace).log)
+        path = write_report(workspace)
+    terminal.note(f"{RELEASES} was behind the last commit and is written again; report: {path}")
 
 
 def carry_out(workspace: Workspace, arrival: Arrival, recipe: Recipe, terminal: Terminal) -> Status:

@@ -174,6 +174,11 @@ def pointer(log: Log) -> dict[str, Any]:
     return {"current": log.current, "commits": len(log.commits), "last": log.last, "history": log.history}
 
 
+def write_pointer(folder: Folder, log: Log) -> None:
+    """Write ``releases.json`` from the log."""
+    folder.write_json(RELEASES, pointer(log))
+
+
 def known_commits(folder: Folder) -> int:
     """Return how many commits the log had when ``releases.json`` was written; 0 if the file does not tell."""
     try:

@@ -9,14 +9,13 @@ from typing_extensions import TypedDict
 
 from rewarm.pipeline.lineage.commits import (
     COMMITS,
-    RELEASES,
     Commit,
     Log,
     digest,
     known_commits,
-    pointer,
     read_log,
     refuse_shorter,
+    write_pointer,
 )
 from rewarm.pipeline.lineage.stored import Records, read_entries, refuse_other_sizes
 from rewarm.pipeline.lineage.workspace import RECORD, Workspace
@@ -332,7 +331,7 @@ class Lineage:
     def _commit(self, commit: Commit) -> None:
         self.workspace.raise_format()
         self.log.append(commit)
-        self.workspace.folder.write_json(RELEASES, pointer(self.log))
+        write_pointer(self.workspace.folder, self.log)
         self._take(self._records.known)
 
 
