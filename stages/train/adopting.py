@@ -5,7 +5,6 @@ the lineage's tokenizer: documents, losses and scores are then comparable with t
 """
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
+from rewarm.stages.core.temporary import temporary
 from rewarm.stages.data.model_folder import CONFIG, TOKENIZER_FILES, companions, read_config
 from rewarm.stages.data.tokenizer import CONFIG as CONFIG_FILE
 from rewarm.stages.data.tokenizer import DOCUMENT_FORM, Definition, load_definition
@@ -88,8 +88,8 @@ def adopt_model(source: Path, release: Path, out: Folder, tokenizer: Folder) -> 
         raise UsageError(f"{source}: its weights are those of the release, unchanged: there is nothing to adopt")
     changed, distance = distances(weights, before)
     added = difference(load_definition(tokenizer), definition).added
-    with tempfile.TemporaryDirectory(prefix="rewarm-") as scratch:
-        words = tuned_tokenizer(source, tokenizer, Path(scratch), grown=bool(added))
+    with temporary("adopt") as scratch:
+        words = tuned_tokenizer(source, tokenizer, scratch, grown=bool(added))
         write_as_stored(source, model, found, out, words, release)
     return Adopted(
         digest=found,

@@ -10,7 +10,7 @@ from training_world import BATCH, SEQ_LEN, World
 from rewarm.stages import train
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.train import TrainSettings
-from rewarm.stages.train.checkpoints import damages, read_progress, saved_step
+from rewarm.stages.train.checkpoints import saved_step
 
 
 def test_milestones_are_steps_of_the_run(world: World) -> None:
