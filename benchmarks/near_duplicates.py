@@ -218,20 +218,24 @@ def run_ours(corpus: Path, out: Path, earlier: Sequence[str], name: str) -> dict
 
 
 def sign_shard(shard: dict[str, Any], staging: Any, settings: Any) -> dict[str, Any]:
-    """Read one file and write its signatures."""
+    """Read one file and write its signatures, and the sizes of its documents."""
     import orjson
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from rewarm.stages.data.documents import document_id
     from rewarm.stages.ingest.dedup.staged import SignatureSink
 
-    count = 0
+    sizes: list[int] = []
     with Path(shard["path"]).open("rb") as lines, SignatureSink(staging, shard["name"], settings) as sink:
         while batch := lines.readlines(4 * 2**20):
             found = [orjson.loads(line)["text"] for line in batch]
             none = [None] * len(found)
             sink.add([document_id(text) for text in found], none, none, found)
-            count += len(found)
-    return {"name": shard["name"], "documents": count}
+            sizes += [len(text.encode()) for text in found]
+    with staging.writing(f"{shard['name']}.parquet") as scratch:
+        pq.write_table(pa.table({"num_bytes": sizes}), scratch)
+    return {"name": shard["name"], "documents": len(sizes)}
 
 
 def write_kept(shard: dict[str, Any], staging: Any, out: Any) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_a_researcher_compares_settings_and_models(
     (tmp_path / "data" / "docs").mkdir()
     shutil.copy(base.docs, "data/docs/docs.jsonl")
     shutil.copytree(base.code, "data/forum")
-    (tmp_path / "mine.yaml").write_text("extends: tiny\nbudget:\n  base_tokens: 40000\n  update_tokens: 16384\n")
+    (tmp_path / "mine.yaml").write_text("extends: tiny\nbudget:\n  base_tokens: 40000\n  update_tokens: 65536\n")
     replaced = {"3": "1", "replay.share=0,0.05,0.25": "replay.share=0,0.25", "tiny": "mine.yaml"}
     said: dict[str, str] = {}
     for words in commands("experiments"):
