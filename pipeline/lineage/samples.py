@@ -43,7 +43,7 @@ DRAWN = TypeAdapter(dict[str, Drawn])
 
 @dataclass(frozen=True)
 class Sample:
-    """The beginning of a validation document, and how it goes on."""
+    """The beginning of a validation document, and its continuations."""
 
     dataset: str
     doc_id: str

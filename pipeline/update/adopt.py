@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline.gate.verdict import Verdict
-from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
+from rewarm.pipeline.lineage.lineage import Lineage, read_plan
 from rewarm.pipeline.lineage.recorded import refuse_changed_model
 from rewarm.pipeline.lineage.weights import require_weights
 from rewarm.pipeline.lineage.workspace import Workspace, check_name
@@ -24,11 +24,10 @@ from rewarm.pipeline.update.gate import run_gate
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.model_steps import conditions, measure
 from rewarm.pipeline.update.record import commit, files_made, losses_before
-from rewarm.pipeline.update.runner import Runner, Step, refuse_changes, update_labels
+from rewarm.pipeline.update.runner import Runner, Step, begin_or_resume, update_labels
 from rewarm.pipeline.update.update import discarded_if_refused
 from rewarm.stages import evaluate, train
 from rewarm.stages.core.digests import now
-from rewarm.stages.core.errors import UnfinishedError
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.storage import Folder
 
@@ -83,11 +82,6 @@ def begin(
     check(lineage, source, origin.folder, recipe)
     arrival = check_name(NAME.format(source.arrival.replace("+", "-")))
     wanted = f"{len(lineage.entries):04d}-{arrival}"
-    if lineage.unfinished not in (None, wanted):
-        raise UnfinishedError(
-            f"update {lineage.unfinished} is not finished: run the same command again to resume it, or discard it with "
-            f"`rewarm discard {workspace.folder}`"
-        )
     begun: dict[str, Any] = {
         "arrival": arrival,
         "data": {},
@@ -95,14 +89,7 @@ def begin(
         "tuned_from": source.id,
         "model": train.digest_folder(origin.folder),
     }
-    started = now()
-    if lineage.unfinished is not None:
-        before = read_plan(workspace, wanted)
-        started = before.pop("started", started)
-        refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or another model")
-        progress.note(f"update {wanted}: resuming what was begun {started}")
-    else:
-        workspace.update(wanted).write_json(PLAN, {**begun, "started": started})
+    started = begin_or_resume(lineage, wanted, begun, "model", progress)
     if source.state in HELD_BACK:
         progress.note(f"{source.id} was not released by the gate ({source.state}): it is compared with it all the same")
     lineage.start_from(source.id)
@@ -204,7 +191,7 @@ def remarks_on(taken: train.Adopted) -> list[str]:
 
 
 def lines_of(done: UpdateRecord, verdict: Verdict | None, current: str | None) -> Sequence[str]:
-    """Return what became of an adopted release, and how it becomes the current one."""
+    """Return a sentence on the verdict on an adopted release, and the command that makes it the current one."""
     if verdict is not None and verdict.outcome != "passed":
         return []
     return [

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
+from rewarm.pipeline.lineage.lineage import Lineage, read_plan
 from rewarm.pipeline.lineage.optimizer import OPTIMIZER
 from rewarm.pipeline.lineage.recorded import recorded_files, refuse_changed_model
 from rewarm.pipeline.lineage.workspace import Workspace, check_name
@@ -22,10 +22,10 @@ from rewarm.pipeline.update.gate import run_gate
 from rewarm.pipeline.update.inputs import Arrival
 from rewarm.pipeline.update.model_steps import run_evaluate, shard_tables
 from rewarm.pipeline.update.record import commit, files_made, losses_before
-from rewarm.pipeline.update.runner import Keeps, Runner, Step, refuse_changes, update_labels
+from rewarm.pipeline.update.runner import Keeps, Runner, Step, begin_or_resume, update_labels
 from rewarm.stages import anneal, evaluate, replay, train
 from rewarm.stages.core.digests import now
-from rewarm.stages.core.errors import UnfinishedError, UsageError
+from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
@@ -106,20 +106,8 @@ def begin(
     evaluate.check_tasks(recipe.evaluate)
     arrival = check_name(NAME.format(source.arrival.replace("+", "-")))
     wanted = f"{len(lineage.entries):04d}-{arrival}"
-    if lineage.unfinished not in (None, wanted):
-        raise UnfinishedError(
-            f"update {lineage.unfinished} is not finished: run the same command again to resume it, or discard it with "
-            f"`rewarm discard {workspace.folder}`"
-        )
     begun: dict[str, Any] = {"arrival": arrival, "data": {}, "recipe": recipe.identity(), "anneals": source.id}
-    started = now()
-    if lineage.unfinished is not None:
-        before = read_plan(workspace, wanted)
-        started = before.pop("started", started)
-        refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or another trunk")
-        progress.note(f"update {wanted}: resuming what was begun {started}")
-    else:
-        workspace.update(wanted).write_json(PLAN, {**begun, "started": started})
+    started = begin_or_resume(lineage, wanted, begun, "trunk", progress)
     lineage.start_from(source.id)
     current = lineage.compared_with()
     known = current.losses.get("release", {}) if current else {}

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 import xxhash
 
+from rewarm.pipeline.lineage.lineage import PLAN, Lineage, read_plan
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import differences
 from rewarm.pipeline.record.attempts import ATTEMPTS, attempt
@@ -27,7 +28,7 @@ from rewarm.stages.core.digests import (
     refuse_damage,
     write_table,
 )
-from rewarm.stages.core.errors import UsageError, origin
+from rewarm.stages.core.errors import UnfinishedError, UsageError, origin
 from rewarm.stages.core.metrics import Reporter
 from rewarm.stages.core.patience import Waiting, disk_fault, shown
 from rewarm.stages.core.progress import Announcer
@@ -248,6 +249,28 @@ class Runner:
         }
         folder.write_json(MANIFEST, manifest)
         return outcome
+
+
+def begin_or_resume(lineage: Lineage, wanted: str, begun: dict[str, Any], other: str, progress: Announcer) -> str:
+    """Begin an update that makes a release only, or resume the unfinished one; return when it was begun.
+
+    ``other`` names what such an update is made of, for the error. Raises ``UnfinishedError`` if another update is
+    unfinished, and ``ChangedError`` if this one was begun with other settings or inputs.
+    """
+    workspace, started = lineage.workspace, now()
+    if lineage.unfinished not in (None, wanted):
+        raise UnfinishedError(
+            f"update {lineage.unfinished} is not finished: run the same command again to resume it, or discard it with "
+            f"`rewarm discard {workspace.folder}`"
+        )
+    if lineage.unfinished is None:
+        workspace.update(wanted).write_json(PLAN, {**begun, "started": started})
+        return started
+    before = read_plan(workspace, wanted)
+    started = str(before.pop("started", started))
+    refuse_changes(before, begun, f"update {wanted}, begun {started}, has other settings or another {other}")
+    progress.note(f"update {wanted}: resuming what was begun {started}")
+    return started
 
 
 def repeated(name: str, work: Callable[[], Outcome], folder: Folder, progress: Announcer) -> Outcome:

@@ -1,6 +1,6 @@
 """Curves of a run in experiment trackers: TensorBoard, MLflow, Weights & Biases, written by rank 0.
 
-A resumed run continues its curve: TensorBoard is told from which step on earlier figures are void, MLflow and W&B get
+A resumed run continues its curve: TensorBoard gets the step from which earlier figures are void, MLflow and W&B get
 the same run again. Only figures and the names of workspace, update, stage and datasets are written; addresses and keys
 of services stay in their environment variables. A tracker that fails is not written any more, with a note: it must not
 end training.
@@ -229,7 +229,7 @@ def title(job: Job) -> str:
 
 
 def description(job: Job) -> dict[str, str]:
-    """Return what trackers are told about a run."""
+    """Return the description of a run for trackers."""
     datasets = sorted({source.dataset for source in job.mixture.sources})
     return {**job.labels, "stage": job.name, "datasets": ", ".join(datasets), "steps": str(job.steps)}
 

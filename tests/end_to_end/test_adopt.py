@@ -1,4 +1,4 @@
-"""A release is tuned on prompts and completions, adopted, and the lineage goes on from its trunk."""
+"""A release is tuned on prompts and completions, adopted, and the next update continues from the trunk."""
 
 import json
 import shutil

@@ -98,14 +98,16 @@ def test_a_researcher_compares_settings_and_models(
     (tmp_path / "data" / "docs").mkdir()
     shutil.copy(base.docs, "data/docs/docs.jsonl")
     shutil.copytree(base.code, "data/forum")
-    (tmp_path / "mine.yaml").write_text("extends: tiny\nbudget:\n  base_tokens: 40000\n  update_tokens: 65536\n")
+    (tmp_path / "mine.yaml").write_text("extends: tiny\nbudget:\n  base_tokens: 40000\n  update_tokens: 16384\n")
     replaced = {"3": "1", "replay.share=0,0.05,0.25": "replay.share=0,0.25", "tiny": "mine.yaml"}
     said: dict[str, str] = {}
     for words in commands("experiments"):
         made = [replaced.get(word, word) if words[0] != "recipes" else word for word in words]
         if made[0] == "init":
             model = RECIPE["model"]["config"]  # type: ignore[index]
-            made += options([*SMALL, f"model.config={json.dumps(model)}", "tokenizer.vocab_size=1024"])
+            made += options(
+                [*SMALL, "budget.update_tokens=65536", f"model.config={json.dumps(model)}", "tokenizer.vocab_size=1024"]
+            )
         said[words[0]] = result(made)
     assert "model:" in said["recipes"]
     study = tmp_path / "lm" / "studies" / "forum"
