@@ -1,4 +1,4 @@
-"""One Ray cluster for the whole test session; the hypothesis profiles."""
+"""One Ray cluster for each group of tests that needs one; the hypothesis profiles."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -51,10 +51,17 @@ def pytest_collect_directory(
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for parallel runs: one process has the Ray cluster, begins first and shares it; others take files."""
+    """Group tests for parallel runs: two processes have a Ray cluster and begin first; the others take files."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray(item) else item.location[0]))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
     items.sort(key=lambda item: 0 if shares_ray(item) else 1 if item.path.name in LONG_FILES else 2)
+
+
+def group(item: pytest.Item) -> str:
+    """The tests that run in one process: those of training share a cluster, as do all others that need one."""
+    if not shares_ray(item):
+        return str(item.location[0])
+    return "ray-train" if item.path.parent.name == "train" else "ray"
 
 
 def shares_ray(item: pytest.Item) -> bool:

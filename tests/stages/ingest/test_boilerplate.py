@@ -272,14 +272,15 @@ class Dying(Silent):
             raise InterruptedError
 
 
-def test_a_crash_at_any_point_changes_no_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [11, pytest.param(3, marks=pytest.mark.faults)])
+def test_a_crash_at_any_point_changes_no_cut(tmp_path: Path, every: int) -> None:
     texts = [module(number) for number in range(60)]
     ingest(tmp_path, "before", texts)
     texts += [module(900 + k) + own_words(text, 30 + k) for k, text in enumerate(held_out(tmp_path, "before"))]
     settings = SETTINGS.model_copy(update={"shard_bytes": 20_000})
     expected = ingest(tmp_path / "whole", "set", texts, settings=settings)
     assert expected.cut_documents >= 1
-    for words in range(1, 400, 3):
+    for words in range(1, 400, every):
         with suppress(InterruptedError):
             torn = ingest(tmp_path / "torn", "set", texts, settings=settings, progress=Dying(words))
             assert torn == expected
