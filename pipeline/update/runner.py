@@ -53,7 +53,7 @@ class StageReport:
         self.metrics = Reporter(labels)
         self._stage = ""
         self._started = False
-        self._reported = 0.0
+        self._reported = -INTERVAL  # by a clock that nobody sets
 
     def began(self, name: str) -> None:
         """Report that a stage begins."""
@@ -76,13 +76,13 @@ class StageReport:
 
     def moved(self, part: float) -> None:
         """Report the progress of the current task, ``part`` from 0 to 1; at most once per second."""
-        if time.time() - self._reported >= INTERVAL:
+        if time.monotonic() - self._reported >= INTERVAL:
             self.progressed(part)
 
     def progressed(self, part: float) -> None:
         """Report the progress of the current task at once."""
-        self._reported = time.time()
-        self.metrics.set("rewarm_last_progress_timestamp_seconds", self._reported, stage=self._stage)
+        self._reported = time.monotonic()
+        self.metrics.set("rewarm_last_progress_timestamp_seconds", time.time(), stage=self._stage)
         self.metrics.set("rewarm_stage_progress_ratio", min(part, 1.0), stage=self._stage)
 
     def _begin(self) -> None:

@@ -11,7 +11,7 @@ from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.record import HELD_BACK, RELEASED, UNDECIDED, Entry, UpdateRecord
 from rewarm.pipeline.watch.inbox import Found, Listing
 from rewarm.pipeline.watch.journal import Draft, Event, read_stamp, stamp
-from rewarm.pipeline.watch.policy import begun_by, choose
+from rewarm.pipeline.watch.policy import begun_by, choose, retry_time
 from rewarm.pipeline.watch.settings import WatchSettings
 from rewarm.pipeline.watch.state import CHANGED, COST, HELD, NAME, VANISHED, Arrival, Book
 
@@ -200,6 +200,6 @@ def why_not(arrival: Arrival, settings: WatchSettings, moment: datetime) -> str:
         seconds = (moment - read_stamp(arrival.since)).total_seconds()
         quiet = f", or {settings.quiet:g} s without a change (now {seconds:.0f} s)" if settings.quiet else ""
         return f"not complete: waiting for a new {settings.marker}{quiet}"
-    if arrival.retry_at and read_stamp(arrival.retry_at) > moment:
+    if retry_time(arrival, moment):
         return f"failed, retry at {arrival.retry_at}: {arrival.because}"
     return ""

@@ -61,10 +61,21 @@ def choose(book: Book, unfinished: str | None, now: datetime) -> Choice:
     waiting = [
         arrival for arrival in book.arrivals.values() if arrival.state in READY and arrival.called and arrival.completed
     ]
-    due = [one for one in waiting if not one.retry_at or read_stamp(one.retry_at) <= now]
+    due = [one for one in waiting if retry_time(one, now) is None]
     if due:
         return Choice(take=min(due, key=lambda one: (one.completed, one.name)))
-    return Choice(until=min((read_stamp(one.retry_at) for one in waiting), default=None))
+    return Choice(until=min((at for one in waiting if (at := retry_time(one, now))), default=None))
+
+
+def retry_time(arrival: Arrival, now: datetime) -> datetime | None:
+    """Return the time of an arrival's planned retry; None if it is due, or none is planned.
+
+    A time that is further away than the longest pause was planned before the clock was set back: that retry is due.
+    """
+    if not arrival.retry_at:
+        return None
+    at = read_stamp(arrival.retry_at)
+    return at if now < at <= now + timedelta(seconds=LONGEST * (1 + JITTER)) else None
 
 
 def go_on(book: Book, unfinished: str, now: datetime) -> Choice:
@@ -81,8 +92,8 @@ def go_on(book: Book, unfinished: str, now: datetime) -> Choice:
         return Choice(hold=held(owner, VANISHED, gone_away(owner, unfinished)))
     if owner.begun and owner.begun != owner.fingerprint and not owner.approved:
         return Choice(hold=held(owner, CHANGED, changed(owner, unfinished)))
-    if owner.retry_at and read_stamp(owner.retry_at) > now:
-        return Choice(until=read_stamp(owner.retry_at))
+    if at := retry_time(owner, now):
+        return Choice(until=at)
     return Choice(take=owner)
 
 

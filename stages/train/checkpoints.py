@@ -11,7 +11,7 @@ Train's list of their checkpoints beside them.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from rewarm.stages.train.job import Job, Log
 PROGRESS = "progress.json"
 SEAL = "seal"  # in progress.json: the digest of everything else in it
 PREFIX = "checkpoint"
+NAME = f"{PREFIX}_%Y-%m-%d_%H-%M-%S.%f"
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints, of earlier versions
 
 
@@ -127,9 +128,15 @@ def refuse_other_size(job: Job) -> None:
             )
 
 
-def new_name() -> str:
-    """Return the name of a checkpoint that is saved now; names sort by age."""
-    return f"{PREFIX}_{datetime.now():%Y-%m-%d_%H-%M-%S.%f}"
+def new_name(job: Job) -> str:
+    """Return the name of a checkpoint that is saved now. Names sort by age, also after the clock was set back.
+
+    Local time is set back each autumn; the newest checkpoint must not be taken for the oldest then, and be deleted.
+    """
+    at = datetime.now()
+    for newest in names_of(job)[:1]:
+        at = max(at, datetime.strptime(newest, NAME) + timedelta(microseconds=1))
+    return at.strftime(NAME)
 
 
 def keep_newest(job: Job) -> None:

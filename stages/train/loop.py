@@ -316,7 +316,7 @@ def save(job: Job, engine: "Engine", step: int, recorder: Recorder, scratch: Pat
 
     start = time.perf_counter()
     with recorder.pause():
-        folder, (name,) = Path(tempfile.mkdtemp(dir=scratch)), agreed([new_name()])
+        folder, (name,) = Path(tempfile.mkdtemp(dir=scratch)), agreed([new_name(job)] if engine.place.rank == 0 else [])
         engine.save(folder)
         digest = engine.weights_digest()
         tables: list[Any] = [None] * engine.place.world_size

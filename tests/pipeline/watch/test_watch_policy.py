@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from watch_world import START, after, began, happen, ready
 
 from rewarm.pipeline.watch.journal import Draft, read_stamp
-from rewarm.pipeline.watch.observe import lift
+from rewarm.pipeline.watch.observe import lift, why_not
 from rewarm.pipeline.watch.policy import JITTER, LONGEST, after_failure, choose, pause
 from rewarm.pipeline.watch.settings import WatchSettings
 from rewarm.pipeline.watch.state import Book
@@ -58,6 +58,15 @@ def test_an_unfinished_update_comes_first_and_alone(book: Book) -> None:
     assert (waiting.take, waiting.until) == (None, read_stamp(book.arrivals["/in/a"].retry_at))
     assert taken(book, "0003-a", 200) == "a"
     assert taken(book, None, 8) == "z", "where nothing is unfinished, others need not wait for the retry"
+
+
+def test_a_retry_that_was_planned_before_the_clock_was_set_back_is_due(book: Book) -> None:
+    happen(book, after(6), began("a"))
+    happen(book, after(7), after_failure(book.arrivals["/in/a"], None, "boom", "broken", SETTINGS, after(7)))
+    longest = LONGEST * (1 + JITTER)
+    assert taken(book, "0003-a", 7 - longest / 2) is None, "set back by less than a pause can be: it waits that long"
+    assert taken(book, "0003-a", 7 - 2 * longest) == "a"
+    assert why_not(book.arrivals["/in/a"], SETTINGS, after(7 - 2 * longest)) == ""
 
 
 def test_an_unfinished_update_of_others_blocks_and_is_named(book: Book) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from rewarm.stages.core.digests import digest_files, files_in
 from rewarm.stages.core.errors import DamagedError
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.train.checkpoints import (
+    NAME,
     PROGRESS,
     SNAPSHOT,
     Saved,
@@ -134,4 +136,20 @@ def test_the_newest_that_are_finished_are_kept(world: World) -> None:
     keep_newest(job)
     assert names_of(job) == [names[3], names[1]]
     assert repair_list(job) is None
-    assert names_of(job)[0] < new_name()
+    assert names_of(job)[0] < new_name(job)
+
+
+def test_names_sort_by_age_also_after_the_clock_was_set_back(world: World) -> None:
+    """Local time is set back by an hour each autumn; the checkpoints of that hour must be kept."""
+    job = world.job("back", keep_checkpoints=2)
+    run = job.checkpoints / job.name
+    later = f"{datetime.now() + timedelta(hours=1):{NAME}}"
+    names = [later]
+    write_checkpoint(run / later, 15)
+    for step in (30, 45):
+        names.append(new_name(job))
+        write_checkpoint(run / names[-1], step)
+        keep_newest(job)
+    assert names == sorted(set(names))
+    assert names_of(job) == names[:0:-1], "not the oldest and the newest, nor the newest deleted"
+    assert saved_step(run) == 45
