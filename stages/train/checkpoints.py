@@ -140,13 +140,16 @@ def new_name(job: Job) -> str:
 
 
 def keep_newest(job: Job) -> None:
-    """Delete all checkpoints but the newest ``settings.keep_checkpoints``, and those that were not finished."""
+    """Delete all checkpoints but the newest ``settings.keep_checkpoints``, and older ones that were not finished.
+
+    One that is newer than the newest finished one is being written by a later command, if this worker is a late one.
+    """
     run = job.checkpoints / job.name
     finished = [name for name in names_of(job) if (run / name).exists(PROGRESS)]
     kept = set(finished[: job.settings.keep_checkpoints])
     run.delete(SNAPSHOT)  # before a checkpoint that it may list
     for name in names_of(job):
-        if name not in kept:
+        if name not in kept and name < max(kept, default=""):
             run.delete(name)
 
 
