@@ -40,7 +40,8 @@ class World:
             "validate_every": 6,
             "final_steps": 0,
         }
-        made = TrainSettings.model_validate({**given, "num_workers": 2, "validation_sequences": 7, **settings})
+        looks = {"validation_sequences": 7, "validation_compute": None}
+        made = TrainSettings.model_validate({**given, **looks, "num_workers": 2, **settings})
         count = TokenStream(self.train).num_sequences(SEQ_LEN)
         mixture = Mixture((Source("text", count, 1),), (), "0", SEQ_LEN, BATCH, steps)
         tokens = steps * mixture.tokens_per_step

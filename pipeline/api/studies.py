@@ -53,7 +53,7 @@ def study(
     A dry run returns None and the trials that would run.
     """
     home, recipe = opened(uri, [*QUIET_STUDY, *asked.sets])
-    recipe = measuring_all(recipe, terminal)
+    recipe = measuring_all(recipe, len(Lineage(home).datasets()), terminal)
     wanted = given(asked.data, "a study")
     workspace = StudyWorkspace(uri, asked.name or "+".join(wanted), list(wanted))
     paths, sources = fetch_data(wanted, begun_sources(workspace), terminal)
@@ -87,9 +87,9 @@ def study(
     return found, made
 
 
-def measuring_all(recipe: Recipe, terminal: Terminal) -> Recipe:
-    """Return the recipe without a sample of earlier datasets, which would differ from trial to trial."""
-    if recipe.evaluate.earlier_datasets is None:
+def measuring_all(recipe: Recipe, earlier: int, terminal: Terminal) -> Recipe:
+    """Return the recipe without a sample of the ``earlier`` datasets, which would differ from trial to trial."""
+    if recipe.evaluate.earlier_datasets is None or recipe.evaluate.earlier_datasets >= earlier:
         return recipe
     terminal.note("evaluate.earlier_datasets is ignored: a study measures every trial on all earlier datasets")
     return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"earlier_datasets": None})})

@@ -22,10 +22,10 @@ class EvaluateSettings(Settings):
         """Accept ``piqa,arc_easy`` as in lm-eval's command line."""
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
-    earlier_datasets: int | None = Field(default=None, ge=1, json_schema_extra=ADDED)
-    """Earlier datasets that an update measures (validations during training, evaluation, gate), drawn by its id; null:
-    all, which makes an update of a few steps take longer with every dataset of the lineage. A record says which were
-    measured."""
+    earlier_datasets: int | None = Field(default=32, ge=1, json_schema_extra=ADDED)
+    """Earlier datasets that an update measures (validations during training, evaluation, gate), drawn by its id, if the
+    lineage has more; the command and the record say which. null: all, which makes an update of a few steps take longer
+    with every dataset of the lineage."""
 
     all_datasets_every: int = Field(default=10, ge=1, json_schema_extra=ADDED)
     """Updates whose number is a multiple of this measure all earlier datasets; no effect if ``earlier_datasets`` is

@@ -118,9 +118,9 @@ class ValidationSet:
         self.name = name
         self.stream = TokenStream(tokens)
         self.seq_len = min(seq_len, max(1, self.stream.num_tokens - 1))
-        count = self.stream.num_sequences(self.seq_len)
-        kept = min(count, limit)
-        self.indices = [place * count // kept for place in range(kept)]
+        self.count = self.stream.num_sequences(self.seq_len)
+        kept = min(self.count, limit)
+        self.indices = [place * self.count // kept for place in range(kept)]
 
     def part(self, rank: int, world_size: int) -> list[Window | None]:
         """Return a rank's sequences, padded with ``None``: ZeRO 3 needs as many forward passes on every rank."""

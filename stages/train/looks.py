@@ -5,6 +5,8 @@ from typing import Any
 
 from rewarm.stages.train.settings import TrainSettings
 
+FORWARD_PARTS = 3  # a step costs as much as three forward passes: one forward, two backward (2001.08361, section 2.1)
+FEWEST = 4  # sequences of each dataset that a validation reads, whatever it costs
 WINDOW_PART = 4  # the window of the final validations is at most a quarter of a run
 
 
@@ -28,6 +30,23 @@ def is_final(step: int, steps: int, settings: TrainSettings) -> bool:
     window = min(settings.final_steps, max(1, steps // WINDOW_PART))
     left = steps - step
     return step > 0 and 0 <= left < window and left % settings.final_every == 0
+
+
+def sequences_per_look(steps: int, datasets: int, settings: TrainSettings) -> int:
+    """Return how many sequences of each dataset a validation reads so that all of a run stay inside their compute."""
+    if settings.validation_compute is None or not datasets:
+        return settings.validation_sequences
+    looks = sum(looks_at(step, steps, settings) for step in range(steps + 1))
+    affordable = settings.validation_compute * FORWARD_PARTS * steps * settings.global_batch / (looks * datasets)
+    return min(settings.validation_sequences, max(FEWEST, int(affordable + 1e-9)))
+
+
+def look_note(read: int, datasets: int, settings: TrainSettings) -> str:
+    """Return a sentence that says how much of the validation splits is read during training, and why not more."""
+    return (
+        f"validations during training read {read} of {settings.validation_sequences} sequences of each of {datasets} "
+        f"datasets (train.validation_compute={settings.validation_compute}); the evaluation reads every split whole"
+    )
 
 
 def final_losses(rows: Sequence[dict[str, Any]], steps: int, settings: TrainSettings) -> dict[str, float]:

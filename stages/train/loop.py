@@ -41,7 +41,7 @@ from rewarm.stages.train.experiment_trackers import Trackers
 from rewarm.stages.train.hangs import Watchdog, reporter
 from rewarm.stages.train.inputs import check_inputs
 from rewarm.stages.train.job import CURVE, Job, Log
-from rewarm.stages.train.looks import final_losses, looks_at
+from rewarm.stages.train.looks import final_losses, look_note, looks_at, sequences_per_look
 from rewarm.stages.train.metrics import training_report
 from rewarm.stages.train.not_finite import NotFiniteError, stop_at
 from rewarm.stages.train.recorder import Recorder
@@ -93,10 +93,10 @@ def train(
     if job.holds_to_teacher:
         teacher = (job.teacher or job.start).local(), job.teacher_digest or job.start_digest
     batches = Batches(job.mixture, job.tokens, job.settings.document_mask, place.device)
-    looks = [
-        ValidationSet(name, folder, job.mixture.seq_len, job.settings.validation_sequences)
-        for name, folder in job.validation.items()
-    ]
+    read = sequences_per_look(job.steps, len(job.validation), job.settings)
+    looks = [ValidationSet(name, folder, job.mixture.seq_len, read) for name, folder in job.validation.items()]
+    if any(len(look.indices) < min(look.count, job.settings.validation_sequences) for look in looks):
+        show(look_note(read, len(looks), job.settings))
     times = CheckpointTimes(job.settings, place, requested=Requests(tracker))
     while True:
         returns = read_returns(job)

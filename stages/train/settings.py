@@ -123,6 +123,10 @@ class TrainSettings(Settings):
     validation_sequences: int = Field(default=256, ge=1)
     """Sequences of each dataset's validation split read by a validation; the evaluation after training reads all of
     them."""
+    validation_compute: float | None = Field(default=0.3, gt=0, json_schema_extra=ADDED)
+    """Largest compute of all validations of a run, as a fraction of that of its steps (a forward pass is a third of a
+    step on as many tokens): where ``validation_sequences`` of every dataset exceed it, fewer are read, at least 4, and
+    the command says how many; null: no limit."""
     final_steps: int = Field(default=100, ge=0)
     """Steps at the end of a run over which the final loss is averaged (100 in Ibrahim et al. 2024), at most the run's
     last quarter; 0: no average."""

@@ -16,8 +16,8 @@ def update(number: int) -> str:
 
 
 def test_all_are_measured_without_a_budget() -> None:
-    assert measured_datasets(EARLIER, EvaluateSettings(), update(7)) == EARLIER
-    assert measured_note(EARLIER, EvaluateSettings(), update(7)) is None
+    assert measured_datasets(EARLIER, EvaluateSettings(earlier_datasets=None), update(7)) == EARLIER
+    assert measured_note(EARLIER, EvaluateSettings(earlier_datasets=None), update(7)) is None
     assert measured_datasets(EARLIER[:8], BUDGET, update(7)) == EARLIER[:8]
 
 

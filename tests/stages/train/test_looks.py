@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewarm.stages.train import TrainSettings
-from rewarm.stages.train.looks import final_losses, is_final, looks_at
+from rewarm.stages.train.looks import final_losses, is_final, look_note, looks_at, sequences_per_look
 
 
 def settings(every: int, final_steps: int = 100, final_every: int = 10, first: bool = False) -> TrainSettings:
@@ -62,3 +62,39 @@ def test_the_final_loss_is_the_mean_of_the_windows_looks_only() -> None:
     assert final_losses(rows, 1000, settings(0, 30)) == {"a": 990.0, "b": 1.0}  # 985 is no look of the window
     assert final_losses(rows, 1000, settings(0, 0)) == {}
     assert final_losses([], 1000, settings(0)) == {}
+
+
+@pytest.mark.parametrize(
+    ("steps", "datasets", "read"),
+    [
+        (100_000, 1, 48),
+        (146, 3, 48),  # the demo's second update
+        (50, 2, 40),
+        (50, 3, 26),
+        (50, 33, 4),
+        (1, 1, 7),
+        (1, 200, 4),
+        (50, 0, 48),
+    ],
+)
+def test_looks_stay_inside_their_share_of_the_compute(steps: int, datasets: int, read: int) -> None:
+    given_settings = TrainSettings(
+        global_batch=16, validate_every=50, validation_sequences=48, final_steps=50, validation_compute=0.3
+    )
+    assert sequences_per_look(steps, datasets, given_settings) == read
+
+
+@given(st.integers(1, 3000), st.integers(1, 300), st.floats(0.01, 2))
+def test_what_looks_read_never_costs_more_than_asked_or_the_fewest(steps: int, datasets: int, share: float) -> None:
+    given_settings = TrainSettings(global_batch=32, validation_compute=share)
+    read = sequences_per_look(steps, datasets, given_settings)
+    looks = sum(looks_at(step, steps, given_settings) for step in range(steps + 1))
+    assert 4 <= read <= given_settings.validation_sequences
+    assert read == 4 or read * looks * datasets / 3 <= share * steps * 32 * (1 + 1e-9)
+
+
+def test_a_note_says_what_is_read() -> None:
+    assert look_note(26, 3, TrainSettings(validation_sequences=48)) == (
+        "validations during training read 26 of 48 sequences of each of 3 datasets (train.validation_compute=0.3); the "
+        "evaluation reads every split whole"
+    )
