@@ -101,6 +101,10 @@ META_BYTES = 4096  # bytes of a page that are searched for its declaration; the 
 # Under these names browsers decode supersets of the standards (WHATWG): Python's names of the supersets. KOI8-U has
 # letters in place of some box-drawing characters of KOI8-R, and is otherwise the same.
 WIDER = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs", "koi8-r": "koi8-u"}
+# Encodings that pages may declare although browsers do not know them.
+LEGACY = re.compile(
+    r"cp(?:437|7[0-9]{2}|8[0-9]{2}|1125|1006)|mac-?\w+|kz1048|ptcp154|johab|iso8859-1[0-9]|koi8-t|hp-roman8"
+)
 # In these, two bytes are a character and occasionally also valid UTF-8: a few such pairs prove nothing.
 EAST_ASIAN = {*WIDER.values(), "euc_jp"} - {"koi8-u"}
 PROOF = 8  # non-ASCII characters that prove that a text declared in one of these is UTF-8
@@ -210,7 +214,8 @@ def choose(data: bytes, named: list[str]) -> Reading | None:
     detected = read(data, guess) if guess else None
     best: Reading | None = None
     for reading in declared:
-        if best is None or overrules(reading, best, vote=reading.encoding == guess):
+        # The default is detected for many alphabets that only differ in rare letters: no vote against a declaration.
+        if best is None or overrules(reading, best, vote=reading.encoding == guess != DEFAULT):
             best = reading
     if detected and (best is None or overrules(detected, best, vote=best.encoding == DEFAULT)):
         best = detected
@@ -302,15 +307,24 @@ def is_utf8(text: str, data: bytes, named: str) -> bool:
 
 @cache
 def known(label: str) -> str | None:
-    """Return Python's name of the encoding that browsers use for a label, or None."""
+    """Return Python's name of the encoding that browsers use for a label, or of one that they do not know; or None."""
     encoding = map_encoding_to_html5(label.strip(), fallback_utf8=False)
     if encoding is None:
-        return None
+        return unknown_to_browsers(label)
     try:
         name = codecs.lookup(encoding).name
     except LookupError:  # "replacement", "x-user-defined"
         return None
     return WIDER.get(name, name)
+
+
+def unknown_to_browsers(label: str) -> str | None:
+    """Return Python's name of an encoding of MS-DOS, the Mac or a national standard, or None."""
+    try:
+        name = codecs.lookup(label.strip()).name
+    except LookupError:
+        return None
+    return name if LEGACY.fullmatch(name) else None
 
 
 def detect(data: bytes) -> str | None:

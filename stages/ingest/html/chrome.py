@@ -150,6 +150,9 @@ SKIPPED = frozenset(
         "reference-accessdate",
     ]
 )
+# Of these, line numbers, and names that themes also give to headings, columns and whole articles.
+LINE_NUMBERS = frozenset(name for name in SKIPPED if name.startswith("line") or "gutter" in name)
+ALSO_THEMES = frozenset({"anchor", "heading-anchor", "permalink", "noprint", "mathjax", "skip-link"})
 # An <aside> with one of these names is part of the text: a quotation in a post, a box in a manual.
 QUOTED = """
     quote pullquote pull-quote admonition callout note tip hint warning caution important danger info epigraph footnotes
@@ -210,6 +213,12 @@ def kind_of(names: tuple[str, ...]) -> str | None:
         if noun in NOUN_KINDS:
             return NOUN_KINDS[noun]
     return None
+
+
+@lru_cache(maxsize=4096)  # pages repeat the names of their theme
+def names_chrome(name: str) -> bool:
+    """Return whether a name by itself suggests that an element is no text, or not a part of its sentence."""
+    return kind_of((name,)) is not None or name in SKIPPED or last_word(name) in META_NOUNS
 
 
 def is_panel(attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:

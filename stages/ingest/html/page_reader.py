@@ -28,6 +28,16 @@ from rewarm.stages.ingest.html.blocks import (
     Frame,
 )
 from rewarm.stages.ingest.html.core import CARDS, MOST_LINES, SCOPES, Containers, mark_card
+from rewarm.stages.ingest.html.elements import (
+    is_behind,
+    is_mark,
+    is_meta,
+    is_target,
+    is_text,
+    leads_away,
+    names_of,
+    whole,
+)
 from rewarm.stages.ingest.html.formulas import ALT_CLASSES, clean, delimited, formula_of
 
 BLANKS = re.compile(r"[ \t\n\r\f\xa0]+")
@@ -144,7 +154,7 @@ class Reader:
             self.br()
             return False
         attributes = node.attributes
-        names = names_of(attributes) if attributes else ()
+        names = names_of(node, tag, attributes) if attributes else ()
         if tag == "math":
             self.write_formula(formula_of(node))
             return False
@@ -153,6 +163,8 @@ class Reader:
                 self.write_formula(delimited(tex))
             return False
         if attributes and self.hidden(node, attributes, names):
+            return False
+        if tag == "a" and self.heading and is_mark(node, attributes):
             return False
         frame = Frame(tag, 0, BLOCKS.get(tag, 0))
         if tag == "rt" and (node.prev is None or node.prev.tag != "rp"):
@@ -318,7 +330,7 @@ class Reader:
 
     def hidden(self, node: LexborNode, attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
         """Return whether an element is not displayed; formulas within it are added."""
-        if not chrome.SKIPPED.isdisjoint(names):
+        if not chrome.SKIPPED.isdisjoint(names) and not is_text(node, names):
             if node.tag == "mjx-container":  # MathJax 3, which has no other source of a formula
                 self.write_formula(next((formula_of(math) for math in node.css("math")), ""))
             return True
@@ -331,42 +343,6 @@ class Reader:
             for math in node.css("math"):
                 self.write_formula(formula_of(math))
         return True
-
-
-def is_meta(attributes: dict[str, str | None], names: tuple[str, ...]) -> bool:
-    """Return whether an element is marked or named as an author, a date, a credit or a button for sharing."""
-    if not chrome.META_PROPERTIES.isdisjoint((attributes.get("itemprop") or "").split()):
-        return True
-    return (attributes.get("rel") or "") == "author" or (bool(names) and chrome.is_meta(names))
-
-
-def is_target(attributes: dict[str, str | None]) -> bool:
-    """Return whether an ``<a>`` is the target of links and not a link; HTML leaves ``<a name="x"/>`` open."""
-    return bool(attributes) and "href" not in attributes and ("name" in attributes or "id" in attributes)
-
-
-def leads_away(href: str | None) -> bool:
-    """Return whether a link leads to another page."""
-    return bool(href and not href.startswith(("#", "javascript:", "mailto:", "tel:")))
-
-
-def names_of(attributes: dict[str, str | None]) -> tuple[str, ...]:
-    """Return an element's classes and id, in lower case."""
-    value = f"{attributes.get('class') or ''} {attributes.get('id') or ''}".strip()
-    return tuple(value.lower().split()) if value else ()
-
-
-def is_behind(node: LexborNode) -> bool:
-    """Return whether an element is the page behind an open dialog: displayed, but ``aria-hidden`` meanwhile."""
-    if node.tag in ("main", "article", "body"):
-        return True
-    return node.parent is not None and node.parent.tag == "body" and node.css_first("main, article, h1") is not None
-
-
-def whole(value: str | None, default: int) -> int:
-    """Return the integer value of an attribute, or a default."""
-    stripped = (value or "").strip()
-    return int(stripped[:9]) if stripped.lstrip("-").isascii() and stripped.lstrip("-").isdigit() else default
 
 
 def walk(root: LexborNode | None, reader: Reader) -> None:

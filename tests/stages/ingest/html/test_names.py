@@ -1,0 +1,58 @@
+"""Ids that generators of documentation make from titles, and names that themes give to headings and code: no chrome."""
+
+import pytest
+
+from rewarm.stages.ingest.html.extract import read_page
+
+PROSE = (
+    "The ferry leaves the island at seven in the morning and comes back after the market closes, and the harbour master "
+    "writes down every trip. When the wind turns to the west the boats stay in the harbour behind the church."
+)
+OWN = f"<p>First. {PROSE}</p><p>Call it so:</p><p>Second. {PROSE}</p>"
+SECTIONS = {
+    "sphinx": '<div role="main"><section id="g"><h1>Guide</h1><p>{prose}</p><section id="{slug}"><h2>{title}'
+    '<a class="headerlink" href="#{slug}">¶</a></h2>{own}</section></section></div>',
+    "pandoc": '<p>{prose}</p><section id="{slug}" class="level2"><h2>{title}</h2>{own}</section>',
+    "docutils": '<div class="document"><h1>Guide</h1><p>{prose}</p><div class="section" id="{slug}"><h1>{title}</h1>{own}'
+    "</div></div>",
+    "mkdocs": '<main><article><h1>Guide</h1><p>{prose}</p><h2 id="{slug}">{title}</h2>{own}</article></main>',
+    "plain": '<h1>Guide</h1><p>{prose}</p><h2 id="{slug}">{title}</h2>{own}',
+    "docusaurus": '<main><article><h1>Guide</h1><p>{prose}</p><h2 class="anchor anchorWithStickyNavbar_LWe7" id="{slug}">'
+    '{title}<a href="#{slug}" class="hash-link">\u200b</a></h2>{own}</article></main>',
+    "vitepress": '<main><div class="vp-doc"><h1>Guide</h1><p>{prose}</p><h2 id="{slug}" tabindex="-1">{title} '
+    '<a class="header-anchor" href="#{slug}">\u200b</a></h2>{own}</div></main>',
+    "mdbook": '<main><h1>Guide</h1><p>{prose}</p><h2 id="{slug}"><a class="header" href="#{slug}">{title}</a></h2>{own}'
+    "</main>",
+}
+
+
+@pytest.mark.parametrize(
+    "title", ["Comments", "Cookies", "Search", "Tags", "Ads", "About the author", "Setting a date"]
+)
+@pytest.mark.parametrize("generator", SECTIONS)
+def test_a_chapter_about_something_is_no_chrome(generator: str, title: str) -> None:
+    slug = title.lower().replace(" ", "-")
+    text = read_page(SECTIONS[generator].format(prose=PROSE, slug=slug, title=title, own=OWN)).text
+    assert f"{title}\n\nFirst. {PROSE}\n\nCall it so:\n\nSecond." in text
+
+
+def test_what_readers_wrote_below_a_post_stays_away() -> None:
+    comments = f'<section id="comments"><h2>Comments</h2><p>I disagree. {PROSE}</p></section>'
+    assert "disagree" not in read_page(f"<main><h1>Guide</h1>{OWN}{comments}</main>").text
+
+
+@pytest.mark.parametrize(
+    ("element", "expected"),
+    [
+        ('<pre class="line-numbers language-css"><code>p { x: y }</code></pre>', "p { x: y }"),
+        ('<pre><code class="line-numbers">p { x: y }</code></pre>', "p { x: y }"),
+        (f'<div class="row gutter"><div class="col"><p>Third. {PROSE}</p></div></div>', "Third."),
+        (f'<div class="content mathjax"><p>Third. {PROSE}</p></div>', "Third."),
+        ('<dl><dt id="cmdoption-share"><code>--share</code></dt><dd>Third.</dd></dl>', "--share\n"),
+        ('<table class="highlight"><tr><td class="gutter"><pre>17</pre></td><td><pre>go</pre></td></tr></table>', "go"),
+    ],
+)
+def test_names_of_small_parts_that_themes_give_to_others(element: str, expected: str) -> None:
+    text = read_page(f"<main><h1>Guide</h1>{OWN}{element}<p>{PROSE}</p></main>").text
+    assert expected in text
+    assert "17" not in text
