@@ -100,6 +100,12 @@ ALWAYS = (
     Rule(("replay.half_life",), lambda r: r.replay.by != "recency", "replay.by={recipe.replay.by}"),
     Rule(("replay.position",), lambda r: r.replay.order == "reshuffled", "replay.order=reshuffled draws a new order"),
     Rule(("train.kl_weight",), lambda r: r.replay.share == 0, "replay.share=0: it only applies to replayed sequences"),
+    Rule(
+        ("train.skip_window", "train.skip_limit", "train.return_limit"),
+        lambda r: r.train.skip_sigma is None,
+        "train.skip_sigma=null: no step is skipped",
+    ),
+    Rule(("train.decay_embeddings",), lambda r: r.train.weight_decay == 0, "train.weight_decay=0: nothing decays"),
     Rule(("train.final_every",), lambda r: r.train.final_steps == 0, "train.final_steps=0"),
     Rule(("train.validate_first",), lambda r: r.train.validate_every == 0, "train.validate_every=0"),
     Rule(
@@ -146,6 +152,16 @@ ALWAYS = (
         lambda r: not r.evaluate.tasks,
         "evaluate.tasks is empty",
     ),
+    Rule(
+        ("evaluate.sample_tokens", "evaluate.sample_temperature"),
+        lambda r: r.evaluate.samples == 0,
+        "evaluate.samples=0: nothing is drawn",
+    ),
+    Rule(
+        ("evaluate.all_datasets_every",),
+        lambda r: r.evaluate.earlier_datasets is None,
+        "evaluate.earlier_datasets=null: every update measures all",
+    ),
     Rule(("evaluate.document_chars",), lambda r: r.evaluate.task_documents == 0, "evaluate.task_documents=0"),
     Rule(
         ("ingest.oversized",), lambda r: r.ingest.max_document_bytes is None, "ingest.max_document_bytes sets no limit"
@@ -157,6 +173,16 @@ ALWAYS = (
         "only for the gate",
     ),
     *(not_applied(name) for name in get_args(RuleName)),
+    Rule(
+        ("ingest.rules.fineweb.short_line",),
+        lambda r: r.ingest.rules.fineweb.max_short_lines is None,
+        "ingest.rules.fineweb.max_short_lines=null",
+    ),
+    Rule(
+        ("ingest.rules.gopher_quality.stop_words",),
+        lambda r: r.ingest.rules.gopher_quality.min_stop_words is None,
+        "ingest.rules.gopher_quality.min_stop_words=null",
+    ),
     Rule(("ingest.clean.keep_code",), lambda r: not r.ingest.clean.languages, "ingest.clean.languages keeps all"),
     Rule(
         (
@@ -231,12 +257,20 @@ UPDATE = (
 
 def without_effect(recipe: Recipe, names: Sequence[str], lineage: Lineage | None = None) -> Iterator[tuple[str, str]]:
     """Yield each setting that would not be read, with the reason; None for ``lineage``: a new lineage."""
-    rules = (*ALWAYS, *(UPDATE if lineage is not None else BASE))
+    rules = (*ALWAYS, *BASE) if lineage is None else (*ALWAYS, *UPDATE, *of_trunk(lineage))
     for name in names:
         for rule in rules:
             if rule.covers(name) and rule.applies(recipe):
                 yield name, rule.because.format(recipe=recipe)
                 break
+
+
+def of_trunk(lineage: Lineage) -> tuple[Rule, ...]:
+    """Return the rule for the peak of an update that decays from the rate at which the lineage's trunk ended."""
+    followed = lineage.followed()
+    rate = followed.rate(lineage.position) if followed else 0.0
+    because = f"schedule.rewarm=false continues to decay from the trunk's learning rate, {rate:g}"
+    return (Rule(("schedule.peak",), lambda r: rate > 0 and not (r.schedule.rewarm or r.schedule.restart), because),)
 
 
 def refuse_without_effect(before: Recipe, recipe: Recipe, sets: Sequence[str], lineage: Lineage | None = None) -> None:

@@ -226,8 +226,14 @@ class Gate:
     def tasks(self) -> Iterator[Comparison]:
         """Compare both models on every task with scores by question."""
         datasets = {task_name(name, kind): name for name in self.roles for kind in KINDS}
-        for file in (self.candidate / "samples").files(".jsonl"):
-            task = file.removesuffix(".jsonl")
+        measured = [file.removesuffix(".jsonl") for file in (self.candidate / "samples").files(".jsonl")]
+        limited = self.context.recipe.gate.max_task_drop_by_task
+        self.notes += [
+            f"gate.max_task_drop_by_task: {name} is not a task of this update"
+            for name in limited
+            if name not in measured
+        ]
+        for task in measured:
             mine, dataset = read_samples(self.candidate, task), datasets.get(task)
             if mine is None:
                 continue

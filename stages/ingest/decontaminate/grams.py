@@ -1,9 +1,9 @@
 """Runs of n words (n-grams) as 64-bit hashes that ignore case, punctuation, blanks and the encoding of letters.
 
-A text is folded (Unicode NFKC, which replaces wide letters and ligatures by plain ones; then case-folded) and split
-into words of only letters and digits; marks separate words. In Chinese and Japanese each character is a word. In Thai,
-Lao, Burmese and Khmer each letter is a word here, so that a copy is found wherever it begins, but three letters weigh
-as much as one word: a run of 13 words has 39 letters.
+A text is folded (Unicode NFKC, which replaces wide letters and ligatures by plain ones; without invisible characters
+and vowel points; then case-folded) and split into words of only letters and digits; marks separate words. In Chinese
+and Japanese each character is a word. In Thai, Lao, Burmese and Khmer each letter is a word here, so that a copy is
+found wherever it begins, but three letters weigh as much as one word: a run of 13 words has 39 letters.
 
 The hash of a word is xxh3-64 of its UTF-8 bytes. The hash of a run is the polynomial sum(word[i] * BASE**i) modulo
 2**64, plus a constant for each length. BASE is odd, so it has an inverse, and all runs follow from one running sum. Two
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import xxhash
 
+from rewarm.stages.data.normal_forms import fold_letters
 from rewarm.stages.ingest.words import LETTERS_A_WORD, bare_words, has_spelled, is_spelled, patterns
 
 GRAMS_VERSION = 2  # incremented when the same text may give other numbers
@@ -43,8 +44,11 @@ def words_of(text: str) -> list[str]:
 
 
 def fold(text: str) -> str:
-    """Return a text in the form in which words are compared."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    """Return a text in the form in which words are compared.
+
+    Guards written when invisible characters and spellings still counted hold other runs of the few texts with them.
+    """
+    return text.lower() if text.isascii() else fold_letters(text).casefold()
 
 
 def word_spans(text: str) -> tuple[list[int], list[int]]:

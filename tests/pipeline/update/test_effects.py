@@ -99,6 +99,29 @@ UNREAD = [
         "schedule.minimum_ratio",
         "schedule.final_ratio=0.2 sets the end of the decay",
     ),
+    (["train.skip_window=64"], "train.skip_window", "train.skip_sigma=null"),
+    (["train.return_limit=3"], "train.return_limit", "no step is skipped"),
+    (["train.weight_decay=0", "train.decay_embeddings=false"], "train.decay_embeddings", "nothing decays"),
+    (["evaluate.samples=0", "evaluate.sample_tokens=9"], "evaluate.sample_tokens", "evaluate.samples=0"),
+    (["evaluate.all_datasets_every=5"], "evaluate.all_datasets_every", "every update measures all"),
+    (
+        [
+            "ingest.rules.apply=[fineweb]",
+            "ingest.rules.fineweb.max_short_lines=null",
+            "ingest.rules.fineweb.short_line=40",
+        ],
+        "ingest.rules.fineweb.short_line",
+        "max_short_lines=null",
+    ),
+    (
+        [
+            "ingest.rules.apply=[gopher-quality]",
+            "ingest.rules.gopher_quality.min_stop_words=null",
+            "ingest.rules.gopher_quality.stop_words={de: [und]}",
+        ],
+        "ingest.rules.gopher_quality.stop_words",
+        "min_stop_words=null",
+    ),
     (["train.final_steps=0", "train.final_every=5"], "train.final_every", "train.final_steps=0"),
     (["train.validate_every=0", "train.validate_first=false"], "train.validate_first", "train.validate_every=0"),
     (["select.share=0.5", "select.model=base"], "select.model", "select.by=random"),
@@ -187,6 +210,21 @@ def test_a_schedule_that_begins_in_every_update_reads_its_settings(tmp_path: Pat
     Lineage(workspace).record(trained(0, "base", "schedule.kind=cosine"))
     refuse_carried(Lineage(workspace), apply_settings(recipe_of(workspace), ["schedule.peak=1e-4"]))
     refuse_carried(Lineage(workspace), apply_settings(recipe_of(workspace), ["schedule.kind=infinite"]))
+
+
+def test_a_peak_is_refused_where_the_rate_only_falls_from_the_trunks(lineage: Lineage) -> None:
+    before = recipe_of(lineage.workspace)
+    falls = ["schedule.kind=cosine", "schedule.rewarm=false"]
+    sets = [*falls, "schedule.peak=1e-4"]
+    with pytest.raises(UsageError, match="schedule.peak=0.0001 would have no effect: schedule.rewarm=false"):
+        refuse_without_effect(before, apply_settings(before, sets), sets, lineage)
+    recipe, other = (apply_settings(before, given).schedule for given in (falls, sets))
+    place = lineage.position
+    assert schedule_for(recipe, place, TOKENS, lineage.followed()) == schedule_for(
+        other, place, TOKENS, lineage.followed()
+    )
+    sets = [*sets, "schedule.restart=true"]  # from η_min, a share of the peak
+    refuse_without_effect(before, apply_settings(before, sets), sets, lineage)
 
 
 @pytest.mark.parametrize(("sets", "name", "because"), UNREAD)

@@ -27,6 +27,8 @@ from rewarm.stages.ingest.words import is_spelled
 SETTINGS = DecontaminateSettings()
 SHARED = [f"guarded{number}" for number in range(40)]  # words of the guarded text
 OWN = [f"training{number}" for number in range(40)]  # words of training text
+ARABIC = "اجتمع مجلس المدينة مساء الثلاثاء لمناقشة مبنى المكتبة الجديد الذي من المتوقع أن يفتح أبوابه في الربيع المقبل"
+ROMANIAN = "Consiliul s-a întrunit marţi şi a hotărât că şcoala şi biblioteca nouă vor fi deschise în oraş la primăvară"
 
 
 def guards_of(folder: Path, **texts: list[str]) -> Guards:
@@ -329,3 +331,18 @@ def test_runs_weigh_what_their_words_do(parts: list[str], n: int) -> None:
     numbers = gram_hashes(" ".join(parts), n).tolist()
     assert len(numbers) == len(expected)
     assert len(set(zip(expected, numbers, strict=True))) == len(set(expected)) == len(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("guarded", "copied"),
+    [
+        (" ".join(SHARED), " ".join(f"{word[:3]}\u00ad{word[3:]}" for word in SHARED)),  # a soft hyphen in every word
+        (ARABIC, ARABIC),
+        (ROMANIAN, ROMANIAN),
+    ],
+)
+def test_a_copy_in_another_spelling_is_found(tmp_path: Path, guarded: str, copied: str) -> None:
+    guards = guards_of(tmp_path, task=[guarded])
+    pointed = "".join(letter + "\u064e" * ("\u0620" < letter < "\u064b") for letter in copied)
+    for text in (copied, pointed.translate(str.maketrans("şţيك", "șțیک"))):
+        assert guards.hits([text]) != [None]

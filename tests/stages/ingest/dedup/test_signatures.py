@@ -26,6 +26,10 @@ FRENCH = (
 HINDI = "नगर परिषद ने मंगलवार की शाम को बैठक की और नए पुस्तकालय भवन की ज़मीन के बारे में पढ़ाई की योजना पर बड़ी चर्चा की।"
 KHMER = "ក្រុម|ប្រឹក្សា|ក្រុង|បាន|ប្រជុំ|នៅ|យប់|ថ្ងៃ|អង្គារ ដើម្បី|ពិភាក្សា|អំពី|អគារ|បណ្ណាល័យ|ថ្មី"
 ARABIC = "اجتمع مجلس المدينة مساء الثلاثاء لمناقشة مبنى المكتبة الجديد الذي من المتوقع أن يفتح أبوابه في الربيع المقبل"
+ROMANIAN = (
+    "Consiliul s-a întrunit marţi şi a hotărât că şcoala şi biblioteca nouă vor fi deschise în oraş la primăvară."
+)
+HEBREW = "מוֹעֶצֶת הָעִיר הִתְכַּנְּסָה בְּיוֹם שְׁלִישִׁי בָּעֶרֶב כְּדֵי לָדוּן בְּבִנְיַן הַסִּפְרִיָּה הֶחָדָשׁ שֶׁיִּפָּתַח בָּאָבִיב הַבָּא"
 ENGLISH = "The council of Smith & Sons said that prices < 10 and quality > 5 would do for every library in the country."
 SETTINGS = DuplicateSettings()
 TEXTS = st.text(st.sampled_from("aB_9 .\n-é漢字かÄ\u2003\x1c"), max_size=60)
@@ -122,6 +126,10 @@ def test_a_text_in_another_normal_form_is_the_same(text: str, form: Literal["NFC
         (VIETNAMESE, "\ufeff" + "".join(f"&#{ord(sign)};" for sign in unicodedata.normalize("NFD", VIETNAMESE))),
         (KHMER.replace("|", ""), KHMER.replace("|", "\u200b")),
         (ARABIC, ARABIC.replace("دين", "ديـــن").replace("ال", "الـ")),
+        (ARABIC, "".join(letter + "\u064e" * letter.isalpha() for letter in ARABIC)),
+        (ARABIC, ARABIC.replace("ي", "ی").replace("ك", "ک")),
+        (ROMANIAN, ROMANIAN.replace("ş", "ș").replace("ţ", "ț")),
+        (HEBREW, unicodedata.normalize("NFD", HEBREW).translate(dict.fromkeys(range(0x591, 0x5C8)))),
         ("fine offices 10", "\ufb01ne o\ufb03ces \uff11\uff10"),
     ],
 )
