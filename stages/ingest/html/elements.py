@@ -6,7 +6,6 @@ below the text in another.
 """
 
 import re
-from functools import lru_cache
 
 from selectolax.lexbor import LexborNode
 

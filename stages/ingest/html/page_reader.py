@@ -162,9 +162,8 @@ class Reader:
             if not ALT_CLASSES.isdisjoint(names) and (tex := clean(attributes.get("alt"))):
                 self.write_formula(delimited(tex))
             return False
-        if attributes and self.hidden(node, attributes, names):
-            return False
-        if tag == "a" and self.heading and is_mark(node, attributes):
+        is_sign = tag == "a" and bool(self.heading) and is_mark(node, attributes)
+        if is_sign or (attributes and self.hidden(node, attributes, names)):
             return False
         frame = Frame(tag, 0, BLOCKS.get(tag, 0))
         if tag == "rt" and (node.prev is None or node.prev.tag != "rp"):

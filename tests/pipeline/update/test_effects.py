@@ -216,7 +216,7 @@ def test_a_peak_is_refused_where_the_rate_only_falls_from_the_trunks(lineage: Li
     before = recipe_of(lineage.workspace)
     falls = ["schedule.kind=cosine", "schedule.rewarm=false"]
     sets = [*falls, "schedule.peak=1e-4"]
-    with pytest.raises(UsageError, match="schedule.peak=0.0001 would have no effect: schedule.rewarm=false"):
+    with pytest.raises(UsageError, match=r"schedule\.peak=0\.0001 would have no effect: schedule\.rewarm=false"):
         refuse_without_effect(before, apply_settings(before, sets), sets, lineage)
     recipe, other = (apply_settings(before, given).schedule for given in (falls, sets))
     place = lineage.position

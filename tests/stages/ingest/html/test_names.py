@@ -5,20 +5,20 @@ import pytest
 from rewarm.stages.ingest.html.extract import read_page
 
 PROSE = (
-    "The ferry leaves the island at seven in the morning and comes back after the market closes, and the harbour master "
-    "writes down every trip. When the wind turns to the west the boats stay in the harbour behind the church."
+    "The ferry leaves the island at seven in the morning and comes back after the market closes, and the harbour "
+    "master writes down every trip. When the wind turns to the west the boats stay in the harbour behind the church."
 )
 OWN = f"<p>First. {PROSE}</p><p>Call it so:</p><p>Second. {PROSE}</p>"
 SECTIONS = {
     "sphinx": '<div role="main"><section id="g"><h1>Guide</h1><p>{prose}</p><section id="{slug}"><h2>{title}'
     '<a class="headerlink" href="#{slug}">¶</a></h2>{own}</section></section></div>',
     "pandoc": '<p>{prose}</p><section id="{slug}" class="level2"><h2>{title}</h2>{own}</section>',
-    "docutils": '<div class="document"><h1>Guide</h1><p>{prose}</p><div class="section" id="{slug}"><h1>{title}</h1>{own}'
-    "</div></div>",
+    "docutils": '<div class="document"><h1>Guide</h1><p>{prose}</p><div class="section" id="{slug}"><h1>{title}</h1>'
+    "{own}</div></div>",
     "mkdocs": '<main><article><h1>Guide</h1><p>{prose}</p><h2 id="{slug}">{title}</h2>{own}</article></main>',
     "plain": '<h1>Guide</h1><p>{prose}</p><h2 id="{slug}">{title}</h2>{own}',
-    "docusaurus": '<main><article><h1>Guide</h1><p>{prose}</p><h2 class="anchor anchorWithStickyNavbar_LWe7" id="{slug}">'
-    '{title}<a href="#{slug}" class="hash-link">\u200b</a></h2>{own}</article></main>',
+    "docusaurus": '<main><article><h1>Guide</h1><p>{prose}</p><h2 class="anchor anchorWithStickyNavbar_LWe7" '
+    'id="{slug}">{title}<a href="#{slug}" class="hash-link">\u200b</a></h2>{own}</article></main>',
     "vitepress": '<main><div class="vp-doc"><h1>Guide</h1><p>{prose}</p><h2 id="{slug}" tabindex="-1">{title} '
     '<a class="header-anchor" href="#{slug}">\u200b</a></h2>{own}</div></main>',
     "mdbook": '<main><h1>Guide</h1><p>{prose}</p><h2 id="{slug}"><a class="header" href="#{slug}">{title}</a></h2>{own}'
