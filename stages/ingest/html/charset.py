@@ -322,7 +322,7 @@ def unknown_to_browsers(label: str) -> str | None:
     """Return Python's name of an encoding of MS-DOS, the Mac or a national standard, or None."""
     try:
         name = codecs.lookup(label.strip()).name
-    except LookupError:
+    except (LookupError, ValueError):  # the latter for a NUL character
         return None
     return name if LEGACY.fullmatch(name) else None
 

@@ -169,3 +169,18 @@ def test_the_declared_language_decides_between_readings_of_a_short_page(
 ) -> None:
     page = f"<!doctype html><html class=x lang='{language}'><body><p>{text}</p></body></html>"
     assert decode_page(page.encode(encoding), label) == page
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Linnavolikogu kogunes teisipäeva õhtul, et arutada uut raamatukogu hoonet: žürii ja šokolaad. ", "cp1257"),
+        ("A câmara reuniu-se à noite para discutir a nova biblioteca; não há informação sobre a construção. ", "cp860"),
+        ("Bæjarstjórnin kom saman á þriðjudagskvöld til að ræða nýja bókasafnið, sem á að opna á næsta ári. ", "cp861"),
+        ("Το δημοτικό συμβούλιο συνεδρίασε την Τρίτη το βράδυ για να συζητήσει το νέο κτίριο. ", "mac-greek"),
+        ("Қалалық кеңес сейсенбі күні кешке жаңа кітапхана ғимаратын талқылау үшін жиналды. ", "kz1048"),
+        ("시의회는 화요일 저녁에 모여 새 도서관 건물에 대해 논의했습니다. ", "johab"),
+    ],
+)
+def test_a_right_label_is_used_where_browsers_do_not_know_it_or_a_default_reads_as_well(text: str, label: str) -> None:
+    assert decode_page((text * 3).encode(label), label) == text * 3
