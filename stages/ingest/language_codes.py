@@ -32,11 +32,16 @@ SCRIPTS = {
     "zh": r"\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",  # kana identify Japanese
     DEVANAGARI: r"\u0900-\u0963\u0970-\u097f",
 }
-# By language, another language of the same script and letters that only the other has: Tigrinya, Assamese, Yiddish.
+# By language, another language of the same script and letters (or words) that only the other has: Tigrinya, Assamese,
+# Yiddish.
 SIBLINGS = {
     "am": ("ti", "[\u1250-\u125d\u12a3\u12b8-\u12be\u12c0-\u12c5]"),
     "bn": ("as", "[\u09f0\u09f1]"),
-    "he": ("yi", "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]"),
+    "he": (
+        "yi",
+        "[\u05f0-\u05f2\ufb1d\ufb1f]|\u05d0[\u05b7\u05b8]"
+        "|(?<![\u05d0-\u05ea])(?:און|דער|פון|איז|מיט|אויף|דאס|ניט|נישט)(?![\u05d0-\u05ea])",
+    ),
 }
 # Scripts of many languages, distinguished by profiles: Latin, Cyrillic, Arabic.
 SHARED_SCRIPTS = r"A-Za-z\u00aa-\u02af\u0300-\u036f\u1e00-\u1eff\u0400-\u052f\u0610-\u06ff\u0750-\u077f\u08a0-\u08ff"

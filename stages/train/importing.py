@@ -4,7 +4,6 @@ Problems with a folder are found before any document is ingested: first from the
 from the tensors themselves.
 """
 
-import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +17,7 @@ from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.model_folder import (
     CONFIG,
     INDEX,
+    MASKS,
     TOKENIZER_FILES,
     companions,
     longest_sequence,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-QUANTIZED = re.compile(r"[IU]8|F[468]_\w+")  # data types of safetensors
+FLOATS = ("F64", "F32", "F16", "BF16")  # data types of safetensors that weights have
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 CARD = "README.md"
@@ -59,24 +59,61 @@ def check_importable(source: Path) -> None:
     refuse_pointers(source)
     check_config(source)
     refuse_quantized(source)
+    refuse_repeated(source)
     read_model_config(source)
     check_vocabulary(source)
 
 
 def refuse_quantized(source: Path) -> None:
-    """Refuse weights of 8 bits and less, whose scales are elsewhere or lost: they would be read as the weights."""
+    """Refuse integers and floats of 8 bits, whose scales are elsewhere or lost: they would be read as the weights.
+
+    Masks that older libraries stored with the weights are integers too, and no model reads them.
+    """
     from safetensors import SafetensorError
 
     try:
         dtypes = stored_dtypes(source)
     except (SafetensorError, OSError):
         return  # loading names the fault
-    names = [f"{name} ({dtype})" for name, dtype in sorted(dtypes.items()) if QUANTIZED.fullmatch(dtype)]
+    weights = {name: dtype for name, dtype in dtypes.items() if not MASKS.search(name)}
+    names = [f"{name} ({dtype})" for name, dtype in sorted(weights.items()) if dtype not in FLOATS]
     if names:
         raise UsageError(
             f"{source}: {len(names)} tensors hold quantized values: {', '.join(names[:4])}, but its {CONFIG} does not "
             "say how they are scaled; import the model that they were made from"
         )
+
+
+def refuse_repeated(source: Path) -> None:
+    """Refuse a tensor that two files hold with different values: which one is read depends on the library."""
+    from safetensors import SafetensorError, safe_open
+
+    files: dict[str, list[str]] = {}
+    try:
+        for file in weight_files(source):
+            with safe_open(source / file, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118
+                    files.setdefault(name, []).append(file)
+        for name, several in files.items():
+            if len(several) > 1 and differ(source, name, several):
+                raise UsageError(
+                    f"{source}: {name} is in {' and '.join(several[:4])}, with different values: files of several "
+                    "models or checkpoints in one folder; download or copy the folder again"
+                )
+    except (SafetensorError, OSError):
+        return  # loading names the fault
+
+
+def differ(source: Path, name: str, files: list[str]) -> bool:
+    """Return whether some files of a folder hold different values of a tensor."""
+    import torch
+    from safetensors import safe_open
+
+    tensors = []
+    for file in files:
+        with safe_open(source / file, framework="pt") as stored:
+            tensors.append(stored.get_tensor(name))
+    return not all(torch.equal(tensors[0], other) for other in tensors[1:])
 
 
 def refuse_pointers(source: Path) -> None:

@@ -35,6 +35,11 @@ UNKNOWN = re.compile(rf"[^\W\d_{SHARED_SCRIPTS}{''.join(SCRIPTS.values())}\uff21
 WIDE = re.compile("[\uff21-\uff3a\uff41-\uff5a]")
 KANA = re.compile(r"[\u3041-\u30fa\u30fd-\u30ff]")  # only in Japanese; its Chinese characters also occur in Chinese
 KANA_SHARE = 0.1  # of kana and Chinese characters together; in Japanese prose it is one half or more
+# Letters of English that say as much as a sign of these scripts; and of the others, marks included.
+LETTERS_OF_SIGN = {"zh": 3, "ko": 2}
+OTHER_SIGN = 1.5
+HEBREW_POINTS = re.compile("[\u05b0-\u05bc]")
+POINTED_HEBREW = 0.3  # points by letters; 0.6 to 0.8 in pointed Hebrew, 0.1 to 0.2 in Yiddish
 # Letters that only Vietnamese has among the languages of the Latin alphabet, composed.
 VIETNAMESE = re.compile("[đơưảấầẩẫậắằẳẵặẻếềểễệỉỏốồổỗộớờởỡợủứừửữựỷỹ]", re.IGNORECASE)
 VIETNAMESE_SHARE = 0.04  # of the letters; 10.6 % in the declaration of human rights, at most 2.4 % in 460 others
@@ -58,14 +63,15 @@ def detect_language(text: str, min_letters: int, max_rank: int, min_script_lette
     no profile was compared.
     """
     sample = text[:SAMPLE]
-    if not sample.isascii() and WIDE.search(sample):
-        sample = unicodedata.normalize("NFKC", sample)
+    if not sample.isascii():
+        sample = unicodedata.normalize("NFKC" if WIDE.search(sample) else "NFC", sample)
     if is_code(sample, min_script_letters):
         return CODE, None
     if not sample.isascii() and SCRIPT.search(sample):
         language = language_of_script(sample, min_script_letters)
         if language:
             return language, None
+        sample = RUNS.sub(" ", sample)  # the profiles do not know these letters
     if is_vietnamese(sample, min_script_letters):
         return "vi", None
     begin = sample[: 4 * min_letters]  # almost always sufficient
@@ -78,17 +84,25 @@ def detect_language(text: str, min_letters: int, max_rank: int, min_script_lette
 
 
 def language_of_script(sample: str, min_letters: int) -> str | None:
-    """Return the language identified by its script, if it has enough letters and at least half of all letters."""
+    """Return the language identified by its script, if it has enough letters and most of the text is written in it.
+
+    A text about software is full of English names, which have more letters than words of the same meaning in Chinese.
+    """
     counts: Counter[str] = Counter()
+    signs: Counter[str] = Counter()  # with marks, such as vowels of Thai and Hindi
     for run in RUNS.finditer(sample):
         counts[str(run.lastgroup)] += sum(map(str.isalpha, run[0]))
+        signs[str(run.lastgroup)] += len(run[0])
     (script, letters), *_ = counts.most_common(1)
-    if letters < min_letters or 2 * letters < count_letters(sample):
+    weight = letters * LETTERS_OF_SIGN[script] if script in LETTERS_OF_SIGN else OTHER_SIGN * signs[script]
+    if letters < min_letters or weight < count_letters(sample) - letters:
         return None
     if script == DEVANAGARI:
         return str(indic_languages().classify(sample)[0])
     if script == "zh":
         return "ja" if len(KANA.findall(sample)) >= KANA_SHARE * letters else "zh"
+    if script == "he" and len(HEBREW_POINTS.findall(sample)) >= POINTED_HEBREW * letters:
+        return script  # Yiddish has points on few letters
     if script in SIBLINGS:
         sibling, own = SIBLINGS[script]
         return sibling if len(re.findall(own, sample)) >= SIBLING_SHARE * letters else script
@@ -144,7 +158,7 @@ class LanguageStep:
     min_script_letters: int = 20
     keep_code: bool = True
     name: str = "language"
-    version: int = 4
+    version: int = 5
 
     def __call__(self, document: Document) -> Document | Refusal:
         """Return the document with its language, or a refusal."""

@@ -73,7 +73,7 @@ EMAIL_PATTERN = re.compile(
 # Two sentences without a blank between them: ``jane@corp.com.Then``.
 NEXT_SENTENCE = re.compile(r"\.[A-Z][a-z]+$")
 # Text that only looks like a domain: ``logo@2x.ai`` of an image, ``left-pad@1.2.3-beta.io`` of a package.
-SCALE_OR_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)?x\.|[Vv]?[0-9]+\.[0-9]", re.IGNORECASE)
+SCALE_OR_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)?x[.-]|[Vv]?[0-9]+\.[0-9]", re.IGNORECASE)
 # Before these are no names of mailboxes: Kotlin's ``this@MainActivity.name``, R's ``object@project.name``.
 MEMBER = re.compile(r"(?:this|super|return|break|continue|object)@")
 # Top-level domains that are also attributes of arrays in Python: ``W@x.to(device)`` is a matrix product.
@@ -90,15 +90,30 @@ RESERVED = re.compile(r"(?:.*\.)?(?:example\.(?:com|net|org)|example|invalid|tes
 USERINFO = re.compile(r"://[^\s/@]*$")
 USERINFO_LENGTH = 256
 # These begin with a set of characters, which makes the search fast; the text before a match is checked afterwards.
-IPV4_PATTERN = re.compile(r"[0-9](?<![\w.].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])")
+# As with e-mail addresses, Chinese and Japanese letters may touch them.
+LETTER = f"{LATIN}{OTHER_LETTERS}_"
+IPV4_PATTERN = re.compile(rf"[0-9](?<![{LETTER}.].)[0-9]{{0,2}}(?:\.[0-9]{{1,3}}){{3}}(?![{LETTER}]|\.[0-9])")
+# The word "version" in other languages, some with endings; and words for the parts of a document.
+VERSIONS = (
+    r"versi(?:ón|ones|one|oni|onen|onnummer)|vers(?:ão|ões)|wersj[aięy]|verz[ei]\w{0,3}|fassung|verziója?|sürümü?|έκδοση[ς]?"
+    r"|верси[яиюей]\w{0,2}|версі[яїюєй]\w{0,2}|ред\.|الإصدار|إصدار|نسخه|نسخة|גרסה|संस्करण|phiên bản|versi|เวอร์ชัน|รุ่น"
+    r"|版本号?|版本號?|版次|버전|バージョン|ヴァージョン"
+)
+PARTS = (
+    r"abschnitt|kapitel|ziffer|absatz|anhang|abbildung|tabelle|secci[oó]n|cap[ií]tulo|apartado|art[ií]culo|se[cç][cç][aã]o|chapitre"
+    r"|paragraphe|annexe|sezione|capitolo|hoofdstuk|rozdział|раздел[аеу]?|пункт[аеу]?|глав[аеыу]|стать[яиею]|п\.|ст\.|розділ[уі]?"
+    r"|第|章节|条款|附录|图|圖|図|제|(?:升级|更新)[到至]"
+)
+INSIDE = "(?<![A-Za-z\u00c0-\u024f\u0400-\u04ff])"  # not the end of a longer word
 # Text between a word such as "version" and the last of the numbers after it: ``is``, ``: "``, ``1.2.3.4 to ``.
 TO_VERSION = (
-    r"(?: (?:is|was|to|from|of|no\.?|number|the))?[\"']?\s{0,2}[=:]{0,2}\s?[\"'(\[]{0,2}"
+    r"(?: (?:is|was|to|from|of|no\.?|number|the))?[\"'>]?\s{0,2}[=:：]{0,2}\s?[\"'(\[]{0,2}"
     r"(?:v?[0-9]+(?:\.[0-9]+){1,3}(?:,? (?:to|and|or|through) |, | ?[-\u2013] ?|/))*$"
 )
 # Text before four numbers that are not an IP address: "version" and the like, ``foo==``, ``^``.
 BEFORE_VERSION = re.compile(
-    rf"(?:(?:version|firmware|release|revision)s?|\b(?:ver|rev)\.?|\bv\.){TO_VERSION}"
+    rf"(?:(?:version|firmware|release|revision)s?|\b(?:ver|rev)\.?|\bv\.?|{INSIDE}(?:{VERSIONS})){TO_VERSION}"
+    r"|^\s*(?:#{1,6}|=+)\s+\[?v?$|^\s*-\s+[a-z][\w.-]*=$|\btags?/$"
     r"|[~^]=?\s?[\"']?$|(?<![\w.])(?!\w*(?:ip|host|addr|src|dst)\b)[A-Za-z][\w-]*(?:\[[\w,-]*\])?(?:==|>=|<=|~=|!=)$"
     r"|(?:^|[\s,;(\"'])(?:==|>=|<=|~=|!=)\s?$|,v\s$|\bObjectIdentifier\([\"']$",
     re.IGNORECASE,
@@ -106,7 +121,9 @@ BEFORE_VERSION = re.compile(
 # The same before numbers of which at most one is above 99: also ``section``, ``upgrade from``, ``foo-``, ``Chrome/``.
 BEFORE_LIKELY = re.compile(
     r"(?:(?:kernel|driver|build|section|chapter|clause|paragraph|article|figure|table|appendix|annex|upgraded?|"
-    rf"downgraded?|updated?|installed)s?|\b(?:sec|fig|oid|ec|tag|see)\.?|§§?){TO_VERSION}"
+    r"downgraded?|updated?|installed|bump(?:ed)?|lemma|theorem|since)s?|\b(?:sec|fig|oid|ec|tag|see|cl|eq)\.?|§§?"
+    rf"|\b(?:changes|changed|changelog|new|added|fixed|introduced|deprecated|removed) (?:in|for)"
+    rf"|\bbump(?:s|ed)? [\w@/.-]+ from|{INSIDE}(?:{PARTS})){TO_VERSION}"
     r"|(?<![\w./@])(?!(?:ip|ipv4|host|addr|address|server|client|node|from|to)\b)[A-Za-z][\w+-]*[-_/]$",
     re.IGNORECASE,
 )
@@ -121,17 +138,20 @@ X500_ARCS = (4, 29)  # object identifiers of attributes (2.5.4.3) and of certifi
 BEFORE_LENGTH = 64
 # Text after them: ``.tar.gz``, ``-beta``, or the words of a heading (``2.3.1.1 Scope``).
 AFTER_VERSION = re.compile(
-    r"\.(?:tar|t[gbx]z|zip|whl|deb|rpm|jar|war|exe|msi|dll|so|nupkg|gem|dmg|apk|pkg|egg|7z|iso)\b"
+    r" ?\((?:19|20)[0-9]{2}[-./][0-9]{1,2}[-./][0-9]{1,2}\)"
+    r"|\.(?:tar|t[gbx]z|zip|whl|deb|rpm|jar|war|exe|msi|dll|so|nupkg|gem|dmg|apk|pkg|egg|7z|iso)\b"
     r"|[-+](?:alpha|beta|rc|dev|snapshot|pre|post|final|release|git|el[0-9]|[0-9]+(?![0-9.]))",
     re.IGNORECASE,
 )
 # Coordinates of a drawing's path: numbers of at most two points on both sides (``2.12 3.51.98.32 2.03.5``).
 BEFORE_PATH = re.compile(r"(?:^|[^0-9.])[0-9]*(?:\.[0-9]+){0,2}[ ,-]$")
 AFTER_PATH = re.compile(r"[ ,-]-?[0-9]*(?:\.[0-9]+){1,2}(?![0-9.])")
-HEADING = re.compile(r" [A-Z][a-z]")
+HEADING = re.compile(r"\.? (?:[A-Z][a-z]|[^\W\d_\x00-\x7f])")
 HEADING_PARTS = 30  # highest number of a section in a document
 # All public addresses are in 2000::/3 (RFC 4291).
-IPV6_PATTERN = re.compile(r"[23](?<![\w:.].)[0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){1,6}:[0-9A-Fa-f]{1,4}(?!\w|:\w)")
+IPV6_PATTERN = re.compile(
+    rf"[23](?<![{LETTER}:.].)[0-9A-Fa-f]{{3}}(?::[0-9A-Fa-f]{{0,4}}){{1,6}}:[0-9A-Fa-f]{{1,4}}(?![{LETTER}]|:[{LETTER}])"
+)
 
 
 def mask_text(text: str, kinds: Sequence[str], phone_region: str | None = None) -> tuple[str, Counter[str]]:
@@ -246,7 +266,7 @@ def is_version(found: re.Match[str]) -> bool:
     line = text.rfind("\n", 0, found.start()) + 1
     before = text[max(found.start() - BEFORE_LENGTH, line) : found.start()]
     likely = sum(part >= SMALL for part in parts) <= 1
-    heads = not before.strip(" \t#*") and max(parts) <= HEADING_PARTS and HEADING.match(text, found.end())
+    heads = not before.strip(" \t#*•-") and max(parts) <= HEADING_PARTS and HEADING.match(text, found.end())
     return bool(
         parts[-1] == 0
         or heads
@@ -265,7 +285,7 @@ class MaskStep:
     kinds: tuple[str, ...]
     phone_region: str | None = None
     name: str = "mask-pii"
-    version: int = 5
+    version: int = 6
 
     def __call__(self, document: Document) -> Document | Refusal:
         """Return the document with placeholders."""

@@ -11,7 +11,15 @@ import zstandard
 from fastwarc.stream_io import BrotliReader
 from fastwarc.warc import HeaderMap
 
-from rewarm.stages.ingest.readers.payload import PAGES, looks_plain, parse_label, read_payload, sniff
+from rewarm.stages.ingest.readers.payload import (
+    BINARY_BYTES,
+    PAGES,
+    SNIFFED,
+    looks_plain,
+    parse_label,
+    read_payload,
+    sniff,
+)
 from rewarm.stages.ingest.records import EXCERPT, Document, Refusal, WebReason
 from rewarm.stages.ingest.settings import IngestSettings
 
@@ -26,6 +34,7 @@ GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW = 2**23  # of a zstd body (RFC 9659)
 BLANKS_AND_QUOTES = " \t\r\n\"'"
+KNOWN = ("gzip", "deflate", "br", "zstd")  # content encodings; servers confuse them
 TRANSFERRED = {"gzip", "deflate"}  # transfer encodings that are also content encodings
 INTERIM = range(100, 200)  # responses before the final one: 100 Continue, 103 Early Hints
 
@@ -70,7 +79,11 @@ def read_response(
 
 
 def parse_response(block: bytes) -> Response | None:
-    """Return head and body of the final response; None without a head. Lines may end with LF alone."""
+    """Return head and body of the final response; None without a head. Lines may end with LF alone.
+
+    Interim responses, and the answer of a proxy that established a connection, come before the final response.
+    """
+    block = block.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
     if not block.startswith(b"HTTP/"):
         return None
     end = HEAD_END.search(block)
@@ -80,8 +93,9 @@ def parse_response(block: bytes) -> Response | None:
     headers = HeaderMap(encoding="latin1")
     headers.parse(io.BytesIO(head), has_status_line=True)
     body = block[end.end() :]
-    if headers.status_code in INTERIM and body.startswith(b"HTTP/"):
-        return parse_response(body)
+    before = headers.status_code in INTERIM or (headers.status_code == 200 and headers.get("Content-Type") is None)
+    if before and body.startswith(b"HTTP/") and (final := parse_response(body)):
+        return final  # behind 100 Continue, or a proxy's "200 Connection established"
     return Response(headers.status_code, headers, body)
 
 
@@ -97,12 +111,19 @@ def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) 
     transfer = listed(headers, "transfer-encoding")
     if CHUNK_SIZE.match(body) and ("chunked" in transfer or holds_a_page(body)):
         body = dechunk(body, cut)
+        if CHUNK_SIZE.match(body) and holds_a_page(body):  # a proxy sent chunks on in chunks
+            body = dechunk(body, cut)
     encodings = listed(headers, "content-encoding") + [name for name in transfer if name in TRANSFERRED]
-    if not encodings and body.startswith(GZIP):  # a page that its server stores compressed, without saying so
-        encodings = ["gzip"]
     for name in reversed(encodings):
         body = decode_content(body, name, limit, cut)
+    if name := undeclared(body):  # a page that its server stores compressed, without saying so
+        body = decode_content(body, name, limit, cut)
     return body
+
+
+def undeclared(body: bytes) -> str | None:
+    """Return the content encoding of a body that begins like one, or None."""
+    return "gzip" if body.startswith(GZIP) else "zstd" if body.startswith(ZSTD) else None
 
 
 def listed(headers: HeaderMap, field: str) -> list[str]:
@@ -181,16 +202,18 @@ def unpack(body: bytes, name: str, most: int, cut: bool) -> bytes:
 
     Raises ``BodyError`` if the encoding is unknown, and the decoder's own exceptions.
     """
-    if name in ("gzip", "deflate") and body.startswith(GZIP):
+    if name in KNOWN and body.startswith(GZIP):
         return inflate(body, 31, most, cut)
-    if name == "gzip" or (name == "zstd" and not body.startswith(ZSTD)):
+    if name in KNOWN and body.startswith(ZSTD):
+        return unzstd(body, most, cut)
+    framed = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
+    if name in ("gzip", "zstd") and not (framed and BINARY_BYTES.search(body[:SNIFFED])):
         return body
-    if name == "deflate":
+    if name in ("gzip", "deflate", "zstd"):
         # Many servers send raw deflate although the standard requires a zlib frame.
-        framed = body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
         return inflate(body, 15 if framed else -15, most, cut)
-    if name in ("br", "zstd"):
-        return unbrotli(body, most, cut) if name == "br" else unzstd(body, most, cut)
+    if name == "br":
+        return unbrotli(body, most, cut)
     if looks_plain(body):  # a charset, or another name that is not an encoding
         return body
     raise BodyError(WebReason.CONTENT_ENCODING, f"expected gzip, deflate, br or zstd, found {name}")

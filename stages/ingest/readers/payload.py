@@ -20,10 +20,14 @@ XML = "application/xml"
 BINARY = "application/octet-stream"
 # Top-level types of RFC 6838 and its registry; labels with other types are ignored.
 TOP_LEVEL = {"application", "audio", "font", "image", "message", "model", "multipart", "text", "video"}
-UNKNOWN = {"application/unknown", "application/x-unknown-content-type", "text/unknown", "application/x-unknown"}
+PROGRAMS = {"application/x-httpd-php", "application/php", "text/php"}  # of servers that forgot to run one
+UNKNOWN = {
+    *PROGRAMS,
+    *("application/unknown", "application/x-unknown-content-type", "text/unknown", "application/x-unknown"),
+}
 DOWNLOADS = {BINARY, "binary/octet-stream", "application/force-download", "application/x-download"}
 # Other names of pages: ``text/htm``, ``application/xhtml``, ``text/x-server-parsed-html``, ``text/html+xml``.
-PAGE_TYPE = re.compile(r"(?:text|application)/(?:[\w.-]*[.-])?x?html?(?:\+xml)?")
+PAGE_TYPE = re.compile(r"(?:text|application)/(?:[\w.-]*[.-])?x?html?5?(?:\+xml)?")
 XML_TYPES = {XML, "text/xml"}  # also those of XHTML
 TYPE = re.compile(r"([\w!#$&^.+-]+)/([\w!#$&^.+-]+)")
 CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
@@ -34,7 +38,8 @@ BEFORE = rb"\s*(?:<\?xml[^>]{0,256}\?>\s*|<!--.{0,4000}?-->\s*)*"
 MARKUP = re.compile(
     BEFORE
     + rb"<(?:!doctype\s+html|html|head|body|title|meta|link|base|script|style|noscript|iframe|frameset|div|p|h[1-6]|ul"
-    + rb"|ol|dl|a|b|i|br|hr|em|strong|center|font|span|section|article|main|nav|header|footer|aside|table|img|form|pre)"
+    + rb"|ol|dl|a|b|i|br|hr|em|strong|center|font|span|section|article|main|nav|header|footer|aside|table|img|form|pre"
+    + rb"|blockquote|video|audio|picture|button|marquee|small|big|tt|u|s)"
     + rb"[\s/>]",
     re.IGNORECASE | re.DOTALL,
 )
@@ -44,6 +49,7 @@ ENTITY = re.compile(rb"&(?:[A-Za-z]{2,8}|#[0-9]{1,6}|#[xX][0-9A-Fa-f]{1,5});")
 # Bytes that do not occur in text (MIME sniffing standard, "binary data byte"); ISO-2022 needs the escape.
 BINARY_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 DOCUMENT_MARKS = {b"{\\rtf": "application/rtf", b"%!PS-": "application/postscript"}  # valid as text, but not text
+JSON = re.compile(rb"\s*(?:\{\s*[\"}]|\[\s*[\[\]{\"\d-])")
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -84,7 +90,9 @@ def media_type(body: bytes, declared: str | None) -> str:
     if declared and (PAGE_TYPE.fullmatch(declared) or (declared in XML_TYPES and PAGE_START.match(sample(body)))):
         declared = "text/html"
     if declared in PAGES:
-        return "application/json" if is_json(body) else declared if b"<" in body else without_markup(body, declared)
+        if is_json(body):
+            return "application/json"
+        return declared_page(body, declared) if b"<" in body else without_markup(body, declared)
     if declared is None:
         return sniff(body)
     if declared in DOWNLOADS:
@@ -98,13 +106,19 @@ def media_type(body: bytes, declared: str | None) -> str:
 
 def is_json(body: bytes) -> bool:
     """Return whether a body that is declared as a page is a JSON object or array."""
-    if not body[:64].lstrip().startswith((b'{"', b"[{", b'["')):
+    if not JSON.match(body):
         return False
     try:
         orjson.loads(body)
     except ValueError:
         return False
     return True
+
+
+def declared_page(body: bytes, declared: str) -> str:
+    """Return the media type of a payload with elements that is declared as a page: a picture or PDF may hold some."""
+    found = sniff(body)
+    return declared if found in (*PAGES, PLAIN, BINARY, XML) else found
 
 
 def without_markup(body: bytes, declared: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from model_folders import edit_config, edit_weights, write_folder, write_tokenizer
+from safetensors.torch import load_file, save_file
 
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.storage import Folder
@@ -165,7 +166,36 @@ def test_a_tokenizer_with_ids_beyond_the_embedding_is_refused(source: Path) -> N
         check_importable(source)
 
 
-@pytest.mark.parametrize(("dtype", "name"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_masks_of_older_libraries_are_no_quantized_weights(source: Path) -> None:
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.uint8)
+    edit_weights(source, lambda given: {**given, "model.layers.0.self_attn.bias": mask})
+    check_importable(source)
+
+
+def test_a_tensor_that_two_files_hold_is_refused_if_they_differ(source: Path) -> None:
+    weights = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    name = "model.norm.weight"
+    save_file({key: value for key, value in weights.items() if key != name}, source / "a.safetensors")
+    index = {
+        "metadata": {},
+        "weight_map": {key: "b.safetensors" if key == name else "a.safetensors" for key in weights},
+    }
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    repeated = {name: weights[name], "model.embed_tokens.weight": weights["model.embed_tokens.weight"]}
+    save_file(repeated, source / "b.safetensors")
+    check_importable(source)
+    save_file(
+        {**repeated, "model.embed_tokens.weight": repeated["model.embed_tokens.weight"] + 1}, source / "b.safetensors"
+    )
+    with pytest.raises(UsageError, match=r"model\.embed_tokens\.weight is in a\.safetensors and b\.safetensors"):
+        check_importable(source)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3"), (torch.int32, "I32"), (torch.bool, "BOOL")],
+)
 def test_quantized_values_without_their_scales_are_refused(source: Path, dtype: torch.dtype, name: str) -> None:
     def quantized(given: Tensors) -> Tensors:
         return {**given, "model.layers.0.mlp.up_proj.weight": given["model.layers.0.mlp.up_proj.weight"].to(dtype)}

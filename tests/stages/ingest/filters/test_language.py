@@ -1,5 +1,6 @@
 """Languages: detection on a paragraph each, codes as records write them, and the allow-list."""
 
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -236,3 +237,42 @@ MARKDOWN = (
 @pytest.mark.parametrize("text", [MARKDOWN * 2, *PARAGRAPHS.values()])
 def test_prose_is_no_code(text: str) -> None:
     assert detect_language(text, 200, 1200)[0] != "code"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (
+            "使用 Docker Compose 部署 PostgreSQL 和 Redis，然后运行 npm install 命令来构建前端项目，通过 Nginx 访问。",
+            "zh",
+        ),
+        (
+            "React の useEffect フックを使うと、コンポーネントの mount と unmount 時に side effect を実行できます。",
+            "ja",
+        ),
+        (
+            "오늘은 Kubernetes 클러스터에서 Helm chart를 사용해 Prometheus와 Grafana를 설치하는 방법을 알아보겠습니다.",
+            "ko",
+        ),
+        ("ติดตั้ง Docker Desktop แล้วรันคำสั่ง docker compose up เพื่อเริ่ม PostgreSQL container จากนั้นเปิด browser", "th"),
+        ("Python में list comprehension का उपयोग करके हम code को छोटा और readable बना सकते हैं, for loop की जगह।", "hi"),
+        (
+            "모든 人間은 태어날 때부터 自由로우며 그 尊嚴과 權利에 있어 同等하다. 人間은 理性과 良心을 賦與받았으며",
+            "ko",
+        ),
+        ("בְּרֵאשִׁית בָּרָא אֱלֹהִים אֵת הַשָּׁמַיִם וְאֵת הָאָרֶץ׃ וְהָאָרֶץ הָיְתָה תֹהוּ וָבֹהוּ אַתָּה", "he"),
+        ("אלע מענטשן ווערן געבוירן פריי און גלייך אין כבוד און רעכט מיט פארשטאנד און געוויסן", "yi"),
+    ],
+)
+def test_names_in_another_script_and_points_do_not_hide_a_language(text: str, language: str) -> None:
+    for times in (1, 4):
+        assert detect_language(text * times, 200, 1200)[0] == language
+
+
+def test_the_normal_form_does_not_decide() -> None:
+    text = unicodedata.normalize(
+        "NFD",
+        "Všichni lidé se rodí svobodní a sobě rovní co do důstojnosti a práv. Jsou nadáni "
+        "rozumem a svědomím a mají spolu jednat v duchu bratrství. Každý má všechna práva a všechny svobody. ",
+    )
+    assert detect_language(text * 2, 200, 1200)[0] == "cs"

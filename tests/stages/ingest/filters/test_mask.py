@@ -153,7 +153,13 @@ def test_numbers_that_only_look_like_telephone_numbers_stay() -> None:
 
 
 @pytest.mark.parametrize("region", ["US", "DE", "FR", "IN", "IT", "SE"])
-@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d-%m-%Y %H.%M", "%Y-%m-%d %H"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("%Y-%m-%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d-%m-%Y %H.%M", "%Y-%m-%d %H", "%d.%m.%y %H:%M"),
+        *("%H.%M %d.%m.%Y", "%Y-%m-%d %H-%M-%S", "%d. %m. %Y", "%Y-%m-%d_%H-%M-%S", "%d/%m/%y, %H:%M"),
+    ],
+)
 def test_no_day_of_the_year_is_a_telephone_number(region: str, form: str) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     text = ", then\n".join(f"{start + timedelta(days=day, hours=day, minutes=7 * day):{form}}" for day in range(366))

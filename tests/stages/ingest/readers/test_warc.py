@@ -295,6 +295,13 @@ BODIES = [
     ("Content-Encoding: br", BODY),
     ("Content-Encoding: deflate", BODY),
     ("Transfer-Encoding: chunked", BODY),
+    # Another encoding than the head says, or more of them.
+    ("Content-Encoding: gzip", gzip.compress(gzip.compress(BODY))),
+    ("Content-Encoding: br", gzip.compress(BODY)),
+    ("Content-Encoding: zstd", gzip.compress(BODY)),
+    ("Content-Encoding: gzip", zlib.compress(BODY)),
+    ("X-Label: none", zstandard.compress(BODY)),
+    ("Transfer-Encoding: chunked", chunked(chunked(BODY))),
 ]
 
 
@@ -305,12 +312,22 @@ def test_bodies_are_decoded(head: str, body: bytes) -> None:
     assert found.text == PROSE
 
 
+@pytest.mark.parametrize("before", [b"HTTP/1.0 200 Connection established\r\n\r\n", b"\r\n", b"\xef\xbb\xbf"])
+def test_what_comes_before_a_response_is_passed_over(before: bytes) -> None:
+    page = f"HTTP/1.1 200 OK\r\n{HTML}\r\n".encode() + BODY
+    (found,) = read(record("response", before + page, WARC_Target_URI="https://site.example/"))
+    assert isinstance(found, Document) and found.text == PROSE
+
+
 BOMB = b"<html><body><p>" + b"word " * 4_000_000
 NO_PAGES = [
     ({"status": "404 Not Found"}, BODY, "HTTP status", 404.0),
     ({"status": "301 Moved"}, b"", "HTTP status", 301.0),
     ({"head": "Content-Type: application/pdf"}, b"%PDF-1.7", "content type", None),
     ({"head": "Content-Type: image/png"}, b"\x89PNG", "content type", None),
+    ({"head": HTML + "X-File: pdf"}, b"%PDF-1.4\n<< /Type /Page >>", "content type", None),
+    ({"head": HTML + "X-File: json"}, b'{\n  "html": "<p>x</p>"}', "content type", None),
+    ({"head": HTML + "X-File: zip"}, b"PK\x03\x04<html>", "content type", None),
     ({"head": HTML + "X-File: pdf"}, b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n1 0 obj", "content type", None),
     (
         {"head": HTML + "Content-Encoding: gzip"},
