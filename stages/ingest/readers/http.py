@@ -116,8 +116,8 @@ def decode_body(headers: HeaderMap, body: bytes, limit: int, cut: bool = False) 
     encodings = listed(headers, "content-encoding") + [name for name in transfer if name in TRANSFERRED]
     for name in reversed(encodings):
         body = decode_content(body, name, limit, cut)
-    if name := undeclared(body):  # a page that its server stores compressed, without saying so
-        body = decode_content(body, name, limit, cut)
+    if packed := undeclared(body):  # a page that its server stores compressed, without saying so
+        body = decode_content(body, packed, limit, cut)
     return body
 
 
