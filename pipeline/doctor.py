@@ -342,7 +342,12 @@ def describe_ray(address: str) -> str:
 
 def room(workspace: Path) -> list[Check]:
     """Check that the cluster has resources for the workspace's training; nothing without a workspace."""
-    settings = workspace_settings(workspace)
+    try:
+        settings = workspace_settings(workspace)
+    except RewarmError as error:
+        return [
+            Check("room for training", None, str(error), "`rewarm verify` reports what is wrong with the workspace")
+        ]
     if settings is None:
         return []
     try:

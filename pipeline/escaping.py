@@ -40,3 +40,16 @@ def message(text: str) -> str:
 def entry(text: str) -> str:
     """The same as an entry of a log: further lines are indented, so that none begins like an entry of its own."""
     return message(text).rstrip("\n").replace("\n", INDENT)
+
+
+def in_one_line(text: str) -> str:
+    """The same in one line, as it is recorded of a person's words."""
+    return " ".join(message(text).split())
+
+
+SHOWN = 200  # characters of a value that a message shows
+
+
+def cut(text: str) -> str:
+    """A value for a message, cut if it is long."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text):,} characters)"

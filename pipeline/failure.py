@@ -4,14 +4,14 @@
 file to which it is also written, such as a pod's ``/dev/termination-log`` (cf. torchrun's ``TORCHELASTIC_ERROR_FILE``).
 """
 
+import errno
 import os
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -38,6 +38,12 @@ TRACEBACK = "REWARM_TRACEBACK"  # environment variable: print the traceback of u
 UNFORESEEN = "unforeseen"  # error kind: not an error that rewarm raises itself
 STOPPED = "stopped"  # error kind: ended cleanly by a signal
 STOPPED_MESSAGE = "stopped by {}; run the same command to resume an update that was in progress"
+ADVICE = {  # by error number: what to do about a file
+    errno.ENOENT: "; if it belongs to a workspace, restore it from a backup",
+    errno.EACCES: "; run the command as a user who may use it (`ls -ld` shows whose it is)",
+    errno.EPERM: "; run the command as a user who may use it (`ls -ld` shows whose it is)",
+    errno.EROFS: "; the disk is mounted read-only: mount it for writing, or use a folder on another one",
+}
 KINDS: dict[str, tuple[int, str]] = {
     one.kind: (one.code, meaning)
     for one, meaning in (
@@ -102,9 +108,8 @@ def describe(error: OSError) -> str:
     """Describe a file or network error in one line."""
     if error.filename is None:
         return " ".join(str(error).split()) or type(error).__name__
-    missing = isinstance(error, FileNotFoundError)
-    advice = "; if it belongs to a workspace, restore it from a backup" if missing else ""
-    return f"{os.fsdecode(error.filename)}: {error.strerror or type(error).__name__}{advice}"
+    said = error.strerror or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {said}{ADVICE.get(error.errno or 0, '')}"
 
 
 def unforeseen(error: BaseException) -> str:
@@ -132,13 +137,13 @@ def keep(failure: Failure) -> None:
 
 
 def read(path: Path) -> Failure | None:
-    """Return the error record that a command wrote; None if it wrote none (it succeeded, or was killed)."""
+    """Return the error record that a command wrote; None if it wrote none, or no whole one (it succeeded, or died)."""
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        value: Any = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
+        return TypeAdapter(Failure).validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
         return None
-    known = {field.name for field in fields(Failure)}
-    return Failure(**{name: part for name, part in value.items() if name in known}) if isinstance(value, dict) else None
 
 
 def code_lines() -> Mapping[int, str]:

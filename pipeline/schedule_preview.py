@@ -178,7 +178,7 @@ def parse_tokens(text: str) -> list[int]:
         match = re.fullmatch(r"([\d._]+(?:e[+]?\d+)?)\s*([kMGBT]?)", part.strip())
         try:
             tokens.append(round(float(match[1]) * UNITS[match[2]]) if match else 0)
-        except ValueError:
+        except (ValueError, OverflowError):
             tokens.append(0)
         if tokens[-1] < 1:
             raise UsageError(

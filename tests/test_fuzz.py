@@ -144,7 +144,7 @@ def test_journals(tmp_path: Path, lines: list[object]) -> None:
     (tmp_path / "journal.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
     try:
         Journal(Folder(tmp_path)).read()
-    except UsageError as error:
+    except DamagedError as error:
         one_line(error)
 
 

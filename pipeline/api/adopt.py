@@ -6,6 +6,7 @@ from pathlib import Path
 from rewarm.pipeline.api.releases import person
 from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.api.updates import opened
+from rewarm.pipeline.escaping import in_one_line
 from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.status import Status
@@ -31,6 +32,7 @@ def adopt(
     wait_s: float = 0.0,
 ) -> tuple[Status, list[str]]:
     """Adopt a tuned model; return the lineage's status, in which it is the last update, and what to know about it."""
+    because, by = in_one_line(because), in_one_line(by)
     refuse_unread(sets, adoption.READ)
     workspace, recipe = opened(uri, sets)
     lineage = Lineage(workspace, recipe.gate.trunk)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from rewarm.pipeline.api.releases import person
+from rewarm.pipeline.escaping import in_one_line
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.update.inputs import recipe_of
@@ -25,7 +26,7 @@ def recipe(
 
     ``changed`` maps the dotted key of each setting that this call changed to its value before and after.
     """
-    workspace, changed = Workspace.open(uri), {}
+    workspace, changed, because, by = Workspace.open(uri), {}, in_one_line(because), in_one_line(by)
     if sets:
         with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
             before, after = recipe_of(workspace), changed_recipe(workspace, sets)

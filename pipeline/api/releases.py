@@ -11,6 +11,7 @@ from typing import Any
 
 from rewarm.pipeline.api.reports import write_report
 from rewarm.pipeline.compare import Comparison, compare, find_home, find_model
+from rewarm.pipeline.escaping import in_one_line
 from rewarm.pipeline.lineage.convert import convert as run_convert
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.prune import find_leftovers, find_prunable, refuse_damaged_records
@@ -40,7 +41,7 @@ def promote(
     uri: str, name: str, because: str, dry_run: bool, terminal: Terminal, by: str = "", wait_s: float = 0.0
 ) -> dict[str, Any]:
     """Make an update's release current, atomically, after verifying its weights."""
-    workspace = Workspace.open(uri)
+    workspace, because, by = Workspace.open(uri), in_one_line(because), in_one_line(by)
     with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
         lineage = Lineage(workspace)
         update, before = lineage.find(name), lineage.release
@@ -56,7 +57,7 @@ def rollback(
     uri: str, because: str, dry_run: bool, terminal: Terminal, by: str = "", wait_s: float = 0.0
 ) -> dict[str, Any]:
     """Roll back to the previously current release after verifying its weights."""
-    workspace = Workspace.open(uri)
+    workspace, because, by = Workspace.open(uri), in_one_line(because), in_one_line(by)
     with nullcontext() if dry_run else workspace.lease(wait_s=wait_s, note=terminal.note):
         lineage = Lineage(workspace)
         releases, before = lineage.standing(), lineage.release
@@ -166,7 +167,7 @@ def push(
     update, target = lineage.find(name), parse_target(to, revision, private)
     release = require_weights(workspace, update.id)
     parcel = pack(release, card_of(lineage, update))
-    said = message or f"{update.id}, finished {update.finished}"
+    said = redact(message or f"{update.id}, finished {update.finished}")
     files = [{"file": file, "bytes": parcel.bytes(file)} for file in parcel.files]
     planned = {"update": update.id, "to": redact(target.uri), "message": said, "files": files, "dry_run": dry_run}
     if dry_run:

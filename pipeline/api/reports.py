@@ -25,8 +25,11 @@ def report(uri: str, update: str | None = None, to: Path | None = None, everythi
         raise UsageError(f"{update}: its page is in the report; --to FILE writes it as one file to send")
     if to is None:
         return write_report(workspace, everything)
+    if everything:
+        raise UsageError("--all rewrites the pages of the report, and --to writes a single page: give only one of them")
     if to.suffix != ".html":
         raise UsageError(f"--to {to}: expected a name that ends in .html")
+    refuse_target("--to", to)
     lineage = Lineage(workspace)
     name = INDEX if update is None else file_name(lineage.find(update).id)
     record = report_record(lineage, engines())
@@ -35,6 +38,14 @@ def report(uri: str, update: str | None = None, to: Path | None = None, everythi
     (page,) = pages(record, [name], alone=True).values()
     to.write_text(page, "utf-8")
     return str(to)
+
+
+def refuse_target(option: str, to: Path) -> None:
+    """Refuse a file to write that is a folder, or whose folder does not exist."""
+    if to.is_dir():
+        raise UsageError(f"{option} {to}: is a folder, expected the name of a file")
+    if not to.absolute().parent.is_dir():
+        raise UsageError(f"{option} {to}: there is no folder {to.absolute().parent}")
 
 
 def write_report(workspace: Workspace, everything: bool = False) -> str:

@@ -11,7 +11,7 @@ from rewarm.pipeline.plan.studied import PLAN, RESULTS
 from rewarm.pipeline.recipe.recipe import Recipe
 from rewarm.pipeline.study.forecast import as_json as forecast_json
 from rewarm.pipeline.study.forecast import outlook, outlook_lines
-from rewarm.pipeline.study.grid import Trial, parse_grid, parse_row, trials
+from rewarm.pipeline.study.grid import Trial, parse_grid, parse_rows, trials
 from rewarm.pipeline.study.results import Study
 from rewarm.pipeline.study.run import apply_best
 from rewarm.pipeline.study.run import run as run_study
@@ -25,6 +25,7 @@ from rewarm.pipeline.update.hub import fetch_data
 from rewarm.pipeline.update.inputs import SOURCES, identify_arrival
 from rewarm.pipeline.update.room import check_room, refuse_on_machine
 from rewarm.stages.core.cluster import connected
+from rewarm.stages.core.shapes import understood
 
 QUIET_STUDY = ("evaluate.tasks=[]", "evaluate.task_documents=0", "evaluate.samples=0")  # losses, unless --set says more
 
@@ -59,7 +60,7 @@ def study(
     paths, sources = fetch_data(wanted, begun_sources(workspace), terminal)
     tried = trials(
         parse_grid(asked.grid),
-        dict(parse_row(row) for row in asked.rows),
+        parse_rows(asked.rows),
         asked.baselines,
         range(recipe.seed, recipe.seed + asked.seeds),
     )
@@ -97,7 +98,8 @@ def measuring_all(recipe: Recipe, earlier: int, terminal: Terminal) -> Recipe:
 
 def begun_sources(workspace: StudyWorkspace) -> dict[str, list[str]]:
     """Return the addresses on the Hub, with their commits, that a study of this name was begun with, by dataset."""
-    return dict(workspace.study.read_json(PLAN).get(SOURCES, {})) if workspace.study.exists(PLAN) else {}
+    with understood(f"{workspace.study}/{PLAN}"):
+        return dict(workspace.study.read_json(PLAN).get(SOURCES, {})) if workspace.study.exists(PLAN) else {}
 
 
 def write_study(

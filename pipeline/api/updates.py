@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.pipeline import demo_text
-from rewarm.pipeline.api.reports import write_report
+from rewarm.pipeline.api.reports import refuse_target, write_report
 from rewarm.pipeline.lineage.commits import RELEASES, known_commits, write_pointer
 from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
@@ -19,7 +19,7 @@ from rewarm.pipeline.lineage.workspace import RECORD, Workspace, refuse_lineage
 from rewarm.pipeline.monitoring.workspace import observed
 from rewarm.pipeline.plan.memory import model_memory
 from rewarm.pipeline.plan.plan import make_plan, require_base
-from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, load_recipe
+from rewarm.pipeline.recipe.recipe import Recipe, apply_settings, given_names, load_recipe
 from rewarm.pipeline.schedule_preview import Preview, preview_schedule
 from rewarm.pipeline.terminal import Terminal
 from rewarm.pipeline.trace import COVERS, read_ledger, trace_documents
@@ -219,15 +219,15 @@ def plan(uri: str, data: Sequence[str], sets: Sequence[str], save: Path | None, 
     require_base(lineage)
     refuse_without_effect(base.recipe_of(workspace), recipe, sets, lineage)
     refuse_carried(lineage, recipe)
-    if save is not None and not save.absolute().parent.is_dir():
-        raise UsageError(f"--save {save}: there is no folder {save.absolute().parent}")
+    if save is not None:
+        refuse_target("--save", save)
     refuse_on_machine(recipe.train)
     inputs = find(paths, lineage, recipe.ingest, terminal)
     terminal.update(f"{workspace.folder}: plan of {'+'.join(inputs)}")
     with connected():
         if (awaits := check_room(recipe.train)) is not None:
             terminal.note(awaits)
-        made = make_plan(lineage, inputs, recipe, {name.partition("=")[0].strip() for name in sets}, terminal)
+        made = make_plan(lineage, inputs, recipe, set(given_names(sets)), terminal)
     found = {
         "workspace": str(workspace.folder),
         "datasets": list(inputs),
@@ -263,6 +263,10 @@ def export(uri: str, update_name: str | None, to: Path) -> str:
     found = Lineage(workspace).find(update_name)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to}: exists and is not an empty folder; name a new one")
+    if to.exists() and to.samefile(Path.cwd()):
+        raise UsageError(f"{to}: is the current folder; name a new one in it")
+    if not (home := next(one for one in to.absolute().parents if one.exists())).is_dir():
+        raise UsageError(f"{to}: {home} is a file, so there can be no folder in it; name another one")
     release = require_weights(workspace, found.id)
     refuse_damaged(workspace, found)
     target = Folder(to.parent)
@@ -285,6 +289,8 @@ def trace(
         return {"workspace": uri, "covers": COVERS, "updates": read_ledger(lineage, update_name, terminal, to)}
     if to is not None:
         raise UsageError("--to writes the whole ledger; leave out the documents' ids and --text")
+    if text is not None and not text.strip():
+        raise UsageError("--text: expected words of a document, found nothing")
     if ids and text is not None:
         raise UsageError("documents are looked for by their ids or by --text, not by both at once")
     found = trace_documents(lineage, ids, text, update_name, terminal)
@@ -297,6 +303,8 @@ def schedule(
     """Preview a recipe's learning rate over a base and its updates; ``to`` is the path for the page."""
     if to is not None and to.suffix != ".html":
         raise UsageError(f"--to {to}: the plot is written as a page, expected a name that ends in .html")
+    if to is not None:
+        refuse_target("--to", to)
     found = preview_schedule(recipe_name, load_recipe(recipe_name, sets), arrivals, tokens, imported)
     if to is not None:
         from rewarm.pipeline.schedule_preview import page

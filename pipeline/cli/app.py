@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from rewarm.pipeline.cli.concealed import conceal
+from rewarm.pipeline.escaping import INDENT
 from rewarm.pipeline.failure import (
     STOPPED,
     STOPPED_MESSAGE,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from rewarm.pipeline.lineage.status import Status
 
 INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
+NEXT_LINE = re.compile(r"\n(?=\S)")  # of a name or a text of others: it must not begin like a line of this program
 
 
 PANELS = ("Updates", "Inspect", "Releases", "Data")  # of the help, in this order
@@ -141,7 +144,7 @@ def end(failure: Failure) -> NoReturn:
     """Report a failure to people and machines, and exit with its code."""
     keep(failure)
     with suppress(OSError):  # stderr may be a log on the disk that failed: the exit code remains
-        echo(failure.line() if as_json() else f"rewarm: {failure.message}", err=True)
+        echo(failure.line() if as_json() else f"rewarm: {NEXT_LINE.sub(INDENT, failure.message)}", err=True)
     sys.exit(failure.code)
 
 

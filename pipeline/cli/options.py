@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and the values that a shell completes for them."""
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,22 @@ def _of_workspace(context: typer.Context, incomplete: str, names: "Callable[[Wor
     return [name for name in names(workspace) if name.startswith(incomplete)]
 
 
+def refuse_repeated(values: list[str] | None) -> list[str] | None:
+    """Refuse a setting that is given two values: one of them would be ignored."""
+    if values:
+        from rewarm.pipeline.recipe.recipe import refuse_twice
+
+        refuse_twice(values)
+    return values
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse ``nan`` and ``inf``, which the bounds of an option let pass."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"expected a finite number, found {value}")
+    return value
+
+
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 
@@ -70,7 +87,9 @@ def duration(text: str | float) -> float:
     found = DURATION.fullmatch(str(text).strip().lower())
     if found is None:
         raise typer.BadParameter(f"{text!r}: expected a duration such as 90s, 30m, 2h or 1d")
-    return float(found[1]) * UNITS[found[2]]
+    if not math.isfinite(seconds := float(found[1]) * UNITS[found[2]]):
+        raise typer.BadParameter("expected a duration of at most some years")
+    return seconds
 
 
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="Path or URI of the workspace.")]
@@ -90,6 +109,7 @@ SetOption = Annotated[
         metavar="KEY=VALUE",
         help="Override a setting, e.g. replay.share=0.25. Repeatable; `rewarm settings` lists them.",
         autocompletion=setting_keys,
+        callback=refuse_repeated,
     ),
 ]
 WaitOption = Annotated[

@@ -9,10 +9,12 @@ from rich.live import Live
 from rich.text import Text
 
 from rewarm.pipeline.cli.lineage_tables import updates_table
+from rewarm.pipeline.lineage.lineage import ID
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.progress.log import DONE, RUNNING, Standing, logged_updates, read_log, read_standing
 from rewarm.pipeline.progress.pace import duration
+from rewarm.pipeline.record import is_number_of, number_of
 from rewarm.pipeline.terminal import PLAIN_INTERVAL, short
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.core.storage import Folder
@@ -94,8 +96,7 @@ def chosen_log(home: Folder, name: str | None) -> str:
             return there[-1]
         raise UsageError(f"{home}: no run has written a log")
     for update in there:
-        number = update.partition("-")[0]
-        if name == update or (name.isdigit() and number.isdigit() and int(name) == int(number)):
+        if name == update or (ID.fullmatch(update) and is_number_of(name, number_of(update))):
             return update
     raise UsageError(f"no log of {name!r}; existing logs: {', '.join(there) or 'none'}")
 

@@ -141,7 +141,9 @@ def schedule(
     ],
     arrivals: Annotated[
         int | None,
-        typer.Option("--arrivals", metavar="N", min=0, help="Number of updates after the base; by default 3."),
+        typer.Option(
+            "--arrivals", metavar="N", min=0, max=10_000, help="Number of updates after the base; by default 3."
+        ),
     ] = None,
     tokens: Annotated[
         str | None,
@@ -166,6 +168,8 @@ def schedule(
     from rewarm.pipeline.api import updates
     from rewarm.pipeline.schedule_preview import phases_table, terminal_chart
 
+    if plot and as_json:
+        raise UsageError("--plot and --json exclude each other: give only one of them")
     found = updates.schedule(recipe, arrivals, tokens, imported, sets or [], to)
     if as_json:
         print_json(found.to_json())
@@ -259,7 +263,7 @@ def show_documents(documents: list[dict[str, Any]]) -> None:
 @app.command("doctor", rich_help_panel=PANEL)
 def examine(
     workspace: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(metavar="WORKSPACE", help="Also check its disk and the resources for its training."),
     ] = None,
     as_json: JsonOption = False,
@@ -267,7 +271,11 @@ def examine(
     """Check compiler, operators, Ray, GPUs, disk and versions; report what is missing and how to install it."""
     from rewarm.pipeline import doctor
 
-    checks = doctor.examine(workspace)
+    if workspace is not None and "://" in workspace.removeprefix("file://"):
+        raise UsageError(
+            f"{workspace}: the doctor examines this machine, which has no bucket; name a folder, or nothing"
+        )
+    checks = doctor.examine(None if workspace is None else Path(workspace.removeprefix("file://")))
     if as_json:
         echo(doctor.as_json(checks))
         raise typer.Exit(1 if doctor.missing(checks) else 0)
@@ -288,6 +296,8 @@ def list_settings(
     if markdown:
         if group:
             raise UsageError("--markdown prints all settings: leave out the group")
+        if as_json:
+            raise UsageError("--markdown and --json exclude each other: give only one of them")
         echo(settings_page().removesuffix("\n"))
         return
     chosen = [one for one in settings() if not group or one[0] == group or one[0].startswith(f"{group}.")]

@@ -14,6 +14,7 @@ from rewarm.pipeline.cli.options import (
     SetOption,
     WaitOption,
     WorkspaceArgument,
+    finite,
     recipe_names,
 )
 from rewarm.pipeline.cli.releases import finish
@@ -165,7 +166,11 @@ def study(
     seeds: Annotated[
         int,
         typer.Option(
-            "--seeds", metavar="N", min=1, help="Number of runs per row, each with its own data order and replay."
+            "--seeds",
+            metavar="N",
+            min=1,
+            max=1000,
+            help="Number of runs per row, each with its own data order and replay.",
         ),
     ] = 1,
     from_base: Annotated[
@@ -202,6 +207,7 @@ def study(
             "--forecast-tokens",
             metavar="N",
             min=1,
+            callback=finite,
             help="Tokens of the update to forecast; by default those of the longest run.",
         ),
     ] = None,

@@ -7,6 +7,7 @@ from typing import Any, NotRequired, cast
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
+from rewarm.pipeline.escaping import cut
 from rewarm.pipeline.lineage.commits import (
     COMMITS,
     Commit,
@@ -31,6 +32,7 @@ from rewarm.pipeline.record import (
     State,
     UpdateRecord,
     encode,
+    is_number_of,
     number_of,
 )
 from rewarm.stages.core.digests import now
@@ -249,13 +251,13 @@ class Lineage:
                 raise UsageError(f"{self.workspace.folder}: there is no release yet")
             return current
         for entry in self.entries:
-            if name == entry.id or (name.isdigit() and int(name) == entry.number):
+            if name == entry.id or is_number_of(name, entry.number):
                 return self.read(entry.id)
         for entry in self.entries:
             if name == entry.facts.arrival or name in entry.facts.datasets:
                 return self.read(entry.id)
         ids = ", ".join(entry.id for entry in self.entries)
-        raise UsageError(f"no update {name!r}; available updates: {ids or 'none'}")
+        raise UsageError(f"no update {cut(name)!r}; available updates: {ids or 'none'}")
 
     def record(self, update: UpdateRecord) -> None:
         """Finish an update: write its record, then its commit, which is the atomic step."""

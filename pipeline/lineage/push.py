@@ -55,6 +55,8 @@ class Parcel:
 
 def parse_target(uri: str, revision: str | None, private: bool) -> Target:
     """Parse the value of ``--to``; raises ``UsageError`` if it is neither a repository nor a folder."""
+    if not uri.strip():
+        raise UsageError(f"--to is empty; expected {HUB}ORG/NAME or a folder")
     if uri.startswith(HUB):
         repository = uri.removeprefix(HUB).strip("/")
         if not REPOSITORY.fullmatch(repository):

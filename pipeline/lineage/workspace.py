@@ -55,6 +55,8 @@ class Workspace:
 
     def __init__(self, uri: str) -> None:
         """Raises ``UsageError`` if the address does not name a bucket, ``UnreachableError`` if it does not answer."""
+        if not uri.strip():
+            raise UsageError("WORKSPACE is empty, so there is no rewarm workspace; expected a path, s3:// or gs://")
         self.folder = Folder(uri)
         if "://" in uri and not uri.startswith("file://"):
             refuse_address(uri)
@@ -177,11 +179,10 @@ def refuse_unreachable(folder: Folder) -> None:
         raise UsageError(f"{folder}: bucket {bucket} does not exist; create it first")
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, what: str = "dataset name") -> str:
     """Return a dataset's name if it is valid in paths and task names; raises ``UsageError`` otherwise."""
     if not NAME_PATTERN.fullmatch(name):
         raise UsageError(
-            f"dataset name {name!r}: expected at most 64 letters, digits, '.', '_' and '-', starting with a letter or "
-            "digit"
+            f"{what} {name!r}: expected at most 64 letters, digits, '.', '_' and '-', starting with a letter or digit"
         )
     return name

@@ -19,8 +19,7 @@ from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.record import RELEASED, UpdateRecord
 from rewarm.pipeline.watch.child import tie
-from rewarm.pipeline.watch.cron import CLOCK
-from rewarm.pipeline.watch.journal import FOLDER, Journal, keeps_watching, last_watched, read_stamp
+from rewarm.pipeline.watch.journal import FOLDER, Journal, handled_tick, keeps_watching, last_watched, read_stamp
 from rewarm.pipeline.watch.run import now
 from rewarm.pipeline.watch.state import ARRIVING, COMPLETE, DONE, FAILED, HELD, STARTED, Arrival, Book
 from rewarm.stages.core.cluster import joined
@@ -50,8 +49,7 @@ class ArrivalReport:
         self.metrics.set("rewarm_watch_running", keeps_watching(self.folder))
         self.metrics.set("rewarm_watch_paused", self.book.paused)
         self.metrics.set("rewarm_watch_blocked", bool(self.book.trouble))
-        if self.folder.exists(CLOCK):
-            tick = read_stamp(self.folder.read_json(CLOCK)["handled"])
+        if (tick := handled_tick(self.folder)) is not None:
             self.metrics.set("rewarm_watch_tick_timestamp_seconds", tick.timestamp())
         if (seen := last_watched(self.folder)) is not None:
             self.metrics.set("rewarm_watch_seen_timestamp_seconds", seen.timestamp())

@@ -5,6 +5,7 @@ from typing import Any
 
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.shift.choices import Choice
+from rewarm.stages.core.shapes import understood
 
 STUDIES = "studies"
 PLAN = "study.json"
@@ -23,10 +24,11 @@ def studied_share(lineage: Lineage, digests: Mapping[str, str]) -> Choice | None
         study = folder / name
         if lineage.head is None or not (study.exists(PLAN) and study.exists(RESULTS)):
             continue
-        plan, made = study.read_json(PLAN), study.read_json(RESULTS)
-        if plan["arrival"] != dict(digests) or plan["head"] != lineage.head.id or made["unfinished"]:
-            continue
-        if (found := choice_of(name, made)) is not None:
+        with understood(f"{study}/{RESULTS} or {PLAN}"):
+            plan, made = study.read_json(PLAN), study.read_json(RESULTS)
+            same = plan["arrival"] == dict(digests) and plan["head"] == lineage.head.id and not made["unfinished"]
+            found = choice_of(name, made) if same else None
+        if found is not None:
             return found
     return None
 

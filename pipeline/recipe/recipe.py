@@ -2,7 +2,7 @@
 
 import difflib
 import json
-import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from fractions import Fraction
@@ -14,6 +14,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from rewarm.pipeline.escaping import cut
+from rewarm.pipeline.recipe.numbers import leaves, refuse_not_finite, refuse_other_numbers
 from rewarm.pipeline.recipe.settings import CardSettings, CostSettings, DiskSettings, GateSettings, PlanSettings
 from rewarm.pipeline.recipe.strict_yaml import parse
 from rewarm.pipeline.redaction import redact
@@ -130,18 +132,19 @@ def read_values(name_or_file: str, extending: tuple[str, ...] = ()) -> dict[str,
     if not isinstance(values, dict):
         raise UsageError(f"{origin}: expected a mapping of settings, found {type(values).__name__}")
     for key, value in leaves(values):
-        if isinstance(value, str) and redact(value, {}) != value:
-            raise UsageError(f"{origin}: {key}: {redact(value, {})}: {NO_SECRETS}")
+        if isinstance(value, str) and redact(given := f"{key}={value}", {}) != given:
+            raise UsageError(f"{origin}: {key}: {cut(redact(given, {}).removeprefix(f'{key}='))}: {NO_SECRETS}")
     if EXTENDS not in values:
         return values
     parent = values.pop(EXTENDS)
-    if not isinstance(parent, str):
-        raise UsageError(f"{origin}: extends: expected the name of a preset or a YAML file, found {parent!r}")
+    if not isinstance(parent, str) or "\0" in parent:
+        raise UsageError(f"{origin}: extends: expected the name of a preset or a YAML file, found {cut(repr(parent))}")
     if parent not in presets():
         parent = str(Path(origin).parent / parent)
-    if parent in (*extending, origin):
+    led = (*extending, os.path.realpath(origin))  # the same file may have several names
+    if os.path.realpath(parent) in led:
         raise UsageError(f"{origin}: extends {parent}, which extends it")
-    return merged(read_values(parent, (*extending, origin)), values)
+    return merged(read_values(parent, led), values)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,38 +159,74 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def read_recipe(file: str) -> str:
     """Read the text of a recipe file."""
     path = Path(file)
-    if not path.is_file():
-        near = difflib.get_close_matches(file, presets(), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{file}: neither a preset ({', '.join(presets())}) nor a YAML file{hint}")
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot read the recipe: {error}") from error
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+    except OSError as error:
+        said = f"cannot read the recipe ({error.strerror}); check its name and its permissions"
+        raise UsageError(f"{file}: {said}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: expected a recipe in UTF-8, found other bytes ({error})") from error
+    near = difflib.get_close_matches(file, presets(), 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{file}: neither a preset ({', '.join(presets())}) nor a YAML file{hint}")
 
 
 def apply_settings(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """Return the recipe with ``key=value`` assignments applied (dotted keys, YAML values)."""
-    chosen = {}
+    origin = cut("--set " + " ".join(assignments)) if assignments else "recipe"
+    return apply_values(recipe, assigned(assignments), origin)
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the values of ``key=value`` assignments by dotted key, the last one of each.
+
+    The mapping of a group gives a value to each setting in it, and leaves the others of the group as they are.
+    """
+    chosen: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or not key.strip():
-            raise UsageError(f"--set {assignment}: expected key=value, for example --set replay.share=0.25")
-        if redact(text, {}) != text:
-            raise UsageError(f"--set {redact(assignment, {})}: {NO_SECRETS}")
-        chosen[key.strip()] = read_value(text, f"--set {assignment}")
-    return apply_values(recipe, chosen, "--set " + " ".join(assignments) if assignments else "recipe")
+            raise UsageError(f"--set {cut(assignment)}: expected key=value, for example --set replay.share=0.25")
+        if redact(assignment, {}) != assignment:
+            raise UsageError(f"--set {cut(redact(assignment, {}))}: {NO_SECRETS}")
+        chosen |= spread(key.strip(), read_value(text, f"--set {cut(assignment)}"))
+    return chosen
+
+
+def spread(key: str, value: Any) -> dict[str, Any]:
+    """Return a setting with its value, or, for the mapping of a group, all settings in it with theirs."""
+    if not isinstance(value, dict) or not any(name.startswith(f"{key}.") for name, _, _ in settings()):
+        return {key: value}
+    if not value:
+        raise UsageError(f"--set {key}={{}}: names no setting of {key}; expected for example {key}={{KEY: VALUE}}")
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        found |= spread(f"{key}.{name}", part)
+    return found
+
+
+def refuse_twice(assignments: Sequence[str]) -> None:
+    """Raise ``UsageError`` if a setting is given two values."""
+    chosen: dict[str, Any] = {}
+    for assignment in assignments:
+        for key, value in assigned([assignment]).items():
+            if key in chosen and chosen[key] != value:
+                raise UsageError(f"--set {key} is given twice, as {chosen[key]!r} and as {value!r}; keep one of them")
+            chosen[key] = value
 
 
 def given_names(assignments: Sequence[str]) -> list[str]:
     """Return the dotted names in ``key=value`` assignments, without repetitions."""
-    return list(dict.fromkeys(assignment.partition("=")[0].strip() for assignment in assignments))
+    return list(assigned(assignments))
 
 
 def setting_of(recipe: Recipe, name: str) -> Any:
     """Return the value of a setting by its dotted name; None for a key that is missing from ``model.config``."""
     value: Any = recipe
     for part in name.split("."):
+        if value is None:
+            return None
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part)
     return value
 
@@ -235,11 +274,9 @@ def as_number(value: Any) -> Any:
 
 def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
     """Validate a nested mapping into a recipe."""
-    for key, value in leaves(values):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{origin}: {key}: expected a finite number, found {value}")
+    refuse_not_finite(values, origin)
     try:
-        return Recipe.model_validate(_numbers(values))
+        recipe = Recipe.model_validate(_numbers(values))
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -247,18 +284,11 @@ def build_recipe(values: dict[str, Any], origin: str) -> Recipe:
             if problem["type"] == "extra_forbidden":
                 raise unknown_key(key, origin) from error
             message = problem["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
+            given = "" if isinstance(problem["input"], dict) else f", found {cut(repr(problem['input']))}"
             problems.append(f"{key}: {message}{given}")
         raise UsageError(f"{origin}: {'; '.join(problems)}") from error
-
-
-def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of a nested mapping that are neither mappings nor lists, by dotted key."""
-    if not isinstance(value, dict | list):
-        yield key, value
-        return
-    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from leaves(part, f"{key}.{name}".lstrip("."))
+    refuse_other_numbers(values, recipe.model_dump(mode="json"), origin)
+    return recipe
 
 
 def _numbers(value: Any) -> Any:
@@ -272,7 +302,7 @@ def unknown_key(key: str, origin: str) -> UsageError:
     names = [name for name, _, _ in settings()]
     near = difflib.get_close_matches(key, names, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "see `rewarm settings` for all of them"
-    return UsageError(f"{origin}: there is no setting {key!r}; {hint}")
+    return UsageError(f"{origin}: there is no setting {cut(key)!r}; {hint}")
 
 
 def settings() -> Iterator[tuple[str, FieldInfo, Any]]:

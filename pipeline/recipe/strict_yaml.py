@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 MOST = 10_000  # values: far more than there are settings, and few enough for aliases that multiply to be noticed
+DEEPEST = 50  # mappings and lists inside each other: far more than settings have, and fewer than any reader allows
 
 
 class Loader(yaml.SafeLoader):
@@ -27,17 +28,25 @@ class Loader(yaml.SafeLoader):
 
 
 def parse(text: str) -> Any:
-    """Return the value of a YAML text; raises ``YAMLError``, also for more than ``MOST`` values after all aliases."""
+    """Return the value of a YAML text; raises ``YAMLError`` in one line.
+
+    Refused too: more than ``MOST`` values after all aliases, and more than ``DEEPEST`` of them inside each other.
+    """
     try:
         value = yaml.load(text, Loader)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # "!!int x", "2026-99-99"
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
-    left, count = [value], 0
+    except yaml.YAMLError as error:
+        raise yaml.YAMLError(" ".join(str(error).split())) from error
+    left: list[tuple[Any, int]] = [(value, 0)]
+    count = 0
     while left:
-        one = left.pop()
+        one, depth = left.pop()
         count += 1
         if count > MOST:
             raise yaml.YAMLError(f"more than {MOST:,} values, or aliases that refer to themselves")
+        if depth > DEEPEST:
+            raise yaml.YAMLError(f"more than {DEEPEST} mappings or lists inside each other")
         if isinstance(one, dict | list):
-            left += one.values() if isinstance(one, dict) else one
+            left += [(part, depth + 1) for part in (one.values() if isinstance(one, dict) else one)]
     return value

@@ -17,6 +17,7 @@ from rewarm.pipeline.record.entry import (
     Facts,
     State,
     Weights,
+    is_number_of,
     number_of,
 )
 from rewarm.pipeline.record.files import FORMAT, UPDATE, decode, encode, parse, to_json
@@ -68,6 +69,7 @@ __all__ = [
     "Weights",
     "decode",
     "encode",
+    "is_number_of",
     "number_of",
     "parse",
     "part_of",

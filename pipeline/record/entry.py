@@ -13,6 +13,7 @@ RELEASED: Final = "released"
 REFUSED: Final = "refused"
 UNDECIDED: Final = "undecided"
 UNFINISHED: Final = "unfinished"
+LONGEST_NUMBER = 18  # digits
 HELD_BACK = (REFUSED, UNDECIDED)  # finished but not promoted by the gate; a person can still promote the release
 
 State = Literal["released", "refused", "undecided"]
@@ -76,3 +77,8 @@ class Entry:
 def number_of(update: str) -> int:
     """Return an update's number in its lineage, from its id (``0012-news``)."""
     return int(update.partition("-")[0])
+
+
+def is_number_of(text: str, number: int) -> bool:
+    """Return whether a text is an update's number, with or without leading zeros."""
+    return text.isdecimal() and len(text) <= LONGEST_NUMBER and int(text) == number

@@ -97,10 +97,23 @@ def parse_row(text: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise UsageError(f"--row {text}: {assignment!r} is no KEY=VALUE")
+        if key in chosen:
+            raise UsageError(f"--row {text}: {key} is given twice")
         chosen[check_key(key, f"--row {text}")] = read_value(value, f"--row {text}")
     if not separator or not label.strip():
         raise UsageError(f"--row {text}: expected 'LABEL: KEY=VALUE …', for example --row 'I: select.share=0.1'")
     return label.strip(), chosen
+
+
+def parse_rows(values: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Parse additional rows as label → settings; raises ``UsageError`` for a label that is given twice."""
+    rows: dict[str, dict[str, Any]] = {}
+    for text in values:
+        label, chosen = parse_row(text)
+        if label in rows:
+            raise UsageError(f"--row {text}: the label {label!r} is given twice; give each row its own")
+        rows[label] = chosen
+    return rows
 
 
 def check_key(key: str, origin: str) -> str:

@@ -35,6 +35,7 @@ from rewarm.stages.core.digests import now
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.progress import Announcer
 from rewarm.stages.core.resources import find_room
+from rewarm.stages.core.shapes import understood
 from rewarm.stages.train import model_places, placed
 
 LOOK_INTERVAL = 2.0  # seconds between two looks for finished trials
@@ -142,9 +143,10 @@ def begin(workspace: StudyWorkspace, arrival: Arrival, recipe: Recipe, trials: l
             check(workspace, lineage, list(arrival.inputs), trial.recipe(recipe))
     plan = {"arrival": arrival.digests, "head": lineage.head.id, "recipe": recipe.identity()}
     if workspace.study.exists(PLAN):
-        before = workspace.study.read_json(PLAN)
+        with understood(f"{workspace.study}/{PLAN}"):
+            begun_with = {name: workspace.study.read_json(PLAN)[name] for name in plan}
         refuse_changes(
-            {name: before[name] for name in plan},
+            begun_with,
             plan,
             f"{workspace.study}: a study of this name was begun with other data, another head or another recipe "
             "(give this one its own with --name)",

@@ -34,7 +34,7 @@ class StudyWorkspace(Workspace):
 
     def __init__(self, uri: str, study: str, arrivals: list[str]) -> None:
         super().__init__(uri)
-        self.study = self.folder / "studies" / check_name(study)
+        self.study = self.folder / "studies" / check_name(study, "--name")
         self.arrivals = arrivals
 
     @contextmanager

@@ -14,6 +14,7 @@ from rewarm.pipeline.record import Entry, UpdateRecord
 from rewarm.pipeline.update import card_text
 from rewarm.stages import ingest
 from rewarm.stages.core.digests import digest_file
+from rewarm.stages.core.shapes import understood
 from rewarm.stages.core.storage import Folder
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def languages(workspace: Workspace, datasets: Sequence[str]) -> list[str]:
     for name in dict.fromkeys(datasets):
         folder = workspace.dataset(name)
         if folder.exists(ingest.ACCOUNT):
-            counts.update(folder.read_json(ingest.ACCOUNT)["languages"])
+            with understood(f"{folder}/{ingest.ACCOUNT}"):
+                counts.update({str(name): int(n) for name, n in folder.read_json(ingest.ACCOUNT)["languages"].items()})
     total = counts.total()
     common = [name for name, count in counts.most_common() if count >= LANGUAGE_SHARE * total]
     return [name for name in common if LANGUAGE.fullmatch(name) and name != "und"]

@@ -32,7 +32,7 @@ from rewarm.stages.core.errors import UnfinishedError, UsageError, origin
 from rewarm.stages.core.metrics import Reporter
 from rewarm.stages.core.patience import Waiting, disk_fault, shown
 from rewarm.stages.core.progress import Announcer
-from rewarm.stages.core.shapes import outcome_of, stage_manifest
+from rewarm.stages.core.shapes import outcome_of, stage_manifest, understood
 from rewarm.stages.core.storage import MANIFEST, Folder
 
 ACCOUNT = "account.json"  # counts of documents by outcome, in the folder of a stage that processes documents
@@ -72,7 +72,8 @@ class StageReport:
         self.metrics.set("rewarm_stage_active", 0, stage=name)
         self.metrics.set("rewarm_stage_seconds", seconds, stage=name)
         if folder.exists(ACCOUNT):
-            self._documents(folder.name, folder.read_json(ACCOUNT))
+            with understood(f"{folder}/{ACCOUNT}"):
+                self._documents(folder.name, folder.read_json(ACCOUNT))
 
     def moved(self, part: float) -> None:
         """Report the progress of the current task, ``part`` from 0 to 1; at most once per second."""
@@ -228,7 +229,10 @@ class Runner:
         """Do the work of a step that is not committed, and commit its outcome."""
         name, folder = step.name, step.folder
         if folder.exists(STARTED):
-            refuse_changes(folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs")
+            with understood(f"{folder}/{STARTED}"):
+                refuse_changes(
+                    folder.read_json(STARTED), identity, f"{folder}: was started with other settings or inputs"
+                )
         folder.write_json(STARTED, identity)
         folder.delete(FILES)  # from a killed attempt
         self.progress.stage(name, skipped=False)

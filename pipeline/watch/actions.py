@@ -26,17 +26,22 @@ from rewarm.pipeline.watch.settings import WatchSettings
 from rewarm.pipeline.watch.state import HELD, Book
 from rewarm.stages.core.errors import UsageError
 
+OPTIONS = {"webhooks": "webhook", "command": "notify-command", "sets": "set"}  # settings with an option of another name
+
 
 def settings_of(values: dict[str, Any]) -> WatchSettings:
     """Validate the options; raise ``UsageError`` that names the invalid ones."""
     try:
         return WatchSettings.model_validate(values)
     except ValidationError as error:
-        problems = [
-            f"--{'.'.join(map(str, one['loc'])).replace('_', '-')} {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
-        raise UsageError("; ".join(problems)) from error
+        problems = [(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors()]
+        raise UsageError("; ".join(f"{option_of(place)}{said}" for place, said in problems)) from error
+
+
+def option_of(place: tuple[int | str, ...]) -> str:
+    """Return the option of a setting, for a message; empty if several settings do not fit together."""
+    name = str(place[0]) if place else ""
+    return f"--{OPTIONS.get(name, name).replace('_', '-')} " if name else ""
 
 
 def opened(uri: str, settings: WatchSettings) -> tuple[Workspace, Recipe]:

@@ -14,12 +14,15 @@ import orjson
 
 from rewarm.pipeline.escaping import message
 from rewarm.pipeline.lineage.lease import find_holder, hold, last_seen
+from rewarm.pipeline.watch.cron import CLOCK
 from rewarm.pipeline.watch.lines import JOURNAL, Lines, LocalLines, StoredLines
-from rewarm.stages.core.errors import UsageError
+from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.shapes import understood
 from rewarm.stages.core.storage import Folder
 
 FOLDER = "watch"  # in the workspace
 MODE = "mode.json"  # whether the last watch was to run for one tick only
+MEND = "Fix the line, or move the file away: finished updates are known from the lineage, holds are lost"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,20 @@ class Event:
     kind: str
     path: str
     details: Mapping[str, Any]
+
+
+def event_of(line: bytes) -> Event:
+    """Parse a line of a journal; raises ``ValueError`` or ``TypeError`` if it is not an event."""
+    event = Event(**orjson.loads(line))
+    texts = (event.at, event.kind, event.path)
+    if (
+        type(event.seq) is not int
+        or not isinstance(event.details, dict)
+        or not all(isinstance(one, str) for one in texts)
+    ):
+        raise TypeError("a field has another type")
+    read_stamp(event.at)
+    return event
 
 
 class Journal:
@@ -63,17 +80,16 @@ class Journal:
         self.lines.append(line)
 
     def read(self) -> list[Event]:
-        """Return the events since the last call. Raises ``UsageError`` with the number of an invalid line."""
+        """Return the events since the last call. Raises ``DamagedError`` with the number of an invalid line."""
         data = self.lines.read(self._offset)
         whole = data[: data.rfind(b"\n") + 1]
         events = []
         for line in whole.splitlines():
             try:
-                events.append(Event(**orjson.loads(line)))
-            except (orjson.JSONDecodeError, TypeError) as error:
-                raise UsageError(
-                    f"{self.lines.place}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). Fix "
-                    "the line, or move the file away: finished updates are known from the lineage, holds are lost"
+                events.append(event_of(line))
+            except (ValueError, TypeError) as error:
+                raise DamagedError(
+                    f"{self.lines.place}, line {self._seq + len(events) + 1}: not an event of a watch ({error}). {MEND}"
                 ) from error
         self._size = self._offset + len(data)
         self._offset += len(whole)
@@ -103,8 +119,15 @@ def is_watched(folder: Folder) -> bool:
 
 def keeps_watching(folder: Folder) -> bool:
     """Return whether a watch is running that ends only when it is stopped; one with ``--once`` ends by itself."""
-    once = folder.exists(MODE) and folder.read_json(MODE)["once"]
+    with understood(f"{folder}/{MODE}"):
+        once = folder.exists(MODE) and folder.read_json(MODE)["once"]
     return not once and is_watched(folder)
+
+
+def handled_tick(folder: Folder) -> datetime | None:
+    """Return the last tick that a watch handled; None if it has handled none."""
+    with understood(f"{folder}/{CLOCK}"):
+        return read_stamp(folder.read_json(CLOCK)["handled"]) if folder.exists(CLOCK) else None
 
 
 def last_watched(folder: Folder) -> datetime | None:

@@ -27,6 +27,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import orjson
 import xxhash
+from pydantic import TypeAdapter
 
 from rewarm.pipeline.escaping import message, visible
 from rewarm.pipeline.redaction import MASK, host_only, program_only
@@ -34,9 +35,11 @@ from rewarm.pipeline.watch.journal import Draft, Event
 from rewarm.pipeline.watch.policy import pause
 from rewarm.pipeline.watch.state import Arrival
 from rewarm.stages.core.local_files import keep_private
+from rewarm.stages.core.shapes import read_as
 from rewarm.stages.core.storage import Folder
 
 STATE = "notices.json"
+TOLD = TypeAdapter(dict[str, int])
 TIMEOUT = 10.0  # seconds for a target to answer
 FIRST_WAIT, TRIES = 5.0, 12  # with doubling waits, a target may be down for more than four hours
 DELIVERED, UNDELIVERED = "delivered", "undelivered"  # kinds of events
@@ -173,7 +176,7 @@ class Notifier:
     @classmethod
     def of(cls, folder: Folder, targets: Iterable[Target], newest: int) -> "Notifier":
         """Load the progress of the targets; a new target starts after the event ``newest``."""
-        known = folder.read_json(STATE) if folder.exists(STATE) else {}
+        known = read_as(folder, STATE, TOLD) if folder.exists(STATE) else {}
         made = cls(folder, [Turn(target, known.get(target.key, newest)) for target in targets])
         made._keep()  # fix the start of new targets before further events happen
         return made

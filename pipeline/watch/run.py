@@ -17,7 +17,7 @@ from rewarm.pipeline.watch.advance import Advance, advance
 from rewarm.pipeline.watch.child import Child, Ended, Logs
 from rewarm.pipeline.watch.cron import CLOCK, answer, last_tick, next_tick, zone_of
 from rewarm.pipeline.watch.inbox import look, place_of
-from rewarm.pipeline.watch.journal import FOLDER, MODE, Draft, Event, Journal, read_stamp, stamp
+from rewarm.pipeline.watch.journal import FOLDER, MODE, Draft, Event, Journal, handled_tick, stamp
 from rewarm.pipeline.watch.notify import NOTABLE, Command, Notifier, Target, Webhook, make_notice, told
 from rewarm.pipeline.watch.observer import Observer
 from rewarm.pipeline.watch.policy import FINISHED, NOT_BEGUN, READY, after_failure, begun_by, choose, held
@@ -206,15 +206,15 @@ class Watch:
             self._call()
         else:
             self.say(f"skipped the missed tick of {stamp(tick)}")
-        self.folder.write_json(
-            CLOCK, {"handled": stamp(tick)}
-        )  # last, so that a kill before this line repeats the tick
+        self.folder.write_json(CLOCK, {"handled": stamp(tick)})  # last: after a kill before this, the tick is repeated
 
     def _handled(self) -> datetime:
         """Return the last handled tick; ticks before the first start of a watch were not missed."""
-        if not self.folder.exists(CLOCK):
-            self.folder.write_json(CLOCK, {"handled": stamp(now())})
-        return read_stamp(self.folder.read_json(CLOCK)["handled"])
+        handled = handled_tick(self.folder)
+        if handled is None:
+            handled = now()
+            self.folder.write_json(CLOCK, {"handled": stamp(handled)})
+        return handled
 
     def _call(self) -> None:
         """Call all complete arrivals, so that they can be processed."""

@@ -67,8 +67,15 @@ class WatchSettings(Settings):
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
-            if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
-                raise ValueError("expected http:// or https:// addresses")
+            try:
+                parts = urlsplit(address)
+                known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            except ValueError:  # of the host, or of the port; its text repeats parts of the address
+                known = False
+            if not known:
+                raise ValueError(
+                    "expected http:// or https:// addresses, such as https://HOST/PATH or http://HOST:8080/PATH"
+                )
         return value
 
     @field_validator("command")

@@ -16,6 +16,7 @@ from rewarm.pipeline.recipe.settings import CostSettings
 from rewarm.pipeline.watch.journal import Draft, stamp
 from rewarm.pipeline.watch.state import Arrival
 from rewarm.stages.core.errors import StageError
+from rewarm.stages.core.shapes import understood
 from rewarm.stages.core.storage import Folder
 
 RUNNING = "running.json"
@@ -45,8 +46,9 @@ class Spending:
         """Return the attempt recorded by a killed watch, as of its last record; ``forget`` it once that is written."""
         if not self.folder.exists(RUNNING):
             return []
-        found: Mapping[str, Any] = self.folder.read_json(RUNNING)
-        return [Draft("ran", found["path"], {name: found[name] for name in ("began", "seconds", "cost")})]
+        with understood(f"{self.folder}/{RUNNING}"):
+            found: Mapping[str, Any] = self.folder.read_json(RUNNING)
+            return [Draft("ran", found["path"], {name: found[name] for name in ("began", "seconds", "cost")})]
 
     def forget(self) -> None:
         """Delete the record of an attempt that the journal has; counting an attempt twice has no effect."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, get_origin
 
 from rewarm.pipeline.record import REFUSED, RELEASED, UNDECIDED
-from rewarm.pipeline.watch.journal import Event
+from rewarm.pipeline.watch.journal import MEND, Event
+from rewarm.pipeline.watch.lines import JOURNAL
+from rewarm.stages.core.errors import DamagedError
 
 ARRIVING, COMPLETE, STARTED, FAILED, HELD = "arriving", "complete", "started", "failed", "held"
 DONE = (RELEASED, REFUSED, UNDECIDED)
@@ -59,7 +61,15 @@ class Arrival:
         return sum(run["cost"] or 0.0 for began, run in self.runs.items() if began.startswith(month))
 
 
-FIELDS = frozenset(one.name for one in fields(Arrival))
+KINDS: dict[str, Any] = {one.name: get_origin(one.type) or one.type for one in fields(Arrival)}
+
+
+def checked(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return values for fields of an arrival; raises ``TypeError`` for one of another type than its field."""
+    for name, value in values.items():
+        if name in KINDS and not isinstance(value, KINDS[name]):
+            raise TypeError(f"{name} is {value!r}")
+    return values
 
 
 class Book:
@@ -71,26 +81,34 @@ class Book:
         self.trouble = ""  # reason why no arrival can be processed
 
     def turn(self, events: Iterable[Event]) -> None:
-        """Apply events, in order."""
+        """Apply events, in order. Raises ``DamagedError`` for one that does not say what an event of its kind says."""
         for event in events:
-            if event.kind in ("paused", "resumed"):
-                self.paused = event.kind == "paused"
-            elif event.kind in ("trouble", "recovered"):
-                self.trouble = event.details.get("because", "")
-            elif event.kind == "called":
-                for path in event.details["paths"]:
-                    self._change(path, called=True)
-            elif event.kind == "seen" and event.path not in self.arrivals:
-                self.arrivals[event.path] = Arrival(event.path, since=event.at, **event.details)
-            elif event.kind == "ran" and event.path in self.arrivals:
-                run = {name: event.details[name] for name in ("seconds", "cost")}  # repeating it changes nothing
-                self._change(event.path, runs={**self.arrivals[event.path].runs, event.details["began"]: run})
-            elif event.path in self.arrivals:
-                self._change(event.path, **changes(self.arrivals[event.path], event))
+            try:
+                self._apply(event)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise DamagedError(
+                    f"{JOURNAL}, line {event.seq}: not what an event {event.kind!r} says ({error!r}). {MEND}"
+                ) from error
+
+    def _apply(self, event: Event) -> None:
+        if event.kind in ("paused", "resumed"):
+            self.paused = event.kind == "paused"
+        elif event.kind in ("trouble", "recovered"):
+            self.trouble = str(event.details.get("because", ""))
+        elif event.kind == "called":
+            for path in event.details["paths"]:
+                self._change(path, called=True)
+        elif event.kind == "seen" and event.path not in self.arrivals:
+            self.arrivals[event.path] = Arrival(event.path, since=event.at, **checked(event.details))
+        elif event.kind == "ran" and event.path in self.arrivals:
+            run = {name: event.details[name] for name in ("seconds", "cost")}  # repeating it changes nothing
+            self._change(event.path, runs={**self.arrivals[event.path].runs, event.details["began"]: run})
+        elif event.path in self.arrivals:
+            self._change(event.path, **changes(self.arrivals[event.path], event))
 
     def _change(self, path: str, **values: Any) -> None:
         self.arrivals[path] = replace(
-            self.arrivals[path], **{name: value for name, value in values.items() if name in FIELDS}
+            self.arrivals[path], **{name: value for name, value in checked(values).items() if name in KINDS}
         )
 
     def shown(self) -> list[Arrival]:

@@ -184,8 +184,11 @@ def load_definition(folder: Folder, form: DocumentForm | None = None) -> Definit
     form = form or read_form(folder)
     end_of_text = form.end_of_text
     value["truncation"] = value["padding"] = None
-    for token in value.get("added_tokens") or []:
-        token["special"] = token.get("special", False) or token["content"] == end_of_text
+    try:
+        for token in value.get("added_tokens") or []:
+            token["special"] = token.get("special", False) or token["content"] == end_of_text
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{folder}/{TOKENIZER}: added_tokens: objects with a content expected: {error!r}") from error
     return Definition(str(folder), orjson.dumps(value).decode(), form)
 
 

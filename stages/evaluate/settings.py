@@ -62,5 +62,5 @@ class EvaluateSettings(Settings):
     include_path: str | None = Field(default=None, json_schema_extra=PLACEMENT)
     """Folder with additional lm-eval task definitions (YAML), at the same path on every machine that evaluates."""
 
-    seed: int = 1234
+    seed: int = Field(default=1234, ge=0, lt=2**32)
     """Seed for the documents, wrong answers and answer order of the generated tasks; also lm-eval's seed."""

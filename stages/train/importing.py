@@ -26,6 +26,7 @@ from rewarm.stages.data.model_folder import (
     stored_dtypes,
     weight_files,
 )
+from rewarm.stages.data.tokenizer import CONFIG as TOKENIZER_CONFIG
 from rewarm.stages.data.tokenizer import TOKENIZER
 from rewarm.stages.train.document_mask import WINDOW, refuse_leak
 
@@ -61,6 +62,8 @@ def check_importable(source: Path) -> None:
     refuse_quantized(source)
     refuse_repeated(source)
     read_model_config(source)
+    if (source / TOKENIZER_CONFIG).is_file():
+        read_config(source, TOKENIZER_CONFIG)
     check_vocabulary(source)
 
 
@@ -145,7 +148,10 @@ def check_config(source: Path) -> None:
             f"{source / CONFIG}: {', '.join(elsewhere)} redirects to other files than the standard ones; save the "
             "model with save_pretrained first"
         )
-    quantized = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
+    part = config.get("text_config") or {}
+    if not isinstance(part, dict):
+        raise UsageError(f"{source / CONFIG}: text_config: expected an object, found {type(part).__name__}")
+    quantized = config.get("quantization_config") or part.get("quantization_config")
     if quantized:
         method = quantized.get("quant_method", "an unnamed method") if isinstance(quantized, dict) else quantized
         raise UsageError(
@@ -153,7 +159,7 @@ def check_config(source: Path) -> None:
             "import the model that they were made from, or dequantize it (model.dequantize(), save_pretrained) first"
         )
     kind = config.get("model_type")
-    if kind not in CONFIG_MAPPING or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise UsageError(
             f"{source / CONFIG}: model_type {kind!r} is not a causal language model in transformers; models that need "
             "custom code are not loaded"
@@ -191,7 +197,9 @@ def num_ids(source: Path) -> int:
         words = Tokenizer.from_file(str(source / TOKENIZER))
     except Exception as error:  # the library raises a bare Exception
         raise UsageError(f"{source / TOKENIZER}: the tokenizers library cannot load it: {error}") from error
-    return max(words.get_vocab(with_added_tokens=True).values()) + 1
+    if not (vocabulary := words.get_vocab(with_added_tokens=True)):
+        raise UsageError(f"{source / TOKENIZER}: its vocabulary is empty; download or copy the folder again")
+    return max(vocabulary.values()) + 1
 
 
 def check_length(model: Path, seq_len: int) -> None:

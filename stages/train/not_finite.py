@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rewarm.stages.core.errors import DamagedError
+from rewarm.stages.core.shapes import understood
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.mixture import Mixture
 from rewarm.stages.data.tokens import TokenSet
@@ -103,7 +104,8 @@ def stop_file(job: Job) -> tuple[Folder, str]:
 def read_stop(job: Job) -> NotFinite | None:
     """Return the figure at which the run stopped for good, if it did."""
     folder, name = stop_file(job)
-    return NotFinite(**folder.read_json(name)) if folder.exists(name) else None
+    with understood(f"{folder}/{name}"):
+        return NotFinite(**folder.read_json(name)) if folder.exists(name) else None
 
 
 def write_stop(job: Job, found: NotFinite) -> None:

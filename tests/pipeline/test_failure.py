@@ -49,6 +49,14 @@ def test_the_help_and_the_page_of_commands_have_every_code(rewarm: Command) -> N
         assert re.search(rf"\b{code}:\s", out), code
 
 
+def test_the_operators_page_says_what_to_do_for_each_exit_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    table = page.partition("## Responses to exit codes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([\d, ]+) \| (.+) \| (.+) \|$", table, re.MULTILINE)
+    assert [int(code) for codes, _, _ in rows for code in codes.split(", ")] == list(code_lines())
+    assert all(len(what.split()) >= 3 for codes, _, what in rows if codes != "0")
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

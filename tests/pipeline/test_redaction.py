@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewarm.pipeline.escaping import in_one_line
 from rewarm.pipeline.recipe.recipe import load_recipe, settings
 from rewarm.pipeline.redaction import MASK, redact, redact_words
 from rewarm.stages.core.errors import UsageError
@@ -106,6 +107,16 @@ def test_twice_is_once(text: str) -> None:
 def test_no_secret_survives_wherever_it_is_put(secret: str) -> None:
     for form in ("https://u:{}@h/x", "https://{}@h", "s3://b?token={}", "A_TOKEN={}", "--token {}", '"secret": "{}"'):
         assert secret not in redact(f"before {form.format(secret)} after", {})
+
+
+@given(
+    st.text(alphabet="abcdefXYZ0123456789", min_size=9, max_size=20).filter(lambda one: not one.isdigit()),
+    st.text(max_size=20),
+)
+def test_a_persons_words_are_recorded_in_one_line_without_secrets(secret: str, words: str) -> None:
+    found = in_one_line(f"{words}\n--token {secret} A_TOKEN={secret} https://u:{secret}@h\r\n{words}")
+    assert secret not in found.replace(words, "") or secret in words
+    assert found == " ".join(found.split()) and found.splitlines() in ([found], [])
 
 
 def test_a_command_line_is_redacted_by_its_words() -> None:

@@ -12,18 +12,22 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from rewarm.pipeline.lineage.lease.protocol import Record
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.local_files import create_private, keep_private, sync
 from rewarm.stages.core.object_store import Objects
 from rewarm.stages.core.patience import patiently
+from rewarm.stages.core.shapes import first_problem
 from rewarm.stages.core.storage import Folder
 
 RECORD = ".lease"  # its name in the folder that is held
+SHAPE = TypeAdapter(Record)
 Version = TypeVar("Version")
 
 
@@ -53,12 +57,16 @@ def parse(data: bytes, place: str) -> Record | None:
     if not data:
         return None
     try:
-        return Record.from_json(orjson.loads(data))
+        record = SHAPE.validate_python(Record.from_json(orjson.loads(data)).to_json())
+        for moment in (record.acquired, record.renewed):
+            datetime.fromisoformat(moment)
     except (ValueError, TypeError, KeyError) as error:
+        said = first_problem(error) if isinstance(error, ValidationError) else error
         raise UsageError(
-            f"{place}: expected a lease record, found something else ({error}); make sure that no rewarm command is "
+            f"{place}: expected a lease record, found something else ({said}); make sure that no rewarm command is "
             "running on this workspace, then remove the file"
         ) from error
+    return record
 
 
 LOCK = ".lease.lock"

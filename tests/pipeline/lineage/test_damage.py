@@ -256,6 +256,59 @@ def test_lost_parts_are_named_and_lose_nothing(
     assert {path for path in before if before[path] != after.get(path) and not path.startswith("report/")} == set()
 
 
+def alone(at: Path) -> None:
+    """Keep only ``workspace.json``."""
+    for one in at.iterdir():
+        if one.name != "workspace.json":
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+
+
+def begin(at: Path, update: str) -> None:
+    """An update of which only the plan and a torn file of a stage were written."""
+    (at / "updates" / update / "trunk/model").mkdir(parents=True)
+    (at / "updates" / update / "trunk/model/model.safetensors").write_bytes(b"torn")
+    plan = json.loads((at / f"{BASE}/plan.json").read_text()) if (at / BASE).exists() else {}
+    recipe = json.loads((at / "workspace.json").read_text())["recipe"]
+    begun = {**plan, "arrival": update[5:], "data": {update[5:]: "0d"}, "recipe": recipe, "plan": None, "started": "x"}
+    (at / "updates" / update / "plan.json").write_text(json.dumps(begun))
+
+
+HALF: dict[str, tuple[Damage, str]] = {
+    "only workspace.json": (alone, ""),
+    "an update that was just begun": (lambda at: begin(at, "0003-late"), "0003-late"),
+    "a base that was just begun": (lambda at: (alone(at), begin(at, "0000-late")), "0000-late"),
+}
+
+
+@pytest.mark.parametrize(
+    ("half", "begun"),
+    [pytest.param(*HALF[name], marks=pytest.mark.faults if "only" in name else ()) for name in HALF],
+    ids=HALF,
+)
+def test_half_made_workspaces_are_understood_and_lose_nothing(
+    rewarm: Command, commands: dict[str, list[object]], lm: Path, half: Damage, begun: str
+) -> None:
+    half(lm)
+    before = files_of(Folder(lm))
+    for name, arguments in commands.items():
+        if name == "discard":
+            continue
+        code, out, error = rewarm(*arguments)
+        assert code in (0, 1, 2, 7), (name, error)  # 7: the weights are made up
+        assert "Traceback" not in error + out and "is a bug in rewarm" not in error, (name, error)
+        assert not code or name == "verify" or error.splitlines()[-1].startswith("rewarm: "), (name, error)
+    assert unlike(before, files_of(Folder(lm))) == set()
+    code, out, _ = rewarm(*commands["discard"])
+    assert (code, out) == (0, f"discarded {begun}\n" if begun else "there is no unfinished update\n")
+    left = {path for path in unlike(before, files_of(Folder(lm))) if not path.startswith(f"updates/{begun}/")}
+    assert left <= ({"workspace.json"} if begun.startswith("0000") else set())
+
+
+def unlike(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    """The files that were changed or removed, without pages of the report."""
+    return {path for path in before if before[path] != after.get(path) and not path.startswith("report/")}
+
+
 def test_a_damaged_log_is_rebuilt_by_verify(rewarm: Command, lm: Path) -> None:
     before = files_of(Folder(lm / "commits"))
     shutil.rmtree(lm / "commits")
@@ -318,7 +371,10 @@ def test_a_file_of_another_user_is_named(rewarm: Command, lm: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     code, _, error = rewarm("status", lm)
-    assert (code, error) == (1, f"rewarm: {lm}/updates/0000-docs/update.json: Permission denied\n")
+    assert code == 1 and error.startswith(f"rewarm: {lm}/updates/0000-docs/update.json: Permission denied; run the "), (
+        error
+    )
+    assert error.count("\n") == 1
 
 
 def test_an_error_that_nothing_foresaw_is_one_line(rewarm: Command, lm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

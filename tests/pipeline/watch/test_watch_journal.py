@@ -8,7 +8,7 @@ import pytest
 from watch_world import START, after
 
 from rewarm.pipeline.watch.journal import Draft, Journal, is_watched, only_watch
-from rewarm.stages.core.errors import BusyError, UsageError
+from rewarm.stages.core.errors import BusyError, DamagedError
 from rewarm.stages.core.storage import Folder
 
 
@@ -51,7 +51,7 @@ def test_a_broken_line_within_is_named(tmp_path: Path) -> None:
     journal.append(Draft("one"), START)
     with file(tmp_path).open("ab") as stream:
         stream.write(b"rubbish\n")
-    with pytest.raises(UsageError, match="line 2: not an event"):
+    with pytest.raises(DamagedError, match="line 2: not an event"):
         Journal(Folder(tmp_path)).read()
 
 
