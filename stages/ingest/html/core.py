@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rewarm.stages.ingest.html.blocks import ENOUGH, Aside, Block
+from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Aside, Block
 
 SCOPES = frozenset({"div", "section", "article", "main", "td", "center", "form", "details"})
 CARDS = frozenset({"li", "div", "article", "section", "td", "figure"})
@@ -90,8 +90,8 @@ def without_cards(blocks: list[Block]) -> list[Block]:
 def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
     """Return the blocks of the core, of containers of the same kind (posts of a thread) or with code, and around it.
 
-    That is the text directly in the core's outer containers, the title, and the lead and lists between the two; lists
-    in the element that is marked as the content also come after the core.
+    That is the text directly in the core's outer containers, the title, and the lead, lists and sections of text
+    between the two; lists and sections in the element that is marked as the content also come after the core.
     """
     parents, ends, kinds = containers.parents, containers.ends, containers.kinds
     sums = [0] * len(parents)
@@ -114,14 +114,16 @@ def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
         above = number <= core <= ends[number]
         same = number in coded or kinds[number] in around or not REPLIES.isdisjoint(kinds[number].split())
         alike[number] = not above and (alike[parents[number]] or same)
-    lists = lists_beside(blocks, containers, core)
+    lists, texts = lists_beside(blocks, containers, core), texts_beside(blocks, containers, core)
     title, kept = False, []
     for block in blocks:
         inside = core <= block.container <= ends[core]
         above = block.container <= core <= ends[block.container] or not block.container
         title = block.heading == 1 or (title and not inside and block.container < core)
         beside = (above and (block.heading or own_weight(block))) or (title and own_weight(block))
-        beside = beside or (lists[block.container] and (title or block.main))
+        beside = beside or ((lists[block.container] or texts[block.container]) and (title or block.main))
+        # An item, code or a cell behind text that stays: 'There are three kinds:' and the names of the kinds.
+        beside = beside or (above and is_part(block) and bool(kept) and kept[-1].container == block.container)
         if inside or alike[block.container] or block.heading == 1 or beside:
             kept.append(block)
     return kept
@@ -155,6 +157,36 @@ def lists_beside(blocks: list[Block], containers: Containers, core: int) -> list
             and 10 * others[number] <= weights[number]
         )
         found[number] = is_list or found[parents[number]]
+    return found
+
+
+def is_part(block: Block) -> bool:
+    """Return whether a block is an item, code or a cell without many links."""
+    return (block.item or block.pre or block.cell) and not block.card and block.linked * 2 < block.weight
+
+
+def texts_beside(blocks: list[Block], containers: Containers, core: int) -> list[bool]:
+    """Return which containers outside the core hold mostly the page's own text, such as the short sections of a manual.
+
+    Their short lines belong to the text: headings, items, commands.
+    """
+    parents, ends = containers.parents, containers.ends
+    found = [False] * len(parents)
+    weights, own, others = ([0] * len(parents) for _ in range(3))
+    for block in blocks:
+        weights[block.container] += block.weight
+        own[block.container] += own_weight(block)
+        others[block.container] += max(block.linked, block.meta) + (block.weight if block.card or block.aside else 0)
+    for number in range(len(parents) - 1, 0, -1):
+        for sums in (weights, own, others):
+            sums[parents[number]] += sums[number]
+    for number in range(1, len(parents)):
+        if number <= core <= ends[number]:
+            continue
+        is_text = (
+            own[number] >= PROSE and 3 * own[number] >= 2 * weights[number] and 10 * others[number] <= weights[number]
+        )
+        found[number] = is_text or found[parents[number]]
     return found
 
 
