@@ -51,11 +51,22 @@ class MeanChange:
         """Return p of the other tail, with an imagined unit whose loss rose a lot."""
         return self._tail(bound - self.change, -self.rests, cautious)
 
+    @property
+    def same_change(self) -> bool:
+        """Whether all units changed by the same amount (documents of one template): they show no spread.
+
+        Then only their number counts, as in the sign test: two such documents decide nothing. Not so if nothing changed
+        at all: the models are the same.
+        """
+        return self.error is not None and self.change != 0 and self.error <= TOLERANCE * abs(self.change)
+
     def _tail(self, distance: float, rests: Floats, cautious: bool) -> float | None:
         from scipy import special  # scipy is slow to import, and every command imports this module
 
         if self.error is None:
             return None
+        if self.same_change:
+            return 0.5**self.units if distance > 0 else 1.0
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
         by_t = float(special.stdtr(self.freedom, -distance / self.error))
@@ -68,7 +79,7 @@ class MeanChange:
         """
         from scipy import special
 
-        if self.error is None or self.freedom < FEWEST_FREEDOM:
+        if self.error is None or self.freedom < FEWEST_FREEDOM or (self.same_change and 0.5**self.units > alpha):
             return None
         needed = -float(special.stdtrit(self.freedom, alpha)) * self.error
         for rests in (self.rests, -self.rests):

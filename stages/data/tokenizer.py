@@ -119,6 +119,12 @@ class Definition:
         return max(self.as_saved.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
+    def unknown_id(self) -> int | None:
+        """Id of the token for text that the model has no token for; None if it has tokens for all."""
+        token = self._unknown
+        return None if token is None else self.as_saved.get_vocab(with_added_tokens=True).get(token)
+
+    @property
     def dtype(self) -> str:
         """The smallest unsigned type that holds every id: "uint16" or "uint32"."""
         return "uint16" if self.num_ids <= 1 << 16 else "uint32"

@@ -70,11 +70,14 @@ _BLANKS = " \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u30
     map(chr, range(0x2000, 0x200B))
 )
 
+# Emoji and other pictures with what joins and varies them, and blanks, at the end of a line.
+EMOJI = re.compile("[\u2190-\u21ff\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\u20e3\U0001f000-\U0001faff\\s]+$")
+
 LETTERS_A_WORD = 3
 """Letters of Thai, Lao, Burmese or Khmer, excluding marks, that count as one word when letters are counted."""
 
 # Thai, Lao and Tibetan have no sentence-final mark (none in Sentence_Terminal); Tai Tham has one that is not used.
-_WITHOUT_SENTENCE_MARK = re.compile("[\u0e01-\u0e30\u0e81-\u0eb0\u0f40-\u0f6c\u1a20-\u1a54]")
+_WITHOUT_SENTENCE_MARK = re.compile("[\u0e01-\u0e33\u0e40-\u0e46\u0e81-\u0eb3\u0ec0-\u0ec6\u0f40-\u0f6c\u1a20-\u1a54]")
 
 _TIBETAN = re.compile("[\u0f40-\u0f6c]")
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
@@ -225,16 +228,27 @@ def strip_line(line: str) -> str:
     return line if line.isascii() else line.strip(_BLANKS + _UNSEEN)
 
 
+def without_emoji(line: str) -> str:
+    """Return a line without emoji and blanks at its end."""
+    line = line.rstrip()
+    return line if line[-1:].isascii() else EMOJI.sub("", line)
+
+
 def has_final_mark(line: str) -> bool:
-    """Return whether a line ends with a sentence-final mark; typewritten Ethiopic has two wordspaces for one."""
+    """Return whether a line ends with a sentence-final mark; typewritten Ethiopic has two wordspaces for one.
+
+    Emoji behind the mark do not count.
+    """
+    line = without_emoji(line)
     return line[-1:] in SENTENCE_TERMINAL or line.endswith("\u1361\u1361")
 
 
 def marks_sentences(text: str) -> bool:
-    """Return whether at least half of a text's letters are in scripts that mark the end of a sentence.
+    """Return whether a text's letters are in scripts that mark the end of a sentence.
 
-    False for Thai, Lao, Tibetan and Tai Tham.
+    False if more than a third are Thai, Lao, Tibetan or Tai Tham: the others are then names, as in a text about
+    software.
     """
     if text.isascii() or not _WITHOUT_SENTENCE_MARK.search(text):
         return True
-    return 2 * len(_WITHOUT_SENTENCE_MARK.findall(text)) <= sum(map(str.isalpha, text))
+    return 3 * len(_WITHOUT_SENTENCE_MARK.findall(text)) <= sum(map(str.isalpha, text))

@@ -21,9 +21,9 @@ from rewarm.stages.core.progress import Progress
 from rewarm.stages.core.ray_data import map_shards
 from rewarm.stages.core.resources import find_room
 from rewarm.stages.core.storage import Folder
-from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokenizer import Definition, load_definition
 from rewarm.stages.data.tokens import TokenFormat, write_shard
-from rewarm.stages.tokenize.backends import Encoder, choose_backend, encoder_of
+from rewarm.stages.tokenize.backends import Encoder, Reference, choose_backend, encoder_of
 from rewarm.stages.tokenize.files import SPLITS, DocumentShard, format_of, shards_of, token_batches
 from rewarm.stages.tokenize.settings import TokenizeOutcome, TokenizeSettings
 
@@ -139,6 +139,7 @@ SAMPLED_SHARDS = 16  # shards from which the sample for the comparison of backen
 # per hundred compressed bytes the comparison adds about a tenth to the run time.
 SAMPLED_SHARE = 1 / 100
 LEAST_SAMPLED, MOST_SAMPLED = 1 << 20, 8 << 20  # characters
+FEW_CHARACTERS = 1 << 18  # of the sample, encoded to find unknown tokens
 
 
 def run(
@@ -161,6 +162,8 @@ def run(
     sample = _sample(shards, settings.verify_documents, sampled_characters(shards))
     backend, reason = choose_backend(definition, settings.backend, sample)
     progress.note(f"tokenizing with {backend}: {reason}")
+    if remark := on_unknown(definition, sample):
+        progress.note(remark)
     threads = threads_for(shards, *cluster_cpus())
     work = TokenizeShard(tokenizer.uri, backend, token_format, settings.batch_documents, settings.batch_bytes, threads)
     accounts = map_shards(work, shards, progress, "tokenizing", advance="bytes", num_cpus=threads)
@@ -169,6 +172,24 @@ def run(
     for shard, account in zip(shards, accounts, strict=True):
         outcome = _added(outcome, shard["split"], account)
     return outcome
+
+
+def on_unknown(definition: Definition, sample: list[str]) -> str | None:
+    """Report the share of a sample that becomes the unknown token; None if there is none, as with byte-level models."""
+    unknown = definition.unknown_id
+    if unknown is None:
+        return None
+    ends = np.cumsum([len(text) for text in sample])
+    sample = sample[: 1 + int(np.searchsorted(ends, FEW_CHARACTERS))]
+    ids, offsets = Reference(definition).encode(sample)
+    found = ids == unknown
+    if not found.any():
+        return None
+    texts = sum(bool(found[start:stop].any()) for start, stop in pairwise(offsets.tolist()))
+    return (
+        f"the tokenizer cannot represent all of the text: in {texts} of {len(sample)} sampled documents "
+        f"{int(found.sum())} of {len(ids)} tokens ({found.mean():.1%}) are the unknown token, and are trained as such"
+    )
 
 
 def threads_for(shards: list[dict[str, Any]], cpus: float, largest_node: float) -> int:

@@ -20,6 +20,7 @@ from rewarm.stages.ingest.words import (
     num_spelled,
     num_unspaced,
     strip_line,
+    without_emoji,
 )
 
 CLOSING_QUOTES = "\"'”’»」』"
@@ -117,7 +118,8 @@ class C4:
 
 def ends_sentence(line: str) -> bool:
     """Return whether a line ends with a sentence-final mark, also within quotes or brackets, or a closing quote."""
-    if line.endswith("..."):
+    line = without_emoji(line)
+    if not line or line.endswith("..."):
         return False
     return line[-1] in LINE_ENDS or has_final_mark(line.rstrip(CLOSING))
 

@@ -115,7 +115,7 @@ def core_of(blocks: list[Block], containers: Containers) -> list[Block]:
         same = number in coded or kinds[number] in around or not REPLIES.isdisjoint(kinds[number].split())
         alike[number] = not above and (alike[parents[number]] or same)
     lists, texts = lists_beside(blocks, containers, core), texts_beside(blocks, containers, core)
-    title, kept = False, []
+    title, kept = False, list[Block]()
     for block in blocks:
         inside = core <= block.container <= ends[core]
         above = block.container <= core <= ends[block.container] or not block.container

@@ -195,6 +195,14 @@ def test_losses_with_nothing_to_say() -> None:
         compare_losses(same, same, np.array([0, 0]))
 
 
+@pytest.mark.parametrize(("documents", "p"), [(2, 0.25), (3, 0.125), (6, 1 / 64)])
+def test_few_documents_that_change_by_the_same_amount_decide_nothing(documents: int, p: float) -> None:
+    current, tokens = np.full(documents, 100.0), np.full(documents, 100)
+    fell = compare_losses(current - 10, current, tokens)
+    assert (fell.p_below(0.0), fell.p_above(-0.01), fell.p_below(-0.2)) == (p, 1.0, 1.0)
+    assert fell.detectable(ALPHA, 0.8) == (0.0 if p <= ALPHA else None)
+
+
 def test_a_split_that_one_document_fills_can_show_nothing_finite() -> None:
     tokens = np.array([10**9, 1, 1])
     found = compare_losses(np.array([2e9, 1.0, 2.0]), np.array([1e9, 1.0, 1.0]), tokens)

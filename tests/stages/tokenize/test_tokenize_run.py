@@ -7,12 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from rewarm.stages.core.errors import StageError, UsageError
 from rewarm.stages.core.progress import Silent
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.data.documents import read_shards
-from rewarm.stages.data.tokenizer import load_definition
+from rewarm.stages.data.tokenizer import Definition, DocumentForm, load_definition
 from rewarm.stages.data.tokens import TokenFormat, TokenStream
 from rewarm.stages.tokenize import (
     TokenizeOutcome,
@@ -23,7 +24,15 @@ from rewarm.stages.tokenize import (
     train_tokenizer,
 )
 from rewarm.stages.tokenize.files import SPLITS, shards_of
-from rewarm.stages.tokenize.run import Account, TokenizeShard, _sample, in_order, sampled_characters, threads_for
+from rewarm.stages.tokenize.run import (
+    Account,
+    TokenizeShard,
+    _sample,
+    in_order,
+    on_unknown,
+    sampled_characters,
+    threads_for,
+)
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 SETTINGS = TokenizeSettings(batch_documents=32, verify_documents=50)
@@ -248,3 +257,12 @@ def test_broken_shards_are_named(dataset: Folder, tokenizer: Folder, tmp_path: P
     with pytest.raises(UsageError, match=r"00002\.parquet: not a document shard, missing doc_id, num_bytes"):
         run(data, tokenizer, Folder(tmp_path / "out"), settings, Silent())
     assert "00002.arrow" not in Folder(tmp_path / "out" / "train").files()
+
+
+def test_text_that_becomes_the_unknown_token_is_reported() -> None:
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "<eos>": 1, "known": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    definition = Definition("here", words.to_str(), DocumentForm("<eos>"))
+    remark = on_unknown(definition, ["known known", "known neu", "neu nouveau known"])
+    assert remark is not None and "in 2 of 3 sampled documents 3 of 7 tokens (42.9%) are the unknown token" in remark
+    assert on_unknown(definition, ["known"]) is None and on_unknown(definition, []) is None

@@ -94,8 +94,9 @@ def test_what_belongs_to_the_text_stays(page: str, kept: list[str]) -> None:
 def test_short_lines_of_sections_beside_a_long_one_stay() -> None:
     long = "<p>The ferry leaves the island at seven in the morning and comes back after the market closes.</p>" * 40
     page = f"""<main><div><h1>Guide</h1><p>There are three kinds of boats, and all stay in the harbour at night:</p>
-    <ul><li>Ferry</li><li>Skiff</li></ul><section><h2>Setup</h2><p>Ask the harbour master for a berth, or
-    write to the office on the quay.</p><ol><li>Moor</li></ol></section><section><h2>Trips</h2>{long}</section></div>
+    <ul><li>Ferry</li><li>Skiff</li></ul><section><h2>Setup</h2>
+    <p>Ask the harbour master for a berth before you come, or write to the office on the quay at any time.</p>
+    <ol><li>Moor</li></ol></section><section><h2>Trips</h2>{long}</section></div>
     <section><ul><li><a href="/other">Other guides</a></li></ul></section></main>"""
     text = read_page(page).text
     assert all(part in text for part in ("• Ferry\n", "• Skiff\n", "Setup\n", "1. Moor\n", "Trips\n"))
