@@ -1,7 +1,7 @@
 // A disk that fails on request: loaded before libc into a command and all that it starts (LD_PRELOAD).
 //
 // FAULTY_DISK is the folder, FAULTY_DISK_ERRNO a file of one int: while it is not 0, calls on files below the folder fail
-// with this error number. When the disk is full (ENOSPC), only those that need space do.
+// with this error number. When the disk is full or read-only (ENOSPC, EROFS), only those that write do.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -34,9 +34,16 @@ __attribute__((constructor)) static void begin(void) {
 static int fails(const char *path, int needs_space) {
     int number = fault ? *fault : 0;
     if (!number || !path || strncmp(path, root, length) != 0) return 0;
-    if (number == ENOSPC && !needs_space) return 0;
+    if ((number == ENOSPC || number == EROFS) && !needs_space) return 0;
     errno = number;
     return 1;
+}
+
+// A read-only disk refuses more than a full one: files cannot be opened for writing, renamed, linked or removed.
+static int read_only(const char *path) { return fault && *fault == EROFS && fails(path, 1); }
+
+static int refuses(const char *path, int flags) {
+    return (flags & (O_WRONLY | O_RDWR) && read_only(path)) || fails(path, flags & O_CREAT);
 }
 
 static int fails_at(int file, int needs_space) {
@@ -61,12 +68,12 @@ static int fails_at(int file, int needs_space) {
 #define OPEN(name)                                                                 \
     int name(const char *path, int flags, ...) {                                   \
         MODE(flags, mode)                                                          \
-        return fails(path, flags & O_CREAT) ? -1 : REAL(name)(path, flags, mode);  \
+        return refuses(path, flags) ? -1 : REAL(name)(path, flags, mode);          \
     }
 #define OPENAT(name)                                                                           \
     int name(int folder, const char *path, int flags, ...) {                                   \
         MODE(flags, mode)                                                                      \
-        return fails(path, flags & O_CREAT) ? -1 : REAL(name)(folder, path, flags, mode);      \
+        return refuses(path, flags) ? -1 : REAL(name)(folder, path, flags, mode);              \
     }
 #define FOPEN(name)                                                                            \
     FILE *name(const char *path, const char *mode) {                                           \
@@ -81,7 +88,10 @@ FOPEN(fopen)
 FOPEN(fopen64)
 
 int mkdir(const char *path, mode_t mode) { return fails(path, 1) ? -1 : REAL(mkdir)(path, mode); }
-int rename(const char *from, const char *to) { return fails(from, 0) ? -1 : REAL(rename)(from, to); }
+int rename(const char *from, const char *to) { return fails(from, 0) || read_only(from) ? -1 : REAL(rename)(from, to); }
+int link(const char *from, const char *to) { return read_only(from) ? -1 : REAL(link)(from, to); }
+int unlink(const char *path) { return read_only(path) ? -1 : REAL(unlink)(path); }
+int rmdir(const char *path) { return read_only(path) ? -1 : REAL(rmdir)(path); }
 int fsync(int file) { return fails_at(file, 1) ? -1 : REAL(fsync)(file); }
 ssize_t read(int file, void *data, size_t size) { return fails_at(file, 0) ? -1 : REAL(read)(file, data, size); }
 ssize_t write(int file, const void *data, size_t size) {

@@ -20,6 +20,7 @@ class Disk:
         self.environment = {
             **os.environ,
             "LD_PRELOAD": str(library),
+            "RAY_LD_PRELOAD_ON_WORKERS": "1",
             "FAULTY_DISK": str(folder),
             "FAULTY_DISK_ERRNO": str(control),
         }

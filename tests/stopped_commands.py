@@ -126,10 +126,25 @@ def has_started(word: str) -> Callable[[psutil.Process], bool]:
 
 
 def there(folder: Path, pattern: str) -> Callable[[psutil.Process], bool]:
-    """Whether a folder has files of this pattern."""
-    return lambda command: any(folder.glob(pattern))
+    """Whether a folder has files of this pattern that an earlier command had not left there."""
+    left: dict[int, set[tuple[Path, int]]] = {}  # by the process of the command, when it was asked about first
+
+    def met(command: psutil.Process) -> bool:
+        found = versions(folder, pattern)
+        return bool(found - left.setdefault(command.pid, found))
+
+    return met
+
+
+def versions(folder: Path, pattern: str) -> set[tuple[Path, int]]:
+    """The files of a pattern with their times; a file that is being renamed may be missing."""
+    found = set()
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):
+            found.add((path, path.stat().st_mtime_ns))
+    return found
 
 
 def began(step: Path) -> Callable[[psutil.Process], bool]:
-    """Whether a step of an update has begun, by its folder."""
-    return lambda command: (step / "started.json").exists()
+    """Whether the command has begun a step of an update, by its folder."""
+    return there(step, "started.json")

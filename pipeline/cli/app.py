@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # Typer's exit code for a KeyboardInterrupt
 NEXT_LINE = re.compile(r"\n(?=\S)")  # of a name or a text of others: it must not begin like a line of this program
+AGAIN_S = 2.0  # after which an interruption that was swallowed is repeated
 
 
 PANELS = ("Updates", "Inspect", "Releases", "Data")  # of the help, in this order
@@ -152,16 +153,20 @@ def end(failure: Failure) -> NoReturn:
 def stoppable() -> Iterator[None]:
     """End the command cleanly on Ctrl-C and SIGTERM (``ray job stop``, node shutdown), with exit code 130 or 143.
 
-    Both are raised as ``KeyboardInterrupt``, the only exception that can interrupt a wait for Ray.
+    Both are raised as ``KeyboardInterrupt``, the only exception that can interrupt a wait for Ray. A bare ``except`` of
+    a library that is being imported may swallow it: it is repeated until it is being handled.
     """
     caught: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         caught.append(number)
+        before.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, repeat))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S, AGAIN_S)
         raise KeyboardInterrupt
 
     mine = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM) if mine}
+    before: dict[int, Any] = {}
+    before |= {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM) if mine}
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as ended:
@@ -170,8 +175,20 @@ def stoppable() -> Iterator[None]:
         name = signal.Signals(caught[0]).name
         end(Failure(STOPPED, 128 + caught[0], STOPPED_MESSAGE.format(name), StageError.remedy))
     finally:
+        if caught:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def repeat(number: int, frame: FrameType | None) -> None:
+    """Raise the interruption again, unless it is being handled now."""
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return
+        error = error.__context__
+    raise KeyboardInterrupt
 
 
 def main() -> None:

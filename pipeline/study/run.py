@@ -178,6 +178,7 @@ def starts_anew(trial: Trial, recipe: Recipe) -> bool:
 def tune(workspace: StudyWorkspace, tasks: list[Task], recipe: Recipe, options: Options, progress: Announcer) -> None:
     """Run the tasks as one Tune experiment; a trial that Tune stopped early has a result marked as such."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would end the study as if all trials were done
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
     os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")

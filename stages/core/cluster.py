@@ -109,11 +109,20 @@ def hush() -> None:
 
 @contextmanager
 def signals_kept() -> Iterator[None]:
-    """Restore the SIGTERM handler that ``ray.init`` replaces."""
+    """Restore the SIGTERM handler that ``ray.init`` replaces, and pass on a SIGTERM that arrives meanwhile.
+
+    Ray's own handler would end the command without a message, with exit code 15.
+    """
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == signal.SIGTERM and callable(before):
+            before(signal.SIGTERM, None)
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def refuse_full() -> None:

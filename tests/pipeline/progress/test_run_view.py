@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,32 @@ def test_a_signal_ends_a_command_in_order(
     assert (ended.value.code, tidied) == (code, [True])
     assert f"stopped by {number.name}" in capsys.readouterr().err
     assert signal.getsignal(number) == before
+
+
+def test_an_interruption_that_was_swallowed_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a bare ``except`` of a library that was being imported when the signal came."""
+    monkeypatch.setattr(sys.modules[stoppable.__module__], "AGAIN_S", 0.1)
+    with pytest.raises(SystemExit) as ended, stoppable():
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(20)
+    assert ended.value.code == 143
+
+
+def test_what_an_interruption_tidies_is_not_interrupted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[stoppable.__module__], "AGAIN_S", 0.05)
+    tidied = []
+    with pytest.raises(SystemExit) as ended, stoppable():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            time.sleep(0.3)
+            try:
+                Path("/nowhere").stat()
+            except OSError:
+                time.sleep(0.3)
+            tidied.append(True)
+    assert (ended.value.code, tidied) == (130, [True])
 
 
 def test_an_error_that_an_interruption_led_to_keeps_its_code() -> None:
