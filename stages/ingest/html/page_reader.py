@@ -45,6 +45,9 @@ HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE
 PREFORMATTED = re.compile(r"white-space\s*:\s*(?:pre|break-spaces)\b", re.IGNORECASE)
 QUOTED = re.compile(r"\s*[\"'«‹„“”‘’「『]")
 MAX_INDENT = 8
+POWER = re.compile(r"[-+\u2212]?[0-9]{1,3}")
+SUPERSCRIPTS = str.maketrans("0123456789-+\u2212", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺⁻")
+CLOSING = frozenset(")]")
 
 
 @dataclass(slots=True)
@@ -155,8 +158,7 @@ class Reader:
             return False
         attributes = node.attributes
         names = names_of(node, tag, attributes) if attributes else ()
-        if tag == "math":
-            self.write_formula(formula_of(node))
+        if tag in ("math", "sup") and self.in_line(node, tag):
             return False
         if tag == "img":
             if not ALT_CLASSES.isdisjoint(names) and (tex := clean(attributes.get("alt"))):
@@ -193,6 +195,20 @@ class Reader:
         self.in_meta += frame.meta
         frame.start = len(self.items)
         self.frames.append(frame)
+        return True
+
+    def in_line(self, node: LexborNode, tag: str) -> bool:
+        """Add a formula, or the power of a number or unit: ``10<sup>6</sup>`` is not 106; return whether it was one."""
+        if tag == "math":
+            self.write_formula(formula_of(node))
+            return True
+        base = self.pieces[-1][-1:] if self.pieces else ""
+        power = (
+            (node.text() or "").strip() if (base.isalnum() or base in CLOSING) and node.css_first("a") is None else ""
+        )
+        if not POWER.fullmatch(power):
+            return False
+        self.text(power.translate(SUPERSCRIPTS))
         return True
 
     def begin(  # noqa: C901 - one case per kind of element

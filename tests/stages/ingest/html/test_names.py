@@ -56,3 +56,21 @@ def test_names_of_small_parts_that_themes_give_to_others(element: str, expected:
     text = read_page(f"<main><h1>Guide</h1>{OWN}{element}<p>{PROSE}</p></main>").text
     assert expected in text
     assert "17" not in text
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("10<sup>6</sup> times", "10⁶ times"),
+        ("3 m<sup>2</sup> or (x + 1)<sup>-1</sup>", "3 m² or (x + 1)⁻¹"),
+        ("<i>x</i><sup>12</sup>", "x¹²"),
+        ("the 1<sup>st</sup> of 2<sup>n</sup>", "the 1st of 2n"),
+        ('so it is<sup><a href="#n1">1</a></sup>', "so it is1"),
+        ("1 <sup>3</sup>/<sub>4</sub> cups of CO<sub>2</sub>", "1 3/4 cups of CO2"),
+    ],
+)
+def test_powers_of_numbers_are_not_their_last_digits(sentence: str, expected: str) -> None:
+    assert (
+        f"It is {expected}.\n"
+        in read_page(f"<main><h1>G</h1><p>{PROSE}</p><p>It is {sentence}.</p><p>{PROSE}</p></main>").text
+    )
