@@ -21,12 +21,19 @@ KINDS = {
     ),
     "project file": re.compile(
         r"(?:contributing|changelog|code[-_]of[-_]conduct|security|authors|contributors|citation|maintainers)\.(?:md|txt)"
+        r"|(?:changes|history|todo|roadmap|support|governance|acknowledge?ments|(?:issue|pull_request)_template)\.md"
+        r"|(?:top_level|entry_points)\.txt"
     ),
-    "requirements": re.compile(r"(?:[\w.]+[-_])?requirements(?:[-_.][\w-]+)?\.txt|constraints\.txt|cmakelists\.txt"),
+    "site file": re.compile(r"(?:robots|humans|(?:app-)?ads|llms)\.txt"),
+    "requirements": re.compile(
+        r"(?:[\w.]+[-_])?requirements(?:[-_.](?:dev\w*|tests?|docs?|lock\w*|prod\w*|base|ci|cpu|gpu|cuda\w*|all|extras?"
+        r"|optional|min|build|lint|full|train|[a-z]*[0-9][\w.]*))*\.txt|constraints\.txt|cmakelists\.txt"
+    ),
     "checksums": re.compile(r"(?:md5|sha[0-9]{1,3})(?:[-_]?sums?)?\.txt|checksums?\.txt"),
     "state or schema": re.compile(
         r"(?:trainer_)?state\.json|dataset_infos?\.json|dataset_dict\.json|dataset-metadata\.json|datapackage\.json"
         r"|(?:generation_|preprocessor_|adapter_)?config\.json|tokenizer(?:_config)?\.json|special_tokens_map\.json"
+        r"|(?:metadata|meta|stats|statistics|features|label_map|id2label|training_args|processor_config|chat_template)\.json"
         r"|added_tokens\.json|vocab\.(?:json|txt)|merges\.txt|manifest\.json|schema\.json|[\w-]+\.metadata\.json"
         r"|(?:croissant|(?:all|eval|train)_results)[\w-]*\.json|[\w.-]+\.index\.json|package(?:-lock)?\.json|tsconfig\.json"
     ),
