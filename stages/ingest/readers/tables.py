@@ -135,6 +135,11 @@ def read_header(lines: Iterator[Line], kind: str, settings: InputSettings) -> He
         for delimiter in DELIMITERS[kind]
         for record in islice(records(iter(parts), delimiter, settings), 1)
     ]
+    if b"\r" in data.rstrip(b"\r") and b'"' not in data:
+        detail = (
+            "expected lines that end with LF or CRLF, found CR alone (as older Excel for Mac writes); convert the file"
+        )
+        return Refusal("file", Reason.INVALID_CSV, detail, data[:EXCERPT])
     for header in made:
         if header.names.count(settings.text) == 1:
             return header

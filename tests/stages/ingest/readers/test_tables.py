@@ -17,7 +17,8 @@ from ingest_files import as_input, read, reasons
 from rewarm.stages.core.errors import UsageError
 from rewarm.stages.ingest import IngestSettings, find_inputs
 from rewarm.stages.ingest.readers import read_piece
-from rewarm.stages.ingest.records import Document, Reason
+from rewarm.stages.ingest.readers.tables import read_table
+from rewarm.stages.ingest.records import Document, Reason, Refusal
 from rewarm.stages.ingest.shards import Piece, make_shards
 
 TABLE = 'id,text,url\r\n1,"One, two\r\nand ""three""",https://a.example\r\n\r\n2,Zwölf 漢字,\r\n'
@@ -171,3 +172,8 @@ def test_a_large_table_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("id,text\n" + '1,"some\nwords"\n' * 1000)
     assert len(make_shards([as_input(path)], IngestSettings(shard_bytes=2000))) == 8
+
+
+def test_lines_that_end_with_cr_alone_are_refused_and_not_lost() -> None:
+    (refused,) = read_table(io.BytesIO(b"text,url\rhello,x\rworld,y\r"), "csv", "", IngestSettings())
+    assert isinstance(refused, Refusal) and "found CR alone" in refused.detail
