@@ -152,7 +152,7 @@ SKIPPED = frozenset(
 )
 # Of these, line numbers, and names that themes also give to headings, columns and whole articles.
 LINE_NUMBERS = frozenset(name for name in SKIPPED if name.startswith("line") or "gutter" in name)
-ALSO_THEMES = frozenset({"anchor", "heading-anchor", "permalink", "noprint", "mathjax", "skip-link"})
+ALSO_THEMES = SKIPPED - LINE_NUMBERS - {"sr-only", "screen-reader-text", "visually-hidden", "visuallyhidden"}
 # An <aside> with one of these names is part of the text: a quotation in a post, a box in a manual.
 QUOTED = """
     quote pullquote pull-quote admonition callout note tip hint warning caution important danger info epigraph footnotes
@@ -196,6 +196,8 @@ DISCUSSION = frozenset({"hnmain", "comment-tree", "commentarea", "nestedlisting"
 @lru_cache(maxsize=4096)  # pages repeat the names of their theme
 def kind_of(names: tuple[str, ...]) -> str | None:
     """Return the kind of chrome that an element's classes and id suggest, or None."""
+    if "widget" in names and "blog" in names:
+        return None  # Blogger's posts are a widget beside others
     for name in names:
         if name in KINDS:
             return KINDS[name]

@@ -10,14 +10,14 @@ benchmarks/main_text.py compares it with resiliparse and trafilatura.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from selectolax.lexbor import LexborHTMLParser
 
 from rewarm.stages.ingest.html import chrome
 from rewarm.stages.ingest.html.article import article_only
 from rewarm.stages.ingest.html.asides import LINKS
-from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Block, asides, brought, prose_of, weight_of
+from rewarm.stages.ingest.html.blocks import ENOUGH, PROSE, Aside, Block, asides, brought, prose_of, weight_of
 from rewarm.stages.ingest.html.core import core_of, from_title, without_cards
 from rewarm.stages.ingest.html.page_reader import Reader, walk
 
@@ -64,6 +64,8 @@ def choose(reader: Reader) -> list[Block]:
         prose = prose_of(group.items)
         if not group.sure and group.kind != chrome.COMMENTS and (prose > 2 * kept or (prose and kept < PROSE)):
             back.add(id(group))
+    if kept < ENOUGH:
+        back |= plain_text(reader.items, groups)
     promotions = [group for group in groups if group.kind == chrome.PROMO]
     if sum(prose_of(group.items) for group in promotions) > kept:  # a page about people, or of slides
         back |= {id(group) for group in promotions}
@@ -78,6 +80,19 @@ def choose(reader: Reader) -> list[Block]:
         blocks = list(brought(reader.items, back))
     blocks = without_ends(from_title(core_of(without_cards(blocks), reader.containers)))
     return blocks if reader.discussion else article_only(blocks)
+
+
+def plain_text(items: list[Block | Aside], groups: list[Aside]) -> set[int]:
+    """Return the group with nearly all text of a page that has hardly any prose outside of groups, such as verses."""
+
+    def plain(group: Iterable[Block | Aside]) -> int:
+        return sum(item.weight - item.linked for item in group if isinstance(item, Block))
+
+    possible = [group for group in groups if not group.sure and group.kind != chrome.COMMENTS]
+    most = max(possible, key=lambda group: plain(group.items), default=None)
+    if most is None or plain(most.items) < max(ENOUGH, 2 * plain(items)):
+        return set()
+    return {id(most)}
 
 
 def without_ends(blocks: list[Block]) -> list[Block]:

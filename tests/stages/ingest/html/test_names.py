@@ -8,6 +8,7 @@ PROSE = (
     "The ferry leaves the island at seven in the morning and comes back after the market closes, and the harbour "
     "master writes down every trip. When the wind turns to the west the boats stay in the harbour behind the church."
 )
+BOATS = ("ferry", "skiff", "tug", "barge", "dinghy", "trawler", "ketch", "yawl")
 OWN = f"<p>First. {PROSE}</p><p>Call it so:</p><p>Second. {PROSE}</p>"
 SECTIONS = {
     "sphinx": '<div role="main"><section id="g"><h1>Guide</h1><p>{prose}</p><section id="{slug}"><h2>{title}'
@@ -74,3 +75,20 @@ def test_powers_of_numbers_are_not_their_last_digits(sentence: str, expected: st
         f"It is {expected}.\n"
         in read_page(f"<main><h1>G</h1><p>{PROSE}</p><p>It is {sentence}.</p><p>{PROSE}</p></main>").text
     )
+
+
+VERSES = "<br>".join(f"The {name} goes out at {hour},<br>and comes at night." for hour, name in enumerate(BOATS, 4))
+BLOG = f"""<div class="main-outer"><div class="section" id="header"><div class="widget Header" id="Header1"><h1>
+<a href="/">Songs</a></h1><p>Songs of the harbour.</p></div></div><div class="columns"><div class="section" id="main">
+<div class="{{0}}" id="{{1}}"><div class="post"><h3>The boats</h3><div>{VERSES}</div></div></div></div>
+<div class="sidebar"><div class="widget BlogArchive">
+<h2>Archive</h2><ul><li><a href="/1">May</a></li></ul></div></div></div></div>"""
+
+
+@pytest.mark.parametrize(
+    ("names", "identity"), [("widget Blog", "Blog1"), ("right-column", "x"), ("flexible", "anchor-link")]
+)
+def test_verses_that_names_take_for_chrome_are_the_text(names: str, identity: str) -> None:
+    text = read_page(BLOG.format(names, identity)).text
+    assert all(f"The {name} goes out" in text for name in BOATS)
+    assert "May" not in text
