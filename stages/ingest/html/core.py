@@ -57,6 +57,10 @@ def is_card(items: Sequence[Block | Aside]) -> bool:
     blocks = [item for item in items if isinstance(item, Block)]
     if len(blocks) < len(items) or sum(block.weight for block in blocks) > MOST_TEASED:
         return False
+    headings = [block for block in blocks if block.heading]
+    told = any(block.prose for block in blocks)
+    if headings and told and not any(block.away * 2 >= block.weight for block in headings):
+        return False  # a feature of its own page, with a link to more about it
     titled = any(block.away * 10 >= block.weight * 8 and block.weight >= TITLE for block in blocks)
     return titled and sum(block.prose > 0 for block in blocks) <= 2
 

@@ -101,3 +101,18 @@ def test_short_lines_of_sections_beside_a_long_one_stay() -> None:
     text = read_page(page).text
     assert all(part in text for part in ("• Ferry\n", "• Skiff\n", "Setup\n", "1. Moor\n", "Trips\n"))
     assert "Other guides" not in text
+
+
+def test_features_with_a_link_to_more_are_no_cards_that_announce_other_pages() -> None:
+    prose = "It shows the tides of the coming week at the pier, and the wind that the harbour master expects."
+    features = "".join(
+        f"<li><h2>{name}</h2><p>{name}: {prose}</p><p><a href=/{name}>Learn more about {name}</a></p></li>"
+        for name in ("Tables", "Charts", "Alarms", "Logs")
+    )
+    own = f"<p>The harbour's program is for all who sail. {prose}</p><p>It is free, and runs on every boat. {prose}</p>"
+    teasers = "".join(
+        f"<li><h3><a href=/{n}>Another story {n}</a></h3><p>Teaser {n}: {prose}</p></li>" for n in range(4)
+    )
+    text = read_page(f"<body><h1>Program</h1>{own}<ul>{features}</ul><div><ul>{teasers}</ul></div></body>").text
+    assert all(f"{name}: It shows" in text for name in ("Tables", "Charts", "Alarms", "Logs"))
+    assert "Teaser" not in text
