@@ -35,6 +35,7 @@ STATE = re.compile(r"\b[A-Z]{2},?[\s#*/;.-]{1,12}$")
 # Numbers of arXiv's articles (0909.4061), decimals and columns of them, quotients, integers of nearly 2^31.
 NO_NUMBER = re.compile(
     r"[0-9]{2}(?:0[1-9]|1[0-2])\.[0-9]{4,5}|[0-9]{1,2}\.[0-9]+|[0-9]+\.[0-9]+(?:\s+[0-9]+\.[0-9]+)+|.*(?: / |//).*"
+    r"|[0-9]{1,2}-[0-9]{1,2}(?:,? [0-9]{1,2}-[0-9]{1,2})+"  # results of a game's sets
     r"|2147483[0-9]{3}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
 # Directly before a national number: the rest of a name, a path or a fragment (``issuecomment-2317032347``).
