@@ -1,4 +1,4 @@
-"""The HTML report: a page for the workspace and one for each update, with losses learnt and forgotten, and cost."""
+"""The HTML report: a page for the workspace and one for each update, with losses learned and forgotten, and cost."""
 
 from rewarm.pipeline.report.page import (
     INDEX,

@@ -54,11 +54,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one update's release learnt and forgot, in one look."""
+    """What one update's release learned and forgot, in one look."""
 
     cells: dict[str, Cell]
     """On every dataset it was measured on."""
-    learnt: tuple[str, float] | None
+    changes: Mapping[str, float]
+    """Changes of the loss by dataset, the arrival's included."""
+    learned: tuple[str, float] | None
     """The dataset that arrived, and the change of its loss; of several, the one that got least better."""
     forgotten: tuple[str, float] | None
     """The earlier dataset that got worst, and by how much; None if no earlier dataset was measured twice."""
@@ -116,14 +118,19 @@ class ScoreRow:
 
 
 def outcome(record: WorkspaceRecord, update: UpdateShown) -> Outcome:
-    """Summarise an update's release: losses on every dataset, what it learnt, and what it forgot most."""
+    """Summarise an update's release: losses on every dataset, what it learned, and what it forgot most."""
     cells = {name: cell for name, cell in _cells(record, update).items() if cell.loss is not None}
-    learnt = [(name, change) for name in update.arrivals if (change := _learnt(update, name)) is not None]
+    learned = {name: change for name in update.arrivals if (change := _learned(update, name)) is not None}
     earlier = [(name, change) for name, change in update.forgetting.items() if name not in update.arrivals]
-    return Outcome(cells, max(learnt, key=_worst, default=None), max(earlier, key=_worst, default=None))
+    return Outcome(
+        cells,
+        learned | update.forgetting,
+        max(learned.items(), key=_worst, default=None),
+        max(earlier, key=_worst, default=None),
+    )
 
 
-def _learnt(update: UpdateShown, name: str) -> float | None:
+def _learned(update: UpdateShown, name: str) -> float | None:
     """The change of an arrival's loss: against the release before, or on the trunk since the update's start."""
     if name in update.forgetting:
         return update.forgetting[name]

@@ -73,7 +73,7 @@ def test_the_stability_gap_is_measured_on_every_dataset(status: dict[str, Any], 
         assert gap["start"] == looks[0]["losses"][name]
         assert gap["end"] == looks[-1]["losses"][name]
         assert gap["depth"] == pytest.approx(max(rises))
-    assert second["gap"]["code"]["end"] < second["gap"]["code"]["start"], "the arrival is learnt"
+    assert second["gap"]["code"]["end"] < second["gap"]["code"]["start"], "the arrival is learned"
 
 
 def test_broken_records_are_in_quarantine_with_their_reason(status: dict[str, Any], updated: Path) -> None:

@@ -42,7 +42,7 @@ PEAK, CONSTANT, LOWEST = 2e-3, 1.1e-3, 2e-4
 
 
 def lineage(names: Sequence[str] = ("sci-docs", "ml-docs", "code"), steps: int = 300) -> WorkspaceRecord:
-    """A workspace that learnt ``names`` one after the other under an infinite schedule."""
+    """A workspace that learned ``names`` one after the other under an infinite schedule."""
     updates: list[UpdateShown] = []
     trunk_end = 0
     for index in range(len(names)):

@@ -19,28 +19,28 @@ def test_the_outcome_names_the_most_forgotten_earlier_dataset(demo: WorkspaceRec
     last = replace(demo.updates[-1], forgetting={"sci-docs": 0.021, "ml-docs": 0.3, "code": 0.9})
     record = replace(demo, updates=[*demo.updates[:-1], last])
     found = outcome(record, last)
-    assert (found.forgotten, found.learnt) == (("ml-docs", 0.3), ("code", 0.9))
+    assert (found.forgotten, found.learned) == (("ml-docs", 0.3), ("code", 0.9))
     cell = found.cells["ml-docs"]
     assert (cell.loss, cell.change, cell.kind) == (last.losses["release"]["ml-docs"], 0.3, "worse")
 
 
-def test_what_was_learnt_is_known_from_the_gate_or_from_the_updates_start(demo: WorkspaceRecord) -> None:
+def test_what_was_learned_is_known_from_the_gate_or_from_the_updates_start(demo: WorkspaceRecord) -> None:
     last = replace(demo.updates[-1], forgetting={"sci-docs": 0.1})
     assert last.gate is not None
     (check,) = [check for check in last.gate.checks if (check.kind, check.name) == ("loss", "code")]
-    assert outcome(demo, last).learnt == ("code", check.change)
+    assert outcome(demo, last).learned == ("code", check.change)
     without = replace(last, gate=None)
-    assert outcome(demo, without).learnt == ("code", last.gap["code"].end - last.gap["code"].start)
-    assert outcome(demo, demo.updates[0]).learnt is None, "a base has learnt from nothing"
+    assert outcome(demo, without).learned == ("code", last.gap["code"].end - last.gap["code"].start)
+    assert outcome(demo, demo.updates[0]).learned is None, "a base has learned from nothing"
     nothing = replace(without, gap={}, forgetting={"sci-docs": float("nan"), "ml-docs": 2.0})
-    assert (outcome(demo, nothing).learnt, outcome(demo, nothing).forgotten[0]) == (None, "sci-docs")  # type: ignore[index]
+    assert (outcome(demo, nothing).learned, outcome(demo, nothing).forgotten[0]) == (None, "sci-docs")  # type: ignore[index]
 
 
 def test_of_several_arrivals_the_one_that_got_least_better_is_named(demo: WorkspaceRecord) -> None:
     last = replace(
         demo.updates[-1], datasets=["code", "ml-docs"], forgetting={"code": -0.4, "ml-docs": -0.1, "sci-docs": 0}
     )
-    assert outcome(demo, last).learnt == ("ml-docs", -0.1)
+    assert outcome(demo, last).learned == ("ml-docs", -0.1)
     assert outcome(demo, last).forgotten == ("sci-docs", 0)
 
 
