@@ -55,7 +55,7 @@ def is_meta(block: Block) -> bool:
 
 def is_interruption(block: Block) -> bool:
     """Return whether a line between paragraphs is a credit, a date, or nothing but a link to another page."""
-    if block.item:
+    if block.item or block.pre:  # generators link the names in code
         return False
     if 10 * block.away >= 8 * block.weight and block.weight <= LONGEST_META and not (block.heading or block.cell):
         return True
@@ -74,7 +74,8 @@ def is_solid(block: Block, home: int) -> bool:
 
     So is any line of the paragraphs' own container.
     """
-    if block.heading or block.card or block.aside or 2 * block.linked >= block.weight or is_meta(block):
+    linked = 2 * block.linked >= block.weight and not block.pre
+    if block.heading or block.card or block.aside or linked or is_meta(block):
         return False
     if block.item or block.pre or block.cell or block.caption or block.container == home:
         return True

@@ -136,3 +136,13 @@ def test_the_last_word_of_a_name_is_what_it_means(name: str, kind: str | None) -
     assert is_caption((name,)) == (kind == "caption")
     assert is_meta((name,)) == (kind == "meta")
     assert (kind_of((name,)) == "promo") == (kind == "promo")
+
+
+@pytest.mark.parametrize(
+    "place", ["<p>{0}</p><pre>{1}</pre><p>{0}</p>", "<p>{0}</p><p>{0}</p><h2>Use</h2><pre>{1}</pre>"]
+)
+def test_code_whose_names_are_links_stays(place: str) -> None:
+    prose = "The ferry leaves the island at seven in the morning and comes back after the market closes. " * 3
+    code = '<a href="/api/open">open</a>(<a href="/api/path">path</a>)'
+    page = f"<article><h1>Files</h1><p>{prose}</p>{place.format(prose, code)}</article>"
+    assert "open(path)" in read_page(page).text
