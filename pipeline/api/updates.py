@@ -11,6 +11,7 @@ from rewarm.pipeline.api.reports import refuse_target, write_report
 from rewarm.pipeline.lineage.commits import RELEASES, known_commits, write_pointer
 from rewarm.pipeline.lineage.lease import find_holder
 from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.optimizer import drop_optimizers
 from rewarm.pipeline.lineage.status import Status
 from rewarm.pipeline.lineage.status import status as summarize
 from rewarm.pipeline.lineage.verify import refuse_damaged
@@ -171,11 +172,13 @@ def update(
 
 
 def finish_records(workspace: Workspace, terminal: Terminal, wait_s: float = 0.0) -> None:
-    """Write ``releases.json`` and the report, if the command that made the last commit was killed before it did."""
+    """Do what follows a commit, if the command that made the last one was killed before it did."""
     if known_commits(workspace.folder) == len(Lineage(workspace).log.commits):
         return
     with workspace.lease(wait_s=wait_s, note=terminal.note):
-        write_pointer(workspace.folder, Lineage(workspace).log)
+        lineage = Lineage(workspace)
+        write_pointer(workspace.folder, lineage.log)
+        drop_optimizers(lineage)
         path = write_report(workspace)
     terminal.note(f"{RELEASES} was behind the last commit and is written again; report: {path}")
 

@@ -7,6 +7,7 @@ from small_workspace import make
 from rewarm.pipeline.api.updates import finish_records
 from rewarm.pipeline.lineage.commits import RELEASES, pointer
 from rewarm.pipeline.lineage.lineage import Lineage
+from rewarm.pipeline.lineage.optimizer import OPTIMIZER
 from rewarm.pipeline.terminal import Terminal
 
 
@@ -16,8 +17,11 @@ def test_the_same_command_writes_what_the_commit_was_not_followed_by(tmp_path: P
     assert workspace.folder.read_json(RELEASES) == expected
     before = {**expected, "commits": expected["commits"] - 1, "history": expected["history"][:-1]}
     workspace.folder.write_json(RELEASES, before)
+    unneeded = workspace.update("0000-docs") / "trunk" / OPTIMIZER
+    unneeded.write("state.pt", b"moments")
     finish_records(workspace, Terminal(quiet=True))
     assert workspace.folder.read_json(RELEASES) == expected
+    assert not unneeded.exists(), "no update can start from it any more"
     assert workspace.folder.exists("report/index.html")
     workspace.folder.delete("report/index.html")
     finish_records(workspace, Terminal(quiet=True))
