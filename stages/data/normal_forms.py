@@ -20,9 +20,11 @@ UNSEEN = re.compile("[\u00ad\u0640\u200c-\u200f\u202a-\u202e\u2060-\u2064\u2066-
 # A zero-width space within a script without spaces only shows where a line may end; not all texts have it.
 UNSPACED = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f"
 LINE_BREAK = re.compile(f"(?<=[{UNSPACED}])\u200b+(?=[{UNSPACED}])")
-# Spellings of the same word: Romanian with cedillas for commas below, Persian with Arabic letters for its own, and the
-# vowel points of Hebrew and Arabic, which most texts leave out.
-SPELLINGS = str.maketrans("\u015e\u015f\u0162\u0163\u0643\u064a", "\u0218\u0219\u021a\u021b\u06a9\u06cc")
+# Spellings of the same word: Romanian with cedillas for commas below, Persian with Arabic letters for its own, Russian
+# with and without the dots of yo, and the vowel points of Hebrew and Arabic, which most texts leave out.
+SPELLINGS = str.maketrans(
+    "\u015e\u015f\u0162\u0163\u0643\u064a\u0401\u0451", "\u0218\u0219\u021a\u021b\u06a9\u06cc\u0415\u0435"
+)
 POINTS = "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u0652\u0670"
 POINT = re.compile(f"[{POINTS}]+")
 SPELLED_OTHERWISE = re.compile(f"[{POINTS}{''.join(map(chr, SPELLINGS))}]")

@@ -90,7 +90,7 @@ def shingles(text: str, size: int) -> Keys:
 
 
 def word_hashes(text: str) -> Keys:
-    """Return xxh3-64 of every word: lower-cased runs of letters, digits and underscores of the folded text."""
+    """Return xxh3-64 of every word: case-folded runs of letters, digits and underscores of the folded text."""
     return np.concatenate([np.empty(0, np.uint64), *map(hashed, pieces(text))])
 
 
@@ -100,7 +100,7 @@ def hashed(piece: str) -> Keys:
     if piece.isascii():
         words = piece.encode().translate(ASCII_WORDS).split()
     else:
-        words = " ".join(WORD.findall(piece.lower())).encode().split()
+        words = " ".join(WORD.findall(piece.casefold())).encode().split()
     return np.fromiter(map(xxhash.xxh3_64_intdigest, words), np.uint64, len(words))
 
 

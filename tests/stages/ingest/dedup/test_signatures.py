@@ -129,6 +129,8 @@ def test_a_text_in_another_normal_form_is_the_same(text: str, form: Literal["NFC
         (ARABIC, "".join(letter + "\u064e" * letter.isalpha() for letter in ARABIC)),
         (ARABIC, ARABIC.replace("ي", "ی").replace("ك", "ک")),
         (ROMANIAN, ROMANIAN.replace("ş", "ș").replace("ţ", "ț")),
+        (GERMAN + " Straße", GERMAN.upper() + " STRASSE"),
+        ("всё ещё её ёлка и новые книги", "все еще ее елка и новые книги"),
         (HEBREW, unicodedata.normalize("NFD", HEBREW).translate(dict.fromkeys(range(0x591, 0x5C8)))),
         ("fine offices 10", "\ufb01ne o\ufb03ces \uff11\uff10"),
     ],
