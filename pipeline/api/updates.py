@@ -306,8 +306,8 @@ def schedule(
     """Preview a recipe's learning rate over a base and its updates; ``to`` is the path for the page."""
     if to is not None and to.suffix != ".html":
         raise UsageError(f"--to {to}: the plot is written as a page, expected a name that ends in .html")
-    if to is not None:
-        refuse_target("--to", to)
+    if to is not None and to.is_dir():
+        raise UsageError(f"--to {to}: is a folder, expected the name of a file")
     found = preview_schedule(recipe_name, load_recipe(recipe_name, sets), arrivals, tokens, imported)
     if to is not None:
         from rewarm.pipeline.schedule_preview import page

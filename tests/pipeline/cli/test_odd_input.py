@@ -104,7 +104,7 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["report", "{lm}", "--to", "{t}/nowhere/p.html"], "there is no folder"),
     (["report", "{lm}", "--to", "{t}/folder.html"], "is a folder"),
     (["schedule", "tiny", "--plot", "--json"], "give only one"),
-    (["schedule", "tiny", "--to", "{t}/nowhere/p.html"], "there is no folder"),
+    (["schedule", "tiny", "--to", "{t}/folder.html"], "is a folder"),
     (["schedule", "tiny", "--arrivals", "1000000000"], "--arrivals"),
     (["schedule", "tiny", "--tokens", "1e400"], "1e400"),
     (["schedule", "tiny", "--tokens", "1,,2"], "--tokens"),
