@@ -103,7 +103,11 @@ UNREAD = [
     (["train.return_limit=3"], "train.return_limit", "no step is skipped"),
     (["train.weight_decay=0", "train.decay_embeddings=false"], "train.decay_embeddings", "nothing decays"),
     (["evaluate.samples=0", "evaluate.sample_tokens=9"], "evaluate.sample_tokens", "evaluate.samples=0"),
-    (["evaluate.all_datasets_every=5"], "evaluate.all_datasets_every", "every update measures all"),
+    (
+        ["evaluate.earlier_datasets=null", "evaluate.all_datasets_every=5"],
+        "evaluate.all_datasets_every",
+        "every update measures all",
+    ),
     (
         [
             "ingest.rules.apply=[fineweb]",
