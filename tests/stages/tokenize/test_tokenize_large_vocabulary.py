@@ -16,6 +16,7 @@ from rewarm.stages.data.tokens import TokenFormat, TokenStream
 from rewarm.stages.tokenize import TokenizeSettings, export_megatron, run, verify
 from rewarm.stages.tokenize.backends import Fast, Reference, first_mismatch, special_cases
 
+pytestmark = pytest.mark.usefixtures("ray_cluster")  # all in one process: the tokenizer is trained once
 VOCABULARY = 131_072
 TRAINED_BYTES = 32_000_000  # gives that many merges where a pair may occur once
 
@@ -66,7 +67,6 @@ def test_backends_are_equal(large: Folder) -> None:
     assert first_mismatch(Reference(definition), Fast(definition), [*special_cases(definition), *other]) is None
 
 
-@pytest.mark.usefixtures("ray_cluster")
 def test_stage_verification_and_export(
     large: Folder, document_shard: Callable[[Folder, str, Sequence[str]], None], tmp_path: Path
 ) -> None:

@@ -88,10 +88,10 @@ def test_what_does_not_work_is_refused(stage: int, precision: str, why: str) -> 
         TrainSettings.model_validate({"optimizer": "muon", "zero_stage": stage, "precision": precision})
 
 
-def run_modes(rank: int, size: int, job: Job, results: Path) -> None:
+def run_modes(rank: int, size: int, job: Job, modes: list[tuple[int, str]], results: Path) -> None:
     """Six steps; three steps, saved; three more in a new engine: equal to the six."""
     job.checkpoints.path.mkdir(parents=True, exist_ok=True)
-    for stage, precision in MODES:
+    for stage, precision in modes:
         whole = make(job, rank, size, stage, precision)
         losses = train(whole, job, 0, 6)
         half = make(job, rank, size, stage, precision)
@@ -105,12 +105,17 @@ def run_modes(rank: int, size: int, job: Job, results: Path) -> None:
             np.save(results / f"{stage}-{precision}-{size}.npy", np.array(losses))
 
 
-def test_every_stage_trains_alike_on_one_rank_and_on_two(world: World, tmp_path: Path) -> None:
-    in_group(run_modes, 2, world.job("muon2", optimizer="muon"), tmp_path)
-    in_group(run_modes, 1, world.job("muon1", optimizer="muon", num_workers=1), tmp_path)
+@pytest.mark.parametrize(
+    "modes", [[(0, "fp32"), (2, "bf16")], pytest.param(MODES, marks=pytest.mark.faults)], ids=["few", "all"]
+)
+def test_every_stage_trains_alike_on_one_rank_and_on_two(
+    world: World, tmp_path: Path, modes: list[tuple[int, str]]
+) -> None:
+    in_group(run_modes, 2, world.job("muon2", optimizer="muon"), modes, tmp_path)
+    in_group(run_modes, 1, world.job("muon1", optimizer="muon", num_workers=1), modes, tmp_path)
     expected = np.load(tmp_path / "0-fp32-1.npy")
     assert expected[-1] < expected[0]
-    for stage, precision in MODES:
+    for stage, precision in modes:
         for size in (1, 2):
             found = np.load(tmp_path / f"{stage}-{precision}-{size}.npy")
             np.testing.assert_allclose(
