@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import time
 from collections.abc import Callable
 
 import psutil
@@ -107,4 +108,7 @@ def test_a_group_that_is_left_in_the_middle_of_a_job_releases_its_workers(world:
     job = world.job("left", steps=5000, checkpoint_every=5000, validate_every=0)
     with pytest.raises(KeyboardInterrupt), Group(Stops()) as group:
         train.run(job, group)
+    deadline = time.monotonic() + 10  # a killed process ends a moment later
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not workers()
