@@ -221,7 +221,7 @@ def test_what_a_server_imports_before_ray_does_not_import_it() -> None:
 
 
 def test_a_server_whose_raylet_has_ended_imports_nothing(tmp_path: Path) -> None:
-    """It was still importing when its command was stopped: nothing of that command stays behind."""
+    """A server that is importing when its command is stopped ends with the command."""
     raylet, place = subprocess.Popen(["true"]), tmp_path / "server"
     raylet.wait()
     place.with_suffix(".starting").touch()

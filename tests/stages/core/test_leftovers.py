@@ -1,4 +1,4 @@
-"""What ended runs left on a machine is removed, and nothing of running processes or of other programs."""
+"""Removal of what ended runs left on a machine; running processes and other programs lose nothing."""
 
 import os
 import shutil
