@@ -31,11 +31,11 @@ class Disk:
             stream.write(struct.pack("i", number))
 
 
-def compiled(folder: Path) -> Path:
-    """The library, compiled into a folder."""
+def compiled(folder: Path, source: Path = SOURCE) -> Path:
+    """A library to be preloaded, compiled into a folder."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
-    made = folder / "faulty_disk.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", made, SOURCE, "-ldl"], check=True)
+    made = folder / f"{source.stem}.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", made, source, "-ldl"], check=True)
     return made

@@ -1,26 +1,14 @@
 """A writer that is suspended exactly where it gives a file its name (``held_writer.c``), for kills at commits."""
 
 import os
-import shutil
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
-import pytest
 
 SOURCE = Path(__file__).with_suffix(".c")
-
-
-def compiled(folder: Path) -> Path:
-    """The library, compiled into a folder."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    made = folder / "held_writer.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", made, SOURCE, "-ldl"], check=True)
-    return made
 
 
 class Hold:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from held_writer import Hold, compiled
+from faulty_disk import compiled
+from held_writer import SOURCE, Hold
 from small_lineage import Lineage, rewarm
 from update_process import Update
 
@@ -32,7 +33,7 @@ def updated(base: Lineage, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def held_writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that suspends a writer."""
-    return compiled(tmp_path_factory.mktemp("held"))
+    return compiled(tmp_path_factory.mktemp("held"), SOURCE)
 
 
 @pytest.fixture
