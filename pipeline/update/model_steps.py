@@ -4,7 +4,7 @@ An imported base is copied without changes. If its original training data is not
 text to be replayed in its place.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def run_evaluate(
     names = [*context.measured(), *context.also_measured, *tokens]
     step = Step(
         "evaluate",
-        lambda: measure(context, models, names, out, settings),
+        lambda: measure(context, models, names, out, settings, word_order=tokens),
         evaluate.EvaluateOutcome,
         out,
         conditions(context, settings),
@@ -184,18 +184,22 @@ def measure(
     names: Iterable[str],
     out: Folder,
     settings: evaluate.EvaluateSettings,
+    word_order: Collection[str] = (),
 ) -> evaluate.EvaluateOutcome:
     """Evaluate models on the validation splits of datasets, with this update's recipe.
 
+    The order of words is asked for in the datasets ``word_order``.
     Raises ``DamagedError`` if a file of a model differs from the record.
     """
     for model in models.values():
         refuse_changed_model(context.lineage, model)
     pool = context.pool()
     sets = [
-        evaluate.EvaluationSet(name, context.validation_tokens(name), context.workspace.dataset(name) / "validation")
+        evaluate.EvaluationSet(
+            name, tokens, context.workspace.dataset(name) / "validation", word_order=name in word_order
+        )
         for name in names
-        if context.validation_tokens(name).files(".arrow")
+        if (tokens := context.validation_tokens(name)).files(".arrow")
     ]
     recorded = recorded_copies(context.lineage, [*models.values(), *(dataset.tokens for dataset in sets)])
     return evaluate.run(

@@ -2,7 +2,8 @@
 
 - ``rewarm_<dataset>_rolling``: log-likelihood of whole documents (word and byte perplexity, bits per byte);
 - ``rewarm_<dataset>_continuation``: choose a document's own continuation among four, given its beginning;
-- ``rewarm_<dataset>_order``: choose the text with its words in the original order among four (``order_task.py``).
+- ``rewarm_<dataset>_order``, of new datasets: choose the text with its words in the original order among four
+  (``order_task.py``).
 
 Every choice is made by hashing: the same documents and seed give the same task, independently of shards and workers.
 """
@@ -127,8 +128,9 @@ def question(own: Excerpt, others: list[Excerpt], seed: int) -> dict[str, Any] |
 def make_tasks(
     record: dict[str, Any], out: Folder, settings: EvaluateSettings, seq_len: int, special: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Write the tasks of one dataset (``record``: its name and the folder of its documents) unless they exist.
+    """Write the tasks of one dataset unless they exist.
 
+    ``record`` has its name, the folder of its documents, and whether the order of its words is asked for.
     ``special`` is as for ``choose_documents``. Returns the names of the tasks, and notes on what was left out.
     """
     dataset, done = record["dataset"], account_file(record["dataset"])
@@ -140,14 +142,15 @@ def make_tasks(
     rolling = [{"doc_id": doc_id, "text": text[: settings.document_chars]} for doc_id, text in chosen]
     excerpts = [part for doc_id, text in chosen if (part := excerpt(doc_id, text, seq_len // 2))]
     questions = [row for own in excerpts if (row := question(own, excerpts, settings.seed))]
-    orders = order_questions(ranked, seq_len - 1, settings.seed)
     names, notes = [], []
     if choice.passed_over:
         notes.append(
             f"{dataset}: {choice.passed_over} validation documents contain the text of a special token, which lm-eval "
             "reads as the token; they are not used in its generated tasks"
         )
-    made = (("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION), ("order", orders, ORDER))
+    made = [("rolling", rolling, ROLLING), ("continuation", questions, CONTINUATION)]
+    if record["word_order"]:
+        made.append(("order", order_questions(ranked, seq_len - 1, settings.seed), ORDER))
     for kind, rows, body in made:
         name = task_name(dataset, kind)
         if rows:

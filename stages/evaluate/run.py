@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from rewarm.stages.core.errors import StageError
 from rewarm.stages.core.progress import Progress
@@ -30,6 +31,8 @@ class EvaluationSet:
     name: str
     tokens: Folder
     documents: Folder
+    word_order: bool = False
+    """Generate the word-order task too: for new datasets, since a model that has learned one gets nearly all right."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,9 @@ def _generate(
     if not settings.task_documents or not sets:
         return {}
     special = tuple(load_definition(release).special_tokens())
-    records = [{"dataset": one.name, "documents": str(one.documents)} for one in sets]
+    records: list[dict[str, Any]] = [
+        {"dataset": one.name, "documents": str(one.documents), "word_order": one.word_order} for one in sets
+    ]
     if missing := [record for record in records if not out.exists(account_file(record["dataset"]))]:
         make = partial(make_tasks, out=out, settings=settings, seq_len=seq_len, special=special)
         pool.work_through(TaskMaker, make, missing, "making tasks", progress)

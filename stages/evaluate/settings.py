@@ -32,8 +32,8 @@ class EvaluateSettings(Settings):
     null."""
 
     task_documents: int = Field(default=64, ge=0)
-    """Validation documents per dataset in each of its three generated tasks (at least 48 in the word-order task, if
-    available); 0: no generated tasks."""
+    """Validation documents per dataset in each of its generated tasks: whole documents, continuation, and for a new
+    dataset word order (at least 48 documents, if available); 0: no generated tasks."""
 
     document_chars: int = Field(default=2000, ge=100)
     """Characters at which the rolling task truncates documents, so that a few long ones do not dominate the run

@@ -76,7 +76,7 @@ def test_a_harmful_arrival_is_refused_and_the_release_stays(refused: str, worksp
     assert (order["name"], order["current"], order["limit"], order["passed"]) == ("harm", 0.25, 0.5, False)
     assert order["candidate"] == update["lm_eval"]["rewarm_harm_order"]["acc"] < 0.5
     assert {check["name"] for check in update["gate"]["checks"] if check["kind"] == "task"} == {
-        f"rewarm_{name}_{kind}" for name in ("docs", "harm") for kind in ("continuation", "order")
+        f"rewarm_{name}_continuation" for name in ("docs", "harm")
     }
     assert update["seconds"]["gate"] > 0
     assert (workspace / "updates" / "0001-harm" / "release" / "model" / "model.safetensors").exists(), "to be looked at"

@@ -72,7 +72,7 @@ def make_set(name: str, texts: list[str], words: "object", root: Path) -> Evalua
         batch = pa.record_batch(arrays, schema=shape.schema())
         with tokens.writing(f"{number:03d}.arrow") as scratch:
             write_shard(scratch, shape, [batch])
-    return EvaluationSet(name, tokens, documents)
+    return EvaluationSet(name, tokens, documents, word_order=name == "code")
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,8 @@ def tasks(release: Folder, arrival: tuple[EvaluationSet, list[str]], tmp_path_fa
     """The generated tasks of the arrival."""
     folder, (one, _) = Folder(tmp_path_factory.mktemp("tasks")), arrival
     special = tuple(load_definition(release).special_tokens())
-    made = make_tasks({"dataset": "docs", "documents": str(one.documents)}, folder, SETTINGS, SEQ_LEN, special)
+    record = {"dataset": "docs", "documents": str(one.documents), "word_order": True}
+    made = make_tasks(record, folder, SETTINGS, SEQ_LEN, special)
     assert "1 validation documents contain the text of a special token" in made["notes"][0]
     return folder, made["tasks"]
 

@@ -23,7 +23,8 @@ from rewarm.stages.inference.losses import document_losses
 def test_rolling_likelihood_equals_our_own_losses(world: Any, tmp_path: Path) -> None:
     """The same windows from the same first token, document by document, but for the end-of-text that closes it."""
     one, tasks, settings = world.sets[0], Folder(tmp_path / "tasks"), EvaluateSettings(task_documents=100)
-    make_tasks({"dataset": one.name, "documents": str(one.documents)}, tasks, settings, 64, ("<|endoftext|>",))
+    record = {"dataset": one.name, "documents": str(one.documents), "word_order": False}
+    make_tasks(record, tasks, settings, 64, ("<|endoftext|>",))
     name, model = f"rewarm_{one.name}_rolling", load_model(world.trunk, gpu=False)
     manager = generated_task(tasks, name, tmp_path)
     tokenizer = world.trunk.local()

@@ -30,11 +30,11 @@ def test_an_excerpt_is_two_neighbouring_parts_of_its_document(text: str) -> None
 
 def test_tasks_hold_the_documents_and_do_not_depend_on_shards(world: Any, tmp_path: Any) -> None:
     one, settings = world.sets[0], EvaluateSettings(task_documents=10, document_chars=300)
-    record = {"dataset": one.name, "documents": str(one.documents)}
-    assert make_tasks(record, Folder(tmp_path), settings, 256) == {
-        "tasks": [f"rewarm_sci-docs_{kind}" for kind in ("rolling", "continuation", "order")],
-        "notes": [],
-    }
+    record = {"dataset": one.name, "documents": str(one.documents), "word_order": True}
+    names = [f"rewarm_sci-docs_{kind}" for kind in ("rolling", "continuation", "order")]
+    assert make_tasks(record, Folder(tmp_path), settings, 256) == {"tasks": names, "notes": []}
+    earlier = make_tasks({**record, "word_order": False}, Folder(tmp_path) / "earlier", settings, 256)
+    assert earlier == {"tasks": names[:2], "notes": []}, "a model that has learned a dataset gets its order right"
     rolling, questions = (
         [orjson.loads(line) for line in (tmp_path / f"rewarm_sci-docs_{kind}.jsonl").read_bytes().splitlines()]
         for kind in ("rolling", "continuation")
@@ -57,14 +57,15 @@ def test_a_document_with_a_special_tokens_text_is_passed_over_and_counted(world:
     chosen = choose_documents(one.documents, 100, 0, special)
     assert {text for _, text in chosen.documents} == set(world.texts["sci-docs"][:-1])
     assert chosen.passed_over == 1
-    record = {"dataset": one.name, "documents": str(one.documents)}
+    record = {"dataset": one.name, "documents": str(one.documents), "word_order": True}
     notes = make_tasks(record, Folder(tmp_path), EvaluateSettings(), 256, special)["notes"]
     assert "sci-docs: 1 validation documents contain the text of a special token" in notes[0]
 
 
 def test_too_few_documents_leave_the_continuation_out(world: Any, tmp_path: Any) -> None:
     settings = EvaluateSettings(task_documents=3)
-    account = make_tasks({"dataset": "few", "documents": str(world.sets[0].documents)}, Folder(tmp_path), settings, 256)
+    record = {"dataset": "few", "documents": str(world.sets[0].documents), "word_order": True}
+    account = make_tasks(record, Folder(tmp_path), settings, 256)
     assert account["tasks"] == ["rewarm_few_rolling", "rewarm_few_order"]
     assert "rewarm_few_continuation is left out" in account["notes"][0]
 
