@@ -1,5 +1,6 @@
 """Real process groups on this machine, for tests of what runs on several ranks."""
 
+import gc
 import os
 import socket
 import sys
@@ -33,6 +34,7 @@ def in_group(work: Callable[..., None], size: int, *arguments: object) -> None:
 
 
 def started(rank: int, work: Callable[..., None], size: int, port: int, *arguments: object) -> None:
+    gc.freeze()  # DeepSpeed collects garbage often, of which none is among what was imported before the fork
     os.environ.update(environment(), RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), LOCAL_SIZE=str(size))
     torch.set_num_threads(1)

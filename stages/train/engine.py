@@ -9,8 +9,10 @@ applied again after every load.
 import contextlib
 import gc
 import io
+import os
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,25 @@ class Place:
     world_size: int
     local_rank: int
     device: torch.device
+
+
+@contextlib.contextmanager
+def compiler_left_out() -> Iterator[None]:
+    """Keep DeepSpeed from importing torch's compiler: 600 modules, and a second of every worker's start.
+
+    Its check of the optimizer imports its own Muon, which compiles functions that are never called here. The model is
+    compiled later, if at all.
+    """
+    name = "TORCHDYNAMO_DISABLE"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class Engine:
@@ -101,7 +122,7 @@ class Engine:
         elif self._low_precision:
             masters = {name: weight.clone() for name, weight in model_weights(model)}
         optimizer = make_optimizer(groups, self.settings, fused=self.place.device.type == "cuda")
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), compiler_left_out():
             engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         apply_hyperparameters(engine, self._hyperparameters)
         if self.guard is not None:
