@@ -12,6 +12,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from rewarm.stages.core.credentials import CREDENTIALS, mask_one
@@ -126,6 +127,7 @@ def signs(name: str) -> bool:
     return bool(PARTS & set(re.split(r"[^a-z0-9]+", words)))
 
 
+@lru_cache(maxsize=1024)
 def names(name: str) -> bool:
     """Whether a name outside of an address is one of a secret."""
     return NAMES.search(name) is not None

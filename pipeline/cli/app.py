@@ -7,8 +7,9 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import version
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -191,9 +192,15 @@ def repeat(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+@cache
+def command_group() -> Callable[..., Any]:
+    """Return the group of all commands; typer reads the signatures of all of them for it, at every call."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line."""
     conceal()
     hush()
     with stoppable(), exits():
-        app()
+        command_group()()
