@@ -67,7 +67,7 @@ def measure(way: str, tokens: int, vocabulary: int, precision: str) -> dict[str,
 
     from rewarm.stages.train.chunked_loss import ChunkedHead, HeadForm
     from rewarm.stages.train.data import MicroBatch
-    from rewarm.stages.train.loop import keep_freed_memory
+    from rewarm.stages.train.freed_memory import keep_freed_memory
     from rewarm.stages.train.objective import Objective
     from rewarm.stages.train.ways import Ways
 

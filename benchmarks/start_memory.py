@@ -4,9 +4,9 @@
     python benchmarks/start_memory.py --millions 500 --start parts # 0.5 B: 12 GB
 
 A GPT-NeoX of the given size is written once, then each way runs in processes of its own (gloo, one thread each) that do
-nothing but create the engine (``stages/train/engine.py``). The share of a rank is what ZeRO 3 gives it to own: weights,
-their fp32 masters, gradients and both moments of Adam, divided by the ranks. Figures are of the rank that needs most,
-above nothing: Python and its libraries count too.
+nothing but create the engine (``stages/train/engine.py``). The share of a rank is what ZeRO 3 gives it to own at the
+start: weights, their fp32 masters and gradients, divided by the ranks. The moments of Adam are made in the first step,
+and are not in it. Figures are of the rank that needs most, above nothing: Python and its libraries count too.
 """
 
 import argparse
@@ -115,11 +115,10 @@ def started(options: argparse.Namespace) -> dict[str, float]:
     import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401  # counts as a library
 
     from rewarm.stages.train.engine import Engine, Place
-    from rewarm.stages.train.loop import keep_freed_memory
+    from rewarm.stages.train.freed_memory import returned
     from rewarm.stages.train.settings import TrainSettings
 
     torch.set_num_threads(1)
-    keep_freed_memory()
     deepspeed.init_distributed("gloo")
     made = json.loads((options.model / "made.json").read_text())
     settings = TrainSettings.model_validate(
@@ -135,7 +134,8 @@ def started(options: argparse.Namespace) -> dict[str, float]:
     torch.distributed.barrier()
     libraries, start = resident("VmRSS"), time.perf_counter()
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    engine = Engine(options.model, made["digest"], settings, place, options.model)
+    with returned(place.device):
+        engine = Engine(options.model, made["digest"], settings, place, options.model)
     assert bool(engine.notes) == (options.start == "whole"), engine.notes
     figures = {
         "share": share(engine.engine),

@@ -1,6 +1,5 @@
 """The training loop of one worker: one job from its start or last checkpoint to its end."""
 
-import ctypes
 import gc
 import os
 import shutil
@@ -38,6 +37,7 @@ from rewarm.stages.train.data import Batches, ValidationSet
 from rewarm.stages.train.decisions import Return, decisions_of, is_left_out
 from rewarm.stages.train.determinism import BITWISE, NOT_BITWISE, WARNING, repeats
 from rewarm.stages.train.experiment_trackers import Trackers
+from rewarm.stages.train.freed_memory import returned
 from rewarm.stages.train.hangs import Watchdog, reporter
 from rewarm.stages.train.inputs import check_inputs
 from rewarm.stages.train.job import CURVE, Job, Log
@@ -100,10 +100,11 @@ def train(
     times = CheckpointTimes(job.settings, place, requested=Requests(tracker))
     while True:
         returns = read_returns(job)
-        engine = Engine(job.start.local(), job.start_digest, job.settings, place, scratch, teacher)
-        for line in engine.notes:
-            show(line)
-        begun = resume(job, engine, show, returns)
+        with returned(place.device):
+            engine = Engine(job.start.local(), job.start_digest, job.settings, place, scratch, teacher)
+            for line in engine.notes:
+                show(line)
+            begun = resume(job, engine, show, returns)
         trackers = Trackers(job, scratch, begun.step, show) if place.rank == 0 else None
         recorder = Recorder(job, place, begun.log, tracker, training_report(job, engine), returns, trackers, watchdog)
         if (changed := recorder.attempt(begun.step, arithmetic_of(job, engine, batches, show))) is not None:
@@ -199,22 +200,7 @@ def take_place(settings: TrainSettings) -> "Place":
         torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         torch.set_num_threads(settings.cpus_per_worker or 1)
-        keep_freed_memory()
     return Place(context.get_world_rank(), context.get_world_size(), context.get_local_rank(), device)
-
-
-def keep_freed_memory() -> None:
-    """Make the C library reuse memory that tensors free, as a GPU's caching allocator does.
-
-    By default glibc maps every large tensor anew: on two cores, page faults took a sixth of a small model's step. Other
-    C libraries are left unchanged.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return
-    m_mmap_max, m_trim_threshold, m_top_pad, m_arena_max = -4, -1, -2, -8  # malloc.h
-    for parameter, value in ((m_mmap_max, 0), (m_trim_threshold, 2**31 - 1), (m_top_pad, 64 << 20), (m_arena_max, 1)):
-        mallopt(parameter, value)
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
