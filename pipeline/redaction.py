@@ -80,6 +80,7 @@ def redact_words(words: Sequence[str], environment: Mapping[str, str] | None = N
     """A command line's words without secrets, among them what follows an option whose value is one."""
     found: list[str] = []
     option = ""
+    environment = dict(os.environ) if environment is None else environment  # decoded once for all words
     for word in words:
         name, equals, value = word.partition("=")
         if option:
