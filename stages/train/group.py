@@ -28,6 +28,7 @@ from rewarm.stages.train.worker import train_worker
 
 Placement = tuple[dict[str, float], bool, tuple[Any, ...]]  # resources of a worker, whether it has a GPU, watchers
 INTERVAL = 0.5  # seconds between polls of the workers' progress
+ENDS = 0.1  # seconds between polls while they end: what follows needs their room
 ENDING = 60.0  # seconds that workers may take to end; after them, their resources are released
 SAVING = 20.0  # seconds that workers may take to save a checkpoint when the driver is stopped; Kubernetes grants 30
 
@@ -171,7 +172,7 @@ class Group:
         with suppress(Exception):
             while not running.done() and time.monotonic() < deadline:
                 self._opened().drain(self._given)
-                wait([running], INTERVAL)
+                wait([running], ENDS)
             if not running.done():
                 for group in ray.get(self._opened().tracker.groups.remote(), timeout=ANSWER):
                     ray.util.remove_placement_group(group)
