@@ -7,13 +7,13 @@ unnoticed in the totals.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rewarm.stages.data.mixture import Mixture
+from rewarm.stages.data.mixture import Mixture, branch_steps
 from rewarm.stages.replay.lineage import Carried, tokens_of
 from rewarm.stages.replay.settings import ReplaySettings
 from rewarm.stages.replay.shares import Division
 
 if TYPE_CHECKING:
-    from rewarm.stages.replay.run import ReplayOutcome
+    from rewarm.stages.replay.run import Budget, ReplayOutcome
 
 NAMED = 5  # most names in one remark
 SMALL = 0.001  # fraction of an arrival that may stay untrained without a remark; the record has the figure either way
@@ -24,12 +24,13 @@ def remarks(
     mixture: Mixture,
     settings: ReplaySettings,
     division: Division,
-    budget: int | None,
+    budget: "Budget",
     carried: Carried,
 ) -> list[str]:
     """Return a line for each way in which the mixture differs from what the settings suggest."""
     return [
         *of_arrivals(outcome, mixture, budget),
+        *of_budget(outcome, mixture, budget),
         *division.notes,
         *of_share(outcome, mixture, settings),
         *of_parts(outcome, mixture, division, carried),
@@ -42,9 +43,9 @@ def named(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def of_arrivals(outcome: "ReplayOutcome", mixture: Mixture, budget: int | None) -> list[str]:
-    """Report arrival tokens that are not trained or trained repeatedly, and unused budget."""
-    found = []
+def of_arrivals(outcome: "ReplayOutcome", mixture: Mixture, budget: "Budget") -> list[str]:
+    """Report arrival tokens that are not trained or trained repeatedly."""
+    found, trunk = [], " by the trunk" if budget.branch else ""
     for name, part in outcome.arrivals.items():
         if not part["tokens"] > mixture.seq_len:
             found.append(
@@ -53,24 +54,37 @@ def of_arrivals(outcome: "ReplayOutcome", mixture: Mixture, budget: int | None) 
             )
         elif part["untrained"] > SMALL * part["tokens"]:
             why = ""
-            if part["passes"] < 1 and mixture.replayed and budget is None:
+            if part["passes"] < 1 and mixture.replayed and budget.tokens is None:
                 why = "; replayed tokens replace them, so that the update costs as much as the arrival alone"
-            elif part["passes"] < 1 and budget is not None:
-                why = f"; the budget is {budget:,} tokens"
+            elif part["passes"] < 1 and budget.tokens is not None:
+                why = f"; the budget is {budget.tokens:,} tokens"
             elif part["passes"] >= 1:
                 why = ": they do not fill a sequence"
+            if part["passes"] < 1 and (annealed := annealed_tokens(mixture, budget)):
+                why += f"; the anneal trains {annealed:,} tokens inside of this amount"
             found.append(
-                f"{name}: {part['untrained']:,} of {part['tokens']:,} tokens are not trained "
+                f"{name}: {part['untrained']:,} of {part['tokens']:,} tokens are not trained{trunk} "
                 f"({part['untrained'] / part['tokens']:.1%}){why}"
             )
         if part["passes"] > 1:
             found.append(f"{name} is read {part['passes']:.2f} times, each time in a different order")
-    if budget is not None and budget > outcome.planned:
-        found.append(
-            f"{budget - outcome.planned:,} tokens of the budget of {budget:,} are less than one step of "
-            f"{mixture.tokens_per_step:,} tokens and are not trained"
-        )
     return found
+
+
+def of_budget(outcome: "ReplayOutcome", mixture: Mixture, budget: "Budget") -> list[str]:
+    """Report what whole steps leave over of a budget."""
+    annealed = annealed_tokens(mixture, budget)
+    left = 0 if budget.tokens is None else budget.tokens - outcome.planned - annealed
+    if left <= 0:
+        return []
+    steps = f"step of {mixture.tokens_per_step:,} tokens"
+    why = f"fill no further {steps} of trunk or anneal" if annealed else f"are less than one {steps}"
+    return [f"{left:,} tokens of the budget of {budget.tokens:,} {why} and are not trained"]
+
+
+def annealed_tokens(mixture: Mixture, budget: "Budget") -> int:
+    """Return the tokens of an update that its anneal trains, not counting an anneal on top of them."""
+    return branch_steps(mixture.steps, budget.branch) * mixture.tokens_per_step
 
 
 def of_share(outcome: "ReplayOutcome", mixture: Mixture, settings: ReplaySettings) -> list[str]:

@@ -156,7 +156,7 @@ def run(
     write_selections(out, arrival.tokens, new, [one.part for one in shares if one.count])
     out.write_json(MIXTURE, mixture.to_json())
     outcome = count_sources(mixture, float(requested), settings, shares, carried, held)
-    outcome = replace(outcome, notes=remarks(outcome, mixture, settings, division, budget.tokens, carried))
+    outcome = replace(outcome, notes=remarks(outcome, mixture, settings, division, budget, carried))
     for text in outcome.notes:
         progress.note(f"replay: {text}")
     return outcome

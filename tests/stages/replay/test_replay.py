@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -269,10 +270,11 @@ def mixed(
     small: Folder, out: Path, arrivals: list[int], share: float = 0, seq_len: int = 64, batch: int = 8, **other: Any
 ) -> tuple[ReplayOutcome, Mixture]:
     carried_on = other.pop("carried", Carried())
-    budget, chosen = other.pop("budget", None), ReplaySettings(share=share, **other)
+    budget = other.pop("budget", None)
     sets = {f"t{tokens}": TokenSet(small / f"t{tokens}" / "tokens" / "train") for tokens in arrivals}
     earlier = [datum(small, "t10000", 1)]
-    size, draw = Budget(seq_len, batch, budget), Draw(7, "0001-t")
+    size, draw = Budget(seq_len, batch, budget, branch=other.pop("branch", Fraction(0))), Draw(7, "0001-t")
+    chosen = ReplaySettings(share=share, **other)
     made = run(Arrival(sets), earlier, carried_on, size, draw, Folder(out), chosen, Silent())
     return made, Mixture.from_json(Folder(out).read_json(MIXTURE))
 
@@ -304,6 +306,19 @@ def test_a_budget_below_the_arrival_says_what_is_not_trained(small: Folder, tmp_
     assert (mixture.steps, outcome.arrivals["t1021"]["untrained"]) == (1, 509)
     assert any("t1021: 509 of 1,021 tokens are not trained (49.9%); the budget is 1,021" in n for n in outcome.notes)
     assert any("509 tokens of the budget of 1,021 are less than one step of 512" in note for note in outcome.notes)
+
+
+def test_what_the_anneal_trains_inside_of_the_budget_is_not_left_out(small: Folder, tmp_path: Path) -> None:
+    """8 steps of 512 tokens: 5 of the trunk, 3 of the anneal; 20 tokens fill none."""
+    outcome, mixture = mixed(small, tmp_path, [4097], budget=8 * 512 + 20, branch=Fraction(2, 5))
+    assert mixture.steps == 5
+    assert outcome.notes == [
+        "t4097: 1,537 of 4,097 tokens are not trained by the trunk (37.5%); the budget is 4,116 tokens; the anneal "
+        "trains 1,536 tokens inside of this amount",
+        "20 tokens of the budget of 4,116 fill no further step of 512 tokens of trunk or anneal and are not trained",
+    ]
+    whole, _ = mixed(small, tmp_path / "whole", [4097], branch=Fraction(2, 5))
+    assert "are not trained by the trunk" in whole.notes[0] and "the anneal trains 1,536 tokens" in whole.notes[0]
 
 
 def test_a_dataset_below_one_sequence_is_named(small: Folder, tmp_path: Path) -> None:
