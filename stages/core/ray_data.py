@@ -13,6 +13,7 @@ from rewarm.stages.core.errors import origin
 from rewarm.stages.core.progress import Progress
 
 FEW = 4  # shards that are plain tasks; what a job adds, its memory-aware scheduling, matters from many shards on
+ENDING = 0.5  # seconds for tasks that begin or end just now: if one is cancelled then, Ray 2.60 may abort this process
 
 
 def map_shards(
@@ -72,7 +73,9 @@ def run_tasks(work: "Numbered", rows: list[dict[str, Any]], label: str, num_cpus
             done, running = ray.wait(running)
             yield ray.get(done[0])
     finally:
-        for reference in running:  # after an error, or when the command is stopped
+        if running:  # after an error, or when the command is stopped
+            _, running = ray.wait(running, num_returns=len(running), timeout=ENDING)
+        for reference in running:
             ray.cancel(reference, force=True)
 
 
