@@ -1,13 +1,16 @@
-"""YAML of recipes, read strictly: a key that is given twice, or aliases that refer to themselves, are errors.
+"""YAML of recipes, read strictly: equal keys, aliases that refer to themselves and numbers of another base are errors.
 
-PyYAML takes the last of two equal keys without a word, and a mapping that contains itself as it is.
+PyYAML takes the last of two equal keys without a word, a mapping that contains itself as it is, and, by YAML 1.1,
+``010`` as 8 and ``1:30`` as 90.
 """
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
 import yaml
 
+OCTAL = re.compile(r"[-+]?0[0-7_]+")
 MOST = 10_000  # values: far more than there are settings, and few enough for aliases that multiply to be noticed
 DEEPEST = 50  # mappings and lists inside each other: far more than settings have, and fewer than any reader allows
 
@@ -25,6 +28,19 @@ class Loader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError("in a mapping", node.start_mark, message, key.start_mark)
                 seen.add(name)
         return super().construct_mapping(node, deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int | float:
+        """Return the number of a node; raises ``ConstructorError`` if it is read in base 8 or 60."""
+        whole = node.tag.endswith(":int")
+        value: int | float = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+        if ":" in node.value or (whole and OCTAL.fullmatch(node.value)):
+            message = f"YAML reads {node.value} as {value}; write a decimal number, or a text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return value
+
+
+for kind in ("int", "float"):
+    Loader.add_constructor(f"tag:yaml.org,2002:{kind}", Loader.construct_decimal)
 
 
 def parse(text: str) -> Any:
