@@ -273,4 +273,19 @@ def find(
                 f"dataset {name!r} was already ingested, by update {known[name].id}{refused}; "
                 "every arrival needs a new name"
             )
-    return {name: find_inputs(given, settings, progress) for name, given in paths.items()}
+    found = {name: find_inputs(given, settings, progress) for name, given in paths.items()}
+    refuse_shared(found)
+    return found
+
+
+def refuse_shared(inputs: Mapping[str, Sequence[InputFile]]) -> None:
+    """Raise ``UsageError`` if two datasets have a file in common: the second would lose it as duplicates."""
+    owners: dict[str, str] = {}
+    for name, files in inputs.items():
+        for file in files:
+            if (other := owners.setdefault(file.path, name)) != name:
+                shared = len({one.path for one in files} & {one.path for one in inputs[other]})
+                raise UsageError(
+                    f"{file.path} is in two datasets, {other!r} and {name!r}, which share {shared} of {len(files)} "
+                    f"files of {name!r}: leave each file in one of them"
+                )

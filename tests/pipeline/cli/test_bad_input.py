@@ -160,6 +160,7 @@ COMMANDS: list[tuple[list[str], str]] = [
     (["update", "{lm}", "--data", "../x={t}/good.jsonl"], "dataset name"),
     (["update", "{lm}", "--data", f"{'x' * 65}={{t}}/good.jsonl"], "dataset name"),
     (["update", "{lm}", "--data", "news={t}/good.jsonl"], "already ingested"),
+    (["update", "{lm}", "--data", "x={t}/good.jsonl", "--data", "y={t}/good.jsonl"], "share 1 of 1 files of 'y'"),
     (["update", "{lm}", "--data", "x={t}/good.jsonl", "--wait", "soon"], "--wait"),
     (["init", "{lm}", "--recipe", "tiny", "--data", "x={t}/good.jsonl"], "already has a base"),
     (["init", "{t}/new", "--recipe", "tiny"], "--data"),
