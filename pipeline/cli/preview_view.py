@@ -8,11 +8,11 @@ from rich.cells import cell_len
 
 from rewarm.pipeline.progress.pace import duration
 from rewarm.pipeline.terminal import short
+from rewarm.stages.core.sizes import size
 
 WIDTH = 80
 TITLED = 11  # columns before the blank and the text
 LISTED = 6  # datasets named in a line
-UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def preview_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -104,9 +104,3 @@ def warnings(found: dict[str, Any]) -> Iterator[str]:
             f"the budget reads the arrival about {planned['passes']:.0f} times; up to 4 passes are nearly as good as "
             "new text, more are not (Muennighoff et al. 2023, abstract)"
         )
-
-
-def size(amount: float) -> str:
-    """Format bytes in powers of ten."""
-    unit, scale = next((one for one in UNITS if amount >= one[1]), UNITS[-1])
-    return f"{amount / scale:.3g} {unit}"

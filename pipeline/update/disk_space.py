@@ -23,6 +23,7 @@ from rewarm.stages.core.errors import FullError
 from rewarm.stages.core.leftovers import remove_leftovers
 from rewarm.stages.core.local_files import cache_root
 from rewarm.stages.core.progress import Progress
+from rewarm.stages.core.sizes import size
 from rewarm.stages.core.storage import Folder
 from rewarm.stages.ingest import InputFile
 from rewarm.stages.ingest.readers import FORMATS
@@ -63,14 +64,6 @@ class Demand:
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON types."""
         return {**asdict(self), "needed": self.needed, "enough": self.enough}
-
-
-def size(amount: float) -> str:
-    """Format bytes for display, in powers of ten."""
-    for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if amount >= bytes_:
-            return f"{amount / bytes_:.3g} {unit}"
-    return f"{amount / 1e3:.3g} kB"
 
 
 def demands(

@@ -14,6 +14,7 @@ import xxhash
 from pydantic import ConfigDict
 
 from rewarm.stages.core.progress import Progress, Silent
+from rewarm.stages.core.sizes import size
 from rewarm.stages.ingest.listing import refuse_unreadable
 from rewarm.stages.ingest.locations import InputFile, locate
 from rewarm.stages.ingest.opening import open_raw
@@ -66,9 +67,9 @@ def identify(files: list[InputFile], known: Known, progress: Progress) -> tuple[
             content = f"{file.size} {file.version}"
         whole.update(f"{file.name}\0{content}\n".encode())
     if same:
-        size = sum(file.size for file in local if file.name in same)
+        found = size(sum(file.size for file in local if file.name in same))
         progress.note(
-            f"not read again: {len(same):,} of {len(local):,} files ({size / 1e9:,.2f} GB) have the size, times and "
+            f"not read again: {len(same):,} of {len(local):,} files ({found}) have the size, times and "
             "inode with which they were identified before"
         )
     return str(whole.hexdigest()), read

@@ -14,11 +14,12 @@ from rewarm.pipeline import doctor
 from rewarm.pipeline.lineage.lineage import Lineage
 from rewarm.pipeline.lineage.workspace import Workspace
 from rewarm.pipeline.recipe.recipe import load_recipe
-from rewarm.pipeline.update.disk_space import Demand, demands, like_the_last, require_room, size, text_bytes
+from rewarm.pipeline.update.disk_space import Demand, demands, like_the_last, require_room, text_bytes
 from rewarm.pipeline.update.inputs import recipe_of
 from rewarm.stages.core.errors import FullError
 from rewarm.stages.core.patience import DEADLINE
 from rewarm.stages.core.progress import Silent
+from rewarm.stages.core.sizes import size
 from rewarm.stages.ingest import InputFile
 
 Command = Callable[..., tuple[int, str, str]]

@@ -49,7 +49,7 @@ def test_files_are_read_once(files: list[InputFile]) -> None:
     assert identify(files, read, again) == (digest, read)
     assert again.read == 0
     assert again.notes == [
-        "not read again: 2 of 2 files (0.00 GB) have the size, times and inode with which they were identified before"
+        "not read again: 2 of 2 files (226 B) have the size, times and inode with which they were identified before"
     ]
     assert digest == digest_inputs(files)
 
