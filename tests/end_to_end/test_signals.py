@@ -6,15 +6,19 @@ result. A watch ends with 0: to be stopped is its ordinary end. The seconds of e
 
 import shutil
 import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from small_lineage import Lineage, command, rewarm
 from stopped_commands import Stopped, began, has_started, stop_when, there
-from update_process import status
+from update_process import assert_as_undisturbed, assert_whole, status
 
 pytestmark = pytest.mark.faults
 BOTH = (signal.SIGTERM, signal.SIGINT)
+Met = Callable[[psutil.Process], bool]
 
 
 def check(found: Stopped | None, number: signal.Signals, what: str) -> None:
@@ -27,6 +31,44 @@ def check(found: Stopped | None, number: signal.Signals, what: str) -> None:
     assert found.lingering == [], what
     assert found.left == [], what
     assert found.seconds <= found.limit, f"{what}: {found.seconds:.1f} s"
+
+
+def moments(workspace: Path) -> dict[str, Met]:
+    """Moments of an update, in order: between two of them, a step has begun or work has got somewhere."""
+    update, dataset = workspace / "updates" / "0001-code", workspace / "datasets" / "code"
+
+    return {
+        "Ray starts": has_started("gcs_server"),
+        "ingest": began(dataset),
+        "tokenize": began(dataset / "tokens"),
+        "replay": began(update / "mixture"),
+        "workers start": began(update / "trunk"),
+        "train": there(update, "checkpoints/train/checkpoint_*/progress.json"),
+        "anneal": began(update / "release"),
+        "anneal's end": there(update, "release/model"),
+        "evaluate": began(update / "evaluation"),
+        "scores": there(update, "evaluation/scores/*"),
+        "gate": there(update, "evaluation/manifest.json"),
+    }
+
+
+SHORT = ("scores", "gate")  # a tenth of a second long: the command may end before it is stopped
+
+
+@pytest.mark.timeout(1500)
+def test_an_update_is_stopped_in_every_step(base: Lineage, updated: Path, copied: Path) -> None:
+    """One update, stopped in each step in turn, by both signals in turn."""
+    for place, (name, met) in enumerate(moments(copied).items()):
+        number = BOTH[place % 2]
+        found = stop_when(command(*base.update(copied)), met, number)
+        if found is None or found.code == 0:  # it had its result already
+            assert name in SHORT, name
+            continue
+        check(found, number, f"update, {name}")
+        assert name in SHORT or status(copied)["release"] == "0000-docs"
+    done = rewarm(*base.update(copied))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_as_undisturbed(copied, updated)
 
 
 def test_a_base_is_stopped_in_its_first_steps(base: Lineage, tmp_path: Path) -> None:
@@ -43,6 +85,43 @@ def test_a_base_is_stopped_in_its_first_steps(base: Lineage, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-3000:]
     for field in ("weights", "losses", "tokens"):
         assert status(workspace)["updates"][0][field] == status(base.workspace)["updates"][0][field], field
+
+
+def test_a_distillation_is_stopped(base: Lineage, tmp_path: Path) -> None:
+    """As it begins and after a first shard; the text is that of an import that nothing disturbed."""
+    model, stopped, other = (tmp_path / name for name in ("model", "stopped", "other"))
+    assert rewarm("export", base.workspace, "0000-docs", "--to", model).returncode == 0
+    small = ["shard_documents=32", "batch_size=32", "min_tokens=16", "top_p=0.9"]
+    words = ["--recipe", base.recipe, "--from", model, *(word for one in small for word in ("--set", f"distill.{one}"))]
+    folder = stopped / "datasets" / "distilled"
+    for number, met in zip(BOTH, (began(folder), there(folder, ".staging/[0-9]*")), strict=True):
+        check(stop_when(command("init", stopped, *words), met, number), number, "distillation")
+    for each in (stopped, other):
+        done = rewarm("init", each, *words)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for field in ("weights", "losses"):
+        assert status(stopped)["updates"][0][field] == status(other)["updates"][0][field], field
+    texts = [files_of(each / "datasets" / "distilled" / "documents") for each in (stopped, other)]
+    assert texts[0] == texts[1] != {}
+    assert_whole(stopped)
+
+
+@pytest.mark.timeout(900)
+def test_a_demo_is_stopped(tmp_path: Path) -> None:
+    """While it gathers its text, in the base and in the first update."""
+    budgets = ("budget.base_tokens=120000", "budget.update_tokens=60000", "evaluate.task_documents=0")
+    demo = command("demo", "--dir", tmp_path, *(word for one in budgets for word in ("--set", one)))
+    workspace = tmp_path / "-".join(["workspace", *budgets])
+    places = {"text": there(tmp_path, "text/*"), "base": began(workspace / "updates" / "0000-sci-docs" / "trunk")}
+    places["first update"] = began(workspace / "updates" / "0001-ml-docs" / "trunk")
+    for place, (name, met) in enumerate(places.items()):
+        check(stop_when(demo, met, BOTH[place % 2]), BOTH[place % 2], f"demo, {name}")
+    done = subprocess.run(demo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = status(workspace)
+    assert [one["id"] for one in found["updates"]] == ["0000-sci-docs", "0001-ml-docs", "0002-code"]
+    assert found["release"] == "0002-code"
+    assert_whole(workspace)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
