@@ -121,13 +121,20 @@ def line(number: int, each: Round) -> str:
 
 def summary(name: str, rounds: Sequence[Round]) -> str:
     """Median, minimum and maximum over the rounds, and whether the goal is met, where they agree enough to tell."""
-    ratios = [each.ratios[name] for each in rounds]
-    found = f"rewarm/{name}: median {statistics.median(ratios):.3f}, min {min(ratios):.3f}, max {max(ratios):.3f}"
+    columns = {
+        "rewarm tokens/s": ([each.ours.rate for each in rounds], ",.0f"),
+        f"{name} tokens/s": ([each.peers[name].rate for each in rounds], ",.0f"),
+        f"rewarm/{name}": (ratios := [each.ratios[name] for each in rounds], ".3f"),
+    }
+    lines = [
+        f"{label}: median {statistics.median(values):{form}}, min {min(values):{form}}, max {max(values):{form}}"
+        for label, (values, form) in columns.items()
+    ]
     if max(ratios) - min(ratios) > NOISE:
         verdict = "cannot be told, the rounds differ too much; run it again while the machine does nothing else"
     else:
         verdict = "met" if statistics.median(ratios) >= GOALS[name] else "missed"
-    return f"{found}; goal, at least {GOALS[name]} on the median: {verdict}"
+    return "\n".join([*lines, f"goal, rewarm/{name} at least {GOALS[name]} on the median: {verdict}"])
 
 
 def race(job: "Job", folder: Path, options: argparse.Namespace, number: int) -> Round:

@@ -37,17 +37,19 @@ def test_options_that_cannot_be_run_are_refused(
 
 def test_the_ratio_is_taken_round_by_round(throughput: ModuleType) -> None:
     rates = [(990, 1000), (490, 500), (1900, 2000)]
-    rounds = [throughput.Round(throughput.Run(ours, [2.0]), throughput.Run(bare, [2.0])) for ours, bare in rates]
-    said = throughput.summary(rounds)
+    run = throughput.Run
+    rounds = [throughput.Round(run(ours, [2.0]), {"bare": run(bare, [2.0])}) for ours, bare in rates]
+    said = throughput.summary("bare", rounds)
     assert "rewarm/bare: median 0.980, min 0.950, max 0.990" in said
     assert "bare tokens/s: median 1,000, min 500, max 2,000" in said
     assert said.endswith("on the median: met")
-    assert throughput.summary(rounds[2:]).endswith("missed")
+    assert throughput.summary("bare", rounds[2:]).endswith("missed")
 
 
 def test_rounds_that_other_work_has_decided_give_no_verdict(throughput: ModuleType) -> None:
-    rounds = [throughput.Round(throughput.Run(ours, [2.0]), throughput.Run(1000, [2.0])) for ours in (990, 1000, 1450)]
-    assert "median: cannot be told" in throughput.summary(rounds)
+    run = throughput.Run
+    rounds = [throughput.Round(run(ours, [2.0]), {"trainer": run(1000, [2.0])}) for ours in (990, 1000, 1450)]
+    assert "median: cannot be told" in throughput.summary("trainer", rounds)
 
 
 def test_the_gates_rules_are_judged_on_the_same_draws() -> None:
@@ -62,17 +64,17 @@ def test_the_gates_rules_are_judged_on_the_same_draws() -> None:
 
 
 @pytest.mark.faults
-def test_the_bare_loop_does_the_same_work(throughput: ModuleType, ray_cluster: None, tmp_path: Path) -> None:
+def test_the_peers_do_the_same_work(throughput: ModuleType, ray_cluster: None, tmp_path: Path) -> None:
     job = make_world(tmp_path).job("ours", steps=20, validate_every=0, checkpoint_every=20, cpus_per_worker=1)
     job = dataclasses.replace(job, validation={})
     outcome = train.run(job, train.Group(Silent()))
     ours = [row["loss"] for row in job.out.read_json(train.CURVE)["steps"]]
-    bare = throughput.run_bare(job, tmp_path / "bare")
-    each = throughput.Round(throughput.Run(outcome.tokens_per_second, ours), bare)
-    assert len(ours) == len(bare.losses) == 20
+    peers = {name: throughput.run_peer(job, tmp_path / "peers", name) for name in throughput.GOALS}
+    each = throughput.Round(throughput.Run(outcome.tokens_per_second, ours), peers)
+    assert {len(ours), *(len(peer.losses) for peer in peers.values())} == {20}
     assert ours[-1] < ours[0] - 0.1
     assert each.largest_difference < 1e-4
-    assert 0.1 < each.ratio < 10
+    assert all(0.1 < ratio < 10 for ratio in each.ratios.values())
 
 
 def test_rates_end_to_end_and_steady_are_of_the_best_times() -> None:
