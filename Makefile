@@ -1,4 +1,4 @@
-# make install | demo | test | test-random | lint | test-faults | docs | bench.  PYTHON=python3.12 make install chooses the interpreter.
+# make install | demo | test | test-random | lint | test-faults | docs | bench | bench-full.  PYTHON=python3.12 make install chooses the interpreter.
 PYTHON ?= python3
 VENV := .venv
 PART ?= 1/1
@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # Each test that starts a command would compile the package again if the environment forbade to keep what is compiled
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-random lint test-faults docs bench clean
+.PHONY: install demo test test-random lint test-faults docs bench bench-full clean
 
 install: $(INSTALLED)
 
@@ -50,6 +50,11 @@ docs: install
 
 bench: install
 	$(BIN)/python benchmarks/train_throughput.py
+
+# make bench-full PEER=peer/bin/python: all figures with a goal or a peer, one script after the other, hours on two idle
+# cores; PEER is an interpreter with datatrove, trafilatura and spacy. What has finished on this commit is not run again.
+bench-full: install
+	$(BIN)/python benchmarks/side_by_side.py $(if $(PEER),--peer-python $(PEER)) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -43,7 +43,7 @@ from rewarm.stages.replay import Earlier, ReplaySettings
 from rewarm.stages.replay.run import share_out
 from rewarm.stages.replay.shares import Part
 from rewarm.stages.tokenize import TokenizeOutcome
-from rewarm.stages.train import ScheduleSettings, schedule_for
+from rewarm.stages.train import schedule_for
 
 NOWHERE = Folder("/nowhere")
 SEQ_LEN, PLACES, SHARE = 256, 2343, Fraction(1, 4)
@@ -58,9 +58,9 @@ def main() -> None:
     parser.add_argument("--measured", type=int, default=32)
     given = parser.parse_args()
     columns = ("updates", "open, s", "next update's start, s", "status, CPU s", "status --json, MB")
-    columns += ("report, CPU s; again", "MB", "records, bytes an update", "last")
+    columns += ("report, CPU s", "again", "report, MB", "update --dry-run, CPU s", "records, bytes an update", "last")
     print("| " + " | ".join(columns) + " |")
-    print(9 * "|--:" + "|")
+    print(len(columns) * "|--:" + "|")
     for updates in given.updates:
         with tempfile.TemporaryDirectory() as scratch:
             workspace = Workspace(str(Path(scratch) / "lm"))
@@ -72,7 +72,8 @@ def main() -> None:
 def grow(workspace: Workspace, updates: int, measured: int) -> None:
     """Record so many updates, one after the other."""
     rng, lineage = random.Random(0), Lineage(workspace)
-    schedule = schedule_for(ScheduleSettings(), 0, TOKENS, None)
+    settings = load_recipe("tiny").schedule
+    schedule = schedule_for(settings, 0, TOKENS, None)
     for number in range(updates):
         name = f"crawl-{number:04d}"
         earlier = [f"crawl-{before:04d}" for before in range(number)]
@@ -101,7 +102,7 @@ def grow(workspace: Workspace, updates: int, measured: int) -> None:
                 2,
                 carried.after(by_dataset).to_json(),
             ),
-            schedule=Laid(schedule.kind, list(schedule.phases), None, ScheduleSettings().identity()),
+            schedule=Laid(schedule.kind, list(schedule.phases), None, settings.identity()),
             train=Training(PLACES // 16, 2, 8431.0),
             anneal=Annealing(True, "branched at the trunk's end", 15),
             losses={"trunk": dict(losses), "release": dict(losses)},
@@ -177,14 +178,17 @@ def row(workspace: Workspace, updates: int) -> str:
     shown, _ = command("status", str(workspace.folder))
     pages, _ = command("report", str(workspace.folder))
     again, _ = command("report", str(workspace.folder))
+    arrival = workspace.folder.path.parent / "new.jsonl"
+    arrival.write_text('{"text": "A document of an arrival that only a dry run sees."}\n', encoding="utf-8")
+    fixed = min(command("update", str(workspace.folder), "--data", f"new={arrival}", "--dry-run")[0] for _ in range(2))
     report = sum(path.stat().st_size for path in (workspace.folder.path / "report").iterdir())
     _, size = command("status", str(workspace.folder), "--json")
     records = [path.stat().st_size for path in workspace.folder.path.glob("updates/*/update.json")]
     commits = [path.stat().st_size for path in workspace.folder.path.glob("commits/*.json")]
     each = (sum(records) + sum(commits)) / updates
     return (
-        f"| {updates:,} | {opened:.3f} | {begun:.3f} | {shown:.2f} | {size / 1e6:.2f} | {pages:.2f}; {again:.2f} "
-        f"| {report / 1e6:.1f} | {each:,.0f} | {max(records) + commits[-1]:,} |"
+        f"| {updates:,} | {opened:.3f} | {begun:.3f} | {shown:.2f} | {size / 1e6:.2f} | {pages:.2f} | {again:.2f} "
+        f"| {report / 1e6:.1f} | {fixed:.2f} | {each:,.0f} | {max(records) + commits[-1]:,} |"
     )
 
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
@@ -95,15 +95,18 @@ print(json.dumps([time.process_time() - begin, empty]))
 """
 
 
-def compare_speed(warc: Path, peer: str) -> None:
-    """Print the CPU seconds of both on crawled pages."""
-    crawled = []
+def crawled_pages(warc: Path) -> Iterator[str]:
+    """The pages of a folder of web archives."""
     for file in sorted(warc.glob("*.warc.gz")):
         with file.open("rb") as stream:
             for record in ArchiveIterator(stream, record_types=WarcRecordType.response, parse_http=True):
-                body = record.reader.read()
-                if page := decode_page(body, record.http_charset):
-                    crawled.append(page)
+                if page := decode_page(record.reader.read(), record.http_charset):
+                    yield page
+
+
+def compare_speed(warc: Path, peer: str) -> None:
+    """Print the CPU seconds of both on crawled pages."""
+    crawled = list(crawled_pages(warc))
     size = sum(map(len, crawled)) / 1e6
     print(f"{len(crawled):,} pages, {size:.0f} MB\n")
     print("| round | rewarm, CPU s | datatrove, CPU s | ratio |\n|--:|--:|--:|--:|")

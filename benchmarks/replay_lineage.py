@@ -73,7 +73,8 @@ def main() -> None:
     parser.add_argument("--lineages", type=int, default=40, help="random lineages of each kind")
     parser.add_argument("--updates", type=int, default=300, help="most updates of a random lineage")
     given = parser.parse_args()
-    print("| datasets | due | order 1: replayed | never | off by | order 2: replayed | never | off by |")
+    columns = (f"order {order}: {name}" for order in (1, 2) for name in ("replayed", "never", "off by"))
+    print(f"| datasets | due | {' | '.join(columns)} |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for count in (110, 150, 300):
         row(f"{count} equal, 20 updates", [count] * 20)

@@ -1,18 +1,21 @@
 """The quality rules against datatrove's filters: time, and whether they refuse the same documents.
 
     python benchmarks/rules_against_peer.py pages.jsonl --peer-python peer/bin/python
+    python benchmarks/rules_against_peer.py bench-results/pages --peer-python peer/bin/python
 
-``pages.jsonl`` holds one document a line under ``text``. The peer is an environment with datatrove (its filters' code
-is not touched) and, for its English words, spaCy. Without spaCy its words are those between blanks; then only the
-times say something. Each rule sees every document as it stands, with the thresholds of its paper, which are the
-defaults on both sides; "all" is what a pipeline does: a document goes on to the next rule until one refuses it. Both
-run on one core, and CPU seconds are compared, so that other work on the machine weighs on neither; rounds alternate.
+``pages.jsonl`` holds one document a line under ``text``; of a folder of web archives (as benchmarks/pages.py crawls)
+the main texts are taken. The peer is an environment with datatrove (its filters' code is not touched) and, for its
+English words, spaCy. Without spaCy its words are those between blanks; then only the times say something. Each rule
+sees every document as it stands, with the thresholds of its paper, which are the defaults on both sides; "all" is what
+a pipeline does: a document goes on to the next rule until one refuses it. Both run on one core, and CPU seconds are
+compared, so that other work on the machine weighs on neither; rounds alternate.
 """
 
 import argparse
 import json
 import os
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -121,6 +124,17 @@ def compare(name: str, our: dict[str, Any], their: dict[str, Any], num_words: in
     }
 
 
+def main_texts(archives: Path, scratch: Path) -> Path:
+    """Write the main texts of crawled pages as JSON lines; pages without any are left out."""
+    from main_text import crawled_pages, extract_source
+
+    with (scratch / "pages.jsonl").open("w", encoding="utf-8") as lines:
+        for page in crawled_pages(archives):
+            if text := extract_source(page):
+                lines.write(json.dumps({"text": text}) + "\n")
+    return scratch / "pages.jsonl"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", type=Path)
@@ -129,6 +143,14 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**9, help="documents to take")
     parser.add_argument("--json", type=Path, help="where the figures go too")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if arguments.documents.is_dir():
+            arguments.documents = main_texts(arguments.documents, Path(scratch))
+        against_peer(arguments)
+
+
+def against_peer(arguments: argparse.Namespace) -> None:
+    """Run both sides and print the table."""
     with arguments.documents.open(encoding="utf-8") as lines:
         texts = [json.loads(line)["text"] for line in lines][: arguments.most]
     num_words = sum(len(tokens(text)) for text in texts)
@@ -146,15 +168,18 @@ def main() -> None:
     print(
         f"{len(texts):,} documents, {num_words:,} words and marks; the peer's words: {words}; {arguments.rounds} rounds"
     )
+    print("\n| rule | rewarm, ms | datatrove, ms | ratio | same decision | both refuse | only ours | only theirs |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for row in rows:
         print(
-            f"{row['rule']:18} {row['ours_ms_per_1000_words']:7.3f} ms against "
-            f"{row['theirs_ms_per_1000_words']:7.3f} ms per 1,000 words: {row['ratio']:5.1f}x; "
-            f"same decision {row['agreement']:.1%} (both refuse {row['refused_by_both']}, "
-            f"only ours {row['only_ours']}, only theirs {row['only_theirs']})"
+            f"| {row['rule']} | {row['ours_ms_per_1000_words']:.3f} | {row['theirs_ms_per_1000_words']:.3f} "
+            f"| {row['ratio']:.1f} | {row['agreement']:.1%} | {row['refused_by_both']} | {row['only_ours']} "
+            f"| {row['only_theirs']} |"
         )
+    print("\nms of CPU for 1,000 words. Where they differ (ours | theirs):")
+    for row in rows:
         for pair, count in row["differences"]:
-            print(f"{'':20}{count:5} {pair}")
+            print(f"{row['rule']}: {count} {pair}")
     kept = next(row for row in rows if row["rule"] == "c4")["kept_texts_equal"]
     print(f"c4 leaves the same text in {kept:.1%} of the documents that both keep" if kept is not None else "")
     if arguments.json:

@@ -156,9 +156,11 @@ def duplicates(documents: float, price: float) -> None:
     size, hours, dollars = PUBLISHED
     ours = size * 1e12 / INGEST / 3600
     show(f"ingest of {size:g} TB of text", f"{ours:,.0f} core-hours", "multiplied from 320 MB on two cores")
-    show("… dollars a TB", f"{ours * price / size:.2f}", f"at {price:g} dollars a core-hour")
+    show("… a TB of it, dollars", f"{ours * price / size:.2f}", f"at {price:g} dollars a core-hour")
     show("NeMo Curator, fuzzy duplicates of RedPajama v2", f"{hours:g} h", f"published: {size:g} TB, one node of H100")
-    show("… dollars a TB", f"{dollars / size:.2f}", f"published: {dollars:g} dollars, three nodes; 315 for CPUs")
+    show(
+        "… a TB of them, dollars", f"{dollars / size:.2f}", f"published: {dollars:g} dollars, three nodes; 315 for CPUs"
+    )
     arrival = 10e9 * 5_000
     show("an arrival of 1e10 documents of 5 kB", f"{arrival / INGEST / 3600:,.0f} core-hours", "multiplied")
     show("… dollars", f"{arrival / INGEST / 3600 * price:,.0f}", f"at {price:g} dollars a core-hour")

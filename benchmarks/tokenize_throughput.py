@@ -69,7 +69,8 @@ def compete(root: Path, options: argparse.Namespace) -> int:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} before")
     print(f"Python {platform.python_version()}; {versions(options.peer_python)}")
     print(f"{count} documents, {total / 1e6:.0f} MB of text in {SHARDS} Parquet files; {WORKERS} workers each\n")
-    print("| vocabulary | contestant | end to end MB/s | rewarm's | steady MB/s | rewarm's | tokens | same ids |")
+    rates = "end to end MB/s | rewarm's: × | steady MB/s | rewarm's steady: ×"
+    print(f"| vocabulary | contestant | {rates} | tokens | same ids |")
     print("|--:|---|--:|--:|--:|--:|--:|---|", flush=True)
     equal = True
     notes: list[str] = []
