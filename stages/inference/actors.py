@@ -157,7 +157,8 @@ class Pool:
         a piece fails, the pool is closed.
 
         Raises:
-            StageError: a piece failed, or its actor died more than ``RESTARTS`` times.
+            StageError: a piece failed, its actor died more than ``RESTARTS`` times, or more than ``RESTARTS`` actors
+                could not be reached.
             NoRoomError: no actor found room.
         """
         try:
@@ -177,17 +178,37 @@ class Pool:
         making = ray.put(make)  # once, not with every piece: it has the digests of all files
         queue, left = deque(pieces), len(pieces)
         running: dict[Any, tuple[Any, object]] = {actor.ready.remote(): (actor, None) for actor in self._actors}
+        idle, lost = list[Any](), 0
         while left:
             done = first_done(running, started, waiting)
             actor, piece = running.pop(done)
-            _collect(done, f"{label}: {piece or 'an actor'}")
-            started = True
-            if piece is not None:
-                left -= 1
-                progress.advance(1)
-            if queue:
-                following = queue.popleft()
+            if _collect(done, f"{label}: {piece or 'an actor'}", lost):
+                started = True
+                idle.append(actor)
+                left -= piece is not None
+                progress.advance(int(piece is not None))
+            else:
+                lost += 1
+                queue.extendleft([piece] if piece is not None else [])
+                running |= self._replaced(actor, bool(idle or running))
+            while queue and idle:
+                following, actor = queue.popleft(), idle.pop()
                 running[actor.work.remote(self._steps, making, following)] = actor, following
+
+    def _replaced(self, actor: Any, others: bool) -> dict[Any, tuple[Any, None]]:
+        """Give up an actor that cannot be reached; if there are no others, return a new one that is being placed.
+
+        Others do its work: they may occupy all that the cluster has left, so that it would find no room elsewhere.
+        """
+        import ray
+
+        with suppress(Exception):  # it may be gone already
+            ray.kill(actor)
+        self._actors.remove(actor)
+        if others:
+            return {}
+        self._start(1)
+        return {self._actors[-1].ready.remote(): (self._actors[-1], None)}
 
     def _start(self, wanted: int) -> None:
         """Start actors until there are ``wanted``."""
@@ -204,12 +225,21 @@ class Pool:
         self._actors += [host.remote() for _ in range(wanted - len(self._actors))]
 
 
-def _collect(done: Any, what: str) -> None:
+def _collect(done: Any, what: str, lost: int) -> bool:
+    """Take an actor's answer; False if it cannot be reached, as when its node was just lost: Ray notices that later.
+
+    ``lost`` others were in this step; of so many it is an error.
+    """
     import ray
 
     try:
         ray.get(done)
+    except ray.exceptions.ActorUnavailableError as error:
+        if lost >= RESTARTS:
+            raise StageError(f"{what}: {lost + 1} processes could not be reached ({plain(error)})") from error
+        return False
     except ray.exceptions.RayTaskError as error:
         raise origin(error) or disk_fault(error) or StageError(f"{what} failed: {error.cause!r}") from error
     except ray.exceptions.RayActorError as error:
         raise StageError(f"{what}: its process died repeatedly ({plain(error)})") from error
+    return True
