@@ -1,4 +1,4 @@
-"""Kills at the files that workers of an update complete (``make test-faults``).
+"""Kills at the commits of an update (``make test-faults``).
 
 The process that is about to give a file its name, or has just done so, is suspended there; then it, its command, its
 node or all of the cluster is killed. However often that happens, the update ends in the same bytes, committed once.
@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 from held_writer import Hold
-from small_lineage import Lineage, alive, raylet_of, started_by, wait_gone
-from update_process import UPDATE, Update, assert_as_undisturbed, status
+from small_lineage import Lineage, alive, raylet_of, started_by, wait_gone, words
+from update_process import COMMITS, UPDATE, Update, assert_as_undisturbed, status
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1500)]
 FILES = {  # that workers complete, in order
@@ -37,6 +37,28 @@ Start = Callable[[dict[str, str]], Update]
 
 def say(kind: str, when: str, name: str, began: float) -> None:
     print(f"{kind} killed {when} {name}: {time.monotonic() - began:.1f} s")
+
+
+@pytest.mark.parametrize(("kind", "when"), [("driver", "before"), ("head", "after")])
+def test_killed_at_each_commit_of_the_command(
+    updated: Path, copied: Path, hold: Hold, start: Start, kind: str, when: str
+) -> None:
+    """One update, killed at each of its commits in turn; ``head``: with all of its Ray, as when the machine is lost."""
+    for name, pattern in COMMITS.items():
+        if (when, name) == ("after", "releases"):
+            break  # it is finished with its commit
+        began = time.monotonic()
+        hold.at(when, pattern)
+        update = start(hold.environment)
+        held = hold.wait(update.process)
+        assert held is not None, f"{name}: never came; {update.said()}"
+        assert held.pid == update.process.pid, f"{name}: {words(held)}"
+        update.kill(everything=kind == "head")
+        say(kind, when, name, began)
+    hold.nowhere()
+    update = start(hold.environment)
+    assert update.wait() == 0, update.said()
+    assert_as_undisturbed(copied, updated)
 
 
 def test_a_worker_is_killed_at_each_file_that_it_completes(
@@ -81,7 +103,7 @@ def test_the_head_is_killed_at_each_file_that_a_worker_completes(
     assert_as_undisturbed(copied, updated)
 
 
-@pytest.mark.parametrize("name", ["ingest, documents", "train, a checkpoint"])
+@pytest.mark.parametrize("name", ["ingest, documents", "train, a checkpoint", "evaluate, losses"])
 def test_the_node_of_a_worker_is_lost(
     base: Lineage, updated: Path, copied: Path, hold: Hold, tmp_path: Path, name: str
 ) -> None:
