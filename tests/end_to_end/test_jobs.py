@@ -245,6 +245,36 @@ def test_stopped_and_without_its_head_an_update_goes_on(
         assert found["updates"][1][field] == status(undisturbed)["updates"][1][field], field
 
 
+@pytest.mark.timeout(1200)
+def test_of_overlapping_attempts_of_a_job_one_updates_the_workspace(
+    base: Lineage, machine: Machine, cluster: Cluster, tmp_path: Path
+) -> None:
+    """A second attempt is submitted to the same head, and to another one, while the first still trains."""
+    workspace = tmp_path / "lm"
+    shutil.copytree(base.workspace, workspace)
+    update = base.update(workspace, "--set", "budget.update_tokens=100000")  # long enough to be met in training
+    checkpoints = workspace / "updates" / "0001-code" / "checkpoints" / "train"
+    other = Cluster(tmp_path / "other")
+    try:
+        machine.wait_ready(other)
+        machine.submit(cluster, "attempt-1", *update, options=("--no-wait",))
+        wait_until("a first checkpoint", lambda: any(checkpoints.glob("checkpoint_*/progress.json")))
+        for head in (cluster, other):
+            second = machine.submit(head, "attempt-2", *update, check=False)
+            said = second.stdout + second.stderr
+            assert second.returncode != 0, said[-3000:]
+            assert "another rewarm command is writing to this workspace" in said, said[-3000:]
+    finally:
+        other.kill()
+    wait_until("the release", lambda: status(workspace)["release"] == "0001-code")
+    wait_until("its end", lambda: "succeeded" in job_status(machine, cluster, "attempt-1"), 60)
+    late = machine.submit(cluster, "attempt-3", *update)
+    assert "took in these files already" in late.stdout + late.stderr
+    found = status(workspace)
+    assert [one["id"] for one in found["updates"]] == ["0000-docs", "0001-code"]
+    assert found["updates"][1]["attempts"]["count"] == 1
+
+
 @pytest.mark.timeout(2400)
 def test_a_watch_is_a_job_and_its_arrival_survives_the_loss_of_the_head(
     base: Lineage, machine: Machine, cluster: Cluster, tmp_path: Path
