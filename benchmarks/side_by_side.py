@@ -117,7 +117,7 @@ def output_of(session: Session, name: str) -> str:
 
 def command_of(session: Session, run: Run) -> list[str]:
     """A run's command with the names filled in: an interpreter, a script of this folder or ``-m``, and arguments."""
-    names = {"out": session.out, "own": session.out / run.name, "peer": session.peer}
+    names = {"out": session.out, "own": session.out / run.name, "peer": session.peer or "PEER"}
     first, *rest = (part.format(**names) for part in run.command)
     program = ["-m", "rewarm.pipeline"] if first == "rewarm" else [str(ROOT / "benchmarks" / first)]
     return [sys.executable, *program, *rest]
@@ -221,7 +221,7 @@ def table(rows: Sequence[Row], results: Mapping[str, Result], outputs: Mapping[s
         lines.append(f"| {row.what} | {finding.goal} | {finding.figure} | {verdict} | {row.peer} | {command} |")
         if finding.met is False:
             missed.append(f"- {row.what}: {finding.figure}, goal {finding.goal}. {row.bound or 'Not explained yet.'}")
-    return [*lines, "", "Missed, and what bounds it:" if missed else "No goal was missed.", "", *missed], failed
+    return [*lines, "", "Missed, and what bounds it:" if missed else "No figure misses its goal.", "", *missed], failed
 
 
 def found(row: Row, result: Result, output: str) -> Finding | str:

@@ -59,7 +59,7 @@ RUNS = (
     run("small-update", "update_seconds.py --dir {own} --rounds 2"),
     run("training", "train_throughput.py --steps 60 --rounds 4"),
     run("start-memory", "start_memory.py --millions 500 --start parts", codes=MISSES),
-    run("interruptions", "interruptions.py", codes=MISSES),
+    run("interruptions", "interruptions.py --minutes 60", codes=MISSES),
     run("tokens", f"tokenize_throughput.py --rounds 1 --contestants rewarm datatrove {PEER}"),
     run("near-duplicates", f"near_duplicates.py --documents 20000 --out {{own}} {PEER}"),
     run("near-duplicates-series", "near_duplicates.py --documents 20000 --series 10 --out {own}"),
