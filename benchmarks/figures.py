@@ -150,7 +150,7 @@ def shown(value: float) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """A figure as the table shows it; ``met`` is None where there is no goal."""
+    """A figure as the table shows it; ``met`` is None if there is no goal."""
 
     figure: str
     goal: str

@@ -6,8 +6,8 @@
 ``pages.jsonl`` holds one document a line under ``text``; of a folder of web archives (as benchmarks/pages.py crawls)
 the main texts are taken. The peer is an environment with datatrove (its filters' code is not touched) and, for its
 English words, spaCy. Without spaCy its words are those between blanks; then only the times say something. Each rule
-sees every document as it stands, with the thresholds of its paper, which are the defaults on both sides; "all" is what
-a pipeline does: a document goes on to the next rule until one refuses it. Both run on one core, and CPU seconds are
+sees every document unchanged, with the thresholds of its paper, which are the defaults on both sides; "all" is what
+a pipeline does: a document passes to the next rule until one refuses it. Both run on one core, and CPU seconds are
 compared, so that other work on the machine weighs on neither; rounds alternate.
 """
 

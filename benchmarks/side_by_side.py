@@ -154,7 +154,7 @@ def execute(session: Session, run: Run, before: Mapping[str, Result]) -> Result:
 
 
 def wait(process: subprocess.Popen[bytes], run: Run, limit: float) -> str:
-    """Wait for a script; why it failed, or nothing. Nothing of it goes on after an error or Ctrl-C."""
+    """Wait for a script; why it failed, or nothing. All its processes end after an error or Ctrl-C."""
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:
@@ -192,7 +192,7 @@ def header(session: Session, load: float) -> Iterator[str]:
 
 
 def lines_of(path: str) -> list[str]:
-    """The lines of a file of the system; none where there is no such file."""
+    """The lines of a file of the system; none if it does not exist."""
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 

@@ -231,7 +231,8 @@ class Gate:
         measured = [task for task in found if task not in orders]
         limited = self.context.recipe.gate.max_task_drop_by_task
         self.notes += [
-            f"gate.max_task_drop_by_task: {name} is not a task of this update"
+            f"gate.max_task_drop_by_task: {name} "
+            + ("is judged by gate.min_order" if name in orders else "is not a task of this update")
             for name in limited
             if name not in measured
         ]

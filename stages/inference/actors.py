@@ -189,6 +189,10 @@ class Pool:
                 progress.advance(int(piece is not None))
             else:
                 lost += 1
+                progress.note(
+                    f"{label}: a process could not be reached, as when its node was lost, and is given up; "
+                    f"{left} pieces remain for the others"
+                )
                 queue.extendleft([piece] if piece is not None else [])
                 running |= self._replaced(actor, bool(idle or running))
             while queue and idle:

@@ -57,8 +57,8 @@ class Place:
 def compiler_left_out() -> Iterator[None]:
     """Keep DeepSpeed from importing torch's compiler: 600 modules, and a second of every worker's start.
 
-    Its check of the optimizer imports its own Muon, which compiles functions that are never called here. The model is
-    compiled later, if at all.
+    Its check of the optimizer imports its own Muon, which compiles functions that are never called here. The layers of
+    the model are compiled outside of this, if at all (``train.compile``).
     """
     name = "TORCHDYNAMO_DISABLE"
     before = os.environ.get(name)
